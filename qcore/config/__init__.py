@@ -1,0 +1,72 @@
+"""Run configuration: sections whose fields are controls, presets, YAML in and out; every value is checked on entry."""
+
+from qcore.config.commands import (
+    Command,
+    Continue,
+    Pause,
+    Sample,
+    SaveCheckpoint,
+    SetControl,
+    Step,
+    Stop,
+    command_from_row,
+    to_row,
+)
+from qcore.config.controls import ConfigError, Control, knob, nearest_hint
+from qcore.config.presets import PRESETS, Preset, preset
+from qcore.config.run import (
+    MODEL_KINDS,
+    SEED,
+    ModelConfig,
+    RunConfig,
+    all_controls,
+    find_control,
+    live_controls,
+    section_types,
+)
+from qcore.config.sections import (
+    DataConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    PhaseLMConfig,
+    ProbesConfig,
+    SamplingConfig,
+    Section,
+    TransformerConfig,
+)
+
+__all__ = [
+    "MODEL_KINDS",
+    "PRESETS",
+    "SEED",
+    "Command",
+    "ConfigError",
+    "Continue",
+    "Control",
+    "DataConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "Pause",
+    "PhaseLMConfig",
+    "Preset",
+    "ProbesConfig",
+    "RunConfig",
+    "Sample",
+    "SamplingConfig",
+    "SaveCheckpoint",
+    "Section",
+    "SetControl",
+    "Step",
+    "Stop",
+    "TransformerConfig",
+    "all_controls",
+    "command_from_row",
+    "find_control",
+    "knob",
+    "live_controls",
+    "nearest_hint",
+    "preset",
+    "section_types",
+    "to_row",
+]

@@ -1,0 +1,134 @@
+"""Commands: requests that change a run, checked on entry. One row of the run's `commands` table each.
+
+The same few dataclasses serve the page's sliders, the CLI, another process and a schedule. `to_row` gives the kind and
+the JSON payload that the store keeps; `command_from_row` reads them back in the trainer and raises `ConfigError` for
+anything it does not know, so that a row written by hand is refused, never obeyed in part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from qcore.config.controls import ConfigError, nearest_hint
+from qcore.config.run import find_control, live_controls
+from qcore.config.sections import SamplingConfig
+
+
+@dataclass(frozen=True)
+class SetControl:
+    """Change one live control; applied before a step, refused with the range when out of it."""
+
+    kind: ClassVar[str] = "set"
+    name: str
+    value: Any
+
+    def checked(self) -> SetControl:
+        """The same, its value in the declared type. `ConfigError` for an unknown or fixed name, or a bad value."""
+        control = find_control(self.name)
+        if not control.live:
+            raise ConfigError(
+                f"{control.name} cannot change while training; start a new run with --set {control.name}=…"
+                f"{nearest_hint(control.name, live_controls())}"
+            )
+        return SetControl(control.name, control.check(self.value))
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Stop before the next step and wait; commands are still answered at once."""
+
+    kind: ClassVar[str] = "pause"
+
+    def checked(self) -> Pause:
+        """Nothing to check."""
+        return self
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Go on after a pause."""
+
+    kind: ClassVar[str] = "continue"
+
+    def checked(self) -> Continue:
+        """Nothing to check."""
+        return self
+
+
+@dataclass(frozen=True)
+class Step:
+    """While paused: make `count` steps, then pause again."""
+
+    kind: ClassVar[str] = "step"
+    count: int = 1
+
+    def checked(self) -> Step:
+        """Raises `ConfigError` unless `count` is a whole number from 1 to 100,000."""
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or not 1 <= self.count <= 100_000:
+            raise ConfigError(f"count = {self.count!r} is refused: it must be a whole number from 1 to 100000")
+        return self
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Write a checkpoint and end; the run can be resumed."""
+
+    kind: ClassVar[str] = "stop"
+
+    def checked(self) -> Stop:
+        """Nothing to check."""
+        return self
+
+
+@dataclass(frozen=True)
+class SaveCheckpoint:
+    """Write a checkpoint before the next step; it is kept until it is deleted by hand."""
+
+    kind: ClassVar[str] = "checkpoint"
+
+    def checked(self) -> SaveCheckpoint:
+        """Nothing to check."""
+        return self
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Continue `prompt` with the model as it is before the next step. generation: id of the row that receives it."""
+
+    kind: ClassVar[str] = "sample"
+    generation: str
+    prompt: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def checked(self) -> Sample:
+        """Raises `ConfigError` for an empty id, or settings that `SamplingConfig` refuses."""
+        if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
+            raise ConfigError("a sample needs the id of its generation and a prompt, both text")
+        for name in self.settings:
+            if name not in SamplingConfig.model_fields:
+                raise ConfigError(f"unknown sampling setting {name!r}{nearest_hint(name, SamplingConfig.model_fields)}")
+        values = {name: SamplingConfig.control(name).check(value) for name, value in self.settings.items()}
+        return Sample(self.generation, self.prompt, values)
+
+
+Command = SetControl | Pause | Continue | Step | Stop | SaveCheckpoint | Sample
+_KINDS: dict[str, type[Command]] = {
+    cls.kind: cls for cls in (SetControl, Pause, Continue, Step, Stop, SaveCheckpoint, Sample)
+}
+
+
+def to_row(command: Command) -> tuple[str, dict[str, Any]]:
+    """Kind and JSON payload of a checked command."""
+    return command.kind, asdict(command.checked())
+
+
+def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
+    """The checked command of a row. Raises `ConfigError` for an unknown kind, a missing or extra field, a bad value."""
+    if kind not in _KINDS:
+        raise ConfigError(f"unknown command {kind!r}{nearest_hint(kind, _KINDS)}")
+    try:
+        command = _KINDS[kind](**payload)
+    except TypeError as error:
+        raise ConfigError(f"command {kind!r} with {sorted(payload)} is refused: {error}") from None
+    return command.checked()

@@ -1,0 +1,148 @@
+"""Controls: named, typed, bounded values, each declared once as a field of the run configuration.
+
+A field made by `knob(...)` carries its range, unit, help, scale and whether it may change while training. Validation of
+YAML, sliders, CLI options, the control board of a running trainer and the table of controls come from that declaration
+alone. Every check raises `ConfigError` with the value received, the range and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+Kind = Literal["float", "int", "bool", "choice", "text", "texts"]
+Scale = Literal["linear", "log"]
+Value = float | int | bool | str | list[str]
+
+
+class ConfigError(ValueError):
+    """A person's mistake in a configuration or a control value; the message names the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One declared value.
+
+    name: unique within a run configuration · section: the part it belongs to · low, high: inclusive range of a number ·
+    unit: as shown beside the value · scale: how a slider spaces it · live: may change while training ("safe while
+    training") · risky: a checkpoint is written before a change is applied.
+    """
+
+    name: str
+    section: str
+    kind: Kind
+    default: Any
+    help: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    scale: Scale = "linear"
+    choices: tuple[str, ...] = ()
+    live: bool = False
+    risky: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name for a person: underscores as spaces, first letter capital, with the unit."""
+        words = self.name.replace("_", " ")
+        return f"{words[0].upper()}{words[1:]}" + (f" ({self.unit})" if self.unit else "")
+
+    @property
+    def range_text(self) -> str:
+        """The accepted values, in words."""
+        if self.kind == "choice":
+            return "one of " + ", ".join(self.choices)
+        if self.kind == "bool":
+            return "true or false"
+        if self.kind in ("text", "texts"):
+            return "text" if self.kind == "text" else "a list of texts"
+        number = "a whole number" if self.kind == "int" else "a number"
+        return f"{number} from {self.low:g} to {self.high:g}"
+
+    def check(self, value: object) -> Any:
+        """Return `value` in the declared type, or raise `ConfigError`.
+
+        Text is read as a number or truth value where one is declared, so that the CLI's `key=value` and a form agree.
+        """
+        match self.kind:
+            case "bool":
+                return self._check_bool(value)
+            case "choice":
+                return self._check_choice(value)
+            case "text":
+                if not isinstance(value, str):
+                    raise self._refuse(value)
+                return value
+            case "texts":
+                return self._check_texts(value)
+            case _:
+                return self._check_number(value)
+
+    def _refuse(self, value: object, hint: str = "") -> ConfigError:
+        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        return ConfigError(f"{self.name} = {shown} is refused: it must be {self.range_text}{hint}")
+
+    def _check_bool(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        raise self._refuse(value)
+
+    def _check_choice(self, value: object) -> str:
+        if value not in self.choices:
+            raise self._refuse(value, nearest_hint(str(value), self.choices))
+        return str(value)
+
+    def _check_texts(self, value: object) -> list[str]:
+        if isinstance(value, str):
+            value = [line for line in value.split("\n") if line.strip()]
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise self._refuse(value)
+        return list(value)
+
+    def _check_number(self, value: object) -> float | int:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self._refuse(value)
+        try:
+            number = float(value)
+        except ValueError:
+            raise self._refuse(value) from None
+        assert self.low is not None
+        assert self.high is not None
+        if not math.isfinite(number) or not self.low <= number <= self.high:
+            raise self._refuse(value)
+        if self.kind == "int":
+            if number != int(number):
+                raise self._refuse(value)
+            return int(number)
+        return number
+
+
+def knob(
+    default: Any,
+    *,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str = "",
+    scale: Scale = "linear",
+    live: bool = False,
+    risky: bool = False,
+) -> Any:
+    """Declare a configuration field that is a control. Choices come from the field's `Literal` annotation."""
+    extra: Any = {"low": low, "high": high, "unit": unit, "scale": scale, "live": live, "risky": risky}
+    if isinstance(default, list):
+        return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra)
+    return Field(default=default, description=help, json_schema_extra=extra)
+
+
+def nearest_hint(name: str, valid: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the valid name nearest to `name`, or the empty text when none is near."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

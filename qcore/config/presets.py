@@ -1,0 +1,95 @@
+"""Presets: named starting points, each a handful of changes to the default configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from qcore.config.controls import ConfigError, nearest_hint
+from qcore.config.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration. title: for a menu · about: one sentence on what to expect."""
+
+    name: str
+    title: str
+    about: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> RunConfig:
+        """The full, validated configuration."""
+        return RunConfig().with_values(self.changes)
+
+
+def _published(width: int, layers: int, heads: int, phases: int, context: int, **more: Any) -> dict[str, Any]:
+    size = {"width": width, "layers": layers, "heads": heads, "phases": phases, "context": context}
+    return {**size, "source": "pydoc", "tokenizer": "bpe", "vocab_size": 8192, "steps": 2000, **more}
+
+
+_ALL = (
+    Preset(
+        "tiny",
+        "Tiny phase model on stories",
+        "Learns to write readable stories within a minute on two cores.",
+    ),
+    Preset(
+        "tiny-transformer",
+        "Tiny transformer on stories",
+        "The reference of the same size on the same stories.",
+        {"kind": "transformer"},
+    ),
+    Preset(
+        "tiny-bytes",
+        "Tiny phase model on stories, byte by byte",
+        "The same stories spelled in bytes: slower to read well, no vocabulary to learn.",
+        {"tokenizer": "byte", "context": 256, "batch_size": 8, "steps": 1500, "sample_length": 200},
+    ),
+    Preset(
+        "tiny-padded",
+        "Tiny phase model, one story a row",
+        "Padded rows with a correct mask: real and padding positions are counted apart.",
+        {"packing": "padded"},
+    ),
+    Preset(
+        "pydoc",
+        "Small phase model on Python's documentation",
+        "Real text that every machine has; several minutes on two cores.",
+        {
+            "source": "pydoc",
+            "tokenizer": "bpe",
+            "width": 128,
+            "layers": 4,
+            "steps": 1500,
+            "prompts": ["The ", "A class"],
+        },
+    ),
+    Preset(
+        "published-small",
+        "Published size 1: D 256, L 4, H 4, P 32, T 256",
+        "The smallest published phase model.",
+        _published(256, 4, 4, 32, 256, batch_size=8, learning_rate=3e-4),
+    ),
+    Preset(
+        "published-medium",
+        "Published size 2: D 512, L 8, H 8, P 64, T 512",
+        "The middle published phase model; wants a GPU or patience.",
+        _published(512, 8, 8, 64, 512, batch_size=4, learning_rate=3e-4),
+    ),
+    Preset(
+        "published-large",
+        "Published size 3: D 768, L 12, H 12, P 128, T 1024",
+        "The largest published phase model; wants a GPU.",
+        _published(768, 12, 12, 128, 1024, batch_size=32, accumulation=4, learning_rate=2e-4),
+    ),
+)
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name, or `ConfigError` with the nearest one."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}{nearest_hint(name, PRESETS)}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,169 @@
+"""The run configuration: all that a run is, besides its events. YAML in and out, dotted or short names for changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from qcore.config.controls import ConfigError, Control, nearest_hint
+from qcore.config.sections import (
+    DataConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    PhaseLMConfig,
+    ProbesConfig,
+    SamplingConfig,
+    Section,
+    TransformerConfig,
+)
+
+ModelConfig = PhaseLMConfig | TransformerConfig
+MODEL_KINDS: dict[str, type[Section]] = {"phase_lm": PhaseLMConfig, "transformer": TransformerConfig}
+
+KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=tuple(MODEL_KINDS))
+SEED = Control(
+    "seed", "run", "int", 0, "Seed of the weights, the order of the batches and dropout.", low=0, high=2**31 - 1
+)
+
+
+class RunConfig(BaseModel):
+    """Configuration of one run: model, data, objective, optimisation, probes, sampling and seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelConfig = Field(default_factory=PhaseLMConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    probes: ProbesConfig = Field(default_factory=ProbesConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    seed: int = 0
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _check_seed(cls, value: object) -> int:
+        return SEED.check(value)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> RunConfig:
+        model = self.model
+        if model.width % model.heads:
+            raise ConfigError(f"width = {model.width} is refused: it must be a multiple of heads = {model.heads}")
+        if isinstance(model, PhaseLMConfig) and model.phases < model.heads:
+            raise ConfigError(f"phases = {model.phases} is refused: each of the {model.heads} heads needs at least one")
+        if isinstance(model, TransformerConfig) and (model.width // model.heads) % 2:
+            raise ConfigError(
+                f"width = {model.width} with heads = {model.heads} is refused: rotary positions need an even width a "
+                f"head; take {model.heads * 2 * max(1, round(model.width / model.heads / 2))}"
+            )
+        needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
+        if needed and not getattr(self.data, needed):
+            raise ConfigError(f"source = {self.data.source!r} needs {needed}, which is empty: give it a value")
+        return self
+
+    @classmethod
+    def from_dict(cls, values: object) -> RunConfig:
+        """Validate a nested mapping. `ConfigError` names the key or value, the range and the nearest valid name."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
+        kind = values["model"].get("kind", "phase_lm") if isinstance(values.get("model"), dict) else "phase_lm"
+        sections = section_types(kind)
+        parts: dict[str, Any] = {}
+        try:
+            for key, part in values.items():
+                parts[key] = part if key == SEED.name else _section(key, part, sections)
+            return cls.model_validate({"model": sections["model"](), **parts})
+        except ValidationError as error:
+            raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
+
+    @classmethod
+    def from_yaml(cls, text: str) -> RunConfig:
+        """Read a YAML document; missing keys take their defaults. Errors as in `from_dict`."""
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"this is not YAML: {error}") from None
+        return cls.from_dict({} if values is None else values)
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML; `from_yaml` gives an equal one."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+    def with_values(self, changes: dict[str, Any]) -> RunConfig:
+        """A copy with some values replaced; keys are names (`learning_rate`) or dotted names (`optim.learning_rate`).
+
+        Changing `kind` keeps the fields that the new model family shares with the old one.
+        """
+        values: dict[str, Any] = self.model_dump()
+        kind = changes.get("kind", changes.get("model.kind"))
+        if kind is not None and kind != self.model.kind:
+            shared = section_types(kind)["model"].model_fields
+            values["model"] = {name: value for name, value in values["model"].items() if name in shared}
+            values["model"]["kind"] = kind
+        for key, value in changes.items():
+            control = find_control(key, values["model"]["kind"])
+            if control is SEED:
+                values["seed"] = value
+            else:
+                values[control.section][control.name] = value
+        return type(self).from_dict(values)
+
+    def value(self, name: str) -> Any:
+        """The value of one control by its name or dotted name."""
+        control = find_control(name, self.model.kind)
+        return self.seed if control is SEED else getattr(getattr(self, control.section), control.name)
+
+    def live_values(self) -> dict[str, Any]:
+        """Initial values of the controls that may change while training."""
+        return {control.name: self.value(control.name) for control in all_controls(self.model.kind) if control.live}
+
+
+def _section(key: str, part: object, sections: dict[str, type[Section]]) -> Section:
+    if key not in sections:
+        raise ConfigError(f"unknown section {key!r}{nearest_hint(str(key), [*sections, SEED.name])}")
+    if not isinstance(part, dict):
+        raise ConfigError(f"section {key!r} is a mapping of names to values, not {type(part).__name__}")
+    for name in part:
+        if name not in sections[key].model_fields:
+            raise ConfigError(f"unknown key {key}.{name}{nearest_hint(str(name), sections[key].model_fields)}")
+    return sections[key].model_validate(part)
+
+
+def section_types(kind: str) -> dict[str, type[Section]]:
+    """Section name → class, for one model family."""
+    return {
+        "model": MODEL_KINDS[KIND.check(kind)],
+        "data": DataConfig,
+        "objective": ObjectiveConfig,
+        "optim": OptimConfig,
+        "probes": ProbesConfig,
+        "sampling": SamplingConfig,
+    }
+
+
+def all_controls(kind: str = "phase_lm") -> tuple[Control, ...]:
+    """Every declared value of a run with this model family, in the order of the file."""
+    return (*(control for section in section_types(kind).values() for control in section.controls()), SEED)
+
+
+def live_controls() -> dict[str, Control]:
+    """Controls that may change while training, by name; the same for every model family."""
+    return {control.name: control for control in all_controls() if control.live}
+
+
+def find_control(name: str, kind: str = "phase_lm") -> Control:
+    """The declaration behind a name or dotted name, or `ConfigError` with the nearest valid name."""
+    controls = {control.name: control for control in all_controls(kind)}
+    section, _, leaf = name.rpartition(".")
+    control = controls.get(leaf)
+    if control is None or (section and section != control.section):
+        dotted = [f"{control.section}.{control.name}" for control in controls.values()]
+        hint = nearest_hint(name, dotted if section else controls)
+        raise ConfigError(f"unknown name {name!r}{hint}")
+    return control
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,226 @@
+"""The sections of a run configuration: model, data, objective, optimisation, probes, sampling.
+
+Each field is one control (`knob`): its declaration here is the only one. Names are unique over all sections (the two
+model kinds share theirs), so that a person may write `learning_rate` instead of `optim.learning_rate`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from qcore.config.controls import Control, Kind, knob
+
+
+class Section(BaseModel):
+    """A part of the configuration. Unknown keys are refused; every value is checked against its declaration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        return cls.control(info.field_name).check(value)
+
+    @classmethod
+    def section_name(cls) -> str:
+        """Key of this section in a YAML file."""
+        return _SECTION_NAMES[cls.__name__]
+
+    @classmethod
+    def control(cls, name: str) -> Control:
+        """The declaration of one field."""
+        field = cls.model_fields[name]
+        declared: Any = field.json_schema_extra
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        return Control(
+            name=name,
+            section=cls.section_name(),
+            kind="choice" if choices else _KINDS[field.annotation],
+            default=field.get_default(call_default_factory=True),
+            help=field.description or "",
+            choices=tuple(choices),
+            **declared,
+        )
+
+    @classmethod
+    def controls(cls) -> tuple[Control, ...]:
+        """Declarations of all fields, in the order of the file."""
+        return tuple(cls.control(name) for name in cls.model_fields)
+
+
+class PhaseLMConfig(Section):
+    """Phase language model: phase encoding, causal global interference, interference attention, quantum layers."""
+
+    kind: Literal["phase_lm"] = knob("phase_lm", help="Model family.")
+    width: int = knob(96, low=8, high=4096, unit="channels", scale="log", help="Hidden width D of every layer.")
+    layers: int = knob(3, low=1, high=48, help="Number of layers L.")
+    heads: int = knob(4, low=1, high=64, help="Heads H; the width is divided evenly among them.")
+    phases: int = knob(32, low=2, high=1024, scale="log", help="Phases P per token: oscillators of the complex state.")
+    context: int = knob(128, low=4, high=16384, unit="tokens", scale="log", help="Window length T in training.")
+    ffn_width: int = knob(0, low=0, high=32768, unit="channels", help="Feed-forward width; 0 chooses twice the width.")
+    dropout: float = knob(0.0, low=0, high=0.9, help="Share of residual activations set to zero in training.")
+    interference_attention: bool = knob(True, help="Pairwise phase interference between tokens (linear time).")
+    activation_checkpointing: bool = knob(False, help="Recompute layers in the backward pass: less memory, more time.")
+
+
+class TransformerConfig(Section):
+    """Strong reference transformer: RoPE, RMS norm, SwiGLU, fused causal attention."""
+
+    kind: Literal["transformer"] = knob("transformer", help="Model family.")
+    width: int = knob(96, low=8, high=4096, unit="channels", scale="log", help="Hidden width D of every layer.")
+    layers: int = knob(3, low=1, high=48, help="Number of layers L.")
+    heads: int = knob(4, low=1, high=64, help="Attention heads H; the width is divided evenly among them.")
+    context: int = knob(128, low=4, high=16384, unit="tokens", scale="log", help="Window length T in training.")
+    ffn_width: int = knob(0, low=0, high=32768, unit="channels", help="Feed-forward width; 0 chooses 8/3 of the width.")
+    dropout: float = knob(0.0, low=0, high=0.9, help="Share of residual activations set to zero in training.")
+    activation_checkpointing: bool = knob(False, help="Recompute layers in the backward pass: less memory, more time.")
+
+
+class DataConfig(Section):
+    """Where the text comes from, how it becomes tokens, and how it is split."""
+
+    source: Literal["stories", "bilingual", "pydoc", "text", "huggingface"] = knob(
+        "stories",
+        help="stories: built-in grammar with known entropy · bilingual: the same in two languages · pydoc: Python's "
+        "own documentation · text: your file or folder · huggingface: a data set by name.",
+    )
+    documents: int = knob(4000, low=20, high=1_000_000, scale="log", help="Stories that the built-in grammar writes.")
+    path: str = knob("", help="File or folder of UTF-8 text (source: text).")
+    hub_name: str = knob("", help="Name of a Hugging Face data set, or a builder such as json (source: huggingface).")
+    hub_config: str = knob("", help="Configuration of the data set, if it has several.")
+    hub_split: str = knob("train", help="Split to read, as the datasets library writes it (train, train[:10%]).")
+    data_files: str = knob("", help="Local file for the json, text or csv builder.")
+    text_column: str = knob("text", help="Column that holds the text.")
+    tokenizer: Literal["byte", "word", "bpe"] = knob("word", help="Unit of prediction.")
+    vocab_size: int = knob(2048, low=32, high=131072, scale="log", help="Largest vocabulary (word and bpe).")
+    packing: Literal["packed", "padded"] = knob(
+        "packed", help="packed: documents one after another · padded: one document a row, padding masked."
+    )
+    validation_fraction: float = knob(0.1, low=0.01, high=0.5, help="Share of the documents held out for validation.")
+    data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the story grammar and of the split.")
+
+
+def _weight(default: float, help: str) -> Any:
+    return knob(default, low=0, high=10, scale="log", live=True, help=help)
+
+
+class ObjectiveConfig(Section):
+    """Weights and settings of the loss terms. All may change while training; 0 switches a term off."""
+
+    ce_weight: float = _weight(1.0, "Cross-entropy of the next token (nats).")
+    label_smoothing: float = knob(
+        0.0, low=0, high=0.5, live=True, help="Share of the target mass spread evenly over the vocabulary."
+    )
+    diversity_weight: float = _weight(
+        0.0, "KL(mean prediction ‖ target unigram), nats: pulls the average prediction to the data's."
+    )
+    dominance_weight: float = _weight(0.0, "Hinge on the largest mean probability above its threshold.")
+    dominance_threshold: float = knob(
+        0.3, low=0, high=1, live=True, help="Mean probability a single token may have before dominance counts."
+    )
+    entropy_floor_weight: float = _weight(0.0, "Shortfall of each prediction's entropy below the floor.")
+    entropy_floor: float = knob(0.3, low=0, high=10, unit="nats", live=True, help="Entropy floor of one prediction.")
+    eos_weight: float = _weight(0.0, "Mean probability of end-of-sequence where the target is another token.")
+    unlikelihood_weight: float = _weight(0.0, "Unlikelihood of repeating recent tokens that are not the target.")
+    unlikelihood_window: int = knob(
+        16, low=1, high=256, unit="tokens", live=True, help="How far back a repetition counts."
+    )
+    z_loss_weight: float = _weight(0.0, "Squared log-partition of the logits: keeps them bounded.")
+    local_energy_weight: float = _weight(
+        0.0, "−cos of successive phase differences; minimising it raises local coherence."
+    )
+    global_energy_weight: float = _weight(0.0, "−R² of each phase over the window: all-pairs coherence.")
+    entanglement_weight: float = _weight(0.0, "−R² of phase differences at lags 8, 16, 32 …: long-range locking.")
+    stability_weight: float = _weight(0.0, "Circular variance 1 − R of the phases.")
+    coherence_weight: float = _weight(0.0, "1 − mean R over causal windows of 1 … 16 tokens.")
+
+
+class OptimConfig(Section):
+    """Optimiser, schedule, precision and device."""
+
+    steps: int = knob(600, low=1, high=10_000_000, scale="log", live=True, help="Optimizer steps until the run ends.")
+    batch_size: int = knob(16, low=1, high=4096, unit="rows", scale="log", help="Rows of one micro-batch.")
+    accumulation: int = knob(
+        1, low=1, high=256, unit="micro-batches", help="Micro-batches summed before one optimizer step."
+    )
+    learning_rate: float = knob(
+        3e-3, low=1e-7, high=1.0, scale="log", live=True, risky=True, help="Peak learning rate of the schedule (AdamW)."
+    )
+    lr_policy: Literal["cosine", "constant", "manual"] = knob(
+        "cosine",
+        live=True,
+        risky=True,
+        help="cosine: warm-up, then cosine decay · constant: warm-up, then flat · manual: the manual learning rate.",
+    )
+    manual_learning_rate: float = knob(
+        1e-3, low=1e-7, high=1.0, scale="log", live=True, risky=True, help="Learning rate while the policy is manual."
+    )
+    warmup_steps: int = knob(50, low=0, high=1_000_000, unit="steps", live=True, help="Steps of linear warm-up.")
+    min_lr_ratio: float = knob(0.05, low=0, high=1, live=True, help="Share of the peak where the cosine ends.")
+    weight_decay: float = knob(0.01, low=0, high=1, live=True, help="Decoupled weight decay of matrices.")
+    beta1: float = knob(0.9, low=0, high=0.999, live=True, risky=True, help="AdamW: decay of the first moment.")
+    beta2: float = knob(0.99, low=0, high=0.99999, live=True, risky=True, help="AdamW: decay of the second moment.")
+    clip_norm: float = knob(
+        1.0, low=0, high=1000, scale="log", live=True, help="Largest global gradient norm; 0 switches clipping off."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = knob(
+        "fp32", help="Autocast precision on CUDA; complex states stay in complex64."
+    )
+    device: Literal["auto", "cpu", "cuda"] = knob("auto", help="auto takes a CUDA device when there is one.")
+    torch_threads: int = knob(
+        1, low=1, high=256, live=True, help="CPU threads of the trainer: cores − 1 while someone watches."
+    )
+
+
+class ProbesConfig(Section):
+    """What is measured beside the loss, and how often."""
+
+    eval_every: int = knob(
+        50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between evaluations on the held-out set."
+    )
+    eval_batches: int = knob(4, low=1, high=1000, help="Fixed held-out batches of one evaluation.")
+    tokens_every: int = knob(
+        10, low=1, high=1_000_000, unit="steps", live=True, help="Steps between token statistics, if the budget allows."
+    )
+    sample_every: int = knob(
+        100, low=1, high=1_000_000, unit="steps", live=True, help="Steps between samples of the fixed prompts."
+    )
+    sample_length: int = knob(60, low=1, high=2000, unit="tokens", live=True, help="Length of a timeline sample.")
+    prompts: list[str] = knob(["Once a", "Anna was a"], help="Fixed prompts of the timeline, one a line.")
+    checkpoint_every: int = knob(100, low=1, high=1_000_000, unit="steps", live=True, help="Steps between checkpoints.")
+    keep_checkpoints: int = knob(
+        5, low=1, high=1000, live=True, help="Interval checkpoints kept; requested and risky-change ones always stay."
+    )
+    budget_percent: float = knob(
+        3.0, low=0, high=100, unit="% of step time", live=True, help="Time that diagnostics may take in all."
+    )
+
+
+class SamplingConfig(Section):
+    """How text is drawn from the model's distribution."""
+
+    temperature: float = knob(0.8, low=0, high=5, help="Divides the logits; 0 takes the most likely token.")
+    top_k: int = knob(0, low=0, high=100_000, help="Keep the k most likely tokens; 0 keeps all.")
+    top_p: float = knob(1.0, low=0.01, high=1, help="Keep the smallest set of tokens with this probability mass.")
+    min_p: float = knob(0.0, low=0, high=1, help="Drop tokens below this share of the largest probability.")
+    repetition_penalty: float = knob(
+        1.0, low=0.1, high=10, help="Recent tokens: logit > 0 divided by it, else multiplied; 1 is off."
+    )
+    repetition_window: int = knob(64, low=0, high=100_000, unit="tokens", help="How far back; 0 looks at everything.")
+    max_tokens: int = knob(120, low=1, high=10_000, unit="tokens", help="Longest generation.")
+    sample_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the draw: same seed, same text.")
+
+
+_KINDS: dict[Any, Kind] = {float: "float", int: "int", bool: "bool", str: "text", list[str]: "texts"}
+_SECTION_NAMES = {
+    "PhaseLMConfig": "model",
+    "TransformerConfig": "model",
+    "DataConfig": "data",
+    "ObjectiveConfig": "objective",
+    "OptimConfig": "optim",
+    "ProbesConfig": "probes",
+    "SamplingConfig": "sampling",
+}

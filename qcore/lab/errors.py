@@ -1,0 +1,5 @@
+"""The error of the façade."""
+
+
+class LabError(ValueError):
+    """A request that the lab refuses; the message names the value and the remedy."""

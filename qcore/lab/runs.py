@@ -1,0 +1,118 @@
+"""What a page or the CLI shows of a run, as plain dataclasses, read from its folder without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qcore.config import Control, RunConfig, live_controls
+from qcore.store import RunReader
+from qcore.train.files import is_held
+
+ACTIVE = ("queued", "running", "paused")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One row of the runs table.
+
+    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
+    epoch seconds · alive: a worker of some process holds it · here: that worker is in this process · loss, eval_ce:
+    nats a token.
+    """
+
+    name: str
+    state: str
+    step: int = 0
+    total_steps: int = 0
+    created: float = 0.0
+    kind: str = ""
+    preset: str = ""
+    parameters: int = 0
+    message: str = ""
+    alive: bool = False
+    here: bool = False
+    pid: int = 0
+    loss: float | None = None
+    eval_ce: float | None = None
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
+    seconds_trained: float = 0.0
+    memory_mb: float | None = None
+    drops: int = 0
+
+
+@dataclass(frozen=True)
+class ControlState:
+    """A live control of a run: value now, initial value, number of changes, and the step and author of the last one."""
+
+    control: Control
+    value: Any
+    default: Any
+    version: int
+    step: int | None
+    author: str
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint on disk. reason: interval, requested, risky change, stopped, end of run, last good state · bytes:
+    size.
+    """
+
+    step: int
+    reason: str
+    created: float
+    bytes: int
+    path: Path
+
+
+def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool) -> RunInfo:
+    """Collect one run's row. A run that was active when its worker vanished is `interrupted`."""
+    meta, status = reader.meta(), reader.status()
+    alive = here or is_held(run_dir)
+    created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
+    if status is None:
+        return RunInfo(run_dir.name, "queued" if alive else "interrupted", created=created, kind=config.model.kind)
+    state, message = status.state, status.message
+    if state in ACTIVE and not alive:
+        state, message = "interrupted", "its worker ended without a word; resume continues from the newest checkpoint"
+    extra = status.extra
+    return RunInfo(
+        name=run_dir.name,
+        state=state,
+        step=status.step,
+        total_steps=status.total_steps,
+        created=created,
+        kind=config.model.kind,
+        preset=preset,
+        parameters=int(meta.get("parameters", 0)),
+        message=message,
+        alive=alive,
+        here=here,
+        pid=status.pid,
+        loss=extra.get("loss"),
+        eval_ce=extra.get("eval_ce"),
+        tokens_per_second=extra.get("tokens_per_second"),
+        seconds_left=extra.get("seconds_left") if state == "running" else None,
+        seconds_trained=float(extra.get("seconds_trained") or 0.0),
+        memory_mb=extra.get("memory_mb"),
+        drops=status.drops,
+    )
+
+
+def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlState]:
+    """Live controls of a run: its configuration and what its control events made of it."""
+    initial = config.live_values()
+    states = {
+        name: ControlState(control, initial[name], initial[name], 0, None, "")
+        for name, control in live_controls().items()
+    }
+    for event in reader.events():
+        if event.kind == "control" and event.payload["name"] in states:
+            old = states[event.payload["name"]]
+            states[old.control.name] = ControlState(
+                old.control, event.payload["new"], old.default, old.version + 1, event.step, event.author
+            )
+    return states

@@ -1,0 +1,45 @@
+"""The control board: current values of the controls that may change while training.
+
+A pure function of the run's configuration and its control events, so that replaying the events gives the same board.
+Only the trainer's thread touches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qcore.config import RunConfig, SetControl, live_controls
+
+
+class ControlBoard(Mapping[str, Any]):
+    """Mapping of control name → current value; `set` checks against the declaration."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._values = config.live_values()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def set(self, name: str, value: Any) -> Any:
+        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
+        checked = SetControl(name, value).checked()
+        old = self._values[checked.name]
+        self._values[checked.name] = checked.value
+        return old
+
+    def is_risky(self, name: str) -> bool:
+        """Whether a checkpoint must be written before this control changes."""
+        return live_controls()[name].risky
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Take the values of a checkpoint; controls that it does not know keep theirs."""
+        for name, value in values.items():
+            if name in self._values:
+                self.set(name, value)

@@ -1,0 +1,141 @@
+"""What a checkpoint holds: weights and optimizer moments as safetensors, and the state beside them.
+
+Randomness is a pure function of (seed, step), so weights, moments, step and control values are all that a bitwise
+resume needs. Nothing is copied into a model before names, shapes and types have been found to be exactly the
+model's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from qcore.train.folders import CheckpointState, read_folder, refusal, write_folder
+
+MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint: tensors by name and its state."""
+
+    folder: Path
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: CheckpointState
+
+
+def save_checkpoint(
+    run_dir: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    reason: str,
+    controls: Mapping[str, Any],
+    event_seq: int,
+    seconds_trained: float,
+    scaler: dict[str, Any],
+) -> Path:
+    """Write a checkpoint of now and return its folder; see `write_folder`."""
+    state = CheckpointState(
+        step=step,
+        reason=reason,
+        created=time.time(),
+        controls=dict(controls),
+        event_seq=event_seq,
+        seconds_trained=seconds_trained,
+        scaler=scaler,
+        threads=torch.get_num_threads(),
+        torch_version=torch.__version__,
+    )
+    contents = {
+        MODEL_FILE: save_tensors(_model_tensors(model)),
+        OPTIMIZER_FILE: save_tensors(_optimizer_tensors(model, optimizer)),
+    }
+    return write_folder(run_dir, state, contents)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify a checkpoint. Raises `CheckpointError` when anything is missing, altered or foreign."""
+    state, contents = read_folder(folder)
+    loaded = []
+    for name in (MODEL_FILE, OPTIMIZER_FILE):
+        if name not in contents:
+            raise refusal(folder, f"it has no {name}")
+        try:
+            loaded.append(load_tensors(contents[name]))
+        except SafetensorError as error:
+            raise refusal(folder, f"{name} is not a safetensors file ({error})") from error
+    return Checkpoint(folder, loaded[0], loaded[1], state)
+
+
+def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the weights. Raises `CheckpointError`, and changes nothing, unless they are exactly this model's."""
+    own = _unshared(model)
+    _check_same({name: (value.shape, value.dtype) for name, value in own.items()}, checkpoint.model, checkpoint.folder)
+    with torch.no_grad():
+        for name, value in checkpoint.model.items():
+            own[name].copy_(value)
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Put the moments back. Raises `CheckpointError`, and changes nothing, unless they fit the model's parameters."""
+    parameters = dict(model.named_parameters())
+    state: dict[Tensor, dict[str, Tensor]] = {}
+    for full_name, value in checkpoint.optimizer.items():
+        name, _, key = full_name.rpartition(".")
+        parameter = parameters.get(name)
+        if parameter is None or (key != "step" and value.shape != parameter.shape):
+            raise refusal(checkpoint.folder, f"it has a moment {full_name!r} that fits no parameter of the model")
+        moved = value.clone() if key == "step" else value.to(parameter.device, copy=True)
+        state.setdefault(parameter, {})[key] = moved
+    optimizer.state.clear()
+    optimizer.state.update(state)
+
+
+def _unshared(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name; a shared tensor stands once, under its first name."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in seen:
+            seen.add(id(value))
+            tensors[name] = value
+    return tensors
+
+
+def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous().cpu() for name, value in _unshared(model).items()}
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments as `<parameter name>.<moment>`."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}.{key}"] = torch.as_tensor(value).detach().contiguous().cpu()
+    return tensors
+
+
+def _check_same(
+    expected: Mapping[str, tuple[torch.Size, torch.dtype]], found: Mapping[str, Tensor], folder: Path
+) -> None:
+    if missing := sorted(expected.keys() - found.keys()):
+        raise refusal(folder, f"it lacks {len(missing)} tensors of the model, {missing[0]!r} first")
+    if extra := sorted(found.keys() - expected.keys()):
+        raise refusal(folder, f"it has {len(extra)} tensors that the model lacks, {extra[0]!r} first")
+    for name, (shape, dtype) in expected.items():
+        if shape != found[name].shape or dtype != found[name].dtype:
+            raise refusal(
+                folder, f"{name} is {found[name].dtype} {tuple(found[name].shape)}, not {dtype} {tuple(shape)}"
+            )

@@ -1,0 +1,227 @@
+"""One optimizer step, one evaluation: model, data, objective and optimizer, without threads, files or clocks.
+
+Randomness is a pure function of (seed, step): weights come from the seed, batches from (seed, position), dropout from
+(seed, step). So a run resumed from weights, moments and step repeats bit for bit. Gradient accumulation weighs each
+micro-batch by its share of the real targets, which equals the big batch for every term that is a mean over tokens or
+token-weighted over rows; the terms of the *mean prediction* (diversity, dominance) see one micro-batch at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qcore.config import PhaseLMConfig, RunConfig
+from qcore.data import Batch, Dataset
+from qcore.models import ModelOutput, build_model
+from qcore.objectives import TERMS, TermInputs, Total, measure_terms, nonfinite_parts, total_loss
+from qcore.train.schedule import learning_rate
+
+_RANDOM_LOCK = threading.Lock()
+"""Held while torch's process-wide random state is seeded and used: two runs of one process must not share a stream."""
+_PHASE_CONTROLS = tuple(term.control for term in TERMS if term.needs_phases)
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss or gradient of a step is NaN or infinite; the optimizer has not stepped. step: the update that
+    failed.
+    """
+
+    def __init__(self, step: int, terms: list[str], what: str) -> None:
+        self.step, self.terms = step, terms
+        super().__init__(
+            f"{what} is not finite at step {step}: {', '.join(terms)}. The optimizer did not step; the weights are the "
+            "last good ones. Lower the learning rate or the term's weight and resume, or go back to a checkpoint"
+        )
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one update measured before it was made, and the last micro-batch for the probes (detached)."""
+
+    loss: float
+    terms: dict[str, float]
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    skipped: bool
+    output: ModelOutput
+    batch: Batch
+
+
+class Engine:
+    """Model, optimizer and data of one run on its device."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.device = resolve_device(config.optim.device)
+        counts = torch.as_tensor(dataset.token_counts)
+        with _RANDOM_LOCK:
+            self.model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
+        self.model.to(self.device)
+        self.optimizer = _make_optimizer(self.model, self.device)
+        smoothed = counts.to(torch.float32).clamp(min=0)
+        self.unigram_V = (smoothed / smoothed.sum().clamp(min=1)).to(self.device)
+        precision = config.optim.precision if self.device.type == "cuda" else "fp32"
+        self._autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.precision = precision
+        self._validation: list[Batch] | None = None
+
+    def step(self, step: int, controls: Mapping[str, Any]) -> StepResult:
+        """Make update `step` (1-based). Raises `NonFiniteError` before the optimizer steps when loss or gradient is
+        not finite.
+        """
+        rate = learning_rate(step, controls)
+        self._set_optimizer(rate, controls)
+        self.model.train()
+        batches = self._micro_batches(step)
+        counts = [int(batch.mask_BT.sum()) for batch in batches]
+        total_count = max(1, sum(counts))
+        with_phases = any(controls[name] for name in _PHASE_CONTROLS)
+        self.optimizer.zero_grad(set_to_none=True)
+        summed: dict[str, Tensor] = {}
+        with self._dropout_stream(step):
+            for batch, count in zip(batches, counts, strict=True):
+                share = count / total_count
+                with self._autocast():
+                    output = self.model(batch.inputs_BT, with_phases=with_phases)
+                total = total_loss(self._term_inputs(output, batch), controls)
+                self._check_finite(step, total)
+                self.scaler.scale(total.loss * share if len(batches) > 1 else total.loss).backward()
+                for name, part in (*total.parts.items(), ("loss", total.loss)):
+                    value = part.detach() * share if len(batches) > 1 else part.detach()
+                    summed[name] = summed[name] + value if name in summed else value
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), controls["clip_norm"] or float("inf"))
+        values = torch.stack([value.float() for value in summed.values()] + [norm.float()]).tolist()
+        grad_norm = values.pop()
+        skipped = self._update(step, grad_norm)
+        terms = dict(zip(summed, values, strict=True))
+        return StepResult(
+            terms.pop("loss"), terms, grad_norm, rate, total_count, skipped, _detached(output), batches[-1]
+        )
+
+    def measure_terms(self, result: StepResult, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Every term on the step's last micro-batch, without gradient, whatever its weight."""
+        output = result.output
+        if output.phases is None and isinstance(self.config.model, PhaseLMConfig):
+            with torch.no_grad(), self._autocast():
+                output = self.model(result.batch.inputs_BT, with_phases=True)
+        measured = measure_terms(self._term_inputs(output, result.batch), controls)
+        return dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
+
+    def evaluate(self) -> float:
+        """Teacher-forced cross-entropy on the fixed held-out batches, nats per real target, token-weighted."""
+        if self._validation is None:
+            probes, optim = self.config.probes, self.config.optim
+            batches = self.dataset.validation_batches(optim.batch_size, probes.eval_batches)
+            self._validation = [self._move(batch) for batch in batches]
+        self.model.eval()
+        summed = torch.zeros((), dtype=torch.float64, device=self.device)
+        count = 0
+        with torch.no_grad():
+            for batch in self._validation:
+                with self._autocast():
+                    logits_BTV = self.model(batch.inputs_BT).logits_BTV
+                losses_N = nn.functional.cross_entropy(
+                    logits_BTV.flatten(0, 1).float(), batch.targets_BT.flatten(), reduction="none"
+                )
+                summed += losses_N.double()[batch.mask_BT.flatten()].sum()
+                count += int(batch.mask_BT.sum())
+        return float(summed) / max(1, count)
+
+    def _micro_batches(self, step: int) -> list[Batch]:
+        optim, count = self.config.optim, self.config.optim.accumulation
+        positions = range((step - 1) * count, step * count)
+        return [
+            self._move(self.dataset.train_batch(self.config.seed, position, optim.batch_size)) for position in positions
+        ]
+
+    def _move(self, batch: Batch) -> Batch:
+        if self.device.type == "cpu":
+            return batch
+        return Batch(*(value.to(self.device, non_blocking=True) for value in vars(batch).values()))
+
+    def _term_inputs(self, output: ModelOutput, batch: Batch) -> TermInputs:
+        return TermInputs(
+            logits_BTV=output.logits_BTV,
+            targets_BT=batch.targets_BT,
+            mask_BT=batch.mask_BT,
+            inputs_BT=batch.inputs_BT,
+            hidden_BTD=output.hidden_BTD,
+            phases=output.phases,
+            state_BTP=output.state_BTP,
+            unigram_V=self.unigram_V,
+            eos_id=self.dataset.tokenizer.eos_id,
+        )
+
+    def _check_finite(self, step: int, total: Total) -> None:
+        if not torch.isfinite(total.loss.detach()):
+            raise NonFiniteError(step, nonfinite_parts(total), "the loss")
+
+    def _update(self, step: int, grad_norm: float) -> bool:
+        if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
+            broken = [name for name, parameter in self.model.named_parameters() if _broken(parameter.grad)]
+            self.optimizer.zero_grad(set_to_none=True)
+            shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
+            raise NonFiniteError(step, shown or ["the global norm overflowed"], "the gradient")
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.is_enabled() and self.scaler.get_scale() < scale
+
+    def _set_optimizer(self, rate: float, controls: Mapping[str, Any]) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            group["betas"] = (controls["beta1"], controls["beta2"])
+            group["weight_decay"] = controls["weight_decay"] if group["decayed"] else 0.0
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast_type is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self._autocast_type)
+
+    @contextlib.contextmanager
+    def _dropout_stream(self, step: int) -> Iterator[None]:
+        if not self.config.model.dropout:
+            yield
+            return
+        devices = [self.device] if self.device.type == "cuda" else []
+        with _RANDOM_LOCK, torch.random.fork_rng(devices):
+            torch.manual_seed((self.config.seed << 32) + step)
+            yield
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` → CUDA when there is one, else the CPU. Raises `ValueError` for `cuda` without a CUDA device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda' is refused: torch finds no CUDA device here; use auto or cpu")
+    return torch.device(name)
+
+
+def _broken(gradient: Tensor | None) -> bool:
+    return gradient is not None and not bool(torch.isfinite(gradient).all())
+
+
+def _detached(output: ModelOutput) -> ModelOutput:
+    phases = output.phases and tuple(phase.detach() for phase in output.phases)
+    state = None if output.state_BTP is None else output.state_BTP.detach()
+    return ModelOutput(output.logits_BTV.detach(), output.hidden_BTD.detach(), state, phases)
+
+
+def _make_optimizer(model: nn.Module, device: torch.device) -> torch.optim.AdamW:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "decayed": True}, {"params": vectors, "decayed": False}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, eps=1e-8, fused=True)

@@ -1,0 +1,186 @@
+"""Checkpoint folders: written aside, synced and renamed, so that a folder is whole or absent. No torch here.
+
+A folder `step-000500` holds binary files and `state.json` with the size and SHA-256 of each. Nothing is unpickled; a
+truncated, altered or foreign folder is refused with `CheckpointError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+FORMAT = "collapse-lab-checkpoint"
+VERSION = 1
+KEPT_REASONS = ("requested", "risky change")
+"""Checkpoints written for these reasons are never pruned."""
+_WRITING, _REPLACED = ".writing-", ".replaced-"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that must not be loaded; the message names the folder, what is wrong and the remedy."""
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """What stands in `state.json` beside the hashes.
+
+    step: completed updates · controls: board values · event_seq: last event included · scaler: fp16 loss scale state ·
+    threads, torch_version: what a bitwise resume depends on besides.
+    """
+
+    step: int
+    reason: str
+    created: float
+    controls: dict[str, Any]
+    event_seq: int
+    seconds_trained: float
+    scaler: dict[str, Any]
+    threads: int
+    torch_version: str
+
+
+def folder_name(step: int) -> str:
+    """`step-000500`."""
+    return f"step-{step:06d}"
+
+
+def checkpoint_folders(run_dir: Path) -> list[Path]:
+    """Checkpoint folders of a run, lowest step first."""
+    folders = [path for path in run_dir.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(folders, key=lambda path: int(path.name[5:]))
+
+
+def read_state(folder: Path) -> CheckpointState:
+    """Read only `state.json` of a folder. Raises `CheckpointError` when it is missing, damaged or foreign."""
+    return _parse(_read_document(folder), folder)
+
+
+def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
+    """State and verified contents of every file. Raises `CheckpointError` when anything is missing, altered or
+    foreign.
+    """
+    document = _read_document(folder)
+    contents = {}
+    for name, expected in document["files"].items():
+        if Path(name).name != name:
+            raise refusal(folder, f"it lists the file {name!r} outside its folder")
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as error:
+            raise refusal(folder, f"{name} cannot be read ({error.strerror})") from error
+        if len(data) != expected.get("bytes"):
+            raise refusal(folder, f"{name} has {len(data)} bytes, not {expected.get('bytes')}: it was cut off")
+        if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+            raise refusal(folder, f"{name} does not match its checksum: it was altered or damaged")
+        contents[name] = data
+    return _parse(document, folder), contents
+
+
+def write_folder(run_dir: Path, state: CheckpointState, contents: Mapping[str, bytes]) -> Path:
+    """Write `run_dir/step-NNNNNN` and return it.
+
+    An existing folder of that step is replaced without a moment in which neither is whole (`recover_interrupted` puts
+    the old one back); a reason that keeps it from being pruned stays.
+    """
+    target = run_dir / folder_name(state.step)
+    with contextlib.suppress(CheckpointError):
+        if (reason := read_state(target).reason) in KEPT_REASONS:
+            state = replace(state, reason=reason)
+    aside, replaced = run_dir / f"{_WRITING}{target.name}", run_dir / f"{_REPLACED}{target.name}"
+    for leftover in (aside, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside.mkdir()
+    files = {}
+    for name, data in contents.items():
+        _write_synced(aside / name, data)
+        files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    document = {"format": FORMAT, "version": VERSION, **asdict(state), "files": files}
+    _write_synced(aside / "state.json", json.dumps(document, indent=1).encode())
+    _sync_folder(aside)
+    if target.exists():
+        os.rename(target, replaced)
+    os.rename(aside, target)
+    _sync_folder(run_dir)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return target
+
+
+def recover_interrupted(run_dir: Path) -> None:
+    """Put back a checkpoint whose replacement was interrupted, and delete what was never finished."""
+    for replaced in run_dir.glob(f"{_REPLACED}*"):
+        target = run_dir / replaced.name.removeprefix(_REPLACED)
+        if target.exists():
+            shutil.rmtree(replaced)
+        else:
+            os.rename(replaced, target)
+    for unfinished in run_dir.glob(f"{_WRITING}*"):
+        shutil.rmtree(unfinished)
+
+
+def prune_checkpoints(run_dir: Path, keep: int) -> list[Path]:
+    """Delete the oldest interval checkpoints beyond `keep` and return their folders. What cannot be read is left
+    alone.
+    """
+    interval = []
+    for folder in checkpoint_folders(run_dir):
+        with contextlib.suppress(CheckpointError):
+            if read_state(folder).reason not in KEPT_REASONS:
+                interval.append(folder)
+    gone = interval[: max(0, len(interval) - keep)]
+    for folder in gone:
+        shutil.rmtree(folder)
+    return gone
+
+
+def refusal(folder: Path, reason: str) -> CheckpointError:
+    """The error for a folder that must not be loaded."""
+    return CheckpointError(f"checkpoint {folder.name} is refused: {reason}; use another checkpoint of the run")
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / "state.json").read_bytes())
+    except OSError as error:
+        raise refusal(folder, f"state.json cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise refusal(folder, "state.json is not JSON: it was cut off or altered") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise refusal(folder, "it was not written by Collapse Lab")
+    if document.get("version") != VERSION:
+        raise refusal(folder, f"it has version {document.get('version')!r}; this program reads version {VERSION}")
+    files = document.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise refusal(folder, "its list of files is damaged")
+    return document
+
+
+def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
+    names = [field.name for field in fields(CheckpointState)]
+    if missing := [name for name in names if name not in document]:
+        raise refusal(folder, f"state.json lacks {missing[0]!r}")
+    state = CheckpointState(**{name: document[name] for name in names})
+    if state.step != int(folder.name[5:] if folder.name[5:].isdigit() else -1):
+        raise refusal(folder, f"it holds step {state.step}: the folder was renamed")
+    return state
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""Small runs for tests: a model that trains in milliseconds, and polling with a deadline instead of sleeping."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from qcore.config import RunConfig
+
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "phases": 4,
+    "context": 16,
+    "documents": 80,
+    "batch_size": 4,
+    "steps": 12,
+    "warmup_steps": 2,
+    "eval_every": 4,
+    "eval_batches": 1,
+    "sample_every": 6,
+    "sample_length": 4,
+    "tokens_every": 2,
+    "checkpoint_every": 5,
+    "budget_percent": 100.0,
+}
+
+
+def small_config(**changes: Any) -> RunConfig:
+    """A configuration that trains a step in a few milliseconds, with `changes` applied."""
+    values = {**SMALL, **changes}
+    if values.get("kind") == "transformer":
+        del values["phases"]
+    return RunConfig().with_values(values)
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    """Poll `condition` until it is true and return it; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+    return found
