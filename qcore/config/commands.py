@@ -25,6 +25,8 @@ class SetControl:
 
     def checked(self) -> SetControl:
         """The same, its value in the declared type. `ConfigError` for an unknown or fixed name, or a bad value."""
+        if not isinstance(self.name, str):
+            raise ConfigError(f"name = {self.name!r} is refused: it must be the name of a control")
         control = find_control(self.name)
         if not control.live:
             raise ConfigError(
@@ -105,6 +107,8 @@ class Sample:
         """Raises `ConfigError` for an empty id, or settings that `SamplingConfig` refuses."""
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
+        if not isinstance(self.settings, dict):
+            raise ConfigError(f"settings = {self.settings!r} is refused: it must map sampling settings to values")
         for name in self.settings:
             if name not in SamplingConfig.model_fields:
                 raise ConfigError(f"unknown sampling setting {name!r}{nearest_hint(name, SamplingConfig.model_fields)}")
@@ -127,6 +131,8 @@ def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
     """The checked command of a row. Raises `ConfigError` for an unknown kind, a missing or extra field, a bad value."""
     if kind not in _KINDS:
         raise ConfigError(f"unknown command {kind!r}{nearest_hint(kind, _KINDS)}")
+    if not isinstance(payload, dict):
+        raise ConfigError(f"command {kind!r} with {payload!r} is refused: its payload must be a mapping")
     try:
         command = _KINDS[kind](**payload)
     except TypeError as error:

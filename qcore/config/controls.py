@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class Control:
         if self.kind in ("text", "texts"):
             return "text" if self.kind == "text" else "a list of texts"
         number = "a whole number" if self.kind == "int" else "a number"
-        return f"{number} from {self.low:g} to {self.high:g}"
+        return f"{number} from {_bound(self.low)} to {_bound(self.high)}"
 
     def check(self, value: object) -> Any:
         """Return `value` in the declared type, or raise `ConfigError`.
@@ -84,8 +85,7 @@ class Control:
                 return self._check_number(value)
 
     def _refuse(self, value: object, hint: str = "") -> ConfigError:
-        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-        return ConfigError(f"{self.name} = {shown} is refused: it must be {self.range_text}{hint}")
+        return ConfigError(f"{self.name} = {_shown(value)} is refused: it must be {self.range_text}{hint}")
 
     def _check_bool(self, value: object) -> bool:
         if isinstance(value, bool):
@@ -96,7 +96,7 @@ class Control:
 
     def _check_choice(self, value: object) -> str:
         if value not in self.choices:
-            raise self._refuse(value, nearest_hint(str(value), self.choices))
+            raise self._refuse(value, nearest_hint(value, self.choices) if isinstance(value, str) else "")
         return str(value)
 
     def _check_texts(self, value: object) -> list[str]:
@@ -111,7 +111,7 @@ class Control:
             raise self._refuse(value)
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise self._refuse(value) from None
         assert self.low is not None
         assert self.high is not None
@@ -122,6 +122,25 @@ class Control:
                 raise self._refuse(value)
             return int(number)
         return number
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
+
+
+def _bound(number: float | None) -> str:
+    """A bound in full when it is whole (2147483647, not 2.14748e+09), else short."""
+    assert number is not None
+    return str(int(number)) if number == int(number) else f"{number:g}"
+
+
+def _shown(value: object) -> str:
+    """`repr` cut short; never expands nested YAML aliases, never fails on an integer of thousands of digits."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return "<an integer of thousands of digits>"
 
 
 def knob(

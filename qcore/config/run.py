@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import yaml
@@ -83,13 +84,13 @@ class RunConfig(BaseModel):
         """Read a YAML document; missing keys take their defaults. Errors as in `from_dict`."""
         try:
             values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a huge integer
             raise ConfigError(f"this is not YAML: {error}") from None
         return cls.from_dict({} if values is None else values)
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML; `from_yaml` gives an equal one."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def with_values(self, changes: dict[str, Any]) -> RunConfig:
         """A copy with some values replaced; keys are names (`learning_rate`) or dotted names (`optim.learning_rate`).
@@ -120,6 +121,17 @@ class RunConfig(BaseModel):
         return {control.name: self.value(control.name) for control in all_controls(self.model.kind) if control.live}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that holds U+0085, which PyYAML would otherwise write raw and read back as a line break."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+
+
+_Dumper.add_representer(str, _text_node)
+
+
 def _section(key: str, part: object, sections: dict[str, type[Section]]) -> Section:
     if key not in sections:
         raise ConfigError(f"unknown section {key!r}{nearest_hint(str(key), [*sections, SEED.name])}")
@@ -143,9 +155,11 @@ def section_types(kind: str) -> dict[str, type[Section]]:
     }
 
 
+@cache
 def all_controls(kind: str = "phase_lm") -> tuple[Control, ...]:
     """Every declared value of a run with this model family, in the order of the file."""
-    return (*(control for section in section_types(kind).values() for control in section.controls()), SEED)
+    controls = (control for section in section_types(kind).values() for control in section.controls())
+    return (*(KIND if control.name == KIND.name else control for control in controls), SEED)
 
 
 def live_controls() -> dict[str, Control]:

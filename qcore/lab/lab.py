@@ -59,6 +59,7 @@ class Lab:
         self._lock = threading.RLock()
         self._workers: dict[str, Worker] = {}
         self._readers: dict[str, RunReader] = {}
+        self._configs: dict[str, tuple[tuple[Path, int], RunConfig]] = {}
         self._sampler: tuple[Path, float, Any] | None = None
         self._sampler_lock = threading.Lock()
         self._closed = False
@@ -108,19 +109,26 @@ class Lab:
         self._start_worker(chosen, author)
         return chosen
 
-    def resume(self, name: str, *, steps: int | None = None, author: str = "person") -> None:
-        """Go on from the newest good checkpoint, to `steps` steps when given.
+    def resume(
+        self, name: str, *, steps: int | None = None, changes: dict[str, Any] | None = None, author: str = "person"
+    ) -> None:
+        """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
 
-        Raises `LabError` while a worker holds the run, or for a finished run that has no steps left.
+        Raises `LabError` while a worker holds the run, or for a finished run that has no steps left; `ConfigError` for
+        a change that cannot be. Nothing is changed then.
         """
         info = self.info(name)
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
-        goal = steps if steps is not None else self.controls(name)["steps"].value
+        wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
+        if steps is not None:
+            wanted.append(SetControl("steps", steps).checked())
+        goals = [change.value for change in wanted if change.name == "steps"]
+        goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        if steps is not None:
-            self._submit(name, SetControl("steps", steps), author, None)
+        for change in wanted:
+            self._submit(name, change, author, None)
         self._start_worker(name, author)
 
     def delete(self, name: str) -> None:
@@ -184,10 +192,14 @@ class Lab:
 
     def config(self, name: str) -> RunConfig:
         """The configuration that the run started with. Raises `LabError` when its file is missing or damaged."""
+        path = self._folder(name) / CONFIG_FILE
         try:
-            return read_config(self._folder(name))
+            stamp = (path, path.stat().st_mtime_ns)
+            if self._configs.get(name, (None, None))[0] != stamp:
+                self._configs[name] = (stamp, read_config(path.parent))
         except (ConfigError, OSError) as error:
             raise LabError(f"the configuration of run {name!r} cannot be read: {error}") from error
+        return self._configs[name][1]
 
     def controls(self, name: str) -> dict[str, ControlState]:
         """The run's live controls: value now, initial value, number of changes, last step and author."""

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qcore.config import PhaseLMConfig, RunConfig
+from qcore.config import RunConfig
 from qcore.data import Batch, Dataset
 from qcore.models import ModelOutput, build_model
-from qcore.objectives import TERMS, TermInputs, Total, measure_terms, nonfinite_parts, total_loss
+from qcore.objectives import TermInputs, Total, measure_terms, nonfinite_parts, total_loss
 from qcore.train.schedule import learning_rate
 
 _RANDOM_LOCK = threading.Lock()
 """Held while torch's process-wide random state is seeded and used: two runs of one process must not share a stream."""
-_PHASE_CONTROLS = tuple(term.control for term in TERMS if term.needs_phases)
+MEASURED_ROWS = 4
 
 
 class NonFiniteError(FloatingPointError):
@@ -86,14 +86,13 @@ class Engine:
         batches = self._micro_batches(step)
         counts = [int(batch.mask_BT.sum()) for batch in batches]
         total_count = max(1, sum(counts))
-        with_phases = any(controls[name] for name in _PHASE_CONTROLS)
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}
         with self._dropout_stream(step):
             for batch, count in zip(batches, counts, strict=True):
                 share = count / total_count
                 with self._autocast():
-                    output = self.model(batch.inputs_BT, with_phases=with_phases)
+                    output = self.model(batch.inputs_BT, with_phases=True)
                 total = total_loss(self._term_inputs(output, batch), controls)
                 self._check_finite(step, total)
                 self.scaler.scale(total.loss * share if len(batches) > 1 else total.loss).backward()
@@ -111,12 +110,15 @@ class Engine:
         )
 
     def measure_terms(self, result: StepResult, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Every term on the step's last micro-batch, without gradient, whatever its weight."""
-        output = result.output
-        if output.phases is None and isinstance(self.config.model, PhaseLMConfig):
-            with torch.no_grad(), self._autocast():
-                output = self.model(result.batch.inputs_BT, with_phases=True)
-        measured = measure_terms(self._term_inputs(output, result.batch), controls)
+        """Every term on the first rows (at most 4) of the step's last micro-batch, without gradient, whatever its
+        weight.
+        """
+        output, batch, rows = result.output, result.batch, slice(0, MEASURED_ROWS)
+        phases = output.phases and tuple(phase[rows] for phase in output.phases)
+        state = None if output.state_BTP is None else output.state_BTP[rows]
+        part = ModelOutput(output.logits_BTV[rows], output.hidden_BTD[rows], state, phases)
+        inputs = self._term_inputs(part, Batch(*(value[rows] for value in vars(batch).values())))
+        measured = measure_terms(inputs, controls)
         return dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
 
     def evaluate(self) -> float:

@@ -57,6 +57,7 @@ class Trainer:
         slots: Slots,
         stopping: threading.Event,
         nudge: threading.Event,
+        since: float,
     ) -> None:
         self.name = run_dir.name
         self.step = 0
@@ -69,11 +70,13 @@ class Trainer:
         self._slots = slots
         self._stopping = stopping
         self._nudge = nudge
+        self._since = since
         self._board = ControlBoard(config)
         self._monitor = Monitor(engine, writer)
         self._seq = max((event.seq for event in events), default=0)
         self._replay: deque[Event] = deque()
         self._tasks: deque[Iterator[None]] = deque()
+        self._waiting: list[Command] = []
         self._paused = False
         self._steps_to_go = 0
         self._ending = False
@@ -90,6 +93,7 @@ class Trainer:
         self._publish(state, message, force=True)
 
     def _run(self, author: str) -> tuple[str, str]:
+        self._refuse_leftovers()
         resumed = self._restore()
         self._add_event("resume" if resumed else "start", {"from_step": self.step}, author)
         self._set_threads()
@@ -100,7 +104,7 @@ class Trainer:
                 pass
         except NonFiniteError as error:
             return self._fail(error)
-        return ("stopped" if self._must_end() else "finished"), ""
+        return ("stopped" if self.step < self._board["steps"] else "finished"), ""
 
     def _advance(self) -> bool:
         """One turn of the loop; True when the run is over."""
@@ -170,13 +174,23 @@ class Trainer:
 
     def _take_commands(self) -> None:
         self._nudge.clear()
-        for row in self._commands.pending():
+        waiting, self._waiting = self._waiting, []
+        for row in [*waiting, *self._commands.pending()]:
             try:
                 message = self._apply(row)
             except ConfigError as error:
                 self._writer.resolve_command(row.id, "refused", self.step, str(error))
             else:
                 self._writer.resolve_command(row.id, "applied", self.step, message)
+
+    def _refuse_leftovers(self) -> None:
+        """Commands from before this worker: a change of a control still holds, a "stop" or a sample does not."""
+        for row in self._commands.pending():
+            if row.kind == requests.SetControl.kind or row.created >= self._since:
+                self._waiting.append(row)
+            else:
+                message = "the run's worker ended before it could answer"
+                self._writer.resolve_command(row.id, "refused", self.step, message)
 
     def _apply(self, row: Command) -> str:
         """Obey one command and say what happened. Raises `ConfigError` when it is refused."""

@@ -42,6 +42,7 @@ class Worker:
         self._stopping = threading.Event()
         self._nudge = threading.Event()
         self._lock = RunLock(run_dir)
+        self._since = 0.0
         # A daemon, because the interpreter would otherwise wait for it before the exit handlers that stop it run.
         self._thread = threading.Thread(target=self._main, name=f"train-{run_dir.name}", daemon=True)
 
@@ -49,6 +50,7 @@ class Worker:
         """Take the run's lock and start the thread; False when another worker holds the run."""
         if not self._lock.acquire():
             return False
+        self._since = time.time()
         self._thread.start()
         return True
 
@@ -107,10 +109,11 @@ class Worker:
                     slots=self._slots,
                     stopping=self._stopping,
                     nudge=self._nudge,
+                    since=self._since,
                 )
                 trainer.run(self._author)
-        except Exception as error:
-            logger.exception("run %s failed", self.run_dir.name)
+        except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
+            logger.warning("run %s failed: %s", self.run_dir.name, error)
             step = trainer.step if trainer else 0
             writer.add_log(step, "error", traceback.format_exc())
             writer.set_status(_status("failed", step, total, f"{type(error).__name__}: {error}"))

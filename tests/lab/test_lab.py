@@ -22,6 +22,7 @@ from qcore.config import (
 )
 from qcore.lab import Lab, LabError, shared_lab
 from qcore.objectives import Total
+from qcore.store import Inbox
 from qcore.train import engine
 from tests.helpers import eventually, small_config
 
@@ -303,6 +304,32 @@ def test_commands_for_a_run_that_is_not_training(lab):
     lab.wait(name, 60)
     assert lab.outcome(name, waiting).status == "applied"
     assert lab.controls(name)["diversity_weight"].value == 0.25
+
+
+def test_what_a_dead_worker_left_unanswered(lab):
+    """A change still holds at the next resume; a stop does not."""
+    name = lab.start(small_config(), name="leftovers")
+    lab.wait(name, 60)
+    with Inbox(lab.runs_dir / name / "run.sqlite") as inbox:
+        stop = inbox.submit("stop", {}, "person")
+        change = inbox.submit("set", {"name": "eos_weight", "value": 0.5}, "person")
+        nonsense = inbox.submit("set", {"name": ["eos_weight"], "value": {"a": 1}}, "somebody")
+    lab.resume(name, steps=14)
+    assert lab.wait(name, 60).state == "finished"
+    fates = [lab.outcome(name, number) for number in (stop, change, nonsense)]
+    assert [row.status for row in fates] == ["refused", "applied", "refused"]
+
+
+def test_a_refused_resume_changes_nothing(lab):
+    name = lab.start(small_config(), name="done")
+    lab.wait(name, 60)
+    for arguments in ({}, {"changes": {"eos_weight": 0.5}}, {"steps": 0}, {"steps": 20, "changes": {"eos_weight": 99}}):
+        with pytest.raises(ValueError, match=r"finished its 12 steps|refused"):
+            lab.resume(name, **arguments)
+    assert lab.reader(name).commands() == []
+    lab.resume(name, steps=14, changes={"eos_weight": 0.5})
+    lab.wait(name, 60)
+    assert lab.controls(name)["eos_weight"].value == 0.5
 
 
 def test_bad_data_fails_the_run_with_the_reason(lab):

@@ -1,0 +1,72 @@
+# Collapse Lab. Every target sets up what it needs in .venv and is quick the second time.
+#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make lint   make bench [BENCH=throughput]   make clean
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+ARGS ?=
+BENCH ?=
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: run test lint bench clean chromium
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.installed
+	$(BIN)/streamlit run app.py $(ARGS)
+
+test: $(VENV)/.installed-dev chromium
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev chromium
+	@set -e; for file in bench/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
+		echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
+	done
+
+clean:
+	rm -rf $(VENV) build qcore.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# The first interpreter that runs and is new enough; PYTHON=/path/to/python3 overrides the search.
+$(VENV)/.created:
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3.11 python3 python3.12 python3.13 python3.14); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Collapse Lab needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Creating $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv --clear $(VENV) || { \
+		echo "creating $(VENV) failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+# torch comes first, at its exact pin: nothing that follows can then pull in another build of it.
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing Collapse Lab and what it needs (minutes the first time)"
+	$(INSTALL) torch
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the tools for tests and checks"
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+# The browser tests drive Debian's Chromium. Where it cannot be installed they are skipped with a reason; with CI=true they fail.
+chromium:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "No chromium and no apt-get here: install Chromium by hand to run the browser tests" >&2; exit 0; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; \
+	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+	elif command -v sudo >/dev/null && [ -t 0 ]; then as_root=sudo; \
+	else echo "Installing chromium needs root: run 'apt-get install chromium' as root to run the browser tests" >&2; exit 0; fi; \
+	echo "Installing chromium for the browser tests (with apt-get, minutes the first time)"; \
+	$$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null || \
+		echo "chromium could not be installed: the browser tests will say so" >&2

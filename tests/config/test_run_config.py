@@ -1,0 +1,202 @@
+"""Run configurations: YAML round trips, refusals with their remedy, changes by name, hostile documents."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcore.config import MODEL_KINDS, ConfigError, Control, PhaseLMConfig, RunConfig, TransformerConfig, all_controls
+
+
+def values_of(control: Control) -> st.SearchStrategy[Any]:
+    """Any valid value of a control."""
+    match control.kind:
+        case "bool":
+            return st.booleans()
+        case "choice":
+            return st.sampled_from(control.choices)
+        case "text":
+            return st.text(max_size=20)
+        case "texts":
+            return st.lists(st.text(max_size=20), max_size=3)
+        case "int":
+            return st.integers(math.ceil(control.low or 0), math.floor(control.high or 0))
+        case _:
+            return st.floats(control.low, control.high)
+
+
+# These depend on one another; `test_values_that_do_not_fit_together` and the shapes drawn below cover them.
+_TOGETHER = {"kind", "width", "heads", "phases", "source"}
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> RunConfig:
+    kind = draw(st.sampled_from(sorted(MODEL_KINDS)))
+    heads = draw(st.integers(1, 8))
+    changes: dict[str, Any] = {"kind": kind, "heads": heads, "width": heads * 2 * draw(st.integers(4, 32))}
+    free = [control for control in all_controls(kind) if control.name not in _TOGETHER]
+    for control in draw(st.lists(st.sampled_from(free), unique_by=lambda control: control.name, max_size=12)):
+        changes[control.name] = draw(values_of(control))
+    return RunConfig().with_values(changes)
+
+
+@given(configs())
+@settings(max_examples=60, deadline=None)
+def test_yaml_round_trip(config: RunConfig) -> None:
+    assert RunConfig.from_yaml(config.to_yaml()) == config
+    assert RunConfig.from_dict(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    "mark", ["\x85", "\u2028", "\ufeff", "\x00", "\x1b", "\r", "\n", "\t", " ", "😀", "ä", "#", ": ", "'", "null"]
+)
+def test_any_character_survives_yaml(mark: str) -> None:
+    for text in (mark, f"a{mark}", f"{mark}a", f"a{mark}b"):
+        config = RunConfig().with_values({"path": text, "prompts": [text, ""]})
+        assert RunConfig.from_yaml(config.to_yaml()) == config
+
+
+@given(configs(), configs())
+@settings(max_examples=25, deadline=None)
+def test_changes_by_name_reach_any_configuration(start: RunConfig, goal: RunConfig) -> None:
+    changes = {control.name: goal.value(control.name) for control in all_controls(goal.model.kind)}
+    assert start.with_values(changes) == goal
+    dotted = {f"{c.section}.{c.name}": goal.value(c.name) for c in all_controls(goal.model.kind)}
+    assert start.with_values(dotted) == goal
+
+
+def test_defaults_and_empty_documents_agree() -> None:
+    assert RunConfig.from_yaml("") == RunConfig.from_yaml("{}") == RunConfig() == RunConfig.from_yaml("# nothing\n")
+    assert isinstance(RunConfig().model, PhaseLMConfig)
+
+
+def test_a_section_may_be_given_in_part() -> None:
+    config = RunConfig.from_yaml("model: {kind: transformer, width: 32}\noptim: {steps: 7}\nseed: 3\n")
+    assert isinstance(config.model, TransformerConfig)
+    assert (config.model.width, config.optim.steps, config.seed) == (32, 7, 3)
+    assert config.optim.batch_size == RunConfig().optim.batch_size
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: {lerning_rate: 1}", r"unknown key optim\.lerning_rate; did you mean 'learning_rate'\?"),
+        ("optimm: {steps: 1}", r"unknown section 'optimm'; did you mean 'optim'\?"),
+        ("model: {kind: transformer, phases: 4}", r"unknown key model\.phases"),
+        ("model: {kind: transfomer}", r"kind = 'transfomer' is refused.*did you mean 'transformer'\?"),
+        ("optim: {steps: 0}", r"steps = 0 is refused: it must be a whole number from 1 to 10000000"),
+        ("optim: {steps: true}", r"steps = True is refused"),
+        ("optim: {learning_rate: .nan}", r"learning_rate = nan is refused"),
+        ("optim: {learning_rate: .inf}", r"learning_rate = inf is refused"),
+        ("optim: {learning_rate: null}", r"learning_rate = None is refused"),
+        ("seed: -1", r"seed = -1 is refused"),
+        ("seed: true", r"seed = True is refused"),
+        ("seed: 99999999999999999999999999", r"seed = 9+ is refused"),
+        ("optim: 3", r"section 'optim' is a mapping"),
+        ("optim:", r"section 'optim' is a mapping"),
+        ("model: 3", r"section 'model' is a mapping"),
+        ("- 1\n- 2", r"a run configuration is a mapping of sections, not list"),
+        ("just words", r"a run configuration is a mapping of sections, not str"),
+        ("probes: {prompts: [1]}", r"prompts = \[1\] is refused: it must be a list of texts"),
+        ("a: [", r"this is not YAML"),
+        ("1: {}", r"unknown section 1"),
+        ("optim: {1: 2}", r"unknown key optim\.1"),
+        ("model: {kind: [phase_lm]}", r"kind = \['phase_lm'\] is refused"),
+        ("? [a, b]\n: 1", r"unknown section|this is not YAML"),
+        ("seed: " + "9" * 5000, r"seed|this is not YAML"),
+        ("seed: 2001-99-99", r"seed|this is not YAML"),
+        ("a: &a [*a]", r"unknown section 'a'|this is not YAML"),
+        ("\x00", r"this is not YAML"),
+        ("[" * 5000, r"this is not YAML"),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_a_mistake_is_answered_with_the_value_and_the_remedy(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RunConfig.from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 97}, r"width = 97 is refused: it must be a multiple of heads = 4"),
+        ({"heads": 8, "phases": 4}, r"phases = 4 is refused: each of the 8 heads"),
+        ({"kind": "transformer", "width": 12, "heads": 4}, r"even width a head; take 16"),
+        ({"source": "text"}, r"source = 'text' needs path"),
+        ({"source": "huggingface"}, r"source = 'huggingface' needs hub_name"),
+    ],
+)
+def test_values_that_do_not_fit_together(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RunConfig().with_values(changes)
+
+
+def test_changing_the_family_keeps_what_both_share() -> None:
+    start = RunConfig().with_values({"width": 64, "layers": 5, "phases": 8})
+    other = start.with_values({"kind": "transformer"})
+    assert isinstance(other.model, TransformerConfig)
+    assert (other.model.width, other.model.layers) == (64, 5)
+    assert isinstance(other.with_values({"model.kind": "phase_lm"}).model, PhaseLMConfig)
+
+
+def test_changes_are_checked_and_the_original_stays() -> None:
+    config = RunConfig()
+    changed = config.with_values(
+        {"optim.learning_rate": "1e-4", "prompts": "one\ntwo", "interference_attention": "false"}
+    )
+    assert changed.optim.learning_rate == 1e-4
+    assert changed.probes.prompts == ["one", "two"]
+    assert changed.model_dump()["model"]["interference_attention"] is False
+    assert config == RunConfig()
+    with pytest.raises(ConfigError, match="unknown name 'phases'"):
+        config.with_values({"kind": "transformer", "phases": 4})
+    with pytest.raises(ConfigError, match="unknown name 'learning_rat'; did you mean 'learning_rate'"):
+        config.with_values({"learning_rat": 1})
+
+
+def test_a_configuration_cannot_be_changed_in_place() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        RunConfig().optim.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system ['touch {marker}']",
+        "seed: !!python/object/apply:os.system ['touch {marker}']",
+        "optim: !!python/object/new:subprocess.Popen [['touch', '{marker}']]",
+        "data: {{path: !!python/object/apply:builtins.open ['{marker}', 'w']}}",
+        "seed: !!python/name:os.system",
+        "seed: !!python/module:os",
+    ],
+)
+def test_a_document_that_asks_for_code_is_refused_and_runs_nothing(text: str, tmp_path: Any) -> None:
+    marker = tmp_path / "ran"
+    with pytest.raises(ConfigError, match="this is not YAML"):
+        RunConfig.from_yaml(text.format(marker=marker))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["probes: {prompts: %s}", "model: {kind: %s}", "optim: {steps: %s}", "data: {path: %s}"]
+)
+def test_nested_aliases_are_never_expanded(place: str) -> None:
+    """Eight levels of ten aliases stand for a hundred million items; a refusal must not write them out."""
+    levels = ["&a [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"&{name} [{', '.join([f'*{below}'] * 10)}]" for below, name in zip("abcdefg", "bcdefgh", strict=True)]
+    with pytest.raises(ConfigError, match="is refused") as refused:
+        RunConfig.from_yaml(place % f"[{', '.join(levels)}]")
+    assert len(str(refused.value)) < 2000
+
+
+def test_live_values_are_the_starting_values_of_live_controls() -> None:
+    config = RunConfig().with_values({"learning_rate": 0.01, "diversity_weight": 0.5})
+    values = config.live_values()
+    assert values["learning_rate"] == 0.01
+    assert values["diversity_weight"] == 0.5
+    assert "width" not in values
+    assert "seed" not in values
+    for control in all_controls():
+        assert (control.name in values) == control.live
