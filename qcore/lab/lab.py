@@ -86,9 +86,7 @@ class Lab:
 
     def info(self, name: str) -> RunInfo:
         """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
-        with self._lock:
-            worker = self._workers.get(name)
-        here = worker is not None and worker.alive
+        here = name in self._workers and self._workers[name].holds
         return run_info(self._folder(name), self.reader(name), self.config(name), here=here)
 
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
@@ -103,10 +101,11 @@ class Lab:
         except FileExistsError:
             raise LabError(f"run name {chosen!r} is taken: choose another, or resume that run") from None
         (folder / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
+        worker = self._hold(chosen, author)  # before the database makes a run of the folder
         with RunWriter(folder / DATABASE_NAME) as writer:
             writer.set_meta("preset", preset)
             writer.set_meta("kind", config.model.kind)
-        self._start_worker(chosen, author)
+        worker.start()
         return chosen
 
     def resume(
@@ -127,9 +126,10 @@ class Lab:
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
+        worker = self._hold(name, author)
         for change in wanted:
             self._submit(name, change, author, None)
-        self._start_worker(name, author)
+        worker.start()
 
     def delete(self, name: str) -> None:
         """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
@@ -344,16 +344,17 @@ class Lab:
             worker.nudge()
         return command_id
 
-    def _start_worker(self, name: str, author: str) -> None:
+    def _hold(self, name: str, author: str) -> Worker:
         from qcore.train.worker import Worker
 
         with self._lock:
             if self._closed:
                 raise LabError("this lab is closed: open a new one")
             worker = Worker(self.runs_dir / name, self._slots, author)
-            if not worker.start():
+            if not worker.hold():
                 raise LabError(f"run {name!r} is held by a worker already")
             self._workers[name] = worker
+            return worker
 
 
 _shared: dict[Path, Lab] = {}

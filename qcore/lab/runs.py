@@ -74,7 +74,17 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
     alive = here or is_held(run_dir)
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
     if status is None:
-        return RunInfo(run_dir.name, "queued" if alive else "interrupted", created=created, kind=config.model.kind)
+        state = "queued" if alive else "interrupted"
+        return RunInfo(
+            run_dir.name,
+            state,
+            total_steps=config.optim.steps,
+            created=created,
+            kind=config.model.kind,
+            preset=preset,
+            alive=alive,
+            here=here,
+        )
     state, message = status.state, status.message
     if state in ACTIVE and not alive:
         state, message = "interrupted", "its worker ended without a word; resume continues from the newest checkpoint"

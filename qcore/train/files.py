@@ -46,6 +46,11 @@ class RunLock:
                 self._descriptor = descriptor
                 return True
 
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
     def release(self) -> None:
         """Give the lock back; does nothing when it is not held."""
         if self._descriptor is not None:

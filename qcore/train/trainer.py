@@ -184,9 +184,15 @@ class Trainer:
                 self._writer.resolve_command(row.id, "applied", self.step, message)
 
     def _refuse_leftovers(self) -> None:
-        """Commands from before this worker: a change of a control still holds, a "stop" or a sample does not."""
+        """Commands from before this worker: a change of a control still holds, a "stop" or a sample does not.
+
+        A command that has an event was obeyed by a worker that was killed before it could say so.
+        """
+        obeyed = {event.command_id: event for event in self._events}
         for row in self._commands.pending():
-            if row.kind == requests.SetControl.kind or row.created >= self._since:
+            if event := obeyed.get(row.id):
+                self._writer.resolve_command(row.id, "applied", event.step, f"at step {event.step}")
+            elif row.kind == requests.SetControl.kind or row.created >= self._since:
                 self._waiting.append(row)
             else:
                 message = "the run's worker ended before it could answer"

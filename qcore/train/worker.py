@@ -46,13 +46,14 @@ class Worker:
         # A daemon, because the interpreter would otherwise wait for it before the exit handlers that stop it run.
         self._thread = threading.Thread(target=self._main, name=f"train-{run_dir.name}", daemon=True)
 
-    def start(self) -> bool:
-        """Take the run's lock and start the thread; False when another worker holds the run."""
-        if not self._lock.acquire():
-            return False
+    def hold(self) -> bool:
+        """Take the run's lock; False when another worker holds the run."""
         self._since = time.time()
+        return self._lock.acquire()
+
+    def start(self) -> None:
+        """Start the thread of a run that is held."""
         self._thread.start()
-        return True
 
     def nudge(self) -> None:
         """Tell a waiting worker that a command has arrived."""
@@ -65,13 +66,14 @@ class Worker:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the thread's end; True when it has ended."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+    def holds(self) -> bool:
+        """Whether the run is held: from `hold` to the end of the thread."""
+        return self._lock.held
 
     def _main(self) -> None:
         try:

@@ -1,0 +1,139 @@
+"""What the lab costs: the same training in the lab and in a bare script, A B A B in one process.
+
+The bare script makes the same steps (batch, forward, loss, backward, clip, AdamW) and the same held-out evaluations.
+The lab adds its terms, finite check, telemetry, probes, commands, checkpoints and timeline samples; a second column
+counts the lab without the timeline samples, which a bare script does not take. With --watched, a real browser on the
+same machine has the control room open all the while: the app then trains in its own process and is steered from
+here. python bench/lab_overhead.py [--watched] [--preset tiny] [--steps 100] [--pairs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from qcore.config import Pause, RunConfig, Step, preset
+from qcore.data import Dataset, open_dataset
+from qcore.lab import Lab
+from qcore.models import build_model
+from tests.browser.driver import chromium, running_app
+
+ENDLESS = 10_000_000
+
+
+def bare_script(config: RunConfig, dataset: Dataset) -> Callable[[int], None]:
+    """A function that makes n more steps of a plain training loop."""
+    optim, probes = config.optim, config.probes
+    counts = torch.as_tensor(dataset.token_counts)
+    model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, fused=True)
+    held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
+    position = 0
+
+    def loss_of(batch: object) -> torch.Tensor:
+        logits = model(batch.inputs_BT).logits_BTV  # type: ignore[attr-defined]
+        return functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())  # type: ignore[attr-defined]
+
+    def train(steps: int) -> None:
+        nonlocal position
+        for _ in range(steps):
+            model.train()
+            loss = loss_of(dataset.train_batch(config.seed, position, optim.batch_size))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
+            optimizer.step()
+            loss.item()
+            position += 1
+            if position % probes.eval_every == 0:
+                model.eval()
+                with torch.no_grad():
+                    sum(loss_of(batch).item() for batch in held_out)
+
+    return train
+
+
+def lab_steps(lab: Lab, name: str, steps: int) -> float:
+    """Seconds that a paused run needs for `steps` more steps, with all that belongs to them."""
+    goal = lab.info(name).step + steps
+    started = time.perf_counter()
+    lab.command(name, Step(steps))
+    while not ((info := lab.info(name)).state == "paused" and info.step >= goal):
+        time.sleep(0.005)
+    return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tuple[Lab, str]]:
+    """A run paused at its first step; watched: in the app's process, with a browser on the control room."""
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab(folder))
+        if watched:
+            app = stack.enter_context(running_app(folder, folder / "app.log"))
+            page = stack.enter_context(chromium()).new_page()
+            (folder / "start.yaml").write_text(config.to_yaml())
+            name = start_in_app(page, app.url, config, lab)
+        else:
+            name = lab.start(config, name="bench")
+        command = lab.command(name, Pause())
+        lab.outcome(name, command, timeout=60)
+        yield lab, name
+
+
+def start_in_app(page: object, url: str, config: RunConfig, lab: Lab) -> str:
+    """Start the configuration from the browser, by pasting its YAML, and stay on the control room."""
+    from tests.browser.actions import start_from_yaml
+
+    return start_from_yaml(page, url, config.to_yaml(), lab)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--watched", action="store_true")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    base = preset(chosen.preset).config.with_values({"steps": ENDLESS, "torch_threads": chosen.threads})
+    cases = {"all of the lab": base, "without samples": base.with_values({"sample_every": 1_000_000})}
+    with tempfile.TemporaryDirectory() as folder:
+        for title, config in cases.items():
+            run_dir = Path(folder) / title.replace(" ", "-")
+            run_dir.mkdir()
+            dataset = open_dataset(config.data, config.model.context, None)
+            train = bare_script(config, dataset)
+            with paused_run(run_dir, config, watched=chosen.watched) as (lab, name):
+                train(10)
+                lab_steps(lab, name, 10)
+                ratios, seconds = [], []
+                for _ in range(chosen.pairs):
+                    spent = lab_steps(lab, name, chosen.steps)
+                    started = time.perf_counter()
+                    train(chosen.steps)
+                    bare = time.perf_counter() - started
+                    ratios.append(bare / spent)
+                    seconds.append((spent, bare))
+            tokens = chosen.steps * config.optim.batch_size * config.model.context
+            in_lab, alone = (statistics.median(column) for column in zip(*seconds, strict=True))
+            print(
+                f"{title:16} tokens/s in the lab {tokens / in_lab:8.0f} · bare {tokens / alone:8.0f} · "
+                f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f}, {len(ratios)} pairs)"
+                f"{' · watched by a browser' if chosen.watched else ''}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The door into a run for everyone but its writer, and the training loop's look at it.
+
+`Inbox` makes one short transaction a call, so it never keeps the writer waiting; it carries requests and samples taken
+from checkpoints, never telemetry. `CommandReader` asks SQLite's `data_version` first, which costs microseconds a step,
+and looks into the table only after someone has committed something.
+"""
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from qcore.store.records import (
+    PUT_GENERATION,
+    Command,
+    Generation,
+    columns,
+    decode,
+    encode,
+    text,
+    to_json,
+)
+from qcore.store.schema import open_existing, open_reader
+
+
+class Inbox:
+    """Submits commands to a run, from any thread or process. Raises FileNotFoundError when there is no such run."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._connection = open_existing(Path(path))
+
+    def __enter__(self) -> "Inbox":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, kind: str, payload: dict[str, Any], author: str, idempotency_key: str | None = None) -> int:
+        """Add a pending command; returns its id. A key that was used before returns that command's id and adds nothing.
+
+        Raises ValueError when the payload is not JSON, sqlite3.OperationalError when the database stays locked for 5 s.
+        """
+        values = (
+            time.time(),
+            text("author", author),
+            text("kind", kind),
+            to_json("payload", payload),
+            None if idempotency_key is None else text("idempotency_key", idempotency_key),
+        )
+        with self._lock, self._connection:
+            execute = self._connection.execute
+            execute("BEGIN IMMEDIATE")
+            known = execute("SELECT id FROM commands WHERE idempotency_key = ?", (values[-1],)).fetchone()
+            if known is not None:
+                return known[0]
+            cursor = execute(
+                "INSERT INTO commands (created, author, kind, payload, idempotency_key, status, message)"
+                " VALUES (?, ?, ?, ?, ?, 'pending', '')",
+                values,
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def put_generation(self, generation: Generation) -> None:
+        """Insert a generation, or replace the one with the same id (a sample of a checkpoint while no worker lives)."""
+        with self._lock, self._connection:
+            self._connection.execute(PUT_GENERATION, encode(generation))
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        with self._lock:
+            self._connection.close()
+
+
+class CommandReader:
+    """Hands the training loop each pending command once, in order of submission. One per thread."""
+
+    _PENDING = f"SELECT {columns(Command)} FROM commands WHERE status = 'pending' AND id > ? ORDER BY id"
+
+    def __init__(self, path: Path) -> None:
+        self._connection: sqlite3.Connection = open_reader(Path(path))
+        self._version = -1
+        self._last_id = 0
+
+    def pending(self) -> list[Command]:
+        """Commands that were not handed out before by this reader. A new reader starts with all that is unresolved."""
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version == self._version:
+            return []
+        commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
+        self._version = version
+        if commands:
+            self._last_id = commands[-1].id
+        return commands
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        self._connection.close()

@@ -1,0 +1,216 @@
+"""The rows people and the trainer exchange, as small frozen dataclasses, and their way into and out of SQL.
+
+A record's fields are its table's columns, in order; dict and list fields are stored as JSON text. Encoding happens in
+the caller's thread and checks every value against its field's type, so none can fail later in the writer thread.
+"""
+
+import json
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from types import UnionType
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+STATES = ("queued", "running", "paused", "finished", "stopped", "failed")
+COMMAND_STATUSES = ("pending", "applied", "refused")
+GENERATION_KINDS = ("prompt", "timeline")
+GENERATION_STATUSES = ("running", "done", "failed")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A request to change a run. `status` is pending, applied or refused; the last four fields tell its outcome."""
+
+    TABLE: ClassVar[str] = "commands"
+    id: int
+    created: float
+    author: str
+    kind: str
+    payload: dict[str, Any]
+    idempotency_key: str | None = None
+    status: str = "pending"
+    step: int | None = None
+    message: str = ""
+    resolved: float | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What really happened at a step. `seq` grows, given by the trainer; the same `seq` again replaces the row."""
+
+    TABLE: ClassVar[str] = "events"
+    seq: int
+    step: int
+    wall: float
+    author: str
+    kind: str
+    payload: dict[str, Any]
+    command_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One sampled text: asked for by a person ('prompt') or taken at a cadence ('timeline'); grows while it runs."""
+
+    TABLE: ClassVar[str] = "generations"
+    id: str
+    step: int
+    wall: float
+    kind: str
+    prompt: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+    stats: dict[str, Any] = field(default_factory=dict)
+    status: str = "running"
+    command_id: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of("generation kind", self.kind, GENERATION_KINDS)
+        one_of("generation status", self.status, GENERATION_STATUSES)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A detector's verdict with its evidence and remedies; the same `id` again updates the row."""
+
+    TABLE: ClassVar[str] = "findings"
+    id: str
+    name: str
+    since_step: int
+    last_step: int
+    state: str
+    evidence: dict[str, Any]
+    title: str
+    explanation: str
+    remedies: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of the run's log."""
+
+    TABLE: ClassVar[str] = "log"
+    id: int
+    wall: float
+    step: int
+    level: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """The run's one status row. `drops` is filled in by the writer; `heartbeat` is in epoch seconds."""
+
+    TABLE: ClassVar[str] = "status"
+    state: str
+    step: int
+    total_steps: int
+    heartbeat: float
+    pid: int
+    host: str
+    message: str = ""
+    drops: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("run state", self.state, STATES)
+
+
+Record = Command | Event | Generation | Finding | LogLine | Status
+R = TypeVar("R", Command, Event, Generation, Finding, LogLine, Status)
+
+
+def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError when `value` is not one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{what} {value!r} is not one of {', '.join(allowed)}")
+
+
+def columns(kind: type[R]) -> str:
+    """The record's columns in field order, for a SELECT or an INSERT."""
+    return ", ".join(entry.name for entry in fields(kind))
+
+
+def decode(kind: type[R], row: tuple[Any, ...]) -> R:
+    """Build the record from a row selected with `columns(kind)`."""
+    pairs = zip(fields(kind), row, strict=True)
+    return kind(*(json.loads(value) if _encoder(entry.type) is to_json else value for entry, value in pairs))
+
+
+def encode(record: Record) -> tuple[Any, ...]:
+    """The record's values as SQL parameters. Raises ValueError naming the field when one cannot be stored."""
+    return tuple(_encode_field(entry, getattr(record, entry.name)) for entry in fields(record))
+
+
+def _encode_field(entry: "Field[Any]", value: Any) -> Any:
+    if value is None and isinstance(entry.type, UnionType):
+        return None
+    return _encoder(entry.type)(entry.name, value)
+
+
+def _encoder(kind: Any) -> Callable[[str, Any], Any]:
+    if isinstance(kind, UnionType):
+        kind = kind.__args__[0]
+    return _ENCODERS.get(kind, to_json)
+
+
+def upsert(kind: type[R], key: str) -> str:
+    """INSERT of a whole record that replaces the row with the same `key` in place (its rowid stays)."""
+    names = [entry.name for entry in fields(kind)]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names if name != key)
+    marks = ", ".join("?" * len(names))
+    return f"INSERT INTO {kind.TABLE} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {changes}"
+
+
+def text(name: str, value: Any) -> str:
+    """`value` as text SQLite can hold: a lone surrogate (from bytes decoded carelessly) becomes "?"."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}: it must be text")
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def finite(name: str, value: Any) -> float:
+    """`value` as a finite float. Raises ValueError for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value!r}: it must be a finite number")
+    return number
+
+
+def to_json(name: str, value: Any) -> str:
+    """JSON text of `value`; NumPy numbers become plain ones, NaN and infinities survive the round trip."""
+    try:
+        return json.dumps(value, separators=(",", ":"), default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name} cannot be stored as JSON: {error}") from error
+
+
+def int64(name: str, value: Any) -> int:
+    """`value` as an integer that SQLite can hold. Raises ValueError for anything else."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}: it must be an integer") from None
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} is {value}: it must fit into 64 bits")
+    return number
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_ENCODERS: dict[Any, Callable[[str, Any], Any]] = {int: int64, float: finite, str: text}
+PUT_EVENT = upsert(Event, "seq")
+PUT_GENERATION = upsert(Generation, "id")
+PUT_FINDING = upsert(Finding, "id")
+PUT_STATUS = f"INSERT OR REPLACE INTO status (id, {columns(Status)}) VALUES (1{', ?' * len(fields(Status))})"

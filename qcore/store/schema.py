@@ -1,0 +1,211 @@
+"""The schema of a run's database, and the three ways to open it.
+
+A new database is built beside its place and moved in whole, so that nobody ever sees half a schema. Files of another
+program (by `application_id`) and of a newer schema (by `user_version`) are refused before anything is written to them.
+Pages are 16 KiB: a block of 20 scalars then spans three pages, which reads about twice as fast as with 4 KiB.
+"""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+DATABASE_NAME = "run.sqlite"
+APPLICATION_ID = 0x43_4C_61_62  # "CLab"
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 5.0
+_WAL_PAGES = 256  # checkpoint every 4 MiB
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE layouts (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
+CREATE TABLE blocks (
+    id INTEGER PRIMARY KEY,
+    layout INTEGER NOT NULL REFERENCES layouts (id),
+    rows INTEGER NOT NULL,
+    sealed INTEGER NOT NULL,
+    first_step INTEGER NOT NULL,
+    last_step INTEGER NOT NULL,
+    last_wall REAL NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE INDEX blocks_by_step ON blocks (layout, last_step);
+CREATE UNIQUE INDEX blocks_open ON blocks (layout) WHERE sealed = 0;
+CREATE TABLE arrays (
+    id INTEGER PRIMARY KEY,
+    step INTEGER NOT NULL,
+    wall REAL NOT NULL,
+    name TEXT NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE INDEX arrays_by_step ON arrays (name, step);
+CREATE TABLE commands (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    created REAL NOT NULL,
+    author TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    idempotency_key TEXT UNIQUE,
+    status TEXT NOT NULL,
+    step INTEGER,
+    message TEXT NOT NULL,
+    resolved REAL
+);
+CREATE INDEX commands_pending ON commands (id) WHERE status = 'pending';
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    step INTEGER NOT NULL,
+    wall REAL NOT NULL,
+    author TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    command_id INTEGER
+);
+CREATE TABLE generations (
+    id TEXT NOT NULL UNIQUE,
+    step INTEGER NOT NULL,
+    wall REAL NOT NULL,
+    kind TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    text TEXT NOT NULL,
+    tokens TEXT NOT NULL,
+    stats TEXT NOT NULL,
+    status TEXT NOT NULL,
+    command_id INTEGER
+);
+CREATE TABLE findings (
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    since_step INTEGER NOT NULL,
+    last_step INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    title TEXT NOT NULL,
+    explanation TEXT NOT NULL,
+    remedies TEXT NOT NULL
+);
+CREATE TABLE log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    wall REAL NOT NULL,
+    step INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE TABLE status (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    state TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    total_steps INTEGER NOT NULL,
+    heartbeat REAL NOT NULL,
+    pid INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    message TEXT NOT NULL,
+    drops INTEGER NOT NULL,
+    extra TEXT NOT NULL
+);
+"""
+
+
+class StoreFormatError(ValueError):
+    """The file is not a run of this program, or was written by a newer version of it."""
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether another connection held the database for longer than `BUSY_SECONDS`: worth another attempt."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    return (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open the run's database for writing, creating it (and its folder) when there is none."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _create(path)
+    return open_existing(path)
+
+
+def open_existing(path: Path) -> sqlite3.Connection:
+    """Open an existing database for short writes. Raises FileNotFoundError when there is none."""
+    connection = _connect(path, "mode=rw")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the database without the right to write.
+
+    In a folder where SQLite may not create the `-shm` file that a WAL database needs, a finished run (no `-wal` left,
+    or an empty one) is opened as immutable instead.
+    """
+    try:
+        return _connect(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        wal = path.with_name(path.name + "-wal")
+        forbidden = (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        if not forbidden or (wal.exists() and wal.stat().st_size):
+            raise
+        return _connect(path, "mode=ro&immutable=1")
+
+
+def _connect(path: Path, parameters: str) -> sqlite3.Connection:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no run database at {path}: check the run's name, or start the run first")
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?{parameters}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        _check_format(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise StoreFormatError(f"{path} is not an SQLite database: choose a run folder of Collapse Lab") from error
+    if application != APPLICATION_ID:
+        raise StoreFormatError(
+            f"{path} belongs to another program (application_id {application:#x}, expected {APPLICATION_ID:#x}): "
+            "choose a run folder of Collapse Lab"
+        )
+    if version > SCHEMA_VERSION:
+        raise StoreFormatError(
+            f"{path} has schema version {version}, this Collapse Lab reads up to {SCHEMA_VERSION}: update Collapse Lab"
+        )
+
+
+def _create(path: Path) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)  # left by a process killed while it was here
+    connection = sqlite3.connect(fresh, isolation_level=None)
+    try:
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; {SCHEMA} COMMIT;"
+        )
+        connection.executemany(
+            "INSERT INTO meta (key, value) VALUES (?, ?)",
+            [
+                ("schema_version", str(SCHEMA_VERSION)),
+                ("created", repr(time.time())),
+                ("epoch", "0"),
+                ("rewinds", "[]"),
+            ],
+        )
+    finally:
+        connection.close()
+    os.replace(fresh, path)

@@ -1,0 +1,57 @@
+"""What a person does in the app, said once for the tests and the benchmarks."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page, expect
+
+from qcore.lab import Lab
+from tests.helpers import eventually
+
+LOSS_CHART = ".st-key-chart-loss .js-plotly-plot"
+PATIENCE_MS = 60_000
+_LONGEST = "chart => Math.max(0, ...(document.querySelector(chart)?.calcdata || []).map(points => points.length))"
+
+
+def start_from_yaml(page: Page, url: str, text: str, lab: Lab, name: str = "") -> str:
+    """Paste a configuration into the new-run form, press Start, and return the name of the run that appears."""
+    before = {info.name for info in lab.runs()}
+    page.goto(f"{url}/?view=New+run&edit_as=YAML")
+    box = page.get_by_role("textbox", name="Configuration")
+    box.wait_for(timeout=PATIENCE_MS)
+    box.fill(text)
+    box.press("Control+Enter")
+    if name:
+        page.get_by_role("textbox", name="Name (optional)").fill(name)
+        page.get_by_role("textbox", name="Name (optional)").press("Enter")
+    button = page.get_by_role("button", name="Start", exact=True)
+    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    button.click()
+    return eventually(lambda: {info.name for info in lab.runs()} - before, 60).pop()
+
+
+def wait_for_curve(page: Page, points: int = 2) -> None:
+    """Wait until the loss chart has drawn a curve of so many points."""
+    page.wait_for_function(f"points => ({_LONGEST})('{LOSS_CHART}') >= points", arg=points, timeout=PATIENCE_MS)
+
+
+def longest_curve(page: Page) -> int:
+    """Points of the longest trace that the loss chart has drawn."""
+    return int(page.evaluate(_LONGEST, LOSS_CHART))
+
+
+def event_points(page: Page) -> int:
+    """Points of the trace that draws the event lines on the loss chart."""
+    script = "c => (document.querySelector(c)?._fullData || []).find(t => t.name === 'changes')?._length || 0"
+    return int(page.evaluate(script, LOSS_CHART))
+
+
+def slider(page: Page, label: str) -> Locator:
+    """The handle of the slider with that label."""
+    return page.get_by_role("slider", name=label).first
+
+
+def press(page: Page, label: str) -> None:
+    """Press the button with that label, once it can be pressed."""
+    button = page.get_by_role("button", name=label, exact=True)
+    expect(button).to_be_enabled(timeout=PATIENCE_MS)
+    button.click()

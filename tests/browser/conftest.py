@@ -1,0 +1,41 @@
+"""One app and one browser for the browser tests; skipped where no Chromium is, but never in CI."""
+
+import os
+
+import pytest
+
+from qcore.lab import Lab
+from tests.browser.driver import chromium, chromium_path, running_app
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if chromium_path() is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs Chromium for the browser tests; `make test` installs it")
+        pytest.skip("no Chromium here; `make test` installs it where it may")
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory, browser):
+    folder = tmp_path_factory.mktemp("app")
+    with running_app(folder / "runs", folder / "app.log") as started:
+        yield started
+    assert "Traceback" not in (log := (folder / "app.log").read_text()), log
+
+
+@pytest.fixture(scope="session")
+def lab(app):
+    """Another process's view of the app's runs: the tests'."""
+    with Lab(app.runs) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
