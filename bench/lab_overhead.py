@@ -24,9 +24,10 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qcore.config import Pause, RunConfig, Step, preset
-from qcore.data import Dataset, open_dataset
+from qcore.data import Batch, Dataset, open_dataset
 from qcore.lab import Lab
 from qcore.models import build_model
+from tests.browser.actions import start_from_yaml
 from tests.browser.driver import chromium, running_app
 
 ENDLESS = 10_000_000
@@ -41,9 +42,9 @@ def bare_script(config: RunConfig, dataset: Dataset) -> Callable[[int], None]:
     held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
     position = 0
 
-    def loss_of(batch: object) -> torch.Tensor:
-        logits = model(batch.inputs_BT).logits_BTV  # type: ignore[attr-defined]
-        return functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())  # type: ignore[attr-defined]
+    def loss_of(batch: Batch) -> torch.Tensor:
+        logits = model(batch.inputs_BT).logits_BTV
+        return functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
 
     def train(steps: int) -> None:
         nonlocal position
@@ -82,20 +83,12 @@ def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tu
         if watched:
             app = stack.enter_context(running_app(folder, folder / "app.log"))
             page = stack.enter_context(chromium()).new_page()
-            (folder / "start.yaml").write_text(config.to_yaml())
-            name = start_in_app(page, app.url, config, lab)
+            name = start_from_yaml(page, app.url, config.to_yaml(), lab)
         else:
             name = lab.start(config, name="bench")
         command = lab.command(name, Pause())
         lab.outcome(name, command, timeout=60)
         yield lab, name
-
-
-def start_in_app(page: object, url: str, config: RunConfig, lab: Lab) -> str:
-    """Start the configuration from the browser, by pasting its YAML, and stay on the control room."""
-    from tests.browser.actions import start_from_yaml
-
-    return start_from_yaml(page, url, config.to_yaml(), lab)
 
 
 def main() -> None:

@@ -1,0 +1,125 @@
+"""The app with a real browser on it: time to the first loss point, server CPU of a refresh, memory over ten minutes.
+
+python bench/app.py first      from starting the server to the first loss point of the default preset on the screen
+python bench/app.py refresh    CPU of the server a refresh, page by page; the run trains in another process
+python bench/app.py soak       resident memory of the server, training and watched, minute by minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from qcore.config import preset
+from qcore.lab import Lab
+from tests.browser.actions import PATIENCE_MS, press, start_from_yaml, wait_for_curve
+from tests.browser.driver import chromium, running_app
+
+TICK = os.sysconf("SC_CLK_TCK")
+LONG = {"steps": 10_000_000}
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def memory_mb(pid: int) -> float:
+    """Resident set of a process, MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def first(folder: Path) -> None:
+    """A new user's path: start the server, open the page, press Start, see a point."""
+    started = time.perf_counter()
+    with running_app(folder / "runs", folder / "app.log") as app, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.goto(app.url)
+        press(page, "Start")
+        pressed = time.perf_counter()
+        wait_for_curve(page, 1)
+        seen = time.perf_counter()
+        wait_for_curve(page, 2)
+        print(
+            f"server and page {pressed - started:.1f} s · first loss point {seen - pressed:.1f} s later · "
+            f"in all {seen - started:.1f} s · curve {time.perf_counter() - started:.1f} s"
+        )
+
+
+def refresh(folder: Path, seconds: float) -> None:
+    """Server CPU a refresh, less what the open page costs with refreshing off."""
+    runs = folder / "runs"
+    (folder / "config.yaml").write_text(preset("tiny").config.with_values(LONG).to_yaml())
+    command = [sys.executable, "-m", "qcore", "train", "--config", str(folder / "config.yaml"), "--runs", str(runs)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    trainer = subprocess.Popen([*command, "--name", "live", "--quiet"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        with running_app(runs, folder / "app.log") as app, chromium() as browser, Lab(runs) as lab:
+            while not (runs / "live" / "run.sqlite").exists() or lab.info("live").step < 300:
+                time.sleep(0.5)
+            for path, title in (("", "Control room"), ("tokens", "Tokens"), ("generations", "Generations")):
+                page = browser.new_page(viewport={"width": 1440, "height": 1000})
+                costs = {}
+                for interval in ("off", "1"):
+                    page.goto(f"{app.url}/{path}?run=live&refresh={interval}")
+                    expect(page.get_by_role("heading", name=title)).to_be_visible(timeout=PATIENCE_MS)
+                    page.wait_for_timeout(5000)
+                    before, wall = cpu_seconds(app.process.pid), time.perf_counter()
+                    page.wait_for_timeout(1000 * seconds)
+                    spent, passed = cpu_seconds(app.process.pid) - before, time.perf_counter() - wall
+                    costs[interval] = 1e3 * spent / passed
+                page.close()
+                extra = costs["1"] - costs["off"]
+                print(f"{title:13} {extra:6.1f} ms CPU a refresh · idle {costs['off']:.1f} ms a second")
+    finally:
+        trainer.terminate()
+        trainer.wait()
+
+
+def soak(folder: Path, minutes: float) -> None:
+    """Memory of the server while it trains the default preset, watched; printed every minute."""
+    with running_app(folder / "runs", folder / "app.log") as app, chromium() as browser, Lab(folder / "runs") as lab:
+        page: Page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        start_from_yaml(page, app.url, preset("tiny").config.with_values(LONG).to_yaml(), lab)
+        wait_for_curve(page)
+        found: list[list[float]] = []
+        began = time.monotonic()
+        while (passed := (time.monotonic() - began) / 60) < minutes:
+            while len(found) <= passed:
+                found.append([])
+            found[-1].append(memory_mb(app.process.pid))
+            page.wait_for_timeout(2000)
+            if len(found[-1]) == 1 and len(found) > 1:
+                print(f"minute {len(found) - 1:2}: {statistics.median(found[-2]):7.1f} MB", flush=True)
+        medians = [statistics.median(minute) for minute in found]
+        print(f"minute {len(found):2}: {medians[-1]:7.1f} MB · last / second minute {medians[-1] / medians[1]:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("first", "refresh", "soak"), default="first")
+    parser.add_argument("--seconds", type=float, default=30.0, help="refresh: how long each page is measured")
+    parser.add_argument("--minutes", type=float, default=10.0, help="soak: how long")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.what == "first":
+            first(Path(folder))
+        elif chosen.what == "refresh":
+            refresh(Path(folder), chosen.seconds)
+        else:
+            soak(Path(folder), chosen.minutes)
+
+
+if __name__ == "__main__":
+    main()
