@@ -39,7 +39,7 @@ _ALL = (
         "tiny-transformer",
         "Tiny transformer on stories",
         "The reference of the same size on the same stories.",
-        {"kind": "transformer"},
+        {"kind": "transformer", "ffn_width": 280},
     ),
     Preset(
         "tiny-bytes",

@@ -52,8 +52,11 @@ class RunConfig(BaseModel):
         model = self.model
         if model.width % model.heads:
             raise ConfigError(f"width = {model.width} is refused: it must be a multiple of heads = {model.heads}")
-        if isinstance(model, PhaseLMConfig) and model.phases < model.heads:
-            raise ConfigError(f"phases = {model.phases} is refused: each of the {model.heads} heads needs at least one")
+        if isinstance(model, PhaseLMConfig) and model.phases <= -(-model.phases // model.heads) * (model.heads - 1):
+            raise ConfigError(
+                f"phases = {model.phases} is refused: with heads = {model.heads} it leaves a head without any; "
+                f"take {-(-model.phases // model.heads) * model.heads}"
+            )
         if isinstance(model, TransformerConfig) and (model.width // model.heads) % 2:
             raise ConfigError(
                 f"width = {model.width} with heads = {model.heads} is refused: rotary positions need an even width a "
