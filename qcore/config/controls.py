@@ -18,6 +18,7 @@ from pydantic import Field
 
 Kind = Literal["float", "int", "bool", "choice", "text", "texts"]
 Scale = Literal["linear", "log"]
+_ABBREVIATIONS = {"ce": "CE", "eos": "EOS", "lr": "LR", "z": "Z", "ffn": "FFN", "k": "K"}
 Value = float | int | bool | str | list[str]
 
 
@@ -46,12 +47,22 @@ class Control:
     choices: tuple[str, ...] = ()
     live: bool = False
     risky: bool = False
+    models: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        """Name for a person: underscores as spaces, first letter capital, with the unit."""
-        words = self.name.replace("_", " ")
-        return f"{words[0].upper()}{words[1:]}" + (f" ({self.unit})" if self.unit else "")
+        """Name for a person: underscores as spaces, abbreviations and first letter capital, with the unit."""
+        words = [_ABBREVIATIONS.get(word, word) for word in self.name.split("_")]
+        words[0] = words[0][0].upper() + words[0][1:]
+        return " ".join(words) + (f" ({self.unit})" if self.unit else "")
+
+    def check_model(self, value: object, kind: str) -> None:
+        """Raise `ConfigError` when `value` switches something on that the model family `kind` does not have."""
+        if self.models and kind not in self.models and value != self.default:
+            raise ConfigError(
+                f"{self.name} = {value!r} is refused: a {kind} has no phases; keep {self.default!r}, or choose "
+                f"{' or '.join(self.models)}"
+            )
 
     @property
     def range_text(self) -> str:
@@ -153,9 +164,18 @@ def knob(
     scale: Scale = "linear",
     live: bool = False,
     risky: bool = False,
+    models: tuple[str, ...] = (),
 ) -> Any:
     """Declare a configuration field that is a control. Choices come from the field's `Literal` annotation."""
-    extra: Any = {"low": low, "high": high, "unit": unit, "scale": scale, "live": live, "risky": risky}
+    extra: Any = {
+        "low": low,
+        "high": high,
+        "unit": unit,
+        "scale": scale,
+        "live": live,
+        "risky": risky,
+        "models": models,
+    }
     if isinstance(default, list):
         return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra)
     return Field(default=default, description=help, json_schema_extra=extra)

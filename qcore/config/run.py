@@ -62,6 +62,9 @@ class RunConfig(BaseModel):
                 f"width = {model.width} with heads = {model.heads} is refused: rotary positions need an even width a "
                 f"head; take {model.heads * 2 * max(1, round(model.width / model.heads / 2))}"
             )
+        for control in all_controls(model.kind):
+            if control.models:
+                control.check_model(self.value(control.name), model.kind)
         needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
         if needed and not getattr(self.data, needed):
             raise ConfigError(f"source = {self.data.source!r} needs {needed}, which is empty: give it a value")

@@ -103,8 +103,12 @@ class DataConfig(Section):
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the story grammar and of the split.")
 
 
-def _weight(default: float, help: str) -> Any:
-    return knob(default, low=0, high=10, scale="log", live=True, help=help)
+def _weight(default: float, help: str, *, models: tuple[str, ...] = ()) -> Any:
+    return knob(default, low=0, high=10, scale="log", live=True, help=help, models=models)
+
+
+def _phase_weight(help: str) -> Any:
+    return _weight(0.0, help, models=("phase_lm",))
 
 
 class ObjectiveConfig(Section):
@@ -129,20 +133,20 @@ class ObjectiveConfig(Section):
         16, low=1, high=256, unit="tokens", live=True, help="How far back a repetition counts."
     )
     z_loss_weight: float = _weight(0.0, "Squared log-partition of the logits: keeps them bounded.")
-    local_energy_weight: float = _weight(
-        0.0, "−cos of successive phase differences; minimising it raises local coherence."
+    local_energy_weight: float = _phase_weight(
+        "−cos of successive phase differences; minimising it raises local coherence."
     )
-    global_energy_weight: float = _weight(0.0, "−R² of each phase over the window: all-pairs coherence.")
-    entanglement_weight: float = _weight(0.0, "−R² of phase differences at lags 8, 16, 32 …: long-range locking.")
-    stability_weight: float = _weight(0.0, "Circular variance 1 − R of the phases.")
-    coherence_weight: float = _weight(0.0, "1 − mean R over causal windows of 1 … 16 tokens.")
+    global_energy_weight: float = _phase_weight("−R² of each phase over the window: all-pairs coherence.")
+    entanglement_weight: float = _phase_weight("−R² of phase differences at lags 8, 16, 32 …: long-range locking.")
+    stability_weight: float = _phase_weight("Circular variance 1 − R of the phases.")
+    coherence_weight: float = _phase_weight("1 − mean R over causal windows of 1 … 16 tokens.")
 
 
 class OptimConfig(Section):
     """Optimiser, schedule, precision and device."""
 
-    steps: int = knob(600, low=1, high=10_000_000, scale="log", live=True, help="Optimizer steps until the run ends.")
-    batch_size: int = knob(16, low=1, high=4096, unit="rows", scale="log", help="Rows of one micro-batch.")
+    steps: int = knob(400, low=1, high=10_000_000, scale="log", live=True, help="Optimizer steps until the run ends.")
+    batch_size: int = knob(8, low=1, high=4096, unit="rows", scale="log", help="Rows of one micro-batch.")
     accumulation: int = knob(
         1, low=1, high=256, unit="micro-batches", help="Micro-batches summed before one optimizer step."
     )

@@ -30,6 +30,7 @@ from qcore.config import (
     SetControl,
     Step,
     Stop,
+    live_controls,
     to_row,
 )
 from qcore.lab.errors import LabError
@@ -120,6 +121,8 @@ class Lab:
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
+        for change in wanted:
+            live_controls()[change.name].check_model(change.value, info.kind)
         if steps is not None:
             wanted.append(SetControl("steps", steps).checked())
         goals = [change.value for change in wanted if change.name == "steps"]
@@ -164,6 +167,9 @@ class Lab:
         """
         if isinstance(command, _NEEDS_WORKER) and not is_held(self._folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
+        if isinstance(command, SetControl):
+            checked = command.checked()
+            live_controls()[checked.name].check_model(checked.value, self.config(name).model.kind)
         return self._submit(name, command, author, idempotency_key)
 
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:

@@ -113,11 +113,12 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
 
 
 def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlState]:
-    """Live controls of a run: its configuration and what its control events made of it."""
+    """Live controls that apply to a run's model: its configuration and what its control events made of it."""
     initial = config.live_values()
     states = {
         name: ControlState(control, initial[name], initial[name], 0, None, "")
         for name, control in live_controls().items()
+        if not control.models or config.model.kind in control.models
     }
     for event in reader.events():
         if event.kind == "control" and event.payload["name"] in states:

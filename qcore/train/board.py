@@ -17,6 +17,7 @@ class ControlBoard(Mapping[str, Any]):
 
     def __init__(self, config: RunConfig) -> None:
         self._values = config.live_values()
+        self._kind = config.model.kind
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -30,6 +31,7 @@ class ControlBoard(Mapping[str, Any]):
     def set(self, name: str, value: Any) -> Any:
         """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
         checked = SetControl(name, value).checked()
+        live_controls()[checked.name].check_model(checked.value, self._kind)
         old = self._values[checked.name]
         self._values[checked.name] = checked.value
         return old

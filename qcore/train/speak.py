@@ -84,7 +84,6 @@ def load_for_sampling(run_dir: Path, folder: Path) -> tuple[LanguageModel, Token
 def _row(token: SampledToken, tokenizer: Tokenizer) -> dict[str, object]:
     top = zip(token.top_ids, token.top_probabilities, strict=True)
     return {
-        "text": tokenizer.decode([token.id], skip_special_tokens=False),
         "label": tokenizer.token_text(token.id),
         "id": token.id,
         "logprob": token.logprob,

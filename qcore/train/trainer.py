@@ -252,8 +252,12 @@ class Trainer:
     # checkpoints and resume
 
     def _restore(self) -> bool:
-        """Load the newest good checkpoint; the control changes made after it are applied again at their steps."""
+        """Load the newest good checkpoint; the control changes made after it are applied again at their steps.
+
+        Raises `CheckpointError` when there are checkpoints and none can be used: a fresh start would throw work away.
+        """
         recover_interrupted(self._run_dir)
+        refusals = []
         for folder in reversed(checkpoint_folders(self._run_dir)):
             try:
                 checkpoint = load_checkpoint(folder)
@@ -262,6 +266,7 @@ class Trainer:
             except CheckpointError as error:
                 logger.warning("%s", error)
                 self._writer.add_log(self.step, "warning", str(error))
+                refusals.append(str(error))
                 continue
             state = checkpoint.state
             self._board.restore(state.controls)
@@ -271,6 +276,11 @@ class Trainer:
             self._measured_step = self._closing_step = -1
             self._plan_replay(state.event_seq)
             return True
+        if refusals:
+            raise CheckpointError(
+                f"none of the {len(refusals)} checkpoints can be used ({refusals[0]}); restore one from a copy, or "
+                "start a new run"
+            )
         self._plan_replay(0)
         return bool(self._events)
 

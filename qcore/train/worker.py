@@ -7,25 +7,13 @@ reloads and page switches.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
 import threading
 import time
-import traceback
 from pathlib import Path
 
-import torch
-
-from qcore.config import RunConfig
-from qcore.data import Dataset, open_dataset
-from qcore.models import parameter_count
-from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
-from qcore.train.engine import Engine
-from qcore.train.files import LABELS_FILE, TOKENIZER_FILE, RunLock, read_config
+from qcore.train.files import RunLock
 from qcore.train.slots import Slots
-from qcore.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -77,73 +65,12 @@ class Worker:
 
     def _main(self) -> None:
         try:
-            writer = RunWriter(self.run_dir / DATABASE_NAME)
-            try:
-                self._train(writer)
-            finally:
-                writer.close()
+            # Here and not above: torch takes seconds to import, and the page that starts a run should not wait for it.
+            from qcore.train.session import train_run
+
+            train_run(self.run_dir, self._slots, self._author, self._stopping, self._nudge, self._since)
         except Exception:
             logger.exception("the store of %s failed", self.run_dir.name)
         finally:
             self._slots.release(self.run_dir.name)
             self._lock.release()
-
-    def _train(self, writer: RunWriter) -> None:
-        trainer: Trainer | None = None
-        total = 0
-        try:
-            config = read_config(self.run_dir)
-            total = config.optim.steps
-            writer.set_status(_status("queued", 0, total, "opening the data"))
-            dataset = open_dataset(config.data, config.model.context, self.run_dir.parent / ".cache")
-            engine = Engine(config, dataset)
-            self._describe(writer, config, dataset, engine)
-            with RunReader(self.run_dir / DATABASE_NAME) as reader:
-                events = reader.events()
-            with contextlib.closing(CommandReader(self.run_dir / DATABASE_NAME)) as commands:
-                trainer = Trainer(
-                    self.run_dir,
-                    config,
-                    engine,
-                    writer,
-                    commands,
-                    events=events,
-                    slots=self._slots,
-                    stopping=self._stopping,
-                    nudge=self._nudge,
-                    since=self._since,
-                )
-                trainer.run(self._author)
-        except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
-            logger.warning("run %s failed: %s", self.run_dir.name, error)
-            step = trainer.step if trainer else 0
-            writer.add_log(step, "error", traceback.format_exc())
-            writer.set_status(_status("failed", step, total, f"{type(error).__name__}: {error}"))
-
-    def _describe(self, writer: RunWriter, config: RunConfig, dataset: Dataset, engine: Engine) -> None:
-        tokenizer = dataset.tokenizer
-        path = self.run_dir / TOKENIZER_FILE
-        if not path.exists():
-            path.write_text(tokenizer.to_json(), encoding="utf-8")
-            labels = [tokenizer.token_text(token) for token in range(tokenizer.vocab_size)]
-            (self.run_dir / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")
-        optim = config.optim
-        facts = {
-            "parameters": parameter_count(engine.model),
-            "vocab_size": tokenizer.vocab_size,
-            "bytes_per_token": dataset.bytes_per_token,
-            "tokens_per_step": optim.batch_size * optim.accumulation * config.model.context,
-            "device": str(engine.device),
-            "precision": engine.precision,
-            "references": vars(dataset.references),
-            "torch_version": torch.__version__,
-            "corpus": dataset.name,
-            "data_fingerprint": dataset.fingerprint,
-            "special_tokens": {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")},
-        }
-        for key, value in facts.items():
-            writer.set_meta(key, value)
-
-
-def _status(state: str, step: int, total: int, message: str) -> Status:
-    return Status(state, step, total, time.time(), os.getpid(), os.uname().nodename, message)

@@ -36,7 +36,8 @@ def configs(draw: st.DrawFn) -> RunConfig:
     kind = draw(st.sampled_from(sorted(MODEL_KINDS)))
     heads = draw(st.integers(1, 8))
     changes: dict[str, Any] = {"kind": kind, "heads": heads, "width": heads * 2 * draw(st.integers(4, 32))}
-    free = [control for control in all_controls(kind) if control.name not in _TOGETHER]
+    controls = [control for control in all_controls(kind) if not control.models or kind in control.models]
+    free = [control for control in controls if control.name not in _TOGETHER]
     for control in draw(st.lists(st.sampled_from(free), unique_by=lambda control: control.name, max_size=12)):
         changes[control.name] = draw(values_of(control))
     return RunConfig().with_values(changes)

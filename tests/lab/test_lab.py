@@ -332,6 +332,43 @@ def test_a_refused_resume_changes_nothing(lab):
     assert lab.controls(name)["eos_weight"].value == 0.5
 
 
+def test_no_resume_on_other_data_or_without_a_usable_checkpoint(lab, tmp_path):
+    """Neither trains on silently: the run fails with the reason, and everything measured stays."""
+    text = tmp_path / "text.txt"
+    lines = [f"Line {number} of a text about the number {number * 7}." for number in range(200)]
+    text.write_text("\n\n".join(lines))
+    name = lab.start(small_config(source="text", path=str(text), tokenizer="byte"), name="mine")
+    assert lab.wait(name, 60).state == "finished"
+    before = series(lab, name)
+    text.write_text("\n\n".join(reversed(lines)))
+    lab.resume(name, steps=20)
+    info = lab.wait(name, 60)
+    assert (info.state, info.step) == ("failed", 12)
+    assert "has changed since it started" in info.message
+    text.write_text("\n\n".join(lines))
+    for checkpoint in lab.checkpoints(name):
+        (checkpoint.path / "model.safetensors").unlink()
+    lab.resume(name)
+    info = lab.wait(name, 60)
+    assert info.state == "failed"
+    assert "none of the 3 checkpoints can be used" in info.message
+    assert series(lab, name) == before
+
+
+def test_phase_terms_are_refused_for_a_model_without_phases(lab):
+    with pytest.raises(ConfigError, match="a transformer has no phases"):
+        small_config(kind="transformer", coherence_weight=0.1)
+    name = lab.start(small_config(kind="transformer", steps=100_000), name="plain")
+    running(lab, name)
+    assert "coherence_weight" not in lab.controls(name)
+    with pytest.raises(ConfigError, match="a transformer has no phases"):
+        lab.command(name, SetControl("coherence_weight", 0.1))
+    with Inbox(lab.runs_dir / name / "run.sqlite") as inbox:
+        row = inbox.submit("set", {"name": "coherence_weight", "value": 0.1}, "by hand")
+    assert lab.outcome(name, row, timeout=20).status == "refused"
+    assert lab.info(name).state == "running"
+
+
 def test_bad_data_fails_the_run_with_the_reason(lab):
     name = lab.start(small_config(source="text", path="/nowhere/at/all.txt"), name="nodata")
     info = lab.wait(name, 60)

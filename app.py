@@ -1,0 +1,23 @@
+"""Collapse Lab in the browser: opens the lab, registers the pages; nothing else.
+
+`streamlit run app.py`; the runs folder is QCORE_RUNS, else ./checkpoints.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages import _parts
+
+# A file of our own: icons by name are fetched from a server outside.
+ICON = Path(__file__).parent / ".streamlit" / "icon.svg"
+st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
+page = st.navigation(
+    [
+        st.Page("pages/control_room.py", title="Control room", icon=":material/tune:", default=True),
+        st.Page("pages/tokens.py", title="Tokens", icon=":material/bar_chart:"),
+        st.Page("pages/generations.py", title="Generations", icon=":material/notes:"),
+    ]
+)
+_parts.sidebar(_parts.lab())
+page.run()

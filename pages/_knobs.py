@@ -1,0 +1,136 @@
+"""The knobs of a run: every control that may change while training, with its acknowledgement.
+
+A knob sends one command for one change by a person. Its place follows the run: when a control has changed elsewhere
+(another tab, the CLI) or a value was refused, the knob is made anew at the run's value. The session keeps, for each
+knob, the number of changes it has seen and the id of its last command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages import _forms, _parts
+from qcore.config import ConfigError, SetControl
+from qcore.lab import ControlState, Lab, LabError
+
+SECTIONS = ("optim", "objective", "probes")
+
+
+@st.fragment
+def knobs(lab: Lab, run: str) -> None:
+    """All knobs, a section at a time."""
+    section = st.segmented_control(
+        "Controls",
+        SECTIONS,
+        key="knobs",
+        default="objective",
+        required=True,
+        bind="query-params",
+        format_func={"optim": "Optimiser", "objective": "Objective", "probes": "Probes"}.get,
+        help="Changes are applied before the next step, and marked on every curve.",
+        width="stretch",
+    )
+    states = lab.controls(run)
+    st.session_state[f"seen:{run}"] = seen(states)
+    for name, state in states.items():
+        if state.control.section == section:
+            _knob(lab, run, name, state)
+
+
+def seen(states: Mapping[str, ControlState]) -> int:
+    """Number of changes of all controls: what the knobs on the screen were drawn from."""
+    return sum(state.version for state in states.values())
+
+
+def outdated(lab: Lab, run: str, states: Mapping[str, ControlState]) -> bool:
+    """Whether the knobs on the screen differ from the run: a control changed elsewhere, or a command was answered."""
+    waiting = [sent for sent in _acks(run).values() if sent["status"] == "pending"]
+    return st.session_state.get(f"seen:{run}", 0) != seen(states) or any(
+        lab.outcome(run, sent["id"]).status != "pending" for sent in waiting
+    )
+
+
+def _acks(run: str) -> dict[str, dict[str, Any]]:
+    return st.session_state.setdefault(f"acks:{run}", {})
+
+
+def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
+    ack = _answered(lab, run, name)
+    key = _key(run, name, state, ack)
+    changed = state.value != state.default
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", wrap=False):
+        _forms.knob(
+            state.control,
+            state.value,
+            [state.default, st.session_state.get(key, state.value)],
+            key,
+            f":orange[**{state.control.label}**]" if changed else state.control.label,
+            on_change=_turned,
+            args=(lab, run, name, key),
+        )
+        if changed:
+            st.button(
+                "",
+                key=f"reset:{run}:{name}",
+                icon=":material/undo:",
+                type="tertiary",
+                help=f"Back to the initial value, {_parts.number(state.default)}",
+                on_click=_set,
+                args=(lab, run, name, state.default),
+            )
+    if ack is not None and ack["status"] == "refused":
+        st.error(_parts.plain(ack["text"]), icon=":material/block:")
+    elif ack is not None:
+        st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {_parts.plain(ack['text'])}")
+    elif changed and state.step is not None:
+        st.caption(
+            f"{_parts.number(state.default)} → {_parts.number(state.value)} at step {state.step} by {state.author}"
+        )
+
+
+def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -> str:
+    """Key of the knob's widget: a new one, showing the run's value, when that differs from what the widget shows.
+
+    Nothing is decided while a command of this session is on its way, and a person's own change keeps the widget, so
+    that a key held down or a slider being dragged stays in hand.
+    """
+    base = f"knob:{run}:{name}"
+    kept = st.session_state.setdefault(f"kept:{base}", {"nonce": 0, "version": state.version})
+    key = f"{base}:{kept['nonce']}"
+    refused = ack is not None and ack["status"] == "refused" and not ack.get("shown")
+    if (ack is None or ack["status"] != "pending") and (refused or kept["version"] != state.version):
+        kept["version"] = state.version
+        if refused:
+            ack["shown"] = True
+        if st.session_state.get(key, state.value) != state.value:
+            kept["nonce"] += 1
+    return f"{base}:{kept['nonce']}"
+
+
+def _turned(lab: Lab, run: str, name: str, key: str) -> None:
+    _set(lab, run, name, st.session_state[key])
+
+
+def _set(lab: Lab, run: str, name: str, value: Any) -> None:
+    """Send the change, and give the trainer a moment to answer."""
+    try:
+        identity = lab.command(run, SetControl(name, value))
+    except (LabError, ConfigError) as error:
+        _acks(run)[name] = {"id": None, "status": "refused", "text": str(error)}
+        return
+    _acks(run)[name] = {"id": identity, "status": "pending", "text": ""}
+    lab.outcome(run, identity, _parts.COMMAND_SECONDS)
+
+
+def _answered(lab: Lab, run: str, name: str) -> dict[str, Any] | None:
+    """What became of the last change of a knob in this session, if there was one."""
+    ack = _acks(run).get(name)
+    if ack is None or ack["id"] is None or ack["status"] != "pending":
+        return ack
+    row = lab.outcome(run, ack["id"])
+    ack["status"] = row.status
+    ack["text"] = row.message if row.status != "pending" else "sent; the run takes it before its next step"
+    return ack

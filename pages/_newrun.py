@@ -1,0 +1,113 @@
+"""Start a run: a preset changed in a form that the declarations make, or a whole configuration as YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages import _forms, _parts
+from qcore.config import MODEL_KINDS, PRESETS, SEED, ConfigError, RunConfig, section_types
+from qcore.lab import Lab, LabError
+
+WAYS = ("Form", "YAML")
+
+
+def new_run(lab: Lab) -> None:
+    """The whole view: preset, values, preview and the start button."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        preset = st.selectbox(
+            "Preset",
+            list(PRESETS),
+            key="preset",
+            bind="query-params",
+            format_func=lambda name: PRESETS[name].title,
+            help="A named starting point; every value can be changed below.",
+        )
+        st.caption(PRESETS[preset].about)
+        way = st.segmented_control("Edit as", WAYS, key="edit_as", default="Form", required=True, bind="query-params")
+    with right:
+        name = st.text_input("Name (optional)", key="new:name", placeholder="made from preset and time", max_chars=120)
+        place = st.container()
+    config, error = _form(preset) if way == "Form" else _yaml(preset)
+    with place:
+        st.button(
+            "Start",
+            type="primary",
+            icon=":material/play_arrow:",
+            width="stretch",
+            disabled=config is None,
+            on_click=_start,
+            args=(lab, config, name, preset if config and config == PRESETS[preset].config else f"{preset}-edited"),
+        )
+        if error:
+            st.error(_parts.plain(error), icon=":material/block:")
+        elif config:
+            st.caption(_summary(config))
+    if config and way == "Form":
+        with st.expander("This run as YAML", icon=":material/code:"):
+            st.code(config.to_yaml(), language="yaml")
+
+
+def _start(lab: Lab, config: RunConfig, name: str, preset: str) -> None:
+    try:
+        started = lab.start(config, name=name.strip() or None, preset=preset)
+    except LabError as error:
+        _parts.note("error", str(error))
+        return
+    _parts.switch("run", started)
+    _parts.switch("view", "Watch")
+    st.session_state["new:name"] = ""
+
+
+def _form(preset: str) -> tuple[RunConfig | None, str]:
+    """Fields of every section, starting at the preset's values; the configuration, or what is wrong with it."""
+    base = PRESETS[preset].config
+    prefix = f"new:{preset}"
+    kind = st.segmented_control(
+        "Model family", list(MODEL_KINDS), key=f"{prefix}:kind", default=base.model.kind, required=True
+    )
+    base = base if kind == base.model.kind else base.with_values({"kind": kind})
+    values: dict[str, Any] = {}
+    for section, cls in section_types(kind).items():
+        with st.expander(_forms.SECTION_TITLES[section]):
+            part = getattr(base, section).model_dump()
+            values |= _forms.fields(cls, part, f"{prefix}:{kind}", skip=("kind",))
+            if section == "optim":
+                values["seed"] = _forms.field(SEED, base.seed, f"{prefix}:seed")
+    return _checked(lambda: base.with_values(values))
+
+
+def _yaml(preset: str) -> tuple[RunConfig | None, str]:
+    """A configuration as text, pasted or from a file; starts at the preset's."""
+    key = f"new:{preset}:yaml"
+    st.session_state.setdefault(key, PRESETS[preset].config.to_yaml())
+    uploaded = st.file_uploader(
+        "From a file", type=["yaml", "yml"], key=f"{key}:file", on_change=_take_file, args=(key,)
+    )
+    del uploaded
+    text = st.text_area("Configuration", key=key, height=420, help="Keys that are left out take their defaults.")
+    return _checked(lambda: RunConfig.from_yaml(text))
+
+
+def _take_file(key: str) -> None:
+    file = st.session_state[f"{key}:file"]
+    if file is not None:
+        st.session_state[key] = file.getvalue().decode("utf-8", errors="replace")
+
+
+def _checked(make: Any) -> tuple[RunConfig | None, str]:
+    try:
+        return make(), ""
+    except ConfigError as error:
+        return None, str(error)
+
+
+def _summary(config: RunConfig) -> str:
+    model, optim, data = config.model, config.optim, config.data
+    tokens = optim.batch_size * optim.accumulation * model.context
+    return (
+        f"{model.kind}, {model.layers} layers of width {model.width}, on {data.source} by {data.tokenizer}: "
+        f"{optim.steps:,} steps of {tokens:,} tokens."
+    )

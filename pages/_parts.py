@@ -1,0 +1,281 @@
+"""What all pages share: the lab, the selected run, the sidebar, states in words and colours, and drawing a chart.
+
+The selected run is one value of the session, mirrored in the URL as `?run=`, so that a link or a reload shows the same.
+Nothing read from a run is kept in the session.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from qcore.config import Command, ConfigError
+from qcore.lab import Lab, LabError, RunInfo, shared_lab
+from qcore.viz import Mark
+
+INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
+COMMAND_SECONDS = 0.4
+_STATES = {
+    "queued": ("gray", ":material/schedule:", "Waits until another run has ended or is paused."),
+    "running": ("green", ":material/play_arrow:", "Trains now."),
+    "paused": ("orange", ":material/pause:", "Waits for you; it answers controls and prompts."),
+    "finished": ("blue", ":material/check:", "Reached its last step."),
+    "stopped": ("gray", ":material/stop:", "Stopped by a person; it can be resumed."),
+    "failed": ("red", ":material/error:", "Broke off; the reason is on its page."),
+    "interrupted": ("orange", ":material/power_off:", "Its process ended without a goodbye; it can be resumed."),
+    "unreadable": ("red", ":material/broken_image:", "The folder holds no run that can be read."),
+}
+_STRIP_STYLE = """<style>
+.strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(5.6rem,20%),1fr));gap:.6rem 1rem}
+.strip div{display:flex;flex-direction:column;min-width:0}.strip span{font-size:.8rem;opacity:.7;white-space:nowrap}
+.strip b{font-size:1.15rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}</style>"""
+
+
+def lab() -> Lab:
+    """The lab of this process over the runs folder of the environment."""
+    return shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints")))
+
+
+def switch(name: str, value: Any) -> None:
+    """Set a remembered choice (`run`, `view`) from a callback.
+
+    The widget gets a new key instead of a new value: a value written under a widget that the browser is about to report
+    again would be taken for a person's change, and the two would chase each other.
+    """
+    st.session_state[name] = value
+    st.session_state[f"{name}:nonce"] = st.session_state.get(f"{name}:nonce", 0) + 1
+
+
+def widget_key(name: str) -> str:
+    """Key of the widget that shows a remembered choice."""
+    return f"{name}:{st.session_state.get(f'{name}:nonce', 0)}"
+
+
+def take(name: str, key: str) -> None:
+    """Callback of that widget: remember what was chosen."""
+    st.session_state[name] = st.session_state[key]
+
+
+def view_picker(views: tuple[str, ...]) -> str:
+    """Choose a view of a page; remembered over page switches, and in the URL unless it is the first one."""
+    wanted = st.session_state.get("view", st.query_params.get("view"))
+    st.session_state["view"] = wanted if wanted in views else views[0]
+    key = widget_key("view")
+    st.segmented_control(
+        "View",
+        views,
+        key=key,
+        default=st.session_state["view"],
+        required=True,
+        label_visibility="collapsed",
+        on_change=take,
+        args=("view", key),
+    )
+    if st.session_state["view"] == views[0]:
+        st.query_params.pop("view", None)
+    else:
+        st.query_params["view"] = st.session_state["view"]
+    return st.session_state["view"]
+
+
+def sidebar(lab: Lab) -> None:
+    """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
+    runs = {info.name: info for info in lab.runs()}
+    wanted = st.session_state.get("run", st.query_params.get("run"))
+    if wanted is not None and wanted not in runs:
+        st.warning(f"There is no run {plain(short(wanted))} in {plain(str(lab.runs_dir))}; the newest one is shown.")
+    name = wanted if wanted in runs else next(iter(runs), None)
+    st.session_state["run"] = name
+    with st.sidebar:
+        key = widget_key("run")
+        st.selectbox(
+            "Run",
+            list(runs),
+            list(runs).index(name) if name in runs else None,
+            key=key,
+            format_func=short,
+            placeholder="no run yet",
+            help=name,
+            on_change=take,
+            args=("run", key),
+        )
+        if name in runs:
+            st.query_params["run"] = name
+            badge(runs[name])
+        st.segmented_control(
+            "Refresh (seconds)",
+            list(INTERVALS),
+            key="refresh",
+            default="1",
+            required=True,
+            bind="query-params",
+            help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
+        )
+
+
+def selected(lab: Lab) -> RunInfo | None:
+    """The selected run, or None when there is none."""
+    name = st.session_state.get("run")
+    return info_of(lab, name) if name else None
+
+
+def info_of(lab: Lab, name: str) -> RunInfo:
+    """State of a run, `unreadable` when it cannot be read."""
+    try:
+        return lab.info(name)
+    except LabError as error:
+        return RunInfo(name, "unreadable", message=str(error))
+
+
+def interval() -> float:
+    """Seconds between refreshes; 0 is off."""
+    return INTERVALS[st.session_state.get("refresh") or "1"]
+
+
+def badge(info: RunInfo) -> None:
+    """State of a run as a coloured badge."""
+    color, icon, about = _STATES[info.state]
+    st.badge(info.state, icon=icon, color=color, help=about)
+
+
+def open_run(lab: Lab, title: str) -> RunInfo | None:
+    """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
+    info = selected(lab)
+    if info is None:
+        st.title(title)
+        st.info("There is no run yet. Start one in the **Control room**: choose a preset and press *Start*.")
+        st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
+        return None
+    heading(title, info)
+    trouble(info)
+    return None if info.state == "unreadable" else info
+
+
+def heading(title: str, info: RunInfo) -> None:
+    """Page title with the run's name beside it."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.title(title, anchor=False, width="content")
+        st.text(short(info.name), width="content", help=info.name)
+
+
+def trouble(info: RunInfo) -> None:
+    """Say prominently what is wrong with a run, and what to do."""
+    if info.state == "failed":
+        remedy = (
+            "Lower the learning rate or the weight of the term that broke, then press *Resume* in the control room."
+        )
+        st.error(f"**The run failed at step {info.step}.** {plain(info.message)}\n\n{remedy}", icon=":material/error:")
+    elif info.state == "unreadable":
+        st.error(
+            f"**This run cannot be read.** {plain(info.message)}\n\nRestore its folder from a copy, or delete it; "
+            "the other runs are not affected.",
+            icon=":material/broken_image:",
+        )
+    elif info.state == "interrupted":
+        st.warning(
+            f"The process of this run ended at step {info.step} without a goodbye. *Resume* in the control room goes "
+            "on from the newest checkpoint.",
+            icon=":material/power_off:",
+        )
+    if info.drops:
+        st.warning(f"{info.drops:,} measurements were dropped because the disk was too slow; the curves have gaps.")
+
+
+def send(lab: Lab, name: str, command: Command) -> int | None:
+    """Send a command and note its outcome for `flash`; None when it was refused on entry."""
+    try:
+        identity = lab.command(name, command)
+    except (LabError, ConfigError) as error:
+        note("error", str(error))
+        return None
+    row = lab.outcome(name, identity, COMMAND_SECONDS)
+    if row.status == "refused":
+        note("error", f"{command.kind} was refused: {row.message}")
+    elif row.status == "applied":
+        note("done", f"{command.kind}: {row.message}")
+    else:
+        note("sent", f"{command.kind} is sent; it is taken before the next step")
+    return identity
+
+
+def note(kind: str, text: str) -> None:
+    """Keep a message for the next run of the script, from a callback."""
+    st.session_state.setdefault("notes", []).append((kind, text))
+
+
+def flash() -> None:
+    """Show the messages that callbacks left."""
+    for kind, text in st.session_state.pop("notes", []):
+        if kind == "error":
+            st.error(plain(text), icon=":material/block:")
+        else:
+            st.toast(plain(text), icon=":material/check:" if kind == "done" else ":material/schedule:")
+
+
+def strip(cells: Iterable[tuple[str, str, str]]) -> None:
+    """A row of (label, value, help) that wraps on a narrow screen; one element, however many figures."""
+    parts = [
+        f'<div title="{html.escape(about)}"><span>{html.escape(label)}</span><b>{html.escape(value)}</b></div>'
+        for label, value, about in cells
+    ]
+    st.html(f'{_STRIP_STYLE}<div class="strip">{"".join(parts)}</div>')
+
+
+def marks(events: list[Any]) -> list[Mark]:
+    """Control changes and resumptions as marks of the charts."""
+    return [Mark(event.step, describe(event)) for event in events if event.kind in ("control", "resume")]
+
+
+def describe(event: Any) -> str:
+    """One event in words, such as `diversity weight 0 → 0.3 by person at step 120`."""
+    payload, where = event.payload, f"by {event.author} at step {event.step}"
+    if event.kind == "control":
+        return f"{words(payload['name'])} {number(payload['old'])} → {number(payload['new'])} {where}"
+    details = ", ".join(f"{words(key)} {number(value)}" for key, value in payload.items())
+    return f"{event.kind}{f' ({details})' if details else ''} {where}"
+
+
+def words(name: str) -> str:
+    """`learning_rate` → `learning rate`."""
+    return name.replace("_", " ")
+
+
+def number(value: object) -> str:
+    """A control's value for a person: short, without losing digits that matter."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def short(name: str, length: int = 36) -> str:
+    """A long name with its middle left out."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
+
+
+def plain(text: str) -> str:
+    """`text` as Markdown that shows every letter as it is."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()<>#+-!|$~:@" else letter for letter in text)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 42 s, 3 min 5 s or 2 h 10 min; a dash when unknown."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def clock(wall: float) -> str:
+    """Local time of an epoch second; with the date when it is not today."""
+    then = time.localtime(wall)
+    same_day = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M", then)

@@ -1,0 +1,98 @@
+"""A Plotly chart that keeps its zoom, pan, hidden traces and a drag in progress while its data change.
+
+Streamlit 1.67's own element is made anew for every change of the data (streamlit#16052), which resets the view at each
+refresh. This one hands each new figure to `Plotly.react` in place, and `uirevision` decides what outlives it.
+The library is the one inside the plotly package, copied once to ./static, so that nothing is fetched from outside.
+Text and grid take the colours of the page's theme.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import streamlit as st
+
+from qcore.viz import Figure, script_file
+
+_SCRIPT = """
+const library = (url) => window.collapseLabPlotly ??= new Promise((resolve, reject) => {
+  const tag = document.createElement("script");
+  tag.src = url;
+  tag.onload = () => resolve(window.Plotly);
+  tag.onerror = () => { window.collapseLabPlotly = undefined; reject(new Error("cannot load " + url)); };
+  document.head.appendChild(tag);
+});
+const CONFIG = {
+  responsive: true, displaylogo: false, doubleClick: "reset+autosize", showSendToCloud: false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "sendChartToCloud"],
+};
+const themed = (layout, host) => {
+  const style = getComputedStyle(host), color = (name) => style.getPropertyValue(name).trim();
+  const text = color("--st-text-color") || style.color, grid = color("--st-border-color") || "rgba(128,136,144,.3)";
+  const axis = {gridcolor: grid, linecolor: grid, zerolinecolor: grid, tickfont: {size: 12},
+    spikecolor: grid, spikethickness: 1, spikedash: "solid", title: {font: {size: 13}}};
+  const panel = color("--st-secondary-background-color");
+  layout.paper_bgcolor = layout.plot_bgcolor = color("--st-background-color") || layout.plot_bgcolor;
+  layout.template = {layout: {
+    font: {family: style.fontFamily, color: text}, xaxis: {...axis, showgrid: false}, yaxis: axis,
+    title: {font: {weight: 600}},
+    hoverlabel: {bgcolor: panel, bordercolor: grid, font: {color: text, family: style.fontFamily}},
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: grid, activecolor: text},
+  }};
+  return layout;
+};
+export default function ({data, parentElement}) {
+  const host = parentElement.querySelector(".lab-plot");
+  const {figure, alt, url} = JSON.parse(new TextDecoder().decode(data));
+  host.setAttribute("role", "figure");
+  host.setAttribute("aria-label", alt);
+  host.style.minHeight = figure.layout.height + "px";
+  const draw = () => library(url).then((Plotly) => {
+    // A figure is handed over once: Plotly writes a person's view into it. While a person drags, the newest one waits.
+    if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
+    host.drawn = figure;
+    Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
+    host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
+    host.sized.observe(host);
+  });
+  host.latest = figure;
+  host.redraw = draw;
+  if (host.held === undefined) {
+    host.held = false;
+    host.addEventListener("pointerdown", () => { host.held = true; }, true);
+    for (const end of ["pointerup", "pointercancel"])
+      window.addEventListener(end, () => {
+        if (host.held) setTimeout(() => { host.held = false; host.redraw(); }, 350);
+      }, true);
+  }
+  draw();
+}
+"""
+
+
+def _library() -> str:
+    """Path of the library below the server's address; copies the file where the server finds it, if it is not there."""
+    source, name = script_file()
+    place = Path(__file__).parent.parent / "static" / name
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        unfinished = place.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(source, unfinished)
+        unfinished.replace(place)
+    return f"app/static/{name}"
+
+
+_URL = _library()
+_mount = st.components.v2.component(
+    "collapse_lab_plot", html='<div class="lab-plot" style="width:100%"></div>', js=_SCRIPT, isolate_styles=False
+)
+
+
+def chart(figure: Figure, key: str, alt: str) -> None:
+    """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers."""
+    # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
+    data = f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)}}}'
+    _mount(key=key, data=data.encode())

@@ -1,0 +1,129 @@
+"""Ask a model to continue a prompt, watch the text grow, and look back at what was asked before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages import _forms, _parts
+from pages._text import generation_html
+from qcore.config import SamplingConfig
+from qcore.lab import Lab, RunInfo
+
+HISTORY = 30
+LIVE = "live model"
+_STATISTICS = {
+    "distinct_1": "distinct-1",
+    "distinct_2": "distinct-2",
+    "distinct_3": "distinct-3",
+    "repetition": "repetition",
+    "mean_entropy": "mean entropy (nats)",
+}
+
+
+@st.fragment
+def prompt_panel(lab: Lab, info: RunInfo) -> None:
+    """Prompt, model, settings, and the answer. A fragment of its own: nothing else redraws while text grows."""
+    name = info.name
+    sources: dict[str, int | None] = {LIVE: None} if info.alive else {}
+    for found in lab.checkpoints(name)[::-1]:
+        sources[f"checkpoint of step {found.step:,} ({found.reason})"] = found.step
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        prompt = st.text_area("Prompt", key=f"prompt:{name}", height=108, placeholder="Once there was")
+    with right:
+        source = st.selectbox(
+            "Model",
+            list(sources),
+            key=f"source:{name}:{info.alive}",
+            placeholder="no checkpoint yet",
+            help="The live model speaks between two steps, also while paused; a checkpoint is as it was saved.",
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            asked = st.button(
+                "Generate",
+                type="primary",
+                icon=":material/edit_note:",
+                disabled=not sources,
+                on_click=_parts.switch,
+                args=("past", None),
+            )
+            with st.popover("Sampling", icon=":material/tune:"):
+                chosen = _forms.fields(SamplingConfig, lab.config(name).sampling.model_dump(), f"sampling:{name}")
+    if not sources:
+        st.info("This run has no checkpoint and no living model: resume it in the control room, then ask it here.")
+    if asked and source:
+        _answer(lab, name, prompt or "", SamplingConfig(**chosen), sources[source])
+    else:
+        _past(lab, name)
+
+
+def newest(lab: Lab, run: str) -> str | None:
+    """Id of the newest finished generation: a new one, also from elsewhere, asks for a new page."""
+    found = [item.id for item in lab.reader(run).generations("prompt", limit=2) if item.status != "running"]
+    return found[-1] if found else None
+
+
+def _answer(lab: Lab, name: str, prompt: str, settings: SamplingConfig, checkpoint: int | None) -> None:
+    """Show the text as it grows, then the finished generation among the past ones."""
+    place = st.empty()
+    place.caption("Waiting for the end of the step …" if checkpoint is None else "Opening the checkpoint …")
+    try:
+        for generation in lab.sample(name, prompt, settings, checkpoint=checkpoint):
+            place.html(generation_html(prompt, generation.tokens, running=generation.status == "running"))
+    except ValueError as error:
+        place.error(_parts.plain(str(error)), icon=":material/block:")
+        return
+    place.empty()
+    _past(lab, name)
+
+
+def _past(lab: Lab, name: str) -> None:
+    """One finished generation, the newest unless another is chosen."""
+    reader = lab.reader(name)
+    past = {item.id: item for item in reader.generations("prompt", limit=HISTORY)[::-1] if item.status != "running"}
+    if not past:
+        st.caption("Nothing asked yet. Write a prompt above, or leave it empty, and press *Generate*.")
+        return
+    key = f"{_parts.widget_key('past')}:{name}"
+    item = past[st.selectbox("Generation", list(past), key=key, format_func=lambda chosen: _title(past[chosen]))]
+    st.html(generation_html(item.prompt, item.tokens))
+    _statistics(item)
+    with st.expander("Tokens as a table", icon=":material/table:"):
+        _table(item.tokens)
+
+
+def _title(item: Any) -> str:
+    prompt = _parts.short(" ".join(item.prompt.split())) or "(empty prompt)"
+    return f"{_parts.clock(item.wall)} · step {item.step:,} · {item.settings.get('source', '')} · {prompt}"
+
+
+def _statistics(item: Any) -> None:
+    if item.status == "failed":
+        reason = str(item.stats.get("error", "the model broke while it spoke"))
+        st.error(_parts.plain(reason), icon=":material/error:")
+    parts = [f"{len(item.tokens)} tokens", f"temperature {item.settings.get('temperature', 0):g}"]
+    parts += [f"{title} {item.stats[name]:.2f}" for name, title in _STATISTICS.items() if name in item.stats]
+    if unknown := item.stats.get("unknown_prompt_tokens"):
+        parts.append(f"{unknown} prompt tokens are unknown to the tokenizer")
+    st.caption(" · ".join(parts))
+
+
+def _table(tokens: list[dict[str, Any]]) -> None:
+    st.dataframe(
+        {
+            "token": [token["label"] for token in tokens],
+            "probability": [token["probability"] for token in tokens],
+            "rank": [token["rank"] for token in tokens],
+            "entropy (nats)": [token["entropy"] for token in tokens],
+            "top 5": [", ".join(f"{name} {share:.1%}" for name, share in token["top"]) for token in tokens],
+        },
+        hide_index=True,
+        height=280,
+        column_config={
+            "probability": st.column_config.NumberColumn(format="percent"),
+            "entropy (nats)": st.column_config.NumberColumn(format="%.2f"),
+            "top 5": st.column_config.TextColumn(width="large"),
+        },
+    )

@@ -1,0 +1,62 @@
+"""The table of all runs; a click on a row opens that run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import streamlit as st
+
+from pages import _parts
+from pages._live import live
+from qcore.lab import Lab, RunInfo
+
+
+def runs(lab: Lab, info: RunInfo) -> None:
+    """Newest first. It refreshes while the selected run, or else any other, is alive."""
+    st.caption("Tick a row to open that run.")
+    alive = next((run for run in [info, *lab.runs()] if run.alive), info)
+    live(lab, alive, lambda _: _table(lab))
+
+
+def _table(lab: Lab) -> Hashable:
+    found = lab.runs()
+    st.dataframe(
+        {
+            "run": [run.name for run in found],
+            "state": [run.state for run in found],
+            "progress": [run.step / run.total_steps if run.total_steps else 0.0 for run in found],
+            "step": [run.step for run in found],
+            "of": [run.total_steps for run in found],
+            "model": [run.kind for run in found],
+            "parameters": [run.parameters for run in found],
+            "loss": [run.loss for run in found],
+            "held out": [run.eval_ce for run in found],
+            "tokens/s": [run.tokens_per_second for run in found],
+            "created": [_parts.clock(run.created) for run in found],
+            "preset": [run.preset for run in found],
+        },
+        key="runs_table",
+        hide_index=True,
+        on_select=lambda: _open([run.name for run in found]),
+        selection_mode="single-row",
+        column_config={
+            "run": st.column_config.TextColumn(width="medium"),
+            "progress": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1, width="small"),
+            "step": st.column_config.NumberColumn(format="localized"),
+            "of": st.column_config.NumberColumn(format="localized"),
+            "parameters": st.column_config.NumberColumn(format="compact"),
+            "loss": st.column_config.NumberColumn(
+                format="%.3f", help="Weighted total of the newest step, nats per token."
+            ),
+            "held out": st.column_config.NumberColumn(format="%.3f", help="Cross-entropy, nats per token."),
+            "tokens/s": st.column_config.NumberColumn(format="%.0f"),
+        },
+    )
+    return tuple((run.name, run.state) for run in found)
+
+
+def _open(names: list[str]) -> None:
+    rows = st.session_state["runs_table"]["selection"]["rows"]
+    if rows:
+        _parts.switch("run", names[rows[0]])
+        _parts.switch("view", "Watch")

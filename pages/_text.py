@@ -1,0 +1,70 @@
+"""A generation as HTML: every token on a tint that grows with its surprise, and a line of facts on hover, tap or focus.
+
+Pure functions of text; everything that a model or a person wrote is escaped, and shown in a container that keeps spaces
+and line breaks. One hue, at most 45 % opaque over the page's background: the text keeps its contrast in both themes.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+_FULL_SURPRISE = math.log(1000.0)
+_BLANKS = str.maketrans({"␣": " ", "⏎": "\n", "⇥": "\t"})
+_DEEPEST = 0.45
+_STYLE = """<style>
+.gen{position:relative;padding:.7rem .8rem 4.6rem;border:1px solid rgba(128,136,144,.35);border-radius:.5rem;
+white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:.95rem}
+.gen .prompt{opacity:.6}
+.gen .tok{border-radius:.2rem;padding:.1rem 0;cursor:default;outline-offset:1px}
+.gen .tok:hover,.gen .tok:focus{outline:2px solid #0072B2}
+.gen .tip,.gen .tok:hover::after,.gen .tok:focus::after{position:absolute;left:0;right:0;bottom:0;box-sizing:border-box;
+min-height:3.9rem;padding:.4rem .8rem;border-top:1px solid rgba(128,136,144,.35);font-size:.8rem;line-height:1.5;
+white-space:pre-wrap}
+.gen .tip{opacity:.6}
+.gen .tok:hover::after,.gen .tok:focus::after{content:attr(data-tip)}
+.gen:has(.tok:hover) .tip,.gen:has(.tok:focus) .tip{visibility:hidden}
+.gen:has(.tok:hover) .tok:focus:not(:hover)::after{visibility:hidden}
+</style>"""
+_LEGEND = (
+    "Deeper tint: less expected. Point at a token, or tap it, for its probability, rank, entropy and alternatives."
+)
+
+
+def generation_html(prompt: str, tokens: Sequence[dict[str, Any]], *, running: bool = False) -> str:
+    """The prompt, then the tokens; `tokens` as the store keeps them. Safe for any text."""
+    parts = [_STYLE, '<div class="gen">', f'<span class="prompt">{_escape(prompt)}</span>']
+    parts += [_token(token) for token in tokens]
+    parts.append("▍" if running else "")
+    parts.append(f'<span class="tip">{_escape(_LEGEND)}</span></div>')
+    return "".join(parts)
+
+
+def tint(probability: float) -> float:
+    """Opacity of a token's background: 0 at probability 1, the deepest at 1/1000 and below, even steps in nats."""
+    surprise = -math.log(max(probability, 1e-12))
+    return round(_DEEPEST * min(1.0, max(0.0, surprise / _FULL_SURPRISE)), 3)
+
+
+def facts(token: dict[str, Any]) -> str:
+    """What is known of a token, in two lines."""
+    others = " · ".join(f"{name} {probability:.1%}" for name, probability in token["top"])
+    return (
+        f"{token['label']} (id {token['id']}): probability {token['probability']:.2%}, rank {token['rank']}, "
+        f"entropy {token['entropy']:.2f} nats\ntop 5: {others}"
+    )
+
+
+def _token(token: dict[str, Any]) -> str:
+    tip = _escape(facts(token)).replace("\n", "&#10;")
+    color = f"rgba(0,114,178,{tint(token['probability'])})"
+    # The label tells a token's own blanks; decoding one token alone would drop its leading space.
+    text = _escape(token["label"].translate(_BLANKS))
+    style = f"background-color:{color}"
+    return f'<span class="tok" tabindex="0" style="{style}" data-tip="{tip}">{text}</span>'
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)

@@ -1,0 +1,156 @@
+"""Figures of the Tokens page: histograms, statistics over steps, the race of the leading tokens, special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import streamlit as st
+
+from pages import _parts, _reads
+from pages._plot import chart
+from qcore.lab import Lab, RunInfo
+from qcore.viz import Line, curves, histogram, race, shares
+
+RACE_STEPS = 60
+MAX_POINTS = 600
+_CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+    (
+        "Largest share of one token",
+        "share of positions",
+        "One token taking over is a collapse; the data's own largest share is the fair comparison.",
+        {"top1_share": "predicted", "target_top1_share": "target"},
+    ),
+    (
+        "Coverage",
+        "ratio",
+        "Distinct tokens among the predictions, over distinct tokens among the targets of the same batch.",
+        {"coverage": "coverage"},
+    ),
+    (
+        "Entropy",
+        "nats",
+        "Of one prediction on average, and of the average prediction.",
+        {"mean_entropy": "one prediction", "marginal_entropy": "average prediction"},
+    ),
+    (
+        "Mutual information",
+        "nats",
+        "What the context tells the model: the gap between the two entropies. 0: it ignores the context.",
+        {"mutual_information": "mutual information"},
+    ),
+    (
+        "KL to the data",
+        "nats",
+        "KL(average prediction ‖ token frequencies of the batch).",
+        {"kl_target": "KL"},
+    ),
+    (
+        "Accuracy",
+        "share of positions",
+        "How often the likeliest token is the right one, teacher-forced.",
+        {"accuracy": "accuracy"},
+    ),
+)
+
+
+def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> Hashable:
+    """Everything below the controls, for one step (None: the newest)."""
+    reader = lab.reader(info.name)
+    found = reader.arrays("tokens", chosen)
+    if found is None:
+        return False
+    step, arrays = found
+    labels = lab.token_labels(info.name)
+    marks = _parts.marks(reader.events())
+    left, right = st.columns([5, 6], gap="large")
+    with left:
+        _histograms(info, step, arrays, labels)
+        _specials(reader.meta().get("special_tokens") or {}, arrays)
+    with right:
+        _statistics(reader, info.name, marks, log_x)
+    steps = _reads.spread(reader.array_steps("tokens"), RACE_STEPS)
+    state = _reads.rewinds(lab, info.name)
+    figure = race(
+        steps,
+        [_reads.predicted(lab, state, at) for at in steps],
+        labels,
+        uirevision=info.name,
+        title="Race of the leading tokens",
+        marks=marks,
+        log_x=log_x,
+    )
+    chart(figure, "chart:race", "Predicted share of the leading tokens over steps")
+    st.caption(
+        "Every token that was among the five most predicted at some step (real positions). In healthy runs one or two "
+        "tokens lead in the first steps, then many share; one line that rises and stays is a collapse."
+    )
+    return True
+
+
+def _histograms(info: RunInfo, step: int, arrays: dict[str, Any], labels: list[str]) -> None:
+    real, padding = arrays["tokens/target"], arrays["tokens/target_padding"]
+    figure = histogram(
+        arrays["tokens/predicted"],
+        real,
+        labels,
+        uirevision=info.name,
+        title=f"Real positions, step {step:,}",
+    )
+    chart(figure, "chart:real", f"Predicted and target shares of tokens at step {step}")
+    if padding.sum():
+        figure = histogram(
+            arrays["tokens/predicted_padding"],
+            padding,
+            labels,
+            uirevision=info.name,
+            title=f"Padding, step {step:,}",
+            top=8,
+        )
+        chart(figure, "chart:padding", f"Predicted and target shares at padding positions at step {step}")
+        st.caption("Padding is masked: it is in no loss, and what the model says there means nothing.")
+    else:
+        st.caption("No padding positions in this batch; packed rows never have any.")
+
+
+def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
+    if not special:
+        return
+    kinds = ("predicted", "target", "predicted_padding")
+    share = {kind: shares(arrays[f"tokens/{kind}"]) for kind in kinds}
+    table: dict[str, Any] = {"token": list(special), "id": list(special.values())}
+    for kind, title in zip(kinds, ("predicted", "target", "predicted at padding"), strict=True):
+        if arrays[f"tokens/{kind}"].sum():
+            table[title] = [float(share[kind][token]) for token in special.values()]
+    st.markdown("**Special tokens**")
+    st.dataframe(
+        table,
+        key="specials",
+        hide_index=True,
+        column_config={
+            title: st.column_config.NumberColumn(format="percent") for title in table if title not in ("token", "id")
+        },
+    )
+
+
+def _statistics(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
+    names = [f"tokens/{name}" for *_, lines in _CURVES for name in lines]
+    series = reader.scalars_of(names, max_points=MAX_POINTS)
+    for index, (title, y_title, about, lines) in enumerate(_CURVES):
+        figure = curves(
+            [
+                Line(shown, series[f"tokens/{name}"].steps, series[f"tokens/{name}"].values)
+                for name, shown in lines.items()
+            ],
+            uirevision=run,
+            title=title,
+            y_title=y_title,
+            marks=marks,
+            log_x=log_x,
+            height=230,
+        )
+        if index % 2 == 0:
+            columns = st.columns(2)
+        with columns[index % 2]:
+            chart(figure, f"chart:{title}", f"{title} over steps")
+            st.caption(about)

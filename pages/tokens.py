@@ -1,0 +1,32 @@
+"""Tokens: what the model predicts against what the data holds, at any measured step, and how that changes."""
+
+import streamlit as st
+
+from pages import _parts, _tokenviews
+from pages._live import live
+
+lab = _parts.lab()
+info = _parts.open_run(lab, "Tokens")
+if info is not None:
+    steps = lab.reader(info.name).array_steps("tokens")
+    if not steps:
+        st.info(
+            "No token statistics yet: the first are taken after `tokens every` steps. Until then, see the control room."
+            if info.alive
+            else "This run ended before its first token statistics. Start another with a smaller `tokens every`."
+        )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        follow = st.toggle(
+            "Newest step",
+            True,
+            key="follow",
+            bind="query-params",
+            help="Off: look at any earlier step with the slider.",
+        )
+        if follow or len(steps) < 2:
+            chosen = None
+        else:
+            chosen = st.select_slider("Step", steps, steps[-1], key="at", bind="query-params")
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    if steps or info.alive:
+        live(lab, info, lambda now: _tokenviews.draw(lab, now, chosen, log_x=log_x))

@@ -1,0 +1,47 @@
+"""Labs of the app: over a folder with a finished run, over an empty one, and with a paused run in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qcore.config import Pause
+from qcore.lab import Lab, shared_lab
+from tests.helpers import eventually
+from tests.pages.drive import ENDLESS, TINY
+
+
+@pytest.fixture(scope="module")
+def finished_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with one finished run, `done`."""
+    folder = tmp_path_factory.mktemp("finished")
+    with Lab(folder) as lab:
+        lab.start(TINY, name="done", preset="tiny")
+        assert lab.wait("done", 60).state == "finished"
+    return folder
+
+
+@pytest.fixture
+def finished(finished_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab of the app over the folder with the finished run."""
+    monkeypatch.setenv("QCORE_RUNS", str(finished_dir))
+    return shared_lab(finished_dir)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """The lab of the app over an empty folder; closed at the end, with all that trains in it."""
+    monkeypatch.setenv("QCORE_RUNS", str(tmp_path))
+    lab = shared_lab(tmp_path)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def paused(empty: Lab) -> Lab:
+    """A lab whose run `alive` has made a few steps and is paused."""
+    empty.start(ENDLESS, name="alive")
+    eventually(lambda: empty.info("alive").step >= 4)
+    empty.command("alive", Pause())
+    eventually(lambda: empty.info("alive").state == "paused")
+    return empty

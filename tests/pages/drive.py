@@ -1,0 +1,38 @@
+"""The app under Streamlit's AppTest, and reading what it shows."""
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from tests.helpers import small_config
+
+APP = Path(__file__).resolve().parents[2] / "app.py"
+CONTROL_ROOM, TOKENS, GENERATIONS = PAGES = ("pages/control_room.py", "pages/tokens.py", "pages/generations.py")
+TINY = small_config(documents=40, batch_size=2, packing="padded", steps=8, sample_every=4, sample_length=6, context=64)
+ENDLESS = TINY.with_values({"steps": 1_000_000})
+
+
+def open_app(page: str = CONTROL_ROOM, **query: str) -> AppTest:
+    """The app, opened with a query in the URL, at one page."""
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()  # the pages are registered in the first run
+    return at if page == CONTROL_ROOM else at.switch_page(page).run()
+
+
+def texts(at: AppTest) -> str:
+    """Everything in words that the page shows."""
+    kinds = ("title", "markdown", "caption", "info", "warning", "error", "text")
+    shown = [element.value for kind in kinds for element in at.get(kind)]
+    return "\n".join([*shown, *(element.proto.body for element in at.get("html"))])
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    """Click the button with this label and run the page."""
+    return next(button for button in at.button if button.label == label).click().run()
+
+
+def charts(at: AppTest) -> int:
+    """Number of charts on the page."""
+    return len(at.get("bidi_component"))

@@ -1,0 +1,207 @@
+"""Every page in its empty, paused, finished, failed and unreadable state, and what a person's changes do to a run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qcore.config import Continue, SetControl
+from qcore.lab import Lab
+from qcore.store import DATABASE_NAME, RunWriter, Status
+from tests.helpers import eventually
+from tests.pages.drive import ENDLESS, GENERATIONS, PAGES, TOKENS, charts, open_app, press, texts
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_run_every_page_says_what_to_do(page: str, empty: Lab):
+    at = open_app(page)
+    assert not at.exception
+    assert "There is no run yet" in at.info[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_finished_run_is_shown_and_its_link_reproduces_the_page(page: str, finished: Lab):
+    at = open_app(page, run="done")
+    assert not at.exception
+    assert "done" in texts(at)
+    assert at.query_params["run"] == "done"
+
+
+def test_the_control_room_shows_figures_charts_and_events_of_a_finished_run(finished: Lab):
+    at = open_app()
+    shown = texts(at)
+    assert "<b>finished</b>" in shown
+    assert "Held out" in shown
+    assert charts(at) == 6
+    assert "finish by trainer at step 8" in at.dataframe[0].value["what"].tolist()
+    assert at.button(key="do:Pause").disabled
+    assert at.button(key="do:Stop").disabled
+    assert not at.button(key="do:Resume now").disabled
+
+
+def test_a_unit_in_the_link_is_kept(finished: Lab):
+    at = open_app(run="done", unit="perplexity", smooth="20 steps")
+    assert not at.exception
+    assert at.session_state["unit"] == "perplexity"
+    assert at.session_state["smooth"] == 20
+
+
+def test_an_unknown_run_in_the_link_is_named_and_another_is_shown(finished: Lab):
+    at = open_app(run="nobody")
+    assert not at.exception
+    assert "nobody" in at.warning[0].value
+    assert at.session_state["run"] == "done"
+
+
+def test_tokens_shows_real_and_padding_positions_apart(finished: Lab):
+    at = open_app(TOKENS)
+    assert "Padding is masked" in texts(at)
+    assert charts(at) == 9
+    assert at.dataframe[0].value["token"].tolist() == ["pad", "bos", "eos", "unk"]
+
+
+def test_tokens_goes_back_to_an_earlier_step(finished: Lab):
+    at = open_app(TOKENS)
+    at.toggle(key="follow").set_value(False).run()
+    assert at.select_slider(key="at").options == ["2", "4", "6", "8"]
+    at.select_slider(key="at").set_value(4).run()
+    assert not at.exception
+
+
+def test_the_timeline_shows_every_sample_of_a_prompt(finished: Lab):
+    at = open_app(GENERATIONS, gen="Timeline")
+    assert not at.exception
+    assert at.dataframe[0].value["step"].tolist() == [8, 4]
+
+
+def test_a_checkpoint_answers_a_prompt_and_the_answer_is_kept(finished: Lab):
+    at = open_app(GENERATIONS)
+    at.text_area(key="prompt:done").input("Once <script>alert(1)</script>").run()
+    press(at, "Generate")
+    assert not at.exception
+    assert "Once &lt;script&gt;alert(1)&lt;/script&gt;" in texts(at)
+    assert "<script>" not in texts(at)
+    assert finished.reader("done").generations("prompt")[-1].prompt == "Once <script>alert(1)</script>"
+
+
+def test_start_makes_a_run_with_the_changed_values_and_opens_it(empty: Lab):
+    at = open_app(preset="tiny")
+    at.number_input(key="new:tiny:phase_lm:steps").set_value(3).run()
+    at.number_input(key="new:tiny:phase_lm:documents").set_value(30).run()
+    at.text_input(key="new:name").input("mine").run()
+    press(at, "Start")
+    assert not at.exception
+    assert at.session_state["run"] == "mine"
+    assert empty.config("mine").optim.steps == 3
+    eventually(lambda: empty.info("mine").state == "finished")
+    assert "<b>finished</b>" in texts(at.run())
+
+
+def test_a_configuration_that_cannot_be_is_named_and_not_started(empty: Lab):
+    at = open_app(preset="tiny")
+    at.number_input(key="new:tiny:phase_lm:heads").set_value(7).run()
+    assert "multiple of heads" in at.error[0].value
+    assert next(button for button in at.button if button.label == "Start").disabled
+
+
+def test_a_wrong_key_in_yaml_is_answered_with_the_nearest_one(empty: Lab):
+    at = open_app(preset="tiny", edit_as="YAML")
+    at.text_area(key="new:tiny:yaml").input("optim: {learning_rat: 0.1}").run()
+    assert "learning\\_rate" in at.error[0].value
+
+
+def test_a_turned_knob_is_one_event_and_is_acknowledged_while_paused(paused: Lab):
+    at = open_app()
+    key = "knob:alive:diversity_weight:0"
+    at.select_slider(key=key).set_value(0.3).run()
+    assert not at.exception
+    changes = [event.payload for event in paused.reader("alive").events() if event.kind == "control"]
+    assert changes == [{"name": "diversity_weight", "old": 0.0, "new": 0.3}]
+    assert any(caption.value.startswith("✓") for caption in at.caption)
+    at.run()
+    assert len([event for event in paused.reader("alive").events() if event.kind == "control"]) == 1
+    at.button(key="reset:alive:diversity_weight").click().run()
+    assert paused.controls("alive")["diversity_weight"].value == 0.0
+    assert at.select_slider(key="knob:alive:diversity_weight:1").value == 0.0
+
+
+def test_a_knob_follows_a_change_made_elsewhere(paused: Lab):
+    at = open_app()
+    assert at.select_slider(key="knob:alive:eos_weight:0").value == 0.0
+    paused.outcome("alive", paused.command("alive", SetControl("eos_weight", 0.37)), 10)
+    at.run()
+    assert not at.exception
+    shown = [slider.value for slider in at.select_slider if "Eos weight" in slider.label]
+    assert shown == [0.37]
+
+
+@pytest.mark.parametrize(
+    ("title", "section"), [("Optimiser", "optim"), ("Objective", "objective"), ("Probes", "probes")]
+)
+def test_every_live_control_has_a_knob(title: str, section: str, finished: Lab):
+    at = open_app(knobs=title)
+    assert not at.exception
+    keys = {
+        str(widget.key) for kind in (at.select_slider, at.slider, at.number_input, at.button_group) for widget in kind
+    }
+    expected = {name for name, state in finished.controls("done").items() if state.control.section == section}
+    assert expected == {key.split(":")[2] for key in keys if key.startswith("knob:done:")}
+
+
+def test_the_buttons_of_a_paused_run_step_continue_and_stop_it(paused: Lab):
+    at = open_app()
+    assert at.button(key="do:Pause").disabled
+    step = paused.info("alive").step
+    at.button(key="do:Go").click().run()
+    eventually(lambda: paused.info("alive").step == step + 1 and paused.info("alive").state == "paused")
+    at.run().button(key="do:Continue").click().run()
+    eventually(lambda: paused.info("alive").step > step + 5)
+    at.run().button(key="do:Stop").click().run()
+    assert paused.wait("alive", 30).state == "stopped"
+    assert not at.run().exception
+    assert "<b>stopped</b>" in texts(at)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_draws_a_living_run(page: str, paused: Lab):
+    paused.command("alive", Continue())
+    at = open_app(page, run="alive")
+    assert not at.exception
+    assert at.query_params["run"] == "alive"
+
+
+def test_the_table_lists_all_runs_also_unreadable_ones(finished: Lab, tmp_path, monkeypatch):
+    broken = finished.runs_dir / "broken"
+    broken.mkdir()
+    (broken / DATABASE_NAME).write_text("this is no database")
+    at = open_app(view="All runs")
+    assert not at.exception
+    table = at.dataframe[0].value
+    assert set(zip(table["run"], table["state"], strict=True)) == {("done", "finished"), ("broken", "unreadable")}
+    for page in PAGES:
+        at = open_app(page, run="broken")
+        assert not at.exception
+        assert "cannot be read" in at.error[0].value
+    (broken / DATABASE_NAME).unlink()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_failed_run_says_why_and_what_to_do(page: str, finished_dir: Path, empty: Lab):
+    folder = empty.runs_dir / "bad"
+    shutil.copytree(finished_dir / "done", folder)
+    with RunWriter(folder / DATABASE_NAME) as writer:
+        writer.set_status(Status("failed", 8, 9, 0.0, 1, "here", "term ce is NaN at step 9"))
+    at = open_app(page, run="bad")
+    assert not at.exception
+    assert "term ce is NaN at step 9" in at.error[0].value
+    assert "Resume" in at.error[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_queued_run_is_shown_before_its_first_step(page: str, paused: Lab):
+    paused.command("alive", Continue())
+    eventually(lambda: paused.info("alive").state == "running")
+    paused.start(ENDLESS, name="waits")
+    at = open_app(page, run="waits")
+    assert not at.exception
+    assert at.session_state["run"] == "waits"
