@@ -1,10 +1,11 @@
 """What the lab costs: the same training in the lab and in a bare script, A B A B in one process.
 
-The bare script makes the same steps (batch, forward, loss, backward, clip, AdamW) and the same held-out evaluations.
-The lab adds its terms, finite check, telemetry, probes, commands, checkpoints and timeline samples; a second column
-counts the lab without the timeline samples, which a bare script does not take. With --watched, a real browser on the
-same machine has the control room open all the while: the app then trains in its own process and is steered from
-here. python bench/lab_overhead.py [--watched] [--preset tiny] [--steps 100] [--pairs 5]
+The bare script does what any script does: batch, forward, loss, backward, clip, AdamW, held-out evaluations, and at
+the same cadence a checkpoint of weights and moments and a sample of each fixed prompt. The lab adds its terms,
+finite check, telemetry, probes, commands, hashes and syncs. A second case leaves samples and checkpoints out on both
+sides. With --watched, a real browser on the same machine has the control room open all the while: the app then
+trains in its own process and is steered from here. python bench/lab_overhead.py [--watched] [--preset tiny] [--steps
+100] [--pairs 5]
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ from qcore.config import Pause, RunConfig, Step, preset
 from qcore.data import Batch, Dataset, open_dataset
 from qcore.lab import Lab
 from qcore.models import build_model
+from qcore.sampling import generate
 from tests.browser.actions import start_from_yaml
 from tests.browser.driver import chromium, running_app
 
 ENDLESS = 10_000_000
+NEVER = 1_000_000
 
 
-def bare_script(config: RunConfig, dataset: Dataset) -> Callable[[int], None]:
+def bare_script(config: RunConfig, dataset: Dataset, scratch: Path) -> Callable[[int], None]:
     """A function that makes n more steps of a plain training loop."""
+    tokenizer = dataset.tokenizer
+    settings = config.sampling.model_copy(update={"max_tokens": config.probes.sample_length})
     optim, probes = config.optim, config.probes
     counts = torch.as_tensor(dataset.token_counts)
     model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
@@ -57,6 +62,12 @@ def bare_script(config: RunConfig, dataset: Dataset) -> Callable[[int], None]:
             optimizer.step()
             loss.item()
             position += 1
+            if position % probes.checkpoint_every == 0:
+                torch.save((model.state_dict(), optimizer.state_dict()), scratch / "checkpoint.pt")
+            if position % probes.sample_every == 0:
+                for prompt in probes.prompts:
+                    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+                    list(generate(model.eval(), ids, settings, eos_id=tokenizer.eos_id))
             if position % probes.eval_every == 0:
                 model.eval()
                 with torch.no_grad():
@@ -71,7 +82,7 @@ def lab_steps(lab: Lab, name: str, steps: int) -> float:
     started = time.perf_counter()
     lab.command(name, Step(steps))
     while not ((info := lab.info(name)).state == "paused" and info.step >= goal):
-        time.sleep(0.005)
+        time.sleep(0.03)
     return time.perf_counter() - started
 
 
@@ -101,13 +112,13 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     base = preset(chosen.preset).config.with_values({"steps": ENDLESS, "torch_threads": chosen.threads})
-    cases = {"all of the lab": base, "without samples": base.with_values({"sample_every": 1_000_000})}
+    cases = {"everything": base, "steps only": base.with_values({"sample_every": NEVER, "checkpoint_every": NEVER})}
     with tempfile.TemporaryDirectory() as folder:
         for title, config in cases.items():
             run_dir = Path(folder) / title.replace(" ", "-")
             run_dir.mkdir()
             dataset = open_dataset(config.data, config.model.context, None)
-            train = bare_script(config, dataset)
+            train = bare_script(config, dataset, run_dir)
             with paused_run(run_dir, config, watched=chosen.watched) as (lab, name):
                 train(10)
                 lab_steps(lab, name, 10)

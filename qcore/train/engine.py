@@ -26,7 +26,7 @@ from qcore.train.schedule import learning_rate
 
 _RANDOM_LOCK = threading.Lock()
 """Held while torch's process-wide random state is seeded and used: two runs of one process must not share a stream."""
-MEASURED_ROWS = 4
+MEASURED_ROWS = 2
 
 
 class NonFiniteError(FloatingPointError):
@@ -110,7 +110,7 @@ class Engine:
         )
 
     def measure_terms(self, result: StepResult, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Every term on the first rows (at most 4) of the step's last micro-batch, without gradient, whatever its
+        """Every term on the first rows (at most 2) of the step's last micro-batch, without gradient, whatever its
         weight.
         """
         output, batch, rows = result.output, result.batch, slice(0, MEASURED_ROWS)

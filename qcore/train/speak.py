@@ -34,6 +34,7 @@ def speak(
     The prompt is preceded by the begin-of-sequence token, as every document is in training. A model that breaks
     while it speaks (NaN logits) ends with status `failed` and the reason in its statistics.
     """
+    model.eval()  # training puts it back before its next step; done once here, it saves `generate` a walk a token
     started = shown = time.monotonic()
     prompt_ids = [tokenizer.bos_id, *tokenizer.encode(draft.prompt)]
     unknown = sum(token == tokenizer.unk_id for token in prompt_ids)
