@@ -3,7 +3,7 @@
 The bare script does what any script does: batch, forward, loss, backward, clip, AdamW, held-out evaluations, and at
 the same cadence a checkpoint of weights and moments and a sample of each fixed prompt. The lab adds its terms,
 finite check, telemetry, probes, commands, hashes and syncs. A second case leaves samples and checkpoints out on both
-sides. With --watched, a real browser on the same machine has the control room open all the while: the app then
+sides. With --watched, a real browser on the same machine has the control room open while the lab trains: the app then
 trains in its own process and is steered from here. python bench/lab_overhead.py [--watched] [--preset tiny] [--steps
 100] [--pairs 5]
 """
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from playwright.sync_api import Page
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -29,7 +30,7 @@ from qcore.data import Batch, Dataset, open_dataset
 from qcore.lab import Lab
 from qcore.models import build_model
 from qcore.sampling import generate
-from tests.browser.actions import start_from_yaml
+from tests.browser.actions import start_from_yaml, wait_for_curve
 from tests.browser.driver import chromium, running_app
 
 ENDLESS = 10_000_000
@@ -87,9 +88,10 @@ def lab_steps(lab: Lab, name: str, steps: int) -> float:
 
 
 @contextlib.contextmanager
-def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tuple[Lab, str]]:
-    """A run paused at its first step; watched: in the app's process, with a browser on the control room."""
+def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tuple[Lab, str, Page | None]]:
+    """A run paused at its first step; watched: in the app's process, with a browser's page on the control room."""
     with contextlib.ExitStack() as stack:
+        page = None
         lab = stack.enter_context(Lab(folder))
         if watched:
             app = stack.enter_context(running_app(folder, folder / "app.log"))
@@ -99,7 +101,7 @@ def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tu
             name = lab.start(config, name="bench")
         command = lab.command(name, Pause())
         lab.outcome(name, command, timeout=60)
-        yield lab, name
+        yield lab, name, page
 
 
 def main() -> None:
@@ -119,12 +121,18 @@ def main() -> None:
             run_dir.mkdir()
             dataset = open_dataset(config.data, config.model.context, None)
             train = bare_script(config, dataset, run_dir)
-            with paused_run(run_dir, config, watched=chosen.watched) as (lab, name):
+            with paused_run(run_dir, config, watched=chosen.watched) as (lab, name, page):
+                link = page.url if page else ""
                 train(10)
                 lab_steps(lab, name, 10)
                 ratios, seconds = [], []
                 for _ in range(chosen.pairs):
+                    if page:
+                        page.goto(link)
+                        wait_for_curve(page)
                     spent = lab_steps(lab, name, chosen.steps)
+                    if page:
+                        page.goto("about:blank")
                     started = time.perf_counter()
                     train(chosen.steps)
                     bare = time.perf_counter() - started

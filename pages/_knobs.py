@@ -67,7 +67,7 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
             state.value,
             [state.default, st.session_state.get(key, state.value)],
             key,
-            f":orange[**{state.control.label}**]" if changed else state.control.label,
+            state.control.label,
             on_change=_turned,
             args=(lab, run, name, key),
         )

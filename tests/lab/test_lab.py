@@ -423,6 +423,36 @@ def test_one_lab_a_process_and_folder(tmp_path):
     assert shared_lab(tmp_path / "y") is not labs[0]
 
 
+HOT_RELOAD = """
+import sys
+from tests.helpers import eventually, small_config
+from qcore.lab import shared_lab
+lab = shared_lab(sys.argv[1])
+name = lab.start(small_config(steps=100000), name="reloaded")
+eventually(lambda: lab.info(name).step > 3)
+for module in [module for module in sys.modules if module.split(".")[0] == "qcore"]:
+    del sys.modules[module]
+from qcore.config import SetControl
+from qcore.lab import shared_lab as fresh
+again = fresh(sys.argv[1])
+assert again is not lab
+assert again.info(name).alive
+row = again.outcome(name, again.command(name, SetControl("diversity_weight", 0.5)), timeout=20)
+assert row.status == "applied", row
+at = again.info(name).step
+eventually(lambda: again.info(name).step > at + 3)
+"""
+
+
+def test_hot_reload_loses_neither_run_nor_steering(lab):
+    """Streamlit's watcher drops the modules and imports them anew: the worker trains on, and a new lab steers it."""
+    environment = {**os.environ, "PYTHONPATH": "."}
+    subprocess.run([sys.executable, "-c", HOT_RELOAD, str(lab.runs_dir)], env=environment, timeout=100, check=True)
+    info = lab.info("reloaded")
+    assert info.state == "stopped"
+    assert lab.checkpoints("reloaded")[-1].step == info.step
+
+
 def test_a_run_of_another_process_is_visible_and_steerable(lab):
     """The CLI's case: a worker elsewhere differs in nothing but the nudge."""
     code = (
