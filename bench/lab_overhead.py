@@ -4,8 +4,8 @@ The bare script does what any script does: batch, forward, loss, backward, clip,
 the same cadence a checkpoint of weights and moments and a sample of each fixed prompt. The lab adds its terms,
 finite check, telemetry, probes, commands, hashes and syncs. A second case leaves samples and checkpoints out on both
 sides. With --watched, a real browser on the same machine has the control room open while the lab trains: the app then
-trains in its own process and is steered from here. python bench/lab_overhead.py [--watched] [--preset tiny] [--steps
-100] [--pairs 5]
+trains in its own process and is steered from here.
+    python bench/lab_overhead.py [--watched] [--preset tiny] [--steps 100] [--pairs 5]
 """
 
 from __future__ import annotations
@@ -88,20 +88,21 @@ def lab_steps(lab: Lab, name: str, steps: int) -> float:
 
 
 @contextlib.contextmanager
-def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tuple[Lab, str, Page | None]]:
+def paused_run(folder: Path, config: RunConfig, *, watched: bool) -> Iterator[tuple[Lab, str, Page | None, str]]:
     """A run paused at its first step; watched: in the app's process, with a browser's page on the control room."""
     with contextlib.ExitStack() as stack:
-        page = None
+        page, url = None, ""
         lab = stack.enter_context(Lab(folder))
         if watched:
             app = stack.enter_context(running_app(folder, folder / "app.log"))
             page = stack.enter_context(chromium()).new_page()
-            name = start_from_yaml(page, app.url, config.to_yaml(), lab)
+            url = app.url
+            name = start_from_yaml(page, url, config.to_yaml(), lab)
         else:
             name = lab.start(config, name="bench")
         command = lab.command(name, Pause())
         lab.outcome(name, command, timeout=60)
-        yield lab, name, page
+        yield lab, name, page, url
 
 
 def main() -> None:
@@ -121,14 +122,13 @@ def main() -> None:
             run_dir.mkdir()
             dataset = open_dataset(config.data, config.model.context, None)
             train = bare_script(config, dataset, run_dir)
-            with paused_run(run_dir, config, watched=chosen.watched) as (lab, name, page):
-                link = page.url if page else ""
+            with paused_run(run_dir, config, watched=chosen.watched) as (lab, name, page, url):
                 train(10)
                 lab_steps(lab, name, 10)
                 ratios, seconds = [], []
                 for _ in range(chosen.pairs):
                     if page:
-                        page.goto(link)
+                        page.goto(f"{url}/?run={name}")
                         wait_for_curve(page)
                     spent = lab_steps(lab, name, chosen.steps)
                     if page:
