@@ -14,10 +14,10 @@ import torch
 from qcore.diagnostics import token_statistics
 from qcore.store import RunWriter, Status
 from qcore.train.engine import Engine, StepResult
-from qcore.train.probes import ProbeScheduler
+from qcore.train.probes import ProbeScheduler, running_mean
 
 STATUS_SECONDS = 0.5
-_SMOOTHING = 0.1
+SHARE = 0.1
 
 
 class Monitor:
@@ -29,6 +29,7 @@ class Monitor:
         self._writer = writer
         self._probes = ProbeScheduler()
         self._tokens_per_second = 0.0
+        self._step_seconds = 0.0
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
         tokenizer = engine.dataset.tokenizer
@@ -38,9 +39,8 @@ class Monitor:
         """Log one update and run the probes that are due."""
         self.seconds_trained += seconds
         self._probes.observe_step(seconds)
-        speed = result.tokens / seconds
-        kept = self._tokens_per_second
-        self._tokens_per_second = speed if not kept else kept + _SMOOTHING * (speed - kept)
+        self._tokens_per_second = running_mean(self._tokens_per_second, result.tokens / seconds, SHARE)
+        self._step_seconds = running_mean(self._step_seconds, seconds, SHARE)
         scalars = {f"term/{name}": value for name, value in result.terms.items()}
         scalars["train/loss"] = result.loss
         scalars["train/lr"] = result.learning_rate
@@ -69,11 +69,10 @@ class Monitor:
         if not force and state == what and now - when < STATUS_SECONDS:
             return
         self._published = (now, state)
-        left = (total_steps - step) * self._engine_tokens_per_step()
         extra: dict[str, float | None] = {
             **self._last,
             "tokens_per_second": self._tokens_per_second or None,
-            "seconds_left": left / self._tokens_per_second if self._tokens_per_second and state == "running" else None,
+            "seconds_left": (total_steps - step) * self._step_seconds if self._step_seconds else None,
             "seconds_trained": self.seconds_trained,
             "memory_mb": memory_mb(self._engine.device),
             "torch_threads": torch.get_num_threads(),
@@ -91,10 +90,6 @@ class Monitor:
                 extra=extra,
             )
         )
-
-    def _engine_tokens_per_step(self) -> int:
-        optim = self._engine.config.optim
-        return optim.batch_size * optim.accumulation * self._engine.config.model.context
 
     def _run_probes(self, step: int, result: StepResult, controls: Mapping[str, Any]) -> None:
         every, budget = controls["tokens_every"], controls["budget_percent"]

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_SMOOTHING = 0.3
-
 
 @dataclass
 class _Cost:
@@ -31,7 +29,7 @@ class ProbeScheduler:
 
     def observe_step(self, seconds: float) -> None:
         """Tell the time of one training step without its probes, s."""
-        self._step_seconds = _mean(self._step_seconds, seconds)
+        self._step_seconds = running_mean(self._step_seconds, seconds)
 
     def due(self, name: str, step: int, every: int, budget_percent: float) -> bool:
         """Whether the probe `name`, asked for every `every` steps, runs at `step` within the budget (% of step
@@ -52,7 +50,7 @@ class ProbeScheduler:
             yield
         finally:
             cost = self._costs.setdefault(name, _Cost())
-            cost.seconds = _mean(cost.seconds, time.perf_counter() - started)
+            cost.seconds = running_mean(cost.seconds, time.perf_counter() - started)
 
     def report(self) -> dict[str, float]:
         """Series `cost/<probe>_ms`, `cost/<probe>_every` (cadence in force, steps) and `cost/total_percent`."""
@@ -75,5 +73,6 @@ class ProbeScheduler:
         return stretch
 
 
-def _mean(old: float, new: float) -> float:
-    return new if not old else old + _SMOOTHING * (new - old)
+def running_mean(old: float, new: float, share: float = 0.3) -> float:
+    """Exponential running mean: `share` of the new value; the first value (old = 0) is taken whole."""
+    return new if not old else old + share * (new - old)

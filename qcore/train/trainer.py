@@ -80,6 +80,7 @@ class Trainer:
         self._paused = False
         self._steps_to_go = 0
         self._ending = False
+        self._end_author = "trainer"
         self._closing_step = -1
         self._measured_step = -1
 
@@ -151,9 +152,7 @@ class Trainer:
         self._measured_step = self.step
 
     def _close_with(self, kind: str) -> None:
-        """Queue what belongs at the end of a run: a last evaluation and sample, the event, the checkpoint. Once a
-        step.
-        """
+        """Queue what belongs at the end of a run, once a step: last evaluation and sample, event, checkpoint."""
         if self._closing_step == self.step:
             return
         self._closing_step = self.step
@@ -215,7 +214,7 @@ class Trainer:
                     raise ConfigError("the run is not paused: pause it before stepping")
                 self._steps_to_go += count
             case requests.Stop():
-                self._ending = True
+                self._ending, self._end_author = True, row.author
                 return f"stopping at step {self.step}"
             case requests.SaveCheckpoint():
                 self._save("requested", row)
@@ -306,7 +305,7 @@ class Trainer:
 
     def _saving(self, reason: str, then: str = "") -> Iterator[None]:
         if then:
-            self._add_event(then, {}, "trainer")
+            self._add_event(then, {}, self._end_author if then == "stop" else "trainer")
         self._save(reason)
         yield
 

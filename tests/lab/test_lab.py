@@ -93,8 +93,10 @@ def test_a_change_is_applied_recorded_and_changes_the_run(lab):
     assert (event.step, event.payload) == (row.step, {"name": "diversity_weight", "old": 0.0, "new": 0.5})
     assert event.command_id == row.id
     eventually(lambda: lab.info(name).step > row.step + 2)
-    applied(lab, name, Stop())
+    applied(lab, name, Stop(), author="a second tab")
     lab.wait(name, 60)
+    last = lab.reader(name).events()[-1]
+    assert (last.kind, last.author) == ("stop", "a second tab")
     found = lab.reader(name).scalars_of(["train/loss", "term/ce", "term/diversity"])
     loss, ce = (dict(zip(found[key].steps, found[key].values, strict=True)) for key in ("train/loss", "term/ce"))
     assert loss[row.step] == ce[row.step]

@@ -131,7 +131,7 @@ def test_a_knob_follows_a_change_made_elsewhere(paused: Lab):
     paused.outcome("alive", paused.command("alive", SetControl("eos_weight", 0.37)), 10)
     at.run()
     assert not at.exception
-    shown = [slider.value for slider in at.select_slider if "Eos weight" in slider.label]
+    shown = [slider.value for slider in at.select_slider if "EOS weight" in slider.label]
     assert shown == [0.37]
 
 

@@ -118,7 +118,7 @@ def test_evaluation_is_token_weighted_and_leaves_training_alone():
 
 
 def test_measured_terms_agree_with_the_trained_ones():
-    engine, board = make(diversity_weight=0.5, coherence_weight=0.5)
+    engine, board = make(diversity_weight=0.5, coherence_weight=0.5, batch_size=2)
     with torch.no_grad():  # measure_terms sees the model before the update only when no update is made
         board.set("learning_rate", 1e-7)
         board.set("weight_decay", 0.0)
