@@ -130,6 +130,7 @@ def main() -> None:
                     if page:
                         page.goto(f"{url}/?run={name}")
                         wait_for_curve(page)
+                        page.wait_for_timeout(3000)  # loading the page is not watching it
                     spent = lab_steps(lab, name, chosen.steps)
                     if page:
                         page.goto("about:blank")

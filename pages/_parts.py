@@ -20,6 +20,7 @@ from qcore.lab import Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
+REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw
 COMMAND_SECONDS = 0.4
 _STATES = {
     "queued": ("gray", ":material/schedule:", "Waits until another run has ended or is paused."),
@@ -112,7 +113,7 @@ def sidebar(lab: Lab) -> None:
             "Refresh (seconds)",
             list(INTERVALS),
             key="refresh",
-            default="1",
+            default=REFRESH,
             required=True,
             bind="query-params",
             help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
@@ -135,7 +136,7 @@ def info_of(lab: Lab, name: str) -> RunInfo:
 
 def interval() -> float:
     """Seconds between refreshes; 0 is off."""
-    return INTERVALS[st.session_state.get("refresh") or "1"]
+    return INTERVALS[st.session_state.get("refresh") or REFRESH]
 
 
 def badge(info: RunInfo) -> None:
