@@ -31,7 +31,7 @@ def prompt_panel(lab: Lab, info: RunInfo) -> None:
         sources[f"checkpoint of step {found.step:,} ({found.reason})"] = found.step
     left, right = st.columns([3, 2], gap="large")
     with left:
-        prompt = st.text_area("Prompt", key=f"prompt:{name}", height=108, placeholder="Once there was")
+        prompt = st.text_area("Prompt", key=f"prompt:{name}", height=108, placeholder="Once a")
     with right:
         source = st.selectbox(
             "Model",
