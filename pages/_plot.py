@@ -3,6 +3,7 @@
 Streamlit 1.67's own element is made anew for every change of the data (streamlit#16052), which resets the view at each
 refresh. This one hands each new figure to `Plotly.react` in place, and `uirevision` decides what outlives it.
 The library is the one inside the plotly package, copied once to ./static, so that nothing is fetched from outside.
+A chart outside the window or in a hidden tab waits, because drawing is what watching costs the machine.
 Text and grid take the colours of the page's theme.
 """
 
@@ -51,8 +52,10 @@ export default function ({data, parentElement}) {
   host.setAttribute("aria-label", alt);
   host.style.minHeight = figure.layout.height + "px";
   const draw = () => library(url).then((Plotly) => {
-    // A figure is handed over once: Plotly writes a person's view into it. While a person drags, the newest one waits.
+    // A figure is handed over once: Plotly writes a person's view into it. While a person drags, or cannot see the
+    // chart, the newest one waits.
     if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
+    if (!host.seen || document.hidden) return;
     host.drawn = figure;
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
@@ -61,7 +64,12 @@ export default function ({data, parentElement}) {
   host.latest = figure;
   host.redraw = draw;
   if (host.held === undefined) {
-    host.held = false;
+    host.held = host.seen = false;
+    new IntersectionObserver((entries) => {
+      host.seen = entries.at(-1).isIntersecting;
+      host.redraw();
+    }, {rootMargin: "100px"}).observe(host);
+    document.addEventListener("visibilitychange", () => host.redraw());
     host.addEventListener("pointerdown", () => { host.held = true; }, true);
     for (const end of ["pointerup", "pointercancel"])
       window.addEventListener(end, () => {

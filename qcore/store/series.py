@@ -82,7 +82,13 @@ def _selection(steps: np.ndarray, values: np.ndarray, max_points: int, method: s
         gaps = _spread(np.flatnonzero(starts), steps, max_points // 4)
     ends = np.array([0, len(steps) - 1])
     budget = max_points - len(gaps) - len(ends)
-    return np.unique(np.concatenate([ends, gaps, _finite_selection(finite, steps, values, budget, method)]))
+    chosen = np.sort(np.concatenate([ends, gaps, _finite_selection(finite, steps, values, budget, method)]))
+    return chosen[_firsts(chosen)]
+
+
+def _firsts(rising: np.ndarray) -> np.ndarray:
+    """Which elements of a sorted array differ from the one before (`np.unique` would import numpy.ma: 40 ms)."""
+    return np.append(True, rising[1:] != rising[:-1])
 
 
 def _spread(points: np.ndarray, steps: np.ndarray, limit: int) -> np.ndarray:
@@ -90,8 +96,7 @@ def _spread(points: np.ndarray, steps: np.ndarray, limit: int) -> np.ndarray:
     if len(points) <= limit:
         return points
     position = (steps[points] - steps[0]).astype(np.float64) / (float(steps[-1]) - float(steps[0]) + 1.0)
-    _, first = np.unique((position * limit).astype(np.int64), return_index=True)
-    return points[first[:limit]]
+    return points[_firsts((position * limit).astype(np.int64))][:limit]
 
 
 def _finite_selection(
