@@ -65,7 +65,9 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
     """A knob that starts at `value` and is read from `st.session_state[key]`. others: more values on a log slider."""
     shared: dict[str, Any] = {"key": key, "help": tooltip(control), **more}
     low, high = control.low or 0, control.high or 0
-    if control.kind == "choice":
+    if control.kind == "texts":
+        st.text_area(label, as_shown(control, value), height=110, placeholder="one a line", **shared)
+    elif control.kind == "choice":
         st.segmented_control(label, control.choices, default=value, required=True, width="stretch", **shared)
     elif control.kind == "bool":
         st.toggle(label, value, **shared)
@@ -79,6 +81,11 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
         st.slider(label, int(low), int(high), value, step=1, **shared)
     else:
         st.number_input(label, value=value, **_number(control), **shared)
+
+
+def as_shown(control: Control, value: Any) -> Any:
+    """What the widget of a control holds when the control has this value."""
+    return "\n".join(value) if control.kind == "texts" else value
 
 
 def log_options(control: Control, values: Iterable[float]) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _forms, _parts
-from qcore.config import ConfigError, SetControl
+from qcore.config import CURRICULA, ConfigError, SetControl
 from qcore.lab import ControlState, Lab, LabError
 
 SECTIONS = ("optim", "objective", "probes")
@@ -81,6 +81,8 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
                 on_click=_set,
                 args=(lab, run, name, state.default),
             )
+    if name == "schedule":
+        _curricula(lab, run)
     if ack is not None and ack["status"] == "refused":
         st.error(_parts.plain(ack["text"]), icon=":material/block:")
     elif ack is not None:
@@ -89,6 +91,23 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
         st.caption(
             f"{_parts.number(state.default)} → {_parts.number(state.value)} at step {state.step} by {state.author}"
         )
+
+
+def _curricula(lab: Lab, run: str) -> None:
+    """Put a published curriculum into the schedule; each line of it can then be edited."""
+    if lab.config(run).model.kind != "phase_lm":
+        return
+    with st.container(horizontal=True, gap="small"):
+        for title, lines in CURRICULA.items():
+            st.button(
+                title.capitalize().replace("-", " "),
+                key=f"curriculum:{run}:{title}",
+                icon=":material/school:",
+                help=f"Write the {title} curriculum into the schedule: {len(lines)} changes, at shares of the run. "
+                "Steps that have passed are not made up for.",
+                on_click=_set,
+                args=(lab, run, "schedule", lines),
+            )
 
 
 def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -> str:
@@ -105,7 +124,8 @@ def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -
         kept["version"] = state.version
         if refused:
             ack["shown"] = True
-        if st.session_state.get(key, state.value) != state.value:
+        shown = _forms.as_shown(state.control, state.value)
+        if st.session_state.get(key, shown) != shown:
             kept["nonce"] += 1
     return f"{base}:{kept['nonce']}"
 

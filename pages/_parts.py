@@ -22,6 +22,7 @@ from qcore.viz import Mark
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
 REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw
 COMMAND_SECONDS = 0.4
+ALARM_SECONDS = 2.0
 _STATES = {
     "queued": ("gray", ":material/schedule:", "Waits until another run has ended or is paused."),
     "running": ("green", ":material/play_arrow:", "Trains now."),
@@ -109,6 +110,7 @@ def sidebar(lab: Lab) -> None:
         if name in runs:
             st.query_params["run"] = name
             badge(runs[name])
+            _alarm(lab, runs[name])
         st.segmented_control(
             "Refresh (seconds)",
             list(INTERVALS),
@@ -118,6 +120,29 @@ def sidebar(lab: Lab) -> None:
             bind="query-params",
             help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
         )
+
+
+def _alarm(lab: Lab, info: RunInfo) -> None:
+    """Link to the findings of a run, redrawn while it is alive: red when one calls for attention, grey when all of the
+    active ones are acknowledged, nothing without any.
+    """
+
+    def count() -> None:
+        try:
+            found = [one for one in lab.findings(info.name) if one.state == "active" and not one.muted]
+        except (LabError, OSError):
+            return
+        if found:
+            calls = sum(one.calls for one in found)
+            words = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
+            st.page_link(
+                "pages/findings.py",
+                label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {words}]",
+                help=" · ".join(one.title for one in found[:3]) + (" · …" if len(found) > 3 else ""),
+            )
+
+    pace = max(interval(), ALARM_SECONDS) if info.alive and interval() else None
+    st.fragment(count, run_every=pace)()
 
 
 def selected(lab: Lab) -> RunInfo | None:
@@ -147,6 +172,12 @@ def badge(info: RunInfo) -> None:
 
 def open_run(lab: Lab, title: str) -> RunInfo | None:
     """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
+    if "run" not in st.session_state and not st.session_state.get("handed_over"):
+        # A link to a page was the first visit since the server has started: Streamlit found the page by its folder and
+        # runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link.
+        st.session_state["handed_over"] = True
+        st.navigation([st.Page(path) for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))], position="hidden")
+        st.rerun()
     info = selected(lab)
     if info is None:
         st.title(title)
@@ -249,6 +280,8 @@ def words(name: str) -> str:
 
 def number(value: object) -> str:
     """A control's value for a person: short, without losing digits that matter."""
+    if isinstance(value, list):
+        return f"{len(value)} line{'' if len(value) == 1 else 's'}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -16,6 +16,7 @@ from qcore.viz import UNITS
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
+SHOWN_FINDINGS = 3
 _ACTIVE = ("queued", "running", "paused")
 
 
@@ -123,6 +124,7 @@ def _options() -> dict[str, Any]:
 
 def _draw(lab: Lab, info: RunInfo, options: dict[str, Any]) -> Hashable:
     """Figures of now, charts, logs; returns what the rest of the page depends on."""
+    _findings(lab, info.name)
     reader = lab.reader(info.name)
     look = dict(options)
     log = look.pop("log")
@@ -141,6 +143,18 @@ def _draw(lab: Lab, info: RunInfo, options: dict[str, Any]) -> Hashable:
     elif log == "Trainer log":
         _log(reader.log(limit=LOG_LINES))
     return _knobs.outdated(lab, info.name, lab.controls(info.name))
+
+
+def _findings(lab: Lab, run: str) -> None:
+    """What calls for attention, above all else: a line a finding, and the way to its evidence."""
+    calling = [finding for finding in lab.findings(run) if finding.calls]
+    if not calling:
+        return
+    lines = [f"**Step {finding.since_step:,}** · {_parts.plain(finding.title)}" for finding in calling[:SHOWN_FINDINGS]]
+    more = len(calling) - SHOWN_FINDINGS
+    with st.container(key="calling"):
+        st.error("  \n".join([*lines, *([f"and {more} more"] if more > 0 else [])]), icon=":material/emergency_home:")
+        st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
 
 
 def _progress(info: RunInfo, last: dict[str, float]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from qcore import cli
+from qcore.cli.base import print_json
 from qcore.config import PRESETS, RunConfig, SamplingConfig, all_controls, live_controls
 from qcore.lab import Lab
 
@@ -165,7 +166,7 @@ def test_no_arguments_print_the_help(capsys: Capture) -> None:
 
 
 def test_not_a_number_becomes_null(capsys: Capture) -> None:
-    cli._print_json({"loss": float("nan"), "path": Path("a/b"), "list": [float("inf"), 1.5]})
+    print_json({"loss": float("nan"), "path": Path("a/b"), "list": [float("inf"), 1.5]})
     assert json.loads(capsys.readouterr().out) == {"loss": None, "path": "a/b", "list": [None, 1.5]}
 
 

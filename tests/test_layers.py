@@ -5,6 +5,7 @@ with the table below. The checker itself is tested on sources that break each ru
 """
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "diagnostics": ({"flow"}, {"torch", "numpy"}),
     "detect": (set(), {"numpy"}),
     "sampling": ({"flow"}, {"torch", "numpy"}),
-    "train": (_TRAIN, {"torch", "safetensors"}),
+    # `train` loads the fault bank for a run that asks for a fault, and only then: a test below holds it to that.
+    "train": (_TRAIN | {"faults"}, {"torch", "safetensors"}),
+    "faults": ({"config", "models", "data", "objectives"}, {"torch"}),
     "lab": ({"train", "store", "config", "detect"}, set()),
     "cli": (_FACE, {"typer"}),
     "pages": (_FACE, {"streamlit"}),
@@ -146,7 +149,7 @@ def test_files_stay_short() -> None:
 
 def test_every_room_says_what_it_is() -> None:
     rooms = [path for path in ROOT.glob("qcore/*") if path.is_dir() and any(path.glob("*.py"))]
-    heads = {path.name: path / "__init__.py" for path in rooms} | {"cli": ROOT / "qcore" / "cli.py"}
+    heads = {path.name: path / "__init__.py" for path in rooms}
     assert {name for name, head in heads.items() if not ast.get_docstring(ast.parse(head.read_text("utf-8")))} == set()
 
 
@@ -168,7 +171,7 @@ def test_every_room_says_what_it_is() -> None:
         ("qcore/train/x.py", "import streamlit as st", "streamlit"),
         ("qcore/lab/x.py", "import numpy", "numpy"),
         ("qcore/detect/x.py", "from qcore.faults import plant", "qcore.faults.plant"),
-        ("qcore/cli.py", "import click", "click"),
+        ("qcore/cli/x.py", "import click", "click"),
         ("qcore/__init__.py", "import qcore.lab", "qcore.lab"),
         ("pages/x.py", "from qcore.store import Reader", "qcore.store.Reader"),
         ("app.py", "import torch", "torch"),
@@ -187,7 +190,7 @@ def test_the_checker_catches_a_forbidden_import(path: str, source: str, broken: 
         ("qcore/store/deep/x.py", "from .. import schema\nfrom ..schema import SCHEMA\nfrom . import y"),
         ("qcore/models/x.py", "from qcore.config import RunConfig\nfrom qcore.models.blocks import Block"),
         ("qcore/lab/x.py", "def f():\n    from qcore.train import Worker"),
-        ("qcore/cli.py", "import typer\nfrom qcore.lab import shared_lab\nfrom qcore import __version__"),
+        ("qcore/cli/x.py", "import typer\nfrom qcore.lab import shared_lab\nfrom qcore import __version__"),
         ("qcore/__main__.py", "from qcore.cli import main"),
         ("pages/x.py", "import streamlit as st\nfrom pages import _parts\nfrom qcore.viz import loss_figure"),
     ],
@@ -257,3 +260,18 @@ def test_the_facade_and_the_command_line_open_without_torch() -> None:
 
 def test_the_torch_probe_can_fail() -> None:
     assert "torch" in _heavy_modules("qcore.objectives")
+
+
+def test_a_healthy_run_never_loads_the_fault_bank(tmp_path: Path) -> None:
+    source = (
+        "import sys\nfrom qcore.cli import main\n"
+        f"assert main(['train', '--runs', {str(tmp_path)!r}, '--name', 'r', '--quiet', *sys.argv[1:]]) == 0\n"
+        "print('qcore.faults' in sys.modules)"
+    )
+    small = ["--set", "width=8", "--set", "layers=1", "--set", "context=16", "--set", "documents=40", "--steps", "2"]
+    for extra, loaded in (([], "False"), (["--set", "fault=N1"], "True")):
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        command = [sys.executable, "-c", source, *small, *extra]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == loaded

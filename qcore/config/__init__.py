@@ -1,8 +1,10 @@
 """Run configuration: sections whose fields are controls, presets, YAML in and out; every value is checked on entry."""
 
 from qcore.config.commands import (
+    Acknowledge,
     Command,
     Continue,
+    Mute,
     Pause,
     Sample,
     SaveCheckpoint,
@@ -13,8 +15,10 @@ from qcore.config.commands import (
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
+from qcore.config.faultbank import EXAM_BASE, FAULTS, FaultCase
 from qcore.config.presets import PRESETS, Preset, preset
 from qcore.config.run import (
+    FAULT,
     MODEL_KINDS,
     SEED,
     ModelConfig,
@@ -22,8 +26,10 @@ from qcore.config.run import (
     all_controls,
     find_control,
     live_controls,
+    scheduled_changes,
     section_types,
 )
+from qcore.config.schedules import CURRICULA, ScheduledChange, parse_schedule
 from qcore.config.sections import (
     DataConfig,
     ObjectiveConfig,
@@ -36,15 +42,22 @@ from qcore.config.sections import (
 )
 
 __all__ = [
+    "CURRICULA",
+    "EXAM_BASE",
+    "FAULT",
+    "FAULTS",
     "MODEL_KINDS",
     "PRESETS",
     "SEED",
+    "Acknowledge",
     "Command",
     "ConfigError",
     "Continue",
     "Control",
     "DataConfig",
+    "FaultCase",
     "ModelConfig",
+    "Mute",
     "ObjectiveConfig",
     "OptimConfig",
     "Pause",
@@ -55,6 +68,7 @@ __all__ = [
     "Sample",
     "SamplingConfig",
     "SaveCheckpoint",
+    "ScheduledChange",
     "Section",
     "SetControl",
     "Step",
@@ -66,7 +80,9 @@ __all__ = [
     "knob",
     "live_controls",
     "nearest_hint",
+    "parse_schedule",
     "preset",
+    "scheduled_changes",
     "section_types",
     "to_row",
 ]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from qcore.config.controls import ConfigError, nearest_hint
-from qcore.config.run import find_control, live_controls
+from qcore.config.run import check_live
 from qcore.config.sections import SamplingConfig
 
 
@@ -25,15 +25,37 @@ class SetControl:
 
     def checked(self) -> SetControl:
         """The same, its value in the declared type. `ConfigError` for an unknown or fixed name, or a bad value."""
-        if not isinstance(self.name, str):
-            raise ConfigError(f"name = {self.name!r} is refused: it must be the name of a control")
-        control = find_control(self.name)
-        if not control.live:
-            raise ConfigError(
-                f"{control.name} cannot change while training; start a new run with --set {control.name}=…"
-                f"{nearest_hint(control.name, live_controls())}"
-            )
-        return SetControl(control.name, control.check(self.value))
+        return SetControl(*check_live(self.name, self.value))
+
+
+@dataclass(frozen=True)
+class Acknowledge:
+    """Note that a person has seen a finding; it stays, and no longer calls for attention."""
+
+    kind: ClassVar[str] = "acknowledge"
+    finding: str
+
+    def checked(self) -> Acknowledge:
+        """Raises `ConfigError` unless `finding` is the id of a finding."""
+        if not isinstance(self.finding, str) or not self.finding:
+            raise ConfigError(f"finding = {self.finding!r} is refused: it must be the id of a finding")
+        return self
+
+
+@dataclass(frozen=True)
+class Mute:
+    """Hide a finding, or show it again (`muted` false)."""
+
+    kind: ClassVar[str] = "mute"
+    finding: str
+    muted: bool = True
+
+    def checked(self) -> Mute:
+        """Raises `ConfigError` unless `finding` is the id of a finding and `muted` a truth value."""
+        Acknowledge(self.finding).checked()
+        if not isinstance(self.muted, bool):
+            raise ConfigError(f"muted = {self.muted!r} is refused: it must be true or false")
+        return self
 
 
 @dataclass(frozen=True)
@@ -116,9 +138,9 @@ class Sample:
         return Sample(self.generation, self.prompt, values)
 
 
-Command = SetControl | Pause | Continue | Step | Stop | SaveCheckpoint | Sample
+Command = SetControl | Pause | Continue | Step | Stop | SaveCheckpoint | Sample | Acknowledge | Mute
 _KINDS: dict[str, type[Command]] = {
-    cls.kind: cls for cls in (SetControl, Pause, Continue, Step, Stop, SaveCheckpoint, Sample)
+    cls.kind: cls for cls in (SetControl, Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Acknowledge, Mute)
 }
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcore.config.controls import ConfigError, nearest_hint
+from qcore.config.faultbank import FAULTS
 from qcore.config.run import RunConfig
+from qcore.config.schedules import CURRICULA
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,18 @@ _ALL = (
         },
     ),
     Preset(
+        "curriculum-published",
+        "Tiny phase model, the published four stages",
+        "Phase alignment, local and global interference, concepts: a schedule that can be edited while it runs.",
+        {"schedule": CURRICULA["published"]},
+    ),
+    Preset(
+        "curriculum-language-first",
+        "Tiny phase model, language first",
+        "Cross-entropy alone for half of the run, then the phase terms with small weights.",
+        {"schedule": CURRICULA["language-first"]},
+    ),
+    Preset(
         "published-small",
         "Published size 1: D 256, L 4, H 4, P 32, T 256",
         "The smallest published phase model.",
@@ -83,6 +97,15 @@ _ALL = (
         "Published size 3: D 768, L 12, H 12, P 128, T 1024",
         "The largest published phase model; wants a GPU.",
         _published(768, 12, 12, 128, 1024, batch_size=32, accumulation=4, learning_rate=2e-4),
+    ),
+    *(
+        Preset(
+            f"fault-{case.code.lower()}",
+            f"Fault {case.code}: {case.title[0].lower()}{case.title[1:]}",
+            f"Its authors saw: {case.seen}. What gives it away: {case.tell}.",
+            case.preset_changes,
+        )
+        for case in FAULTS.values()
     ),
 )
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}

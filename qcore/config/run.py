@@ -6,9 +6,11 @@ from functools import cache
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
+from qcore.config.faultbank import FAULTS
+from qcore.config.schedules import ScheduledChange, parse_schedule
 from qcore.config.sections import (
     DataConfig,
     ObjectiveConfig,
@@ -27,10 +29,15 @@ KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=t
 SEED = Control(
     "seed", "run", "int", 0, "Seed of the weights, the order of the batches and dropout.", low=0, high=2**31 - 1
 )
+FAULT = Control(
+    "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
+)
+_SCHEDULE = "schedule"
+_TOP = {control.name: control for control in (SEED, FAULT)}
 
 
 class RunConfig(BaseModel):
-    """Configuration of one run: model, data, objective, optimisation, probes, sampling and seed."""
+    """Configuration of one run: model, data, objective, optimisation, probes, sampling, seed and planted fault."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,11 +48,13 @@ class RunConfig(BaseModel):
     probes: ProbesConfig = Field(default_factory=ProbesConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     seed: int = 0
+    fault: str = ""
 
-    @field_validator("seed", mode="before")
+    @field_validator(*_TOP, mode="before")
     @classmethod
-    def _check_seed(cls, value: object) -> int:
-        return SEED.check(value)
+    def _check_top(cls, value: object, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        return _TOP[info.field_name].check(value)
 
     @model_validator(mode="after")
     def _check_together(self) -> RunConfig:
@@ -65,6 +74,7 @@ class RunConfig(BaseModel):
         for control in all_controls(model.kind):
             if control.models:
                 control.check_model(self.value(control.name), model.kind)
+        scheduled_changes(self.optim.schedule, model.kind)
         needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
         if needed and not getattr(self.data, needed):
             raise ConfigError(f"source = {self.data.source!r} needs {needed}, which is empty: give it a value")
@@ -80,7 +90,7 @@ class RunConfig(BaseModel):
         parts: dict[str, Any] = {}
         try:
             for key, part in values.items():
-                parts[key] = part if key == SEED.name else _section(key, part, sections)
+                parts[key] = part if key in _TOP else _section(key, part, sections)
             return cls.model_validate({"model": sections["model"](), **parts})
         except ValidationError as error:
             raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
@@ -111,8 +121,8 @@ class RunConfig(BaseModel):
             values["model"]["kind"] = kind
         for key, value in changes.items():
             control = find_control(key, values["model"]["kind"])
-            if control is SEED:
-                values["seed"] = value
+            if control.name in _TOP:
+                values[control.name] = value
             else:
                 values[control.section][control.name] = value
         return type(self).from_dict(values)
@@ -120,7 +130,8 @@ class RunConfig(BaseModel):
     def value(self, name: str) -> Any:
         """The value of one control by its name or dotted name."""
         control = find_control(name, self.model.kind)
-        return self.seed if control is SEED else getattr(getattr(self, control.section), control.name)
+        owner = self if control.name in _TOP else getattr(self, control.section)
+        return getattr(owner, control.name)
 
     def live_values(self) -> dict[str, Any]:
         """Initial values of the controls that may change while training."""
@@ -140,7 +151,7 @@ _Dumper.add_representer(str, _text_node)
 
 def _section(key: str, part: object, sections: dict[str, type[Section]]) -> Section:
     if key not in sections:
-        raise ConfigError(f"unknown section {key!r}{nearest_hint(str(key), [*sections, SEED.name])}")
+        raise ConfigError(f"unknown section {key!r}{nearest_hint(str(key), [*sections, *_TOP])}")
     if not isinstance(part, dict):
         raise ConfigError(f"section {key!r} is a mapping of names to values, not {type(part).__name__}")
     for name in part:
@@ -165,7 +176,7 @@ def section_types(kind: str) -> dict[str, type[Section]]:
 def all_controls(kind: str = "phase_lm") -> tuple[Control, ...]:
     """Every declared value of a run with this model family, in the order of the file."""
     controls = (control for section in section_types(kind).values() for control in section.controls())
-    return (*(KIND if control.name == KIND.name else control for control in controls), SEED)
+    return (*(KIND if control.name == KIND.name else control for control in controls), *_TOP.values())
 
 
 def live_controls() -> dict[str, Control]:
@@ -183,6 +194,35 @@ def find_control(name: str, kind: str = "phase_lm") -> Control:
         hint = nearest_hint(name, dotted if section else controls)
         raise ConfigError(f"unknown name {name!r}{hint}")
     return control
+
+
+def check_live(name: object, value: object) -> tuple[str, Any]:
+    """Name and value of a change of a live control, checked. `ConfigError` for an unknown or fixed name, or a bad
+    value."""
+    if not isinstance(name, str):
+        raise ConfigError(f"name = {name!r} is refused: it must be the name of a control")
+    control = find_control(name)
+    if not control.live:
+        raise ConfigError(
+            f"{control.name} cannot change while training; start a new run with --set {control.name}=…"
+            f"{nearest_hint(control.name, live_controls())}"
+        )
+    checked = control.check(value)
+    if control.name == _SCHEDULE:
+        scheduled_changes(checked)
+    return control.name, checked
+
+
+def scheduled_changes(lines: list[str], kind: str | None = None) -> tuple[ScheduledChange, ...]:
+    """The changes of a schedule, each checked against its control, and against the model family when given."""
+    changes = parse_schedule(lines)
+    for change in changes:
+        name, value = check_live(change.name, change.value)
+        if name == _SCHEDULE:
+            raise ConfigError("a schedule cannot change the schedule: write all its lines into one")
+        if kind is not None:
+            live_controls()[name].check_model(value, kind)
+    return changes
 
 
 def _plain(message: str) -> str:

@@ -164,6 +164,11 @@ class OptimConfig(Section):
     )
     warmup_steps: int = knob(50, low=0, high=1_000_000, unit="steps", live=True, help="Steps of linear warm-up.")
     min_lr_ratio: float = knob(0.05, low=0, high=1, live=True, help="Share of the peak where the cosine ends.")
+    schedule: list[str] = knob(
+        [],
+        live=True,
+        help="Changes at given steps, one a line: `120: coherence_weight = 0.02`, or `36%: …` of the run's steps.",
+    )
     weight_decay: float = knob(0.01, low=0, high=1, live=True, help="Decoupled weight decay of matrices.")
     beta1: float = knob(0.9, low=0, high=0.999, live=True, risky=True, help="AdamW: decay of the first moment.")
     beta2: float = knob(0.99, low=0, high=0.99999, live=True, risky=True, help="AdamW: decay of the second moment.")
@@ -188,6 +193,23 @@ class ProbesConfig(Section):
     eval_batches: int = knob(4, low=1, high=1000, help="Fixed held-out batches of one evaluation.")
     tokens_every: int = knob(
         10, low=1, high=1_000_000, unit="steps", live=True, help="Steps between token statistics, if the budget allows."
+    )
+    phase_every: int = knob(
+        20, low=1, high=1_000_000, unit="steps", live=True, help="Steps between measurements of phases and rank."
+    )
+    gradients_every: int = knob(
+        50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between gradients of each term and each module."
+    )
+    checks_every: int = knob(
+        100,
+        low=1,
+        high=1_000_000,
+        unit="steps",
+        live=True,
+        help="Steps between the checks for leaks, batch dependence, signs of energies and accumulation.",
+    )
+    kernels_every: int = knob(
+        50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between pictures of who reads whom."
     )
     sample_every: int = knob(
         100, low=1, high=1_000_000, unit="steps", live=True, help="Steps between samples of the fixed prompts."

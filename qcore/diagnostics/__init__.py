@@ -1,6 +1,69 @@
-"""Detached measurements of tensors and token ids: nothing here is backpropagated and nothing knows a model."""
+"""Detached measurements of tensors, token ids and callables: nothing here is backpropagated and nothing knows a model.
+
+Each returns a frozen dataclass whose `scalars()` are the series of a run and whose `arrays()` are what pages draw.
+"""
 
 from qcore.diagnostics.generations import GenerationStatistics, generation_statistics
+from qcore.diagnostics.geometry import HiddenGeometry, hidden_geometry
+from qcore.diagnostics.gradients import TermGradients, term_gradients
+from qcore.diagnostics.interference import InterferenceStatistics, interference_statistics
+from qcore.diagnostics.perplexity import (
+    CoherencePerplexity,
+    ContextStatistics,
+    ShiftCheck,
+    coherence_perplexity,
+    context_statistics,
+    local_coherence,
+    shift_check,
+)
+from qcore.diagnostics.phase import PhaseStatistics, Portrait, phase_statistics, real_axis_share
+from qcore.diagnostics.probes import (
+    BatchDependence,
+    CausalityProbe,
+    Forward,
+    StrictLoss,
+    batch_dependence,
+    causality_probe,
+    strict_loss,
+)
+from qcore.diagnostics.signs import COHERENCES, SignTests, sign_test, sign_tests
 from qcore.diagnostics.tokens import TokenStatistics, token_statistics
+from qcore.diagnostics.weights import WeightStatistics, snapshot, weight_statistics
 
-__all__ = ["GenerationStatistics", "TokenStatistics", "generation_statistics", "token_statistics"]
+__all__ = [
+    "COHERENCES",
+    "BatchDependence",
+    "CausalityProbe",
+    "CoherencePerplexity",
+    "ContextStatistics",
+    "Forward",
+    "GenerationStatistics",
+    "HiddenGeometry",
+    "InterferenceStatistics",
+    "PhaseStatistics",
+    "Portrait",
+    "ShiftCheck",
+    "SignTests",
+    "StrictLoss",
+    "TermGradients",
+    "TokenStatistics",
+    "WeightStatistics",
+    "batch_dependence",
+    "causality_probe",
+    "coherence_perplexity",
+    "context_statistics",
+    "generation_statistics",
+    "hidden_geometry",
+    "interference_statistics",
+    "local_coherence",
+    "phase_statistics",
+    "real_axis_share",
+    "shift_check",
+    "sign_test",
+    "sign_tests",
+    "snapshot",
+    "strict_loss",
+    "term_gradients",
+    "token_statistics",
+    "weight_statistics",
+]

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qcore.diagnostics.positions import valid_positions
+
 PROBABILITY_ROWS = 256
-GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,7 @@ def token_statistics(
         logits_NV = logits_BTV.detach().flatten(0, 1)
         real_N = mask_BT.flatten()
         predicted_N, target_N = logits_NV.argmax(-1), targets_BT.flatten()
-        real_indices = real_N.nonzero().squeeze(-1)
-        rows_R = real_indices[_strata(len(real_indices)).to(real_indices.device)]
+        rows_R = valid_positions(mask_BT, PROBABILITY_ROWS)
         probabilities = _probability_statistics(logits_NV[rows_R])
         histograms_4V = torch.stack(
             [
@@ -169,14 +169,6 @@ def _probability_statistics(logits_RV: Tensor) -> _Probabilities:
     mean_entropy = -(probs_RV * log_probs_RV.clamp(min=-1e4)).sum(-1).mean()
     packed = torch.cat([mean_V, torch.special.entr(mean_V).sum().unsqueeze(0), mean_entropy.unsqueeze(0)]).cpu().numpy()
     return _Probabilities(packed[:-2], float(packed[-1]), float(packed[-2]))
-
-
-def _strata(count: int) -> Tensor:
-    """At most PROBABILITY_ROWS distinct indices below `count`, in order, one a stratum."""
-    if count <= PROBABILITY_ROWS:
-        return torch.arange(count)
-    stratum = torch.arange(PROBABILITY_ROWS, dtype=torch.float64)
-    return ((stratum + (stratum * GOLDEN).frac()) * (count / PROBABILITY_ROWS)).long()
 
 
 def _divergence(p_V: np.ndarray, q_V: np.ndarray) -> float:

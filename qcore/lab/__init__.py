@@ -1,7 +1,8 @@
 """The façade of the lab: what app, CLI and tests use to start, watch and steer runs."""
 
 from qcore.lab.errors import LabError
+from qcore.lab.findings import FindingInfo
 from qcore.lab.lab import Lab, shared_lab
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo
 
-__all__ = ["CheckpointInfo", "ControlState", "Lab", "LabError", "RunInfo", "shared_lab"]
+__all__ = ["CheckpointInfo", "ControlState", "FindingInfo", "Lab", "LabError", "RunInfo", "shared_lab"]

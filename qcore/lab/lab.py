@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qcore.config import (
+    Acknowledge,
     Command,
     ConfigError,
     Continue,
+    Mute,
     Pause,
     RunConfig,
     Sample,
@@ -31,9 +33,11 @@ from qcore.config import (
     Step,
     Stop,
     live_controls,
+    nearest_hint,
     to_row,
 )
 from qcore.lab.errors import LabError
+from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.names import check_name, fresh_name
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter, StoreFormatError
@@ -182,6 +186,33 @@ class Lab:
             if row.status != "pending" or time.monotonic() >= deadline:
                 return row
             time.sleep(POLL_SECONDS / 4)
+
+    # findings
+
+    def findings(self, name: str) -> list[FindingInfo]:
+        """What the detectors found in a run, with what was said about it; active ones first."""
+        reader = self.reader(name)
+        found = reader.findings()
+        return finding_infos(found, reader.commands()) if found else []
+
+    def all_findings(self) -> dict[str, list[FindingInfo]]:
+        """Findings of every readable run, newest run first; runs without any are left out."""
+        every = {info.name: self.findings(info.name) for info in self.runs() if info.state != "unreadable"}
+        return {name: found for name, found in every.items() if found}
+
+    def acknowledge(self, name: str, finding_id: str, *, author: str = "person") -> int:
+        """Note that a person has seen a finding, of a living run or a finished one; returns the command's id."""
+        return self._about_finding(name, Acknowledge(finding_id), author)
+
+    def mute(self, name: str, finding_id: str, muted: bool = True, *, author: str = "person") -> int:
+        """Hide a finding, or show it again; returns the command's id."""
+        return self._about_finding(name, Mute(finding_id, muted), author)
+
+    def _about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
+        known = [finding.id for finding in self.reader(name).findings()]
+        if command.finding not in known:
+            raise LabError(f"run {name!r} has no finding {command.finding!r}{nearest_hint(command.finding, known)}")
+        return self.command(name, command, author=author)
 
     # reading
 

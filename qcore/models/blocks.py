@@ -38,10 +38,19 @@ class LanguageModel(nn.Module, ABC):
 
     vocab_size: int
     context: int
+    layers: nn.ModuleList
 
     @abstractmethod
     def forward(self, tokens_BT: Tensor, *, with_phases: bool = False) -> ModelOutput:
         """Logits of the next token at every position of a window of token ids (int64)."""
+
+    @abstractmethod
+    def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
+        """Who reads whom: for each layer the weights [B, H, T, T] with which position t reads position j.
+
+        Real; rows of softmax attention sum to 1, interference has both signs and lies in [−1, 1]; what lies in the
+        future is 0. O(T²) memory and no gradient: for a page or a probe.
+        """
 
     @abstractmethod
     def start(self, batch_size: int) -> Any:

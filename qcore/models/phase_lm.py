@@ -30,6 +30,8 @@ from qcore.models.blocks import (
 from qcore.models.interference import (
     EPSILON,
     interference_attention,
+    interference_kernel,
+    interference_strength,
     mix_with_means,
     no_autocast,
     phases_per_head,
@@ -189,6 +191,11 @@ class QuantumLayer(nn.Module):
         value, gate = value_gate
         return self._read(z, amplitude, interference_attention(z, amplitude, value, self.heads), gate), z, phase
 
+    def weights(self, h_BTD: Tensor, phase_BTP: Tensor) -> Tensor:
+        """a_t a_j cos(ψ_t − ψ_j) ÷ Σ_{j≤t} a_t a_j, summed over the phases of each head: [B, H, T, T] in [−1, 1]."""
+        z, amplitude, _, _ = self._enter(h_BTD, phase_BTP)
+        return interference_kernel(z, self.heads) / interference_strength(amplitude, self.heads)[..., None]
+
     def step(
         self, h_B1D: Tensor, phase_B1P: Tensor, state: LayerState
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -228,6 +235,11 @@ class PhaseLayer(nn.Module):
         x_BTD = x_BTD + self.dropout(self.interference(self.interference_norm(x_BTD)))
         update, z, phase = self.quantum(self.quantum_norm(x_BTD), phase_BTP)
         return self._feed_forward(x_BTD + self.dropout(update)), z, phase
+
+    def weights(self, x_BTD: Tensor, phase_BTP: Tensor) -> Tensor:
+        """The interference kernel of this layer's waves, normalised."""
+        x_BTD = x_BTD + self.interference(self.interference_norm(x_BTD))
+        return self.quantum.weights(self.quantum_norm(x_BTD), phase_BTP)
 
     def step(
         self, x_B1D: Tensor, phase_B1P: Tensor, state: LayerState, position: int
@@ -284,6 +296,18 @@ class PhaseLM(LanguageModel):
             x_BTD, z, phase = run_layer(layer, x_BTD, phase, recompute=self.config.activation_checkpointing)
             phases.append(phase)
         return self._read_out(x_BTD, z, phases if with_phases else None)
+
+    @torch.no_grad()
+    def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
+        """Normalised interference kernels of each layer."""
+        check_tokens(tokens_BT)
+        x_BTD, phase = self._embed(tokens_BT, 0)
+        found = []
+        for layer in self.layers:
+            assert isinstance(layer, PhaseLayer)
+            found.append(layer.weights(x_BTD, phase))
+            x_BTD, _, phase = layer(x_BTD, phase)
+        return tuple(found)
 
     def start(self, batch_size: int) -> PhaseState:
         H, d = self.config.heads, self.config.width // self.config.heads

@@ -69,6 +69,13 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self._merge(functional.scaled_dot_product_attention(*self._project(x_BTD, 0), is_causal=True))
 
+    def weights(self, x_BTD: Tensor) -> Tensor:
+        """softmax(q k / √d) over the visible positions, [B, H, T, T]."""
+        query, key, _ = self._project(x_BTD, 0)
+        score = torch.matmul(query, key.transpose(-1, -2)).float() * self.head_width**-0.5
+        hidden = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
+        return score.masked_fill(hidden, -torch.inf).softmax(-1)
+
     def step(self, x_B1D: Tensor, key: Tensor, value: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
         """One token against the cache [B, H, ≤ context, d]: the output and the cache with this token in it."""
         query, new_key, new_value = self._project(x_B1D, position)
@@ -134,6 +141,17 @@ class Transformer(LanguageModel):
         for layer in self.layers:
             x_BTD = run_layer(layer, x_BTD, recompute=self.config.activation_checkpointing)
         return self._read_out(x_BTD)
+
+    @torch.no_grad()
+    def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
+        """Attention weights of each layer."""
+        check_tokens(tokens_BT, self.context)
+        x_BTD, found = self._embed(tokens_BT), []
+        for layer in self.layers:
+            assert isinstance(layer, TransformerLayer)
+            found.append(layer.attention.weights(layer.attention_norm(x_BTD)))
+            x_BTD = layer(x_BTD)
+        return tuple(found)
 
     def start(self, batch_size: int) -> TransformerState:
         weight = self.embedding.weight

@@ -19,8 +19,8 @@ from qcore.objectives.inputs import Derived, TermInputs
 
 @dataclass(frozen=True)
 class Term:
-    """One named part of the loss: `fn(derived, controls)` returns its unweighted scalar; `parameters` are the
-    controls it reads.
+    """One named part of the loss: `fn(derived, controls)` returns its unweighted scalar, within [low, high];
+    `parameters` are the controls it reads. hinge: rightly 0, without gradient, once its demand is met.
     """
 
     name: str
@@ -29,6 +29,9 @@ class Term:
     help: str
     control: str
     parameters: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = math.inf
+    hinge: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,11 @@ def _term(
     help: str,
     *parameters: str,
     needs_phases: bool = False,
+    low: float = 0.0,
+    high: float = math.inf,
+    hinge: bool = False,
 ) -> Term:
-    return Term(name, fn, needs_phases, help, f"{name}_weight", parameters)
+    return Term(name, fn, needs_phases, help, f"{name}_weight", parameters, low, high, hinge)
 
 
 TERMS: tuple[Term, ...] = (
@@ -68,14 +74,17 @@ TERMS: tuple[Term, ...] = (
         language.dominance,
         "How far the most predicted token's mean probability exceeds the threshold.",
         "dominance_threshold",
+        high=1.0,
+        hinge=True,
     ),
     _term(
         "entropy_floor",
         language.entropy_floor,
         "Nats by which predictions fall below the entropy floor.",
         "entropy_floor",
+        hinge=True,
     ),
-    _term("eos", language.eos, "Mean probability of an end of sequence where the text goes on."),
+    _term("eos", language.eos, "Mean probability of an end of sequence where the text goes on.", high=1.0),
     _term(
         "unlikelihood",
         language.unlikelihood,
@@ -83,13 +92,44 @@ TERMS: tuple[Term, ...] = (
         "unlikelihood_window",
     ),
     _term("z_loss", language.z_loss, "Squared log of the softmax normaliser: keeps logits from drifting."),
-    _term("local_energy", phases.local_energy, "Low when neighbouring tokens have similar phases.", needs_phases=True),
-    _term("global_energy", phases.global_energy, "Low when all tokens share a phase (−R²).", needs_phases=True),
     _term(
-        "entanglement", phases.entanglement, "Low when phase differences at lags 8, 16, 32 … agree.", needs_phases=True
+        "local_energy",
+        phases.local_energy,
+        "Low when neighbouring tokens have similar phases.",
+        needs_phases=True,
+        low=-1.0,
+        high=1.0,
     ),
-    _term("stability", phases.stability, "Circular variance of the phases over the sequence.", needs_phases=True),
-    _term("coherence", phases.coherence, "Incoherence over causal windows of 1 to 16 tokens.", needs_phases=True),
+    _term(
+        "global_energy",
+        phases.global_energy,
+        "Low when all tokens share a phase (−R²).",
+        needs_phases=True,
+        low=-1.0,
+        high=0.0,
+    ),
+    _term(
+        "entanglement",
+        phases.entanglement,
+        "Low when phase differences at lags 8, 16, 32 … agree.",
+        needs_phases=True,
+        low=-1.0,
+        high=0.0,
+    ),
+    _term(
+        "stability",
+        phases.stability,
+        "Circular variance of the phases over the sequence.",
+        needs_phases=True,
+        high=1.0,
+    ),
+    _term(
+        "coherence",
+        phases.coherence,
+        "Incoherence over causal windows of 1 to 16 tokens.",
+        needs_phases=True,
+        high=0.8,
+    ),
 )
 
 
@@ -108,14 +148,14 @@ def term_weights(controls: Mapping[str, float]) -> dict[str, float]:
     return weights
 
 
-def total_loss(inputs: TermInputs, controls: Mapping[str, float]) -> Total:
+def total_loss(inputs: TermInputs, controls: Mapping[str, float], terms: tuple[Term, ...] = TERMS) -> Total:
     """Σ weight·term over the terms whose weight is not 0; the others are not computed and have no part.
 
     A zero loss that can still be backpropagated when every weight is 0. ValueError: a missing or non-finite control,
     or a weighted phase term for a model that gave no phases.
     """
     weights = term_weights(controls)
-    active = [term for term in TERMS if weights[term.name] != 0]
+    active = [term for term in terms if weights[term.name] != 0]
     if inputs.phases is None:
         for term in active:
             if term.needs_phases:
@@ -130,11 +170,13 @@ def total_loss(inputs: TermInputs, controls: Mapping[str, float]) -> Total:
     return Total(loss, parts)
 
 
-def measure_terms(inputs: TermInputs, controls: Mapping[str, float]) -> dict[str, Tensor]:
+def measure_terms(
+    inputs: TermInputs, controls: Mapping[str, float], terms: tuple[Term, ...] = TERMS
+) -> dict[str, Tensor]:
     """Every term, whatever its weight, without gradient; phase terms are left out when the batch has no phases."""
     with torch.no_grad():
         return _evaluate(
-            [term for term in TERMS if inputs.phases is not None or not term.needs_phases], inputs, controls
+            [term for term in terms if inputs.phases is not None or not term.needs_phases], inputs, controls
         )
 
 

@@ -306,6 +306,7 @@ class RunWriter:
     def _forget_after(self, step: int, event_seq: int) -> None:
         execute = self._connection.execute
         execute("DELETE FROM arrays WHERE step > ?", (step,))
+        execute("DELETE FROM findings WHERE since_step > ?", (step,))
         execute("DELETE FROM generations WHERE kind = 'timeline' AND step > ?", (step,))
         execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
         note = to_json("rewinds", {"step": step, "event_seq": event_seq, "wall": time.time()})

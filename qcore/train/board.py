@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qcore.config import RunConfig, SetControl, live_controls
+from qcore.config import RunConfig, SetControl, live_controls, scheduled_changes
 
 
 class ControlBoard(Mapping[str, Any]):
@@ -28,10 +28,17 @@ class ControlBoard(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def set(self, name: str, value: Any) -> Any:
-        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
+    def check(self, name: str, value: Any) -> SetControl:
+        """The change in the declared type. Raises `ConfigError` when it is refused."""
         checked = SetControl(name, value).checked()
         live_controls()[checked.name].check_model(checked.value, self._kind)
+        if checked.name == "schedule":
+            scheduled_changes(checked.value, self._kind)
+        return checked
+
+    def set(self, name: str, value: Any) -> Any:
+        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
+        checked = self.check(name, value)
         old = self._values[checked.name]
         self._values[checked.name] = checked.value
         return old

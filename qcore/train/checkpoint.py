@@ -7,6 +7,7 @@ model's.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +22,18 @@ from torch import Tensor, nn
 
 from qcore.train.folders import CheckpointState, read_folder, refusal, write_folder
 
-MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
+MODEL_FILE, OPTIMIZER_FILE, WATCH_FILE = "model.safetensors", "optimizer.safetensors", "watch.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: tensors by name and its state."""
+    """A loaded checkpoint: tensors by name, its state, and what the detectors remembered."""
 
     folder: Path
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: CheckpointState
+    watch: dict[str, Any]
 
 
 def save_checkpoint(
@@ -45,6 +47,7 @@ def save_checkpoint(
     event_seq: int,
     seconds_trained: float,
     scaler: dict[str, Any],
+    watch: dict[str, Any],
 ) -> Path:
     """Write a checkpoint of now and return its folder; see `write_folder`."""
     state = CheckpointState(
@@ -61,6 +64,7 @@ def save_checkpoint(
     contents = {
         MODEL_FILE: save_tensors(_model_tensors(model)),
         OPTIMIZER_FILE: save_tensors(_optimizer_tensors(model, optimizer)),
+        WATCH_FILE: json.dumps(watch, separators=(",", ":")).encode(),
     }
     return write_folder(run_dir, state, contents)
 
@@ -76,7 +80,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             loaded.append(load_tensors(contents[name]))
         except SafetensorError as error:
             raise refusal(folder, f"{name} is not a safetensors file ({error})") from error
-    return Checkpoint(folder, loaded[0], loaded[1], state)
+    try:
+        watch = json.loads(contents.get(WATCH_FILE, b"{}"))
+    except ValueError as error:
+        raise refusal(folder, f"{WATCH_FILE} is not JSON ({error})") from error
+    return Checkpoint(folder, loaded[0], loaded[1], state, watch)
 
 
 def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:

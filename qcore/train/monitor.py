@@ -1,7 +1,11 @@
-"""What the loop measures and reports: scalars of every step, probes within their budget, evaluation, the status row."""
+"""What the loop measures and reports: scalars of every step, probes within their budget, evaluation, the status row.
+
+Everything that is logged is also told to the detectors, at the step at which it was measured.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -11,36 +15,55 @@ from typing import Any
 
 import torch
 
-from qcore.diagnostics import token_statistics
 from qcore.store import RunWriter, Status
-from qcore.train.engine import Engine, StepResult
-from qcore.train.probes import ProbeScheduler, running_mean
+from qcore.train.engine import Engine, NonFiniteError, StepResult
+from qcore.train.findings import Detectors, target_statistics
+from qcore.train.instruments import Instruments, Reading
+from qcore.train.probes import running_mean
 
 STATUS_SECONDS = 0.5
 SHARE = 0.1
+FIRST_BATCHES = 4
+_HEARD = ("repetition", "distinct_2")
 
 
 class Monitor:
     """Telemetry of one run. seconds_trained: time spent in the loop's steps and duties over the run's whole life, s."""
 
-    def __init__(self, engine: Engine, writer: RunWriter) -> None:
+    def __init__(self, engine: Engine, writer: RunWriter, controls: Mapping[str, Any]) -> None:
         self.seconds_trained = 0.0
+        self.detectors = Detectors(engine, writer, controls)
         self._engine = engine
         self._writer = writer
-        self._probes = ProbeScheduler()
+        self._controls = controls
+        self._instruments = Instruments(engine, writer)
         self._tokens_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
-        tokenizer = engine.dataset.tokenizer
-        self._special_ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")}
+        self._heard: list[dict[str, float]] = []
 
-    def record(self, step: int, result: StepResult, controls: Mapping[str, Any], seconds: float) -> None:
+    def begin(self) -> None:
+        """Measure everything on the first batch, before the first update."""
+        result = self._engine.preview(self._controls)
+        tokenizer = self._engine.dataset.tokenizer
+        scalars = {f"term/{name}": value for name, value in result.terms.items()}
+        scalars["train/loss"] = result.loss
+        batches = self._engine.first_batches(FIRST_BATCHES)
+        found = target_statistics(batches, tokenizer.pad_id, tokenizer.eos_id)
+        found["optim/planned_lr_sum"] = self.detectors.planned_lr_sum
+        measured = self._instruments.begin(Reading(0, result, self._controls))
+        # The terms of the first batch are logged with the first update, which measures the same.
+        self._writer.log_scalars(0, found | measured)
+        self.detectors.observe(0, scalars | found | measured, self._controls)
+
+    def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
         self.seconds_trained += seconds
-        self._probes.observe_step(seconds)
+        self._instruments.scheduler.observe_step(seconds)
         self._tokens_per_second = running_mean(self._tokens_per_second, result.tokens / seconds, SHARE)
         self._step_seconds = running_mean(self._step_seconds, seconds, SHARE)
+        self.detectors.lr_sum += result.learning_rate
         scalars = {f"term/{name}": value for name, value in result.terms.items()}
         scalars["train/loss"] = result.loss
         scalars["train/lr"] = result.learning_rate
@@ -51,7 +74,12 @@ class Monitor:
         self._last["loss"] = result.loss
         if result.skipped:
             self._writer.add_log(step, "warning", "fp16 overflow: this step was skipped, the loss scale halved")
-        self._run_probes(step, result, controls)
+        measured = self._instruments.measure(Reading(step, result, self._controls))
+        if measured:
+            measured["optim/lr_sum"] = self.detectors.lr_sum
+            measured["train/memory_mb"] = memory_mb(self._engine.device)
+            self._writer.log_scalars(step, measured | self._instruments.scheduler.report())
+        self.detectors.observe(step, scalars | measured, self._controls)
 
     def evaluate(self, step: int) -> None:
         """Log the held-out cross-entropy after `step` updates."""
@@ -59,8 +87,26 @@ class Monitor:
         value = self._engine.evaluate()
         seconds = time.perf_counter() - started
         self.seconds_trained += seconds
-        self._writer.log_scalars(step, {"eval/ce": value, "cost/eval_ms": seconds * 1e3})
+        self._log(step, {"eval/ce": value, "cost/eval_ms": seconds * 1e3})
         self._last["eval_ce"] = value
+
+    def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
+        """Take the statistics of a finished timeline sample; after the last one of a step, log their means."""
+        found = {name: float(stats[name]) for name in _HEARD if isinstance(stats.get(name), int | float)}
+        self._heard.append({name: value for name, value in found.items() if math.isfinite(value)})
+        if last:
+            means = {
+                f"generation/{name}": sum(values) / len(values)
+                for name in _HEARD
+                if (values := [sample[name] for sample in self._heard if name in sample])
+            }
+            self._heard = []
+            if means:
+                self._log(step, means)
+
+    def failed(self, error: NonFiniteError) -> None:
+        """Tell the detectors what the finite check found."""
+        self.detectors.failed(error)
 
     def publish(self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False) -> None:
         """Write the status row when the state changed or half a second has passed."""
@@ -91,27 +137,9 @@ class Monitor:
             )
         )
 
-    def _run_probes(self, step: int, result: StepResult, controls: Mapping[str, Any]) -> None:
-        every, budget = controls["tokens_every"], controls["budget_percent"]
-        scalars: dict[str, float] = {}
-        if self._probes.due("tokens", step, every, budget):
-            with self._probes.measured("tokens"):
-                statistics = token_statistics(
-                    result.output.logits_BTV,
-                    result.batch.targets_BT,
-                    result.batch.mask_BT,
-                    eos_id=self._engine.dataset.tokenizer.eos_id,
-                    special_ids=self._special_ids,
-                )
-                scalars |= statistics.scalars()
-                self._writer.log_arrays(step, "tokens", statistics.arrays())
-        if self._probes.due("terms", step, every, budget):
-            with self._probes.measured("terms"):
-                measured = self._engine.measure_terms(result, controls)
-                scalars |= {f"term/{name}": value for name, value in measured.items() if name not in result.terms}
-        if scalars:
-            scalars["train/memory_mb"] = memory_mb(self._engine.device)
-            self._writer.log_scalars(step, scalars | self._probes.report())
+    def _log(self, step: int, scalars: dict[str, float]) -> None:
+        self._writer.log_scalars(step, scalars)
+        self.detectors.observe(step, scalars, self._controls)
 
 
 def memory_mb(device: torch.device) -> float:

@@ -1,8 +1,10 @@
 """Probe scheduler: keeps the total cost of the diagnostics under the person's budget, by cadence.
 
-Each probe asks for a cadence (every n steps). Its cost is measured as a running mean; when the probes together would
-take more than the budget's share of the step time, all cadences are stretched by the same power of two. Nothing is
-thinned silently: the cadence in force and the cost are series of the run.
+Each probe asks for a cadence (every n steps), and its cost is measured as a running mean. The budget is shared like
+water: a probe that needs less than an equal part keeps its cadence and leaves the rest to the others; one that needs
+more is stretched by a power of two. It is a purse, too: a probe that is due waits for its next turn when running it
+would spend more than the budget of the time trained so far. Nothing is thinned silently: cadence in force, cost of each
+and the share of the time really spent are series of the run.
 """
 
 from __future__ import annotations
@@ -12,11 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+LONGEST_STRETCH = 1024
+_SHARE = 0.3
+
 
 @dataclass
 class _Cost:
     seconds: float = 0.0
+    is_known: bool = False
     every: int = 1
+    stretch: int = 1
 
 
 class ProbeScheduler:
@@ -25,54 +32,71 @@ class ProbeScheduler:
     def __init__(self) -> None:
         self._costs: dict[str, _Cost] = {}
         self._step_seconds = 0.0
-        self._stretch = 1
+        self._trained = self._spent = self._budget = 0.0
 
     def observe_step(self, seconds: float) -> None:
         """Tell the time of one training step without its probes, s."""
         self._step_seconds = running_mean(self._step_seconds, seconds)
+        self._trained += seconds
 
     def due(self, name: str, step: int, every: int, budget_percent: float) -> bool:
         """Whether the probe `name`, asked for every `every` steps, runs at `step` within the budget (% of step
-        time).
+        time). A budget of 0 switches all probes off.
         """
         cost = self._costs.setdefault(name, _Cost())
-        cost.every = every
-        if budget_percent <= 0:
+        if (cost.every, self._budget) != (every, budget_percent):
+            cost.every, self._budget = every, budget_percent
+            self._fit()
+        if budget_percent <= 0 or step % (every * cost.stretch):
             return False
-        self._stretch = self._needed_stretch(budget_percent)
-        return step % (every * self._stretch) == 0
+        return self._spent + cost.seconds <= budget_percent / 100 * self._trained
 
     @contextmanager
     def measured(self, name: str) -> Iterator[None]:
-        """Measure the cost of one run of a probe."""
+        """Measure the cost of one run of a probe, and fit all cadences to the budget anew."""
         started = time.perf_counter()
         try:
             yield
         finally:
+            seconds = time.perf_counter() - started
             cost = self._costs.setdefault(name, _Cost())
-            cost.seconds = running_mean(cost.seconds, time.perf_counter() - started)
+            # A run before training warms caches up and costs a multiple; the first one in training replaces it.
+            cost.seconds = running_mean(cost.seconds, seconds) if cost.is_known else seconds
+            cost.is_known = self._trained > 0
+            self._spent += seconds if cost.is_known else 0.0
+            self._fit()
+
+    def forget(self, name: str) -> None:
+        """A probe that will not run again takes no part of the budget."""
+        self._costs.pop(name, None)
 
     def report(self) -> dict[str, float]:
-        """Series `cost/<probe>_ms`, `cost/<probe>_every` (cadence in force, steps) and `cost/total_percent`."""
+        """Series `cost/<probe>_ms`, `cost/<probe>_every` (cadence in force, steps), `cost/total_percent` (as planned)
+        and `cost/spent_percent` (time really spent since training began, % of the steps' time).
+        """
         series = {}
         for name, cost in self._costs.items():
             series[f"cost/{name}_ms"] = cost.seconds * 1e3
-            series[f"cost/{name}_every"] = float(cost.every * self._stretch)
-        series["cost/total_percent"] = 100 * self._share(self._stretch)
+            series[f"cost/{name}_every"] = float(cost.every * cost.stretch)
+        series["cost/total_percent"] = 100 * sum(self._share(cost) / cost.stretch for cost in self._costs.values())
+        series["cost/spent_percent"] = 100 * self._spent / self._trained if self._trained else 0.0
         return series
 
-    def _share(self, stretch: int) -> float:
-        if not self._step_seconds:
-            return 0.0
-        return sum(cost.seconds / (cost.every * stretch) for cost in self._costs.values()) / self._step_seconds
+    def _share(self, cost: _Cost) -> float:
+        """Share of the step time that a probe takes at the cadence asked for."""
+        return cost.seconds / cost.every / self._step_seconds if self._step_seconds else 0.0
 
-    def _needed_stretch(self, budget_percent: float) -> int:
-        stretch = 1
-        while 100 * self._share(stretch) > budget_percent and stretch < 1024:
-            stretch *= 2
-        return stretch
+    def _fit(self) -> None:
+        left = self._budget / 100
+        by_share = sorted(self._costs.values(), key=self._share)
+        for place, cost in enumerate(by_share):
+            part, share = max(0.0, left) / (len(by_share) - place), self._share(cost)
+            cost.stretch = 1
+            while share / cost.stretch > part and cost.stretch < LONGEST_STRETCH:
+                cost.stretch *= 2
+            left -= share / cost.stretch
 
 
-def running_mean(old: float, new: float, share: float = 0.3) -> float:
+def running_mean(old: float, new: float, share: float = _SHARE) -> float:
     """Exponential running mean: `share` of the new value; the first value (old = 0) is taken whole."""
     return new if not old else old + share * (new - old)

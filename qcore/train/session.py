@@ -45,6 +45,10 @@ def train_run(
             dataset = open_dataset(config.data, config.model.context, run_dir.parent / ".cache")
             _check_same_data(meta, dataset)
             engine = Engine(config, dataset)
+            if config.fault:
+                from qcore.faults import plant  # a resource of demonstrations and tests: healthy runs never load it
+
+                plant(config.fault, engine)
             _describe(run_dir, writer, config, dataset, engine)
             with contextlib.closing(CommandReader(run_dir / DATABASE_NAME)) as commands:
                 trainer = Trainer(

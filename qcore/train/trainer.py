@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from qcore.config import ConfigError, RunConfig, SamplingConfig, command_from_row
+from qcore.config import ConfigError, RunConfig, SamplingConfig, SetControl, command_from_row, scheduled_changes
 from qcore.config import commands as requests
 from qcore.store import Command, CommandReader, Event, Generation, RunWriter
 from qcore.train.board import ControlBoard
@@ -39,6 +39,8 @@ from qcore.train.slots import Slots
 from qcore.train.speak import speak
 
 IDLE_SECONDS = 0.01
+SCHEDULE = "schedule"
+KEPT_KINDS = (requests.SetControl.kind, requests.Acknowledge.kind, requests.Mute.kind)
 logger = logging.getLogger(__name__)
 
 
@@ -72,10 +74,10 @@ class Trainer:
         self._nudge = nudge
         self._since = since
         self._board = ControlBoard(config)
-        self._monitor = Monitor(engine, writer)
+        self._monitor = Monitor(engine, writer, self._board)
         self._seq = max((event.seq for event in events), default=0)
         self._replay: deque[Event] = deque()
-        self._tasks: deque[Iterator[None]] = deque()
+        self._tasks: deque[Iterator[object]] = deque()
         self._waiting: list[Command] = []
         self._paused = False
         self._steps_to_go = 0
@@ -83,6 +85,7 @@ class Trainer:
         self._end_author = "trainer"
         self._closing_step = -1
         self._measured_step = -1
+        self._scheduled: tuple[int, list[str]] | None = None
 
     def run(self, author: str) -> None:
         """Restore the newest good checkpoint, if there is one, and train until the end, a stop or a failure."""
@@ -101,6 +104,7 @@ class Trainer:
         try:
             if not resumed:
                 self._measure_held_out()
+                self._monitor.begin()
             while not self._advance():
                 pass
         except NonFiniteError as error:
@@ -110,6 +114,7 @@ class Trainer:
     def _advance(self) -> bool:
         """One turn of the loop; True when the run is over."""
         self._apply_replay()
+        self._apply_schedule()
         self._take_commands()
         if self._tasks:
             self._publish(self._state)
@@ -137,7 +142,7 @@ class Trainer:
         self._steps_to_go = max(0, self._steps_to_go - 1)
         if self._paused and not self._steps_to_go:
             self._slots.release(self.name)
-        self._monitor.record(self.step, result, self._board, time.perf_counter() - started)
+        self._monitor.record(self.step, result, time.perf_counter() - started)
         self._publish(self._state)
         board = self._board
         if self.step % board["eval_every"] == 0:
@@ -164,6 +169,7 @@ class Trainer:
 
     def _fail(self, error: NonFiniteError) -> tuple[str, str]:
         self._writer.add_log(self.step, "error", str(error))
+        self._monitor.failed(error)
         if not (self._run_dir / folder_name(self.step)).exists():
             self._save("last good state")
         self._add_event("failed", {"message": str(error), "terms": error.terms, "at_step": error.step}, "trainer")
@@ -183,7 +189,7 @@ class Trainer:
                 self._writer.resolve_command(row.id, "applied", self.step, message)
 
     def _refuse_leftovers(self) -> None:
-        """Commands from before this worker: a change of a control still holds, a "stop" or a sample does not.
+        """Commands from before this worker: a change of a control or of a finding still holds, a "stop" does not.
 
         A command that has an event was obeyed by a worker that was killed before it could say so.
         """
@@ -191,7 +197,7 @@ class Trainer:
         for row in self._commands.pending():
             if event := obeyed.get(row.id):
                 self._writer.resolve_command(row.id, "applied", event.step, f"at step {event.step}")
-            elif row.kind == requests.SetControl.kind or row.created >= self._since:
+            elif row.kind in KEPT_KINDS or row.created >= self._since:
                 self._waiting.append(row)
             else:
                 message = "the run's worker ended before it could answer"
@@ -201,7 +207,7 @@ class Trainer:
         """Obey one command and say what happened. Raises `ConfigError` when it is refused."""
         match command_from_row(row.kind, row.payload):
             case requests.SetControl(name, value):
-                return self._set_control(name, value, row)
+                return self._set_control(name, value, row.author, row.id)
             case requests.Pause():
                 self._paused, self._steps_to_go = True, 0
                 self._slots.release(self.name)
@@ -219,6 +225,8 @@ class Trainer:
             case requests.SaveCheckpoint():
                 self._save("requested", row)
                 return f"checkpoint of step {self.step}"
+            case requests.Acknowledge() | requests.Mute():
+                pass  # the row itself is what readers go by
             case requests.Sample(generation, prompt, settings):
                 chosen = SamplingConfig(**{**self._config.sampling.model_dump(), **settings})
                 self._tasks.append(self._speaking("prompt", generation, prompt, chosen, row.id))
@@ -227,19 +235,44 @@ class Trainer:
         self._publish(self._state, force=True)
         return f"at step {self.step}"
 
-    def _set_control(self, name: str, value: Any, row: Command) -> str:
+    def _set_control(self, name: str, value: Any, author: str, command: int | None) -> str:
         old = self._board[name]
         if value == old:
             return f"{name} is {old} already"
+        self._board.check(name, value)
         if self._board.is_risky(name):
             self._save("risky change")
         self._supersede(name)
         self._board.set(name, value)
-        self._add_event("control", {"name": name, "old": old, "new": value}, row.author, row.id)
-        self._control_changed(name)
+        payload = {"name": name, "old": old, "new": value}
+        self._add_event("control", payload, author, command)
+        self._control_changed(payload)
         return f"{name} {old} → {value} after step {self.step}"
 
-    def _control_changed(self, name: str) -> None:
+    def _apply_schedule(self) -> None:
+        """Make the changes that the schedule has for this step, once each; events tell which were made before a
+        resume."""
+        text = self._board["schedule"]
+        if self._scheduled == (self.step, text):
+            return
+        self._scheduled = (self.step, text)
+        total = int(self._board["steps"])
+        for change in scheduled_changes(text):
+            if change.step(total) != self.step:
+                continue
+            wanted = SetControl(change.name, change.value).checked()
+            if any(
+                event.author == SCHEDULE and event.step == self.step and _made(event, wanted) for event in self._events
+            ):
+                continue
+            try:
+                self._set_control(wanted.name, wanted.value, SCHEDULE, None)
+            except ConfigError as error:
+                self._writer.add_log(self.step, "warning", f"the schedule was refused: {error}")
+
+    def _control_changed(self, payload: dict[str, Any]) -> None:
+        name = payload["name"]
+        self._monitor.detectors.control_changed(self.step, payload)
         if name == "torch_threads":
             self._set_threads()
         if name == "keep_checkpoints":
@@ -272,6 +305,7 @@ class Trainer:
             self._engine.scaler.load_state_dict(state.scaler)
             self.step = state.step
             self._monitor.seconds_trained = state.seconds_trained
+            self._monitor.detectors.restore(checkpoint.watch)
             self._measured_step = self._closing_step = -1
             self._plan_replay(state.event_seq)
             return True
@@ -292,7 +326,7 @@ class Trainer:
         while self._replay and self._replay[0].step <= self.step:
             payload = self._replay.popleft().payload
             self._board.set(payload["name"], payload["new"])
-            self._control_changed(payload["name"])
+            self._control_changed(payload)
 
     def _supersede(self, name: str) -> None:
         """A new change of a control replaces the changes of it that an interruption left ahead of us."""
@@ -322,6 +356,7 @@ class Trainer:
             event_seq=self._seq,
             seconds_trained=self._monitor.seconds_trained,
             scaler=self._engine.scaler.state_dict(),
+            watch=self._monitor.detectors.state(),
         )
         prune_checkpoints(self._run_dir, self._board["keep_checkpoints"])
         if reason in KEPT_REASONS:
@@ -333,12 +368,22 @@ class Trainer:
     def _sample_timeline(self) -> None:
         length = min(self._board["sample_length"], 10_000)
         settings = self._config.sampling.model_copy(update={"max_tokens": length})
-        for prompt in self._config.probes.prompts:
-            self._tasks.append(self._speaking("timeline", uuid.uuid4().hex, prompt, settings, None))
+        prompts = self._config.probes.prompts
+        for place, prompt in enumerate(prompts, 1):
+            speaking = self._speaking("timeline", uuid.uuid4().hex, prompt, settings, None)
+            self._tasks.append(self._heard(speaking, last=place == len(prompts)))
+
+    def _heard(self, speaking: Iterator[Generation], *, last: bool) -> Iterator[None]:
+        """Pass a sample on, and tell the monitor when it is done."""
+        step = self.step
+        for grown in speaking:
+            if grown.status != "running":
+                self._monitor.heard(step, grown.stats, last=last)
+            yield
 
     def _speaking(
         self, kind: str, generation: str, prompt: str, settings: SamplingConfig, command: int | None
-    ) -> Iterator[None]:
+    ) -> Iterator[Generation]:
         draft = Generation(
             id=generation,
             step=self.step,
@@ -355,7 +400,7 @@ class Trainer:
         tokenizer = self._engine.dataset.tokenizer
         for grown in speak(self._engine.model, tokenizer, draft, settings, self._must_end):
             self._writer.put_generation(grown)
-            yield
+            yield grown
 
     def _must_end(self) -> bool:
         return self._ending or self._stopping.is_set()
@@ -378,3 +423,7 @@ class Trainer:
         event = Event(self._seq, self.step, time.time(), author, kind, payload, command)
         self._events.append(event)
         self._writer.add_event(event)
+
+
+def _made(event: Event, change: SetControl) -> bool:
+    return event.payload.get("name") == change.name and event.payload.get("new") == change.value

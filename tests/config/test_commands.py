@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcore.config import (
+    Acknowledge,
     Command,
     ConfigError,
     Continue,
+    Mute,
     Pause,
     Sample,
     SaveCheckpoint,
@@ -44,6 +46,9 @@ def round_trip(command: Command) -> Command:
         SaveCheckpoint(),
         Sample("g1", "Once", {"temperature": 0.5, "top_k": 3}),
         Sample("g1", ""),
+        Acknowledge("future_leak"),
+        Mute("harmful_term:dominance"),
+        Mute("harmful_term:dominance", False),
     ],
 )
 def test_round_trip(command: Command) -> None:
@@ -56,6 +61,8 @@ def test_any_valid_change_survives(name: str, data: st.DataObject) -> None:
     control = live_controls()[name]
     if control.kind == "choice":
         value: Any = data.draw(st.sampled_from(control.choices))
+    elif control.kind == "texts":
+        value = data.draw(st.lists(st.sampled_from(["5: ce_weight = 0.5", "36%: learning_rate = 0.001"])))
     elif control.kind == "int":
         value = data.draw(st.integers(math.ceil(control.low or 0), math.floor(control.high or 0)))
     else:

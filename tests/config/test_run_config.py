@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from qcore.config import MODEL_KINDS, ConfigError, Control, PhaseLMConfig, RunConfig, TransformerConfig, all_controls
 
+SCHEDULE_LINES = ["5: ce_weight = 0.5", "36%: learning_rate = 0.001", "  120 : lr_policy = manual  ", ""]
+
 
 def values_of(control: Control) -> st.SearchStrategy[Any]:
     """Any valid value of a control."""
@@ -19,6 +21,8 @@ def values_of(control: Control) -> st.SearchStrategy[Any]:
             return st.sampled_from(control.choices)
         case "text":
             return st.text(max_size=20)
+        case "texts" if control.name == "schedule":
+            return st.lists(st.sampled_from(SCHEDULE_LINES), max_size=3)
         case "texts":
             return st.lists(st.text(max_size=20), max_size=3)
         case "int":

@@ -42,6 +42,7 @@ def write(engine, board, folder, step=3, reason="interval"):
         event_seq=7,
         seconds_trained=1.5,
         scaler={},
+        watch={"lr_sum": 0.5},
     )
 
 

@@ -1,0 +1,315 @@
+"""Findings as cards with evidence and one-click remedies, and as a table over all runs.
+
+A card's remedy is the same command that a knob or a button sends. Remedies that change a run need a living one; a new
+run with the changes can always be started.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from pages import _parts
+from pages._live import live
+from pages._plot import chart
+from qcore.config import ConfigError, Pause, SetControl, Stop
+from qcore.lab import FindingInfo, Lab, LabError, RunInfo
+from qcore.viz import Figure, Line, Mark, Reference, curves
+
+FIGURES = 6
+ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
+_TRAINS = ("queued", "running", "paused")
+_BADGES = {
+    "active": ("red", ":material/error:", "Wrong now."),
+    "seen": ("gray", ":material/visibility:", "Wrong now; a person has acknowledged it."),
+    RESOLVED: ("green", ":material/check_circle:", "Was wrong; the measurements are back in their range."),
+    MUTED: ("gray", ":material/notifications_off:", "Muted by a person: it raises no alarm."),
+}
+_TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
+.evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
+.evidence td:nth-child(3){opacity:.7}</style>"""
+_ICONS = {"set": "tune", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
+
+
+def kind_of(finding: FindingInfo) -> str:
+    """`active`, `resolved` or `muted`."""
+    return MUTED if finding.muted else RESOLVED if finding.state == RESOLVED else ACTIVE
+
+
+def this_run(lab: Lab, info: RunInfo) -> None:
+    """The run's findings, the ones that need attention first."""
+    kinds = _filter()
+
+    def cards(now: RunInfo) -> Hashable:
+        findings = lab.findings(now.name)
+        shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
+        if not findings:
+            _none(now)
+        elif not shown:
+            st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
+        for index, finding in enumerate(shown):
+            _card(lab, now, finding, with_figure=index < FIGURES)
+        return (
+            st.session_state.get("run"),
+            len(st.session_state.get("notes", [])),
+            tuple((one.id, one.state, one.acknowledged, one.muted) for one in findings),
+        )
+
+    live(lab, info, cards)
+
+
+def all_runs(lab: Lab, info: RunInfo) -> None:
+    """A row for each run that has findings of the chosen kinds, newest run first."""
+    kinds = _filter()
+    st.caption("Tick a row to see that run's findings.")
+    alive = next((run for run in [info, *lab.runs()] if run.alive), info)
+    live(lab, alive, lambda _: _table(lab, kinds))
+
+
+def _filter() -> list[str]:
+    return st.pills(
+        "Show",
+        KINDS,
+        selection_mode="multi",
+        default=[ACTIVE, RESOLVED],
+        key="kinds",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+
+
+def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
+    return KINDS.index(kind_of(finding)), finding.acknowledged, -finding.since_step
+
+
+def _none(info: RunInfo) -> None:
+    if info.alive:
+        st.success(
+            f"Nothing wrong found up to step {info.step:,}. The detectors watch on: leaks, dead gradients, locked or "
+            "half-used phases, collapsing tokens, harmful terms.",
+            icon=":material/verified:",
+        )
+    else:
+        st.success(f"Nothing wrong was found in this run's {info.step:,} steps.", icon=":material/verified:")
+
+
+def _card(lab: Lab, info: RunInfo, finding: FindingInfo, *, with_figure: bool) -> None:
+    kind = kind_of(finding)
+    with st.container(border=True, key=f"finding:{finding.id}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            color, icon, about = _BADGES["seen" if kind == ACTIVE and finding.acknowledged else kind]
+            st.badge("acknowledged" if about == _BADGES["seen"][2] else kind, icon=icon, color=color, help=about)
+            st.caption(_when(finding), width="content")
+        st.markdown(f"#### {_parts.plain(finding.title)}")
+        evidence = finding.evidence or {}
+        figure = _figure(info.name, finding, evidence.get("figure"))
+        place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
+        with place:
+            st.markdown(_parts.plain(finding.explanation))
+            _numbers(evidence.get("numbers") or [])
+            if figure is not None and side is None:
+                st.caption("Its figure is left out, because many findings are shown: hide some with the filter above.")
+            _remedies(lab, info, finding)
+        if side is not None and figure is not None:
+            with side:
+                chart(figure, f"chart:{finding.id}", f"Evidence: {finding.title}")
+
+
+def _when(finding: FindingInfo) -> str:
+    since = f"since step {finding.since_step:,}" if finding.since_step else "before the first step"
+    until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
+    return f"{since}{until} · {_parts.words(finding.name)}"
+
+
+def _numbers(numbers: list[dict[str, Any]]) -> None:
+    """Measured values, each beside the limit that it is held against."""
+    rows = []
+    for number in numbers:
+        unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
+        against = "" if limit is None else f"limit {_shown(limit)}"
+        rows.append(
+            f"<tr><td>{html.escape(str(number['label']))}</td><td><b>{_shown(number['value'])}</b> {unit}</td>"
+            f"<td>{against}</td></tr>"
+        )
+    if rows:
+        st.html(f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>')
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}".replace("-", "−")
+
+
+def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Figure | None:
+    if not figure or not figure.get("lines"):
+        return None
+    limit = figure.get("limit")
+    return curves(
+        [Line(str(line["name"]), line["steps"], line["values"]) for line in figure["lines"]],
+        uirevision=f"{run}:{finding.id}",
+        title=str(figure.get("title") or ""),
+        y_title=str(figure.get("y_title") or ""),
+        references=[] if limit is None else [Reference("limit", float(limit))],
+        marks=[Mark(finding.since_step, f"found at step {finding.since_step:,}")],
+        height=240,
+    )
+
+
+def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo) -> None:
+    """What to do, one button a remedy with its reason, then acknowledge and mute."""
+    dead = _needs_life(info)
+    for index, remedy in enumerate(finding.remedies):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            reason = _refusal(lab, info, remedy)
+            st.button(
+                _parts.plain(str(remedy["label"])),
+                icon=f":material/{_ICONS.get(remedy['kind'], 'build')}:",
+                key=f"remedy:{finding.id}:{index}",
+                type="primary" if index == 0 and kind_of(finding) == ACTIVE else "secondary",
+                disabled=bool(reason),
+                help=_parts.plain(reason or _changes(lab, info.name, remedy)) or None,
+                on_click=_apply,
+                args=(lab, info.name, remedy),
+            )
+            why = _parts.plain(str(remedy.get("why") or ""))
+            st.caption(f"{why} *{_parts.plain(reason)}*" if reason and reason != dead else why, width="stretch")
+    if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
+        st.caption(f"*{dead}*")
+    with st.container(horizontal=True, gap="small"):
+        if kind_of(finding) == ACTIVE and not finding.acknowledged:
+            st.button(
+                "Acknowledge",
+                icon=":material/visibility:",
+                key=f"acknowledge:{finding.id}",
+                help="You know about it: the badge turns grey.",
+                on_click=_note_refusal,
+                args=(partial(lab.acknowledge, info.name, finding.id),),
+            )
+        st.button(
+            "Unmute" if finding.muted else "Mute",
+            icon=f":material/notifications{'' if finding.muted else '_off'}:",
+            key=f"mute:{finding.id}",
+            type="tertiary",
+            help="Count it again." if finding.muted else "Leave it out of the badge and of the active findings.",
+            on_click=_note_refusal,
+            args=(partial(lab.mute, info.name, finding.id, not finding.muted),),
+        )
+
+
+def _needs_life(info: RunInfo) -> str:
+    """Why nothing can be changed in a run that nobody trains; empty while somebody does."""
+    if info.alive and info.state in _TRAINS:
+        return ""
+    return f"The run is {info.state}: resume it in the control room before you change it."
+
+
+def _refusal(lab: Lab, info: RunInfo, remedy: dict[str, Any]) -> str:
+    """Why a remedy cannot be pressed now; empty when it can."""
+    kind = remedy["kind"]
+    if kind == "new_run":
+        return ""
+    if dead := _needs_life(info):
+        return dead
+    if kind == "pause" and info.state == "paused":
+        return "It is paused already."
+    if kind == "set":
+        states = lab.controls(info.name)
+        changes = remedy.get("changes") or {}
+        if changes and all(name in states and states[name].value == value for name, value in changes.items()):
+            return "Done: the run has these values."
+    return ""
+
+
+def _changes(lab: Lab, run: str, remedy: dict[str, Any]) -> str:
+    """The changes in words, such as `learning rate 0.003 → 0.001`."""
+    changes = remedy.get("changes") or {}
+    states = lab.controls(run)
+    return ", ".join(
+        f"{_parts.words(name)} "
+        + (f"{_parts.number(states[name].value)} → " if name in states else "= ")
+        + _parts.number(value)
+        for name, value in changes.items()
+    )
+
+
+def _apply(lab: Lab, run: str, remedy: dict[str, Any]) -> None:
+    """Callback of a remedy's button."""
+    changes = remedy.get("changes") or {}
+    match remedy["kind"]:
+        case "set":
+            for name, value in changes.items():
+                _parts.send(lab, run, SetControl(name, value))
+        case "pause":
+            _parts.send(lab, run, Pause())
+        case "stop":
+            _parts.send(lab, run, Stop())
+        case "new_run":
+            _start(lab, run, changes)
+        case kind:
+            _parts.note("error", f"remedy of kind {kind!r} is unknown to this page")
+
+
+def _start(lab: Lab, run: str, changes: dict[str, Any]) -> None:
+    """A new run of the same configuration with the changes; the page then shows it."""
+    preset = str(lab.reader(run).meta().get("preset") or "")
+    try:
+        started = lab.start(
+            lab.config(run).with_values(changes), preset=preset and f"{preset.removesuffix('-fixed')}-fixed"
+        )
+    except (LabError, ConfigError) as error:
+        _parts.note("error", str(error))
+        return
+    _parts.switch("run", started)
+    _parts.note("done", f"Started {started}; this page now shows it")
+
+
+def _note_refusal(act: Any) -> None:
+    try:
+        act()
+    except LabError as error:
+        _parts.note("error", str(error))
+
+
+def _table(lab: Lab, kinds: list[str]) -> Hashable:
+    found = lab.all_findings()
+    states = {run.name: run for run in lab.runs()}
+    rows = [
+        (states[name], chosen, findings)
+        for name, findings in found.items()
+        if name in states and (chosen := sorted((one for one in findings if kind_of(one) in kinds), key=_urgency))
+    ]
+    rows.sort(key=lambda row: (-row[0].created, row[0].name))
+    if not rows:
+        st.info(f"No run has findings that are {' or '.join(kinds) or 'chosen'}.")
+        return 0
+    st.dataframe(
+        {
+            "run": [run.name for run, *_ in rows],
+            "state": [run.state for run, *_ in rows],
+            "not acknowledged": [sum(one.calls for one in every) for *_, every in rows],
+            **{kind: [sum(kind_of(one) == kind for one in every) for *_, every in rows] for kind in KINDS},
+            "since step": [min(one.since_step for one in chosen) for _, chosen, _ in rows],
+            "created": [_parts.clock(run.created) for run, *_ in rows],
+            "findings": [" · ".join(one.title for one in chosen) for _, chosen, _ in rows],
+        },
+        key="findings_table",
+        hide_index=True,
+        on_select=lambda: _open([run.name for run, *_ in rows]),
+        selection_mode="single-row",
+        column_config={
+            "run": st.column_config.TextColumn(width="medium"),
+            "findings": st.column_config.TextColumn(width="large"),
+            "since step": st.column_config.NumberColumn(format="localized", help="Of the earliest of them."),
+        },
+    )
+    return tuple((run.name, len(chosen)) for run, chosen, _ in rows)
+
+
+def _open(names: list[str]) -> None:
+    rows = st.session_state["findings_table"]["selection"]["rows"]
+    if rows:
+        _parts.switch("run", names[rows[0]])
+        st.session_state["of"] = "This run"

@@ -1,0 +1,253 @@
+"""Figures of the Gradients page: terms against each other, weights without gradient, updates, rank, and the probes'
+cost.
+
+Terms keep their colour in every chart. Charts show what was measured at or before the chosen step, each with its own
+step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import streamlit as st
+
+from pages import _parts, _scrubber
+from pages._plot import chart
+from qcore.lab import Lab, RunInfo
+from qcore.viz import (
+    Line,
+    cosine_matrix,
+    curves,
+    eigenvalues,
+    module_tree,
+    term_bars,
+    term_style,
+    update_bars,
+    with_cursor,
+)
+
+MAX_POINTS = 600
+TERMS, MODULES, SPECTRUM = KINDS = ("gradients", "modules", "spectrum")
+MAIN = "ce"
+_COST = "cost/"
+_TOTAL = f"{_COST}total_percent"
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Everything below the heading."""
+    reader = lab.reader(info.name)
+    steps = sorted({step for kind in KINDS for step in reader.array_steps(kind)})
+    if not steps:
+        _scrubber.waiting(lab, info, KINDS, "gradients_every", "gradients")
+        return
+    position = _scrubber.scrubber(info, steps, TERMS)
+    log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    _scrubber.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step),
+        lambda step: _over_steps(lab, info.name, step, log_x),
+    )
+
+
+def _pictures(lab: Lab, run: str, step: int | None) -> None:
+    """Terms and modules at one step."""
+    reader = lab.reader(run)
+    meta = reader.meta()
+    found = {kind: reader.arrays(kind, step) for kind in KINDS}
+    left, right = st.columns(2, gap="large")
+    _terms(reader, run, found[TERMS], list(meta.get("term_names") or []), left, right)
+    left, right = st.columns(2, gap="large")
+    _modules(run, found[MODULES], list(meta.get("module_names") or []), left, right)
+
+
+def _terms(
+    reader: Any, run: str, found: tuple[int, dict[str, Any]] | None, names: list[str], left: Any, right: Any
+) -> None:
+    at, arrays = found or (0, {"norm": [], "cosine": [], "terms": []})
+    indices = [int(index) for index in arrays["terms"]]
+    shown = [names[index] if index < len(names) else f"term {index}" for index in indices]
+    ratios = reader.scalars_of([f"grad/ratio/{name}" for name in shown], start=at, stop=at + 1)
+    pulls = [
+        float(ratios[f"grad/ratio/{name}"].values[-1]) if len(ratios[f"grad/ratio/{name}"]) else math.nan
+        for name in shown
+    ]
+    with left:
+        chart(
+            term_bars(shown, arrays["norm"], pulls, indices, uirevision=run, title=f"Pull of each term, step {at:,}"),
+            "chart:terms",
+            f"Weighted gradient norm of each term relative to the cross-entropy at step {at}",
+        )
+        st.caption(
+            "How hard each term pulls at the weights, the cross-entropy being 1. A term far above 1 trains the model "
+            "for itself; one without gradient only looks like a loss."
+        )
+    with right:
+        chart(
+            cosine_matrix(shown, arrays["cosine"], uirevision=run, title=f"Who pulls with whom, step {at:,}"),
+            "chart:cosine",
+            f"Cosine between the gradients of each pair of terms at step {at}",
+        )
+        st.caption("+1: the same direction; 0: nothing to do with each other; −1: what one learns the other undoes.")
+
+
+def _modules(run: str, found: tuple[int, dict[str, Any]] | None, names: list[str], left: Any, right: Any) -> None:
+    at, arrays = found or (0, {"parameters": [], "dead_share": [], "update_ratio": []})
+    count = len(arrays["parameters"])
+    names = names[:count] if len(names) >= count else [f"module {index}" for index in range(count)]
+    with left:
+        chart(
+            module_tree(
+                names,
+                arrays["parameters"],
+                arrays["dead_share"],
+                uirevision=run,
+                title=f"Weights without gradient, step {at:,}",
+            ),
+            "chart:dead",
+            f"Modules as areas by their number of weights, coloured by the share without gradient, at step {at}",
+        )
+        st.caption(
+            "Area: number of weights. Grey: all of them learn; the more vermillion, the larger the share that got no "
+            "gradient at all. Press a part to look inside, the path on top to come back."
+        )
+    with right:
+        chart(
+            update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, step {at:,}"),
+            "chart:updates",
+            f"Length of one update relative to the weights for each module at step {at}",
+        )
+        st.caption(
+            "Bars start at the guide line of 1/1000, near which healthy training stays; orange ones are more than a "
+            "factor of ten away from it, and vermillion ones do not move at all."
+        )
+
+
+def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
+    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost."""
+    reader = lab.reader(run)
+    known = set(reader.names())
+    names: list[str] = list(reader.meta().get("term_names") or [])
+    ratio = {f"grad/ratio/{name}": name for name in names if name != MAIN and f"grad/ratio/{name}" in known}
+    cosine = {f"grad/cos/{name}": name for name in ratio.values()}
+    rank = {"geometry/effective_rank": "effective rank", "geometry/mean_cosine": "mean cosine"}
+    series = reader.scalars_of([*ratio, *cosine, *rank], max_points=MAX_POINTS)
+    shared: dict[str, Any] = {
+        "uirevision": run,
+        "marks": _parts.marks(reader.events()),
+        "log_x": log_x,
+        "height": 280,
+    }
+
+    def lines(chosen: dict[str, str]) -> list[Line]:
+        return [
+            Line(_parts.words(name), series[key].steps, series[key].values, term_style(names.index(name)))
+            for key, name in chosen.items()
+        ]
+
+    alone = "No term but the cross-entropy has a weight: give one in the control room, and its pull shows here."
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = curves(
+            lines(ratio),
+            title="Pull relative to the cross-entropy",
+            y_title="ratio of weighted norms",
+            log_y=True,
+            message=alone,
+            **shared,
+        )
+        chart(
+            with_cursor(figure, step), "chart:ratio", "Weighted gradient norm relative to the cross-entropy over steps"
+        )
+        st.caption("A curve that climbs towards 1 is a term that takes over.")
+    with right:
+        figure = curves(
+            lines(cosine),
+            title="Direction relative to the cross-entropy",
+            y_title="cosine",
+            y_range=(-1.05, 1.05),
+            message=alone,
+            **shared,
+        )
+        chart(with_cursor(figure, step), "chart:direction", "Cosine with the gradient of the cross-entropy over steps")
+        st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the text teaches.")
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = curves(
+            [Line(shown, series[key].steps, series[key].values) for key, shown in rank.items()],
+            title="Room of the hidden states",
+            y_title="share, −1 to 1",
+            **shared,
+        )
+        chart(with_cursor(figure, step), "chart:rank", "Effective rank and mean cosine of the hidden states over steps")
+        st.caption(
+            "Effective rank: share of the width that the hidden states really use. Mean cosine: how alike they all "
+            "are; at 1 every position looks the same."
+        )
+    with right:
+        found = reader.arrays(SPECTRUM, step)
+        values = found[1].get("eigenvalues", []) if found else []
+        at = found[0] if found else 0
+        chart(
+            eigenvalues(
+                values, uirevision=run, title=f"Principal directions of the hidden states, step {at:,}", height=280
+            ),
+            "chart:eigenvalues",
+            f"Share of the variance of the hidden states along each principal direction at step {at}",
+        )
+        st.caption("A line that falls off a cliff after a few directions is a model that thinks in few dimensions.")
+    _probes(lab, run, reader)
+
+
+def _probes(lab: Lab, run: str, reader: Any) -> None:
+    """A table of what each measurement costs, how often it is taken, and whether it still is."""
+    latest = {name: value for name, (_, value) in reader.latest().items() if name.startswith(_COST)}
+    disabled: dict[str, str] = reader.meta().get("disabled_probes") or {}
+    step_ms = reader.last("train/step_ms")
+    controls = lab.controls(run)
+    probes = sorted(
+        {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")} | {*disabled}
+    )
+    st.subheader("What the measurements cost", anchor=False)
+    if not probes:
+        st.caption("No probe has run yet.")
+        return
+    cost = {probe: latest.get(f"{_COST}{probe}_ms") for probe in probes}
+    every = {probe: latest.get(f"{_COST}{probe}_every") for probe in probes}
+    for probe, name in (("eval", "eval_every"),):
+        if probe in every and every[probe] is None and name in controls:
+            every[probe] = float(controls[name].value)
+    table: dict[str, Any] = {"probe": [_parts.words(probe) for probe in probes]}
+    table["cost (ms)"] = [cost[probe] for probe in probes]
+    table["every (steps)"] = [every[probe] for probe in probes]
+    table["share of step time"] = [_share(cost[probe], every[probe], step_ms) for probe in probes]
+    table["state"] = ["off" if probe in disabled else "measures" for probe in probes]
+    if disabled:
+        table["why"] = [disabled.get(probe, "") for probe in probes]
+    if _TOTAL in latest and "budget_percent" in controls:
+        st.caption(
+            f"Together {latest[_TOTAL]:.2g} % of the step time; the budget is {controls['budget_percent'].value:g} %. "
+            "When they would take more, all are taken less often. Evaluation and samples are duties and do not count."
+        )
+    st.dataframe(
+        table,
+        key="probes_table",
+        hide_index=True,
+        column_config={
+            "cost (ms)": st.column_config.NumberColumn(format="%.2f", help="Running mean of one measurement."),
+            "every (steps)": st.column_config.NumberColumn(format="localized", help="Cadence in force."),
+            "share of step time": st.column_config.NumberColumn(
+                format="percent", help="Cost ÷ cadence ÷ time of a step without measurements."
+            ),
+            "state": st.column_config.TextColumn(help="off: it failed once and is not tried again in this run."),
+            "why": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _share(cost_ms: float | None, every: float | None, step_ms: tuple[int, float] | None) -> float | None:
+    if cost_ms is None or not every or step_ms is None or not step_ms[1] > 0:
+        return None
+    return cost_ms / every / step_ms[1]

@@ -1,0 +1,41 @@
+"""The lab from a terminal: train, watch, steer, sample and export, through the same façade as the app.
+
+Every command is a few lines over `qcore.lab`; options of `sample` and the table of `controls` are generated from the
+declarations in `qcore.config`. Progress goes to stderr, results to stdout, so that `--json` can be piped. A person's
+mistake is one line on stderr and exit code 2; Ctrl-C and SIGTERM stop a run with a checkpoint and exit with 130 or 143.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from qcore.cli import exam, looking, steering, training
+from qcore.cli.base import app
+from qcore.cli.looking import controls_markdown
+
+__all__ = ["controls_markdown", "exam", "looking", "main", "steering", "training"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 the run failed, 2 a mistake, 130 and 143 interrupted."""
+    logging.getLogger("qcore").addHandler(logging.NullHandler())  # the run's own log keeps what a worker reports
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = app(given or ["--help"], prog_name="qcore", standalone_mode=False)
+    except typer.TyperException as error:
+        return _mistake(f"{error.format_message().rstrip('.')}; see qcore --help")
+    except (ValueError, OSError) as error:
+        return _mistake(str(error) or type(error).__name__)
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
+    return code if isinstance(code, int) else 0
+
+
+def _mistake(message: str) -> int:
+    print("qcore: " + " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,72 @@
+"""What the commands share: the application, common options, opening the lab, and printing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.config import ConfigError, SetControl
+from qcore.lab import Lab, LabError
+
+AUTHOR = "cli"
+
+app = typer.Typer(
+    name="qcore",
+    help="Collapse Lab: train, watch and steer language models from a terminal.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run; `qcore list` shows them.")]
+Runs = Annotated[Path, typer.Option("--runs", envvar="QCORE_RUNS", help="Folder of the runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value; repeatable. `qcore controls` lists the names."),
+]
+RUNS = Path("checkpoints")
+
+
+def opened(runs: Path, *, create: bool = False) -> Lab:
+    if not create and not runs.is_dir():
+        raise LabError(f"there is no runs folder {str(runs)!r}: start a run with qcore train, or name one with --runs")
+    return Lab(runs)
+
+
+def pairs(items: Iterable[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{item!r} is refused: write it as key=value, for example learning_rate=0.001")
+        if key in pairs:
+            raise ConfigError(f"{key!r} is given twice: {pairs[key]!r} and {value!r}")
+        pairs[key] = value
+    return pairs
+
+
+def set_commands(items: Iterable[str]) -> list[SetControl]:
+    return [SetControl(key, value).checked() for key, value in pairs(items).items()]
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_json(value: object) -> None:
+    """Print dataclasses, paths and plain values as JSON; a number that is not finite becomes null."""
+    text = json.dumps(value, default=lambda item: vars(item) if dataclasses.is_dataclass(item) else str(item))
+    print(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2, ensure_ascii=False))

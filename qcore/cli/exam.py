@@ -1,0 +1,98 @@
+"""exam: plant every fault of the bank, train healthy runs beside them, and print what was named."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import AsJson, app, print_json, print_table
+from qcore.config import FAULTS, ConfigError
+from qcore.lab.exam import ExamResult, exam_cases, result_to, run_exam, work
+
+
+@app.command()
+def exam(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="CODE", help="One fault; repeatable. Default: all.")
+    ] = None,
+    healthy: Annotated[int, typer.Option("--healthy", help="Healthy runs of each model.")] = 10,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
+    keep: Annotated[Path | None, typer.Option("--keep", help="New folder that keeps the runs, to look at.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Plant every fault and train healthy runs: detected or missed, at which step, false alarms. 1 when one fails."""
+    if jobs < 1 or healthy < 0:
+        raise ConfigError(f"--jobs {jobs} --healthy {healthy} is refused: at least one process, no negative count")
+    cases = exam_cases(only, healthy)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
+        folder = keep or Path(scratch)
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=False)
+        results = run_exam(folder, cases, jobs, lambda result: print(_line(result), file=sys.stderr, flush=True))
+    summary = summarise(results) | {"seconds": time.monotonic() - started}
+    if as_json:
+        print_json({"summary": summary, "results": [result_to(result) for result in results]})
+    else:
+        _print(results, summary)
+    return 0 if all(result.passed for result in results) else 1
+
+
+@app.command("exam-worker", hidden=True)
+def exam_worker(folder: Path, names: list[str]) -> None:
+    """One process of the exam: a JSON line a case."""
+    for result in work(folder, names):
+        print(json.dumps(result_to(result)), flush=True)
+
+
+def summarise(results: Sequence[ExamResult]) -> dict[str, float | int | None]:
+    """Counts, the median step of detection, and healthy runs with a finding."""
+    faults = [result for result in results if result.fault]
+    healthy = [result for result in results if not result.fault]
+    steps = [result.detected_at for result in faults if result.detected_at is not None]
+    return {
+        "faults": len(faults),
+        "named": len(steps),
+        "named_in_time": sum(result.passed for result in faults),
+        "median_step": statistics.median(steps) if steps else None,
+        "healthy": len(healthy),
+        "healthy_with_findings": sum(bool(result.found) for result in healthy),
+        "false_findings": sum(len(result.found) for result in healthy),
+    }
+
+
+def _line(result: ExamResult) -> str:
+    verdict = "ok" if result.passed else "FAILED"
+    return f"{verdict:6}  {result.name}  {result.state} at step {result.steps}  {result.seconds:.1f} s"
+
+
+def _print(results: Sequence[ExamResult], summary: dict[str, float | int | None]) -> None:
+    rows = [("fault", "named by", "at step", "collapse", "other findings", "")]
+    for result in results:
+        if result.fault:
+            named = [name for name in result.found if name in result.expected]
+            others = [f"{name} ({step})" for name, step in result.found.items() if name not in result.expected]
+            at = "–" if result.detected_at is None else str(result.detected_at)
+            collapse = "" if result.collapsed_at is None else str(result.collapsed_at)
+            mark = "" if result.passed else "MISSED" if not named else f"LATE (within {result.within})"
+            title = f"{result.fault} {FAULTS[result.fault].title}"
+            rows.append((title, ", ".join(named) or "–", at, collapse, ", ".join(others), mark))
+    if len(rows) > 1:
+        print_table(rows)
+    for result in results:
+        if not result.fault and not result.passed:
+            found = ", ".join(f"{name} ({step})" for name, step in result.found.items())
+            print(f"{result.name}: {result.state} at step {result.steps}, FALSE: {found or 'none'}")
+    print(
+        f"{summary['named']} of {summary['faults']} faults named, median step {summary['median_step']}; "
+        f"{summary['healthy_with_findings']} of {summary['healthy']} healthy runs with a finding; "
+        f"{summary['seconds']:.0f} s"
+    )

@@ -1,0 +1,126 @@
+"""list, show, export, presets and controls: what there is, as text or JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, opened, print_json, print_table
+from qcore.cli.training import ending
+from qcore.config import MODEL_KINDS, PRESETS, ConfigError, Control, all_controls
+
+
+@app.command("list")
+def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
+    """List the runs, newest first."""
+    with opened(runs) as lab:
+        infos = lab.runs()
+    if as_json:
+        print_json(infos)
+    elif not infos:
+        print(f"no runs in {runs} yet: start one with qcore train")
+    else:
+        rows = [("name", "state", "step", "loss", "held-out", "model", "created")]
+        for info in infos:
+            created = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else ""
+            step = f"{info.step}/{info.total_steps}"
+            rows.append((info.name, info.state, step, figure(info.loss), figure(info.eval_ce), info.kind, created))
+        print_table(rows)
+
+
+@app.command()
+def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
+    """Show one run: state, findings, figures, references, changed controls, checkpoints, events."""
+    with opened(runs) as lab:
+        info, reader = lab.info(name), lab.reader(name)
+        controls, checkpoints = lab.controls(name), lab.checkpoints(name)
+        meta, events, log = reader.meta(), reader.events(), reader.log(limit=5)
+        latest = {series: {"step": step, "value": value} for series, (step, value) in reader.latest().items()}
+        config, findings = lab.config(name), lab.findings(name)
+    if as_json:
+        live = {key: {**vars(state), "control": key} for key, state in controls.items()}
+        parts = {"run": info, "meta": meta, "controls": live, "checkpoints": checkpoints, "events": events}
+        print_json({**parts, "findings": findings, "log": log, "latest": latest, "config": config.model_dump()})
+        return
+    references = [f"{key} {figure(value)}" for key, value in meta.get("references", {}).items() if value is not None]
+    saved = [f"{found.step} ({found.reason})" for found in checkpoints]
+    changed = [state for state in controls.values() if state.version]
+    print(ending(info))
+    for finding in findings:
+        said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
+        print(f"finding      {finding.name} since step {finding.since_step} ({said}): {finding.title}")
+    print(f"model        {info.kind}, {info.parameters:,} parameters, preset {info.preset or 'none'}")
+    print(
+        f"trained      {timedelta(seconds=round(info.seconds_trained))}, {figure(info.tokens_per_second, 0)} tokens/s"
+    )
+    print(f"references   {', '.join(references) or 'not measured yet'} (nats a token)")
+    print(f"checkpoints  {', '.join(saved) or 'none yet'}")
+    for state in changed:
+        print(f"changed      {state.control.name} {state.default} → {state.value} (step {state.step}, {state.author})")
+    for line in log:
+        print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
+
+
+@app.command()
+def export(
+    name: Name,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (default: stdout).")] = None,
+    runs: Runs = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Export every curve of a run as CSV: a row a step, a column a series."""
+    if out is None and as_json:
+        raise ConfigError("--json tells what was written: give --out FILE with it")
+    with opened(runs) as lab:
+        if out is None:
+            lab.export_csv(name, sys.stdout)
+            return
+        lab.info(name)
+        with out.open("w", encoding="utf-8", newline="") as file:
+            rows = lab.export_csv(name, file)
+    print_json({"file": str(out), "rows": rows}) if as_json else print(f"{rows} rows written to {out}")
+
+
+@app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the presets."""
+    if as_json:
+        print_json([{**vars(found), "config": found.config.model_dump()} for found in PRESETS.values()])
+    else:
+        print_table([("name", "what to expect"), *((found.name, found.about) for found in PRESETS.values())])
+
+
+@app.command()
+def controls(
+    kind: Annotated[str, typer.Option("--model", help="Model family: " + ", ".join(MODEL_KINDS) + ".")] = "phase_lm",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every value of a configuration: range, default, and whether it may change while training."""
+    if as_json:
+        print_json([{**vars(control), "range": control.range_text} for control in all_controls(kind)])
+    elif markdown:
+        print(controls_markdown(kind))
+    else:
+        print_table([_HEAD, *map(_control_row, all_controls(kind))])
+
+
+_HEAD = ("name", "default", "accepts", "live", "what it does")
+
+
+def controls_markdown(kind: str = "phase_lm") -> str:
+    """The table of controls as Markdown, generated from their declarations."""
+    rows = [(f"`{row[0]}`", *row[1:]) for row in map(_control_row, all_controls(kind))]
+    lines = [_HEAD, ("---",) * len(_HEAD), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _control_row(control: Control) -> tuple[str, ...]:
+    default = ", ".join(map(repr, control.default)) if control.kind == "texts" else str(control.default)
+    accepts = control.range_text + (f" {control.unit}" if control.unit else "")
+    return (f"{control.section}.{control.name}", default, accepts, "yes" if control.live else "", control.help)

@@ -1,0 +1,151 @@
+"""train and resume: a run in this process, with a progress bar and a clean stop on a signal."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import (
+    AUTHOR,
+    RUNS,
+    AsJson,
+    Changes,
+    Name,
+    Quiet,
+    Runs,
+    app,
+    figure,
+    opened,
+    pairs,
+    print_json,
+    set_commands,
+)
+from qcore.config import ConfigError, RunConfig, Stop, preset
+from qcore.lab import Lab, LabError, RunInfo
+
+POLL_SECONDS = 0.5
+LINE_SECONDS = 5.0
+
+
+@app.command()
+def train(
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point (default: tiny).")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with a run configuration.")] = None,
+    changes: Changes = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Short for --set steps=N.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run (default: preset and time).")] = None,
+    runs: Runs = RUNS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Start a run and train it here, with a progress bar; Ctrl-C stops it with a checkpoint."""
+    if config is not None and preset_name is not None:
+        raise ConfigError("--preset and --config are two starting points: give one of them")
+    chosen = None if config is not None else preset_name or "tiny"
+    start = RunConfig.from_yaml(config.read_text("utf-8")) if config is not None else preset(chosen or "").config
+    final = start.with_values(pairs(changes or []) | ({} if steps is None else {"steps": steps}))
+    with _signals() as received, opened(runs, create=True) as lab:
+        run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
+        return _follow(lab, run, received, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def resume(
+    name: Name,
+    steps: Annotated[int | None, typer.Option("--steps", help="Train until this step.")] = None,
+    changes: Changes = None,
+    runs: Runs = RUNS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Go on with a stopped, failed, interrupted or finished run from its newest checkpoint."""
+    values = {command.name: command.value for command in set_commands(changes or [])}
+    with _signals() as received, opened(runs) as lab:
+        if lab.info(name).alive:
+            raise LabError(f"run {name!r} is training already; change it with: qcore set {name} …")
+        lab.resume(name, steps=steps, changes=values, author=AUTHOR)
+        return _follow(lab, name, received, quiet=quiet, as_json=as_json)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """While active, SIGINT and SIGTERM are noted in a list instead of raised; a second one changes nothing."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool) -> int:
+    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes."""
+    progress = _Progress(enabled=not quiet)
+    asked = False
+    while (info := lab.wait(name, POLL_SECONDS)).here:
+        progress.show(info)
+        if received and not asked:
+            asked = True
+            print(f"\nstopping {name} with a checkpoint …", file=sys.stderr, flush=True)
+            with suppress(LabError):  # it ended in this very moment
+                lab.command(name, Stop(), author=AUTHOR)
+    progress.show(info, last=True)
+    print_json(info) if as_json else print(ending(info))
+    if received:
+        where = "" if lab.runs_dir == RUNS.resolve() else f" --runs {shlex.quote(str(lab.runs_dir))}"
+        print(f"go on with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
+        return 128 + received[0]
+    return 1 if info.state == "failed" else 0
+
+
+def ending(info: RunInfo) -> str:
+    figures = f"loss {figure(info.loss)}, held-out {figure(info.eval_ce)} nats a token"
+    reason = f": {info.message}" if info.message else ""
+    return f"{info.name} {info.state} at step {info.step} of {info.total_steps} ({figures}){reason}"
+
+
+class _Progress:
+    """One line on stderr: redrawn on a terminal, a fresh one every few seconds elsewhere."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._terminal = sys.stderr.isatty()
+        self._printed, self._when = "", -math.inf
+
+    def show(self, info: RunInfo, *, last: bool = False) -> None:
+        now, text = time.monotonic(), _progress_line(info, bar=self._terminal)
+        due = self._terminal or last or now - self._when >= LINE_SECONDS
+        if not self._enabled or not due or (text == self._printed and not last):
+            return
+        self._printed, self._when = text, now
+        if self._terminal:
+            width = max(20, shutil.get_terminal_size().columns - 1)
+            text = "\r" + text[:width].ljust(width)
+        print(text, end="" if self._terminal and not last else "\n", file=sys.stderr, flush=True)
+
+
+def _progress_line(info: RunInfo, *, bar: bool) -> str:
+    filled = round(24 * min(1.0, info.step / max(1, info.total_steps)))
+    parts = [
+        info.name,
+        "█" * filled + "░" * (24 - filled) if bar else "",
+        f"step {info.step}/{info.total_steps}",
+        "" if info.state == "running" else f"{info.state} {info.message}".rstrip(),
+        "" if info.loss is None else f"loss {info.loss:.3f}",
+        f"{info.tokens_per_second:,.0f} tokens/s" if info.tokens_per_second else "",
+        "" if info.seconds_left is None else f"{timedelta(seconds=round(info.seconds_left))} left",
+    ]
+    return "  ".join(filter(None, parts))

@@ -1,0 +1,278 @@
+"""The fault bank: what published projects of this field really got wrong, as starting points that can be watched.
+
+A case says what its authors saw, what gives the fault away, which findings must name it, and the configuration in which
+it shows within seconds. `RunConfig.fault` holds the code; `qcore.faults` plants it in a run, and nothing else may. An
+empty code is a healthy run, and then that package is never imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+EXAM_BASE: dict[str, Any] = {
+    "width": 48,
+    "layers": 2,
+    "heads": 4,
+    "phases": 16,
+    "context": 64,
+    "batch_size": 8,
+    "documents": 1500,
+    "steps": 150,
+    "learning_rate": 1e-2,
+    "warmup_steps": 20,
+    "eval_every": 25,
+    "eval_batches": 2,
+    "sample_every": 50,
+    "sample_length": 40,
+    "checkpoint_every": 1000,
+    "tokens_every": 5,
+    "phase_every": 10,
+    "gradients_every": 10,
+    "checks_every": 50,
+    "budget_percent": 100.0,
+}
+"""The small runs of the exam: a model that learns the stories in about 150 steps of a few milliseconds."""
+
+_TRANSFORMER = {"kind": "transformer"}
+
+
+@dataclass(frozen=True)
+class FaultCase:
+    """One fault. findings: names of which at least one must be raised · changes: configuration beside `EXAM_BASE` ·
+    within: steps in which it must be found (0: before the first optimizer step)."""
+
+    code: str
+    title: str
+    seen: str
+    tell: str
+    findings: tuple[str, ...]
+    within: int
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def preset_changes(self) -> dict[str, Any]:
+        """All changes to the default configuration that make the run of this case."""
+        changes = {**EXAM_BASE, **self.changes}
+        if changes.get("kind") == "transformer":
+            del changes["phases"]
+        return {**changes, "fault": self.code}
+
+
+_CASES = (
+    FaultCase(
+        "L1",
+        "Interference over the whole window",
+        "nothing",
+        "what comes later changes earlier outputs",
+        ("future_leak",),
+        0,
+    ),
+    FaultCase(
+        "L2",
+        "Symmetric window: the next token leaks",
+        "a loss that falls fast",
+        "what comes later changes earlier outputs, and the loss is far below that of prefixes alone",
+        ("future_leak",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "L3",
+        "Adaptive threshold over the unmasked row",
+        "nothing",
+        "what comes later changes earlier outputs, through a threshold",
+        ("future_leak",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "G1",
+        "Token distribution from argmax and counts",
+        "a diversity loss that changes nothing",
+        "the term's gradient is exactly 0",
+        ("constant_term",),
+        0,
+        {"diversity_weight": 0.5},
+    ),
+    FaultCase(
+        "G2",
+        "Entropy hinge that saturates at half a nat",
+        "collapse goes on",
+        "gradient 0 while the term sits at its bound",
+        ("saturated_term",),
+        0,
+        {"entropy_floor_weight": 0.5},
+    ),
+    FaultCase(
+        "G3",
+        "A complex tensor loses its imaginary part",
+        "a warning",
+        "phases are 0 or π only, and the term's gradient is 0",
+        ("real_phases",),
+        0,
+        {"coherence_weight": 0.02},
+    ),
+    FaultCase(
+        "G4",
+        "The energy has the wrong sign",
+        "energy improved from 306 to 35",
+        "a step down the term lowers the coherence it is named for",
+        ("wrong_sign",),
+        0,
+        {"local_energy_weight": 0.2},
+    ),
+    FaultCase(
+        "G5",
+        "Energy summed over the width",
+        "155, 308, 617 at widths 256, 512, 768",
+        "the raw term is outside its range and its gradient dwarfs the main loss",
+        ("unscaled_term",),
+        0,
+        {"local_energy_weight": 0.5},
+    ),
+    FaultCase(
+        "G6",
+        "Gradients cleared before the last micro-batch",
+        "an effective batch of 128",
+        "the accumulated gradient differs from that of the big batch",
+        ("lost_accumulation",),
+        1,
+        {**_TRANSFORMER, "accumulation": 4, "batch_size": 2},
+    ),
+    FaultCase(
+        "G7",
+        "Detach freezes all blocks but the last",
+        "nine times faster",
+        "blocks without gradient",
+        ("frozen_blocks",),
+        1,
+        {"layers": 4},
+    ),
+    FaultCase(
+        "G8",
+        "No nonlinearity, most weights unused",
+        "nothing",
+        "share of weights without gradient; no better than a bigram",
+        ("unused_weights",),
+        1,
+        {**_TRANSFORMER, "layers": 5, "ffn_width": 40},
+    ),
+    FaultCase(
+        "P1",
+        "Amplitude and phase from one projection",
+        "nothing",
+        "half of the circle is empty",
+        ("half_circle",),
+        0,
+    ),
+    FaultCase(
+        "P2",
+        "All phases align",
+        "coherence goes up",
+        "R near 1 and no variance of the phases, without gain in loss",
+        ("aligned_phases",),
+        100,
+        {"coherence_weight": 1.0, "stability_weight": 5.0},
+    ),
+    FaultCase(
+        "P3",
+        "The imaginary channel dies",
+        "loss looks fine",
+        "Var(Im)/Var(Re) goes to 0",
+        ("dead_imaginary",),
+        100,
+    ),
+    FaultCase(
+        "T1",
+        "End-of-sequence collapse",
+        "end of sequence 27 % → 87 % → 99.97 %",
+        "padding counts as a target; prediction of the end over its share of the text",
+        ("padding_targets", "eos_collapse"),
+        0,
+        {
+            **_TRANSFORMER,
+            "packing": "padded",
+            "learning_rate": 1.5e-4,
+            "lr_policy": "constant",
+            "context": 160,
+            "batch_size": 4,
+        },
+    ),
+    FaultCase(
+        "T2",
+        "One arbitrary token wins",
+        "a falling loss; one word at 82–86 % of the positions",
+        "a term pulls against the cross-entropy; then the top share rises and coverage falls",
+        ("harmful_term", "token_collapse"),
+        100,
+        {"dominance_weight": 3.4},
+    ),
+    FaultCase(
+        "T2b",
+        "Learning-rate jump",
+        "one word everywhere after a change of the learning rate",
+        "gradient norm and loss leave their range before the predictions collapse",
+        ("token_collapse",),
+        100,
+        {"schedule": ["80: learning_rate = 0.5"], "lr_policy": "constant"},
+    ),
+    FaultCase(
+        "T3",
+        "The context is ignored",
+        "a loss at the unigram",
+        "the prediction is the same at every position; another context changes nothing",
+        ("context_ignored",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "T4",
+        "Repetition while perplexity improves",
+        "“[ [ [ [” at perplexity 25.7 → 12.3",
+        "free-running repetition beside a falling loss that never reaches the bigram",
+        ("repetition",),
+        100,
+        {"tokenizer": "byte", "temperature": 0.0, **_TRANSFORMER},
+    ),
+    FaultCase(
+        "B1",
+        "A row depends on its batch mates",
+        "nothing",
+        "other rows in the batch change a row's output",
+        ("batch_dependence",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "B2",
+        "Unshifted labels",
+        "perplexity 1",
+        "the targets are the inputs; the model copies",
+        ("unshifted_labels",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "N1",
+        "NaN in one term",
+        "a NaN loss",
+        "the finite check names term and step",
+        ("nonfinite",),
+        100,
+        {"z_loss_weight": 1e-3},
+    ),
+    FaultCase(
+        "R1",
+        "No residual connections",
+        "a loss at the unigram",
+        "hidden states share one direction",
+        ("rank_collapse",),
+        0,
+        # A single row: at the start each row has a direction of its own, shared by all its tokens.
+        {**_TRANSFORMER, "layers": 6, "batch_size": 1, "context": 128},
+    ),
+)
+
+FAULTS: dict[str, FaultCase] = {case.code: case for case in _CASES}
+"""Every case by its code: L leaks, G gradients, P phases, T tokens, B batches, N numbers, R rank."""

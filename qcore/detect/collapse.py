@@ -1,0 +1,219 @@
+"""The rule about collapse in mid-run: five early signs that a model loses what it had learned.
+
+Loss and gradient norm come every step and scatter with the batch, so they are judged as means of five steps, against
+a baseline that is itself robust, by a margin that grows with the scatter that was measured. Every sign waits until the
+model has learned something (`Seen.armed`); after a person or a schedule changes what the loss is made of, baselines
+start anew and the signs wait 30 steps, because the loss then moves for a good reason. A change of the learning rate
+restarts nothing: what follows it is the run's own doing.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from qcore.detect.pulse import BLOCK
+from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
+from qcore.detect.tokens import rate_control
+from qcore.detect.verdict import Report, known, pause, percent, set_rate, set_weight, without_fault
+
+_KEPT = 25
+_FEWEST = 6
+_JUMP = 3.0
+"""A learning rate that grew by this factor is named as the cause."""
+_AGAINST = -0.3
+"""A term whose gradient has this cosine with the loss, or less, is worth switching off."""
+
+
+def token_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Loss above its baseline · gradient norm or likeness of hidden states above their medians while the loss is not
+    at its best · information below its maximum · one token wins more than it should.
+    """
+    store: Store = memory.setdefault("all", {})
+    changed = seen.objective_step
+    if changed is not None and changed > memory.get("since", -1) and not any(one["on"] for one in store.values()):
+        for name in ("ce", "norm", "cosine", "information"):
+            memory.pop(name, None)
+        memory["since"], memory["wait"] = changed, changed + int(limits["wait"])
+    waiting = seen.step < memory.get("wait", 0)
+    _judge_loss(seen, limits, memory, store, waiting)
+    _judge_gradient(seen, limits, memory, store, waiting)
+    _judge_information(seen, limits, memory, store, waiting)
+    _judge_likeness(seen, limits, memory, store, waiting)
+    _judge_share(seen, limits, memory, store)
+    return sign_of(store, lambda: _report(seen, limits, memory))
+
+
+def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+    """Mean of five steps against the lowest running median of five such means."""
+    loss = seen.values.get("term/ce")
+    if loss is None or not seen.weighted("ce"):
+        return
+    kept = memory.setdefault("ce", {"open": [], "blocks": [], "base": None, "excess": 0.0, "noise": 0.0})
+    base = kept["base"]
+    if base is not None and seen.armed and not waiting:
+        jump = max(limits["ce_jump"], limits["noise"] * kept["noise"] * BLOCK**0.5)
+        latch(store, "jump", seen.step, above(loss - base, jump, jump / 4), raise_after=3, clear_after=3 * BLOCK)
+    block = _block(kept, loss)
+    if block is None:
+        return
+    blocks = kept["blocks"]
+    kept["noise"] = _scatter(blocks)
+    if len(blocks) >= 5:
+        recent = median(blocks[-5:])
+        kept["base"] = recent if base is None else min(base, recent)
+    if kept["base"] is None:
+        return
+    kept["excess"] = block - kept["base"]
+    if seen.armed and not waiting:
+        high = max(limits["ce"], limits["noise"] * kept["noise"])
+        latch(store, "ce", seen.step, above(kept["excess"], high, high / 2), raise_after=2, clear_after=3)
+
+
+def _judge_gradient(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+    """Mean of five steps against the median of the last 25 such means. A healthy gradient also grows when the loss
+    falls faster, so the loss must stand above its baseline too.
+    """
+    norm = seen.values.get("train/grad_norm")
+    if norm is None:
+        return
+    kept = memory.setdefault("norm", {"open": [], "blocks": [], "ratio": 1.0})
+    before = list(kept["blocks"])
+    block = _block(kept, norm)
+    if block is None or len(before) < _FEWEST:
+        return
+    kept["ratio"] = block / max(median(before), 1e-12)
+    if is_on(store, "norm"):
+        kept["blocks"] = before  # what it is compared with stays what it was before
+    if seen.armed and not waiting:
+        worse = _worse(memory, limits)
+        bad = above(kept["ratio"], limits["norm_ratio"], 0.8 * limits["norm_ratio"])
+        latch(store, "norm", seen.step, bad if worse or not bad else None, raise_after=2, clear_after=3)
+
+
+def _judge_information(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+    information = seen.values.get("tokens/mutual_information")
+    if information is None or not seen.armed or waiting:
+        return
+    kept = memory.setdefault("information", {"mean": information, "highest": 0.0})
+    kept["mean"] += limits["share"] * (information - kept["mean"])
+    kept["highest"] = max(kept["highest"], kept["mean"])
+    low, release = limits["information"] * kept["highest"], (1 + limits["information"]) / 2 * kept["highest"]
+    latch(store, "information", seen.step, below(information, low, release), raise_after=2)
+
+
+def _judge_likeness(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+    cosine = seen.values.get("geometry/mean_cosine")
+    if cosine is None or not seen.armed or waiting:
+        return
+    kept = memory.setdefault("cosine", {"values": []})
+    values = kept["values"]
+    if len(values) >= _FEWEST:
+        bad = above(cosine, median(values) + limits["cosine"], median(values) + limits["cosine"] / 2)
+        worse = _worse(memory, limits)
+        latch(store, "cosine", seen.step, bad if worse or not bad else None, raise_after=2)
+    if not is_on(store, "cosine"):
+        kept["values"] = [*values, cosine][-_KEPT:]
+
+
+def _judge_share(seen: Seen, limits: Limits, memory: Memory, store: Store) -> None:
+    """The winner's share of the predictions minus that of the commonest target, once it has been small."""
+    share = seen.values.get("tokens/top1_share")
+    target = seen.values.get("tokens/target_top1_share")
+    if share is None or target is None or not seen.armed:
+        return
+    excess = share - target
+    memory["calm"] = memory.get("calm", 0) + 1 if excess < limits["top1_calm"] else memory.get("calm", 0)
+    if memory["calm"] >= 2:
+        latch(store, "top1", seen.step, above(excess, limits["top1"], limits["top1_calm"]), raise_after=2)
+
+
+def _block(kept: dict[str, Any], value: float) -> float | None:
+    """Collect one step; the mean of five once they are together, also kept among the last 25."""
+    kept["open"].append(value)
+    if len(kept["open"]) < BLOCK:
+        return None
+    mean = float(sum(kept["open"]) / BLOCK)
+    kept["open"] = []
+    kept["blocks"] = [*kept["blocks"], mean][-_KEPT:]
+    return mean
+
+
+def _scatter(blocks: list[float]) -> float:
+    """Standard deviation of a block around the trend, from the median step between neighbours; 0 for few blocks."""
+    if len(blocks) < _FEWEST:
+        return 0.0
+    steps = [later - earlier for earlier, later in pairwise(blocks)]
+    middle = median(steps)
+    return median(abs(step - middle) for step in steps) / (0.6745 * 2**0.5)
+
+
+def _worse(memory: Memory, limits: Limits) -> bool:
+    """Whether the loss stands clearly above its baseline: what tells a collapse from faster learning."""
+    kept = memory.get("ce")
+    return kept is not None and kept["excess"] > max(limits["ce_worse"], limits["noise"] / 2 * kept["noise"])
+
+
+def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
+    latest, store = seen.latest, memory["all"]
+    loss, information = memory.get("ce", {}), memory.get("information", {})
+    base, excess = loss.get("base"), loss.get("excess", 0.0)
+    ratio = memory.get("norm", {}).get("ratio")
+    highest = information.get("highest")
+    share, target = latest.get("tokens/top1_share"), latest.get("tokens/target_top1_share")
+    chart = seen.history.chart
+    if is_on(store, "ce") or is_on(store, "jump"):
+        now = latest.get("term/ce", 0.0)
+        title = f"The loss has left its range: {now:.2f} nats, {now - (base or 0.0):+.2f} against its best"
+        figure = chart(
+            "Cross-entropy", "nats a token", {"ce": "term/ce"}, None if base is None else base + limits["ce"]
+        )
+    elif is_on(store, "top1") and share is not None and target is not None:
+        title = f"One token takes {percent(share)} of the predictions; the commonest target has {percent(target)}"
+        lines = {"most predicted": "tokens/top1_share", "commonest target": "tokens/target_top1_share"}
+        figure = chart("Share of one token", "share", lines)
+    elif is_on(store, "information") and highest is not None:
+        now = latest.get("tokens/mutual_information", 0.0)
+        title = f"The context carries {now:.2f} nats, down from {highest:.2f}"
+        limit = limits["information"] * highest
+        figure = chart("Information the context carries", "nats", {"information": "tokens/mutual_information"}, limit)
+    elif is_on(store, "cosine"):
+        title = f"Hidden states grow alike: mean cosine {latest.get('geometry/mean_cosine', 0.0):.2f}"
+        figure = chart("Mean cosine of hidden states", "cosine", {"cosine": "geometry/mean_cosine"})
+    else:
+        title = f"The gradient is {ratio or 0.0:.1f} times its usual size while the loss grows"
+        figure = chart("Gradient norm", "norm", {"gradient norm": "train/grad_norm"})
+    numbers = known(
+        ("cross-entropy above its best, mean of 5 steps", excess if base is not None else None, "nats", limits["ce"]),
+        ("gradient norm ÷ its median", ratio, "", limits["norm_ratio"]),
+        (
+            "information the context carries",
+            latest.get("tokens/mutual_information"),
+            "nats",
+            None if highest is None else limits["information"] * highest,
+        ),
+        ("share of the most predicted token", share, "", None if target is None else target + limits["top1"]),
+        ("distinct predictions ÷ distinct targets", latest.get("tokens/coverage"), "", None),
+        ("learning rate", latest.get("train/lr"), "", None),
+    )
+    return Report(title, numbers, figure, _remedies(seen, memory))
+
+
+def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
+    signals = memory["all"].values()
+    since = min(signal["since"] for signal in ([one for one in signals if one["on"]] or list(signals)))
+    back = f"Best is to go back to a checkpoint from before step {since}: no loss term recovered such a run."
+    fixes = [*without_fault(seen.facts)]
+    control, rate = rate_control(seen)
+    change = seen.changes.get(control)
+    if rate is not None:
+        target, why = rate / 10, back
+        if change is not None and isinstance(change.old, int | float) and rate > _JUMP * change.old:
+            target, why = min(target, change.old), f"It was raised from {change.old:g} at step {change.step}. {back}"
+        fixes.append(set_rate(control, target, why))
+    pulls = {term: seen.latest.get(f"grad/cos/{term}", 0.0) for term in seen.weights if seen.weighted(term)}
+    worst = min(pulls, key=lambda term: pulls[term], default="ce")
+    if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 2:
+        fixes.append(set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {pulls[worst]:.2f})."))
+    return [*fixes, pause(back)]

@@ -1,0 +1,306 @@
+"""Rules about gradients: terms that move nothing, pull the wrong way or too hard, and weights that nothing reaches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
+from qcore.detect.verdict import (
+    PHASE_TERMS,
+    Facts,
+    Report,
+    known,
+    number,
+    percent,
+    remedy,
+    set_weight,
+    stop,
+    without_fault,
+)
+
+_MEAN_TERMS = ("diversity", "dominance")
+"""Terms of the mean prediction: a micro-batch has another mean than the big batch, so their gradients may differ."""
+
+
+def constant_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """A weighted term whose gradient is exactly 0 although its value is neither satisfied nor at a bound."""
+    return _gradient_free(seen, limits, memory, "constant")
+
+
+def saturated_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """A weighted term whose gradient is exactly 0 because its value sits at a bound that is not its goal."""
+    return _gradient_free(seen, limits, memory, "saturated")
+
+
+def _gradient_free(seen: Seen, limits: Limits, memory: Memory, wanted: str) -> list[Sign]:
+    signs = []
+    for term, kind in _without_gradient(seen, limits, memory):
+        store = memory.setdefault(term, {})
+        latch(store, "gradient", seen.step, kind == wanted)
+        signs += sign_of(store, partial(_gradient_free_report, seen, term, wanted), term)
+    return signs
+
+
+def _without_gradient(seen: Seen, limits: Limits, memory: Memory) -> Iterator[tuple[str, str]]:
+    """(term, "constant" | "saturated" | "") of every weighted term that was measured; "": alive or rightly at rest.
+
+    One measurement must do before the first step, so a bound is told by its value: someone wrote it down, so it is
+    the declared bound or a short decimal, which a measured value is by chance once in thousands. If such a value moves
+    later, still without gradient, it was no bound. A term that once had a gradient and lost it is saturated.
+    """
+    log = memory.setdefault("log", {})
+    for term, norm in seen.measured("grad/norm/"):
+        value = seen.latest.get(f"term/{term}")
+        if not seen.weighted(term) or value is None:
+            continue
+        known_as = log.setdefault(term, {"alive": False, "kind": ""})
+        if norm != 0:
+            log[term] = {"alive": True, "kind": ""}
+            yield term, ""
+        elif _satisfied(seen.facts, term, value) or (term in PHASE_TERMS and _on_real_axis(seen, limits)):
+            yield term, ""
+        else:
+            at_bound = _at_bound(seen.facts, term, value)
+            if known_as["kind"] == "saturated" and not at_bound and not known_as["alive"]:
+                known_as["kind"] = "constant"
+            elif not known_as["kind"]:
+                known_as["kind"] = "saturated" if at_bound or known_as["alive"] else "constant"
+            yield term, known_as["kind"]
+
+
+def _satisfied(facts: Facts, term: str, value: float) -> bool:
+    """At rest where it may be: a hinge at 0, a term that cannot be below 0 at 0, a phase term at its lowest (fault P2
+    has a rule of its own). Any other lowest value is a bound that somebody set.
+    """
+    low = facts.term_ranges.get(term, (0.0, math.inf))[0]
+    if term in facts.hinges or low == 0:
+        return abs(value) <= 1e-6
+    return term in PHASE_TERMS and value <= low + 1e-6
+
+
+def _on_real_axis(seen: Seen, limits: Limits) -> bool:
+    """Phases that are 0 or π only have no gradient either; that has a rule of its own."""
+    return seen.latest.get("phase/real_axis_share", 0.0) >= limits["real_axis"]
+
+
+def _at_bound(facts: Facts, term: str, value: float) -> bool:
+    for bound in facts.term_ranges.get(term, ()):
+        if math.isfinite(bound) and abs(value - bound) < 1e-5 * (1 + abs(bound)):
+            return True
+    hundredths = 100 * value
+    return value != 0 and abs(hundredths - round(hundredths)) < 1e-6 + 1e-6 * abs(hundredths)
+
+
+def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
+    value, weight = seen.latest.get(f"term/{term}", 0.0), seen.weights.get(term, 0.0)
+    norm = seen.latest.get(f"grad/norm/{term}", 0.0)
+    what = f"sits at {value:.4g}" if kind == "saturated" else f"is {value:.4g}"
+    numbers = [
+        number(f"gradient norm of {term}", norm, "", 0.0),
+        number(f"value of {term}", value),
+        number(f"weight of {term}", weight),
+    ]
+    figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
+    why = "It adds a number to the loss and nothing to the gradient, so switching it off changes no weight."
+    title = f"{term} {what} and has no gradient"
+    return Report(title, numbers, figure, [*without_fault(seen.facts), set_weight(term, 0.0, why)])
+
+
+def wrong_sign(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """One descent step on a weighted term lowers the coherence that it is named for."""
+    signs = []
+    for term, sign in seen.measured("energy/sign/"):
+        if not seen.weighted(term):
+            continue
+        store = memory.setdefault(term, {})
+        latch(store, "sign", seen.step, below(sign, limits["sign"], 0.0))
+        signs += sign_of(store, partial(_sign_report, seen, term, sign, limits), term)
+    return signs
+
+
+def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
+    numbers = [
+        number("effect of a descent step on its coherence (+1 raises, −1 lowers)", sign, "", limits["sign"]),
+        number(f"weight of {term}", seen.weights.get(term, 0.0)),
+    ]
+    figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
+    why = "A weight cannot be negative, so the sign must be mended in the code; until then the term does harm."
+    fixes = [*without_fault(seen.facts), set_weight(term, 0.0, why)]
+    return Report(f"Minimising {term} lowers the coherence it is named for", numbers, figure, fixes)
+
+
+def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """A weighted term outside its declared range; or, before the first step, one without a range whose gradient
+    dwarfs that of the cross-entropy. A large gradient of a term in its range is a matter of its weight: harmful_term.
+    """
+    touched: dict[str, Store] = {}
+    for name, value in seen.values.items():
+        family, _, term = name.rpartition("/")
+        if term == "ce" or family not in ("term", "grad/ratio") or not seen.weighted(term):
+            continue
+        if family == "term":
+            bad: bool | None = not seen.in_range(term, value, limits["tolerance"])
+            if not bad and term not in memory:
+                continue
+        else:
+            bounded = all(map(math.isfinite, seen.facts.term_ranges.get(term, (-math.inf, math.inf))))
+            if bounded or (seen.step > 0 and not is_on(memory.get(term, {}), family)):
+                continue
+            bad = above(value, limits["ratio"], limits["ratio"] / 2)
+        touched[term] = memory.setdefault(term, {})
+        latch(touched[term], family, seen.step, bad)
+    return [
+        sign
+        for term, store in touched.items()
+        for sign in sign_of(store, partial(_unscaled_report, seen, term, limits), term)
+    ]
+
+
+def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
+    low, high = seen.facts.term_ranges.get(term, (-math.inf, math.inf))
+    value, ratio = seen.latest.get(f"term/{term}"), seen.latest.get(f"grad/ratio/{term}")
+    weight = seen.weights.get(term, 0.0)
+    out = value is not None and not seen.in_range(term, value, limits["tolerance"])
+    if out:
+        assert value is not None
+        title = f"{term} is {value:.4g}, outside its range of {low:g} to {high:g}"
+        edge = high if value > high else low
+        shrink = max(abs(edge), 1.0) / max(abs(value), 1e-12)
+    else:
+        title = f"The weighted gradient of {term} is {ratio or 0.0:.3g} times that of the cross-entropy"
+        edge, shrink = None, 1.0
+    if ratio is not None and ratio > limits["ratio"]:
+        shrink = limits["healthy_ratio"] / ratio
+    numbers = known(
+        (f"value of {term}", value, "", edge),
+        ("its weighted gradient ÷ that of the cross-entropy", ratio, "", limits["ratio"]),
+        (f"weight of {term}", weight, "", None),
+    )
+    figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"}, edge)
+    why = "Brings its pull to the size it would have as a mean; the term itself must be divided by what it sums over."
+    fixes = [*without_fault(seen.facts), set_weight(term, weight * shrink, why)]
+    return Report(title, numbers, figure, [*fixes, set_weight(term, 0.0, "Leaves the cross-entropy alone.")])
+
+
+def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """A weighted term that pulls against the cross-entropy with comparable force, or drowns it."""
+    signs = []
+    for term, ratio in seen.measured("grad/ratio/"):
+        value, cosine = seen.latest.get(f"term/{term}"), seen.values.get(f"grad/cos/{term}")
+        if term == "ce" or not seen.weighted(term) or not seen.weighted("ce"):
+            continue
+        if value is not None and not seen.in_range(term, value):
+            continue  # its scale is wrong, which has a rule of its own
+        store = memory.setdefault(term, {})
+        after = int(limits["measurements"])
+        if cosine is not None:
+            against: bool | None = cosine < limits["cosine"] and ratio > limits["against_ratio"]
+            calm = cosine > limits["cosine"] / 2 or ratio < limits["against_ratio"] / 2
+            latch(store, "against", seen.step, against or (False if calm else None), raise_after=after)
+        latch(store, "drowns", seen.step, above(ratio, limits["ratio"], limits["ratio"] / 2), raise_after=after)
+        signs += sign_of(store, partial(_harmful_report, seen, term, limits), term)
+    return signs
+
+
+def _harmful_report(seen: Seen, term: str, limits: Limits) -> Report:
+    ratio, cosine = seen.latest.get(f"grad/ratio/{term}", 0.0), seen.latest.get(f"grad/cos/{term}")
+    weight = seen.weights.get(term, 0.0)
+    if cosine is not None and cosine < limits["cosine"] / 2:
+        title = f"{term} pulls against the cross-entropy: cosine {cosine:.2f} at {ratio:.2g} times its force"
+    else:
+        title = f"{term} drowns the cross-entropy: {ratio:.2g} times its gradient"
+    numbers = known(
+        ("cosine with the gradient of the cross-entropy", cosine, "", limits["cosine"]),
+        (
+            "its weighted gradient ÷ that of the cross-entropy",
+            ratio,
+            "",
+            limits["ratio"] if ratio > limits["ratio"] else limits["against_ratio"],
+        ),
+        (f"weight of {term}", weight, "", None),
+    )
+    lines = {"gradient ratio": f"grad/ratio/{term}", "cosine": f"grad/cos/{term}"}
+    figure = seen.history.chart(f"{term} against the cross-entropy", "ratio, cosine", lines, limits["cosine"])
+    fixes = [*without_fault(seen.facts)]
+    if ratio > limits["healthy_ratio"]:
+        why = f"At this weight its pull is {percent(limits['healthy_ratio'])} of the cross-entropy's."
+        fixes.append(set_weight(term, weight * limits["healthy_ratio"] / ratio, why))
+    fixes.append(set_weight(term, 0.0, "Leaves the cross-entropy alone."))
+    return Report(title, numbers, figure, fixes)
+
+
+def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """The accumulated gradient differs from that of the same rows as one batch."""
+    error = seen.values.get("accumulation/error")
+    if error is None:
+        return []
+    store = memory.setdefault("all", {})
+    mean_terms = any(seen.weighted(term) for term in _MEAN_TERMS)
+    limit = limits["mean_term_error"] if mean_terms else limits["error"]
+    latch(store, "error", seen.step, above(error, limit, limit / 2))
+
+    def report() -> Report:
+        count = seen.facts.accumulation
+        numbers = [
+            number("‖accumulated − one batch‖ ÷ ‖one batch‖", error, "", limit),
+            number("micro-batches of a step", count),
+        ]
+        figure = seen.history.chart(
+            "Error of the accumulated gradient", "share", {"error": "accumulation/error"}, limit
+        )
+        why = "One micro-batch a step needs no accumulation, so nothing can be lost until the loop is mended."
+        fixes = [*without_fault(seen.facts), remedy("Start without accumulation", why, "new_run", {"accumulation": 1})]
+        title = f"The gradient of {count} micro-batches is {percent(error)} away from that of one batch"
+        return Report(title, numbers, figure, fixes)
+
+    return sign_of(store, report)
+
+
+def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Blocks of the model in which no parameter gets a gradient."""
+    frozen = seen.values.get("weights/frozen_blocks")
+    if frozen is None:
+        return []
+    store = memory.setdefault("all", {})
+    latch(store, "frozen", seen.step, frozen > limits["blocks"])
+
+    def report() -> Report:
+        blocks = seen.latest.get("weights/blocks", float(seen.facts.blocks))
+        numbers = known(
+            ("blocks without gradient", frozen, "blocks", limits["blocks"]),
+            ("blocks of the model", blocks, "blocks", None),
+            ("parameters without gradient", seen.latest.get("weights/dead_share"), "", None),
+        )
+        figure = seen.history.chart("Blocks without gradient", "blocks", {"frozen": "weights/frozen_blocks"})
+        why = "These blocks keep their random weights whatever happens; look for a detach or no_grad between blocks."
+        title = f"{frozen:.0f} of {blocks:.0f} blocks get no gradient"
+        return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+
+    return sign_of(store, report)
+
+
+def unused_weights(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """A large share of the parameters gets no gradient, although no whole block is frozen."""
+    share = seen.values.get("weights/dead_share")
+    if share is None:
+        return []
+    store = memory.setdefault("all", {})
+    frozen = seen.latest.get("weights/frozen_blocks", 0.0) > 0
+    latch(store, "dead", seen.step, None if frozen else above(share, limits["share"], limits["share"] / 2))
+
+    def report() -> Report:
+        numbers = known(
+            ("parameters without gradient", share, "", limits["share"]),
+            ("effective rank of the hidden states", seen.latest.get("geometry/effective_rank"), "", None),
+            ("held-out cross-entropy", seen.latest.get("eval/ce"), "nats", seen.facts.bigram),
+            ("loss of a table of token pairs", seen.facts.bigram, "nats", None),
+        )
+        lines = {"without gradient": "weights/dead_share"}
+        figure = seen.history.chart("Parameters without gradient", "share", lines, limits["share"])
+        why = "The unused weights cost time and memory; connect them to the output or take them out."
+        title = f"{percent(share)} of the parameters get no gradient"
+        return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+
+    return sign_of(store, report)

@@ -1,0 +1,187 @@
+"""Rules about what a prediction may depend on: the future, its batch mates, its own target, its context."""
+
+from __future__ import annotations
+
+from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
+from qcore.detect.verdict import Report, known, number, percent, remedy, stop, without_fault
+
+
+def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Three proofs: outputs before a cut move when what follows it changes; the loss of prefixes alone differs from
+    the teacher-forced one; the held-out loss is under what the generator of the text itself scores.
+    """
+    store = memory.setdefault("all", {})
+    values, latest, generator = seen.values, seen.latest, seen.facts.generator
+    if (leak := values.get("causality/leak")) is not None:
+        latch(store, "leak", seen.step, leak > limits["leak"])
+    # Rows that depend on their batch mates also change when they are scored as prefixes; that has a rule of its own.
+    mixed = latest.get("batch/dependence", 0.0) > limits["mates"]
+    if (gap := values.get("strict/gap")) is not None and not mixed:
+        latch(store, "gap", seen.step, above(abs(gap), limits["gap"], limits["gap"] / 2), raise_after=2)
+    # Padding and copies are easier than the text: where they are targets, its generator is no floor.
+    easier = latest.get("data/pad_is_target", 0.0) > limits["easier"]
+    easier = easier or latest.get("shift/targets_are_inputs", 0.0) > limits["copies"]
+    if (held_out := values.get("eval/ce")) is not None and generator is not None and not easier:
+        floor = generator * (1 - limits["undercut"])
+        latch(store, "undercut", seen.step, below(held_out, floor, generator), raise_after=2)
+    return sign_of(store, lambda: _leak_report(seen, limits))
+
+
+def _leak_report(seen: Seen, limits: Limits) -> Report:
+    latest, generator = seen.latest, seen.facts.generator
+    leak, gap, held_out = (latest.get(name) for name in ("causality/leak", "strict/gap", "eval/ce"))
+    floor = None if generator is None else generator * (1 - limits["undercut"])
+    chart = seen.history.chart
+    if leak is not None and leak > limits["leak"]:
+        title = f"Future tokens change earlier outputs: {leak:.2g} of the response"
+        figure = chart("Change before the cut ÷ change after it", "share", {"leak": "causality/leak"}, limits["leak"])
+    elif gap is not None and abs(gap) > limits["gap"] / 2:
+        title = f"Scored on prefixes alone, the loss is {gap:+.3g} nats away"
+        figure = None
+    else:
+        title = f"A held-out loss of {held_out or 0.0:.3g} nats is under what the text allows ({generator or 0.0:.3g})"
+        figure = chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, generator)
+    if figure is None:
+        lines = {"prefixes alone": "strict/ce", "teacher-forced": "strict/teacher_forced"}
+        figure = chart("Cross-entropy of the same positions", "nats a token", lines)
+    numbers = known(
+        ("change before the cut ÷ change after it", leak, "", limits["leak"]),
+        ("prefix-only minus teacher-forced loss", gap, "nats", limits["gap"]),
+        ("held-out cross-entropy", held_out, "nats", floor),
+        ("loss of the text's own generator", generator, "nats", None),
+    )
+    why = "No number of this run can be trusted, and generation has no future to look at."
+    return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+
+
+def batch_dependence(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """A row's logits move when the other rows of its batch are replaced."""
+    store = memory.setdefault("all", {})
+    change = seen.values.get("batch/dependence")
+    if change is None:
+        return []
+    latch(store, "mates", seen.step, above(change, limits["change"], limits["change"] / 10))
+
+    def report() -> Report:
+        figure = seen.history.chart(
+            "Change of a row when its batch mates change", "share", {"change": "batch/dependence"}, limits["change"]
+        )
+        numbers = [number("relative change of the row's logits", change, "", limits["change"])]
+        why = "Look for statistics or decisions taken over the whole batch, such as its variance or its median."
+        remedies = [*without_fault(seen.facts), stop(why)]
+        return Report(f"Other rows of the batch change a row's output by {percent(change)}", numbers, figure, remedies)
+
+    return sign_of(store, report)
+
+
+def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """The targets are the inputs; or the model copies, and what it is trained on is the loss of copying.
+
+    Copying alone proves nothing: with tied tables every model copies before its first step, at a high loss.
+    """
+    store = memory.setdefault("all", {})
+    latest, values = seen.latest, seen.values
+    same = values.get("shift/targets_are_inputs")
+    padded = latest.get("data/target_top1_share", 0.0) > limits["padding"]
+    if same is not None and not padded:
+        latch(store, "data", seen.step, above(same, limits["same"], limits["same"] / 2))
+    copied = values.get("shift/copy_rate")
+    here, after, trained = (latest.get(name) for name in ("shift/ce_here", "shift/ce_next", "term/ce"))
+    if copied is not None and here is not None and after is not None and trained is not None and not padded:
+        follows = after - here > limits["gap"] and trained - here < limits["follows"] * (after - here)
+        latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
+
+    def report() -> Report:
+        share = latest.get("shift/targets_are_inputs")
+        title = (
+            f"{percent(share)} of the targets are the input at their own position"
+            if share is not None and share > limits["same"]
+            else f"The model copies its input at {percent(latest.get('shift/copy_rate', 1.0))} of the positions"
+        )
+        numbers = known(
+            ("targets equal to their own input", share, "", limits["same"]),
+            ("predictions equal to their own input", latest.get("shift/copy_rate"), "", limits["copied"]),
+            ("loss against the input itself", here, "nats", None),
+            ("loss against the true next token", after, "nats", None),
+        )
+        lines = {"the input itself": "shift/ce_here", "the true next token": "shift/ce_next"}
+        figure = seen.history.chart("Cross-entropy against", "nats a token", lines)
+        why = "The labels must be the inputs shifted by one position; until they are, training teaches copying."
+        return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+
+    return sign_of(store, report)
+
+
+def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Another context changes nothing, or every position of a row gets the same prediction."""
+    store = memory.setdefault("all", {})
+    response, variance = seen.values.get("causality/context_response"), seen.values.get("tokens/row_variance")
+    if response is not None:
+        bad = below(response, limits["response"], 10 * limits["response"])
+        latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
+    if variance is not None:
+        bad = below(variance, limits["row_variance"], 10 * limits["row_variance"])
+        latch(store, "variance", seen.step, bad, raise_after=2)
+
+    def report() -> Report:
+        latest = seen.latest
+        response, variance = latest.get("causality/context_response"), latest.get("tokens/row_variance")
+        if response is not None and response < 10 * limits["response"]:
+            title = f"Another context changes the predictions by {response:.2g}: it is not read"
+        else:
+            title = f"Every position of a row gets the same prediction (variance {variance or 0.0:.2g})"
+        numbers = known(
+            ("response of later predictions to another context", response, "", limits["response"]),
+            ("variance of the prediction within a row", variance, "", limits["row_variance"]),
+            ("information the context carries", latest.get("tokens/mutual_information"), "nats", None),
+            ("held-out cross-entropy", latest.get("eval/ce"), "nats", None),
+            ("loss of token frequencies alone", seen.facts.unigram, "nats", None),
+        )
+        lines = {"response": "causality/context_response"}
+        figure = seen.history.chart("Response to another context", "÷ spread of logits", lines, limits["response"])
+        why = "No weight of a loss term brings back a path from the context to the output; the model must be repaired."
+        return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+
+    return sign_of(store, report)
+
+
+def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Samples loop while the held-out loss has improved and is still above the bigram's.
+
+    Loops alone are no fault, healthy small models loop too; a loss that a table of word pairs beats, after enough
+    training to pass it, is what makes them one.
+    """
+    share, bigram = seen.values.get("generation/repetition"), seen.facts.bigram
+    held_out = seen.latest.get("eval/ce")
+    if "eval/ce" in seen.values:
+        memory.setdefault("first", held_out)
+    if share is None or bigram is None or held_out is None:
+        return []
+    store = memory.setdefault("all", {})
+    beaten = held_out > bigram + limits["margin"]
+    improved = memory["first"] - held_out > limits["improved"] if "first" in memory else False
+    trained = seen.latest.get("optim/lr_sum", 0.0) > limits["lr_sum"]
+    looping = share > limits["repetition"]
+    memory["looping"] = memory.get("looping", 0) + 1 if looping else 0
+    clear = held_out < bigram or share <= limits["repetition"] / 2
+    bad = trained and beaten and improved and memory["looping"] >= 2
+    latch(store, "loops", seen.step, bad or (False if clear else None))
+
+    def report() -> Report:
+        title = f"{percent(share)} of each sample repeats itself, at a loss that word pairs beat ({held_out:.2f} nats)"
+        numbers = known(
+            ("tokens in repeated stretches", share, "", limits["repetition"]),
+            ("distinct pairs of tokens", seen.latest.get("generation/distinct_2"), "", None),
+            ("held-out cross-entropy now", held_out, "nats", bigram),
+            ("held-out cross-entropy at first", memory.get("first"), "nats", None),
+            ("loss of a table of token pairs", bigram, "nats", None),
+        )
+        figure = seen.history.chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, bigram)
+        fixes = [*without_fault(seen.facts)]
+        if not seen.weighted("unlikelihood"):
+            why = "Punishes tokens that were just said; it treats the symptom, the loss must still pass the bigram."
+            fixes.append(remedy("Set unlikelihood_weight to 0.3", why, "set", {"unlikelihood_weight": 0.3}))
+        fixes.append(remedy("Pause the run", "Look at the samples and at what the layers mix.", "pause"))
+        return Report(title, numbers, figure, fixes)
+
+    return sign_of(store, report)

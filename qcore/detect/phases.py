@@ -1,0 +1,152 @@
+"""Rules about phases and hidden states: no imaginary part in the loss, half of the circle empty, all phases aligned,
+the imaginary channel dead; and hidden states that share one direction.
+"""
+
+from __future__ import annotations
+
+from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
+from qcore.detect.verdict import PHASE_TERMS, Report, known, number, pause, percent, remedy, set_weight, without_fault
+
+
+def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """All angles that a weighted phase term sees are 0 or π."""
+    share = seen.values.get("phase/real_axis_share")
+    terms = [term for term in sorted(PHASE_TERMS) if seen.weighted(term)]
+    store = memory.setdefault("all", {})
+    if share is None or (not terms and not is_on(store, "axis")):
+        return []
+    latch(store, "axis", seen.step, bool(terms) and share >= limits["real_axis"])
+
+    def report() -> Report:
+        numbers = [number("angles that are 0 or π", share, "", limits["real_axis"])]
+        for term in terms:
+            norm = seen.latest.get(f"grad/norm/{term}")
+            numbers += known((f"gradient norm of {term}", norm, "", 0.0))
+        figure = seen.history.chart("Angles that are 0 or π", "share", {"share": "phase/real_axis_share"})
+        why = "Until the phase terms read both parts of the wave, they cannot move a phase."
+        fixes = [*without_fault(seen.facts), *(set_weight(term, 0.0, why) for term in terms[:1]), pause(why)]
+        return Report(f"{percent(share)} of the angles in the loss are 0 or π", numbers, figure, fixes[:3])
+
+    return sign_of(store, report)
+
+
+def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Phases cover half of the circle or less. Phases that stand still, or a wave without imaginary part, cover little
+    too: those have rules of their own.
+    """
+    coverage = seen.values.get("phase/coverage")
+    if coverage is None:
+        return []
+    store = memory.setdefault("all", {})
+    bad = below(coverage, limits["coverage"], limits["release"])
+    aligned = seen.latest.get("phase/R", 0.0) > limits["aligned"]
+    if bad and (aligned or seen.latest.get("phase/im_re_ratio", 1.0) < limits["dead"]):
+        bad = None
+    latch(store, "coverage", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
+
+    def report() -> Report:
+        numbers = known(
+            ("covered share of the circle", coverage, "", limits["coverage"]),
+            ("Var(Im z) ÷ Var(Re z)", seen.latest.get("phase/im_re_ratio"), "", None),
+        )
+        figure = seen.history.chart(
+            "Covered share of the circle", "share", {"coverage": "phase/coverage"}, limits["coverage"]
+        )
+        why = "Give the phase a projection of its own; a run cannot learn its way out of a sign that is built in."
+        fixes = [*without_fault(seen.facts), pause(why)]
+        return Report(f"Phases fill {percent(coverage)} of the circle", numbers, figure, fixes)
+
+    return sign_of(store, report)
+
+
+def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Every phase stands still over the sequence: R near 1, no variance in any dimension."""
+    order = seen.values.get("phase/R")
+    if "term/ce" in seen.latest and order is not None:
+        memory.setdefault("first", [seen.step, order, seen.latest["term/ce"]])
+    variance = seen.latest.get("phase/dimension_variance")
+    if order is None or variance is None:
+        return []
+    store = memory.setdefault("all", {})
+    bad: bool | None = order > limits["R"] and variance < limits["variance"]
+    if not bad and order > limits["release"] and variance < 2 * limits["variance"]:
+        bad = None
+    latch(store, "aligned", seen.step, bad, raise_after=2)
+
+    def report() -> Report:
+        terms = sorted((term for term in PHASE_TERMS if seen.weighted(term)), key=lambda term: -seen.weights[term])
+        step, before, loss = memory.get("first", (None, None, None))
+        numbers = known(
+            ("order parameter R", order, "", limits["R"]),
+            ("circular variance of a phase", variance, "", limits["variance"]),
+            (f"R at step {step}", before, "", None),
+            ("cross-entropy now", seen.latest.get("term/ce"), "nats", None),
+            (f"cross-entropy at step {step}", loss, "nats", None),
+        )
+        figure = seen.history.chart("Order parameter of the phases", "R", {"R": "phase/R"}, limits["R"])
+        why = "The terms that reward alignment outweigh the loss; at a twentieth they shape phases and leave them free."
+        fixes = [*without_fault(seen.facts), *(set_weight(term, seen.weights[term] / 20, why) for term in terms[:2])]
+        fixes = fixes or [pause("No phase term has a weight; look at what makes the phases stand still.")]
+        return Report(f"All phases are aligned: R = {order:.3f}, variance {variance:.3f}", numbers, figure, fixes)
+
+    return sign_of(store, report)
+
+
+def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """The imaginary part of the wave carries next to no variance."""
+    ratio = seen.values.get("phase/im_re_ratio")
+    if ratio is None:
+        return []
+    memory["highest"] = max(ratio, memory.get("highest", ratio))
+    store = memory.setdefault("all", {})
+    latch(store, "imaginary", seen.step, below(ratio, limits["ratio"], limits["release"]), raise_after=2)
+
+    def report() -> Report:
+        highest = float(memory.get("highest", ratio))
+        title = f"The imaginary channel carries {percent(ratio)} of the real one's variance"
+        if highest > limits["release"]:
+            title += f", down from {percent(highest)}"
+        numbers = [
+            number("Var(Im z) ÷ Var(Re z)", ratio, "", limits["ratio"]),
+            number("highest so far", highest),
+        ]
+        figure = seen.history.chart("Var(Im z) ÷ Var(Re z)", "ratio", {"ratio": "phase/im_re_ratio"}, limits["ratio"])
+        why = "Without its imaginary part the wave is a real number, and interference is only a sign."
+        return Report(title, numbers, figure, [*without_fault(seen.facts), pause(why)])
+
+    return sign_of(store, report)
+
+
+def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Hidden states share one direction before the first step.
+
+    Judged at step 0 alone: on the way out of the plateau healthy hidden states share a direction too, and a collapse
+    in mid-run has a rule of its own. Later measurements can only withdraw the finding.
+    """
+    cosine, rank = seen.values.get("geometry/mean_cosine"), seen.latest.get("geometry/effective_rank")
+    store = memory.setdefault("all", {})
+    # Where most positions hold the same token, their hidden states are rightly the same.
+    repeated = seen.latest.get("data/target_top1_share", 0.0) > limits["repeated"]
+    if cosine is None or (not is_on(store, "direction") and (seen.step > 0 or repeated)):
+        return []
+    narrow = rank is not None and rank < limits["rank"]
+    bad = cosine > limits["cosine_alone"] or (cosine > limits["cosine"] and narrow)
+    clear = cosine <= limits["release"]
+    latch(store, "direction", seen.step, bad or (False if clear else None))
+
+    def report() -> Report:
+        numbers = known(
+            ("mean cosine of hidden states", cosine, "", limits["cosine"]),
+            ("effective rank ÷ the largest possible", rank, "", limits["rank"]),
+        )
+        figure = seen.history.chart(
+            "Mean cosine of hidden states", "cosine", {"cosine": "geometry/mean_cosine"}, limits["cosine"]
+        )
+        why = "Add residual connections around every layer; fewer layers lose less."
+        fixes = [*without_fault(seen.facts)]
+        if seen.facts.blocks > 2:
+            fixes.append(remedy("Start with two layers", why, "new_run", {"layers": 2}))
+        fixes.append(pause(why))
+        return Report(f"Hidden states share one direction: mean cosine {cosine:.2f}", numbers, figure, fixes)
+
+    return sign_of(store, report)

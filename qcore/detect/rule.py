@@ -1,0 +1,162 @@
+"""A rule: what it reads, its thresholds, and a small function that judges one call's measurements.
+
+A rule's memory is a plain JSON-able dict. Persistence lives in latches: a signal is on after n bad measurements in a
+row and off after m clear ones, with a band between the two limits that counts as neither. So a verdict never flaps, and
+every rule says "since when" in the same way: the first of the bad measurements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qcore.detect.history import History
+from qcore.detect.verdict import Facts, Report
+
+Limits = Mapping[str, float]
+Memory = dict[str, Any]
+Store = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """The newest change of one control."""
+
+    step: int
+    old: Any
+    new: Any
+
+
+@dataclass
+class Seen:
+    """What a rule sees at one call: the values that just arrived, and the newest of all others.
+
+    values hold finite numbers only · weights: effective weights of the terms · armed: the model has once left the
+    plateau on which it ignores the context; rules about losing what was learned wait for it · controls and changes:
+    as known from the facts and from events · objective_step: step of the newest change of what the loss is made of.
+    """
+
+    facts: Facts
+    step: int
+    values: Mapping[str, float]
+    latest: Mapping[str, float]
+    weights: Mapping[str, float]
+    history: History
+    armed: bool
+    controls: Mapping[str, Any]
+    changes: Mapping[str, Change]
+    objective_step: int | None
+
+    def measured(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """(rest of the name, value) of the values under `prefix` in this call."""
+        for name, value in self.values.items():
+            if name.startswith(prefix):
+                yield name[len(prefix) :], value
+
+    def weighted(self, term: str) -> bool:
+        """Whether a term counts in the loss."""
+        return self.weights.get(term, 0.0) != 0
+
+    def in_range(self, term: str, value: float, tolerance: float = 1e-3) -> bool:
+        """Whether a term's value lies in its declared range, if it has one."""
+        low, high = self.facts.term_ranges.get(term, (-math.inf, math.inf))
+        return low - tolerance * (1 + abs(low)) <= value <= high + tolerance * (1 + abs(high))
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A rule's judgement after a call. since, last: first and newest measurement that showed it, while it is on · key:
+    the term, where a rule judges terms · report is made only when asked.
+    """
+
+    on: bool
+    since: int
+    last: int
+    report: Callable[[], Report]
+    key: str = ""
+
+
+Detector = Callable[[Seen, Limits, Memory], Iterable[Sign]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table of rules.
+
+    faults: codes of the fault bank that it names · title and explanation: in general, for documentation; a verdict has
+    its own title with numbers · thresholds: all numbers the detector compares with · false_alarms: how often it spoke
+    in healthy runs, as measured · reads: series that make it look, a trailing * for a family · shows: further series
+    that it needs or charts · per_term: a verdict for each term, withdrawn when the term loses its weight.
+    """
+
+    name: str
+    faults: tuple[str, ...]
+    title: str
+    explanation: str
+    thresholds: Mapping[str, float]
+    false_alarms: str
+    reads: tuple[str, ...]
+    detector: Detector
+    shows: tuple[str, ...] = ()
+    per_term: bool = False
+
+    def looks_at(self, series: str) -> bool:
+        """Whether a measurement of `series` makes this rule look."""
+        return _matches(series, self.reads)
+
+    def uses(self, series: str) -> bool:
+        """Whether this rule wants `series` to be kept."""
+        return _matches(series, self.reads) or _matches(series, self.shows)
+
+
+def _matches(series: str, patterns: tuple[str, ...]) -> bool:
+    return any(series.startswith(one[:-1]) if one.endswith("*") else series == one for one in patterns)
+
+
+def above(value: float, limit: float, release: float) -> bool | None:
+    """True above the limit, False at or under the release, None in the band between them."""
+    return True if value > limit else (False if value <= release else None)
+
+
+def below(value: float, limit: float, release: float) -> bool | None:
+    """True under the limit, False at or above the release, None in the band between them."""
+    return True if value < limit else (False if value >= release else None)
+
+
+def latch(store: Store, name: str, step: int, bad: bool | None, *, raise_after: int = 1, clear_after: int = 2) -> bool:
+    """Take one measurement of a signal and say whether it is on.
+
+    On after `raise_after` bad measurements in a row, off after `clear_after` clear ones in a row; None is neither and
+    ends both rows.
+    """
+    signal = store.setdefault(name, {"on": False, "bad": 0, "clear": 0, "since": step, "last": step})
+    if bad:
+        signal["bad"] += 1
+        signal["clear"] = 0
+        signal["last"] = step
+        if signal["bad"] == 1 and not signal["on"]:
+            signal["since"] = step
+        signal["on"] = signal["on"] or signal["bad"] >= raise_after
+    else:
+        signal["bad"] = 0
+        signal["clear"] = 0 if bad is None else signal["clear"] + 1
+        signal["on"] = signal["on"] and signal["clear"] < clear_after
+    return bool(signal["on"])
+
+
+def is_on(store: Store, name: str) -> bool:
+    """Whether a latch is on; one that was never measured is not."""
+    return bool(store.get(name, {}).get("on"))
+
+
+def sign_of(store: Store, report: Callable[[], Report], key: str = "") -> list[Sign]:
+    """The common sign of all latches in a store: on while any is; nothing before the first measurement."""
+    if not store:
+        return []
+    on = [signal for signal in store.values() if signal["on"]]
+    if not on:
+        return [Sign(False, 0, 0, report, key)]
+    since, last = min(signal["since"] for signal in on), max(signal["last"] for signal in on)
+    return [Sign(True, since, last, report, key)]

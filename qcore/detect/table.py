@@ -1,0 +1,317 @@
+"""The one table of rules: names, faults, explanations, thresholds. Documentation and the page come from it.
+
+Every number that a detector compares with is here and nowhere else; what each means stands beside the detector.
+"""
+
+from __future__ import annotations
+
+from qcore.detect import collapse, gradients, leaks, phases, tokens
+from qcore.detect.rule import Rule
+
+_UNMEASURED = "not yet measured"
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "future_leak",
+        ("L1", "L2", "L3"),
+        "The future leaks into the past",
+        "Outputs depend on tokens that come after them, so the model is asked for a word it can see. "
+        "Its loss then says nothing about prediction, and generation, which has no future to look at, falls apart.",
+        {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5},
+        _UNMEASURED,
+        ("causality/leak", "strict/gap", "eval/ce"),
+        leaks.future_leak,
+        shows=(
+            "strict/ce",
+            "strict/teacher_forced",
+            "batch/dependence",
+            "data/pad_is_target",
+            "shift/targets_are_inputs",
+        ),
+    ),
+    Rule(
+        "constant_term",
+        ("G1",),
+        "A loss term without gradient",
+        "This term has a weight, yet its gradient is exactly zero, as when it is built from argmax, counts or detached "
+        "values. It changes the number called loss and not one weight of the model, so what it should prevent goes on.",
+        {"real_axis": 0.999},
+        _UNMEASURED,
+        ("grad/norm/*",),
+        gradients.constant_term,
+        shows=("term/*", "phase/real_axis_share"),
+        per_term=True,
+    ),
+    Rule(
+        "saturated_term",
+        ("G2",),
+        "A loss term stuck at its bound",
+        "This term sits at a bound where its gradient is exactly zero. "
+        "It stays silent for as long as the model is far from what the term was meant to prevent or reach.",
+        {"real_axis": 0.999},
+        _UNMEASURED,
+        ("grad/norm/*",),
+        gradients.saturated_term,
+        shows=("term/*", "phase/real_axis_share"),
+        per_term=True,
+    ),
+    Rule(
+        "real_phases",
+        ("G3",),
+        "Phases lost their imaginary part",
+        "Every angle that the phase terms see is 0 or π, as happens when a complex tensor is cast to a real one. "
+        "Such an angle has no gradient, so no phase term can move a phase.",
+        {"real_axis": 0.999},
+        _UNMEASURED,
+        ("phase/real_axis_share",),
+        phases.real_phases,
+        shows=("grad/norm/*",),
+    ),
+    Rule(
+        "wrong_sign",
+        ("G4",),
+        "An energy with the wrong sign",
+        "One step down this term lowers the coherence that it is named for. "
+        "Its curve will look like progress while it drives the phases apart.",
+        {"sign": -0.5},
+        _UNMEASURED,
+        ("energy/sign/*",),
+        gradients.wrong_sign,
+        shows=("term/*",),
+        per_term=True,
+    ),
+    Rule(
+        "unscaled_term",
+        ("G5",),
+        "A loss term of the wrong size",
+        "This term is larger than its definition allows, as when it is summed over the width instead of averaged. "
+        "It grows with the model and pulls harder than the cross-entropy, which is then hardly learned.",
+        {"tolerance": 1e-3, "ratio": 2.0, "healthy_ratio": 0.1},
+        _UNMEASURED,
+        ("term/*", "grad/ratio/*"),
+        gradients.unscaled_term,
+        per_term=True,
+    ),
+    Rule(
+        "lost_accumulation",
+        ("G6",),
+        "Accumulated gradients are lost",
+        "The gradient that the micro-batches leave behind is not that of the same rows as one batch. "
+        "The batch is smaller than it is said to be, and most of the data of each step is read for nothing.",
+        {"error": 0.05, "mean_term_error": 0.5},
+        _UNMEASURED,
+        ("accumulation/error",),
+        gradients.lost_accumulation,
+    ),
+    Rule(
+        "frozen_blocks",
+        ("G7",),
+        "Blocks without gradient",
+        "No parameter of these blocks gets a gradient, as when a detach stands between the blocks. "
+        "They keep their random weights for ever, and the run is only fast because most of the model does not learn.",
+        {"blocks": 0.5},
+        _UNMEASURED,
+        ("weights/frozen_blocks",),
+        gradients.frozen_blocks,
+        shows=("weights/blocks", "weights/dead_share"),
+    ),
+    Rule(
+        "unused_weights",
+        ("G8",),
+        "Weights that nothing reads",
+        "A large share of the parameters gets no gradient, so the output does not depend on them. "
+        "The model is smaller and simpler than its size says, often no better than a table of word pairs.",
+        {"share": 0.2},
+        _UNMEASURED,
+        ("weights/dead_share",),
+        gradients.unused_weights,
+        shows=("weights/frozen_blocks", "geometry/effective_rank", "eval/ce"),
+    ),
+    Rule(
+        "half_circle",
+        ("P1",),
+        "Half of the phase circle is empty",
+        "The wave uses only half of the circle, as when amplitude and phase come from one projection. "
+        "Opposite phases never meet, so waves can hardly cancel and interference loses half of its meaning.",
+        {"coverage": 0.55, "release": 0.65, "aligned": 0.95, "dead": 0.2},
+        _UNMEASURED,
+        ("phase/coverage",),
+        phases.half_circle,
+        shows=("phase/im_re_ratio", "phase/R"),
+    ),
+    Rule(
+        "aligned_phases",
+        ("P2",),
+        "All phases are aligned",
+        "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
+        "Equal phases tell no token from another, so coherence is bought with all that the phases could say.",
+        {"R": 0.95, "variance": 0.05, "release": 0.9},
+        _UNMEASURED,
+        ("phase/R",),
+        phases.aligned_phases,
+        shows=("phase/dimension_variance", "term/ce"),
+    ),
+    Rule(
+        "dead_imaginary",
+        ("P3",),
+        "The imaginary channel is dead",
+        "Next to none of the wave's variance is left in its imaginary part. "
+        "The wave is a real number by another name, and only signs are left of the phases.",
+        {"ratio": 0.05, "release": 0.1},
+        _UNMEASURED,
+        ("phase/im_re_ratio",),
+        phases.dead_imaginary,
+    ),
+    Rule(
+        "padding_targets",
+        ("T1",),
+        "Padding counts as a target",
+        "Most of what the model is asked to predict is padding or one single token. "
+        "The cheapest answer is that token everywhere, and a falling loss will reward nothing else.",
+        {"top1": 0.4, "padding": 0.05},
+        _UNMEASURED,
+        ("data/target_top1_share", "data/pad_is_target"),
+        tokens.padding_targets,
+        shows=("tokens/predicted_eos", "tokens/target_eos"),
+    ),
+    Rule(
+        "eos_collapse",
+        ("T1",),
+        "Predictions collapse onto the end of the text",
+        "The end of the sequence is predicted far more often than it comes. "
+        "The model is learning to stop instead of to write, and its samples will be empty.",
+        {"share": 0.3, "ratio": 3.0, "padding_share": 0.4, "headroom": 0.5},
+        _UNMEASURED,
+        ("tokens/predicted_eos", "tokens/predicted_pad"),
+        tokens.eos_collapse,
+        shows=("tokens/target_eos", "tokens/target_pad", "tokens/eos_probability", "data/pad_is_target"),
+    ),
+    Rule(
+        "token_collapse",
+        ("T2", "T2b"),
+        "The model loses what it had learned",
+        "Loss, gradients or predictions have left the range that this run itself had reached. "
+        "That is how runs begin that end with one token everywhere, and they seldom come back by themselves.",
+        {
+            "ce": 0.3,
+            "ce_jump": 1.0,
+            "ce_worse": 0.1,
+            "noise": 4.0,
+            "norm_ratio": 1.8,
+            "information": 0.7,
+            "share": 0.3,
+            "cosine": 0.15,
+            "top1": 0.3,
+            "top1_calm": 0.15,
+            "wait": 30,
+        },
+        _UNMEASURED,
+        ("term/ce", "train/grad_norm", "tokens/mutual_information", "tokens/top1_share", "geometry/mean_cosine"),
+        collapse.token_collapse,
+        shows=("tokens/target_top1_share", "tokens/coverage", "train/lr", "grad/cos/*"),
+    ),
+    Rule(
+        "harmful_term",
+        ("T2",),
+        "A loss term works against the loss",
+        "This term's gradient points against the cross-entropy with comparable force, or drowns it altogether. "
+        "Every step that it wins makes the predictions worse, and a collapse follows once it wins most of them.",
+        {"cosine": -0.5, "against_ratio": 0.5, "ratio": 2.0, "healthy_ratio": 0.1, "measurements": 2},
+        _UNMEASURED,
+        ("grad/ratio/*",),
+        gradients.harmful_term,
+        shows=("grad/cos/*", "term/*"),
+        per_term=True,
+    ),
+    Rule(
+        "context_ignored",
+        ("T3",),
+        "The context is ignored",
+        "What came before a token has no influence on what is predicted after it. "
+        "Such a model can learn token frequencies at best, and no amount of training brings it below them.",
+        {"response": 1e-5, "row_variance": 1e-9},
+        _UNMEASURED,
+        ("causality/context_response", "tokens/row_variance"),
+        leaks.context_ignored,
+        shows=("tokens/mutual_information", "eval/ce"),
+    ),
+    Rule(
+        "repetition",
+        ("T4",),
+        "Samples repeat themselves while the loss falls",
+        "Free-running samples loop although the teacher-forced loss keeps improving, and that loss is still worse than "
+        "a table of token pairs. The model has learned which tokens are common, not how they follow one another.",
+        {"repetition": 0.5, "margin": 0.02, "improved": 0.2, "lr_sum": 0.15},
+        _UNMEASURED,
+        ("generation/repetition", "eval/ce"),
+        leaks.repetition,
+        shows=("generation/distinct_2", "optim/lr_sum"),
+    ),
+    Rule(
+        "batch_dependence",
+        ("B1",),
+        "Rows depend on their batch mates",
+        "A row's output changes when the other rows of its batch are replaced. "
+        "Evaluation then depends on who is in the batch, and generation, one row alone, meets a model never trained.",
+        {"change": 1e-4},
+        _UNMEASURED,
+        ("batch/dependence",),
+        leaks.batch_dependence,
+    ),
+    Rule(
+        "unshifted_labels",
+        ("B2",),
+        "The labels are not shifted",
+        "The model is asked for the token that it has just been given. "
+        "A perfect loss is reached by copying, and nothing about language is learned.",
+        {"same": 0.9, "copied": 0.9, "gap": 1.0, "follows": 0.25, "padding": 0.4},
+        _UNMEASURED,
+        ("shift/targets_are_inputs", "shift/copy_rate"),
+        leaks.unshifted_labels,
+        shows=("shift/ce_here", "shift/ce_next", "term/ce", "data/target_top1_share"),
+    ),
+    Rule(
+        "stuck",
+        (),
+        "The run cannot leave the plateau",
+        "The learning rates of all steps together are too small to get beyond the frequencies of tokens, or have been "
+        "large enough without doing so. The loss will settle where the context is not used.",
+        {
+            "planned": 0.05,
+            "spent": 0.1,
+            "information": 0.3,
+            "share": 0.3,
+            "enough": 0.2,
+            "good_rate": 3e-3,
+        },
+        _UNMEASURED,
+        ("optim/planned_lr_sum", "tokens/mutual_information"),
+        tokens.stuck,
+        shows=("optim/lr_sum", "term/ce", "train/lr"),
+    ),
+    Rule(
+        "rank_collapse",
+        ("R1",),
+        "Hidden states share one direction",
+        "All tokens start with nearly the same hidden state, as in a stack without residual connections. "
+        "The output cannot tell tokens apart, and the gradient that could change that is tiny.",
+        {"cosine": 0.5, "cosine_alone": 0.8, "rank": 0.3, "release": 0.4, "repeated": 0.4},
+        _UNMEASURED,
+        ("geometry/mean_cosine",),
+        phases.rank_collapse,
+        shows=("geometry/effective_rank", "data/target_top1_share"),
+    ),
+    Rule(
+        "nonfinite",
+        ("N1",),
+        "A number is not finite",
+        "A term of the loss or a gradient became NaN or infinite, and the run stopped before the optimizer stepped. "
+        "One such step would have made every weight NaN, so the weights are still the last good ones.",
+        {"steps": 10},
+        _UNMEASURED,
+        ("train/loss",),
+        tokens.nonfinite,
+        shows=("train/grad_norm", "train/lr"),
+    ),
+)
+"""Every rule, in the order of the fault bank."""

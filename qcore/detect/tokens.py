@@ -1,0 +1,191 @@
+"""Rules about predictions and data: padding as a target, collapse onto the end of the text, a run that cannot learn,
+numbers that are not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from qcore.detect.rule import Limits, Memory, Seen, Sign, above, latch, sign_of
+from qcore.detect.verdict import (
+    Report,
+    known,
+    number,
+    pause,
+    percent,
+    remedy,
+    set_rate,
+    set_weight,
+    without_fault,
+)
+
+_END_TOKENS = ("eos", "pad")
+_MASK_IT = "Masking the padding is the best rescue that was measured; packed rows have none to mask."
+
+
+def _mask_padding(seen: Seen) -> list[dict[str, object]]:
+    packed = remedy("Start with packed rows", _MASK_IT, "new_run", {"packing": "packed"})
+    return [*without_fault(seen.facts), packed]
+
+
+def padding_targets(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Padding counts as a target, or one token is most of what there is to predict."""
+    store = memory.setdefault("all", {})
+    if (top := seen.values.get("data/target_top1_share")) is not None:
+        latch(store, "top", seen.step, above(top, limits["top1"], 0.75 * limits["top1"]))
+    if (padding := seen.values.get("data/pad_is_target")) is not None:
+        latch(store, "padding", seen.step, above(padding, limits["padding"], limits["padding"] / 2))
+
+    def report() -> Report:
+        top, padding = seen.latest.get("data/target_top1_share"), seen.latest.get("data/pad_is_target")
+        title = (
+            f"{percent(padding)} of the targets are padding"
+            if padding is not None and padding > limits["padding"]
+            else f"One token is {percent(top or 0.0)} of all targets"
+        )
+        numbers = known(
+            ("largest share of one token among the targets", top, "", limits["top1"]),
+            ("targets that are padding", padding, "", limits["padding"]),
+        )
+        lines = {"predicted end": "tokens/predicted_eos", "target end": "tokens/target_eos"}
+        figure = seen.history.chart("Share of the end-of-sequence token", "share", lines)
+        return Report(title, numbers, figure, _mask_padding(seen))
+
+    return sign_of(store, report)
+
+
+def eos_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """The end of sequence (or padding) is predicted far more often than it comes.
+
+    Where it is most of the targets, by half of what is left to 1; otherwise by three times its share, once the model
+    is off the plateau, on which a frequent token rightly wins everywhere.
+    """
+    signs = []
+    for token in _END_TOKENS:
+        predicted, target = (seen.values.get(f"tokens/{side}_{token}") for side in ("predicted", "target"))
+        if predicted is None or target is None:
+            continue
+        store = memory.setdefault(token, {})
+        if target > limits["padding_share"]:
+            high, release = (target + share * (1 - target) for share in (limits["headroom"], limits["headroom"] / 2))
+            latch(store, "padding", seen.step, above(predicted, high, release), raise_after=2)
+        else:
+            high = max(limits["share"], limits["ratio"] * target)
+            bad = above(predicted, high, high / 2)
+            latch(store, "ratio", seen.step, None if bad and not seen.armed else bad, raise_after=3)
+        signs += sign_of(store, partial(_eos_report, seen, token, limits), token)
+    on = [sign for sign in signs if sign.on]
+    # One finding for both tokens: the one that is wrong speaks.
+    return [Sign(bool(on), sign.since, sign.last, sign.report) for sign in (on or signs)[:1]]
+
+
+def _eos_report(seen: Seen, token: str, limits: Limits) -> Report:
+    predicted, target = (seen.latest.get(f"tokens/{side}_{token}", 0.0) for side in ("predicted", "target"))
+    name = "The end of sequence" if token == "eos" else "Padding"
+    title = f"{name} is predicted at {percent(predicted)} of the positions; it is {percent(target)} of the targets"
+    numbers = known(
+        ("share of the predictions", predicted, "", max(limits["share"], limits["ratio"] * target)),
+        ("share of the targets", target, "", None),
+        ("its mean probability", seen.latest.get("tokens/eos_probability"), "", None),
+        ("targets that are padding", seen.latest.get("data/pad_is_target"), "", None),
+    )
+    lines = {"predicted": f"tokens/predicted_{token}", "target": f"tokens/target_{token}"}
+    figure = seen.history.chart("Share of the token", "share", lines)
+    fixes = _mask_padding(seen)
+    if target <= limits["padding_share"]:
+        why = "Punishes a false end only; a weight of w pins its probability near 1/w and does not teach the rest."
+        fixes.append(remedy("Set eos_weight to 0.5", why, "set", {"eos_weight": 0.5}))
+    return Report(title, numbers, figure, fixes)
+
+
+def stuck(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """All learning rates together cannot leave the plateau; or they should have, and the context is not used yet."""
+    store = memory.setdefault("all", {})
+    planned, spent = seen.values.get("optim/planned_lr_sum"), seen.latest.get("optim/lr_sum", 0.0)
+    if planned is not None:
+        latch(store, "planned", seen.step, planned < limits["planned"], clear_after=1)
+    elif spent >= limits["planned"] and "planned" in store:
+        latch(store, "planned", seen.step, False, clear_after=1)
+    information = seen.values.get("tokens/mutual_information")
+    if information is not None:
+        old = memory.get("information", information)
+        memory["information"] = old + limits["share"] * (information - old)
+        idle = spent > limits["spent"] and not seen.armed
+        bad = idle and memory["information"] < limits["information"] and information < limits["information"]
+        latch(store, "plateau", seen.step, bad or (False if seen.armed or not idle else None), raise_after=2)
+    return sign_of(store, lambda: _stuck_report(seen, limits))
+
+
+def _stuck_report(seen: Seen, limits: Limits) -> Report:
+    latest = seen.latest
+    planned = latest.get("optim/planned_lr_sum", seen.facts.planned_lr_sum)
+    spent, information = latest.get("optim/lr_sum", 0.0), latest.get("tokens/mutual_information")
+    late = spent > limits["spent"] and information is not None
+    if late:
+        title = f"Stuck on the plateau: the context carries {information:.2f} nats after Σ learning rate {spent:.2g}"
+    else:
+        title = f"The planned steps cannot leave the plateau: Σ learning rate is {planned:.2g}"
+    numbers = known(
+        ("Σ learning rate of all planned steps", planned, "", limits["planned"]),
+        ("Σ learning rate so far", latest.get("optim/lr_sum"), "", limits["spent"]),
+        ("information the context carries", information, "nats", limits["information"]),
+        ("cross-entropy", latest.get("term/ce"), "nats", None),
+        ("loss of token frequencies alone", seen.facts.unigram, "nats", None),
+    )
+    lines = {"information": "tokens/mutual_information"}
+    figure = seen.history.chart("Information the context carries", "nats", lines, limits["information"])
+    control, rate = rate_control(seen)
+    fixes = [*without_fault(seen.facts)]
+    if not late and rate is not None and rate < limits["good_rate"]:
+        raised = min(limits["good_rate"], rate * limits["enough"] / max(planned, 1e-12))
+        fixes.append(set_rate(control, raised, f"The steps then add up to about {planned * raised / rate:.2g}."))
+    elif not late and rate is not None:
+        steps = int(min(1e7, math.ceil(limits["enough"] / rate)))
+        fixes.append(
+            remedy(f"Train {steps} steps", "More steps of this size leave the plateau.", "set", {"steps": steps})
+        )
+    else:
+        why = "A run of this size left the plateau at this rate; a smaller one may only need more steps."
+        fixes.append(set_rate(control, limits["good_rate"], why))
+    return Report(title, numbers, figure, fixes)
+
+
+def rate_control(seen: Seen) -> tuple[str, float | None]:
+    """The control that sets the learning rate under the policy in force, and its value; the newest rate if unknown."""
+    manual = seen.controls.get("lr_policy") == "manual"
+    control = "manual_learning_rate" if manual else "learning_rate"
+    value = seen.controls.get(control, seen.latest.get("train/lr"))
+    return control, None if value is None else float(value)
+
+
+def nonfinite(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """After a failure: resolved once the run has been resumed and made finite steps beyond it."""
+    if "failed" not in memory or seen.step < memory["failed"]:
+        return []
+    store = memory["all"]
+    latch(store, "failure", seen.step, False, clear_after=int(limits["steps"]))
+    return sign_of(store, lambda: failure_report(seen, memory["failed"], memory["terms"]))
+
+
+def failure_report(seen: Seen, step: int, terms: list[str]) -> Report:
+    """What is shown when the loss or the gradient of update `step` was not finite in `terms`."""
+    names = ", ".join(terms[:3]) + (f" and {len(terms) - 3} more" if len(terms) > 3 else "")
+    numbers = [number("step that failed", step)]
+    numbers += known(
+        ("last finite loss", seen.latest.get("train/loss"), "nats", None),
+        ("last finite gradient norm", seen.latest.get("train/grad_norm"), "", None),
+        ("learning rate", seen.latest.get("train/lr"), "", None),
+    )
+    numbers += [number(f"weight of {term}", seen.weights[term]) for term in terms if term in seen.weights]
+    figure = seen.history.chart("Loss before the failure", "loss", {"loss": "train/loss"})
+    fixes = [*without_fault(seen.facts)]
+    why = "The optimizer did not step: resume from the last good weights without this term."
+    fixes += [set_weight(term, 0.0, why) for term in terms if seen.weighted(term) and term != "ce"][:1]
+    control, rate = rate_control(seen)
+    if rate is not None and len(fixes) < 3:
+        why = "A tenth of the rate often passes the place; going back to an earlier checkpoint is safer still."
+        fixes.append(set_rate(control, rate / 10, why))
+    if not fixes:
+        fixes.append(pause("Resume from the last good weights, paused, and look at the terms one by one."))
+    return Report(f"Not finite at step {step}: {names or 'the loss'}", numbers, figure, fixes)

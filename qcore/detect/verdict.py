@@ -1,0 +1,125 @@
+"""What a watch knows of a run, and what it says about it: facts in, verdicts out, both plain data.
+
+A verdict has the fields of a row of the store's findings. Its evidence is numbers beside their limits and one small
+chart; its remedies are commands with values that can be applied with one click. Everything is finite and JSON-able.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PHASE_TERMS = frozenset({"local_energy", "global_energy", "entanglement", "stability", "coherence"})
+"""Terms that read phases; the others read predictions."""
+_SMALLEST_RATE, _LARGEST_WEIGHT = 1e-7, 10.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run before its first step.
+
+    unigram, bigram, trigram, generator: references in nats a token, None when unknown · planned_lr_sum: Σ learning
+    rate over all planned steps · term_ranges: lowest and highest value of each term, infinite where it has no bound ·
+    hinges: terms that are rightly 0 without gradient · fault: code of the planted fault, or "" · controls: values of
+    the controls at the start, as far as known; remedies are computed from them and from later events.
+    """
+
+    kind: str
+    vocab_size: int
+    width: int
+    blocks: int
+    unigram: float | None = None
+    bigram: float | None = None
+    trigram: float | None = None
+    generator: float | None = None
+    planned_lr_sum: float = 0.0
+    term_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    hinges: frozenset[str] = frozenset()
+    accumulation: int = 1
+    fault: str = ""
+    controls: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding: `id` is the rule's name, with the term behind a colon where a rule judges terms. last_step: the
+    newest measurement that showed it. A resolved verdict keeps its title and numbers and has no remedies.
+    """
+
+    id: str
+    name: str
+    since_step: int
+    last_step: int
+    state: str
+    evidence: dict[str, Any]
+    title: str
+    explanation: str
+    remedies: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a rule has to show: a title with its numbers, numbers and chart of the evidence, remedies."""
+
+    title: str
+    numbers: list[dict[str, Any]]
+    figure: dict[str, Any] | None
+    remedies: list[dict[str, Any]]
+
+
+def number(label: str, value: float, unit: str = "", limit: float | None = None) -> dict[str, Any]:
+    """One number of the evidence, with the limit it is held against."""
+    return {"label": label, "value": float(value), "unit": unit, "limit": None if limit is None else float(limit)}
+
+
+def known(*numbers: tuple[str, float | None, str, float | None]) -> list[dict[str, Any]]:
+    """The numbers (label, value, unit, limit) whose value is known."""
+    return [number(label, value, unit, limit) for label, value, unit, limit in numbers if value is not None]
+
+
+def percent(share: float) -> str:
+    """A share for a title: whole percents, one decimal under 10 %."""
+    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 else f"{100 * share:.1f} %"
+
+
+def remedy(label: str, why: str, kind: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One remedy as a command: kind is set, pause, stop or new_run; `changes` maps controls to values."""
+    return {"label": label, "why": why, "kind": kind, "changes": dict(changes or {})}
+
+
+def without_fault(facts: Facts) -> list[dict[str, Any]]:
+    """A new run without the planted fault; none when nothing was planted."""
+    if not facts.fault:
+        return []
+    why = f"The fault {facts.fault} was planted in this run; its twin without it shows the difference."
+    return [remedy("Start the same run without the fault", why, "new_run", {"fault": ""})]
+
+
+def pause(why: str) -> dict[str, Any]:
+    """Hold the run where it is."""
+    return remedy("Pause the run", why, "pause")
+
+
+def stop(why: str) -> dict[str, Any]:
+    """End the run; it can be resumed."""
+    return remedy("Stop the run", why, "stop")
+
+
+def term_control(term: str) -> str:
+    """The control that switches a term."""
+    return term if term == "label_smoothing" else f"{term}_weight"
+
+
+def set_weight(term: str, value: float, why: str) -> dict[str, Any]:
+    """Give a term another weight, rounded to two digits and kept in the control's range."""
+    control = term_control(term)
+    value = float(f"{min(max(value, 0.0), 0.5 if term == 'label_smoothing' else _LARGEST_WEIGHT):.2g}")
+    label = f"Switch {term} off" if value == 0 else f"Set {control} to {value:g}"
+    return remedy(label, why, "set", {control: value})
+
+
+def set_rate(control: str, value: float, why: str) -> dict[str, Any]:
+    """Give the run another learning rate, rounded to two digits and kept in the control's range."""
+    value = float(f"{min(max(value, _SMALLEST_RATE), 1.0):.2g}")
+    return remedy(f"Set {control} to {value:g}", why, "set", {control: value})

@@ -1,0 +1,242 @@
+"""The watch over one run: it gives each measurement to the rules that read it, and tells what is new.
+
+A pure function of what it was told, in order: no clock, no randomness, no files. `state` holds all of it as JSON, so a
+resumed run finds what an undisturbed one finds. On an ordinary step only a few free scalars arrive, and only the rules
+that read one of them look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qcore.detect.history import History
+from qcore.detect.pulse import Pulse
+from qcore.detect.rule import Change, Memory, Rule, Seen, Sign
+from qcore.detect.table import RULES
+from qcore.detect.tokens import failure_report
+from qcore.detect.verdict import Facts, Report, Verdict
+
+VERSION = 1
+TELL_EVERY = 10
+"""An active verdict is told again, with new evidence, at every tenth measurement that shows it."""
+_MOST_ROUTES = 4096
+_OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
+_CHANGES_KEPT = 64
+
+
+@dataclass
+class _Case:
+    """A verdict that was told, and how often it has been seen since."""
+
+    rule: str
+    active: bool
+    since: int
+    last: int
+    looks: int
+    report: Report
+
+
+class Watch:
+    """Detectors over one run. Not thread-safe: it belongs to the training thread."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.evaluations = 0
+        """How often a rule has looked, since the start or the restore."""
+        self._rules = {rule.name: rule for rule in RULES}
+        self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
+        self._history = History()
+        self._pulse = Pulse(facts.unigram)
+        self._memories: dict[str, Memory] = {}
+        self._cases: dict[str, _Case] = {}
+        self._latest: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+        self._controls: dict[str, Any] = dict(facts.controls)
+        self._changes: dict[str, Change] = {}
+        self._objective_step: int | None = None
+        self._step = -1
+
+    def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
+        """Judge what was measured at `step` (0: before the first update) and say what is new or has changed.
+
+        weights: effective weight of every term now. Values that are not finite, and series that no rule reads, are
+        passed over. May be called several times a step, each with what has just arrived.
+        """
+        self._step = step
+        self._note_weights(step, weights)
+        found: dict[str, float] = {}
+        rules: dict[str, Rule] = {}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                continue
+            kept, readers = self._routes.get(name) or self._route(name)
+            if not kept:
+                continue
+            found[name] = self._latest[name] = value
+            self._history.add(name, step, value)
+            for rule in readers:
+                rules[rule.name] = rule
+        self._pulse.observe(found)
+        told = self._withdraw_unweighted()
+        if rules:
+            seen = self._seen(step, found)
+            for rule in rules.values():
+                self.evaluations += 1
+                memory = self._memories.setdefault(rule.name, {})
+                for sign in rule.detector(seen, rule.thresholds, memory):
+                    if (verdict := self._take(rule, sign)) is not None:
+                        told.append(verdict)
+        return told
+
+    def event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
+        """Take note of a change of a control (kind "control", payload name, old, new); other events say nothing.
+
+        What the loss is made of restarts the baselines that it invalidates; the learning rate restarts none.
+        """
+        if kind != "control" or "name" not in payload:
+            return
+        name, new = str(payload["name"]), payload.get("new")
+        old = payload.get("old", self._controls.get(name))
+        self._controls[name] = new
+        self._changes.pop(name, None)
+        self._changes[name] = Change(step, old, new)
+        while len(self._changes) > _CHANGES_KEPT:
+            del self._changes[next(iter(self._changes))]
+        if name.endswith("_weight") or name in _OBJECTIVE:
+            self._objective_step = step
+
+    def failure(self, step: int, terms: Iterable[str], message: str) -> Verdict:
+        """The loss or the gradient of update `step` was not finite; `message` stands in when no term is named."""
+        rule, named = self._rules["nonfinite"], list(terms) or [message]
+        memory = self._memories.setdefault(rule.name, {})
+        signal = {"on": True, "bad": 1, "clear": 0, "since": step, "last": step}
+        memory.update({"failed": step, "terms": named, "all": {"failure": signal}})
+        report = failure_report(self._seen(self._step, {}), step, named)
+        self._cases[rule.name] = _Case(rule.name, True, step, step, 0, report)
+        return self._verdict(rule.name)
+
+    def state(self) -> dict[str, Any]:
+        """A copy of everything the watch remembers, JSON-able; see `restore`."""
+        return {
+            "version": VERSION,
+            "step": self._step,
+            "history": self._history.state(),
+            "pulse": self._pulse.state(),
+            "memories": _copied(self._memories),
+            "cases": {key: asdict(case) for key, case in self._cases.items()},
+            "latest": dict(self._latest),
+            "weights": dict(self._weights),
+            "controls": dict(self._controls),
+            "changes": {name: asdict(change) for name, change in self._changes.items()},
+            "objective_step": self._objective_step,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `state`, also after a way through JSON. A state of another version is left aside:
+        the watch starts anew, as it does for a run that had none.
+        """
+        if state.get("version") != VERSION:
+            return
+        self._step = int(state["step"])
+        self._history.restore(state["history"])
+        self._pulse.restore(state["pulse"])
+        known = {name: memory for name, memory in state["memories"].items() if name in self._rules}
+        self._memories = _copied(known)
+        self._cases = {
+            key: _Case(**{**case, "report": Report(**_copied(case["report"]))})
+            for key, case in state["cases"].items()
+            if case["rule"] in self._rules
+        }
+        self._latest, self._weights = dict(state["latest"]), dict(state["weights"])
+        self._controls = dict(state["controls"])
+        self._changes = {name: Change(**change) for name, change in state["changes"].items()}
+        self._objective_step = state["objective_step"]
+
+    def _route(self, name: str) -> tuple[bool, tuple[Rule, ...]]:
+        """Whether a series is kept, and the rules that look when it arrives."""
+        route = any(rule.uses(name) for rule in RULES), tuple(rule for rule in RULES if rule.looks_at(name))
+        if len(self._routes) < _MOST_ROUTES:
+            self._routes[name] = route
+        return route
+
+    def _note_weights(self, step: int, weights: Mapping[str, float]) -> None:
+        if self._weights == weights:
+            return
+        if self._weights:
+            self._objective_step = step
+        self._weights = dict(weights)
+
+    def _withdraw_unweighted(self) -> list[Verdict]:
+        """A verdict about a term ends with the term's weight."""
+        told = []
+        for key, case in self._cases.items():
+            _, _, term = key.partition(":")
+            if case.active and term and self._rules[case.rule].per_term and not self._weights.get(term):
+                case.active = False
+                memory = self._memories[case.rule]
+                memory.pop(term, None)
+                memory.get("log", {}).pop(term, None)
+                told.append(self._verdict(key))
+        return told
+
+    def _seen(self, step: int, values: dict[str, float]) -> Seen:
+        return Seen(
+            facts=self.facts,
+            step=step,
+            values=values,
+            latest=self._latest,
+            weights=self._weights,
+            history=self._history,
+            armed=self._pulse.armed,
+            controls=self._controls,
+            changes=self._changes,
+            objective_step=self._objective_step,
+        )
+
+    def _take(self, rule: Rule, sign: Sign) -> Verdict | None:
+        """Keep a rule's judgement; the verdict, when there is something to tell."""
+        key = f"{rule.name}:{sign.key}" if sign.key else rule.name
+        case = self._cases.get(key)
+        if not sign.on:
+            if case is None or not case.active:
+                return None
+            ended = case.report
+            case.active = False
+            case.report = Report(ended.title, ended.numbers, sign.report().figure or ended.figure, ended.remedies)
+            return self._verdict(key)
+        if case is not None and case.active:
+            if sign.last < self._step:  # not seen this time: its numbers would show less than what was found
+                return None
+            case.last = sign.last
+            case.looks += 1
+            if case.looks % TELL_EVERY:
+                return None
+            case.report = sign.report()
+            return self._verdict(key)
+        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, 0, sign.report())
+        return self._verdict(key)
+
+    def _verdict(self, key: str) -> Verdict:
+        case = self._cases[key]
+        report = case.report
+        return Verdict(
+            id=key,
+            name=case.rule,
+            since_step=case.since,
+            last_step=case.last,
+            state="active" if case.active else "resolved",
+            evidence={"numbers": report.numbers, "figure": report.figure},
+            title=report.title,
+            explanation=self._rules[case.rule].explanation,
+            remedies=report.remedies if case.active else [],
+        )
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of plain data, so that a restored watch shares nothing with the state it came from."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,41 @@
+"""The fault bank, planted: real mistakes of published projects, put into one run so that the detectors must name them.
+
+A resource for tests and demonstrations; the healthy path never imports it. `plant(code, engine)` is called once, right
+after the engine is built, and changes the objects of that engine only: methods and hooks on its modules, its data, its
+terms. Classes and modules of the package stay as they are, so a healthy run beside it repeats bit for bit. What
+depends on time reads the optimizer's own count of updates, so a planted run resumes like any other. The stories behind
+the codes are in `qcore.config.faultbank`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from qcore.faults import batches, gradients, leaks, phases, tokens
+from qcore.faults.patching import Plantable
+
+PLANTERS: dict[str, Callable[[Plantable], None]] = {
+    **leaks.PLANTERS,
+    **gradients.PLANTERS,
+    **phases.PLANTERS,
+    **tokens.PLANTERS,
+    **batches.PLANTERS,
+}
+"""What plants each fault, by the codes of the bank."""
+
+
+def plant(code: str, engine: Plantable) -> None:
+    """Plant one fault in a freshly built engine. Raises `ValueError` for an unknown code, naming the nearest one, and
+    for a fault of the other model family.
+    """
+    planter = PLANTERS.get(code)
+    if planter is None:
+        by_capitals = {known.upper(): known for known in PLANTERS}
+        close = difflib.get_close_matches(code.upper(), by_capitals, n=1, cutoff=0.3)
+        hint = f"; did you mean {by_capitals[close[0]]!r}?" if close else ""
+        raise ValueError(f"fault {code!r} is not in the bank{hint}; there are {', '.join(PLANTERS)}")
+    planter(engine)
+
+
+__all__ = ["PLANTERS", "Plantable", "plant"]

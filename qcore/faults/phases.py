@@ -1,0 +1,79 @@
+"""P1–P3: waves that use half of the circle, a single direction, or one axis."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qcore.faults.patching import Plantable, override, phase_layers, phase_model, updates_made
+from qcore.models import wave
+from qcore.models.phase_lm import PhaseEncoding, QuantumLayer
+
+_TURN = 0.7
+_TABLE_GAIN = 10.0
+_FADE_STEPS = 60
+_FAINTEST = 0.01
+
+
+def one_projection(engine: Plantable) -> None:
+    """P1: one projection u = W h is both amplitude and phase, z = softplus(u)·e^{−iπσ(0.7u)}: Im z ≤ 0 always."""
+    override(phase_model(engine).encoding, "forward", _half_circle_encoding)
+    for layer in phase_layers(engine):
+        override(layer.quantum, "_enter", _half_circle_enter)
+
+
+def _half_circle_encoding(
+    self: PhaseEncoding, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0
+) -> tuple[Tensor, Tensor]:
+    return _half_circle(self.amplitude(embedded_BTD).float())
+
+
+def _half_circle_enter(
+    self: QuantumLayer, h_BTD: Tensor, phase_BTP: Tensor
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    raw, _, *value_gate = self.enter(h_BTD).split(self.blocks, dim=-1)
+    amplitude, phase = _half_circle(raw.float())
+    return wave(amplitude, phase), amplitude, phase, value_gate
+
+
+def _half_circle(u: Tensor) -> tuple[Tensor, Tensor]:
+    """Amplitude ≥ 0 and phase in [−π, 0]."""
+    return functional.softplus(u), -math.pi * torch.sigmoid(_TURN * u)
+
+
+def aligned_phases(engine: Plantable) -> None:
+    """P2: phases are a learned table without a clock, free to become one constant; strong coherence terms make them."""
+    override(phase_model(engine).encoding, "forward", _table_encoding)
+
+
+def _table_encoding(
+    self: PhaseEncoding, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0
+) -> tuple[Tensor, Tensor]:
+    return functional.softplus(self.amplitude(embedded_BTD).float()), _TABLE_GAIN * self.semantic(tokens_BT)
+
+
+def dying_imaginary(engine: Plantable) -> None:
+    """P3: the imaginary channel fades, z = Re + iκ·Im with κ falling from 1 to 0.01 over the first 60 updates."""
+
+    def fade(amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+        kept = _FAINTEST ** min(1.0, updates_made(engine) / _FADE_STEPS)
+        real, imaginary = phase.cos(), kept * phase.sin()
+        return amplitude * torch.hypot(real, imaginary), torch.atan2(imaginary, real)
+
+    def encode(self: PhaseEncoding, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        return fade(*PhaseEncoding.forward(self, tokens_BT, embedded_BTD, start))
+
+    def enter(self: QuantumLayer, h_BTD: Tensor, phase_BTP: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        _, amplitude, phase, value_gate = QuantumLayer._enter(self, h_BTD, phase_BTP)
+        amplitude, phase = fade(amplitude, phase)
+        return wave(amplitude, phase), amplitude, phase, value_gate
+
+    override(phase_model(engine).encoding, "forward", encode)
+    for layer in phase_layers(engine):
+        override(layer.quantum, "_enter", enter)
+
+
+PLANTERS = {"P1": one_projection, "P2": aligned_phases, "P3": dying_imaginary}

@@ -1,0 +1,104 @@
+"""The detectors' place in a run: what they are told, and their verdicts on the way to the store.
+
+The watch is a pure function of the measurements it has been given; a checkpoint keeps its memory, so that a resumed run
+finds what an undisturbed one finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qcore.data import Batch
+from qcore.detect import Facts, Verdict, Watch
+from qcore.objectives import term_weights
+from qcore.store import Finding, RunWriter
+from qcore.train.engine import Engine, NonFiniteError
+from qcore.train.schedule import learning_rate
+
+_PLANNED_POINTS = 4096
+
+
+class Detectors:
+    """A `Watch` over one run that writes its verdicts as findings."""
+
+    def __init__(self, engine: Engine, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+        self._writer = writer
+        self.planned_lr_sum = planned_lr_sum(controls)
+        self.lr_sum = 0.0
+        self._watch = Watch(_facts(engine, controls, self.planned_lr_sum))
+
+    def observe(self, step: int, values: Mapping[str, float], controls: Mapping[str, Any]) -> None:
+        """Judge what was measured at a step."""
+        self._keep(self._watch.observe(step, values, term_weights(controls)))
+
+    def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
+        """A person, a schedule or a replay changed a control."""
+        self._watch.event(step, "control", payload)
+
+    def failed(self, error: NonFiniteError) -> None:
+        """The finite check stopped the run."""
+        self._keep([self._watch.failure(error.step, error.terms, str(error))])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, JSON-able."""
+        return {"watch": self._watch.state(), "lr_sum": self.lr_sum}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the memory of a checkpoint; one from before there were detectors has none."""
+        if state:
+            self._watch.restore(state["watch"])
+            self.lr_sum = float(state["lr_sum"])
+
+    def _keep(self, verdicts: Iterable[Verdict]) -> None:
+        for verdict in verdicts:
+            self._writer.put_finding(Finding(**vars(verdict)))
+
+
+def _facts(engine: Engine, controls: Mapping[str, Any], planned: float) -> Facts:
+    references, model = engine.dataset.references, engine.config.model
+    return Facts(
+        kind=model.kind,
+        vocab_size=engine.dataset.tokenizer.vocab_size,
+        width=model.width,
+        blocks=model.layers,
+        unigram=references.unigram,
+        bigram=references.bigram,
+        trigram=references.trigram,
+        generator=references.generator,
+        planned_lr_sum=planned,
+        term_ranges={term.name: (term.low, term.high) for term in engine.terms},
+        hinges=frozenset(term.name for term in engine.terms if term.hinge),
+        accumulation=engine.config.optim.accumulation,
+        fault=engine.config.fault,
+        controls=dict(controls),
+    )
+
+
+def planned_lr_sum(controls: Mapping[str, Any]) -> float:
+    """Σ of the planned learning rate over all steps; of a long run, the mean of some 4096 of them times the count."""
+    steps = int(controls["steps"])
+    points = range(1, steps + 1, max(1, steps // _PLANNED_POINTS))
+    return sum(learning_rate(step, controls) for step in points) / len(points) * steps
+
+
+def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
+    """`data/target_top1_share`: largest share of one token among the unmasked targets; `data/pad_is_target`: share of
+    them that are padding, whether written as pad or as an end of sequence after another."""
+    targets: list[Tensor] = []
+    padding = 0
+    for batch in batches:
+        real_N, inputs_N = batch.targets_BT[batch.mask_BT], batch.inputs_BT[batch.mask_BT]
+        after_end_N = (inputs_N == eos_id) | (inputs_N == pad_id)
+        padding += int(((real_N == pad_id) | ((real_N == eos_id) & after_end_N)).sum())
+        targets.append(real_N)
+    every_N = torch.cat(targets)
+    if not len(every_N):
+        return {}
+    return {
+        "data/target_top1_share": float(every_N.bincount().max()) / len(every_N),
+        "data/pad_is_target": padding / len(every_N),
+    }

@@ -1,0 +1,304 @@
+"""The watch as a whole: verdicts that can be stored, hysteresis, restore, bounded memory, cost, replay."""
+
+import json
+import math
+import re
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcore import detect
+from qcore.config import find_control
+from qcore.detect import RULES, Facts, Rule, Verdict, Watch, newest, replay
+from qcore.detect.history import CHART_POINTS, History, Track
+from qcore.detect.pulse import Pulse
+from qcore.detect.rule import above, below, latch
+from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
+
+
+def _every_verdict() -> list[Verdict]:
+    told = []
+    for fault in ("", "L1"):
+        for values, weighted, known in AT_START.values():
+            watch = Watch(facts(**{**known, "fault": fault}))
+            told += run(watch, range(0, 401, 50), spoil=lambda s, v: values, term_weights=weights(**weighted))  # noqa: B023
+        told += run(Watch(facts(fault=fault)), range(400), spoil=_broken)
+        watch = Watch(facts(fault=fault))
+        run(watch, range(50))
+        told.append(watch.failure(50, ["z_loss", "layers.0.weight"], "the gradient is not finite"))
+    return told
+
+
+def _broken(step: int, values: Values) -> Values:
+    """Everything that goes wrong in mid-run, one after another."""
+    broken: Values = {}
+    if step > 120 and step % 20 == 0:
+        broken |= {"phase/R": 0.99, "phase/dimension_variance": 0.01, "phase/im_re_ratio": 0.01, "phase/coverage": 0.2}
+    if step > 150:
+        broken |= {"term/ce": 9.0, "train/grad_norm": 30.0}
+        if step % 10 == 0:
+            broken |= {"tokens/mutual_information": 0.0, "tokens/predicted_eos": 1.0, "tokens/top1_share": 1.0}
+    if step > 0 and step % 50 == 0:
+        broken |= {"generation/repetition": 0.9, "eval/ce": 3.0}
+    return broken
+
+
+def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
+    told = _every_verdict()
+    assert {verdict.name for verdict in told} >= {rule.name for rule in RULES} - {"harmful_term"}
+    for verdict in told:
+        assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
+        assert set(verdict.evidence) == {"numbers", "figure"}
+        assert verdict.evidence["numbers"]
+        for number in verdict.evidence["numbers"]:
+            assert set(number) == {"label", "value", "unit", "limit"}
+            assert isinstance(number["value"], float)
+        _check_figure(verdict.evidence["figure"])
+        assert re.search(r"\d|lowers", verdict.title)
+        assert verdict.since_step <= verdict.last_step
+        _check_remedies(verdict)
+
+
+def _check_figure(figure: dict[str, Any] | None) -> None:
+    if figure is None:
+        return
+    assert set(figure) == {"title", "y_title", "lines", "limit"}
+    for line in figure["lines"]:
+        assert set(line) == {"name", "steps", "values"}
+        assert 2 <= len(line["steps"]) == len(line["values"]) <= CHART_POINTS
+        assert line["steps"] == sorted(set(line["steps"]))
+
+
+def _check_remedies(verdict: Verdict) -> None:
+    if verdict.state == "resolved":
+        assert verdict.remedies == []
+        return
+    assert 1 <= len(verdict.remedies) <= 3
+    for remedy in verdict.remedies:
+        assert set(remedy) == {"label", "why", "kind", "changes"}
+        assert remedy["kind"] in ("set", "pause", "stop", "new_run")
+        assert bool(remedy["changes"]) == (remedy["kind"] in ("set", "new_run"))
+        for name, value in remedy["changes"].items():
+            control = find_control(name)
+            assert control.check(value) == value
+            assert control.live or remedy["kind"] == "new_run"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_table_explains_each_rule_in_two_sentences(rule: Rule) -> None:
+    assert len(re.findall(r"[.!?](?=\s|$)", rule.explanation)) == 2
+    assert rule.explanation.endswith(".")
+    assert rule.title
+    assert rule.reads
+    assert rule.thresholds
+    assert all(math.isfinite(value) for value in rule.thresholds.values())
+    assert rule.false_alarms
+
+
+def test_rules_have_names_of_their_own() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+# Hysteresis
+
+
+def test_a_value_that_swings_around_its_limit_raises_one_finding() -> None:
+    swing = [0.06, 0.04] * 30
+    watch, told = Watch(facts()), []
+    for step, error in enumerate(swing):
+        told += watch.observe(step, {"accumulation/error": error}, weights())
+    assert {verdict.state for verdict in told} == {"active"}
+    assert len(told) <= 1 + len(swing) // 20  # told again at every tenth measurement above the limit
+    assert told[0].since_step == 0
+    assert told[-1].last_step > told[0].last_step
+
+
+def test_an_active_finding_is_told_again_at_every_tenth_measurement() -> None:
+    watch = Watch(facts())
+    told = [watch.observe(step, {"batch/dependence": 0.5}, weights()) for step in range(31)]
+    assert [step for step, verdicts in enumerate(told) if verdicts] == [0, 10, 20, 30]
+    assert [verdict.last_step for verdicts in told for verdict in verdicts] == [0, 10, 20, 30]
+
+
+def test_one_clean_probe_does_not_clear_a_leak_and_two_do() -> None:
+    watch = Watch(facts())
+    states = []
+    for step, leak in enumerate([0.4, 0.0, 0.4, 0.0, 0.0, 0.0, 0.4]):
+        states += [
+            (step, one.state, one.since_step) for one in watch.observe(step, {"causality/leak": leak}, weights())
+        ]
+    assert states == [(0, "active", 0), (4, "resolved", 0), (6, "active", 6)]
+
+
+def test_latches() -> None:
+    store: dict[str, Any] = {}
+    answers = [
+        latch(store, "x", step, bad, raise_after=2, clear_after=2)
+        for step, bad in enumerate([True, None, True, True, False, None, False, False, True])
+    ]
+    assert answers == [False, False, False, True, True, True, True, False, False]
+    assert store["x"]["since"] == 8
+    assert (above(2, 1, 0), above(0.5, 1, 0), above(0, 1, 0)) == (True, None, False)
+    assert (below(0, 1, 2), below(1.5, 1, 2), below(2, 1, 2)) == (True, None, False)
+
+
+# Restore
+
+
+@pytest.mark.parametrize("at", [0, 19, 133, 158, 200])
+def test_a_restored_watch_finds_what_an_undisturbed_one_finds(at: int) -> None:
+    weighted = weights(local_energy=0.02)
+    whole = Watch(facts())
+    expected = run(whole, range(300), spoil=_broken, term_weights=weighted)
+    before = Watch(facts())
+    told = run(before, range(at), spoil=_broken, term_weights=weighted)
+    state = before.state()
+    text = json.dumps(state, allow_nan=False)
+    after = Watch(facts())
+    after.restore(json.loads(text))
+    told += run(after, range(at, 300), spoil=_broken, term_weights=weighted)
+    assert told == expected
+    assert json.dumps(after.state()) == json.dumps(whole.state())
+    assert json.dumps(state) == text  # what was saved does not change with the watch that saved it
+
+
+def test_a_state_of_another_version_is_left_aside() -> None:
+    watch = Watch(facts())
+    watch.restore({"version": 0, "cases": 3})
+    watch.restore({})
+    assert run(watch, range(50)) == []
+
+
+def test_a_state_with_rules_that_are_gone_is_read() -> None:
+    watch = Watch(facts())
+    run(watch, [0], spoil=lambda s, v: {"causality/leak": 0.5})
+    state = watch.state()
+    state["memories"]["of_old"] = {}
+    state["cases"]["of_old"] = {**state["cases"]["future_leak"], "rule": "of_old"}
+    fresh = Watch(facts())
+    fresh.restore(state)
+    assert set(fresh.state()["cases"]) == {"future_leak"}
+
+
+# Memory and cost
+
+
+def test_history_is_bounded_and_keeps_the_beginning_and_the_end() -> None:
+    track = Track()
+    for step in range(100_000):
+        track.add(step, float(step))
+        assert len(track) <= 3 * CHART_POINTS
+    line = track.line()
+    assert len(line) == CHART_POINTS
+    assert line[0] == (0, 0.0)
+    assert [step for step, _ in line[-30:]] == list(range(99_970, 100_000))
+    assert [step for step, _ in line] == sorted({step for step, _ in line})
+    assert max(later - earlier for (earlier, _), (later, _) in pairwise(line)) < 8_000
+    assert Track.restore(json.loads(json.dumps(track.state()))).line() == line
+
+
+def test_a_short_history_is_kept_whole_and_one_point_is_no_chart() -> None:
+    history = History()
+    history.add("a", 0, 1.0)
+    assert history.chart("t", "y", {"a": "a", "missing": "b"}) is None
+    for step in range(1, 50):
+        history.add("a", step, 1.0)
+    history.add("a", 49, 2.0)  # a second measurement of a step replaces the first
+    history.add("a", 3, 9.0)  # and one of an earlier step is left out
+    figure = history.chart("t", "y", {"a": "a"}, 0.5)
+    assert figure is not None
+    assert figure["lines"][0]["steps"] == list(range(50))
+    assert figure["lines"][0]["values"][-1] == 2.0
+
+
+def test_a_watch_does_not_grow_with_the_run() -> None:
+    watch = Watch(facts())
+    sizes = []
+    for steps in (range(3000), range(3000, 9000)):
+        for step in steps:
+            free = {"term/ce": 1.0 + 0.01 * (step % 7), "train/grad_norm": 0.5, "train/loss": 1.0, "train/lr": 1e-3}
+            watch.observe(step, {**free, f"unread/{step}": 1.0}, weights())
+        sizes.append(len(json.dumps(watch.state())))
+    assert sizes[1] < 1.2 * sizes[0]
+    assert set(watch.state()["latest"]) == {"term/ce", "train/grad_norm", "train/loss", "train/lr"}
+
+
+def test_every_series_that_a_detector_names_is_declared_by_a_rule() -> None:
+    declared = [pattern for rule in RULES for pattern in (*rule.reads, *rule.shows)]
+    families = "|".join({pattern.split("/")[0] for pattern in declared})
+    named = re.compile(rf'"((?:{families})/[A-Za-z0-9_]+)"')
+    found = {
+        name for path in Path(detect.__file__).parent.glob("*.py") for name in named.findall(path.read_text("utf-8"))
+    }
+    assert len(found) > 40
+    assert {name for name in found - {"grad/ratio"} if not any(rule.uses(name) for rule in RULES)} == set()
+
+
+def test_an_ordinary_step_asks_only_the_rules_that_read_it() -> None:
+    watch = Watch(facts())
+    run(watch, range(100))
+    before = watch.evaluations
+    for step in range(101, 110):
+        free = healthy(step, np.random.default_rng(step))
+        watch.observe(step, {**free, "train/step_ms": 10.0, "cost/tokens_ms": 1.0}, weights())
+    assert watch.evaluations - before == 9 * 3  # token_collapse, unscaled_term and nonfinite
+    before = watch.evaluations
+    watch.observe(110, {"train/step_ms": 10.0, "train/lr": 1e-3}, weights())
+    assert watch.evaluations == before
+
+
+def test_the_events_kept_are_bounded() -> None:
+    watch = Watch(facts())
+    for step in range(1000):
+        watch.event(step, "control", {"name": f"control_{step % 200}", "old": 0, "new": 1})
+        watch.event(step, "sample", {})
+    assert len(watch.state()["changes"]) == 64
+
+
+# Pulse
+
+
+def test_a_pulse_needs_a_loss_under_the_unigram_and_information() -> None:
+    for loss, information, armed in ((7.0, 3.0, False), (4.4, 0.1, False), (4.4, 0.5, False), (3.0, 1.0, True)):
+        pulse = Pulse(4.45)
+        for _ in range(10):
+            pulse.observe({"term/ce": loss, "tokens/mutual_information": information})
+        assert pulse.armed is armed
+    unknown = Pulse(None)
+    for loss in (7.0, 5.0, 3.0):
+        for _ in range(5):
+            unknown.observe({"term/ce": loss, "tokens/mutual_information": 1.0})
+        assert unknown.armed is (loss == 3.0)
+
+
+# Replay
+
+
+def test_a_replay_of_stored_series_tells_what_the_live_watch_told() -> None:
+    live, series = [], {}
+    watch = Watch(facts())
+    for step in range(250):
+        values = healthy(step, np.random.default_rng((0, step))) | _broken(step, {})
+        live += watch.observe(step, values, weights())
+        for name, value in values.items():
+            series.setdefault(name, ([], []))[0].append(step)
+            series[name][1].append(value)
+    told = replay(facts(), series, weights())
+    assert told == live
+    assert newest(told)["token_collapse"].state == "active"
+
+
+def test_a_replay_follows_the_events() -> None:
+    series = {"energy/sign/local_energy": ([0, 10, 20], [-1.0, -1.0, -1.0])}
+    on = (5, "control", {"name": "local_energy_weight", "old": 0.0, "new": 0.02})
+    assert replay(facts(), series, weights()) == []
+    [verdict] = replay(facts(), series, weights(), [on])
+    assert (verdict.id, verdict.since_step) == ("wrong_sign:local_energy", 10)
+
+
+def test_facts_need_little() -> None:
+    assert Watch(Facts("transformer", 10, 8, 1)).observe(0, {"causality/leak": 1.0}, {})[0].name == "future_leak"
