@@ -7,7 +7,7 @@ run with the changes can always be started.
 from __future__ import annotations
 
 import html
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from pages import _parts
 from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, SetControl, Stop
-from qcore.lab import FindingInfo, Lab, LabError, RunInfo
+from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo
 from qcore.viz import Figure, Line, Mark, Reference, curves
 
 FIGURES = 6
@@ -31,7 +31,7 @@ _BADGES = {
 }
 _TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
-.evidence td:nth-child(3){opacity:.7}</style>"""
+.evidence td:nth-child(3){opacity:.7;white-space:nowrap}</style>"""
 _ICONS = {"set": "tune", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
 
 
@@ -51,8 +51,9 @@ def this_run(lab: Lab, info: RunInfo) -> None:
             _none(now)
         elif not shown:
             st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
+        controls = lab.controls(now.name) if shown else {}
         for index, finding in enumerate(shown):
-            _card(lab, now, finding, with_figure=index < FIGURES)
+            _card(lab, now, finding, controls, with_figure=index < FIGURES)
         return (
             st.session_state.get("run"),
             len(st.session_state.get("notes", [])),
@@ -97,7 +98,9 @@ def _none(info: RunInfo) -> None:
         st.success(f"Nothing wrong was found in this run's {info.step:,} steps.", icon=":material/verified:")
 
 
-def _card(lab: Lab, info: RunInfo, finding: FindingInfo, *, with_figure: bool) -> None:
+def _card(
+    lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState], *, with_figure: bool
+) -> None:
     kind = kind_of(finding)
     with st.container(border=True, key=f"finding:{finding.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -113,7 +116,7 @@ def _card(lab: Lab, info: RunInfo, finding: FindingInfo, *, with_figure: bool) -
             _numbers(evidence.get("numbers") or [])
             if figure is not None and side is None:
                 st.caption("Its figure is left out, because many findings are shown: hide some with the filter above.")
-            _remedies(lab, info, finding)
+            _remedies(lab, info, finding, controls)
         if side is not None and figure is not None:
             with side:
                 chart(figure, f"chart:{finding.id}", f"Evidence: {finding.title}")
@@ -158,19 +161,19 @@ def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Fi
     )
 
 
-def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo) -> None:
+def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState]) -> None:
     """What to do, one button a remedy with its reason, then acknowledge and mute."""
     dead = _needs_life(info)
     for index, remedy in enumerate(finding.remedies):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            reason = _refusal(lab, info, remedy)
+            reason = _refusal(info, remedy, controls)
             st.button(
                 _parts.plain(str(remedy["label"])),
                 icon=f":material/{_ICONS.get(remedy['kind'], 'build')}:",
                 key=f"remedy:{finding.id}:{index}",
                 type="primary" if index == 0 and kind_of(finding) == ACTIVE else "secondary",
                 disabled=bool(reason),
-                help=_parts.plain(reason or _changes(lab, info.name, remedy)) or None,
+                help=_parts.plain(reason or _changes(remedy, controls)) or None,
                 on_click=_apply,
                 args=(lab, info.name, remedy),
             )
@@ -206,7 +209,7 @@ def _needs_life(info: RunInfo) -> str:
     return f"The run is {info.state}: resume it in the control room before you change it."
 
 
-def _refusal(lab: Lab, info: RunInfo, remedy: dict[str, Any]) -> str:
+def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
     """Why a remedy cannot be pressed now; empty when it can."""
     kind = remedy["kind"]
     if kind == "new_run":
@@ -216,20 +219,18 @@ def _refusal(lab: Lab, info: RunInfo, remedy: dict[str, Any]) -> str:
     if kind == "pause" and info.state == "paused":
         return "It is paused already."
     if kind == "set":
-        states = lab.controls(info.name)
         changes = remedy.get("changes") or {}
-        if changes and all(name in states and states[name].value == value for name, value in changes.items()):
+        if changes and all(name in controls and controls[name].value == value for name, value in changes.items()):
             return "Done: the run has these values."
     return ""
 
 
-def _changes(lab: Lab, run: str, remedy: dict[str, Any]) -> str:
+def _changes(remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
     """The changes in words, such as `learning rate 0.003 → 0.001`."""
     changes = remedy.get("changes") or {}
-    states = lab.controls(run)
     return ", ".join(
         f"{_parts.words(name)} "
-        + (f"{_parts.number(states[name].value)} → " if name in states else "= ")
+        + (f"{_parts.number(controls[name].value)} → " if name in controls else "= ")
         + _parts.number(value)
         for name, value in changes.items()
     )

@@ -31,7 +31,8 @@ MAX_POINTS = 600
 TERMS, MODULES, SPECTRUM = KINDS = ("gradients", "modules", "spectrum")
 MAIN = "ce"
 _COST = "cost/"
-_TOTAL = f"{_COST}total_percent"
+_TOTAL, _SPENT = f"{_COST}total_percent", f"{_COST}spent_percent"
+_ONCE = "before_training"
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -191,13 +192,14 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
         values = found[1].get("eigenvalues", []) if found else []
         at = found[0] if found else 0
         chart(
-            eigenvalues(
-                values, uirevision=run, title=f"Principal directions of the hidden states, step {at:,}", height=280
-            ),
+            eigenvalues(values, uirevision=run, title=f"Principal directions, step {at:,}", height=280),
             "chart:eigenvalues",
             f"Share of the variance of the hidden states along each principal direction at step {at}",
         )
-        st.caption("A line that falls off a cliff after a few directions is a model that thinks in few dimensions.")
+        st.caption(
+            "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "
+            "dimensions."
+        )
     _probes(lab, run, reader)
 
 
@@ -207,34 +209,31 @@ def _probes(lab: Lab, run: str, reader: Any) -> None:
     disabled: dict[str, str] = reader.meta().get("disabled_probes") or {}
     step_ms = reader.last("train/step_ms")
     controls = lab.controls(run)
-    probes = sorted(
-        {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")} | {*disabled}
-    )
+    found = {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")}
+    probes = sorted((found | {*disabled}) - {_ONCE})
     st.subheader("What the measurements cost", anchor=False)
     if not probes:
         st.caption("No probe has run yet.")
         return
     cost = {probe: latest.get(f"{_COST}{probe}_ms") for probe in probes}
     every = {probe: latest.get(f"{_COST}{probe}_every") for probe in probes}
-    for probe, name in (("eval", "eval_every"),):
-        if probe in every and every[probe] is None and name in controls:
-            every[probe] = float(controls[name].value)
-    table: dict[str, Any] = {"probe": [_parts.words(probe) for probe in probes]}
-    table["cost (ms)"] = [cost[probe] for probe in probes]
-    table["every (steps)"] = [every[probe] for probe in probes]
-    table["share of step time"] = [_share(cost[probe], every[probe], step_ms) for probe in probes]
-    table["state"] = ["off" if probe in disabled else "measures" for probe in probes]
+    if "eval" in every and "eval_every" in controls:
+        every["eval"] = float(controls["eval_every"].value)
+    table: dict[str, Any] = {
+        "probe": [_parts.words(probe) for probe in probes],
+        "cost (ms)": [cost[probe] for probe in probes],
+        "every (steps)": [every[probe] for probe in probes],
+        "share of step time": [_share(cost[probe], every[probe], step_ms) for probe in probes],
+        "state": ["off" if probe in disabled else "measures" for probe in probes],
+    }
     if disabled:
         table["why"] = [disabled.get(probe, "") for probe in probes]
-    if _TOTAL in latest and "budget_percent" in controls:
-        st.caption(
-            f"Together {latest[_TOTAL]:.2g} % of the step time; the budget is {controls['budget_percent'].value:g} %. "
-            "When they would take more, all are taken less often. Evaluation and samples are duties and do not count."
-        )
+    _total(latest, controls)
     st.dataframe(
         table,
         key="probes_table",
         hide_index=True,
+        height="content",
         column_config={
             "cost (ms)": st.column_config.NumberColumn(format="%.2f", help="Running mean of one measurement."),
             "every (steps)": st.column_config.NumberColumn(format="localized", help="Cadence in force."),
@@ -245,6 +244,24 @@ def _probes(lab: Lab, run: str, reader: Any) -> None:
             "why": st.column_config.TextColumn(width="large"),
         },
     )
+
+
+def _total(latest: dict[str, float], controls: dict[str, Any]) -> None:
+    """What all probes take together, against the budget."""
+    parts = []
+    if _TOTAL in latest and "budget_percent" in controls:
+        parts.append(
+            f"Planned together: {latest[_TOTAL]:.2g} % of the step time, of a budget of "
+            f"{controls['budget_percent'].value:g} %."
+        )
+    if _SPENT in latest:
+        parts.append(f"Really spent so far: {latest[_SPENT]:.2g} %.")
+    if f"{_COST}{_ONCE}_ms" in latest:
+        parts.append(
+            f"Everything was measured once before the first step, in {latest[f'{_COST}{_ONCE}_ms'] / 1e3:.1f} s."
+        )
+    parts.append("Evaluation on held-out text is a duty and is not in the budget.")
+    st.caption(" ".join(parts))
 
 
 def _share(cost_ms: float | None, every: float | None, step_ms: tuple[int, float] | None) -> float | None:

@@ -139,7 +139,7 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
                 texts,
                 signed=choice.signed,
                 uirevision=f"{run}:{choice.size}",
-                title=f"Who reads whom: {choice.name}, step {at:,}",
+                title=f"{choice.name[0].upper()}{choice.name[1:]}, step {at:,}",
                 each_row=choice.each_row,
             ),
             "chart:kernel",
@@ -150,7 +150,7 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
         earlier = None if choice.before is None else reader.arrays(KERNELS, choice.before)
         if earlier is None:
             chart(
-                all_heads(weights, signed=choice.signed, uirevision=run, title=f"All layers and heads, step {at:,}"),
+                all_heads(weights, signed=choice.signed, uirevision=run, title=f"All heads, step {at:,}"),
                 "chart:second",
                 f"Kernels of all layers and heads at step {at}",
             )
@@ -164,7 +164,7 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
                     _chosen(earlier[1]["kernels"], choice),
                     texts,
                     uirevision=f"{run}:{choice.size}",
-                    title=f"Change from step {earlier[0]:,} to {at:,}: {choice.name}",
+                    title=f"Change from step {earlier[0]:,} to {at:,}",
                 ),
                 "chart:second",
                 f"Change of the weights from step {earlier[0]} to step {at}, {choice.name}",
@@ -183,12 +183,12 @@ def _about(choice: Choice, shown: int, count: int) -> str:
     if choice.signed:
         return (
             "A row is a token that reads, a column a token that it reads. Blue weights add to what it sees "
-            "(constructive), vermillion ones cancel (destructive). The upper right is the future and must be empty."
-            + part
+            "(constructive), vermillion ones cancel (destructive). What lies beyond the grey line is the "
+            "future and must be empty." + part
         )
     return (
-        "A row is a token that reads, a column a token that it reads; a row's weights sum to 1. The upper right is the "
-        "future and must be empty." + part
+        "A row is a token that reads, a column a token that it reads; a row's weights sum to 1. What lies beyond the "
+        "grey line is the future and must be empty." + part
     )
 
 

@@ -19,37 +19,56 @@ _CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
         "Largest share of one token",
         "share of positions",
         "One token taking over is a collapse; the data's own largest share is the fair comparison.",
-        {"top1_share": "predicted", "target_top1_share": "target"},
+        {"tokens/top1_share": "predicted", "tokens/target_top1_share": "target"},
     ),
     (
         "Coverage",
         "ratio",
         "Distinct tokens among the predictions, over distinct tokens among the targets of the same batch.",
-        {"coverage": "coverage"},
+        {"tokens/coverage": "coverage"},
     ),
     (
         "Entropy",
         "nats",
         "Of one prediction on average, and of the average prediction.",
-        {"mean_entropy": "one prediction", "marginal_entropy": "average prediction"},
+        {"tokens/mean_entropy": "one prediction", "tokens/marginal_entropy": "average prediction"},
     ),
     (
         "Mutual information",
         "nats",
         "What the context tells the model: the gap between the two entropies. 0: it ignores the context.",
-        {"mutual_information": "mutual information"},
+        {"tokens/mutual_information": "mutual information"},
     ),
     (
         "KL to the data",
         "nats",
         "KL(average prediction ‖ token frequencies of the batch).",
-        {"kl_target": "KL"},
+        {"tokens/kl_target": "KL"},
     ),
     (
         "Accuracy",
         "share of positions",
         "How often the likeliest token is the right one, teacher-forced.",
-        {"accuracy": "accuracy"},
+        {"tokens/accuracy": "accuracy"},
+    ),
+    (
+        "Perplexity, strict and by coherence",
+        "perplexity a token",
+        "Strict: each word from its prefix alone; it must lie on the teacher-forced curve, or the future leaks. "
+        "Thirds: by phase coherence of the last 8 tokens.",
+        {
+            "perplexity/teacher_forced": "teacher-forced",
+            "perplexity/strict": "strict",
+            "perplexity/coherent": "coherent third",
+            "perplexity/incoherent": "incoherent third",
+            "perplexity/coherence_weighted": "weighted by coherence",
+        },
+    ),
+    (
+        "Variance within a row",
+        "Σ variance of p",
+        "How much the prediction changes from place to place; exactly 0 when the context is ignored.",
+        {"tokens/row_variance": "within a row"},
     ),
 )
 
@@ -134,14 +153,11 @@ def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
 
 
 def _statistics(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
-    names = [f"tokens/{name}" for *_, lines in _CURVES for name in lines]
+    names = [name for *_, lines in _CURVES for name in lines]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
     for index, (title, y_title, about, lines) in enumerate(_CURVES):
         figure = curves(
-            [
-                Line(shown, series[f"tokens/{name}"].steps, series[f"tokens/{name}"].values)
-                for name, shown in lines.items()
-            ],
+            [Line(shown, series[name].steps, series[name].values) for name, shown in lines.items()],
             uirevision=run,
             title=title,
             y_title=y_title,

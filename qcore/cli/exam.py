@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from qcore.cli.base import AsJson, app, print_json, print_table
+from qcore.cli.base import AsJson, Changes, app, pairs, print_json, print_table
 from qcore.config import FAULTS, ConfigError
 from qcore.lab.exam import ExamResult, exam_cases, result_to, run_exam, work
 
@@ -24,6 +24,7 @@ def exam(
         list[str] | None, typer.Option("--only", metavar="CODE", help="One fault; repeatable. Default: all.")
     ] = None,
     healthy: Annotated[int, typer.Option("--healthy", help="Healthy runs of each model.")] = 10,
+    changes: Changes = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
     keep: Annotated[Path | None, typer.Option("--keep", help="New folder that keeps the runs, to look at.")] = None,
     as_json: AsJson = False,
@@ -31,7 +32,7 @@ def exam(
     """Plant every fault and train healthy runs: detected or missed, at which step, false alarms. 1 when one fails."""
     if jobs < 1 or healthy < 0:
         raise ConfigError(f"--jobs {jobs} --healthy {healthy} is refused: at least one process, no negative count")
-    cases = exam_cases(only, healthy)
+    cases = exam_cases(only, healthy, pairs(changes or []))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
         folder = keep or Path(scratch)

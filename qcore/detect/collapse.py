@@ -1,4 +1,4 @@
-"""The rule about collapse in mid-run: five early signs that a model loses what it had learned.
+"""The rule about collapse in mid-run: early signs that a model loses what it had learned.
 
 Loss and gradient norm come every step and scatter with the batch, so they are judged as means of five steps, against
 a baseline that is itself robust, by a margin that grows with the scatter that was measured. Every sign waits until the
@@ -46,19 +46,26 @@ def token_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 
 def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
-    """Mean of five steps against the lowest running median of five such means."""
-    loss = seen.values.get("term/ce")
+    """Mean of five steps against the lowest running median of five such means; and against the loss of token
+    frequencies, which nothing that was changed on purpose should bring back.
+    """
+    loss, unigram = seen.values.get("term/ce"), seen.facts.unigram
     if loss is None or not seen.weighted("ce"):
         return
     kept = memory.setdefault("ce", {"open": [], "blocks": [], "base": None, "excess": 0.0, "noise": 0.0})
     base = kept["base"]
-    if base is not None and seen.armed and not waiting:
+    if base is not None and seen.armed:
         jump = max(limits["ce_jump"], limits["noise"] * kept["noise"] * BLOCK**0.5)
         latch(store, "jump", seen.step, above(loss - base, jump, jump / 4), raise_after=3, clear_after=3 * BLOCK)
     block = _block(kept, loss)
     if block is None:
         return
+    if unigram is not None and seen.armed:
+        latch(store, "plateau", seen.step, above(block, unigram, unigram - limits["ce"]), raise_after=2, clear_after=3)
     blocks = kept["blocks"]
+    if waiting:  # a baseline from the way to the new level would be too low
+        blocks.clear()
+        return
     kept["noise"] = _scatter(blocks)
     if len(blocks) >= 5:
         recent = median(blocks[-5:])
@@ -66,7 +73,7 @@ def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waitin
     if kept["base"] is None:
         return
     kept["excess"] = block - kept["base"]
-    if seen.armed and not waiting:
+    if seen.armed:
         high = max(limits["ce"], limits["noise"] * kept["noise"])
         latch(store, "ce", seen.step, above(kept["excess"], high, high / 2), raise_after=2, clear_after=3)
 
@@ -163,9 +170,11 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     highest = information.get("highest")
     share, target = latest.get("tokens/top1_share"), latest.get("tokens/target_top1_share")
     chart = seen.history.chart
-    if is_on(store, "ce") or is_on(store, "jump"):
+    if any(is_on(store, name) for name in ("ce", "jump", "plateau")):
         now = latest.get("term/ce", 0.0)
-        title = f"The loss has left its range: {now:.2f} nats, {now - (base or 0.0):+.2f} against its best"
+        best = seen.facts.unigram or 0.0 if base is None else base
+        what = "token frequencies" if base is None else "its best"
+        title = f"The loss has left its range: {now:.2f} nats, {now - best:+.2f} against {what}"
         figure = chart(
             "Cross-entropy", "nats a token", {"ce": "term/ce"}, None if base is None else base + limits["ce"]
         )

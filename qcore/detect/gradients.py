@@ -20,6 +20,8 @@ from qcore.detect.verdict import (
     without_fault,
 )
 
+_SCOPES = ("grad", "hidden")
+"""Where gradients of terms are compared: over all parameters, and, oftener, at the last hidden state."""
 _MEAN_TERMS = ("diversity", "dominance")
 """Terms of the mean prediction: a micro-batch has another mean than the big batch, so their gradients may differ."""
 
@@ -186,26 +188,28 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
 
 def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """A weighted term that pulls against the cross-entropy with comparable force, or drowns it."""
-    signs = []
-    for term, ratio in seen.measured("grad/ratio/"):
-        value, cosine = seen.latest.get(f"term/{term}"), seen.values.get(f"grad/cos/{term}")
-        if term == "ce" or not seen.weighted(term) or not seen.weighted("ce"):
-            continue
-        if value is not None and not seen.in_range(term, value):
-            continue  # its scale is wrong, which has a rule of its own
-        store = memory.setdefault(term, {})
-        after = int(limits["measurements"])
-        if cosine is not None:
-            against: bool | None = cosine < limits["cosine"] and ratio > limits["against_ratio"]
-            calm = cosine > limits["cosine"] / 2 or ratio < limits["against_ratio"] / 2
-            latch(store, "against", seen.step, against or (False if calm else None), raise_after=after)
-        latch(store, "drowns", seen.step, above(ratio, limits["ratio"], limits["ratio"] / 2), raise_after=after)
-        signs += sign_of(store, partial(_harmful_report, seen, term, limits), term)
-    return signs
+    signs: dict[str, list[Sign]] = {}
+    after = int(limits["measurements"])
+    for scope in _SCOPES:
+        for term, ratio in seen.measured(f"{scope}/ratio/"):
+            value, cosine = seen.latest.get(f"term/{term}"), seen.values.get(f"{scope}/cos/{term}")
+            if term == "ce" or not seen.weighted(term) or not seen.weighted("ce"):
+                continue
+            if value is not None and not seen.in_range(term, value):
+                continue  # its scale is wrong, which has a rule of its own
+            store = memory.setdefault(term, {})
+            if cosine is not None:
+                against: bool | None = cosine < limits["cosine"] and ratio > limits["against_ratio"]
+                calm = cosine > limits["cosine"] / 2 or ratio < limits["against_ratio"] / 2
+                latch(store, f"{scope}: against", seen.step, against or (False if calm else None), raise_after=after)
+            drowned = above(ratio, limits["ratio"], limits["ratio"] / 2)
+            latch(store, f"{scope}: drowns", seen.step, drowned, raise_after=after)
+            signs[term] = sign_of(store, partial(_harmful_report, seen, term, limits, scope), term)
+    return [sign for found in signs.values() for sign in found]
 
 
-def _harmful_report(seen: Seen, term: str, limits: Limits) -> Report:
-    ratio, cosine = seen.latest.get(f"grad/ratio/{term}", 0.0), seen.latest.get(f"grad/cos/{term}")
+def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report:
+    ratio, cosine = seen.latest.get(f"{scope}/ratio/{term}", 0.0), seen.latest.get(f"{scope}/cos/{term}")
     weight = seen.weights.get(term, 0.0)
     if cosine is not None and cosine < limits["cosine"] / 2:
         title = f"{term} pulls against the cross-entropy: cosine {cosine:.2f} at {ratio:.2g} times its force"
@@ -221,7 +225,7 @@ def _harmful_report(seen: Seen, term: str, limits: Limits) -> Report:
         ),
         (f"weight of {term}", weight, "", None),
     )
-    lines = {"gradient ratio": f"grad/ratio/{term}", "cosine": f"grad/cos/{term}"}
+    lines = {"gradient ratio": f"{scope}/ratio/{term}", "cosine": f"{scope}/cos/{term}"}
     figure = seen.history.chart(f"{term} against the cross-entropy", "ratio, cosine", lines, limits["cosine"])
     fixes = [*without_fault(seen.facts)]
     if ratio > limits["healthy_ratio"]:

@@ -118,21 +118,24 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 
 def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
-    """Hidden states share one direction before the first step.
+    """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
 
-    Judged at step 0 alone: on the way out of the plateau healthy hidden states share a direction too, and a collapse
-    in mid-run has a rule of its own. Later measurements can only withdraw the finding.
+    On the way out of the plateau healthy hidden states lean to one direction too (cosine up to 0.16, rank down to a
+    quarter in the exam's runs), so later both numbers must be extreme.
     """
     cosine, rank = seen.values.get("geometry/mean_cosine"), seen.latest.get("geometry/effective_rank")
     store = memory.setdefault("all", {})
     # Where most positions hold the same token, their hidden states are rightly the same.
     repeated = seen.latest.get("data/target_top1_share", 0.0) > limits["repeated"]
-    if cosine is None or (not is_on(store, "direction") and (seen.step > 0 or repeated)):
+    if cosine is None or (not is_on(store, "direction") and repeated):
         return []
-    narrow = rank is not None and rank < limits["rank"]
-    bad = cosine > limits["cosine_alone"] or (cosine > limits["cosine"] and narrow)
+    if seen.step == 0:
+        narrow = rank is not None and rank < limits["rank"]
+        bad = cosine > limits["cosine_alone"] or (cosine > limits["cosine"] and narrow)
+    else:
+        bad = rank is not None and cosine > limits["cosine_later"] and rank < limits["rank_later"]
     clear = cosine <= limits["release"]
-    latch(store, "direction", seen.step, bad or (False if clear else None))
+    latch(store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2)
 
     def report() -> Report:
         numbers = known(

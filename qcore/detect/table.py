@@ -218,9 +218,9 @@ RULES: tuple[Rule, ...] = (
         "Every step that it wins makes the predictions worse, and a collapse follows once it wins most of them.",
         {"cosine": -0.5, "against_ratio": 0.5, "ratio": 2.0, "healthy_ratio": 0.1, "measurements": 2},
         _UNMEASURED,
-        ("grad/ratio/*",),
+        ("grad/ratio/*", "hidden/ratio/*"),
         gradients.harmful_term,
-        shows=("grad/cos/*", "term/*"),
+        shows=("grad/cos/*", "hidden/cos/*", "term/*"),
         per_term=True,
     ),
     Rule(
@@ -293,9 +293,17 @@ RULES: tuple[Rule, ...] = (
         "rank_collapse",
         ("R1",),
         "Hidden states share one direction",
-        "All tokens start with nearly the same hidden state, as in a stack without residual connections. "
+        "All tokens have nearly the same hidden state, as in a stack without residual connections. "
         "The output cannot tell tokens apart, and the gradient that could change that is tiny.",
-        {"cosine": 0.5, "cosine_alone": 0.8, "rank": 0.3, "release": 0.4, "repeated": 0.4},
+        {
+            "cosine": 0.5,
+            "cosine_alone": 0.8,
+            "rank": 0.3,
+            "cosine_later": 0.9,
+            "rank_later": 0.1,
+            "release": 0.4,
+            "repeated": 0.4,
+        },
         _UNMEASURED,
         ("geometry/mean_cosine",),
         phases.rank_collapse,

@@ -59,7 +59,7 @@ def dying_imaginary(engine: Plantable) -> None:
     """P3: the imaginary channel fades, z = Re + iκ·Im with κ falling from 1 to 0.01 over the first 60 updates."""
 
     def fade(amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
-        kept = _FAINTEST ** min(1.0, updates_made(engine) / _FADE_STEPS)
+        kept = 1 - (1 - _FAINTEST) * min(1.0, updates_made(engine) / _FADE_STEPS)
         real, imaginary = phase.cos(), kept * phase.sin()
         return amplitude * torch.hypot(real, imaginary), torch.atan2(imaginary, real)
 

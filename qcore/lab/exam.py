@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,21 +72,25 @@ class ExamResult:
         return self.detected_at is not None and self.detected_at <= self.within
 
 
-def exam_cases(codes: Sequence[str] | None = None, healthy: int = 10) -> list[ExamCase]:
+def exam_cases(
+    codes: Sequence[str] | None = None, healthy: int = 10, changes: Mapping[str, Any] | None = None
+) -> list[ExamCase]:
     """The faults asked for (all by default), then `healthy` runs of each model: other seeds, and in turn packed,
-    padded, with more terms, accumulated and scheduled. `ConfigError` for an unknown code."""
+    padded, with more terms, accumulated and scheduled. changes: to every configuration, such as another budget.
+    `ConfigError` for an unknown code."""
+    more = dict(changes or {})
     cases = []
     for code in FAULTS if codes is None else codes:
         if code not in FAULTS:
             raise ConfigError(f"unknown fault {code!r}{nearest_hint(code, FAULTS)}; there are {', '.join(FAULTS)}")
-        cases.append(ExamCase(f"fault-{code}", code, RunConfig().with_values(FAULTS[code].preset_changes)))
+        cases.append(ExamCase(f"fault-{code}", code, RunConfig().with_values({**FAULTS[code].preset_changes, **more})))
     for kind in MODEL_KINDS:
         base = {**EXAM_BASE, "kind": kind}
         if kind != "phase_lm":
             del base["phases"]
         for seed in range(healthy):
-            variant, changes = _VARIANTS[seed % len(_VARIANTS)]
-            config = RunConfig().with_values({**base, **changes, "seed": seed, "data_seed": seed})
+            variant, varied = _VARIANTS[seed % len(_VARIANTS)]
+            config = RunConfig().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
     return cases
 

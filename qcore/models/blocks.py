@@ -45,6 +45,10 @@ class LanguageModel(nn.Module, ABC):
         """Logits of the next token at every position of a window of token ids (int64)."""
 
     @abstractmethod
+    def read_out(self, hidden_BTD: Tensor) -> Tensor:
+        """Logits [B, T, V] of the state that the head reads, `ModelOutput.hidden_BTD`."""
+
+    @abstractmethod
     def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
         """Who reads whom: for each layer the weights [B, H, T, T] with which position t reads position j.
 

@@ -284,7 +284,7 @@ class PhaseLM(LanguageModel):
 
     def _read_out(self, x_BTD: Tensor, z_BTP: Tensor, phases: list[Tensor] | None) -> ModelOutput:
         hidden = self.norm(x_BTD)
-        logits = functional.linear(hidden, self.embedding.weight)
+        logits = self.read_out(hidden)
         return ModelOutput(logits, hidden, z_BTP, tuple(phases) if phases else None)
 
     def forward(self, tokens_BT: Tensor, *, with_phases: bool = False) -> ModelOutput:
@@ -296,6 +296,9 @@ class PhaseLM(LanguageModel):
             x_BTD, z, phase = run_layer(layer, x_BTD, phase, recompute=self.config.activation_checkpointing)
             phases.append(phase)
         return self._read_out(x_BTD, z, phases if with_phases else None)
+
+    def read_out(self, hidden_BTD: Tensor) -> Tensor:
+        return functional.linear(hidden_BTD, self.embedding.weight)
 
     @torch.no_grad()
     def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:

@@ -132,7 +132,7 @@ class Transformer(LanguageModel):
 
     def _read_out(self, x_BTD: Tensor) -> ModelOutput:
         hidden = self.norm(x_BTD)
-        return ModelOutput(functional.linear(hidden, self.embedding.weight), hidden)
+        return ModelOutput(self.read_out(hidden), hidden)
 
     def forward(self, tokens_BT: Tensor, *, with_phases: bool = False) -> ModelOutput:
         """Logits at every position; T ≤ context. A transformer has no phases: `with_phases` changes nothing."""
@@ -141,6 +141,9 @@ class Transformer(LanguageModel):
         for layer in self.layers:
             x_BTD = run_layer(layer, x_BTD, recompute=self.config.activation_checkpointing)
         return self._read_out(x_BTD)
+
+    def read_out(self, hidden_BTD: Tensor) -> Tensor:
+        return functional.linear(hidden_BTD, self.embedding.weight)
 
     @torch.no_grad()
     def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:

@@ -293,6 +293,16 @@ class Engine:
             yield
 
 
+def build_engine(config: RunConfig, dataset: Dataset) -> Engine:
+    """The engine of a run, with its fault planted if it asks for one."""
+    engine = Engine(config, dataset)
+    if config.fault:
+        from qcore.faults import plant  # a resource of demonstrations and tests: healthy runs never load it
+
+        plant(config.fault, engine)
+    return engine
+
+
 def resolve_device(name: str) -> torch.device:
     """`auto` → CUDA when there is one, else the CPU. Raises `ValueError` for `cuda` without a CUDA device."""
     if name == "auto":

@@ -16,10 +16,11 @@ from qcore.data import Batch
 from qcore.detect import Facts, Verdict, Watch
 from qcore.objectives import term_weights
 from qcore.store import Finding, RunWriter
-from qcore.train.engine import Engine, NonFiniteError
+from qcore.train.engine import Engine
 from qcore.train.schedule import learning_rate
 
 _PLANNED_POINTS = 4096
+_OF_THE_RATE = ("steps", "learning_rate", "lr_policy", "manual_learning_rate", "warmup_steps", "min_lr_ratio")
 
 
 class Detectors:
@@ -27,21 +28,25 @@ class Detectors:
 
     def __init__(self, engine: Engine, writer: RunWriter, controls: Mapping[str, Any]) -> None:
         self._writer = writer
+        self._controls = controls
         self.planned_lr_sum = planned_lr_sum(controls)
         self.lr_sum = 0.0
         self._watch = Watch(_facts(engine, controls, self.planned_lr_sum))
 
-    def observe(self, step: int, values: Mapping[str, float], controls: Mapping[str, Any]) -> None:
+    def observe(self, step: int, values: Mapping[str, float]) -> None:
         """Judge what was measured at a step."""
-        self._keep(self._watch.observe(step, values, term_weights(controls)))
+        self._keep(self._watch.observe(step, values, term_weights(self._controls)))
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
         """A person, a schedule or a replay changed a control."""
         self._watch.event(step, "control", payload)
+        if payload["name"] in _OF_THE_RATE:
+            self.planned_lr_sum = planned_lr_sum(self._controls)
+            self.observe(step, {"optim/planned_lr_sum": self.planned_lr_sum})
 
-    def failed(self, error: NonFiniteError) -> None:
-        """The finite check stopped the run."""
-        self._keep([self._watch.failure(error.step, error.terms, str(error))])
+    def failed(self, step: int, terms: Iterable[str], message: str) -> None:
+        """The finite check stopped the run at update `step`; said again when a run is resumed after it."""
+        self._keep([self._watch.failure(step, terms, message)])
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs, JSON-able."""

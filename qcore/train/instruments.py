@@ -94,6 +94,7 @@ class Instruments:
             Probe("tokens", "tokens_every", self._tokens),
             Probe("terms", "phase_every", self._terms),
             Probe("phase", "phase_every", self._phase),
+            Probe("pull", "phase_every", self._pull),
             Probe("gradients", "gradients_every", self._gradients),
             Probe("weights", "gradients_every", self._weights),
             Probe("causality", "checks_every", self._causality),
@@ -186,7 +187,22 @@ class Instruments:
 
     # with gradients of their own
 
+    def _pull(self, reading: Reading) -> dict[str, float]:
+        """Gradients of the language terms at the last hidden state; phase terms do not act through it."""
+        weights = term_weights(reading.controls)
+        active = [term for term in self._engine.terms if weights[term.name] != 0 and not term.needs_phases]
+        if not active:
+            return {}
+        output = reading.row_output
+        hidden = output.hidden_BTD.float().clone().requires_grad_()
+        seen = ModelOutput(self._engine.model.read_out(hidden), hidden)
+        derived = Derived(self._engine.term_inputs(seen, reading.rows))
+        parts = {term.name: term.fn(derived, reading.controls) for term in active}
+        found = term_gradients(parts, [hidden], weights).scalars()
+        return {f"hidden/{name.removeprefix('grad/')}": value for name, value in found.items()}
+
     def _gradients(self, reading: Reading) -> dict[str, float]:
+        """Gradients of every weighted term over all parameters."""
         total, _ = self._engine.graph(reading.rows, reading.controls)
         parameters = [parameter for parameter in self._engine.model.parameters() if parameter.requires_grad]
         gradients = term_gradients(total.parts, parameters, term_weights(reading.controls))
@@ -214,10 +230,12 @@ class Instruments:
         return {} if math.isnan(error) else {"accumulation/error": error}
 
     def _signs(self, reading: Reading) -> dict[str, float]:
-        """Each weighted phase term against the coherence that it is named for."""
+        """Each phase term against the coherence that it is named for: all before training, then the weighted ones."""
         output, batch = reading.row_output, reading.rows
         weights = term_weights(reading.controls)
-        active = [term for term in self._engine.terms if term.needs_phases and weights[term.name] != 0]
+        active = [
+            term for term in self._engine.terms if term.needs_phases and (reading.step == 0 or weights[term.name])
+        ]
         if output.phases is None or not active:
             return {}
         inputs = self._engine.term_inputs(output, batch)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from qcore.store import RunWriter, Status
-from qcore.train.engine import Engine, NonFiniteError, StepResult
+from qcore.train.engine import Engine, StepResult
 from qcore.train.findings import Detectors, target_statistics
 from qcore.train.instruments import Instruments, Reading
 from qcore.train.probes import running_mean
@@ -55,7 +55,7 @@ class Monitor:
         measured = self._instruments.begin(Reading(0, result, self._controls))
         # The terms of the first batch are logged with the first update, which measures the same.
         self._writer.log_scalars(0, found | measured)
-        self.detectors.observe(0, scalars | found | measured, self._controls)
+        self.detectors.observe(0, scalars | found | measured)
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
@@ -79,7 +79,7 @@ class Monitor:
             measured["optim/lr_sum"] = self.detectors.lr_sum
             measured["train/memory_mb"] = memory_mb(self._engine.device)
             self._writer.log_scalars(step, measured | self._instruments.scheduler.report())
-        self.detectors.observe(step, scalars | measured, self._controls)
+        self.detectors.observe(step, scalars | measured)
 
     def evaluate(self, step: int) -> None:
         """Log the held-out cross-entropy after `step` updates."""
@@ -103,10 +103,6 @@ class Monitor:
             self._heard = []
             if means:
                 self._log(step, means)
-
-    def failed(self, error: NonFiniteError) -> None:
-        """Tell the detectors what the finite check found."""
-        self.detectors.failed(error)
 
     def publish(self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False) -> None:
         """Write the status row when the state changed or half a second has passed."""
@@ -139,7 +135,7 @@ class Monitor:
 
     def _log(self, step: int, scalars: dict[str, float]) -> None:
         self._writer.log_scalars(step, scalars)
-        self.detectors.observe(step, scalars, self._controls)
+        self.detectors.observe(step, scalars)
 
 
 def memory_mb(device: torch.device) -> float:

@@ -21,7 +21,7 @@ from qcore.config import RunConfig
 from qcore.data import Dataset, open_dataset
 from qcore.models import parameter_count
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
-from qcore.train.engine import Engine
+from qcore.train.engine import Engine, build_engine
 from qcore.train.files import LABELS_FILE, TOKENIZER_FILE, read_config
 from qcore.train.slots import Slots
 from qcore.train.trainer import Trainer
@@ -44,11 +44,7 @@ def train_run(
             writer.set_status(_status("queued", step, total, "opening the data"))
             dataset = open_dataset(config.data, config.model.context, run_dir.parent / ".cache")
             _check_same_data(meta, dataset)
-            engine = Engine(config, dataset)
-            if config.fault:
-                from qcore.faults import plant  # a resource of demonstrations and tests: healthy runs never load it
-
-                plant(config.fault, engine)
+            engine = build_engine(config, dataset)
             _describe(run_dir, writer, config, dataset, engine)
             with contextlib.closing(CommandReader(run_dir / DATABASE_NAME)) as commands:
                 trainer = Trainer(

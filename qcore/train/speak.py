@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from qcore.config import RunConfig, SamplingConfig
-from qcore.data import Tokenizer, tokenizer_from_json
+from qcore.data import Tokenizer, open_dataset, tokenizer_from_json
 from qcore.diagnostics import generation_statistics
 from qcore.models import LanguageModel, build_model
 from qcore.sampling import SampledToken, generate
 from qcore.store import Generation
-from qcore.train.checkpoint import load_checkpoint, restore_model
+from qcore.train.checkpoint import Checkpoint, load_checkpoint, restore_model, restore_optimizer
+from qcore.train.engine import build_engine
 from qcore.train.files import TOKENIZER_FILE, read_config
 
 UPDATE_SECONDS = 0.1
@@ -77,9 +78,21 @@ def load_for_sampling(run_dir: Path, folder: Path) -> tuple[LanguageModel, Token
     config: RunConfig = read_config(run_dir)
     tokenizer = tokenizer_from_json((run_dir / TOKENIZER_FILE).read_text(encoding="utf-8"))
     checkpoint = load_checkpoint(folder)
-    model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
-    restore_model(model, checkpoint)
+    if config.fault:
+        model = _planted(config, checkpoint, run_dir)
+    else:
+        model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
+        restore_model(model, checkpoint)
     return model.eval(), tokenizer
+
+
+def _planted(config: RunConfig, checkpoint: Checkpoint, run_dir: Path) -> LanguageModel:
+    """A planted fault belongs to the whole engine, data and optimizer included, so all of it is built."""
+    on_cpu = config.with_values({"device": "cpu"})
+    engine = build_engine(on_cpu, open_dataset(config.data, config.model.context, run_dir.parent / ".cache"))
+    restore_model(engine.model, checkpoint)
+    restore_optimizer(engine.model, engine.optimizer, checkpoint)
+    return engine.model
 
 
 def _row(token: SampledToken, tokenizer: Tokenizer) -> dict[str, object]:

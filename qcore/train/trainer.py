@@ -169,7 +169,7 @@ class Trainer:
 
     def _fail(self, error: NonFiniteError) -> tuple[str, str]:
         self._writer.add_log(self.step, "error", str(error))
-        self._monitor.failed(error)
+        self._monitor.detectors.failed(error.step, error.terms, str(error))
         if not (self._run_dir / folder_name(self.step)).exists():
             self._save("last good state")
         self._add_event("failed", {"message": str(error), "terms": error.terms, "at_step": error.step}, "trainer")
@@ -306,6 +306,10 @@ class Trainer:
             self.step = state.step
             self._monitor.seconds_trained = state.seconds_trained
             self._monitor.detectors.restore(checkpoint.watch)
+            ending = next((event for event in reversed(self._events) if event.kind in ("failed", "resume")), None)
+            if ending is not None and ending.kind == "failed":
+                payload = ending.payload
+                self._monitor.detectors.failed(payload["at_step"], payload["terms"], payload["message"])
             self._measured_step = self._closing_step = -1
             self._plan_replay(state.event_seq)
             return True

@@ -200,7 +200,7 @@ def update_bars(
         "type": "log",
         "dtick": 1,
         "range": [float(np.log10(low)), float(np.log10(high))],
-        "title": {"text": "length of the step ÷ length of the weights", "standoff": 4},
+        "title": {"text": "‖step‖ ÷ ‖weights‖", "standoff": 4},
         "exponentformat": "power",
     }
     layout["yaxis"] |= _bar_labels([_tail(names[place]) for place in kept])

@@ -213,7 +213,7 @@ def _numbers(z_RC: NDArray[Any], form: str) -> dict[str, Any]:
         "mode": "text",
         "x": columns.astype(np.int32),
         "y": rows.astype(np.int32),
-        "text": [format(value, form) for value in z_RC[rows, columns].tolist()],
+        "text": [format(value, form).replace("-", "−") for value in z_RC[rows, columns].tolist()],
         "textfont": {"size": LABEL_SIZE},
         "hoverinfo": "skip",
     }

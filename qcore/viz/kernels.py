@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -190,24 +191,26 @@ def causality_map(
             "hovertemplate": "cut after %{y} · position %{x}<br>sees the future: |Δlogit| %{text}<extra></extra>",
         }
     )
-    edge = np.repeat(cuts + 0.5, 2)
-    rows = np.stack([np.arange(len(cuts)) - 0.5, np.arange(len(cuts)) + 0.5], axis=1).ravel()
-    figure.data.append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": edge.astype(np.float32),
-            "y": rows.astype(np.float32),
-            "line": {"color": GREY, "width": 2},
-            "hoverinfo": "skip",
-        }
-    )
+    figure.data.append(_stairs(cuts))
     if leaks.any():
         figure.layout["annotations"] = [_future_note(leaks)]
     return figure
 
 
-def _future_note(leaks_CT: NDArray[np.bool_]) -> dict[str, object]:
+def _stairs(last_R: NDArray[Any]) -> dict[str, Any]:
+    """A line behind the last cell of each row that is not the future."""
+    rows = np.arange(len(last_R))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": np.repeat(last_R + 0.5, 2).astype(np.float32),
+        "y": np.stack([rows - 0.5, rows + 0.5], axis=1).ravel().astype(np.float32),
+        "line": {"color": GREY, "width": 1.5},
+        "hoverinfo": "skip",
+    }
+
+
+def _future_note(leaks_CT: NDArray[np.bool_]) -> dict[str, Any]:
     """The words beside the last leaking cell of the row that leaks most."""
     row = int(leaks_CT.sum(axis=1).argmax())
     column = int(np.flatnonzero(leaks_CT[row])[-1])
@@ -257,6 +260,7 @@ def _on_text(
     figure.layout["xaxis"] |= {"tickangle": -90}
     cell = "%{y} (position %{y:d})<br>reads %{x} (position %{x:d})"
     figure.data[0]["hovertemplate"] = f"{cell}<br>{hover}<extra></extra>"
+    figure.data.append(_stairs(np.arange(count)))
     return figure
 
 
@@ -272,7 +276,7 @@ def _power(exponent: int) -> str:
     return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _frame(x: float, y: float, side: int) -> dict[str, object]:
+def _frame(x: float, y: float, side: int) -> dict[str, Any]:
     return {
         "type": "rect",
         "xref": "x",

@@ -18,11 +18,11 @@ from qcore.viz.heat import FAINT, TINT, Axis, Scale, add_scale, heat, one_sided
 from qcore.viz.theme import (
     BLUE,
     CLEAR,
+    GREEN,
     GREY,
     LABEL_SIZE,
     ORANGE,
     PURPLE,
-    VERMILLION,
     base_layout,
     empty_figure,
     label,
@@ -89,14 +89,15 @@ def portrait(
         "theta": np.degrees(phase).astype(np.float32),
         "customdata": position,
         "marker": {
-            "size": 6,
-            "opacity": 0.75,
+            "size": 5,
+            "opacity": 0.65,
             "color": position,
             "cmin": low,
             "cmax": high,
             "colorscale": _POSITION_COLORS,
         },
         "hovertemplate": "angle %{theta:.0f}° · amplitude %{r:.3f}<br>position %{customdata}<extra></extra>",
+        "showlegend": False,
     }
     arrow = {
         "type": "scatterpolar",
@@ -104,12 +105,12 @@ def portrait(
         "name": f"mean direction, R = {size:.2f}",
         "r": [0, size],
         "theta": [np.degrees(angle)] * 2,
-        "line": {"color": VERMILLION, "width": 3},
-        "marker": {"symbol": ["circle", "arrow"], "angleref": "previous", "size": [5, 15], "color": VERMILLION},
+        "line": {"color": GREEN, "width": 4},
+        "marker": {"symbol": ["circle", "arrow"], "angleref": "previous", "size": [6, 18], "color": GREEN},
         "hovertemplate": f"R = {size:.3f} at {np.degrees(angle):.0f}°<extra></extra>",
         "showlegend": True,
     }
-    traces = [_circle(1.0, "unit circle"), points | {"showlegend": False}, arrow]
+    traces = [points, _circle(1.0, "unit circle"), arrow]
     ends = {low: f"{low:.0f}", high: f"{high:.0f}"}
     left = add_scale(traces, layout, Scale(low, high, _POSITION_COLORS, "position in the text", ends))
     layout["polar"]["domain"] = {"y": [0, left - 0.05]}

@@ -142,12 +142,21 @@ def test_a_loss_that_moves_because_the_objective_was_changed_is_no_collapse(cont
 
 def test_a_loss_may_take_some_steps_to_follow_a_change_of_the_objective() -> None:
     def climbs(step: int, values: Values) -> Values | None:
-        return {"term/ce": values["term/ce"] + 0.6 * min(1.0, (step - 200) / 25)} if step > 200 else None
+        return {"term/ce": values["term/ce"] + 0.9 * min(1.0, (step - 200) / 30)} if step > 200 else None
 
     watch = Watch(facts())
     run(watch, range(201))
     watch.event(200, "control", {"name": "entropy_floor", "old": 0.3, "new": 2.0})
     assert run(watch, range(201, 401), spoil=climbs) == []
+
+
+def test_a_loss_above_token_frequencies_is_a_collapse_whatever_was_changed() -> None:
+    watch = Watch(facts())
+    run(watch, range(201))
+    watch.event(200, "control", {"name": "diversity_weight", "old": 0.0, "new": 5.0})
+    told = run(watch, range(201, 230), spoil=_raised(6.0))
+    assert (told[0].id, told[0].since_step, told[0].last_step) == ("token_collapse", 205, 210)
+    assert "token frequencies" in told[0].title
 
 
 def test_a_changed_weight_is_noticed_without_its_event() -> None:

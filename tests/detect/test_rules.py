@@ -215,6 +215,31 @@ def test_alike_hidden_states_in_mid_run_are_not_called_a_rank_collapse() -> None
     assert run(Watch(facts()), range(0, 61, 20), spoil=lambda s, v: {"geometry/mean_cosine": 0.9} if s else None) == []
 
 
+def test_hidden_states_that_become_one_are_a_rank_collapse_after_two_measurements() -> None:
+    def spoil(step: int, values: Values) -> Values:
+        return {"geometry/mean_cosine": 0.99, "geometry/effective_rank": 0.02} if step >= 20 else {}
+
+    told = run(Watch(facts()), range(0, 61, 20), spoil=spoil)
+    verdict = first(told, "rank_collapse")
+    assert (verdict.since_step, verdict.last_step) == (20, 40)
+
+
+def test_a_term_that_pulls_against_the_loss_at_the_last_hidden_state_is_harmful() -> None:
+    """Measured oftener than over all parameters; each scope counts its own measurements."""
+
+    def spoil(scopes: tuple[str, ...]) -> dict[str, float]:
+        return {
+            f"{scope}/{kind}/diversity": value for scope in scopes for kind, value in (("ratio", 1.0), ("cos", -0.9))
+        }
+
+    both = Watch(facts())
+    told = both.observe(0, spoil(("grad",)), {"ce": 1.0, "diversity": 0.5})
+    told += both.observe(10, spoil(("hidden",)), {"ce": 1.0, "diversity": 0.5})
+    assert told == [], "one measurement of each"
+    [verdict] = both.observe(20, spoil(("hidden",)), {"ce": 1.0, "diversity": 0.5})
+    assert (verdict.id, verdict.since_step) == ("harmful_term:diversity", 10)
+
+
 # Tokens
 
 

@@ -146,3 +146,14 @@ def test_a_resumed_run_finds_what_an_undisturbed_one_finds(lab):
     lab.wait(halves, 60)
     keys = [{(found.id, found.since_step, found.state) for found in lab.findings(name)} for name in (plain, halves)]
     assert keys[0] == keys[1] != set()
+
+
+def test_a_checkpoint_of_a_faulty_run_speaks_with_its_fault(lab):
+    """A model that ignores its context predicts the same after every token; its healthy architecture would not."""
+    name = lab.start(faulty("T3", steps=6, tokenizer="word"))
+    lab.wait(name, 60)
+    settings = lab.config(name).sampling.model_copy(update={"temperature": 0.0, "max_tokens": 5})
+    *_, spoken = lab.sample(name, "Once a", settings)
+    rows = [row["entropy"] for row in spoken.tokens]
+    assert len(rows) == 5
+    assert max(rows) - min(rows) < 1e-5

@@ -9,6 +9,7 @@ from qcore.config import Pause
 from qcore.lab import Lab, shared_lab
 from tests.helpers import eventually
 from tests.pages.drive import ENDLESS, TINY
+from tests.pages.inside import finding, write_run
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,25 @@ def paused(empty: Lab) -> Lab:
     empty.command("alive", Pause())
     eventually(lambda: empty.info("alive").state == "paused")
     return empty
+
+
+@pytest.fixture(scope="module")
+def inside_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with finished runs that were looked into: `seen`, `attention`, and `ill` with three findings."""
+    folder = tmp_path_factory.mktemp("inside")
+    write_run(folder, "seen", last=200, every=20, tokens=24)
+    write_run(folder, "attention", kind="transformer", last=40, every=20, tokens=12)
+    ill = (
+        finding(),
+        finding("future_leak", id="future_leak", since_step=0, title="Earlier <b>outputs</b> *change*"),
+        finding("half_circle", id="half_circle", state="resolved", remedies=[], title="Half a circle"),
+    )
+    write_run(folder, "ill", last=40, every=20, tokens=12, leak=True, findings=ill)
+    return folder
+
+
+@pytest.fixture
+def inside(inside_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab of the app over these runs."""
+    monkeypatch.setenv("QCORE_RUNS", str(inside_dir))
+    return shared_lab(inside_dir)

@@ -7,7 +7,10 @@ from streamlit.testing.v1 import AppTest
 from tests.helpers import small_config
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
-CONTROL_ROOM, TOKENS, GENERATIONS = PAGES = ("pages/control_room.py", "pages/tokens.py", "pages/generations.py")
+CONTROL_ROOM, PHASE, INTERFERENCE, TOKENS, GENERATIONS, GRADIENTS, FINDINGS = PAGES = tuple(
+    f"pages/{name}.py"
+    for name in ("control_room", "phase", "interference", "tokens", "generations", "gradients", "findings")
+)
 TINY = small_config(documents=40, batch_size=2, packing="padded", steps=8, sample_every=4, sample_length=6, context=64)
 ENDLESS = TINY.with_values({"steps": 1_000_000})
 
@@ -31,6 +34,12 @@ def texts(at: AppTest) -> str:
 def press(at: AppTest, label: str) -> AppTest:
     """Click the button with this label and run the page."""
     return next(button for button in at.button if button.label == label).click().run()
+
+
+def alarm(at: AppTest) -> str:
+    """Label of the link to the findings in the sidebar; empty when there is none."""
+    links = [element.proto.label for element in at.sidebar.get("page_link")]
+    return links[0] if links else ""
 
 
 def charts(at: AppTest) -> int:

@@ -1,0 +1,110 @@
+"""The bank as a whole: every case has its fault, trains, speaks, resumes, and leaves every other engine alone."""
+
+import math
+
+import pytest
+import torch
+
+from qcore import objectives
+from qcore.config import RunConfig, preset
+from qcore.config.faultbank import FAULTS
+from qcore.faults import PLANTERS, plant
+from qcore.sampling import generate
+
+CODES = list(FAULTS)
+PHASE_ONLY = ["L1", "P1", "P2", "P3"]
+TRANSFORMER_ONLY = ["L2", "L3", "G8", "T3", "T4", "R1"]
+
+
+def weights(engine):
+    return {name: value.detach().clone() for name, value in engine.model.state_dict().items()}
+
+
+def trained(engine, board, steps=(1, 2, 3)):
+    for step in steps:
+        engine.step(step, board)
+    return weights(engine)
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_every_case_has_a_planter_and_every_planter_a_case():
+    assert PLANTERS.keys() == FAULTS.keys()
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_case_is_a_valid_run_and_a_preset(code):
+    case = FAULTS[code]
+    config = RunConfig().with_values(case.preset_changes)
+    assert config.fault == code
+    assert RunConfig.from_yaml(config.to_yaml()) == config
+    assert preset(f"fault-{code.lower()}").config == config
+    assert config.optim.steps >= case.within
+    assert case.title
+    assert case.seen
+    assert case.tell
+    assert case.findings
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("l2", "L2"), ("T2B", "T2b"), ("N7", "N1")])
+def test_an_unknown_code_is_refused_with_the_nearest_one(healthy, wrong, right):
+    engine, _ = healthy("T2b")
+    with pytest.raises(ValueError, match=f"fault '{wrong}' is not in the bank; did you mean '{right}'"):
+        plant(wrong, engine)
+
+
+@pytest.mark.parametrize("code", [*PHASE_ONLY, *TRANSFORMER_ONLY])
+def test_a_fault_of_the_other_family_is_refused(healthy, code):
+    kind, other = ("phase_lm", "transformer") if code in PHASE_ONLY else ("transformer", "phase_lm")
+    engine, _ = healthy("T2b", kind=other)
+    with pytest.raises(ValueError, match=f"a mistake of a {kind} and cannot be planted in a {other}: set kind"):
+        plant(code, engine)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_planted_engine_trains_evaluates_and_speaks(planted, code):
+    engine, board = planted(code)
+    losses = [engine.step(step, board).loss for step in range(1, 5)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert math.isfinite(engine.evaluate())
+    settings = RunConfig().sampling
+    spoken = [token.id for _, token in zip(range(20), generate(engine.model, [1], settings, eos_id=-1), strict=False)]
+    assert len(spoken) == 20
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_recomputed_activations_change_nothing(planted, code):
+    plain, again = (planted(code, layers=2, activation_checkpointing=on) for on in (False, True))
+    assert_equal(trained(*plain, steps=(1, 2)), trained(*again, steps=(1, 2)))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_planted_run_resumes_bit_for_bit(planted, code):
+    engine, board = planted(code)
+    trained(engine, board)
+    resumed, _ = planted(code)
+    resumed.model.load_state_dict(engine.model.state_dict())
+    for old, new in zip(engine.model.parameters(), resumed.model.parameters(), strict=True):
+        if moments := engine.optimizer.state.get(old):
+            resumed.optimizer.state[new] = {name: value.clone() for name, value in moments.items()}
+    assert resumed.evaluate() == engine.evaluate()
+    assert_equal(trained(engine, board, [4]), trained(resumed, board, [4]))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_planting_one_engine_leaves_another_untouched(healthy, planted, code):
+    terms, functions = objectives.TERMS, [term.fn for term in objectives.TERMS]
+    before, board = healthy(code)  # built before the fault, trained after it
+    fresh, _ = healthy(code)
+    expected, expected_loss = trained(fresh, board), fresh.evaluate()
+    sick, sick_board = planted(code)
+    trained(sick, sick_board)
+    after, _ = healthy(code)
+    for other in (before, after):
+        assert other.terms is terms
+        assert_equal(trained(other, board), expected)
+        assert other.evaluate() == expected_loss
+    assert [term.fn for term in objectives.TERMS] == functions

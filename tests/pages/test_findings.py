@@ -1,0 +1,171 @@
+"""The Findings page: cards, remedies that send the right commands, what a person says about a finding, and all runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qcore.lab import Lab
+from qcore.store import DATABASE_NAME, RunWriter
+from tests.helpers import eventually
+from tests.pages.drive import FINDINGS, alarm, charts, open_app, press, texts
+from tests.pages.inside import finding, write_run
+
+
+def put(lab: Lab, run: str, *findings: Any) -> None:
+    """Write findings into a run, as its detectors would."""
+    with RunWriter(lab.runs_dir / run / DATABASE_NAME) as writer:
+        for one in findings:
+            writer.put_finding(one)
+
+
+@pytest.fixture
+def ill(empty: Lab, tmp_path: Path) -> Lab:
+    """A lab with a finished run that has one finding."""
+    write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(finding(),))
+    return empty
+
+
+def test_cards_tell_what_since_when_why_and_by_which_numbers(inside: Lab):
+    at = open_app(FINDINGS, run="ill")
+    assert not at.exception
+    shown = texts(at)
+    assert "since step 120, last seen at step 390" in shown
+    assert "before the first step" in shown
+    assert "gradients point in opposite directions" in shown
+    assert "<b>−0.73</b>" in shown
+    assert "limit −0.5" in shown
+    assert "Earlier \\<b\\>outputs\\</b\\> \\*change\\*" in shown
+    assert charts(at) == 3
+
+
+def test_a_healthy_run_is_told_so(inside: Lab):
+    at = open_app(FINDINGS, run="seen")
+    assert "Nothing wrong was found in this run's 200 steps" in at.success[0].value
+    assert alarm(at) == ""
+
+
+def test_filters_choose_the_cards_and_are_in_the_link(inside: Lab):
+    at = open_app(FINDINGS, run="ill", kinds="resolved")
+    assert not at.exception
+    assert "Half a circle" in texts(at)
+    assert "pulls against" not in texts(at)
+    at = open_app(FINDINGS, run="ill", kinds="muted")
+    assert "None of the 3 findings of this run is muted" in at.info[0].value
+
+
+def test_remedies_of_a_run_that_nobody_trains_are_off_and_say_why(inside: Lab):
+    at = open_app(FINDINGS, run="ill")
+    for index in range(3):
+        assert at.button(key=f"remedy:harmful_term:diversity:{index}").disabled
+    assert "The run is finished: resume it" in texts(at)
+    assert not at.button(key="remedy:harmful_term:diversity:3").disabled
+
+
+def test_a_set_remedy_changes_each_control_once(paused: Lab):
+    changes = {"diversity_weight": 0.03, "learning_rate": 0.001}
+    remedy = {"label": "Calm down", "why": "It overshoots.", "kind": "set", "changes": changes}
+    put(paused, "alive", finding(remedies=[remedy]))
+    at = open_app(FINDINGS, run="alive")
+    button = at.button(key="remedy:harmful_term:diversity:0")
+    assert "diversity weight 0.0 → 0.03" in button.help.replace("\\", "")
+    button.click().run()
+    assert not at.exception
+    assert {name: paused.controls("alive")[name].value for name in changes} == changes
+    sent = [row.payload for row in paused.reader("alive").commands() if row.kind == "set"]
+    assert sent == [{"name": name, "value": value} for name, value in changes.items()]
+    at.run()
+    assert at.button(key="remedy:harmful_term:diversity:0").disabled
+    assert "Done: the run has these values" in texts(at)
+
+
+def test_a_change_that_the_run_refuses_is_reported(paused: Lab):
+    remedy = {"label": "Impossible", "why": "", "kind": "set", "changes": {"width": 8}}
+    put(paused, "alive", finding(remedies=[remedy]))
+    at = press(open_app(FINDINGS, run="alive"), "Impossible")
+    assert not at.exception
+    assert "width" in at.error[0].value
+
+
+@pytest.mark.parametrize(("kind", "state"), [("pause", "paused"), ("stop", "stopped")])
+def test_pause_and_stop_remedies_do_that(kind: str, state: str, paused: Lab):
+    put(paused, "alive", finding(remedies=[{"label": "Do it", "why": "", "kind": kind, "changes": {}}]))
+    at = open_app(FINDINGS, run="alive")
+    if kind == "pause":
+        assert at.button(key="remedy:harmful_term:diversity:0").disabled
+        assert "paused already" in texts(at)
+        return
+    press(at, "Do it")
+    assert not at.exception
+    eventually(lambda: paused.info("alive").state == state)
+    assert [row.kind for row in paused.reader("alive").commands()][-1] == kind
+
+
+def test_a_new_run_has_the_changes_and_is_opened(ill: Lab):
+    at = press(open_app(FINDINGS, run="run"), "Start again without it")
+    assert not at.exception
+    started = at.session_state["run"]
+    assert started != "run"
+    assert ill.config(started).optim.steps == 3
+    assert ill.config(started).model == ill.config("run").model
+    assert started.startswith("tiny-fixed")
+    assert ill.reader(started).meta()["preset"] == "tiny-fixed"
+    eventually(lambda: ill.info(started).state == "finished")
+    assert ill.config("run").optim.steps == 20
+
+
+def test_a_new_run_that_cannot_be_is_refused_with_the_reason(empty: Lab, tmp_path: Path):
+    remedy = {"label": "Start", "why": "", "kind": "new_run", "changes": {"heads": 7}}
+    write_run(tmp_path, "run", last=0, findings=(finding(remedies=[remedy]),))
+    at = press(open_app(FINDINGS, run="run"), "Start")
+    assert "multiple of heads" in at.error[0].value
+    assert at.session_state["run"] == "run"
+    assert len(empty.runs()) == 1
+
+
+def test_acknowledged_and_muted_findings_leave_the_badge(ill: Lab):
+    at = open_app(FINDINGS, run="run")
+    assert ":red-badge" in alarm(at)
+    at.button(key="acknowledge:harmful_term:diversity").click().run()
+    assert not at.exception
+    assert ill.findings("run")[0].acknowledged
+    assert ":gray-badge" in alarm(at.run())
+    assert not [button for button in at.button if button.label == "Acknowledge"]
+    press(at, "Mute")
+    assert ill.findings("run")[0].muted
+    assert alarm(at.run()) == ""
+    assert "None of the 1 findings" in at.info[0].value
+    at.button_group(key="kinds").set_value(["muted"]).run()
+    press(at, "Unmute")
+    assert not ill.findings("run")[0].muted
+
+
+def test_only_the_first_cards_have_figures(empty: Lab, tmp_path: Path):
+    many = tuple(finding(id=f"harmful_term:{index}", since_step=index) for index in range(9))
+    write_run(tmp_path, "run", last=0, findings=many)
+    at = open_app(FINDINGS, run="run")
+    assert not at.exception
+    assert charts(at) == 6
+    assert texts(at).count("Its figure is left out") == 3
+
+
+def test_evidence_without_numbers_figure_or_remedies_is_a_card_too(empty: Lab, tmp_path: Path):
+    bare = finding(evidence={}, remedies=[])
+    odd = finding(
+        id="odd", evidence={"numbers": [{"label": "x", "value": None, "unit": "", "limit": None}], "figure": None}
+    )
+    write_run(tmp_path, "run", last=0, findings=(bare, odd))
+    at = open_app(FINDINGS, run="run")
+    assert not at.exception
+    assert "unknown" in texts(at)
+
+
+def test_the_table_of_all_runs_counts_and_filters(inside: Lab):
+    at = open_app(FINDINGS, of="All runs")
+    assert not at.exception
+    table = at.dataframe[0].value
+    assert table["run"].tolist() == ["ill"]
+    assert table[["active", "resolved", "muted", "not acknowledged"]].iloc[0].tolist() == [2, 1, 0, 2]
+    assert "Half a circle" in table["findings"][0]
+    at = open_app(FINDINGS, of="All runs", kinds="muted")
+    assert "No run has findings" in at.info[0].value

@@ -1,0 +1,154 @@
+"""The pages Phase, Interference and Gradients: in every state of a run, for both model families, with every choice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcore.lab import Lab
+from qcore.store import DATABASE_NAME, RunWriter
+from tests.pages.drive import GRADIENTS, INTERFERENCE, PAGES, PHASE, alarm, charts, open_app, texts
+from tests.pages.inside import kernels, write_run
+
+INSIDE = (PHASE, INTERFERENCE, GRADIENTS)
+
+
+@pytest.mark.parametrize(("page", "count"), [(PHASE, 8), (INTERFERENCE, 5), (GRADIENTS, 8)])
+def test_a_finished_run_shows_its_newest_step(page: str, count: int, inside: Lab):
+    at = open_app(page, run="seen")
+    assert not at.exception
+    assert charts(at) == count
+    assert charts(at) <= 8
+
+
+@pytest.mark.parametrize("page", INSIDE)
+def test_before_the_first_measurement_a_page_says_when_it_comes(page: str, paused: Lab, tmp_path: Path):
+    write_run(tmp_path, "blank", last=0)
+    with RunWriter(tmp_path / "blank" / DATABASE_NAME) as writer:
+        writer.truncate_after(-1, event_seq=0)
+    at = open_app(page, run="blank")
+    assert not at.exception
+    assert "ended before" in at.info[0].value
+    assert "budget" in at.info[0].value
+
+
+def test_a_transformer_has_no_phases_and_the_page_says_where_to_look(inside: Lab):
+    at = open_app(PHASE, run="attention")
+    assert "A transformer has no phases" in at.info[0].value
+    links = [link.proto.page for link in at.main.get("page_link")]
+    assert {"interference", "tokens"} <= set(links)
+    assert charts(at) == 0
+
+
+def test_attention_is_no_interference_and_the_page_says_so(inside: Lab):
+    shown = texts(open_app(INTERFERENCE, run="attention"))
+    assert "a row's weights sum to 1" in shown
+    assert "never negative" in shown
+    assert "vermillion ones cancel" not in shown
+
+
+def test_the_verdict_on_causality(inside: Lab):
+    at = open_app(INTERFERENCE, run="seen")
+    assert at.success[0].value.startswith("**Causal.** At step 200")
+    assert not at.error
+    at = open_app(INTERFERENCE, run="ill")
+    assert at.error[0].value.startswith("**Sees the future.** At step 40")
+    assert not at.success
+
+
+def test_the_verdict_is_that_of_the_chosen_step(inside: Lab):
+    at = open_app(INTERFERENCE, run="seen", step="40")
+    assert "At step 40" in at.success[0].value
+
+
+def test_rounding_and_a_deaf_model_have_verdicts_of_their_own(empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "deaf", last=0)
+    for change, words in (([[0, 0, 0.0]], "context is ignored"), ([[1e-9, 0, 1.0]], "up to rounding")):
+        with RunWriter(tmp_path / "deaf" / DATABASE_NAME) as writer:
+            arrays = {"cuts": np.array([1], np.int32), "change": np.array(change, np.float32)}
+            writer.log_arrays(0, "causality", arrays)
+        at = open_app(INTERFERENCE, run="deaf")
+        assert not at.exception
+        assert words in "\n".join(element.value for element in [*at.warning, *at.info])
+
+
+def test_kernels_by_layer_and_head_cut_to_the_chosen_length_and_against_another_step(inside: Lab):
+    at = open_app(INTERFERENCE, run="seen", layer="1", head="2", tokens="16", against="40", rows="true")
+    assert not at.exception
+    assert "The first 16 of 24 tokens" in texts(at)
+    assert "the weight has grown since then" in texts(at)
+    assert at.session_state["against"] == "40"
+    assert at.session_state["head"] == "2"
+    at.selectbox(key="against").set_value("off").run()
+    assert "heads that look alike" in texts(at)
+
+
+def test_steps_of_different_texts_are_not_subtracted(empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "mixed", last=20, every=20, tokens=8)
+    with RunWriter(tmp_path / "mixed" / DATABASE_NAME) as writer:
+        other = {"kernels": kernels(0.5, 3, 4, 8, "phase_lm"), "tokens": np.arange(8, dtype=np.int32)}
+        writer.log_arrays(40, "interference", other)
+    at = open_app(INTERFERENCE, run="mixed", against="20")
+    assert not at.exception
+    assert "different texts" in at.info[0].value
+
+
+def test_one_token_one_layer_one_head(empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "least", layers=1, heads=1, last=0, tokens=1)
+    for page in INSIDE:
+        at = open_app(page, run="least")
+        assert not at.exception
+        assert charts(at) > 4
+
+
+def test_many_layers_and_heads_are_picked_from_lists(empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "deep", layers=14, heads=12, last=20, every=20, tokens=6)
+    at = open_app(INTERFERENCE, run="deep", head="11", layer="13")
+    assert not at.exception
+    assert at.selectbox(key="layer").value == "13"
+    assert at.selectbox(key="head").value == "11"
+    at = open_app(PHASE, run="deep")
+    assert not at.exception
+    assert at.selectbox(key="angles").value == "layer 14"
+
+
+def test_the_angles_of_a_chosen_layer_are_in_the_link(inside: Lab):
+    at = open_app(PHASE, run="seen", angles="encoding")
+    assert not at.exception
+    assert at.session_state["angles"] == "encoding"
+
+
+def test_the_numbers_of_the_chosen_step_are_shown(inside: Lab):
+    newest, oldest = texts(open_app(PHASE, run="seen")), texts(open_app(PHASE, run="seen", step="0"))
+    assert "Order parameter" in newest
+    assert newest != oldest
+
+
+def test_probes_have_cost_cadence_share_and_state(inside: Lab):
+    at = open_app(GRADIENTS, run="seen")
+    table = at.dataframe[0].value.set_index("probe")
+    assert table.loc["gradients", "cost (ms)"] == 48.0
+    assert table.loc["gradients", "every (steps)"] == 100
+    assert table.loc["gradients", "share of step time"] == pytest.approx(48 / 100 / 41)
+    assert table.loc["signs", "state"] == "off"
+    assert "disagree" in table.loc["signs", "why"]
+    assert table.loc["phase", "state"] == "measures"
+    assert "of a budget of 3 %" in texts(at)
+
+
+def test_without_other_terms_the_gradients_page_says_how_to_get_some(empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "plain", last=0)
+    with RunWriter(tmp_path / "plain" / DATABASE_NAME) as writer:
+        writer.truncate_after(-1, event_seq=0)
+        arrays = {"norm": np.ones(1, np.float32), "cosine": np.ones((1, 1), np.float32), "terms": np.zeros(1, np.int32)}
+        writer.log_arrays(0, "gradients", arrays)
+    at = open_app(GRADIENTS, run="plain")
+    assert not at.exception
+    assert charts(at) == 8
+    assert "No probe has run yet" in texts(at)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_links_to_the_findings_of_the_run(page: str, inside: Lab):
+    assert "2 findings" in alarm(open_app(page, run="ill"))
+    assert alarm(open_app(page, run="seen")) == ""
