@@ -2,6 +2,7 @@
 
 python bench/app.py first      from starting the server to the first loss point of the default preset on the screen
 python bench/app.py refresh    CPU of the server a refresh, page by page; the run trains in another process
+python bench/app.py open       server CPU to open each page on a finished run of 100,000 steps, in a new session
 python bench/app.py soak       resident memory of the server, training and watched, minute by minute
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -22,11 +25,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qcore.config import preset
 from qcore.lab import Lab
+from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from tests.browser.actions import PATIENCE_MS, press, start_from_yaml, wait_for_curve
 from tests.browser.driver import chromium, running_app
 
+ARRAYS = ("tokens", "phase", "interference", "causality", "gradients", "modules", "spectrum")
+LENGTH = 100_000
 TICK = os.sysconf("SC_CLK_TCK")
 LONG = {"steps": 10_000_000}
+PAGES = (
+    ("", "Control room"),
+    ("phase", "Phase"),
+    ("interference", "Interference"),
+    ("tokens", "Tokens"),
+    ("generations", "Generations"),
+    ("gradients", "Gradients"),
+    ("findings", "Findings"),
+)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -68,7 +83,7 @@ def refresh(folder: Path, seconds: float) -> None:
         with running_app(runs, folder / "app.log") as app, chromium() as browser, Lab(runs) as lab:
             while not (runs / "live" / "run.sqlite").exists() or lab.info("live").step < 300:
                 time.sleep(0.5)
-            for path, title in (("", "Control room"), ("tokens", "Tokens"), ("generations", "Generations")):
+            for path, title in PAGES:
                 page = browser.new_page(viewport={"width": 1440, "height": 1000})
                 costs = {}
                 for interval in ("off", "1"):
@@ -85,6 +100,60 @@ def refresh(folder: Path, seconds: float) -> None:
     finally:
         trainer.terminate()
         trainer.wait()
+
+
+def stretched(source: Path, target: Path, steps: int) -> None:
+    """A finished run of many steps: what a short one measured, said again and again at ever later steps."""
+    shutil.copytree(source, target)
+    (target / DATABASE_NAME).unlink()
+    with RunReader(source / DATABASE_NAME) as reader, RunWriter(target / DATABASE_NAME) as writer:
+        length = reader.last("train/loss")[0]
+        status, meta = reader.status(), reader.meta()
+        for key, value in meta.items():
+            if key not in ("epoch", "rewinds"):
+                writer.set_meta(key, value)
+        rows: dict[int, dict[str, float]] = {}
+        for name, series in reader.scalars_of(reader.names()).items():
+            for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+                rows.setdefault(step, {})[name] = value
+        kept = {name: {step: reader.arrays(name, step)[1] for step in reader.array_steps(name)} for name in ARRAYS}
+        for generation in reader.generations():
+            writer.put_generation(generation)
+        for finding in reader.findings():
+            writer.put_finding(finding)
+        for start in range(0, steps, length):
+            for step, row in sorted(rows.items()):
+                if step or not start:
+                    writer.log_scalars(start + step, row)
+            for name, found in kept.items():
+                for step, arrays in found.items():
+                    if step or not start:
+                        writer.log_arrays(start + step, name, arrays)
+            writer.flush(60)
+        writer.set_status(replace(status, step=steps, total_steps=steps))
+
+
+def open_pages(folder: Path) -> None:
+    """Server CPU from asking for a page to its last chart, a new browser session each time."""
+    runs = folder / "runs"
+    with Lab(runs) as lab:
+        changes = {"steps": 500, "diversity_weight": 0.05, "budget_percent": 10}
+        lab.start(preset("tiny").config.with_values(changes), name="short")
+        lab.wait("short")
+    stretched(runs / "short", runs / "long", LENGTH)
+    with running_app(runs, folder / "app.log") as app, chromium() as browser:
+        for warm in (False, True):
+            for path, title in PAGES:
+                context = browser.new_context(viewport={"width": 1440, "height": 1000})
+                page = context.new_page()
+                page.goto("about:blank")
+                before = cpu_seconds(app.process.pid)
+                page.goto(f"{app.url}/{path}?run=long")
+                expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=PATIENCE_MS)
+                page.wait_for_timeout(4000)
+                spent = cpu_seconds(app.process.pid) - before
+                context.close()
+                print(f"{title:13} {spent:6.2f} s CPU to open, {'again' if warm else 'the first time'}", flush=True)
 
 
 def soak(folder: Path, minutes: float) -> None:
@@ -108,7 +177,7 @@ def soak(folder: Path, minutes: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("first", "refresh", "soak"), default="first")
+    parser.add_argument("what", nargs="?", choices=("first", "refresh", "open", "soak"), default="first")
     parser.add_argument("--seconds", type=float, default=30.0, help="refresh: how long each page is measured")
     parser.add_argument("--minutes", type=float, default=10.0, help="soak: how long")
     chosen = parser.parse_args()
@@ -117,6 +186,8 @@ def main() -> None:
             first(Path(folder))
         elif chosen.what == "refresh":
             refresh(Path(folder), chosen.seconds)
+        elif chosen.what == "open":
+            open_pages(Path(folder))
         else:
             soak(Path(folder), chosen.minutes)
 

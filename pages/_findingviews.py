@@ -17,7 +17,7 @@ from pages import _parts
 from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, SetControl, Stop
-from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo
+from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
 from qcore.viz import Figure, Line, Mark, Reference, curves
 
 FIGURES = 6
@@ -69,6 +69,36 @@ def all_runs(lab: Lab, info: RunInfo) -> None:
     st.caption("Tick a row to see that run's findings.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
     live(lab, alive, lambda _: _table(lab, kinds))
+
+
+def rules() -> None:
+    """What the detectors look for in every run."""
+    found = rule_infos()
+    st.caption(
+        f"These {len(found)} rules watch every run, some of them before its first step. A rule's code is that of the "
+        "fault which it must catch; start a run from a *Fault* preset to see one at work."
+    )
+    st.dataframe(
+        {
+            "rule": [_parts.words(rule.name) for rule in found],
+            "catches": [", ".join(rule.faults) for rule in found],
+            "what it finds": [rule.title for rule in found],
+            "why it matters": [rule.explanation for rule in found],
+            "limits": [
+                ", ".join(f"{_parts.words(name)} {value:.3g}" for name, value in rule.thresholds.items())
+                for rule in found
+            ],
+            "false alarms": [rule.false_alarms for rule in found],
+        },
+        key="rules_table",
+        hide_index=True,
+        height="content",
+        column_config={
+            "what it finds": st.column_config.TextColumn(width="medium"),
+            "why it matters": st.column_config.TextColumn(width="large"),
+            "false alarms": st.column_config.TextColumn(width="medium", help="As measured in healthy runs."),
+        },
+    )
 
 
 def _filter() -> list[str]:

@@ -33,6 +33,7 @@ MAIN = "ce"
 _COST = "cost/"
 _TOTAL, _SPENT = f"{_COST}total_percent", f"{_COST}spent_percent"
 _ONCE = "before_training"
+_SOURCES = {"grad": "", "hidden": ", at the last layer"}
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -131,8 +132,14 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     reader = lab.reader(run)
     known = set(reader.names())
     names: list[str] = list(reader.meta().get("term_names") or [])
-    ratio = {f"grad/ratio/{name}": name for name in names if name != MAIN and f"grad/ratio/{name}" in known}
-    cosine = {f"grad/cos/{name}": name for name in ratio.values()}
+    others = [name for name in names if name != MAIN]
+    ratio = {
+        key: key.rpartition("/")[2]
+        for source in _SOURCES
+        for name in others
+        if (key := f"{source}/ratio/{name}") in known
+    }
+    cosine = {key.replace("/ratio/", "/cos/"): name for key, name in ratio.items()}
     rank = {"geometry/effective_rank": "effective rank", "geometry/mean_cosine": "mean cosine"}
     series = reader.scalars_of([*ratio, *cosine, *rank], max_points=MAX_POINTS)
     shared: dict[str, Any] = {
@@ -144,7 +151,12 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
 
     def lines(chosen: dict[str, str]) -> list[Line]:
         return [
-            Line(_parts.words(name), series[key].steps, series[key].values, term_style(names.index(name)))
+            Line(
+                _parts.words(name) + _SOURCES[key.split("/")[0]],
+                series[key].steps,
+                series[key].values,
+                term_style(names.index(name)) | ({} if key.startswith("grad/") else {"dash": "dot"}),
+            )
             for key, name in chosen.items()
         ]
 
@@ -162,7 +174,10 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
         chart(
             with_cursor(figure, step), "chart:ratio", "Weighted gradient norm relative to the cross-entropy over steps"
         )
-        st.caption("A curve that climbs towards 1 is a term that takes over.")
+        st.caption(
+            "A curve that climbs towards 1 is a term that takes over. Over all weights, and dotted, measured more "
+            "often, at the last hidden state."
+        )
     with right:
         figure = curves(
             lines(cosine),

@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages import _findingviews, _parts
 
-VIEWS = ("This run", "All runs")
+VIEWS = ("This run", "All runs", "Rules")
 
 lab = _parts.lab()
 info = _parts.open_run(lab, "Findings")
@@ -15,5 +15,7 @@ if info is not None:
     _parts.flash()
     if view == VIEWS[0]:
         _findingviews.this_run(lab, info)
-    else:
+    elif view == VIEWS[1]:
         _findingviews.all_runs(lab, info)
+    else:
+        _findingviews.rules()

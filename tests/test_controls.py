@@ -112,10 +112,11 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         preset("tiny-transfomer")
 
 
-def test_the_table_in_the_readme_is_the_generated_one() -> None:
-    from qcore.cli import controls_markdown
+@pytest.mark.parametrize("table", ["controls", "rules"])
+def test_the_tables_in_the_readme_are_the_generated_ones(table: str) -> None:
+    from qcore.cli import controls_markdown, rules_markdown
 
-    readme = README.read_text("utf-8")
-    inside = re.search(r"<!-- controls -->\n(.*)<!-- /controls -->", readme, re.DOTALL)
-    assert inside, "the README holds the table of controls between <!-- controls --> and <!-- /controls -->"
-    assert inside[1].strip() == controls_markdown().strip(), "paste the output of: qcore controls --markdown"
+    generated = {"controls": controls_markdown, "rules": rules_markdown}[table]()
+    inside = re.search(rf"<!-- {table} -->\n(.*)<!-- /{table} -->", README.read_text("utf-8"), re.DOTALL)
+    assert inside, f"the README holds this table between <!-- {table} --> and <!-- /{table} -->"
+    assert inside[1].strip() == generated.strip(), f"paste the output of: qcore {table} --markdown"

@@ -16,9 +16,9 @@ import typer
 
 from qcore.cli import exam, looking, steering, training
 from qcore.cli.base import app
-from qcore.cli.looking import controls_markdown
+from qcore.cli.looking import controls_markdown, rules_markdown
 
-__all__ = ["controls_markdown", "exam", "looking", "main", "steering", "training"]
+__all__ = ["controls_markdown", "exam", "looking", "main", "rules_markdown", "steering", "training"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

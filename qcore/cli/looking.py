@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, opened, print_json, print_table
 from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, ConfigError, Control, all_controls
+from qcore.lab import RuleInfo, rule_infos
 
 
 @app.command("list")
@@ -110,13 +112,45 @@ def controls(
         print_table([_HEAD, *map(_control_row, all_controls(kind))])
 
 
+@app.command()
+def rules(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what the detectors look for: rules, the faults they name, thresholds, measured false alarms."""
+    known = rule_infos()
+    if as_json:
+        print_json(known)
+    elif markdown:
+        print(rules_markdown())
+    else:
+        print_table([_RULES_HEAD, *map(_rule_row, known)])
+
+
+_RULES_HEAD = ("finding", "fault", "what it means", "thresholds", "false alarms")
+
+
+def rules_markdown() -> str:
+    """The table of rules as Markdown, generated from their declarations."""
+    rows = [(f"`{row[0]}`", *row[1:]) for row in map(_rule_row, rule_infos())]
+    return _markdown([_RULES_HEAD, ("---",) * len(_RULES_HEAD), *rows])
+
+
+def _rule_row(rule: RuleInfo) -> tuple[str, ...]:
+    limits = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in rule.thresholds.items())
+    return (rule.name, " ".join(rule.faults), rule.title, limits, rule.false_alarms)
+
+
 _HEAD = ("name", "default", "accepts", "live", "what it does")
 
 
 def controls_markdown(kind: str = "phase_lm") -> str:
     """The table of controls as Markdown, generated from their declarations."""
     rows = [(f"`{row[0]}`", *row[1:]) for row in map(_control_row, all_controls(kind))]
-    lines = [_HEAD, ("---",) * len(_HEAD), *rows]
+    return _markdown([_HEAD, ("---",) * len(_HEAD), *rows])
+
+
+def _markdown(lines: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 

@@ -221,7 +221,12 @@ class ProbesConfig(Section):
         5, low=1, high=1000, live=True, help="Interval checkpoints kept; requested and risky-change ones always stay."
     )
     budget_percent: float = knob(
-        3.0, low=0, high=100, unit="% of step time", live=True, help="Time that diagnostics may take in all."
+        3.0,
+        low=0,
+        high=100,
+        unit="% of step time",
+        live=True,
+        help="Time that diagnostics may take in all; 0: none, 100: all of them at their cadence, whatever it takes.",
     )
 
 

@@ -202,6 +202,10 @@ def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
                 against: bool | None = cosine < limits["cosine"] and ratio > limits["against_ratio"]
                 calm = cosine > limits["cosine"] / 2 or ratio < limits["against_ratio"] / 2
                 latch(store, f"{scope}: against", seen.step, against or (False if calm else None), raise_after=after)
+                turned = cosine < limits["turned_cosine"] and ratio > limits["turned_ratio"]
+                before = seen.history.before(f"{scope}/ratio/{term}", seen.step)
+                rising = before is not None and ratio > limits["turned_growth"] * before
+                latch(store, f"{scope}: turns", seen.step, (turned and rising) or (False if calm else None))
             drowned = above(ratio, limits["ratio"], limits["ratio"] / 2)
             latch(store, f"{scope}: drowns", seen.step, drowned, raise_after=after)
             signs[term] = sign_of(store, partial(_harmful_report, seen, term, limits, scope), term)

@@ -84,6 +84,11 @@ class History:
             track = self._tracks[name] = Track()
         track.add(step, value)
 
+    def before(self, name: str, step: int) -> float | None:
+        """The newest value of a series from before `step`; None when there is none."""
+        points = reversed(self._tracks[name].line()) if name in self._tracks else ()
+        return next((value for at, value in points if at < step), None)
+
     def chart(
         self, title: str, y_title: str, lines: Mapping[str, str], limit: float | None = None
     ) -> dict[str, Any] | None:

@@ -216,7 +216,16 @@ RULES: tuple[Rule, ...] = (
         "A loss term works against the loss",
         "This term's gradient points against the cross-entropy with comparable force, or drowns it altogether. "
         "Every step that it wins makes the predictions worse, and a collapse follows once it wins most of them.",
-        {"cosine": -0.5, "against_ratio": 0.5, "ratio": 2.0, "healthy_ratio": 0.1, "measurements": 2},
+        {
+            "cosine": -0.5,
+            "against_ratio": 0.5,
+            "ratio": 2.0,
+            "healthy_ratio": 0.1,
+            "measurements": 2,
+            "turned_cosine": -0.25,
+            "turned_ratio": 0.25,
+            "turned_growth": 2.0,
+        },
         _UNMEASURED,
         ("grad/ratio/*", "hidden/ratio/*"),
         gradients.harmful_term,

@@ -19,7 +19,7 @@ from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
 from qcore.detect.verdict import Facts, Report, Verdict
 
-VERSION = 1
+VERSION = 2
 TELL_EVERY = 10
 """An active verdict is told again, with new evidence, at every tenth measurement that shows it."""
 _MOST_ROUTES = 4096
@@ -35,6 +35,7 @@ class _Case:
     active: bool
     since: int
     last: int
+    raised: int
     looks: int
     report: Report
 
@@ -115,7 +116,7 @@ class Watch:
         signal = {"on": True, "bad": 1, "clear": 0, "since": step, "last": step}
         memory.update({"failed": step, "terms": named, "all": {"failure": signal}})
         report = failure_report(self._seen(self._step, {}), step, named)
-        self._cases[rule.name] = _Case(rule.name, True, step, step, 0, report)
+        self._cases[rule.name] = _Case(rule.name, True, step, step, step, 0, report)
         return self._verdict(rule.name)
 
     def state(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ class Watch:
                 return None
             case.report = sign.report()
             return self._verdict(key)
-        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, 0, sign.report())
+        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, sign.report())
         return self._verdict(key)
 
     def _verdict(self, key: str) -> Verdict:
@@ -228,7 +229,7 @@ class Watch:
             since_step=case.since,
             last_step=case.last,
             state="active" if case.active else "resolved",
-            evidence={"numbers": report.numbers, "figure": report.figure},
+            evidence={"numbers": report.numbers, "figure": report.figure, "raised_at": case.raised},
             title=report.title,
             explanation=self._rules[case.rule].explanation,
             remedies=report.remedies if case.active else [],

@@ -43,9 +43,9 @@ class ExamCase:
 
 @dataclass(frozen=True)
 class ExamResult:
-    """What came of a case. expected: findings that name the fault · found: name → first step, of all that were raised ·
-    detected_at: first step of an expected one · collapsed_at: first step at which one token took more than half of the
-    predictions after having had less · seconds: wall time."""
+    """What came of a case. expected: findings that name the fault · found: name → step at which it was
+    raised, of all that were · detected_at: first step of an expected one · collapsed_at: step from which on one token
+    took more than half of the predictions, to the end · seconds: wall time."""
 
     name: str
     fault: str
@@ -104,7 +104,8 @@ def run_case(lab: Lab, case: ExamCase) -> ExamResult:
         raise LabError(f"exam case {case.name!r} took more than {CASE_SECONDS:g} s: use fewer jobs, or a free machine")
     found: dict[str, int] = {}
     for finding in lab.findings(name):
-        found[finding.name] = min(finding.since_step, found.get(finding.name, finding.since_step))
+        raised = int(finding.evidence["raised_at"])
+        found[finding.name] = min(raised, found.get(finding.name, raised))
     fault = FAULTS.get(case.fault)
     return ExamResult(
         name=case.name,
@@ -189,11 +190,14 @@ def result_from(values: dict[str, Any]) -> ExamResult:
 
 
 def _collapse(lab: Lab, name: str) -> int | None:
-    """First step whose largest predicted share is over one half, after it had been under; None when there is none."""
+    """First step of the majority that lasts to the end; None when no token has one, or one had it from the start.
+
+    Healthy runs pass through a majority on their way out of the plateau: only the last stretch counts.
+    """
     series = lab.reader(name).scalars("tokens/top1_share")
     if not len(series):
         return None
-    over = series.values > COLLAPSED
-    healthy = (~over).argmax() if not over.all() else len(over)
-    later = over[healthy:]
-    return int(series.steps[healthy:][later.argmax()]) if later.any() else None
+    under = (series.values <= COLLAPSED).nonzero()[0]
+    if not len(under) or under[-1] == len(series) - 1:
+        return None
+    return int(series.steps[under[-1] + 1])

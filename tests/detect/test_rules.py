@@ -240,6 +240,22 @@ def test_a_term_that_pulls_against_the_loss_at_the_last_hidden_state_is_harmful(
     assert (verdict.id, verdict.since_step) == ("harmful_term:diversity", 10)
 
 
+def test_a_term_whose_pull_turns_against_the_loss_is_harmful_at_the_first_measurement() -> None:
+    """A doubling ratio with a falling cosine is a ramp; a steady pull of the same size is not."""
+
+    def measured(ratio: float, cosine: float) -> dict[str, float]:
+        return {"grad/ratio/diversity": ratio, "grad/cos/diversity": cosine}
+
+    ramp, steady = Watch(facts()), Watch(facts())
+    weights = {"ce": 1.0, "diversity": 0.5}
+    for step, ratio, cosine in ((0, 0.05, 0.0), (10, 0.1, -0.1)):
+        assert ramp.observe(step, measured(ratio, cosine), weights) == []
+    [verdict] = ramp.observe(20, measured(0.3, -0.3), weights)
+    assert (verdict.id, verdict.since_step, verdict.evidence["raised_at"]) == ("harmful_term:diversity", 20, 20)
+    for step in range(0, 60, 10):
+        assert steady.observe(step, measured(0.3 + 0.02 * step / 10, -0.3), weights) == []
+
+
 # Tokens
 
 

@@ -52,7 +52,8 @@ def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
     assert {verdict.name for verdict in told} >= {rule.name for rule in RULES} - {"harmful_term"}
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
-        assert set(verdict.evidence) == {"numbers", "figure"}
+        assert set(verdict.evidence) == {"numbers", "figure", "raised_at"}
+        assert verdict.evidence["raised_at"] >= verdict.since_step
         assert verdict.evidence["numbers"]
         for number in verdict.evidence["numbers"]:
             assert set(number) == {"label", "value", "unit", "limit"}

@@ -63,7 +63,7 @@ def test_what_counts_as_passed():
     assert result_from(json.loads(json.dumps(result_to(result())))) == result()
 
 
-def test_the_collapse_is_the_first_majority_after_a_healthy_stretch(tmp_path):
+def test_the_collapse_is_the_majority_that_lasts(tmp_path):
     from qcore.lab.exam import _collapse
 
     def collapse(shares):
@@ -76,6 +76,8 @@ def test_the_collapse_is_the_first_majority_after_a_healthy_stretch(tmp_path):
             return _collapse(lab, folder.name)
 
     assert collapse([(0, 0.9), (10, 0.2), (20, 0.4), (30, 0.6), (40, 0.9)]) == 30
+    assert collapse([(0, 0.1), (10, 0.8), (20, 0.1), (30, 0.2)]) is None, "the way out of the plateau"
+    assert collapse([(0, 0.1), (10, 0.8), (20, 0.1), (30, 0.6)]) == 30
     assert collapse([(0, 0.9), (10, 0.8)]) is None
     assert collapse([(0, 0.1), (10, 0.2)]) is None
     assert collapse([]) is None

@@ -6,7 +6,8 @@ import pytest
 
 from qcore.config import FAULTS, ConfigError, SetControl
 from qcore.lab import Lab, LabError
-from qcore.store import Finding, RunWriter
+from qcore.lab.findings import finding_infos
+from qcore.store import Command, Finding, RunReader, RunWriter
 from tests.helpers import eventually, small_config
 
 
@@ -80,10 +81,18 @@ def test_a_rewind_forgets_the_findings_after_it(tmp_path):
             writer.put_finding(Finding(f"f{step}", "x", step, step, "active", {}, "t", "e"))
         writer.truncate_after(5, event_seq=0)
         writer.flush()
-    from qcore.store import RunReader
-
     with RunReader(path) as reader:
         assert [finding.id for finding in reader.findings()] == ["f3"]
+
+
+def test_a_finding_that_is_raised_anew_calls_again():
+    def said(step):
+        return Command(1, 0.0, "person", "acknowledge", {"finding": "f"}, None, "applied", step)
+
+    for since, seen in ((4, True), (9, False)):
+        [info] = finding_infos([Finding("f", "x", since, since, "active", {}, "t", "e")], [said(5)])
+        assert info.acknowledged is seen
+        assert info.calls is not seen
 
 
 SCHEDULE = ["3: learning_rate = 0.001", "50%: label_smoothing = 0.1", "0: diversity_weight = 0.2"]

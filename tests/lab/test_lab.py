@@ -52,10 +52,7 @@ def test_a_run_from_start_to_finish(lab):
     reader = lab.reader(name)
     assert reader.scalars("train/loss").steps.tolist() == list(range(1, 13))
     assert reader.scalars("eval/ce").steps.tolist() == [0, 4, 8, 12]
-    measured = reader.array_steps("tokens")  # the purse may skip a turn on a busy machine
-    assert measured[0] == 0
-    assert set(measured) <= {0, 2, 4, 6, 8, 10, 12}
-    assert len(measured) >= 3
+    assert reader.array_steps("tokens") == [0, 2, 4, 6, 8, 10, 12]
     assert [event.kind for event in reader.events()] == ["start", "finish"]
     assert [info.step for info in lab.checkpoints(name)] == [5, 10, 12]
     timeline = reader.generations("timeline")

@@ -45,8 +45,9 @@ def write_run(
     """Write `folder/name` with arrays and scalars at step 0 and every `every` steps up to `last`; returns its path."""
     path = folder / name
     path.mkdir(parents=True)
-    changes = {"kind": kind, "layers": layers, "heads": heads, "width": 24 * heads, "steps": last}
-    config = RunConfig().with_values(changes)
+    changes = {"kind": kind, "layers": layers, "heads": heads, "width": 24 * heads, "steps": max(1, last)}
+    phases = {} if kind == "transformer" else {"phases": 8 * heads}
+    config = RunConfig().with_values(changes | phases)
     (path / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
     vocabulary = sorted(set(WORDS))
     (path / LABELS_FILE).write_text(json.dumps(vocabulary), encoding="utf-8")
@@ -81,7 +82,7 @@ def write_run(
                 writer.flush()
         for step in range(0, last + 1, scalars_every or every):
             writer.log_scalars(
-                step, {"train/loss": 6.0 * np.exp(-step / last), "train/step_ms": 41.0, "train/lr": 1e-3}
+                step, {"train/loss": 6.0 * np.exp(-step / max(1, last)), "train/step_ms": 41.0, "train/lr": 1e-3}
             )
         change = {"name": "diversity_weight", "old": 0.0, "new": 0.1}
         writer.add_event(Event(1, last // 3, time.time(), "person", "control", change))

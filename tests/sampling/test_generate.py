@@ -8,20 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from qcore.sampling import generate
+from tests.sampling.plain import Settings
 
 BOS, EOS, VOCABULARY = 0, 1, 6
-
-
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    repetition_window: int = 0
-    max_tokens: int = 8
-    sample_seed: int = 0
 
 
 @dataclass(frozen=True)

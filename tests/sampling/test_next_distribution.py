@@ -1,7 +1,7 @@
 """The sampling rule against a slow reference in plain Python, filter by filter and all together, and its limits."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,18 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcore.sampling import check_settings, next_distribution
-
-
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    repetition_window: int = 0
-    max_tokens: int = 8
-    sample_seed: int = 0
+from tests.sampling.plain import Settings
 
 
 def reference(logits: list[float], recent: list[int], rule: Settings) -> list[float]:

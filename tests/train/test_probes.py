@@ -96,6 +96,16 @@ def test_no_more_is_spent_than_was_earned(clock):
     assert spent == [20, 40, 60, 80, 100, 120, 140, 160, 180, 200]
 
 
+def test_a_budget_of_a_hundred_thins_nothing(clock):
+    scheduler = ProbeScheduler()
+    for step in range(1, 41):
+        train(scheduler, 1)
+        assert scheduler.due("a", step, 10, 100.0) == (step % 10 == 0)
+        if step % 10 == 0:
+            clock(scheduler, "a", 50.0)
+    assert scheduler.report()["cost/a_every"] == 10
+
+
 def test_a_disabled_probe_takes_no_budget(clock):
     scheduler = ProbeScheduler()
     train(scheduler, 100)
