@@ -26,8 +26,9 @@ CASE_SECONDS = 300.0
 _VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("packed", {}),
     ("padded", {"packing": "padded"}),
-    ("terms", {"diversity_weight": 0.05, "unlikelihood_weight": 0.05, "z_loss_weight": 1e-4}),
+    ("terms", {"diversity_weight": 0.3, "unlikelihood_weight": 0.3, "z_loss_weight": 1e-4, "dominance_weight": 0.5}),
     ("accumulated", {"accumulation": 2, "batch_size": 4}),
+    ("energies", {"local_energy_weight": 0.02, "global_energy_weight": 0.02, "coherence_weight": 0.01}),
     ("schedule", {"schedule": ["50: learning_rate = 0.002", "100: label_smoothing = 0.05"]}),
 )
 
@@ -76,8 +77,10 @@ def exam_cases(
     codes: Sequence[str] | None = None, healthy: int = 10, changes: Mapping[str, Any] | None = None
 ) -> list[ExamCase]:
     """The faults asked for (all by default), then `healthy` runs of each model: other seeds, and in turn packed,
-    padded, with more terms, accumulated and scheduled. changes: to every configuration, such as another budget.
-    `ConfigError` for an unknown code."""
+    padded, with more terms, accumulated, with energies (smoothed, where there are no phases) and scheduled.
+
+    changes: to every configuration, such as another budget. `ConfigError` for an unknown code.
+    """
     more = dict(changes or {})
     cases = []
     for code in FAULTS if codes is None else codes:
@@ -90,6 +93,8 @@ def exam_cases(
             del base["phases"]
         for seed in range(healthy):
             variant, varied = _VARIANTS[seed % len(_VARIANTS)]
+            if kind != "phase_lm" and variant == "energies":
+                variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
             config = RunConfig().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
     return cases
