@@ -52,25 +52,20 @@ _CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
         {"tokens/accuracy": "accuracy"},
     ),
     (
-        "Perplexity, strict and by coherence",
-        "perplexity a token",
-        "Strict: each word from its prefix alone; it must lie on the teacher-forced curve, or the future leaks. "
-        "Thirds: by phase coherence of the last 8 tokens.",
-        {
-            "perplexity/teacher_forced": "teacher-forced",
-            "perplexity/strict": "strict",
-            "perplexity/coherent": "coherent third",
-            "perplexity/incoherent": "incoherent third",
-            "perplexity/coherence_weighted": "weighted by coherence",
-        },
-    ),
-    (
         "Variance within a row",
         "Σ variance of p",
         "How much the prediction changes from place to place; exactly 0 when the context is ignored.",
         {"tokens/row_variance": "within a row"},
     ),
 )
+
+_PERPLEXITY = {
+    "perplexity/teacher_forced": "teacher-forced",
+    "perplexity/strict": "strict",
+    "perplexity/coherent": "coherent third",
+    "perplexity/incoherent": "incoherent third",
+    "perplexity/coherence_weighted": "weighted by coherence",
+}
 
 
 def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> Hashable:
@@ -88,6 +83,7 @@ def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> Hashabl
         _specials(reader.meta().get("special_tokens") or {}, arrays)
     with right:
         _statistics(reader, info.name, marks, log_x)
+        _perplexity(reader, info.name, marks, log_x)
     steps = _reads.spread(reader.array_steps("tokens"), RACE_STEPS)
     state = _reads.rewinds(lab, info.name)
     figure = race(
@@ -149,6 +145,25 @@ def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
         column_config={
             title: st.column_config.NumberColumn(format="percent") for title in table if title not in ("token", "id")
         },
+    )
+
+
+def _perplexity(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
+    series = reader.scalars_of(list(_PERPLEXITY), max_points=MAX_POINTS)
+    figure = curves(
+        [Line(shown, series[name].steps, series[name].values) for name, shown in _PERPLEXITY.items()],
+        uirevision=run,
+        title="Perplexity, strict and by coherence",
+        y_title="perplexity a token",
+        marks=marks,
+        log_x=log_x,
+        log_y=True,
+        message="Not measured yet.",
+    )
+    chart(figure, "chart:perplexity", "Strict and teacher-forced perplexity, and by phase coherence, over steps")
+    st.caption(
+        "Strict: each word from its prefix alone; it must lie on the teacher-forced curve, or the future leaks. Thirds: "
+        "by the phase coherence of the last 8 tokens, for models with phases. Measured on a few rows, which scatter."
     )
 
 

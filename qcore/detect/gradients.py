@@ -22,6 +22,7 @@ from qcore.detect.verdict import (
 
 _SCOPES = ("grad", "hidden")
 """Where gradients of terms are compared: over all parameters, and, oftener, at the last hidden state."""
+_HOW = ("against", "drowns", "turns")
 _MEAN_TERMS = ("diversity", "dominance")
 """Terms of the mean prediction: a micro-batch has another mean than the big batch, so their gradients may differ."""
 
@@ -208,14 +209,16 @@ def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
                 latch(store, f"{scope}: turns", seen.step, (turned and rising) or (False if calm else None))
             drowned = above(ratio, limits["ratio"], limits["ratio"] / 2)
             latch(store, f"{scope}: drowns", seen.step, drowned, raise_after=after)
-            signs[term] = sign_of(store, partial(_harmful_report, seen, term, limits, scope), term)
+            # What is told are the numbers of a scope that shows it.
+            shown = next((one for one in _SCOPES if any(is_on(store, f"{one}: {how}") for how in _HOW)), scope)
+            signs[term] = sign_of(store, partial(_harmful_report, seen, term, limits, shown), term)
     return [sign for found in signs.values() for sign in found]
 
 
 def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report:
     ratio, cosine = seen.latest.get(f"{scope}/ratio/{term}", 0.0), seen.latest.get(f"{scope}/cos/{term}")
     weight = seen.weights.get(term, 0.0)
-    if cosine is not None and cosine < limits["cosine"] / 2:
+    if cosine is not None and cosine <= limits["turned_cosine"]:
         title = f"{term} pulls against the cross-entropy: cosine {cosine:.2f} at {ratio:.2g} times its force"
     else:
         title = f"{term} drowns the cross-entropy: {ratio:.2g} times its gradient"
