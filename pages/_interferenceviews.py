@@ -128,7 +128,7 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
     if found is None:
         return
     at, arrays = found
-    weights, tokens = arrays["kernels"], arrays["tokens"]
+    weights, tokens = arrays["kernels"].astype("float32"), arrays["tokens"]
     texts = _texts(lab, run, tokens)
     shown = _chosen(weights, choice)
     left, right = st.columns(2, gap="large")
@@ -161,7 +161,7 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
             chart(
                 kernel_difference(
                     shown,
-                    _chosen(earlier[1]["kernels"], choice),
+                    _chosen(earlier[1]["kernels"].astype("float32"), choice),
                     texts,
                     uirevision=f"{run}:{choice.size}",
                     title=f"Change from step {earlier[0]:,} to {at:,}",

@@ -51,12 +51,6 @@ _CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
         "How often the likeliest token is the right one, teacher-forced.",
         {"tokens/accuracy": "accuracy"},
     ),
-    (
-        "Variance within a row",
-        "Σ variance of p",
-        "How much the prediction changes from place to place; exactly 0 when the context is ignored.",
-        {"tokens/row_variance": "within a row"},
-    ),
 )
 
 _PERPLEXITY = {
@@ -162,8 +156,8 @@ def _perplexity(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
     )
     chart(figure, "chart:perplexity", "Strict and teacher-forced perplexity, and by phase coherence, over steps")
     st.caption(
-        "Strict: each word from its prefix alone; it must lie on the teacher-forced curve, or the future leaks. Thirds: "
-        "by the phase coherence of the last 8 tokens, for models with phases. Measured on a few rows, which scatter."
+        "Strict: each word from its prefix alone; it must lie on the teacher-forced curve, or the future leaks. "
+        "Thirds: by the phase coherence of the last 8 tokens, where there are phases. A few rows, so they scatter."
     )
 
 

@@ -55,7 +55,8 @@ def _without_gradient(seen: Seen, limits: Limits, memory: Memory) -> Iterator[tu
     """
     log = memory.setdefault("log", {})
     for term, norm in seen.measured("grad/norm/"):
-        value = seen.latest.get(f"term/{term}")
+        # On the very rows of the gradient: a hinge may be met there and not in the rest of the batch.
+        value = seen.values.get(f"grad/value/{term}", seen.latest.get(f"term/{term}"))
         if not seen.weighted(term) or value is None:
             continue
         known_as = log.setdefault(term, {"alive": False, "kind": ""})

@@ -39,7 +39,7 @@ RULES: tuple[Rule, ...] = (
         _UNMEASURED,
         ("grad/norm/*",),
         gradients.constant_term,
-        shows=("term/*", "phase/real_axis_share"),
+        shows=("term/*", "grad/value/*", "phase/real_axis_share"),
         per_term=True,
     ),
     Rule(
@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         _UNMEASURED,
         ("grad/norm/*",),
         gradients.saturated_term,
-        shows=("term/*", "phase/real_axis_share"),
+        shows=("term/*", "grad/value/*", "phase/real_axis_share"),
         per_term=True,
     ),
     Rule(

@@ -208,7 +208,8 @@ class Instruments:
         gradients = term_gradients(total.parts, parameters, term_weights(reading.controls))
         names = [term.name for term in self._engine.terms]
         self._writer.log_arrays(reading.step, "gradients", gradients.arrays(names))
-        return gradients.scalars()
+        values = {f"grad/value/{name}": float(part) for name, part in total.parts.items()}
+        return gradients.scalars() | values
 
     def _weights(self, reading: Reading) -> dict[str, float]:
         """From the gradients that the step left behind; before the first update, from a backward pass of its own."""
@@ -276,7 +277,9 @@ class Instruments:
         tokens_BT = self._engine.probe_row(KERNEL_TOKENS)
         kernels = self._engine.model.mixing(tokens_BT)
         statistics = interference_statistics(kernels, tokens_BT=tokens_BT)
-        self._writer.log_arrays(reading.step, "interference", statistics.arrays())
+        arrays = statistics.arrays()
+        arrays["kernels"] = arrays["kernels"].astype("float16")  # a picture: half the bytes, 3 digits
+        self._writer.log_arrays(reading.step, "interference", arrays)
         return statistics.scalars()
 
     @property

@@ -256,6 +256,13 @@ def test_a_term_whose_pull_turns_against_the_loss_is_harmful_at_the_first_measur
         assert steady.observe(step, measured(0.3 + 0.02 * step / 10, -0.3), weights) == []
 
 
+def test_a_hinge_that_is_met_on_the_measured_rows_is_at_rest_whatever_the_batch_says() -> None:
+    watch, weights = Watch(facts()), {"ce": 1.0, "entropy_floor": 0.1}
+    for step, norm in ((0, 0.4), (10, 0.2), (20, 0.0), (30, 0.1), (40, 0.0)):
+        values = {"grad/norm/entropy_floor": norm, "grad/value/entropy_floor": norm, "term/entropy_floor": 0.02}
+        assert watch.observe(step, values, weights) == []
+
+
 # Tokens
 
 

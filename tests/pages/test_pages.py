@@ -56,14 +56,14 @@ def test_an_unknown_run_in_the_link_is_named_and_another_is_shown(finished: Lab)
 def test_tokens_shows_real_and_padding_positions_apart(finished: Lab):
     at = open_app(TOKENS)
     assert "Padding is masked" in texts(at)
-    assert charts(at) == 9
+    assert charts(at) == 10
     assert at.dataframe[0].value["token"].tolist() == ["pad", "bos", "eos", "unk"]
 
 
 def test_tokens_goes_back_to_an_earlier_step(finished: Lab):
     at = open_app(TOKENS)
     at.toggle(key="follow").set_value(False).run()
-    assert at.select_slider(key="at").options == ["2", "4", "6", "8"]
+    assert at.select_slider(key="at").options == ["0", "2", "4", "6", "8"]
     at.select_slider(key="at").set_value(4).run()
     assert not at.exception
 
@@ -142,7 +142,9 @@ def test_every_live_control_has_a_knob(title: str, section: str, finished: Lab):
     at = open_app(knobs=title)
     assert not at.exception
     keys = {
-        str(widget.key) for kind in (at.select_slider, at.slider, at.number_input, at.button_group) for widget in kind
+        str(widget.key)
+        for kind in (at.select_slider, at.slider, at.number_input, at.button_group, at.text_area)
+        for widget in kind
     }
     expected = {name for name, state in finished.controls("done").items() if state.control.section == section}
     assert expected == {key.split(":")[2] for key in keys if key.startswith("knob:done:")}
