@@ -208,7 +208,7 @@ class Instruments:
         gradients = term_gradients(total.parts, parameters, term_weights(reading.controls))
         names = [term.name for term in self._engine.terms]
         self._writer.log_arrays(reading.step, "gradients", gradients.arrays(names))
-        values = {f"grad/value/{name}": float(part) for name, part in total.parts.items()}
+        values = {f"grad/value/{name}": float(part.detach()) for name, part in total.parts.items()}
         return gradients.scalars() | values
 
     def _weights(self, reading: Reading) -> dict[str, float]:
