@@ -3,9 +3,13 @@
 import os
 
 import pytest
+from playwright.sync_api import expect
 
 from qcore.lab import Lab
+from tests.browser.actions import PATIENCE_MS
 from tests.browser.driver import chromium, chromium_path, running_app
+
+expect.set_options(timeout=PATIENCE_MS)  # a busy machine is slow, not wrong
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,6 @@ def lab(app):
 @pytest.fixture
 def page(browser):
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
     context.close()
