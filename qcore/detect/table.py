@@ -8,7 +8,7 @@ from __future__ import annotations
 from qcore.detect import collapse, gradients, leaks, phases, tokens
 from qcore.detect.rule import Rule
 
-_UNMEASURED = "not yet measured"
+_MEASURED = "0 of 60 healthy exam runs"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -18,7 +18,7 @@ RULES: tuple[Rule, ...] = (
         "Outputs depend on tokens that come after them, so the model is asked for a word it can see. "
         "Its loss then says nothing about prediction, and generation, which has no future to look at, falls apart.",
         {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5},
-        _UNMEASURED,
+        _MEASURED,
         ("causality/leak", "strict/gap", "eval/ce"),
         leaks.future_leak,
         shows=(
@@ -36,7 +36,7 @@ RULES: tuple[Rule, ...] = (
         "This term has a weight, yet its gradient is exactly zero, as when it is built from argmax, counts or detached "
         "values. It changes the number called loss and not one weight of the model, so what it should prevent goes on.",
         {"real_axis": 0.999},
-        _UNMEASURED,
+        _MEASURED,
         ("grad/norm/*",),
         gradients.constant_term,
         shows=("term/*", "grad/value/*", "phase/real_axis_share"),
@@ -49,7 +49,7 @@ RULES: tuple[Rule, ...] = (
         "This term sits at a bound where its gradient is exactly zero. "
         "It stays silent for as long as the model is far from what the term was meant to prevent or reach.",
         {"real_axis": 0.999},
-        _UNMEASURED,
+        _MEASURED,
         ("grad/norm/*",),
         gradients.saturated_term,
         shows=("term/*", "grad/value/*", "phase/real_axis_share"),
@@ -62,7 +62,7 @@ RULES: tuple[Rule, ...] = (
         "Every angle that the phase terms see is 0 or π, as happens when a complex tensor is cast to a real one. "
         "Such an angle has no gradient, so no phase term can move a phase.",
         {"real_axis": 0.999},
-        _UNMEASURED,
+        _MEASURED,
         ("phase/real_axis_share",),
         phases.real_phases,
         shows=("grad/norm/*",),
@@ -74,7 +74,7 @@ RULES: tuple[Rule, ...] = (
         "One step down this term lowers the coherence that it is named for. "
         "Its curve will look like progress while it drives the phases apart.",
         {"sign": -0.5},
-        _UNMEASURED,
+        _MEASURED,
         ("energy/sign/*",),
         gradients.wrong_sign,
         shows=("term/*",),
@@ -87,7 +87,7 @@ RULES: tuple[Rule, ...] = (
         "This term is larger than its definition allows, as when it is summed over the width instead of averaged. "
         "It grows with the model and pulls harder than the cross-entropy, which is then hardly learned.",
         {"tolerance": 1e-3, "ratio": 2.0, "healthy_ratio": 0.1},
-        _UNMEASURED,
+        _MEASURED,
         ("term/*", "grad/ratio/*"),
         gradients.unscaled_term,
         per_term=True,
@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = (
         "The gradient that the micro-batches leave behind is not that of the same rows as one batch. "
         "The batch is smaller than it is said to be, and most of the data of each step is read for nothing.",
         {"error": 0.05, "mean_term_error": 0.5},
-        _UNMEASURED,
+        _MEASURED,
         ("accumulation/error",),
         gradients.lost_accumulation,
     ),
@@ -110,7 +110,7 @@ RULES: tuple[Rule, ...] = (
         "No parameter of these blocks gets a gradient, as when a detach stands between the blocks. "
         "They keep their random weights for ever, and the run is only fast because most of the model does not learn.",
         {"blocks": 0.5},
-        _UNMEASURED,
+        _MEASURED,
         ("weights/frozen_blocks",),
         gradients.frozen_blocks,
         shows=("weights/blocks", "weights/dead_share"),
@@ -122,7 +122,7 @@ RULES: tuple[Rule, ...] = (
         "A large share of the parameters gets no gradient, so the output does not depend on them. "
         "The model is smaller and simpler than its size says, often no better than a table of word pairs.",
         {"share": 0.2},
-        _UNMEASURED,
+        _MEASURED,
         ("weights/dead_share",),
         gradients.unused_weights,
         shows=("weights/frozen_blocks", "geometry/effective_rank", "eval/ce"),
@@ -134,7 +134,7 @@ RULES: tuple[Rule, ...] = (
         "The wave uses only half of the circle, as when amplitude and phase come from one projection. "
         "Opposite phases never meet, so waves can hardly cancel and interference loses half of its meaning.",
         {"coverage": 0.55, "release": 0.65, "aligned": 0.95, "dead": 0.2},
-        _UNMEASURED,
+        _MEASURED,
         ("phase/coverage",),
         phases.half_circle,
         shows=("phase/im_re_ratio", "phase/R"),
@@ -146,7 +146,7 @@ RULES: tuple[Rule, ...] = (
         "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
         "Equal phases tell no token from another, so coherence is bought with all that the phases could say.",
         {"R": 0.95, "variance": 0.05, "release": 0.9},
-        _UNMEASURED,
+        _MEASURED,
         ("phase/R",),
         phases.aligned_phases,
         shows=("phase/dimension_variance", "term/ce"),
@@ -158,7 +158,7 @@ RULES: tuple[Rule, ...] = (
         "Next to none of the wave's variance is left in its imaginary part. "
         "The wave is a real number by another name, and only signs are left of the phases.",
         {"ratio": 0.05, "release": 0.1},
-        _UNMEASURED,
+        _MEASURED,
         ("phase/im_re_ratio",),
         phases.dead_imaginary,
     ),
@@ -169,7 +169,7 @@ RULES: tuple[Rule, ...] = (
         "Most of what the model is asked to predict is padding or one single token. "
         "The cheapest answer is that token everywhere, and a falling loss will reward nothing else.",
         {"top1": 0.4, "padding": 0.05},
-        _UNMEASURED,
+        _MEASURED,
         ("data/target_top1_share", "data/pad_is_target"),
         tokens.padding_targets,
         shows=("tokens/predicted_eos", "tokens/target_eos"),
@@ -181,7 +181,7 @@ RULES: tuple[Rule, ...] = (
         "The end of the sequence is predicted far more often than it comes. "
         "The model is learning to stop instead of to write, and its samples will be empty.",
         {"share": 0.3, "ratio": 3.0, "padding_share": 0.4, "headroom": 0.5},
-        _UNMEASURED,
+        _MEASURED,
         ("tokens/predicted_eos", "tokens/predicted_pad"),
         tokens.eos_collapse,
         shows=("tokens/target_eos", "tokens/target_pad", "tokens/eos_probability", "data/pad_is_target"),
@@ -205,7 +205,7 @@ RULES: tuple[Rule, ...] = (
             "top1_calm": 0.15,
             "wait": 30,
         },
-        _UNMEASURED,
+        _MEASURED,
         ("term/ce", "train/grad_norm", "tokens/mutual_information", "tokens/top1_share", "geometry/mean_cosine"),
         collapse.token_collapse,
         shows=("tokens/target_top1_share", "tokens/coverage", "train/lr", "grad/cos/*"),
@@ -226,7 +226,7 @@ RULES: tuple[Rule, ...] = (
             "turned_ratio": 0.25,
             "turned_growth": 2.0,
         },
-        _UNMEASURED,
+        _MEASURED,
         ("grad/ratio/*", "hidden/ratio/*"),
         gradients.harmful_term,
         shows=("grad/cos/*", "hidden/cos/*", "term/*"),
@@ -239,7 +239,7 @@ RULES: tuple[Rule, ...] = (
         "What came before a token has no influence on what is predicted after it. "
         "Such a model can learn token frequencies at best, and no amount of training brings it below them.",
         {"response": 1e-5, "row_variance": 1e-9},
-        _UNMEASURED,
+        _MEASURED,
         ("causality/context_response", "tokens/row_variance"),
         leaks.context_ignored,
         shows=("tokens/mutual_information", "eval/ce"),
@@ -251,7 +251,7 @@ RULES: tuple[Rule, ...] = (
         "Free-running samples loop although the teacher-forced loss keeps improving, and that loss is still worse than "
         "a table of token pairs. The model has learned which tokens are common, not how they follow one another.",
         {"repetition": 0.5, "margin": 0.02, "improved": 0.2, "lr_sum": 0.15},
-        _UNMEASURED,
+        _MEASURED,
         ("generation/repetition", "eval/ce"),
         leaks.repetition,
         shows=("generation/distinct_2", "optim/lr_sum"),
@@ -263,7 +263,7 @@ RULES: tuple[Rule, ...] = (
         "A row's output changes when the other rows of its batch are replaced. "
         "Evaluation then depends on who is in the batch, and generation, one row alone, meets a model never trained.",
         {"change": 1e-4},
-        _UNMEASURED,
+        _MEASURED,
         ("batch/dependence",),
         leaks.batch_dependence,
     ),
@@ -274,7 +274,7 @@ RULES: tuple[Rule, ...] = (
         "The model is asked for the token that it has just been given. "
         "A perfect loss is reached by copying, and nothing about language is learned.",
         {"same": 0.9, "copied": 0.9, "gap": 1.0, "follows": 0.25, "padding": 0.4},
-        _UNMEASURED,
+        _MEASURED,
         ("shift/targets_are_inputs", "shift/copy_rate"),
         leaks.unshifted_labels,
         shows=("shift/ce_here", "shift/ce_next", "term/ce", "data/target_top1_share"),
@@ -293,7 +293,7 @@ RULES: tuple[Rule, ...] = (
             "enough": 0.2,
             "good_rate": 3e-3,
         },
-        _UNMEASURED,
+        _MEASURED,
         ("optim/planned_lr_sum", "tokens/mutual_information"),
         tokens.stuck,
         shows=("optim/lr_sum", "term/ce", "train/lr"),
@@ -313,7 +313,7 @@ RULES: tuple[Rule, ...] = (
             "release": 0.4,
             "repeated": 0.4,
         },
-        _UNMEASURED,
+        _MEASURED,
         ("geometry/mean_cosine",),
         phases.rank_collapse,
         shows=("geometry/effective_rank", "data/target_top1_share"),
@@ -325,7 +325,7 @@ RULES: tuple[Rule, ...] = (
         "A term of the loss or a gradient became NaN or infinite, and the run stopped before the optimizer stepped. "
         "One such step would have made every weight NaN, so the weights are still the last good ones.",
         {"steps": 10},
-        _UNMEASURED,
+        _MEASURED,
         ("train/loss",),
         tokens.nonfinite,
         shows=("train/grad_norm", "train/lr"),
