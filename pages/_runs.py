@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages import _parts
 from pages._live import live
-from qcore.lab import Lab, RunInfo
+from qcore.lab import Lab, LabError, RunInfo
 
 
 def runs(lab: Lab, info: RunInfo) -> None:
@@ -16,6 +16,34 @@ def runs(lab: Lab, info: RunInfo) -> None:
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
     live(lab, alive, lambda _: _table(lab))
+    _deletion(lab, info)
+
+
+def _deletion(lab: Lab, info: RunInfo) -> None:
+    """Delete the selected run, after a second thought."""
+    with st.popover("Delete this run", icon=":material/delete:", disabled=info.alive):
+        st.markdown(
+            f"Delete **{_parts.plain(_parts.short(info.name))}** with its curves, samples and checkpoints? "
+            "This cannot be undone."
+        )
+        st.button("Delete for good", key="do:delete", type="primary", on_click=_delete, args=(lab, info.name))
+    if info.alive:
+        st.caption("The selected run is alive: stop it before deleting it.")
+
+
+def _delete(lab: Lab, name: str) -> None:
+    try:
+        lab.delete(name)
+    except LabError as error:
+        _parts.note("error", str(error))
+        return
+    remaining = lab.runs()
+    if remaining:
+        _parts.switch("run", remaining[0].name)
+    else:
+        st.session_state.pop("run", None)
+        st.query_params.pop("run", None)
+    _parts.note("done", f"Deleted {name}")
 
 
 def _table(lab: Lab) -> Hashable:

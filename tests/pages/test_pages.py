@@ -8,7 +8,7 @@ import pytest
 from qcore.config import Continue, SetControl
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter, Status
-from tests.helpers import eventually
+from tests.helpers import eventually, small_config
 from tests.pages.drive import ENDLESS, GENERATIONS, PAGES, TOKENS, charts, open_app, press, texts
 
 
@@ -207,3 +207,14 @@ def test_a_queued_run_is_shown_before_its_first_step(page: str, paused: Lab):
     at = open_app(page, run="waits")
     assert not at.exception
     assert at.session_state["run"] == "waits"
+
+
+def test_a_run_is_deleted_after_a_second_thought(empty: Lab):
+    for name in ("kept", "gone"):
+        empty.start(small_config(steps=2), name=name)
+        empty.wait(name, 60)
+    at = open_app(view="All runs", run="gone")
+    at.button(key="do:delete").click().run()
+    assert not at.exception
+    assert [info.name for info in empty.runs()] == ["kept"]
+    assert at.session_state["run"] == "kept"
