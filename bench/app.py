@@ -110,7 +110,7 @@ def stretched(source: Path, target: Path, steps: int) -> None:
         length = reader.last("train/loss")[0]
         status, meta = reader.status(), reader.meta()
         for key, value in meta.items():
-            if key not in ("epoch", "rewinds"):
+            if key not in ("schema_version", "created", "epoch", "rewinds", "writer"):
                 writer.set_meta(key, value)
         rows: dict[int, dict[str, float]] = {}
         for name, series in reader.scalars_of(reader.names()).items():
