@@ -20,7 +20,7 @@ from qcore.lab import Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
-REFRESH = "2" if (os.cpu_count() or 1) > 2 else "5"  # drawing takes from the trainer where there are two cores only
+REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw; 5 s measured no better than 2
 COMMAND_SECONDS = 0.4
 ALARM_SECONDS = 2.0
 _STATES = {

@@ -88,7 +88,7 @@ def test_zoom_survives_refreshes_even_while_the_mouse_is_held(page, run):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
     points = longest_curve(page)
-    page.wait_for_timeout(5500)  # at least one refresh comes while the button is down
+    page.wait_for_timeout(2500)  # at least one refresh comes while the button is down
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.8 * box["height"], steps=3)
     page.mouse.up()
     zoomed = eventually(lambda: page.evaluate("c => !document.querySelector(c).layout.xaxis.autorange", LOSS_CHART))
