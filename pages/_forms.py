@@ -43,7 +43,8 @@ def field(control: Control, value: Any, key: str, *, disabled: bool = False) -> 
         case "text":
             return st.text_input(control.label, value, **shared)
         case "texts":
-            return st.text_area(control.label, "\n".join(value), height=90, **shared).split("\n")
+            text = st.text_area(control.label, "\n".join(value), height=90, **shared)
+            return [line for line in text.split("\n") if line.strip()]
         case _:
             return st.number_input(control.label, value=value, **_number(control), **shared)
 

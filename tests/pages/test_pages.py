@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qcore.config import Continue, SetControl
+from qcore.config import PRESETS, Continue, SetControl, Stop
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter, Status
 from tests.helpers import eventually, small_config
@@ -218,3 +218,13 @@ def test_a_run_is_deleted_after_a_second_thought(empty: Lab):
     assert not at.exception
     assert [info.name for info in empty.runs()] == ["kept"]
     assert at.session_state["run"] == "kept"
+
+
+@pytest.mark.parametrize("preset", ["tiny", "fault-l2"])
+def test_a_form_that_nobody_touched_is_the_preset(preset: str, empty: Lab):
+    at = open_app()
+    press(at.selectbox(key="preset").set_value(preset).run(), "Start")
+    [info] = empty.runs()
+    assert info.preset == preset
+    assert empty.config(info.name) == PRESETS[preset].config
+    empty.command(info.name, Stop())
