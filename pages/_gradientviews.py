@@ -28,7 +28,8 @@ from qcore.viz import (
 )
 
 MAX_POINTS = 600
-TERMS, MODULES, SPECTRUM = KINDS = ("gradients", "modules", "spectrum")
+TERMS, HIDDEN, MODULES, SPECTRUM = KINDS = ("gradients", "hidden", "modules", "spectrum")
+PLACES = {"all weights": (TERMS, "grad"), "last hidden state": (HIDDEN, "hidden")}
 MAIN = "ce"
 _COST = "cost/"
 _TOTAL, _SPENT = f"{_COST}total_percent", f"{_COST}spent_percent"
@@ -44,38 +45,53 @@ def page(lab: Lab, info: RunInfo) -> None:
         _scrubber.waiting(lab, info, KINDS, "gradients_every", "gradients")
         return
     position = _scrubber.scrubber(info, steps, TERMS)
-    log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        place = st.segmented_control(
+            "Terms compared at",
+            list(PLACES),
+            key="compared",
+            default=next(iter(PLACES)),
+            required=True,
+            bind="query-params",
+            help="Over all weights every term is seen. At the last hidden state measuring costs a tenth and is done "
+            "oftener, but terms on phases do not act there.",
+        )
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
     _scrubber.show(
         lab,
         info,
         position,
-        lambda step: _pictures(lab, info.name, step),
+        lambda step: _pictures(lab, info.name, step, place),
         lambda step: _over_steps(lab, info.name, step, log_x),
     )
 
 
-def _pictures(lab: Lab, run: str, step: int | None) -> None:
+def _pictures(lab: Lab, run: str, step: int | None, place: str) -> None:
     """Terms and modules at one step."""
     reader = lab.reader(run)
     meta = reader.meta()
     found = {kind: reader.arrays(kind, step) for kind in KINDS}
     left, right = st.columns(2, gap="large")
-    _terms(reader, run, found[TERMS], list(meta.get("term_names") or []), left, right)
+    kind, prefix = PLACES[place]
+    _terms(reader, run, found[kind], prefix, list(meta.get("term_names") or []), left, right)
     left, right = st.columns(2, gap="large")
     _modules(run, found[MODULES], list(meta.get("module_names") or []), left, right)
 
 
 def _terms(
-    reader: Any, run: str, found: tuple[int, dict[str, Any]] | None, names: list[str], left: Any, right: Any
+    reader: Any,
+    run: str,
+    found: tuple[int, dict[str, Any]] | None,
+    prefix: str,
+    names: list[str],
+    left: Any,
+    right: Any,
 ) -> None:
     at, arrays = found or (0, {"norm": [], "cosine": [], "terms": []})
     indices = [int(index) for index in arrays["terms"]]
     shown = [names[index] if index < len(names) else f"term {index}" for index in indices]
-    ratios = reader.scalars_of([f"grad/ratio/{name}" for name in shown], start=at, stop=at + 1)
-    pulls = [
-        float(ratios[f"grad/ratio/{name}"].values[-1]) if len(ratios[f"grad/ratio/{name}"]) else math.nan
-        for name in shown
-    ]
+    ratios = reader.scalars_of([f"{prefix}/ratio/{name}" for name in shown], start=at, stop=at + 1)
+    pulls = [float(series.values[-1]) if len(series) else math.nan for series in ratios.values()]
     with left:
         chart(
             term_bars(shown, arrays["norm"], pulls, indices, uirevision=run, title=f"Pull of each term, step {at:,}"),

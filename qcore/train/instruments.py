@@ -198,8 +198,9 @@ class Instruments:
         seen = ModelOutput(self._engine.model.read_out(hidden), hidden)
         derived = Derived(self._engine.term_inputs(seen, reading.rows))
         parts = {term.name: term.fn(derived, reading.controls) for term in active}
-        found = term_gradients(parts, [hidden], weights).scalars()
-        return {f"hidden/{name.removeprefix('grad/')}": value for name, value in found.items()}
+        gradients = term_gradients(parts, [hidden], weights)
+        self._writer.log_arrays(reading.step, "hidden", gradients.arrays([term.name for term in self._engine.terms]))
+        return {f"hidden/{name.removeprefix('grad/')}": value for name, value in gradients.scalars().items()}
 
     def _gradients(self, reading: Reading) -> dict[str, float]:
         """Gradients of every weighted term over all parameters."""

@@ -137,3 +137,21 @@ def test_attention_weights_reproduce_the_attention():
     value = layer._project(x_BTD, 0)[2]
     with torch.no_grad():
         assert torch.allclose(layer._merge(layer.weights(x_BTD) @ value), layer(x_BTD), atol=1e-5)
+
+
+def test_terms_are_compared_at_the_last_hidden_state_too(writer, tmp_path):
+    """Each pair of language terms has a cosine there; phase terms, which do not act through it, are left out."""
+    engine, board = make(diversity_weight=0.1, coherence_weight=0.1)
+    found = Instruments(engine, writer).begin(Reading(0, engine.preview(board), board))
+    assert found["hidden/norm/diversity"] > 0
+    assert "hidden/norm/coherence" not in found
+    assert found["grad/norm/coherence"] > 0
+    writer.flush()
+    with RunReader(tmp_path / "run.sqlite") as reader:
+        _, hidden = reader.arrays("hidden")
+        _, everything = reader.arrays("gradients")
+        names = reader.meta()["term_names"]
+    assert [names[index] for index in hidden["terms"]] == ["ce", "diversity"]
+    assert [names[index] for index in everything["terms"]] == ["ce", "diversity", "coherence"]
+    assert hidden["cosine"].shape == (2, 2)
+    assert hidden["cosine"][0, 1] == pytest.approx(found["hidden/cos/diversity"], abs=1e-5)
