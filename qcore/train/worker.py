@@ -40,7 +40,9 @@ class Worker:
         return self._lock.acquire()
 
     def start(self) -> None:
-        """Start the thread of a run that is held."""
+        """Start the thread of a run that is held. It queues now: runs train in the order of their start, whichever has
+        opened its data first."""
+        self._slots.request(self.run_dir.name)
         self._thread.start()
 
     def nudge(self) -> None:
