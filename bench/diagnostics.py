@@ -46,18 +46,13 @@ def plain(engine: Engine, folder: Path) -> Iterator[Log]:
     yield lambda step, result, seconds: None
 
 
-def lab(board: ControlBoard) -> Callable[[Engine, Path], contextlib.AbstractContextManager[Log]]:
+def lab(monitor: Monitor, writer: RunWriter) -> Callable[[Engine, Path], contextlib.AbstractContextManager[Log]]:
     """Scalars of every step, all probes within the budget, detectors: what a run does. One monitor for all blocks."""
-    kept: list[Monitor] = []
 
     @contextlib.contextmanager
     def arm(engine: Engine, folder: Path) -> Iterator[Log]:
-        with RunWriter(folder / "run.sqlite") as writer:
-            if not kept:
-                kept.append(Monitor(engine, writer, board))
-                kept[0].begin()
-            kept[0]._writer = kept[0]._instruments._writer = kept[0].detectors._writer = writer
-            yield lambda step, result, seconds: kept[0].record(step, result, seconds)
+        yield monitor.record
+        writer.flush()
 
     return arm
 
@@ -129,15 +124,17 @@ def main() -> None:
     config = preset(chosen.preset).config.with_values({"steps": 10_000_000, "budget_percent": chosen.budget})
     engine = Engine(config, open_dataset(config.data, config.model.context, None))
     board = ControlBoard(config)
-    arms: dict[str, Any] = {"plain": plain, f"diagnostics at {chosen.budget:g} %": lab(board)}
-    if chosen.peers:
-        arms |= {"TensorBoard, histograms": tensorboard, "wandb.watch, offline": wandb_watch, "trackio": trackio}
     step = 0
     for _ in range(20):
         step += 1
         engine.step(step, board)
-    shares: dict[str, list[float]] = {name: [] for name in arms}
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, RunWriter(Path(scratch) / "run.sqlite") as writer:
+        monitor = Monitor(engine, writer, board)
+        monitor.begin()
+        arms: dict[str, Any] = {"plain": plain, f"diagnostics at {chosen.budget:g} %": lab(monitor, writer)}
+        if chosen.peers:
+            arms |= {"TensorBoard, histograms": tensorboard, "wandb.watch, offline": wandb_watch, "trackio": trackio}
+        shares: dict[str, list[float]] = {name: [] for name in arms}
         for turn in range(chosen.rounds):
             for name, arm in list(arms.items()):
                 folder = Path(scratch) / f"{turn}-{list(arms).index(name)}"

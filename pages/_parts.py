@@ -22,7 +22,7 @@ from qcore.viz import Mark
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
 REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw; 5 s measured no better than 2
 COMMAND_SECONDS = 0.4
-ALARM_SECONDS = 2.0
+ALARM_SECONDS = 5.0
 _STATES = {
     "queued": ("gray", ":material/schedule:", "Waits until another run has ended or is paused."),
     "running": ("green", ":material/play_arrow:", "Trains now."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import typer
 
 from qcore.cli.base import AsJson, Changes, app, pairs, print_json, print_table
 from qcore.config import FAULTS, ConfigError
-from qcore.lab.exam import ExamResult, exam_cases, result_to, run_exam, work
+from qcore.lab.exam import ExamResult, exam_cases, result_to, run_exam
 
 
 @app.command()
@@ -45,13 +44,6 @@ def exam(
     else:
         _print(results, summary)
     return 0 if all(result.passed for result in results) else 1
-
-
-@app.command("exam-worker", hidden=True)
-def exam_worker(folder: Path, names: list[str]) -> None:
-    """One process of the exam: a JSON line a case."""
-    for result in work(folder, names):
-        print(json.dumps(result_to(result)), flush=True)
 
 
 def summarise(results: Sequence[ExamResult]) -> dict[str, float | int | None]:

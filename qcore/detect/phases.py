@@ -120,8 +120,8 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
 
-    On the way out of the plateau healthy hidden states lean to one direction too (cosine up to 0.16, rank down to a
-    quarter in the exam's runs), so later both numbers must be extreme.
+    On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
+    reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme.
     """
     cosine, rank = seen.values.get("geometry/mean_cosine"), seen.latest.get("geometry/effective_rank")
     store = memory.setdefault("all", {})

@@ -1,6 +1,6 @@
 """The one table of rules: names, faults, explanations, thresholds. Documentation and the page come from it.
 
-Every number that a detector compares with is here and nowhere else; what each means stands beside the detector.
+Every threshold is here; what each means, and how many measurements in a row it takes, stands beside the detector.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from qcore.detect import collapse, gradients, leaks, phases, tokens
 from qcore.detect.rule import Rule
 
 _MEASURED = "0 of 60 healthy exam runs"
+_WITH_PHASES = "0 of 30 healthy exam runs with phases"
+_WITH_ENERGIES = "0 of 5 healthy exam runs with energies"
+_ACCUMULATED = "0 of 10 healthy exam runs that accumulate"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -62,7 +65,7 @@ RULES: tuple[Rule, ...] = (
         "Every angle that the phase terms see is 0 or π, as happens when a complex tensor is cast to a real one. "
         "Such an angle has no gradient, so no phase term can move a phase.",
         {"real_axis": 0.999},
-        _MEASURED,
+        _WITH_ENERGIES,
         ("phase/real_axis_share",),
         phases.real_phases,
         shows=("grad/norm/*",),
@@ -74,7 +77,7 @@ RULES: tuple[Rule, ...] = (
         "One step down this term lowers the coherence that it is named for. "
         "Its curve will look like progress while it drives the phases apart.",
         {"sign": -0.5},
-        _MEASURED,
+        _WITH_ENERGIES,
         ("energy/sign/*",),
         gradients.wrong_sign,
         shows=("term/*",),
@@ -99,7 +102,7 @@ RULES: tuple[Rule, ...] = (
         "The gradient that the micro-batches leave behind is not that of the same rows as one batch. "
         "The batch is smaller than it is said to be, and most of the data of each step is read for nothing.",
         {"error": 0.05, "mean_term_error": 0.5},
-        _MEASURED,
+        _ACCUMULATED,
         ("accumulation/error",),
         gradients.lost_accumulation,
     ),
@@ -134,7 +137,7 @@ RULES: tuple[Rule, ...] = (
         "The wave uses only half of the circle, as when amplitude and phase come from one projection. "
         "Opposite phases never meet, so waves can hardly cancel and interference loses half of its meaning.",
         {"coverage": 0.55, "release": 0.65, "aligned": 0.95, "dead": 0.2},
-        _MEASURED,
+        _WITH_PHASES,
         ("phase/coverage",),
         phases.half_circle,
         shows=("phase/im_re_ratio", "phase/R"),
@@ -146,7 +149,7 @@ RULES: tuple[Rule, ...] = (
         "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
         "Equal phases tell no token from another, so coherence is bought with all that the phases could say.",
         {"R": 0.95, "variance": 0.05, "release": 0.9},
-        _MEASURED,
+        _WITH_PHASES,
         ("phase/R",),
         phases.aligned_phases,
         shows=("phase/dimension_variance", "term/ce"),
@@ -158,7 +161,7 @@ RULES: tuple[Rule, ...] = (
         "Next to none of the wave's variance is left in its imaginary part. "
         "The wave is a real number by another name, and only signs are left of the phases.",
         {"ratio": 0.05, "release": 0.1},
-        _MEASURED,
+        _WITH_PHASES,
         ("phase/im_re_ratio",),
         phases.dead_imaginary,
     ),

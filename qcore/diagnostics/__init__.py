@@ -28,7 +28,7 @@ from qcore.diagnostics.probes import (
 )
 from qcore.diagnostics.signs import COHERENCES, SignTests, sign_test, sign_tests
 from qcore.diagnostics.tokens import TokenStatistics, token_statistics
-from qcore.diagnostics.weights import WeightStatistics, snapshot, weight_statistics
+from qcore.diagnostics.weights import WeightStatistics, weight_statistics
 
 __all__ = [
     "COHERENCES",
@@ -61,7 +61,6 @@ __all__ = [
     "shift_check",
     "sign_test",
     "sign_tests",
-    "snapshot",
     "strict_loss",
     "term_gradients",
     "token_statistics",

@@ -2,7 +2,7 @@
 
 A detached stack "9 × faster" trained one block of sixteen (fault G7); a stack without nonlinearity left 64 % of its
 weights without gradient (G8). Both show in one step, by counting exact zeros. Input is what `named_parameters()` gives,
-after the optimizer stepped and before gradients are cleared; `snapshot` before it makes the update measurable.
+after the optimizer stepped and before gradients are cleared; with the weights before it, the update is measured too.
 """
 
 import math
@@ -28,7 +28,7 @@ class WeightStatistics:
     row was looked up."""
     grad_norm_M: np.ndarray
     update_ratio_M: np.ndarray
-    """‖Δw‖ ÷ ‖w before‖ of the step; NaN without a snapshot or for weights that were all 0."""
+    """‖Δw‖ ÷ ‖w before‖ of the step; NaN without the weights before it, or for weights that were all 0."""
     parameters_M: np.ndarray
     dead_share: float
     """The same share over all modules together."""
@@ -58,11 +58,6 @@ class WeightStatistics:
         }
 
 
-def snapshot(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Copies of the parameters before a step, by name. O(N) time and memory."""
-    return {name: parameter.detach().clone() for name, parameter in parameters}
-
-
 def weight_statistics(
     parameters: Iterable[tuple[str, Tensor]],
     before: Mapping[str, Tensor] | None = None,
@@ -73,10 +68,10 @@ def weight_statistics(
 ) -> WeightStatistics:
     """Measure named parameters ("layers.3.ffn.up.weight", …); gradients are `.grad` unless given by name.
 
-    before: from `snapshot`. tables: for each parameter that is a lookup table, the ids that were looked up: only those
-    rows count as alive or dead, since the others rightly have gradient 0 (a table tied to the output gets a gradient
-    everywhere and may be named or not). A block is everything under `<block_prefix>.<number>`. A parameter that needs
-    no gradient counts as dead.
+    before: the parameters by name as they were before the step. tables: for each parameter that is a lookup table, the
+    ids that were looked up: only those rows count as alive or dead, since the others rightly have gradient 0 (a table
+    tied to the output gets a gradient everywhere and may be named or not). A block is everything under
+    `<block_prefix>.<number>`. A parameter that needs no gradient counts as dead.
 
     Cost: O(N) with 3 passes over N elements (5 with `before`). ValueError: no parameter; a name missing in `before` or
     `gradients`.

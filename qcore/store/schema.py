@@ -5,6 +5,7 @@ program (by `application_id`) and of a newer schema (by `user_version`) are refu
 Pages are 16 KiB: a block of 20 scalars then spans three pages, which reads about twice as fast as with 4 KiB.
 """
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -153,18 +154,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
 def _connect(path: Path, parameters: str) -> sqlite3.Connection:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run database at {path}: check the run's name, or start the run first")
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?{parameters}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
+    with contextlib.ExitStack() as unless_refused:
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?{parameters}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        unless_refused.callback(connection.close)
         _check_format(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+        unless_refused.pop_all()
     return connection
 
 

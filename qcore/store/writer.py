@@ -6,6 +6,7 @@ the next, so a locked database or a full disk loses nothing while the queue has 
 Opening a second writer on a run takes it over: the first one then fails instead of writing into the other's blocks.
 """
 
+import contextlib
 import math
 import sqlite3
 import struct
@@ -68,13 +69,11 @@ class RunWriter:
         self._closing = False
         self._deadline = math.inf
         self._close_lock = threading.Lock()
-        self._connection = open_writer(self._path)
-        try:
-            last_wall = self._claim()
-            self._backlog = Backlog(queue_limit, last_wall)
-        except BaseException:
-            self._connection.close()
-            raise
+        with contextlib.ExitStack() as unless_refused:
+            self._connection = open_writer(self._path)
+            unless_refused.callback(self._connection.close)
+            self._backlog = Backlog(queue_limit, self._claim())
+            unless_refused.pop_all()
         self._blocks: BlockWriter | None = None
         self._thread = threading.Thread(target=self._run, name=f"store-{self._path.parent.name}", daemon=True)
         self._thread.start()

@@ -135,15 +135,15 @@ class Engine:
         with torch.no_grad(), self._autocast():
             return self.model(tokens_BT).logits_BTV.float()
 
-    def graph(self, batch: Batch, controls: Mapping[str, Any]) -> tuple[Total, ModelOutput]:
+    def graph(self, batch: Batch, controls: Mapping[str, Any]) -> Total:
         """Terms of some rows with their graph, in full precision and without dropout, for gradients of single terms."""
         self.model.eval()
         output = self.model(batch.inputs_BT, with_phases=True)
-        return total_loss(self.term_inputs(output, batch), controls, self.terms), output
+        return total_loss(self.term_inputs(output, batch), controls, self.terms)
 
     def gradients(self, batch: Batch, controls: Mapping[str, Any]) -> dict[str, Tensor | None]:
         """Gradient of the weighted loss of a batch by parameter name; `.grad` is not touched."""
-        total, _ = self.graph(batch, controls)
+        total = self.graph(batch, controls)
         names, parameters = zip(*self.model.named_parameters(), strict=True)
         if not total.loss.requires_grad:
             return dict.fromkeys(names)
@@ -187,7 +187,7 @@ class Engine:
         accumulated = [_flat(parameter.grad, parameter) for parameter in parameters]
         batches = self._micro_batches(step)
         whole = Batch(*(torch.cat(column) for column in zip(*(vars(batch).values() for batch in batches), strict=True)))
-        total, _ = self.graph(whole, plain)
+        total = self.graph(whole, plain)
         big = torch.autograd.grad(total.loss, parameters, allow_unused=True)
         self.optimizer.zero_grad(set_to_none=True)
         gradients = [_flat(gradient, parameter) for gradient, parameter in zip(big, parameters, strict=True)]

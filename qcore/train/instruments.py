@@ -107,8 +107,6 @@ class Instruments:
         names = [name.rpartition(".")[0] or "(model)" for name, _ in engine.model.named_parameters()]
         writer.set_meta("term_names", [term.name for term in engine.terms])
         writer.set_meta("module_names", list(dict.fromkeys(names)))
-        writer.set_meta("heads", engine.config.model.heads)
-        writer.set_meta("layers", engine.config.model.layers)
         writer.set_meta("disabled_probes", {})
 
     def begin(self, reading: Reading) -> dict[str, float]:
@@ -204,7 +202,7 @@ class Instruments:
 
     def _gradients(self, reading: Reading) -> dict[str, float]:
         """Gradients of every weighted term over all parameters."""
-        total, _ = self._engine.graph(reading.rows, reading.controls)
+        total = self._engine.graph(reading.rows, reading.controls)
         parameters = [parameter for parameter in self._engine.model.parameters() if parameter.requires_grad]
         gradients = term_gradients(total.parts, parameters, term_weights(reading.controls))
         names = [term.name for term in self._engine.terms]

@@ -59,6 +59,7 @@ class Monitor:
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
+        started, probing = time.perf_counter(), self._instruments.scheduler.spent
         self.seconds_trained += seconds
         self._instruments.scheduler.observe_step(seconds)
         self._tokens_per_second = running_mean(self._tokens_per_second, result.tokens / seconds, SHARE)
@@ -80,6 +81,8 @@ class Monitor:
             measured["train/memory_mb"] = memory_mb(self._engine.device)
             self._writer.log_scalars(step, measured | self._instruments.scheduler.report())
         self.detectors.observe(step, scalars | measured)
+        probes = self._instruments.scheduler.spent - probing
+        self._instruments.scheduler.charge(time.perf_counter() - started - probes)
 
     def evaluate(self, step: int) -> None:
         """Log the held-out cross-entropy after `step` updates."""

@@ -33,7 +33,9 @@ class ProbeScheduler:
     def __init__(self) -> None:
         self._costs: dict[str, _Cost] = {}
         self._step_seconds = 0.0
-        self._trained = self._spent = self._budget = 0.0
+        self.spent = 0.0
+        """Seconds spent since training began."""
+        self._trained = self._budget = 0.0
 
     def observe_step(self, seconds: float) -> None:
         """Tell the time of one training step without its probes, s."""
@@ -51,7 +53,7 @@ class ProbeScheduler:
             self._fit()
         if budget_percent <= 0 or step % (every * cost.stretch):
             return False
-        return budget_percent >= UNLIMITED or self._spent + cost.seconds <= budget_percent / 100 * self._trained
+        return budget_percent >= UNLIMITED or self.spent + cost.seconds <= budget_percent / 100 * self._trained
 
     @contextmanager
     def measured(self, name: str) -> Iterator[None]:
@@ -65,8 +67,12 @@ class ProbeScheduler:
             # A run before training warms caches up and costs a multiple; the first one in training replaces it.
             cost.seconds = running_mean(cost.seconds, seconds) if cost.is_known else seconds
             cost.is_known = self._trained > 0
-            self._spent += seconds if cost.is_known else 0.0
+            self.spent += seconds if cost.is_known else 0.0
             self._fit()
+
+    def charge(self, seconds: float) -> None:
+        """What goes with every step beside the probes (logging, detectors) is paid from the same purse."""
+        self.spent += seconds
 
     def forget(self, name: str) -> None:
         """A probe that will not run again takes no part of the budget."""
@@ -81,7 +87,7 @@ class ProbeScheduler:
             series[f"cost/{name}_ms"] = cost.seconds * 1e3
             series[f"cost/{name}_every"] = float(cost.every * cost.stretch)
         series["cost/total_percent"] = 100 * sum(self._share(cost) / cost.stretch for cost in self._costs.values())
-        series["cost/spent_percent"] = 100 * self._spent / self._trained if self._trained else 0.0
+        series["cost/spent_percent"] = 100 * self.spent / self._trained if self._trained else 0.0
         return series
 
     def _share(self, cost: _Cost) -> float:

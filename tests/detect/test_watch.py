@@ -1,4 +1,4 @@
-"""The watch as a whole: verdicts that can be stored, hysteresis, restore, bounded memory, cost, replay."""
+"""The watch as a whole: verdicts that can be stored, hysteresis, restore, bounded memory, cost."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import pytest
 
 from qcore import detect
 from qcore.config import find_control
-from qcore.detect import RULES, Facts, Rule, Verdict, Watch, newest, replay
+from qcore.detect import RULES, Facts, Rule, Verdict, Watch
 from qcore.detect.history import CHART_POINTS, History, Track
 from qcore.detect.pulse import Pulse
 from qcore.detect.rule import above, below, latch
@@ -277,28 +277,6 @@ def test_a_pulse_needs_a_loss_under_the_unigram_and_information() -> None:
 
 
 # Replay
-
-
-def test_a_replay_of_stored_series_tells_what_the_live_watch_told() -> None:
-    live, series = [], {}
-    watch = Watch(facts())
-    for step in range(250):
-        values = healthy(step, np.random.default_rng((0, step))) | _broken(step, {})
-        live += watch.observe(step, values, weights())
-        for name, value in values.items():
-            series.setdefault(name, ([], []))[0].append(step)
-            series[name][1].append(value)
-    told = replay(facts(), series, weights())
-    assert told == live
-    assert newest(told)["token_collapse"].state == "active"
-
-
-def test_a_replay_follows_the_events() -> None:
-    series = {"energy/sign/local_energy": ([0, 10, 20], [-1.0, -1.0, -1.0])}
-    on = (5, "control", {"name": "local_energy_weight", "old": 0.0, "new": 0.02})
-    assert replay(facts(), series, weights()) == []
-    [verdict] = replay(facts(), series, weights(), [on])
-    assert (verdict.id, verdict.since_step) == ("wrong_sign:local_energy", 10)
 
 
 def test_facts_need_little() -> None:
