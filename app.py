@@ -17,6 +17,7 @@ page = st.navigation(
         st.Page("pages/control_room.py", title="Control room", icon=":material/tune:", default=True),
         st.Page("pages/phase.py", title="Phase", icon=":material/blur_circular:"),
         st.Page("pages/interference.py", title="Interference", icon=":material/waves:"),
+        st.Page("pages/video.py", title="Video frames", icon=":material/movie:"),
         st.Page("pages/tokens.py", title="Tokens", icon=":material/bar_chart:"),
         st.Page("pages/generations.py", title="Generations", icon=":material/notes:"),
         st.Page("pages/gradients.py", title="Gradients", icon=":material/account_tree:"),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from qcore.config import EXAM_BASE, FAULTS, RunConfig
+from qcore.config import EXAM_BASE, FAULTS, default_run
 from qcore.lab.exam import ExamCase, ExamResult, run_exam
 
 BREAK = 80
@@ -44,11 +44,11 @@ def cases() -> list[ExamCase]:
         for title, lines in CHANGES.items():
             for seed in (0, 1) if title.startswith("rate") else (0,):
                 schedule = [f"{BREAK}: {line}" for line in lines]
-                config = RunConfig().with_values({**base, "schedule": schedule, "seed": seed, "data_seed": seed})
+                config = default_run().with_values({**base, "schedule": schedule, "seed": seed, "data_seed": seed})
                 found.append(ExamCase(f"{title}, {kind} {seed}", "", config))
     for seed in (0, 1, 2):
         changes = {**FAULTS["T2"].preset_changes, "seed": seed, "data_seed": seed}
-        found.append(ExamCase(f"term against the loss {seed}", "T2", RunConfig().with_values(changes)))
+        found.append(ExamCase(f"term against the loss {seed}", "T2", default_run().with_values(changes)))
     return [ExamCase(case.name.replace(" ", "-").replace(",", ""), case.fault, case.config) for case in found]
 
 

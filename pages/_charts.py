@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qcore.config import ObjectiveConfig
+from pages._families import TEXT, Words
+from qcore.config import ObjectiveConfig, VideoObjectiveConfig
 from qcore.viz import LINE_COLORS, UNIT_LABELS, Figure, Line, Mark, Reference, Unit, convert, curves
 
 MAX_POINTS = 1000
-TERMS = tuple(name.removesuffix("_weight") for name in ObjectiveConfig.model_fields if name.endswith("_weight"))
+_WEIGHT = "_weight"
+TERMS = tuple(name.removesuffix(_WEIGHT) for name in ObjectiveConfig.model_fields if name.endswith(_WEIGHT))
 DEFAULT_TERMS = ("diversity", "dominance", "unlikelihood")
-_LOSSES = {
-    "term/ce": ("cross-entropy, training", {"color": LINE_COLORS[0]}),
-    "eval/ce": ("cross-entropy, held out", {"color": LINE_COLORS[1]}),
-    "train/loss": ("weighted total", {"color": LINE_COLORS[2], "dash": "dot"}),
-}
-_SMALL = {
-    "train/lr": ("Learning rate", "", ".3~g"),
-    "train/grad_norm": ("Gradient norm", "L2, before clipping", ".3~g"),
-    "train/tokens_per_second": ("Speed", "tokens/s", ",.0f"),
-    "train/step_ms": ("Step time", "ms", ".3~g"),
-}
+VIDEO_TERMS = tuple(name.removesuffix(_WEIGHT) for name in VideoObjectiveConfig.model_fields if name.endswith(_WEIGHT))
+DEFAULT_VIDEO_TERMS = ("orthogonality", "decoherence", "temporal")
+_TOTAL = "train/loss"
+_STYLES = ({"color": LINE_COLORS[0]}, {"color": LINE_COLORS[1]}, {"color": LINE_COLORS[2], "dash": "dot"})
 _ORIGINS = {
     "uniform": "every token equally likely",
     "unigram": "token frequencies only",
@@ -31,9 +26,25 @@ _ORIGINS = {
 }
 
 
-def names(terms: Sequence[str]) -> list[str]:
-    """Series that the figures need."""
-    return [*_LOSSES, *_SMALL, *(f"term/{term}" for term in terms)]
+def names(words: Words, terms: Sequence[str]) -> list[str]:
+    """Series that the figures of a family need."""
+    return [*_losses(words), *_small(words), *(f"term/{term}" for term in terms)]
+
+
+def _losses(words: Words) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Series of the loss chart, with name and style: the family's own loss in training and held out, and the total."""
+    shown = (f"{words.main_words}, training", f"{words.main_words}, held out", "weighted total")
+    return dict(zip((f"term/{words.main}", words.held, _TOTAL), zip(shown, _STYLES, strict=True), strict=True))
+
+
+def _small(words: Words) -> dict[str, tuple[str, str, str]]:
+    """Series of the small charts: title, unit, format of a value."""
+    return {
+        "train/lr": ("Learning rate", "", ".3~g"),
+        "train/grad_norm": ("Gradient norm", "L2, before clipping", ".3~g"),
+        words.units: ("Speed", words.units_words.lower(), ",.0f"),
+        "train/step_ms": ("Step time", "ms", ".3~g"),
+    }
 
 
 def figures(
@@ -41,15 +52,18 @@ def figures(
     meta: dict[str, Any],
     marks: Sequence[Mark],
     *,
+    words: Words,
     run: str,
     unit: Unit,
     terms: Sequence[str],
     **look: Any,
 ) -> dict[str, Figure]:
-    """Every figure by its key, the loss first. look: span, log_x, log_y of `viz.curves`; log_y is for the loss."""
+    """Every figure by its key, the loss first. unit: of a language run's loss; others have one · look: span, log_x,
+    log_y of `viz.curves`; log_y is for the loss.
+    """
     log_y = look.pop("log_y")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
-    found = {"loss": _loss(series, meta, unit, log_y=log_y, **shared)}
+    found = {"loss": _loss(series, meta, words, unit, log_y=log_y, **shared)}
     found["terms"] = curves(
         [Line(term.replace("_", " "), *_points(series[f"term/{term}"])) for term in terms],
         title="Terms, unweighted",
@@ -57,35 +71,40 @@ def figures(
         message="Choose terms above." if not terms else "Not measured yet.",
         **shared,
     )
-    for name, (title, y_title, value_format) in _SMALL.items():
+    for name, (title, y_title, value_format) in _small(words).items():
         line = Line(title, *_points(series[name]), smooth=name != "train/lr")
         found[name] = curves([line], title=title, y_title=y_title, value_format=value_format, **shared)
     return found
 
 
-def _loss(series: Mapping[str, Any], meta: dict[str, Any], unit: Unit, **shared: Any) -> Figure:
+def _loss(series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: Unit, **shared: Any) -> Figure:
     """Losses with the references. The weighted total is a code length in no other unit: only nats show it.
 
-    While the total is the cross-entropy itself, one curve stands for both.
+    While the total is the family's own loss itself, one curve stands for both.
     """
+    is_text = words is TEXT
     per_token = float(meta.get("bytes_per_token") or 1.0)
+    y_title = UNIT_LABELS[unit] if is_text else words.held_unit
+    main = series[f"term/{words.main}"].values
     lines = []
-    for name, (shown, style) in _LOSSES.items():
-        steps, nats = _points(series[name])
-        is_plain = name == "train/loss" and nats.tobytes() == series["term/ce"].values.tobytes()
-        if is_plain or (name == "train/loss" and unit != "nats"):
-            steps, nats = steps[:0], nats[:0]
-        lines.append(Line(shown, steps, convert(nats, unit, per_token), style, smooth=name != "eval/ce"))
+    for name, (shown, style) in _losses(words).items():
+        steps, values = _points(series[name])
+        is_plain = name == _TOTAL and values.tobytes() == main.tobytes()
+        if is_plain or (name == _TOTAL and is_text and unit != "nats"):
+            steps, values = steps[:0], values[:0]
+        if is_text:
+            values = convert(values, unit, per_token)
+        lines.append(Line(shown, steps, values, style, smooth=name != words.held))
     references = [
-        Reference(name, value, f"{name}: {value:.4g} {UNIT_LABELS[unit]} · {_ORIGINS.get(name, '')}")
+        Reference(name, value, f"{name}: {value:.4g} {y_title} · {_ORIGINS.get(name, '')}")
         for name, nats in (meta.get("references") or {}).items()
-        if nats is not None
+        if is_text and nats is not None
         for value in [float(convert(nats, unit, per_token))]
     ]
     return curves(
         lines,
         title="Loss",
-        y_title=UNIT_LABELS[unit],
+        y_title=y_title,
         references=references,
         height=380,
         message="The first step is on its way.",

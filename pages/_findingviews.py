@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts
+from pages import _families, _parts
 from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, SetControl, Stop
@@ -120,8 +120,7 @@ def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
 def _none(info: RunInfo) -> None:
     if info.alive:
         st.success(
-            f"Nothing wrong found up to step {info.step:,}. The detectors watch on: leaks, dead gradients, locked or "
-            "half-used phases, collapsing tokens, harmful terms.",
+            f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {_families.words(info).watched}.",
             icon=":material/verified:",
         )
     else:

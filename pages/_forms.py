@@ -17,9 +17,11 @@ from qcore.config import Control, Section
 _GRID = (1, 1.5, 2, 3, 5, 7)
 _WEIGHT_FLOOR = 1e-4
 _SLIDER_INTS = 256
+_BUTTON_LETTERS = 24
 SECTION_TITLES = {
     "model": "Model",
     "data": "Data",
+    "flow": "Flow",
     "objective": "Objective",
     "optim": "Optimisation",
     "probes": "Probes and checkpoints",
@@ -68,6 +70,8 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
     low, high = control.low or 0, control.high or 0
     if control.kind == "texts":
         st.text_area(label, as_shown(control, value), height=110, placeholder="one a line", **shared)
+    elif control.kind == "choice" and sum(map(len, control.choices)) > _BUTTON_LETTERS:
+        st.selectbox(label, control.choices, control.choices.index(value), **shared)
     elif control.kind == "choice":
         st.segmented_control(label, control.choices, default=value, required=True, width="stretch", **shared)
     elif control.kind == "bool":

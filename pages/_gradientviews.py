@@ -12,7 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _scrubber
+from pages import _families, _parts, _scrubber
+from pages._families import Words
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
@@ -30,7 +31,6 @@ from qcore.viz import (
 MAX_POINTS = 600
 TERMS, HIDDEN, MODULES, SPECTRUM = KINDS = ("gradients", "hidden", "modules", "spectrum")
 PLACES = {"all weights": (TERMS, "grad"), "last hidden state": (HIDDEN, "hidden")}
-MAIN = "ce"
 _COST = "cost/"
 _TOTAL, _SPENT = f"{_COST}total_percent", f"{_COST}spent_percent"
 _ONCE = "before_training"
@@ -54,26 +54,27 @@ def page(lab: Lab, info: RunInfo) -> None:
             required=True,
             bind="query-params",
             help="Over all weights every term is seen. At the last hidden state measuring costs a tenth and is done "
-            "oftener, but terms on phases do not act there.",
+            "oftener, but terms that do not act there (on phases, on the anchor) are not seen.",
         )
         log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    words = _families.words(info)
     _scrubber.show(
         lab,
         info,
         position,
-        lambda step: _pictures(lab, info.name, step, place),
-        lambda step: _over_steps(lab, info.name, step, log_x),
+        lambda step: _pictures(lab, info.name, step, place, words),
+        lambda step: _over_steps(lab, info.name, step, log_x, words),
     )
 
 
-def _pictures(lab: Lab, run: str, step: int | None, place: str) -> None:
+def _pictures(lab: Lab, run: str, step: int | None, place: str, words: Words) -> None:
     """Terms and modules at one step."""
     reader = lab.reader(run)
     meta = reader.meta()
     found = {kind: reader.arrays(kind, step) for kind in KINDS}
     left, right = st.columns(2, gap="large")
     kind, prefix = PLACES[place]
-    _terms(reader, run, found[kind], prefix, list(meta.get("term_names") or []), left, right)
+    _terms(reader, run, found[kind], prefix, list(meta.get("term_names") or []), words, left, right)
     left, right = st.columns(2, gap="large")
     _modules(run, found[MODULES], list(meta.get("module_names") or []), left, right)
 
@@ -84,6 +85,7 @@ def _terms(
     found: tuple[int, dict[str, Any]] | None,
     prefix: str,
     names: list[str],
+    words: Words,
     left: Any,
     right: Any,
 ) -> None:
@@ -93,14 +95,23 @@ def _terms(
     ratios = reader.scalars_of([f"{prefix}/ratio/{name}" for name in shown], start=at, stop=at + 1)
     pulls = [float(series.values[-1]) if len(series) else math.nan for series in ratios.values()]
     with left:
+        figure = term_bars(
+            shown,
+            arrays["norm"],
+            pulls,
+            indices,
+            uirevision=run,
+            title=f"Pull of each term, step {at:,}",
+            main=words.main_words,
+        )
         chart(
-            term_bars(shown, arrays["norm"], pulls, indices, uirevision=run, title=f"Pull of each term, step {at:,}"),
+            figure,
             "chart:terms",
-            f"Weighted gradient norm of each term relative to the cross-entropy at step {at}",
+            f"Weighted gradient norm of each term relative to the {words.main_words} at step {at}",
         )
         st.caption(
-            "How hard each term pulls at the weights, the cross-entropy being 1. A term far above 1 trains the model "
-            "for itself; one without gradient only looks like a loss."
+            f"How hard each term pulls at the weights, the {words.main_words} being 1. A term far above 1 trains the "
+            "model for itself; one without gradient only looks like a loss."
         )
     with right:
         chart(
@@ -143,12 +154,12 @@ def _modules(run: str, found: tuple[int, dict[str, Any]] | None, names: list[str
         )
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
+def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words) -> None:
     """Curves of terms and rank, the eigenvalues of the step, and what the probes cost."""
     reader = lab.reader(run)
     known = set(reader.names())
     names: list[str] = list(reader.meta().get("term_names") or [])
-    others = [name for name in names if name != MAIN]
+    others = [name for name in names if name != words.main]
     ratio = {
         key: key.rpartition("/")[2]
         for source in _SOURCES
@@ -176,20 +187,19 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             for key, name in chosen.items()
         ]
 
-    alone = "No term but the cross-entropy has a weight: give one in the control room, and its pull shows here."
+    main = words.main_words
+    alone = f"No term but the {main} has a weight: give one in the control room, and its pull shows here."
     left, right = st.columns(2, gap="large")
     with left:
         figure = curves(
             lines(ratio),
-            title="Pull relative to the cross-entropy",
+            title=f"Pull relative to the {main}",
             y_title="ratio of weighted norms",
             log_y=True,
             message=alone,
             **shared,
         )
-        chart(
-            with_cursor(figure, step), "chart:ratio", "Weighted gradient norm relative to the cross-entropy over steps"
-        )
+        chart(with_cursor(figure, step), "chart:ratio", f"Weighted gradient norm relative to the {main} over steps")
         st.caption(
             "A curve that climbs towards 1 is a term that takes over. Over all weights, and dotted, measured more "
             "often, at the last hidden state."
@@ -197,14 +207,14 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     with right:
         figure = curves(
             lines(cosine),
-            title="Direction relative to the cross-entropy",
+            title=f"Direction relative to the {main}",
             y_title="cosine",
             y_range=(-1.05, 1.05),
             message=alone,
             **shared,
         )
-        chart(with_cursor(figure, step), "chart:direction", "Cosine with the gradient of the cross-entropy over steps")
-        st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the text teaches.")
+        chart(with_cursor(figure, step), "chart:direction", f"Cosine with the gradient of the {main} over steps")
+        st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the data teach.")
     left, right = st.columns(2, gap="large")
     with left:
         figure = curves(
@@ -231,10 +241,10 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "
             "dimensions."
         )
-    _probes(lab, run, reader)
+    _probes(lab, run, reader, words)
 
 
-def _probes(lab: Lab, run: str, reader: Any) -> None:
+def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     """A table of what each measurement costs, how often it is taken, and whether it still is."""
     latest = {name: value for name, (_, value) in reader.latest().items() if name.startswith(_COST)}
     disabled: dict[str, str] = reader.meta().get("disabled_probes") or {}
@@ -259,7 +269,7 @@ def _probes(lab: Lab, run: str, reader: Any) -> None:
     }
     if disabled:
         table["why"] = [disabled.get(probe, "") for probe in probes]
-    _total(latest, controls)
+    _total(latest, controls, words)
     st.dataframe(
         table,
         key="probes_table",
@@ -277,7 +287,7 @@ def _probes(lab: Lab, run: str, reader: Any) -> None:
     )
 
 
-def _total(latest: dict[str, float], controls: dict[str, Any]) -> None:
+def _total(latest: dict[str, float], controls: dict[str, Any], words: Words) -> None:
     """What all probes take together, against the budget."""
     parts = []
     if _TOTAL in latest and "budget_percent" in controls:
@@ -291,7 +301,7 @@ def _total(latest: dict[str, float], controls: dict[str, Any]) -> None:
         parts.append(
             f"Everything was measured once before the first step, in {latest[f'{_COST}{_ONCE}_ms'] / 1e3:.1f} s."
         )
-    parts.append("Evaluation on held-out text is a duty and is not in the budget.")
+    parts.append(f"Evaluation on {words.held_data} is a duty and is not in the budget.")
     st.caption(" ".join(parts))
 
 

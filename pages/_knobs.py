@@ -16,28 +16,37 @@ from pages import _forms, _parts
 from qcore.config import CURRICULA, ConfigError, SetControl
 from qcore.lab import ControlState, Lab, LabError
 
-SECTIONS = ("optim", "objective", "probes")
+SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "probes": "Probes"}
+_BESIDE = {"sampling": "flow"}
+"""Live controls of one section that are turned together with those of another."""
 
 
 @st.fragment
 def knobs(lab: Lab, run: str) -> None:
     """All knobs, a section at a time."""
+    states = lab.controls(run)
+    offered = [name for name in SECTIONS if any(_place(state) == name for state in states.values())]
+    has_flow = "flow" in offered
     section = st.segmented_control(
         "Controls",
-        SECTIONS,
-        key="knobs",
-        default="objective",
+        offered,
+        # A widget for each set of choices: one that is kept would hold a choice that the other family lacks.
+        key="flow_knobs" if has_flow else "knobs",
+        default="flow" if has_flow else "objective",
         required=True,
         bind="query-params",
-        format_func={"optim": "Optimiser", "objective": "Objective", "probes": "Probes"}.get,
+        format_func=SECTIONS.get,
         help="Changes are applied before the next step, and marked on every curve.",
         width="stretch",
     )
-    states = lab.controls(run)
     st.session_state[f"seen:{run}"] = seen(states)
     for name, state in states.items():
-        if state.control.section == section:
+        if _place(state) == section:
             _knob(lab, run, name, state)
+
+
+def _place(state: ControlState) -> str:
+    return _BESIDE.get(state.control.section, state.control.section)
 
 
 def seen(states: Mapping[str, ControlState]) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import streamlit as st
 
 from pages import _forms, _parts
-from qcore.config import MODEL_KINDS, PRESETS, SEED, ConfigError, RunConfig, section_types
+from qcore.config import MODEL_KINDS, PRESETS, SEED, VIDEO_KINDS, ConfigError, RunConfig, section_types
 from qcore.lab import Lab, LabError
 
 WAYS = ("Form", "YAML")
@@ -19,10 +20,10 @@ def new_run(lab: Lab) -> None:
     with left:
         preset = st.selectbox(
             "Preset",
-            list(PRESETS),
+            list(_titles()),
             key="preset",
             bind="query-params",
-            format_func=lambda name: PRESETS[name].title,
+            format_func=lambda name: _titles()[name],
             help="A named starting point; every value can be changed below.",
         )
         st.caption(PRESETS[preset].about)
@@ -50,6 +51,22 @@ def new_run(lab: Lab) -> None:
             st.code(config.to_yaml(), language="yaml")
 
 
+@cache
+def _titles() -> dict[str, str]:
+    """Presets in the order of the menu, each with its kind in front: language, video, faults of either."""
+    groups: dict[str, dict[str, str]] = {"Text": {}, "Video": {}, "Fault": {}}
+    for name, preset in PRESETS.items():
+        config = preset.config
+        group = "Fault" if config.fault or name.startswith("fault-") else "Video" if _is_video(config) else "Text"
+        title = preset.title
+        groups[group][name] = title if title.startswith(group) else f"{group}: {title}"
+    return {name: title for titles in groups.values() for name, title in titles.items()}
+
+
+def _is_video(config: RunConfig) -> bool:
+    return config.kind in VIDEO_KINDS
+
+
 def _start(lab: Lab, config: RunConfig, name: str, preset: str) -> None:
     try:
         started = lab.start(config, name=name.strip() or None, preset=preset)
@@ -66,9 +83,9 @@ def _form(preset: str) -> tuple[RunConfig | None, str]:
     base = PRESETS[preset].config
     prefix = f"new:{preset}"
     kind = st.segmented_control(
-        "Model family", list(MODEL_KINDS), key=f"{prefix}:kind", default=base.model.kind, required=True
+        "Model family", list(MODEL_KINDS), key=f"{prefix}:kind", default=base.kind, required=True
     )
-    base = base if kind == base.model.kind else base.with_values({"kind": kind})
+    base = base if kind == base.kind else base.with_values({"kind": kind})
     values: dict[str, Any] = {}
     for section, cls in section_types(kind).items():
         with st.expander(_forms.SECTION_TITLES[section]):
@@ -105,9 +122,17 @@ def _checked(make: Any) -> tuple[RunConfig | None, str]:
 
 
 def _summary(config: RunConfig) -> str:
-    model, optim, data = config.model, config.optim, config.data
-    tokens = optim.batch_size * optim.accumulation * model.context
-    return (
-        f"{model.kind}, {model.layers} layers of width {model.width}, on {data.source} by {data.tokenizer}: "
-        f"{optim.steps:,} steps of {tokens:,} tokens."
-    )
+    """The run in a sentence."""
+    model: Any = config.model
+    data: Any = config.data
+    optim = config.optim
+    rows = optim.batch_size * optim.accumulation
+    size = f"{model.kind}, {model.layers} layers of width {model.width}"
+    if _is_video(config):
+        flow: Any = config.flow
+        return (
+            f"{size}, on {data.source}, {data.frames} frames of {data.canvas} × {data.canvas} px: "
+            f"{optim.steps:,} steps of {rows:,} clips, {flow.flow_path} path, "
+            f"noise correlation {flow.noise_correlation:g}."
+        )
+    return f"{size}, on {data.source} by {data.tokenizer}: {optim.steps:,} steps of {rows * model.context:,} tokens."

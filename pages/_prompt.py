@@ -26,37 +26,48 @@ _STATISTICS = {
 def prompt_panel(lab: Lab, info: RunInfo) -> None:
     """Prompt, model, settings, and the answer. A fragment of its own: nothing else redraws while text grows."""
     name = info.name
-    sources: dict[str, int | None] = {LIVE: None} if info.alive else {}
-    for found in lab.checkpoints(name)[::-1]:
-        sources[f"checkpoint of step {found.step:,} ({found.reason})"] = found.step
+    models = sources(lab, info)
     left, right = st.columns([3, 2], gap="large")
     with left:
         prompt = st.text_area("Prompt", key=f"prompt:{name}", height=108, placeholder="Once a")
     with right:
-        source = st.selectbox(
-            "Model",
-            list(sources),
-            key=f"source:{name}:{info.alive}",
-            placeholder="no checkpoint yet",
-            help="The live model speaks between two steps, also while paused; a checkpoint is as it was saved.",
-        )
+        source = pick_source(info, models)
         with st.container(horizontal=True, vertical_alignment="center"):
             asked = st.button(
                 "Generate",
                 type="primary",
                 icon=":material/edit_note:",
-                disabled=not sources,
+                disabled=not models,
                 on_click=_parts.switch,
                 args=("past", None),
             )
             with st.popover("Sampling", icon=":material/tune:"):
                 chosen = _forms.fields(SamplingConfig, lab.config(name).sampling.model_dump(), f"sampling:{name}")
-    if not sources:
+    if not models:
         st.info("This run has no checkpoint and no living model: resume it in the control room, then ask it here.")
     if asked and source:
-        _answer(lab, name, prompt or "", SamplingConfig(**chosen), sources[source])
+        _answer(lab, name, prompt or "", SamplingConfig(**chosen), models[source])
     else:
         _past(lab, name)
+
+
+def sources(lab: Lab, info: RunInfo) -> dict[str, int | None]:
+    """Models that can be asked: label → step of the checkpoint, None for the living one. Newest first."""
+    found: dict[str, int | None] = {LIVE: None} if info.alive else {}
+    for saved in lab.checkpoints(info.name)[::-1]:
+        found[f"checkpoint of step {saved.step:,} ({saved.reason})"] = saved.step
+    return found
+
+
+def pick_source(info: RunInfo, models: dict[str, int | None]) -> str | None:
+    """Choose one of them; None when there is none."""
+    return st.selectbox(
+        "Model",
+        list(models),
+        key=f"source:{info.name}:{info.alive}",
+        placeholder="no checkpoint yet",
+        help="The live model answers between two steps, also while paused; a checkpoint is as it was saved.",
+    )
 
 
 def newest(lab: Lab, run: str) -> str | None:

@@ -1,4 +1,5 @@
-"""Reads that never change once written, kept for all sessions of the process: token histograms and finished samples.
+"""Reads that never change once written, kept for all sessions of the process: token histograms, finished samples and
+their clips.
 
 A rewind of a run may replace them, so the run's count of rewinds is part of every key. All caches are bounded.
 """
@@ -12,7 +13,9 @@ from threading import Lock
 from typing import Any
 
 from qcore.lab import Lab
+from qcore.viz import stored_clips
 
+CLIPS = 64
 HISTOGRAMS = 512
 RUNS = 8
 TIMELINE = 400
@@ -42,6 +45,13 @@ def predicted(lab: Lab, state: tuple[str, float, int], step: int) -> Any:
     found = lab.reader(state[0]).arrays("tokens", step)
     assert found is not None
     return found[1]["tokens/predicted"]
+
+
+@lru_cache(maxsize=CLIPS)
+def clips(lab: Lab, state: tuple[str, float, int], generation: str) -> Any:
+    """Clips [N, F, H, W, C] of a finished generation. Raises `ValueError` for damaged ones."""
+    found = lab.reader(state[0]).generation(generation)
+    return stored_clips(found.tokens if found else [])
 
 
 def spread(steps: list[int], most: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 import streamlit as st
 
-from pages import _parts
+from pages import _families, _parts
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
 
@@ -58,8 +58,8 @@ def _table(lab: Lab) -> Hashable:
             "model": [run.kind for run in found],
             "parameters": [run.parameters for run in found],
             "loss": [run.loss for run in found],
-            "held out": [run.eval_ce for run in found],
-            "tokens/s": [run.tokens_per_second for run in found],
+            "held out": [_families.held_out(run) for run in found],
+            "speed": [_families.speed(run) for run in found],
             "created": [_parts.clock(run.created) for run in found],
             "preset": [run.preset for run in found],
         },
@@ -74,10 +74,15 @@ def _table(lab: Lab) -> Hashable:
             "of": st.column_config.NumberColumn(format="localized"),
             "parameters": st.column_config.NumberColumn(format="compact"),
             "loss": st.column_config.NumberColumn(
-                format="%.3f", help="Weighted total of the newest step, nats per token."
+                format="%.3f",
+                help="Weighted total of the newest step: nats per token of a language run, a mean squared error of a "
+                "video run. The two cannot be compared.",
             ),
-            "held out": st.column_config.NumberColumn(format="%.3f", help="Cross-entropy, nats per token."),
-            "tokens/s": st.column_config.NumberColumn(format="%.0f"),
+            "held out": st.column_config.NumberColumn(
+                format="%.3f",
+                help="On data never trained on: cross-entropy, nats per token, or the velocity's mean squared error.",
+            ),
+            "speed": st.column_config.NumberColumn(format="%.0f", help="Tokens or frames a second."),
         },
     )
     return tuple((run.name, run.state) for run in found)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _charts, _knobs, _parts
+from pages import _charts, _families, _knobs, _parts
 from pages._live import live
 from pages._plot import chart
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
@@ -29,7 +29,7 @@ def watch(lab: Lab, info: RunInfo) -> None:
     with side:
         _knobs.knobs(lab, info.name)
     with charts:
-        options = _options()
+        options = _options(info)
         live(lab, info, lambda now: _draw(lab, now, options))
 
 
@@ -92,12 +92,15 @@ def _go_on(lab: Lab, name: str, steps: int | None) -> None:
         _parts.note("error", str(error))
 
 
-def _options() -> dict[str, Any]:
+def _options(info: RunInfo) -> dict[str, Any]:
     """What the charts show: all of it is in the URL."""
+    is_video = _families.is_video(info)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        unit = st.segmented_control(
-            "Unit of the loss", UNITS, key="unit", default="nats", required=True, bind="query-params"
-        )
+        unit = UNITS[0]
+        if not is_video:
+            unit = st.segmented_control(
+                "Unit of the loss", UNITS, key="unit", default=unit, required=True, bind="query-params"
+            )
         smooth = st.select_slider(
             "Smoothing",
             (0, 5, 10, 20, 50, 100, 200, 500),
@@ -112,11 +115,14 @@ def _options() -> dict[str, Any]:
             log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
             terms = st.multiselect(
                 "Terms",
-                _charts.TERMS,
-                _charts.DEFAULT_TERMS,
-                key="terms",
+                _charts.VIDEO_TERMS if is_video else _charts.TERMS,
+                _charts.DEFAULT_VIDEO_TERMS if is_video else _charts.DEFAULT_TERMS,
+                # A widget for each set of choices: one that is kept would hold terms that the other family lacks.
+                key="flow_terms" if is_video else "terms",
                 bind="query-params",
-                help="A term of weight 0 is measured too, every few steps: `tokens every` sets how often.",
+                format_func=_parts.words,
+                help="A term of weight 0 is measured too, every few steps: "
+                f"`{'frames' if is_video else 'tokens'} every` sets how often.",
             )
             log = st.segmented_control("Log", LOGS, key="log", default="Events", required=True, bind="query-params")
     return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, "terms": terms, "log": log}
@@ -128,11 +134,12 @@ def _draw(lab: Lab, info: RunInfo, options: dict[str, Any]) -> Hashable:
     reader = lab.reader(info.name)
     look = dict(options)
     log = look.pop("log")
-    series = reader.scalars_of(_charts.names(look["terms"]), max_points=_charts.MAX_POINTS)
+    words = _families.words(info)
+    series = reader.scalars_of(_charts.names(words, look["terms"]), max_points=_charts.MAX_POINTS)
     events = reader.events()
     _progress(info, {name: float(line.values[-1]) for name, line in series.items() if len(line)})
-    found = _charts.figures(series, reader.meta(), _parts.marks(events), run=info.name, **look)
-    for key, alt in (("loss", "Loss over steps with n-gram references"), ("terms", "Unweighted terms over steps")):
+    found = _charts.figures(series, reader.meta(), _parts.marks(events), words=words, run=info.name, **look)
+    for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
         chart(found.pop(key), f"chart:{key}", alt)
     columns = st.columns(2)
     for index, (key, figure) in enumerate(found.items()):
@@ -160,14 +167,15 @@ def _findings(lab: Lab, run: str) -> None:
 def _progress(info: RunInfo, last: dict[str, float]) -> None:
     left = f" · {_parts.duration(info.seconds_left)} left" if info.seconds_left is not None else ""
     share = min(1.0, info.step / info.total_steps) if info.total_steps else 0.0
+    words = _families.words(info)
     st.progress(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
     _parts.strip(
         (
             ("State", info.state, "What the run does now."),
-            ("Loss", _figure(last.get("train/loss"), ".3f"), "Weighted total of the newest step, nats per token."),
-            ("Held out", _figure(info.eval_ce, ".3f"), "Cross-entropy on text never trained on, nats per token."),
+            ("Loss", _figure(last.get("train/loss"), ".3f"), f"Weighted total of the newest step, {words.loss}."),
+            ("Held out", _figure(_families.held_out(info), ".3f"), f"{words.held_words}, {words.held_unit}."),
             ("Learning rate", _figure(last.get("train/lr"), ".3g"), "Of the newest step, schedule included."),
-            ("Tokens/s", _figure(info.tokens_per_second, ",.0f"), "Training tokens per second, running mean."),
+            (words.units_words, _figure(_families.speed(info), ",.0f"), "In training, running mean."),
             (
                 "Step time",
                 _figure(last.get("train/step_ms"), ",.0f", " ms"),

@@ -1,21 +1,38 @@
-"""Generations: prompt the live or paused model or any checkpoint, and follow fixed prompts through training."""
+"""Generations: ask the live or paused model or any checkpoint for text or clips, and follow fixed prompts and seeds
+through training.
+"""
 
 import streamlit as st
 
-from pages import _parts, _prompt, _timeline
+from pages import _clipprompt, _cliptimeline, _families, _parts, _prompt, _timeline
 from pages._live import live
 
-VIEWS = ("Prompt", "Timeline")
+VIEWS = {"Prompt": "Prompt", "Timeline": "Timeline"}
+VIDEO_VIEWS = VIEWS | {"Prompt": "Sample"}
 
 lab = _parts.lab()
 info = _parts.open_run(lab, "Generations")
 if info is not None:
+    is_video = _families.is_video(info)
     view = st.segmented_control(
-        "View", VIEWS, key="gen", default="Prompt", required=True, bind="query-params", label_visibility="collapsed"
+        "View",
+        list(VIEWS),
+        key="gen",
+        default="Prompt",
+        required=True,
+        bind="query-params",
+        format_func=(VIDEO_VIEWS if is_video else VIEWS).get,
+        label_visibility="collapsed",
     )
-    if view == "Prompt":
+    if view == "Prompt" and is_video:
+        _clipprompt.panel(lab, info)
+        live(lab, info, lambda now: _clipprompt.newest(lab, now.name))
+    elif view == "Prompt":
         _prompt.prompt_panel(lab, info)
         live(lab, info, lambda now: _prompt.newest(lab, now.name))
+    elif is_video:
+        chosen = _cliptimeline.options(lab, info)
+        live(lab, info, lambda now: _cliptimeline.draw(lab, now, chosen))
     else:
         options = _timeline.options(lab, info)
         live(lab, info, lambda now: _timeline.draw(lab, now, *options))

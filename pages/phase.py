@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from pages import _parts, _phaseviews
+from pages import _families, _parts, _phaseviews
 
 lab = _parts.lab()
 info = _parts.open_run(lab, "Phase")
-if info is not None:
+if info is not None and _families.has_text(info, "phases"):
     if info.kind == "transformer":
         st.info(
             "A transformer has no phases. See who reads whom under *Interference*, and its predictions under *Tokens*."

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from pages import _parts, _tokenviews
+from pages import _families, _parts, _tokenviews
 from pages._live import live
 
 lab = _parts.lab()
 info = _parts.open_run(lab, "Tokens")
-if info is not None:
+if info is not None and _families.has_text(info, "tokens"):
     steps = lab.reader(info.name).array_steps("tokens")
     if not steps:
         st.info(

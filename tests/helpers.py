@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qcore.config import RunConfig
+from qcore.config import RunConfig, VideoRunConfig, default_run
 
 SMALL: dict[str, Any] = {
     "width": 16,
@@ -33,7 +33,36 @@ def small_config(**changes: Any) -> RunConfig:
     values = {**SMALL, **changes}
     if values.get("kind") == "transformer":
         del values["phases"]
-    return RunConfig().with_values(values)
+    return default_run().with_values(values)
+
+
+SMALL_VIDEO: dict[str, Any] = {
+    "kind": "video_flow",
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "clips": 64,
+    "frames": 4,
+    "batch_size": 4,
+    "steps": 12,
+    "warmup_steps": 2,
+    "eval_every": 4,
+    "eval_batches": 1,
+    "sample_every": 6,
+    "measured_clips": 4,
+    "sampled_clips": 2,
+    "solver_steps": 3,
+    "frames_every": 2,
+    "checkpoint_every": 5,
+    "budget_percent": 100.0,
+}
+
+
+def small_video(**changes: Any) -> VideoRunConfig:
+    """A video run that trains a step in a few milliseconds, with `changes` applied."""
+    config = default_run().with_values({**SMALL_VIDEO, **changes})
+    assert isinstance(config, VideoRunConfig)
+    return config
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:

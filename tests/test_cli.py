@@ -17,7 +17,7 @@ import pytest
 
 from qcore import cli
 from qcore.cli.base import print_json
-from qcore.config import PRESETS, RunConfig, SamplingConfig, all_controls, live_controls
+from qcore.config import PRESETS, RunConfig, SamplingConfig, all_controls, default_run, live_controls
 from qcore.lab import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,7 +200,7 @@ def test_a_change_waits_for_the_resume_and_is_then_applied(
 def test_a_configuration_file_is_a_starting_point(tmp_path: Path, run_json: Callable[..., Any]) -> None:
     file = tmp_path / "mine.yaml"
     values = {key: value for key, value in TINY.items() if key != "phases"}
-    config = RunConfig().with_values({**values, "kind": "transformer", "steps": 3})
+    config = default_run().with_values({**values, "kind": "transformer", "steps": 3})
     file.write_text(config.to_yaml(), encoding="utf-8")
     ended = run_json(
         "train", "--config", str(file), "--set", "seed=5", "--name", "c", "--quiet", "--runs", str(tmp_path)

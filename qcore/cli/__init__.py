@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import typer
 
-from qcore.cli import exam, looking, steering, training
+from qcore.cli import exam, looking, steering, training, verdicts
 from qcore.cli.base import app
 from qcore.cli.looking import controls_markdown, rules_markdown
 
-__all__ = ["controls_markdown", "exam", "looking", "main", "rules_markdown", "steering", "training"]
+__all__ = ["controls_markdown", "exam", "looking", "main", "rules_markdown", "steering", "training", "verdicts"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,6 +66,13 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def markdown_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = rows
+    lines = [head, ("---",) * len(head), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
 def print_json(value: object) -> None:
     """Print dataclasses, paths and plain values as JSON; a number that is not finite becomes null."""
     text = json.dumps(value, default=lambda item: vars(item) if dataclasses.is_dataclass(item) else str(item))

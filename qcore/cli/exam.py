@@ -14,7 +14,7 @@ import typer
 
 from qcore.cli.base import AsJson, Changes, app, pairs, print_json, print_table
 from qcore.config import FAULTS, ConfigError
-from qcore.lab.exam import ExamResult, exam_cases, result_to, run_exam
+from qcore.lab.exam import HEALTHY_KINDS, ExamResult, exam_cases, result_to, run_exam
 
 
 @app.command()
@@ -22,7 +22,10 @@ def exam(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="CODE", help="One fault; repeatable. Default: all.")
     ] = None,
-    healthy: Annotated[int, typer.Option("--healthy", help="Healthy runs of each model.")] = 10,
+    healthy: Annotated[int, typer.Option("--healthy", help="Healthy runs of each model family.")] = 10,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--model", metavar="KIND", help="Healthy runs of one family; repeatable.")
+    ] = None,
     changes: Changes = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
     keep: Annotated[Path | None, typer.Option("--keep", help="New folder that keeps the runs, to look at.")] = None,
@@ -31,7 +34,7 @@ def exam(
     """Plant every fault and train healthy runs: detected or missed, at which step, false alarms. 1 when one fails."""
     if jobs < 1 or healthy < 0:
         raise ConfigError(f"--jobs {jobs} --healthy {healthy} is refused: at least one process, no negative count")
-    cases = exam_cases(only, healthy, pairs(changes or []))
+    cases = exam_cases(only, healthy, pairs(changes or []), kinds or HEALTHY_KINDS)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
         folder = keep or Path(scratch)

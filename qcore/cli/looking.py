@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, opened, print_json, print_table
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table, opened, print_json, print_table
 from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, ConfigError, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
@@ -31,7 +30,7 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
         for info in infos:
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else ""
             step = f"{info.step}/{info.total_steps}"
-            rows.append((info.name, info.state, step, figure(info.loss), figure(info.eval_ce), info.kind, created))
+            rows.append((info.name, info.state, step, figure(info.loss), figure(info.held_out), info.kind, created))
         print_table(rows)
 
 
@@ -57,10 +56,12 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
         print(f"finding      {finding.name} since step {finding.since_step} ({said}): {finding.title}")
     print(f"model        {info.kind}, {info.parameters:,} parameters, preset {info.preset or 'none'}")
-    print(
-        f"trained      {timedelta(seconds=round(info.seconds_trained))}, {figure(info.tokens_per_second, 0)} tokens/s"
-    )
-    print(f"references   {', '.join(references) or 'not measured yet'} (nats a token)")
+    print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
+    if info.family == "video":
+        measured = [f"{key} {figure(value)}" for key, value in meta.get("data_frames", {}).items()]
+        print(f"data         {', '.join(measured) or 'not measured yet'}")
+    else:
+        print(f"references   {', '.join(references) or 'not measured yet'} (nats a token)")
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")
     for state in changed:
         print(f"changed      {state.control.name} {state.default} → {state.value} (step {state.step}, {state.author})")
@@ -133,7 +134,7 @@ _RULES_HEAD = ("finding", "fault", "what it means", "thresholds", "false alarms"
 def rules_markdown() -> str:
     """The table of rules as Markdown, generated from their declarations."""
     rows = [(f"`{row[0]}`", *row[1:]) for row in map(_rule_row, rule_infos())]
-    return _markdown([_RULES_HEAD, ("---",) * len(_RULES_HEAD), *rows])
+    return markdown_table([_RULES_HEAD, *rows])
 
 
 def _rule_row(rule: RuleInfo) -> tuple[str, ...]:
@@ -147,11 +148,7 @@ _HEAD = ("name", "default", "accepts", "live", "what it does")
 def controls_markdown(kind: str = "phase_lm") -> str:
     """The table of controls as Markdown, generated from their declarations."""
     rows = [(f"`{row[0]}`", *row[1:]) for row in map(_control_row, all_controls(kind))]
-    return _markdown([_HEAD, ("---",) * len(_HEAD), *rows])
-
-
-def _markdown(lines: Sequence[tuple[str, ...]]) -> str:
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table([_HEAD, *rows])
 
 
 def _control_row(control: Control) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""set, step, pause, continue, stop, checkpoint and sample: commands to a run, in this or another process."""
+"""set, step, pause, continue, stop, checkpoint, sample and clips: commands to a run, in this or another process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,32 @@ from typing import Annotated, Any
 
 import typer
 
-from qcore.cli.base import AUTHOR, RUNS, AsJson, Name, Runs, app, opened, print_json, set_commands
-from qcore.config import Command, Continue, Pause, SamplingConfig, SaveCheckpoint, SetControl, Step, Stop
+from qcore.cli.base import (
+    AUTHOR,
+    RUNS,
+    AsJson,
+    Name,
+    Runs,
+    app,
+    figure,
+    opened,
+    print_json,
+    print_table,
+    set_commands,
+)
+from qcore.config import (
+    ClipSamplingConfig,
+    Command,
+    Continue,
+    Pause,
+    SamplingConfig,
+    SaveCheckpoint,
+    Section,
+    SetControl,
+    Step,
+    Stop,
+)
+from qcore.lab import LabError
 
 ANSWER_SECONDS = 30.0
 
@@ -79,6 +103,8 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
     """Continue a prompt with a run's live or paused model, or with a checkpoint, and print the text as it grows."""
     changed = {key: SamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None}
     with opened(runs) as lab:
+        if lab.info(name).family == "video":
+            raise LabError(f"run {name!r} makes clips, not text: use qcore clips {shlex.quote(name)}")
         chosen = SamplingConfig(**{**lab.config(name).sampling.model_dump(), **changed})
         printed, last = "", None
         for last in lab.sample(name, prompt, chosen, checkpoint=checkpoint, author=AUTHOR):
@@ -94,25 +120,59 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
     return 0
 
 
-def _sampling_options() -> Iterator[tuple[str, Any, Any]]:
-    """Name, annotation and default of every option of `sample`: its own, and one for each declared setting."""
+def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **settings: str | None) -> int:
+    """Draw clips with a run's live or paused model, or with a checkpoint, and print what they measure beside the data;
+    --json has their pixels."""
+    changed = {
+        key: ClipSamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None
+    }
+    with opened(runs) as lab:
+        if lab.info(name).family != "video":
+            raise LabError(f"run {name!r} writes text: use qcore sample {shlex.quote(name)} --prompt …")
+        chosen = ClipSamplingConfig(**{**lab.config(name).sampling.model_dump(), **changed})
+        grown = list(lab.sample_clips(name, chosen, checkpoint=checkpoint, author=AUTHOR))
+        last = grown[-1] if grown else None
+        data: dict[str, float] = lab.reader(name).meta().get("data_frames", {})
+    if last is None or last.status != "done":
+        reason = last.stats.get("error", "") if last else "nothing came"
+        print(f"qcore: the clips of {name!r} failed: {reason}", file=sys.stderr)
+        return 1
+    if as_json:
+        print_json(last)
+    else:
+        rows = [
+            (key, figure(float(last.stats[key])), figure(value)) for key, value in data.items() if key in last.stats
+        ]
+        print_table([("measure", f"{len(last.tokens)} clips at step {last.step}", "data"), *rows])
+    return 0
+
+
+def _options(section: type[Section], prompt: bool) -> Iterator[tuple[str, Any, Any]]:
+    """Name, annotation and default of every option of a sampling command: its own, and one for each setting."""
     required = inspect.Parameter.empty
     yield "name", Name, required
-    yield "prompt", Annotated[str, typer.Option("--prompt", "-p", help="Text to continue.")], required
+    if prompt:
+        yield "prompt", Annotated[str, typer.Option("--prompt", "-p", help="Text to continue.")], required
     yield "checkpoint", Annotated[int | None, typer.Option("--checkpoint", help="Step of a checkpoint.")], None
     yield "runs", Runs, RUNS
     yield "as_json", AsJson, False
-    for control in SamplingConfig.controls():
+    for control in section.controls():
         about = f"{control.help} Accepts {control.range_text}; default: the run's own."
         option = typer.Option("--" + control.name.replace("_", "-"), metavar=control.kind.upper(), help=about)
         yield control.name, Annotated[str | None, option], None
 
 
-_sample.__annotations__ = {key: kind for key, kind, _ in _sampling_options()}
-_sample.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for key, kind, default in _sampling_options()
-    ]
-)
-app.command("sample")(_sample)
+def _command_of(name: str, run: Any, section: type[Section], *, prompt: bool) -> None:
+    options = list(_options(section, prompt))
+    run.__annotations__ = {key: kind for key, kind, _ in options}
+    run.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for key, kind, default in options
+        ]
+    )
+    app.command(name)(run)
+
+
+_command_of("sample", _sample, SamplingConfig, prompt=True)
+_command_of("clips", _clips, ClipSamplingConfig, prompt=False)

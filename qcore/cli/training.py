@@ -112,7 +112,7 @@ def _follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: b
 
 
 def ending(info: RunInfo) -> str:
-    figures = f"loss {figure(info.loss)}, held-out {figure(info.eval_ce)} nats a token"
+    figures = f"loss {figure(info.loss)}, held-out {figure(info.held_out)} {info.loss_unit}"
     reason = f": {info.message}" if info.message else ""
     return f"{info.name} {info.state} at step {info.step} of {info.total_steps} ({figures}){reason}"
 
@@ -145,7 +145,7 @@ def _progress_line(info: RunInfo, *, bar: bool) -> str:
         f"step {info.step}/{info.total_steps}",
         "" if info.state == "running" else f"{info.state} {info.message}".rstrip(),
         "" if info.loss is None else f"loss {info.loss:.3f}",
-        f"{info.tokens_per_second:,.0f} tokens/s" if info.tokens_per_second else "",
+        info.rate_text,
         "" if info.seconds_left is None else f"{timedelta(seconds=round(info.seconds_left))} left",
     ]
     return "  ".join(filter(None, parts))

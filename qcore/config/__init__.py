@@ -15,15 +15,23 @@ from qcore.config.commands import (
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
-from qcore.config.faultbank import EXAM_BASE, FAULTS, FaultCase
+from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
+from qcore.config.guide import GuideLoad, from_guide, is_guide
+from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.presets import PRESETS, Preset, preset
 from qcore.config.run import (
     FAULT,
+    LANGUAGE_KINDS,
     MODEL_KINDS,
     SEED,
-    ModelConfig,
+    VIDEO_KINDS,
+    LanguageConfig,
     RunConfig,
+    TextRunConfig,
+    VideoRunConfig,
     all_controls,
+    check_live,
+    default_run,
     find_control,
     live_controls,
     scheduled_changes,
@@ -31,6 +39,7 @@ from qcore.config.run import (
 )
 from qcore.config.schedules import CURRICULA, ScheduledChange, parse_schedule
 from qcore.config.sections import (
+    CommonProbes,
     DataConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -40,23 +49,41 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.video import (
+    ClipSamplingConfig,
+    ClipsConfig,
+    FlowConfig,
+    VideoFlowConfig,
+    VideoObjectiveConfig,
+    VideoProbesConfig,
+)
 
 __all__ = [
     "CURRICULA",
     "EXAM_BASE",
     "FAULT",
     "FAULTS",
+    "LANGUAGE_KINDS",
     "MODEL_KINDS",
     "PRESETS",
     "SEED",
+    "VIDEO_EXAM_BASE",
+    "VIDEO_KINDS",
     "Acknowledge",
+    "ClipSamplingConfig",
+    "ClipsConfig",
     "Command",
+    "CommonProbes",
     "ConfigError",
     "Continue",
     "Control",
     "DataConfig",
     "FaultCase",
-    "ModelConfig",
+    "FlowConfig",
+    "GuideLoad",
+    "LTXVideoConfig",
+    "LanguageConfig",
+    "LatentsConfig",
     "Mute",
     "ObjectiveConfig",
     "OptimConfig",
@@ -73,10 +100,19 @@ __all__ = [
     "SetControl",
     "Step",
     "Stop",
+    "TextRunConfig",
     "TransformerConfig",
+    "VideoFlowConfig",
+    "VideoObjectiveConfig",
+    "VideoProbesConfig",
+    "VideoRunConfig",
     "all_controls",
+    "check_live",
     "command_from_row",
+    "default_run",
     "find_control",
+    "from_guide",
+    "is_guide",
     "knob",
     "live_controls",
     "nearest_hint",

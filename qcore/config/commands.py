@@ -12,7 +12,10 @@ from typing import Any, ClassVar
 
 from qcore.config.controls import ConfigError, nearest_hint
 from qcore.config.run import check_live
-from qcore.config.sections import SamplingConfig
+from qcore.config.sections import SamplingConfig, Section
+from qcore.config.video import ClipSamplingConfig
+
+_SETTINGS: tuple[type[Section], ...] = (ClipSamplingConfig, SamplingConfig)
 
 
 @dataclass(frozen=True)
@@ -126,15 +129,16 @@ class Sample:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> Sample:
-        """Raises `ConfigError` for an empty id, or settings that `SamplingConfig` refuses."""
+        """Raises `ConfigError` for an empty id, or settings that no family's sampling section has or accepts."""
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
         if not isinstance(self.settings, dict):
             raise ConfigError(f"settings = {self.settings!r} is refused: it must map sampling settings to values")
+        known = {name: section for section in _SETTINGS for name in section.model_fields}
         for name in self.settings:
-            if name not in SamplingConfig.model_fields:
-                raise ConfigError(f"unknown sampling setting {name!r}{nearest_hint(name, SamplingConfig.model_fields)}")
-        values = {name: SamplingConfig.control(name).check(value) for name, value in self.settings.items()}
+            if name not in known:
+                raise ConfigError(f"unknown sampling setting {name!r}{nearest_hint(name, known)}")
+        values = {name: known[name].control(name).check(value) for name, value in self.settings.items()}
         return Sample(self.generation, self.prompt, values)
 
 

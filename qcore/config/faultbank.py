@@ -2,7 +2,8 @@
 
 A case says what its authors saw, what gives the fault away, which findings must name it, and the configuration in which
 it shows within seconds. `RunConfig.fault` holds the code; `qcore.faults` plants it in a run, and nothing else may. An
-empty code is a healthy run, and then that package is never imported.
+empty code plants nothing, and then that package is never imported; a few video cases are configurations that go wrong
+by themselves.
 """
 
 from __future__ import annotations
@@ -35,13 +36,30 @@ EXAM_BASE: dict[str, Any] = {
 """The small runs of the exam: models of both kinds pass the trigram within 150 steps of 10–25 ms on one
 thread, and every probe runs often enough to speak in that time."""
 
+VIDEO_EXAM_BASE: dict[str, Any] = {
+    "kind": "video_flow",
+    "clips": 1024,
+    "steps": 300,
+    "warmup_steps": 20,
+    "eval_every": 50,
+    "eval_batches": 1,
+    "sample_every": 25,
+    "checkpoint_every": 1000,
+    "frames_every": 10,
+    "gradients_every": 25,
+    "checks_every": 50,
+    "budget_percent": 100.0,
+}
+"""The same for video, on the default model: samples of a healthy run move within 150 steps of 25–30 ms."""
+
 _TRANSFORMER = {"kind": "transformer"}
 
 
 @dataclass(frozen=True)
 class FaultCase:
-    """One fault. findings: names of which at least one must be raised · changes: configuration beside `EXAM_BASE` ·
-    within: steps in which it must be found (0: before the first optimizer step)."""
+    """One fault. findings: names of which at least one must be raised · within: steps in which it must be found (0:
+    before the first optimizer step) · changes: configuration beside `base` · planted: a mistake in code that
+    `qcore.faults` plants; False: the configuration alone does it."""
 
     code: str
     title: str
@@ -50,14 +68,21 @@ class FaultCase:
     findings: tuple[str, ...]
     within: int
     changes: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=lambda: EXAM_BASE)
+    planted: bool = True
 
     @property
     def preset_changes(self) -> dict[str, Any]:
         """All changes to the default configuration that make the run of this case."""
-        changes = {**EXAM_BASE, **self.changes}
+        changes = {**self.base, **self.changes}
         if changes.get("kind") == "transformer":
             del changes["phases"]
-        return {**changes, "fault": self.code}
+        return {**changes, "fault": self.code} if self.planted else changes
+
+
+def _video(code: str, *story: str, findings: tuple[str, ...], within: int, planted: bool, **changes: Any) -> FaultCase:
+    title, seen, tell = story
+    return FaultCase(code, title, seen, tell, findings, within, changes, VIDEO_EXAM_BASE, planted)
 
 
 _CASES = (
@@ -236,6 +261,69 @@ _CASES = (
         100,
         {"tokenizer": "byte", "temperature": 0.0, **_TRANSFORMER},
     ),
+    _video(
+        "V1",
+        "Averaging collapse: noise shared across frames",
+        "ghosting",
+        "generated frames are nearer to each other than the data's, and hardly move; no path weight helps",
+        findings=("averaging_collapse",),
+        within=100,
+        planted=False,
+        flow_path="quantum",
+        noise_correlation=1.0,
+        orthogonality_weight=0.1,
+    ),
+    _video(
+        "V2",
+        "Divergence and energy are computed on the data",
+        "divergence fine",
+        "the curves of model and data are bit-identical",
+        findings=("data_not_model",),
+        within=20,
+        planted=True,
+        noise_correlation=1.0,
+    ),
+    _video(
+        "V3",
+        "The velocity is not the derivative of the path",
+        "divergence above 2, energy healthy",
+        "finite differences of the path against the target velocity",
+        findings=("wrong_velocity",),
+        within=0,
+        planted=True,
+        flow_path="quantum",
+    ),
+    _video(
+        "V4",
+        "Frames are pushed apart beyond the data",
+        "orthogonality goes up",
+        "motion that does not go on from frame to frame, and more change than in the data",
+        findings=("flicker",),
+        within=300,
+        planted=False,
+        flow_path="quantum",
+        orthogonality_weight=1.0,
+        orthogonality_warmup=50,
+    ),
+    _video(
+        "V5",
+        "No frame embedding",
+        "identical frames",
+        "shuffled frames give the same velocity, shuffled",
+        findings=("frames_unordered",),
+        within=0,
+        planted=True,
+    ),
+    _video(
+        "V6",
+        "Trained on one noise, sampled with another",
+        "explosion or freeze",
+        "the share of common noise in sampling against training, and the spread of samples",
+        findings=("noise_mismatch",),
+        within=25,
+        planted=False,
+        sample_noise_correlation=1.0,
+    ),
     FaultCase(
         "B1",
         "A row depends on its batch mates",
@@ -276,4 +364,4 @@ _CASES = (
 )
 
 FAULTS: dict[str, FaultCase] = {case.code: case for case in _CASES}
-"""Every case by its code: L leaks, G gradients, P phases, T tokens, B batches, N numbers, R rank."""
+"""Every case by its code: L leaks, G gradients, P phases, T tokens, V video, B batches, N numbers, R rank."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from qcore.config.controls import ConfigError, nearest_hint
 from qcore.config.faultbank import FAULTS
-from qcore.config.run import RunConfig
+from qcore.config.run import RunConfig, default_run
 from qcore.config.schedules import CURRICULA
 
 
@@ -23,13 +23,16 @@ class Preset:
     @property
     def config(self) -> RunConfig:
         """The full, validated configuration."""
-        return RunConfig().with_values(self.changes)
+        return default_run().with_values(self.changes)
 
 
 def _published(width: int, layers: int, heads: int, phases: int, context: int, **more: Any) -> dict[str, Any]:
     size = {"width": width, "layers": layers, "heads": heads, "phases": phases, "context": context}
     return {**size, "source": "pydoc", "tokenizer": "bpe", "vocab_size": 8192, "steps": 2000, **more}
 
+
+_VIDEO = {"kind": "video_flow"}
+_LONG_VIDEO = {**_VIDEO, "steps": 4000, "lr_policy": "constant", "learning_rate": 2e-3}
 
 _ALL = (
     Preset(
@@ -97,6 +100,42 @@ _ALL = (
         "Published size 3: D 768, L 12, H 12, P 128, T 1024",
         "The largest published phase model; wants a GPU.",
         _published(768, 12, 12, 128, 1024, batch_size=32, accumulation=4, learning_rate=2e-4),
+    ),
+    Preset(
+        "video-averaging",
+        "Video: averaging collapse, as published",
+        "Noise shared by all frames: ghosts within a minute. Then set the noise correlation to 0, live.",
+        {**_LONG_VIDEO, "flow_path": "quantum", "noise_correlation": 1.0},
+    ),
+    Preset(
+        "video-tiny",
+        "Video: drifting digits, noise of their own",
+        "The straight path with independent noise: digits that move after half a minute on two cores.",
+        _VIDEO,
+    ),
+    Preset(
+        "video-anchored",
+        "Video: bridge through an anchor, as published",
+        "The anchored bridge with shared noise: sharp, still, and every sample moves alike.",
+        {**_LONG_VIDEO, "flow_path": "rab", "noise_correlation": 1.0},
+    ),
+    Preset(
+        "video-orthogonal",
+        "Video: frames pushed apart",
+        "The guide's cure, ten times over: orthogonality rises, and the clips flicker.",
+        {**_LONG_VIDEO, "orthogonality_weight": 1.0, "orthogonality_warmup": 200},
+    ),
+    Preset(
+        "video-image-to-video",
+        "Video: clips from a given picture",
+        "An anchor network sees the clip in training; samples start from anchors of held-out clips.",
+        {**_VIDEO, "anchor": "network", "anchor_input": True, "anchor_kl_weight": 0.001, "anchor_source": "data"},
+    ),
+    Preset(
+        "video-latents",
+        "Video: in the latents of a small autoencoder",
+        "16 × 16 px digits, squeezed into 8 × 8 latents before the flow sees them.",
+        {**_VIDEO, "canvas": 16, "digit_size": 8, "latents": "autoencoder", "speed_high": 1.5},
     ),
     *(
         Preset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.faultbank import FAULTS
+from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
 from qcore.config.schedules import ScheduledChange, parse_schedule
 from qcore.config.sections import (
+    CommonProbes,
     DataConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -21,13 +24,24 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.video import (
+    ClipSamplingConfig,
+    ClipsConfig,
+    FlowConfig,
+    VideoFlowConfig,
+    VideoObjectiveConfig,
+    VideoProbesConfig,
+)
 
-ModelConfig = PhaseLMConfig | TransformerConfig
-MODEL_KINDS: dict[str, type[Section]] = {"phase_lm": PhaseLMConfig, "transformer": TransformerConfig}
+LanguageConfig = PhaseLMConfig | TransformerConfig
+LANGUAGE_KINDS: dict[str, type[Section]] = {"phase_lm": PhaseLMConfig, "transformer": TransformerConfig}
+VIDEO_KINDS: dict[str, type[Section]] = {"video_flow": VideoFlowConfig, "ltx_video": LTXVideoConfig}
+_VIDEO_DATA: dict[str, type[Section]] = {"video_flow": ClipsConfig, "ltx_video": LatentsConfig}
+MODEL_KINDS: dict[str, type[Section]] = {**LANGUAGE_KINDS, **VIDEO_KINDS}
 
 KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=tuple(MODEL_KINDS))
 SEED = Control(
-    "seed", "run", "int", 0, "Seed of the weights, the order of the batches and dropout.", low=0, high=2**31 - 1
+    "seed", "run", "int", 0, "Seed of the weights, the order of the batches, noise and dropout.", low=0, high=2**31 - 1
 )
 FAULT = Control(
     "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
@@ -37,16 +51,16 @@ _TOP = {control.name: control for control in (SEED, FAULT)}
 
 
 class RunConfig(BaseModel):
-    """Configuration of one run: model, data, objective, optimisation, probes, sampling, seed and planted fault."""
+    """Configuration of one run: a `TextRunConfig` or a `VideoRunConfig`, as its model family asks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: ModelConfig = Field(default_factory=PhaseLMConfig)
-    data: DataConfig = Field(default_factory=DataConfig)
-    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
-    optim: OptimConfig = Field(default_factory=OptimConfig)
-    probes: ProbesConfig = Field(default_factory=ProbesConfig)
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    model: Section
+    data: Section
+    objective: Section
+    optim: OptimConfig
+    probes: CommonProbes
+    sampling: Section
     seed: int = 0
     fault: str = ""
 
@@ -56,11 +70,91 @@ class RunConfig(BaseModel):
         assert info.field_name is not None
         return _TOP[info.field_name].check(value)
 
+    @property
+    def kind(self) -> str:
+        """The model family."""
+        return str(self.model.kind)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def from_dict(values: object) -> RunConfig:
+        """Validate a nested mapping; what it leaves out takes the model family's defaults. `ConfigError` names the key
+        or value, the range and the nearest valid name.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
+        kind = values["model"].get("kind", KIND.default) if isinstance(values.get("model"), dict) else KIND.default
+        kind = KIND.check(kind)
+        base, sections = default_run(kind), section_types(kind)
+        parts: dict[str, Any] = {}
+        try:
+            for key, part in values.items():
+                parts[key] = part if key in _TOP else _section(key, part, sections, base)
+            return type(base).model_validate({**dict(base), **parts})
+        except ValidationError as error:
+            raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
+
+    @staticmethod
+    def from_yaml(text: str) -> RunConfig:
+        """Read a YAML document; missing keys take their defaults. Errors as in `from_dict`."""
+        try:
+            values = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a huge integer
+            raise ConfigError(f"this is not YAML: {error}") from None
+        return RunConfig.from_dict({} if values is None else values)
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML; `from_yaml` gives an equal one."""
+        values = self.model_dump()
+        ordered = {name: values[name] for name in (*section_types(self.kind), *_TOP)}
+        return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+    def with_values(self, changes: dict[str, Any]) -> RunConfig:
+        """A copy with some values replaced; keys are names (`learning_rate`) or dotted names (`optim.learning_rate`).
+
+        Changing `kind` keeps the fields that the new model family shares with the old one; where the data are
+        of another kind it starts from the new family's defaults and keeps the seed.
+        """
+        values: dict[str, Any] = self.model_dump()
+        kind = changes.get("kind", changes.get("model.kind", self.kind))
+        if kind != self.kind:
+            shared = section_types(kind)["model"].model_fields
+            model = {name: value for name, value in values["model"].items() if name in shared}
+            if section_types(kind)["data"] is not section_types(self.kind)["data"]:
+                values, model = {**default_run(kind).model_dump(), "seed": self.seed}, {}
+            values["model"] = {**model, "kind": kind}
+        for key, value in changes.items():
+            control = find_control(key, values["model"]["kind"])
+            if control.name in _TOP:
+                values[control.name] = value
+            else:
+                values[control.section][control.name] = value
+        return RunConfig.from_dict(values)
+
+    def value(self, name: str) -> Any:
+        """The value of one control by its name or dotted name."""
+        control = find_control(name, self.kind)
+        owner = self if control.name in _TOP else getattr(self, control.section)
+        return getattr(owner, control.name)
+
+    def live_values(self) -> dict[str, Any]:
+        """Initial values of the controls that may change while training."""
+        return {name: self.value(name) for name in live_controls(self.kind)}
+
+
+class TextRunConfig(RunConfig):
+    """Configuration of a language run: model, text, objective, optimisation, probes, sampling, seed, planted fault."""
+
+    model: LanguageConfig = Field(default_factory=PhaseLMConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    probes: ProbesConfig = Field(default_factory=ProbesConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
     @model_validator(mode="after")
-    def _check_together(self) -> RunConfig:
+    def _check_together(self) -> TextRunConfig:
         model = self.model
-        if model.width % model.heads:
-            raise ConfigError(f"width = {model.width} is refused: it must be a multiple of heads = {model.heads}")
+        _check_heads(model.width, model.heads)
         if isinstance(model, PhaseLMConfig) and model.phases <= -(-model.phases // model.heads) * (model.heads - 1):
             raise ConfigError(
                 f"phases = {model.phases} is refused: with heads = {model.heads} it leaves a head without any; "
@@ -71,71 +165,72 @@ class RunConfig(BaseModel):
                 f"width = {model.width} with heads = {model.heads} is refused: rotary positions need an even width a "
                 f"head; take {model.heads * 2 * max(1, round(model.width / model.heads / 2))}"
             )
-        for control in all_controls(model.kind):
-            if control.models:
-                control.check_model(self.value(control.name), model.kind)
+        for control in ObjectiveConfig.controls():
+            control.check_model(getattr(self.objective, control.name), model.kind)
         scheduled_changes(self.optim.schedule, model.kind)
         needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
         if needed and not getattr(self.data, needed):
             raise ConfigError(f"source = {self.data.source!r} needs {needed}, which is empty: give it a value")
         return self
 
-    @classmethod
-    def from_dict(cls, values: object) -> RunConfig:
-        """Validate a nested mapping. `ConfigError` names the key or value, the range and the nearest valid name."""
-        if not isinstance(values, dict):
-            raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
-        kind = values["model"].get("kind", "phase_lm") if isinstance(values.get("model"), dict) else "phase_lm"
-        sections = section_types(kind)
-        parts: dict[str, Any] = {}
-        try:
-            for key, part in values.items():
-                parts[key] = part if key in _TOP else _section(key, part, sections)
-            return cls.model_validate({"model": sections["model"](), **parts})
-        except ValidationError as error:
-            raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
 
-    @classmethod
-    def from_yaml(cls, text: str) -> RunConfig:
-        """Read a YAML document; missing keys take their defaults. Errors as in `from_dict`."""
-        try:
-            values = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a huge integer
-            raise ConfigError(f"this is not YAML: {error}") from None
-        return cls.from_dict({} if values is None else values)
+class VideoRunConfig(RunConfig):
+    """Configuration of a video run: backbone, clips, flow, objective, optimisation, probes, sampling, seed, fault."""
 
-    def to_yaml(self) -> str:
-        """The whole configuration as YAML; `from_yaml` gives an equal one."""
-        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    model: VideoFlowConfig | LTXVideoConfig = Field(default_factory=VideoFlowConfig)
+    data: ClipsConfig | LatentsConfig = Field(default_factory=ClipsConfig)
+    flow: FlowConfig = Field(default_factory=FlowConfig)
+    objective: VideoObjectiveConfig = Field(default_factory=VideoObjectiveConfig)
+    optim: OptimConfig = Field(
+        default_factory=lambda: OptimConfig(steps=1000, batch_size=32, learning_rate=4e-3, warmup_steps=50)
+    )
+    probes: VideoProbesConfig = Field(default_factory=VideoProbesConfig)
+    sampling: ClipSamplingConfig = Field(default_factory=ClipSamplingConfig)
 
-    def with_values(self, changes: dict[str, Any]) -> RunConfig:
-        """A copy with some values replaced; keys are names (`learning_rate`) or dotted names (`optim.learning_rate`).
+    @model_validator(mode="after")
+    def _check_together(self) -> VideoRunConfig:
+        model, data = self.model, self.data
+        if isinstance(model, VideoFlowConfig) and isinstance(data, ClipsConfig):
+            self._check_backbone(model, data)
+        elif isinstance(model, LTXVideoConfig) and isinstance(data, LatentsConfig):
+            check_adapter(model, data)
+        else:
+            raise ConfigError(f"kind = {model.kind!r} does not read data of this kind: leave the section data out")
+        scheduled_changes(self.optim.schedule, model.kind)
+        return self
 
-        Changing `kind` keeps the fields that the new model family shares with the old one.
-        """
-        values: dict[str, Any] = self.model_dump()
-        kind = changes.get("kind", changes.get("model.kind"))
-        if kind is not None and kind != self.model.kind:
-            shared = section_types(kind)["model"].model_fields
-            values["model"] = {name: value for name, value in values["model"].items() if name in shared}
-            values["model"]["kind"] = kind
-        for key, value in changes.items():
-            control = find_control(key, values["model"]["kind"])
-            if control.name in _TOP:
-                values[control.name] = value
-            else:
-                values[control.section][control.name] = value
-        return type(self).from_dict(values)
+    @staticmethod
+    def _check_backbone(model: VideoFlowConfig, data: ClipsConfig) -> None:
+        _check_heads(model.width, model.heads)
+        if data.source == "folder" and not data.path:
+            raise ConfigError("source = 'folder' needs path, which is empty: give it a folder of videos")
+        if data.source == "digits" and data.digit_size > data.canvas:
+            raise ConfigError(f"digit_size = {data.digit_size} is refused: the canvas has {data.canvas} px")
+        if data.source == "digits" and data.speed_low > data.speed_high:
+            raise ConfigError(f"speed_low = {data.speed_low} is refused: speed_high is {data.speed_high}")
+        if data.source == "digits" and data.colour != "grey":
+            raise ConfigError("colour = 'rgb' is refused: the digits are grey; take source = 'folder'")
+        side = data.canvas
+        if model.latents != "pixels":
+            if side % model.latent_patch:
+                raise ConfigError(
+                    f"latent_patch = {model.latent_patch} is refused: it does not divide the canvas of {side} px"
+                )
+            side //= model.latent_patch
+        if side % model.patch:
+            raise ConfigError(f"patch = {model.patch} is refused: it does not divide the {side} positions of a frame")
 
-    def value(self, name: str) -> Any:
-        """The value of one control by its name or dotted name."""
-        control = find_control(name, self.model.kind)
-        owner = self if control.name in _TOP else getattr(self, control.section)
-        return getattr(owner, control.name)
 
-    def live_values(self) -> dict[str, Any]:
-        """Initial values of the controls that may change while training."""
-        return {control.name: self.value(control.name) for control in all_controls(self.model.kind) if control.live}
+def _check_heads(width: int, heads: int) -> None:
+    if width % heads:
+        raise ConfigError(f"width = {width} is refused: it must be a multiple of heads = {heads}")
+
+
+def default_run(kind: str = KIND.default) -> RunConfig:
+    """The default configuration of a model family."""
+    if kind in VIDEO_KINDS:
+        return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": _VIDEO_DATA[kind]()})
+    return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
 
 
 class _Dumper(yaml.SafeDumper):
@@ -149,7 +244,7 @@ def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text_node)
 
 
-def _section(key: str, part: object, sections: dict[str, type[Section]]) -> Section:
+def _section(key: str, part: object, sections: dict[str, type[Section]], base: RunConfig) -> Section:
     if key not in sections:
         raise ConfigError(f"unknown section {key!r}{nearest_hint(str(key), [*sections, *_TOP])}")
     if not isinstance(part, dict):
@@ -157,13 +252,23 @@ def _section(key: str, part: object, sections: dict[str, type[Section]]) -> Sect
     for name in part:
         if name not in sections[key].model_fields:
             raise ConfigError(f"unknown key {key}.{name}{nearest_hint(str(name), sections[key].model_fields)}")
-    return sections[key].model_validate(part)
+    return sections[key].model_validate({**getattr(base, key).model_dump(), **part})
 
 
 def section_types(kind: str) -> dict[str, type[Section]]:
-    """Section name → class, for one model family."""
+    """Section name → class, for one model family, in the order of the file."""
+    if KIND.check(kind) in VIDEO_KINDS:
+        return {
+            "model": VIDEO_KINDS[kind],
+            "data": _VIDEO_DATA[kind],
+            "flow": FlowConfig,
+            "objective": VideoObjectiveConfig,
+            "optim": OptimConfig,
+            "probes": VideoProbesConfig,
+            "sampling": ClipSamplingConfig,
+        }
     return {
-        "model": MODEL_KINDS[KIND.check(kind)],
+        "model": LANGUAGE_KINDS[kind],
         "data": DataConfig,
         "objective": ObjectiveConfig,
         "optim": OptimConfig,
@@ -173,39 +278,54 @@ def section_types(kind: str) -> dict[str, type[Section]]:
 
 
 @cache
-def all_controls(kind: str = "phase_lm") -> tuple[Control, ...]:
-    """Every declared value of a run with this model family, in the order of the file."""
-    controls = (control for section in section_types(kind).values() for control in section.controls())
+def all_controls(kind: str = KIND.default) -> tuple[Control, ...]:
+    """Every declared value of a run with this model family, in the order of the file; defaults are the family's."""
+    base = default_run(kind)
+    controls = [
+        replace(control, default=getattr(getattr(base, name), control.name))
+        for name, section in section_types(kind).items()
+        for control in section.controls()
+    ]
     return (*(KIND if control.name == KIND.name else control for control in controls), *_TOP.values())
 
 
-def live_controls() -> dict[str, Control]:
-    """Controls that may change while training, by name; the same for every model family."""
-    return {control.name: control for control in all_controls() if control.live}
+@cache
+def live_controls(kind: str = KIND.default) -> dict[str, Control]:
+    """Controls of a model family that may change while training, by name."""
+    return {control.name: control for control in all_controls(kind) if control.live}
 
 
-def find_control(name: str, kind: str = "phase_lm") -> Control:
+def find_control(name: str, kind: str = KIND.default) -> Control:
     """The declaration behind a name or dotted name, or `ConfigError` with the nearest valid name."""
     controls = {control.name: control for control in all_controls(kind)}
     section, _, leaf = name.rpartition(".")
     control = controls.get(leaf)
     if control is None or (section and section != control.section):
+        others = [other for other in MODEL_KINDS if any(known.name == leaf for known in all_controls(other))]
+        if others and not section:
+            raise ConfigError(f"{name!r} is no value of a {kind}: it belongs to {' and '.join(others)}")
         dotted = [f"{control.section}.{control.name}" for control in controls.values()]
         hint = nearest_hint(name, dotted if section else controls)
         raise ConfigError(f"unknown name {name!r}{hint}")
     return control
 
 
-def check_live(name: object, value: object) -> tuple[str, Any]:
-    """Name and value of a change of a live control, checked. `ConfigError` for an unknown or fixed name, or a bad
-    value."""
+def check_live(name: object, value: object, kind: str | None = None) -> tuple[str, Any]:
+    """Name and value of a change of a live control, checked. Without `kind`, any family that has such a control will
+    do. `ConfigError` for an unknown or fixed name, or a bad value.
+    """
     if not isinstance(name, str):
         raise ConfigError(f"name = {name!r} is refused: it must be the name of a control")
-    control = find_control(name)
+    if kind is None:
+        kind = next((kind for kind in MODEL_KINDS if name.rpartition(".")[2] in live_controls(kind)), KIND.default)
+        control = find_control(name, kind)
+    else:
+        control = find_control(name, kind)
+        control.check_model(value, kind)
     if not control.live:
         raise ConfigError(
             f"{control.name} cannot change while training; start a new run with --set {control.name}=…"
-            f"{nearest_hint(control.name, live_controls())}"
+            f"{nearest_hint(control.name, live_controls(kind))}"
         )
     checked = control.check(value)
     if control.name == _SCHEDULE:
@@ -217,11 +337,9 @@ def scheduled_changes(lines: list[str], kind: str | None = None) -> tuple[Schedu
     """The changes of a schedule, each checked against its control, and against the model family when given."""
     changes = parse_schedule(lines)
     for change in changes:
-        name, value = check_live(change.name, change.value)
+        name, _ = check_live(change.name, change.value, kind)
         if name == _SCHEDULE:
             raise ConfigError("a schedule cannot change the schedule: write all its lines into one")
-        if kind is not None:
-            live_controls()[name].check_model(value, kind)
     return changes
 
 

@@ -6,7 +6,7 @@ model kinds share theirs), so that a person may write `learning_rate` instead of
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -17,17 +17,14 @@ class Section(BaseModel):
     """A part of the configuration. Unknown keys are refused; every value is checked against its declaration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    section: ClassVar[str]
+    """Key of this section in a YAML file."""
 
     @field_validator("*", mode="before")
     @classmethod
     def _check(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name is not None
         return cls.control(info.field_name).check(value)
-
-    @classmethod
-    def section_name(cls) -> str:
-        """Key of this section in a YAML file."""
-        return _SECTION_NAMES[cls.__name__]
 
     @classmethod
     def control(cls, name: str) -> Control:
@@ -37,7 +34,7 @@ class Section(BaseModel):
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         return Control(
             name=name,
-            section=cls.section_name(),
+            section=cls.section,
             kind="choice" if choices else _KINDS[field.annotation],
             default=field.get_default(call_default_factory=True),
             help=field.description or "",
@@ -54,6 +51,7 @@ class Section(BaseModel):
 class PhaseLMConfig(Section):
     """Phase language model: phase encoding, causal global interference, interference attention, quantum layers."""
 
+    section = "model"
     kind: Literal["phase_lm"] = knob("phase_lm", help="Model family.")
     width: int = knob(96, low=8, high=4096, unit="channels", scale="log", help="Hidden width D of every layer.")
     layers: int = knob(3, low=1, high=48, help="Number of layers L.")
@@ -69,6 +67,7 @@ class PhaseLMConfig(Section):
 class TransformerConfig(Section):
     """Strong reference transformer: RoPE, RMS norm, SwiGLU, fused causal attention."""
 
+    section = "model"
     kind: Literal["transformer"] = knob("transformer", help="Model family.")
     width: int = knob(96, low=8, high=4096, unit="channels", scale="log", help="Hidden width D of every layer.")
     layers: int = knob(3, low=1, high=48, help="Number of layers L.")
@@ -82,6 +81,7 @@ class TransformerConfig(Section):
 class DataConfig(Section):
     """Where the text comes from, how it becomes tokens, and how it is split."""
 
+    section = "data"
     source: Literal["stories", "bilingual", "pydoc", "text", "huggingface"] = knob(
         "stories",
         help="stories: built-in grammar with known entropy · bilingual: the same in two languages · pydoc: Python's "
@@ -114,6 +114,7 @@ def _phase_weight(help: str) -> Any:
 class ObjectiveConfig(Section):
     """Weights and settings of the loss terms. All may change while training; 0 switches a term off."""
 
+    section = "objective"
     ce_weight: float = _weight(1.0, "Cross-entropy of the next token (nats).")
     label_smoothing: float = knob(
         0.0, low=0, high=0.5, live=True, help="Share of the target mass spread evenly over the vocabulary."
@@ -145,6 +146,7 @@ class ObjectiveConfig(Section):
 class OptimConfig(Section):
     """Optimiser, schedule, precision and device."""
 
+    section = "optim"
     steps: int = knob(400, low=1, high=10_000_000, scale="log", live=True, help="Optimizer steps until the run ends.")
     batch_size: int = knob(8, low=1, high=4096, unit="rows", scale="log", help="Rows of one micro-batch.")
     accumulation: int = knob(
@@ -184,19 +186,14 @@ class OptimConfig(Section):
     )
 
 
-class ProbesConfig(Section):
-    """What is measured beside the loss, and how often."""
+class CommonProbes(Section):
+    """What every family measures beside the loss, and how often."""
 
+    section = "probes"
     eval_every: int = knob(
         50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between evaluations on the held-out set."
     )
     eval_batches: int = knob(4, low=1, high=1000, help="Fixed held-out batches of one evaluation.")
-    tokens_every: int = knob(
-        10, low=1, high=1_000_000, unit="steps", live=True, help="Steps between token statistics, if the budget allows."
-    )
-    phase_every: int = knob(
-        20, low=1, high=1_000_000, unit="steps", live=True, help="Steps between measurements of phases and rank."
-    )
     gradients_every: int = knob(
         50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between gradients of each term and each module."
     )
@@ -206,16 +203,16 @@ class ProbesConfig(Section):
         high=1_000_000,
         unit="steps",
         live=True,
-        help="Steps between the checks for leaks, batch dependence, signs of energies and accumulation.",
-    )
-    kernels_every: int = knob(
-        50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between pictures of who reads whom."
+        help="Steps between the slow checks: leaks, batch dependence, signs, accumulation; video paths and positions.",
     )
     sample_every: int = knob(
-        100, low=1, high=1_000_000, unit="steps", live=True, help="Steps between samples of the fixed prompts."
+        100,
+        low=1,
+        high=1_000_000,
+        unit="steps",
+        live=True,
+        help="Steps between samples of the fixed prompts or seeds.",
     )
-    sample_length: int = knob(60, low=1, high=2000, unit="tokens", live=True, help="Length of a timeline sample.")
-    prompts: list[str] = knob(["Once a", "Anna was a"], help="Fixed prompts of the timeline, one a line.")
     checkpoint_every: int = knob(100, low=1, high=1_000_000, unit="steps", live=True, help="Steps between checkpoints.")
     keep_checkpoints: int = knob(
         5, low=1, high=1000, live=True, help="Interval checkpoints kept; requested and risky-change ones always stay."
@@ -230,9 +227,26 @@ class ProbesConfig(Section):
     )
 
 
+class ProbesConfig(CommonProbes):
+    """What is measured of a language model beside the loss, and how often."""
+
+    tokens_every: int = knob(
+        10, low=1, high=1_000_000, unit="steps", live=True, help="Steps between token statistics, if the budget allows."
+    )
+    phase_every: int = knob(
+        20, low=1, high=1_000_000, unit="steps", live=True, help="Steps between measurements of phases and rank."
+    )
+    kernels_every: int = knob(
+        50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between pictures of who reads whom."
+    )
+    sample_length: int = knob(60, low=1, high=2000, unit="tokens", live=True, help="Length of a timeline sample.")
+    prompts: list[str] = knob(["Once a", "Anna was a"], help="Fixed prompts of the timeline, one a line.")
+
+
 class SamplingConfig(Section):
     """How text is drawn from the model's distribution."""
 
+    section = "sampling"
     temperature: float = knob(0.8, low=0, high=5, help="Divides the logits; 0 takes the most likely token.")
     top_k: int = knob(0, low=0, high=100_000, help="Keep the k most likely tokens; 0 keeps all.")
     top_p: float = knob(1.0, low=0.01, high=1, help="Keep the smallest set of tokens with this probability mass.")
@@ -246,12 +260,3 @@ class SamplingConfig(Section):
 
 
 _KINDS: dict[Any, Kind] = {float: "float", int: "int", bool: "bool", str: "text", list[str]: "texts"}
-_SECTION_NAMES = {
-    "PhaseLMConfig": "model",
-    "TransformerConfig": "model",
-    "DataConfig": "data",
-    "ObjectiveConfig": "objective",
-    "OptimConfig": "optim",
-    "ProbesConfig": "probes",
-    "SamplingConfig": "sampling",
-}

@@ -1,27 +1,34 @@
 """Text for language models: corpora, tokenizers, splits, seeded resumable batches, and the references to beat.
+Clips for video models: moving digits or videos, with the same promise about batches.
 
 Shapes: B batch, T context, S = T + 1 a window, N tokens of a stream, M evaluated tokens, V vocabulary, R rows, H
 n-gram contexts, K known positions. Losses are nats. Everything is a pure function of the configuration and its seeds.
 """
 
+from qcore.data.clips import ClipDataset, TextStates, open_clips
 from qcore.data.corpora import Corpus, load_corpus
 from qcore.data.dataset import Dataset, open_dataset
 from qcore.data.references import References, bits_per_byte, ngram_nats
 from qcore.data.stories import bilingual_log_probability, story_grammar, translations
 from qcore.data.streams import Batch
 from qcore.data.tokenizers import Tokenizer, build_tokenizer, tokenizer_from_json
+from qcore.data.videos import SkippedFile
 
 __all__ = [
     "Batch",
+    "ClipDataset",
     "Corpus",
     "Dataset",
     "References",
+    "SkippedFile",
+    "TextStates",
     "Tokenizer",
     "bilingual_log_probability",
     "bits_per_byte",
     "build_tokenizer",
     "load_corpus",
     "ngram_nats",
+    "open_clips",
     "open_dataset",
     "story_grammar",
     "tokenizer_from_json",

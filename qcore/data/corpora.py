@@ -79,7 +79,7 @@ def read_text(location: str) -> list[str]:
         problem = "is neither a file nor a folder" if os.path.lexists(path) else "does not exist"
         raise ValueError(f"data.path {location!r} {problem}: give a UTF-8 text file or a folder of them")
     texts = []
-    for file in _files(path):
+    for file in text_files(path):
         try:
             texts.append(_decoded(file))
         except ValueError as error:
@@ -89,7 +89,7 @@ def read_text(location: str) -> list[str]:
     return divide(texts[0]) if len(texts) == 1 else [article for text in texts for article in articles(text)]
 
 
-def _files(folder: Path) -> list[Path]:
+def text_files(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

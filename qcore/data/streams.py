@@ -56,7 +56,7 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
         )
     members = list(groups.values())
     wanted, validation = max(1, round(validation_fraction * len(documents))), set[int]()
-    for group in _shuffled(len(members), seed, stream=0)[:-1]:
+    for group in shuffled(len(members), seed, stream=0)[:-1]:
         if len(validation) >= wanted:
             break
         validation.update(members[group])
@@ -64,14 +64,14 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
     return Split(train, tuple(sorted(validation)), len(documents) - len(groups))
 
 
-def _philox(seed: int, stream: int) -> np.random.Philox:
+def philox(seed: int, stream: int) -> np.random.Philox:
     if seed < 0 or stream < 0:
         raise ValueError(f"seeds and positions start at 0, got seed {seed} and epoch {stream}")
     return np.random.Philox(np.random.SeedSequence([seed, stream]))
 
 
-def _shuffled(count: int, seed: int, stream: int) -> np.ndarray:
-    return np.argsort(_philox(seed, stream).random_raw(count), kind="stable")
+def shuffled(count: int, seed: int, stream: int) -> np.ndarray:
+    return np.argsort(philox(seed, stream).random_raw(count), kind="stable")
 
 
 class Stream(Protocol):
@@ -104,7 +104,7 @@ class PackedStream:
 
     def _draw_epoch(self, seed: int, epoch: int) -> np.ndarray:
         """Start of every window of an epoch, in visiting order, int64 [N // context]."""
-        raw = _philox(seed, epoch).random_raw(1 + len(self.tokens_N) // self.context)
+        raw = philox(seed, epoch).random_raw(1 + len(self.tokens_N) // self.context)
         offset = int(raw[0] % np.uint64(len(self.tokens_N)))
         return (offset + np.argsort(raw[1:], kind="stable") * self.context) % len(self.tokens_N)
 
@@ -116,7 +116,7 @@ class PackedStream:
                 f"the training documents hold {length} tokens and one window needs {self.context + 1}: use a context "
                 f"of at most {length - 1}, padded packing, or more text"
             )
-        starts = _visit(self._epoch, length // self.context, seed, position, batch_size)
+        starts = visit(self._epoch, length // self.context, seed, position, batch_size)
         window_BS = self.tokens_N[(starts[:, None] + np.arange(self.context + 1)) % length]
         return _batch(window_BS, np.ones((batch_size, self.context), bool))
 
@@ -147,11 +147,11 @@ class PaddedStream:
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     def _draw_epoch(self, seed: int, epoch: int) -> np.ndarray:
-        return _shuffled(self.fixed_windows, seed, epoch)
+        return shuffled(self.fixed_windows, seed, epoch)
 
     def train_batch(self, seed: int, position: int, batch_size: int) -> Batch:
         """Batch number `position` (0, 1, …) of that size: every row once an epoch."""
-        return self.fixed_batch(_visit(self._epoch, self.fixed_windows, seed, position, batch_size))
+        return self.fixed_batch(visit(self._epoch, self.fixed_windows, seed, position, batch_size))
 
     def fixed_batch(self, windows: np.ndarray) -> Batch:
         """Rows by number."""
@@ -161,7 +161,7 @@ class PaddedStream:
         return _batch(np.where(inside_BS, self.tokens_N[at_BS], PAD), inside_BS[:, 1:])
 
 
-def _visit(epoch_order: _EpochOrder, size: int, seed: int, position: int, batch_size: int) -> np.ndarray:
+def visit(epoch_order: _EpochOrder, size: int, seed: int, position: int, batch_size: int) -> np.ndarray:
     """Items position·batch_size … of the endless sequence of epochs; touches only the epochs the batch reaches."""
     if position < 0 or batch_size < 1:
         raise ValueError(f"a batch needs position ≥ 0 and batch_size ≥ 1, got {position} and {batch_size}")

@@ -273,7 +273,7 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Blocks of the model in which no parameter gets a gradient."""
     frozen = seen.values.get("weights/frozen_blocks")
-    if frozen is None:
+    if frozen is None or _behind_a_new_head(seen):
         return []
     store = memory.setdefault("all", {})
     latch(store, "frozen", seen.step, frozen > limits["blocks"])
@@ -293,10 +293,15 @@ def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     return sign_of(store, report)
 
 
+def _behind_a_new_head(seen: Seen) -> bool:
+    """A video model's head starts at 0, and before the first update nothing behind it has a gradient."""
+    return seen.facts.family == "video" and seen.step == 0
+
+
 def unused_weights(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """A large share of the parameters gets no gradient, although no whole block is frozen."""
     share = seen.values.get("weights/dead_share")
-    if share is None:
+    if share is None or _behind_a_new_head(seen):
         return []
     store = memory.setdefault("all", {})
     frozen = seen.latest.get("weights/frozen_blocks", 0.0) > 0

@@ -89,6 +89,11 @@ class History:
         points = reversed(self._tracks[name].line()) if name in self._tracks else ()
         return next((value for at, value in points if at < step), None)
 
+    def at(self, name: str, step: int, since: int = 0) -> float | None:
+        """The newest value of a series from `step` or before it, but not from before `since`; None without one."""
+        points = reversed(self._tracks[name].line()) if name in self._tracks else ()
+        return next((value for at, value in points if since <= at <= step), None)
+
     def chart(
         self, title: str, y_title: str, lines: Mapping[str, str], limit: float | None = None
     ) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcore.detect.history import History
-from qcore.detect.verdict import Facts, Report
+from qcore.detect.verdict import Facts, Family, Report
 
 Limits = Mapping[str, float]
 Memory = dict[str, Any]
@@ -33,8 +33,8 @@ class Change:
 class Seen:
     """What a rule sees at one call: the values that just arrived, and the newest of all others.
 
-    values hold finite numbers only · weights: effective weights of the terms · armed: the model has once left the
-    plateau on which it ignores the context; rules about losing what was learned wait for it · controls and changes:
+    values hold finite numbers only · weights: effective weights of the terms · armed: a language model has once left
+    the plateau on which it ignores the context; rules about losing what was learned wait for it · controls and changes:
     as known from the facts and from events · objective_step: step of the newest change of what the loss is made of.
     """
 
@@ -88,7 +88,8 @@ class Rule:
     faults: codes of the fault bank that it names · title and explanation: in general, for documentation; a verdict has
     its own title with numbers · thresholds: all numbers the detector compares with · false_alarms: how often it spoke
     in healthy runs, as measured · reads: series that make it look, a trailing * for a family · shows: further series
-    that it needs or charts · per_term: a verdict for each term, withdrawn when the term loses its weight.
+    that it needs or charts · per_term: a verdict for each term, withdrawn when the term loses its weight · families: of
+    models that it is about; it is silent on others.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Rule:
     detector: Detector
     shows: tuple[str, ...] = ()
     per_term: bool = False
+    families: tuple[Family, ...] = ("text",)
 
     def looks_at(self, series: str) -> bool:
         """Whether a measurement of `series` makes this rule look."""

@@ -5,13 +5,21 @@ Every threshold is here; what each means, and how many measurements in a row it 
 
 from __future__ import annotations
 
-from qcore.detect import collapse, gradients, leaks, phases, tokens
+from qcore.detect import collapse, gradients, leaks, phases, tokens, video
 from qcore.detect.rule import Rule
+from qcore.detect.verdict import Family
 
 _MEASURED = "0 of 60 healthy exam runs"
 _WITH_PHASES = "0 of 30 healthy exam runs with phases"
 _WITH_ENERGIES = "0 of 5 healthy exam runs with energies"
 _ACCUMULATED = "0 of 10 healthy exam runs that accumulate"
+_VIDEO = "not yet measured in the exam"
+
+_ANY: tuple[Family, ...] = ("text", "video")
+_CLIPS: tuple[Family, ...] = ("video",)
+_SHARED, _NOISE, _MISMATCH, _VELOCITY = 0.99, 0.2, 0.05, 0.02
+"""Common noise from which on frames have nothing of their own; how near to noise clips are noise; a difference of
+common noise that counts; an error of the velocity that does."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -44,6 +52,7 @@ RULES: tuple[Rule, ...] = (
         gradients.constant_term,
         shows=("term/*", "grad/value/*", "phase/real_axis_share"),
         per_term=True,
+        families=_ANY,
     ),
     Rule(
         "saturated_term",
@@ -57,6 +66,7 @@ RULES: tuple[Rule, ...] = (
         gradients.saturated_term,
         shows=("term/*", "grad/value/*", "phase/real_axis_share"),
         per_term=True,
+        families=_ANY,
     ),
     Rule(
         "real_phases",
@@ -105,6 +115,7 @@ RULES: tuple[Rule, ...] = (
         _ACCUMULATED,
         ("accumulation/error",),
         gradients.lost_accumulation,
+        families=_ANY,
     ),
     Rule(
         "frozen_blocks",
@@ -117,6 +128,7 @@ RULES: tuple[Rule, ...] = (
         ("weights/frozen_blocks",),
         gradients.frozen_blocks,
         shows=("weights/blocks", "weights/dead_share"),
+        families=_ANY,
     ),
     Rule(
         "unused_weights",
@@ -129,6 +141,7 @@ RULES: tuple[Rule, ...] = (
         ("weights/dead_share",),
         gradients.unused_weights,
         shows=("weights/frozen_blocks", "geometry/effective_rank", "eval/ce"),
+        families=_ANY,
     ),
     Rule(
         "half_circle",
@@ -260,6 +273,130 @@ RULES: tuple[Rule, ...] = (
         shows=("generation/distinct_2", "optim/lr_sum"),
     ),
     Rule(
+        "averaging_collapse",
+        ("V1",),
+        "Frames average into one",
+        "Frames of generated clips are far nearer to each other than the data's, so nothing moves and edges blur. "
+        "Where all frames share their noise, nothing random is left to select the motion, whatever the path's weights.",
+        {
+            "divergence": 0.5,
+            "release": 0.65,
+            "likeness": 0.5,
+            "motion": 0.5,
+            "shared": _SHARED,
+            "noise": _NOISE,
+            "mismatch": _MISMATCH,
+            "error": _VELOCITY,
+        },
+        _VIDEO,
+        ("frames/generated/divergence",),
+        video.averaging_collapse,
+        shows=(
+            "frames/generated/*",
+            "frames/held_out/*",
+            "frames/data/*",
+            "frames/denoised/*",
+            "flow/noise_correlation",
+            "flow/sample_noise_correlation",
+            "flow/velocity_error",
+            "eval/flow",
+        ),
+        families=_CLIPS,
+    ),
+    Rule(
+        "data_not_model",
+        ("V2",),
+        "The data are measured in place of the model",
+        "What is said of the model's clips is bit for bit what the data measure, or never changes. "
+        "A curve that no training can move looks perfect from the first step, and says nothing about the model.",
+        {"measures": 3},
+        _VIDEO,
+        ("frames/denoised/divergence", "frames/generated/divergence"),
+        video.data_not_model,
+        shows=("frames/denoised/*", "frames/data/*", "frames/generated/*"),
+        families=_CLIPS,
+    ),
+    Rule(
+        "wrong_velocity",
+        ("V3",),
+        "The velocity is not that of the path",
+        "The model is trained on a velocity that is not the derivative of its path, as when weights are normalised and "
+        "their derivatives are not. Samples then land beside the data, with an amplitude that passes for diversity.",
+        {"error": _VELOCITY},
+        _VIDEO,
+        ("flow/velocity_error",),
+        video.wrong_velocity,
+        shows=("frames/generated/std_ratio", "eval/flow"),
+        families=_CLIPS,
+    ),
+    Rule(
+        "flicker",
+        ("V4",),
+        "Clips flicker instead of moving",
+        "A movement in generated clips does not go on from one frame to the next, and more changes than in the data. "
+        "Pushing frames apart raises every distance between them, and buys no motion.",
+        {
+            "coherence": -0.1,
+            "data": 0.2,
+            "change": 1.2,
+            "falls": 0.85,
+            "rises": 0.1,
+            "noise": _NOISE,
+            "mismatch": _MISMATCH,
+            "error": _VELOCITY,
+        },
+        _VIDEO,
+        ("frames/generated/coherence",),
+        video.flicker,
+        shows=(
+            "frames/generated/*",
+            "frames/held_out/*",
+            "frames/data/*",
+            "flow/noise_correlation",
+            "flow/sample_noise_correlation",
+            "flow/velocity_error",
+        ),
+        families=_CLIPS,
+    ),
+    Rule(
+        "frames_unordered",
+        ("V5",),
+        "The model does not know the order of frames",
+        "Shuffling the frames of a clip shuffles the velocity and changes nothing else, or next to nothing. "
+        "Without an embedding of their place frames cannot follow one another; with shared noise they are identical.",
+        {"response": 0.01},
+        _VIDEO,
+        ("flow/position_response",),
+        video.frames_unordered,
+        shows=("frames/generated/coherence",),
+        families=_CLIPS,
+    ),
+    Rule(
+        "noise_mismatch",
+        ("V6",),
+        "Sampled with other noise than trained with",
+        "Frames share another part of their noise when clips are drawn than when the model is trained. "
+        "The model meets noise that it has never seen: with less in common clips blow up, with more they freeze.",
+        {"mismatch": _MISMATCH},
+        _VIDEO,
+        ("flow/sample_noise_correlation",),
+        video.noise_mismatch,
+        shows=("flow/noise_correlation", "frames/generated/*", "frames/held_out/*", "frames/data/divergence"),
+        families=_CLIPS,
+    ),
+    Rule(
+        "skipped_files",
+        (),
+        "Files of the data were left out",
+        "Some files of the folder could not be read as videos and were skipped. "
+        "The run goes on with what is left, which may not be what you meant it to learn.",
+        {"files": 0},
+        "it only counts what was skipped",
+        ("train/loss",),
+        video.skipped_files,
+        families=_CLIPS,
+    ),
+    Rule(
         "batch_dependence",
         ("B1",),
         "Rows depend on their batch mates",
@@ -332,6 +469,7 @@ RULES: tuple[Rule, ...] = (
         ("train/loss",),
         tokens.nonfinite,
         shows=("train/grad_norm", "train/lr"),
+        families=_ANY,
     ),
 )
 """Every rule, in the order of the fault bank."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+from qcore.detect.guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, latch, sign_of
 from qcore.detect.verdict import (
     Report,
@@ -186,6 +187,8 @@ def failure_report(seen: Seen, step: int, terms: list[str]) -> Report:
     if rate is not None and len(fixes) < 3:
         why = "A tenth of the rate often passes the place; going back to an earlier checkpoint is safer still."
         fixes.append(set_rate(control, rate / 10, why))
+    if seen.facts.family == "video":
+        fixes += guide_remedies("nan", seen.controls)
     if not fixes:
         fixes.append(pause("Resume from the last good weights, paused, and look at the terms one by one."))
     return Report(f"Not finite at step {step}: {names or 'the loss'}", numbers, figure, fixes)

@@ -8,27 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 PHASE_TERMS = frozenset({"local_energy", "global_energy", "entanglement", "stability", "coherence"})
 """Terms that read phases; the others read predictions."""
+VIDEO_KINDS = frozenset({"video_flow", "ltx_video"})
+"""Model families that make clips; all others make text."""
+Family = Literal["text", "video"]
 _SMALLEST_RATE, _LARGEST_WEIGHT = 1e-7, 10.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run before its first step.
+    """What is known of a run before its first step. Only the family's kind is needed; what is unknown stays out.
 
-    unigram, bigram, trigram, generator: references in nats a token, None when unknown · planned_lr_sum: Σ learning
-    rate over all planned steps · term_ranges: lowest and highest value of each term, infinite where it has no bound ·
+    unigram, bigram, trigram, generator: references in nats a token, None when unknown · planned_lr_sum: Σ learning rate
+    over all planned steps · term_ranges: lowest and highest value of each term, infinite where it has no bound ·
     hinges: terms that are rightly 0 without gradient · fault: code of the planted fault, or "" · controls: values of
-    the controls at the start, as far as known; remedies are computed from them and from later events.
+    the controls at the start, as far as known; remedies are computed from them and from later events · skipped: path
+    and reason of each file of the data that could not be read.
     """
 
     kind: str
-    vocab_size: int
-    width: int
-    blocks: int
+    vocab_size: int = 0
+    width: int = 0
+    blocks: int = 0
     unigram: float | None = None
     bigram: float | None = None
     trigram: float | None = None
@@ -39,6 +43,12 @@ class Facts:
     accumulation: int = 1
     fault: str = ""
     controls: Mapping[str, Any] = field(default_factory=dict)
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def family(self) -> Family:
+        """What the model makes."""
+        return "video" if self.kind in VIDEO_KINDS else "text"
 
 
 @dataclass(frozen=True)

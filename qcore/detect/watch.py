@@ -47,7 +47,7 @@ class Watch:
         self.facts = facts
         self.evaluations = 0
         """How often a rule has looked, since the start or the restore."""
-        self._rules = {rule.name: rule for rule in RULES}
+        self._rules = {rule.name: rule for rule in RULES if facts.family in rule.families}
         self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
         self._history = History()
         self._pulse = Pulse(facts.unigram)
@@ -158,7 +158,8 @@ class Watch:
 
     def _route(self, name: str) -> tuple[bool, tuple[Rule, ...]]:
         """Whether a series is kept, and the rules that look when it arrives."""
-        route = any(rule.uses(name) for rule in RULES), tuple(rule for rule in RULES if rule.looks_at(name))
+        rules = self._rules.values()
+        route = any(rule.uses(name) for rule in rules), tuple(rule for rule in rules if rule.looks_at(name))
         if len(self._routes) < _MOST_ROUTES:
             self._routes[name] = route
         return route

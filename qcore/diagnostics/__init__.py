@@ -3,6 +3,18 @@
 Each returns a frozen dataclass whose `scalars()` are the series of a run and whose `arrays()` are what pages draw.
 """
 
+from qcore.diagnostics.frames import (
+    AnchorStatistics,
+    FrameReference,
+    FrameStatistics,
+    MovingPoint,
+    anchor_statistics,
+    frame_reference,
+    frame_statistics,
+    path_check,
+    position_response,
+    singular_spectrum,
+)
 from qcore.diagnostics.generations import GenerationStatistics, generation_statistics
 from qcore.diagnostics.geometry import HiddenGeometry, hidden_geometry
 from qcore.diagnostics.gradients import TermGradients, term_gradients
@@ -32,14 +44,18 @@ from qcore.diagnostics.weights import WeightStatistics, weight_statistics
 
 __all__ = [
     "COHERENCES",
+    "AnchorStatistics",
     "BatchDependence",
     "CausalityProbe",
     "CoherencePerplexity",
     "ContextStatistics",
     "Forward",
+    "FrameReference",
+    "FrameStatistics",
     "GenerationStatistics",
     "HiddenGeometry",
     "InterferenceStatistics",
+    "MovingPoint",
     "PhaseStatistics",
     "Portrait",
     "ShiftCheck",
@@ -48,19 +64,25 @@ __all__ = [
     "TermGradients",
     "TokenStatistics",
     "WeightStatistics",
+    "anchor_statistics",
     "batch_dependence",
     "causality_probe",
     "coherence_perplexity",
     "context_statistics",
+    "frame_reference",
+    "frame_statistics",
     "generation_statistics",
     "hidden_geometry",
     "interference_statistics",
     "local_coherence",
+    "path_check",
     "phase_statistics",
+    "position_response",
     "real_axis_share",
     "shift_check",
     "sign_test",
     "sign_tests",
+    "singular_spectrum",
     "strict_loss",
     "term_gradients",
     "token_statistics",

@@ -11,31 +11,42 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
-from qcore.faults import batches, gradients, leaks, phases, tokens
-from qcore.faults.patching import Plantable
+from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
+from qcore.faults import batches, gradients, leaks, phases, tokens, video
+from qcore.faults.patching import Engine, Plantable, VideoPlantable, wrong_family
 
-PLANTERS: dict[str, Callable[[Plantable], None]] = {
+PLANTERS: dict[str, Callable[[Any], None]] = {
     **leaks.PLANTERS,
     **gradients.PLANTERS,
     **phases.PLANTERS,
     **tokens.PLANTERS,
     **batches.PLANTERS,
+    **video.PLANTERS,
 }
 """What plants each fault, by the codes of the bank."""
 
 
-def plant(code: str, engine: Plantable) -> None:
-    """Plant one fault in a freshly built engine. Raises `ValueError` for an unknown code, naming the nearest one, and
-    for a fault of the other model family.
+def plant(code: str, engine: Engine) -> None:
+    """Plant one fault in a freshly built engine. Raises `ValueError` for an unknown code, naming the nearest one, for a
+    case that is a configuration and no mistake in code, and for a fault of another model family.
     """
     planter = PLANTERS.get(code)
+    if planter is None and code in FAULTS:
+        raise ValueError(
+            f"fault {code!r} is a configuration, with nothing to plant: leave fault empty and start from the preset "
+            f"fault-{code.lower()}"
+        )
     if planter is None:
         by_capitals = {known.upper(): known for known in PLANTERS}
         close = difflib.get_close_matches(code.upper(), by_capitals, n=1, cutoff=0.3)
         hint = f"; did you mean {by_capitals[close[0]]!r}?" if close else ""
         raise ValueError(f"fault {code!r} is not in the bank{hint}; there are {', '.join(PLANTERS)}")
+    kinds = VIDEO_KINDS if code in video.PLANTERS else LANGUAGE_KINDS
+    if engine.config.kind not in kinds:
+        raise wrong_family(engine, " or ".join(kinds))
     planter(engine)
 
 
-__all__ = ["PLANTERS", "Plantable", "plant"]
+__all__ = ["PLANTERS", "Engine", "Plantable", "VideoPlantable", "plant"]

@@ -12,10 +12,11 @@ from types import MethodType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from qcore.config import RunConfig
-from qcore.data import Batch, Dataset
+from qcore.config import RunConfig, TextRunConfig, VideoRunConfig
+from qcore.data import Batch, ClipDataset, Dataset
+from qcore.flow import Path, PathSample
 from qcore.models import LanguageModel, ModelOutput, PhaseLM, Transformer
 from qcore.models.phase_lm import PhaseLayer
 from qcore.models.transformer import TransformerLayer
@@ -24,10 +25,17 @@ from qcore.objectives import Derived, Term, TermInputs
 TermFunction = Callable[[Derived, Mapping[str, float]], Tensor]
 
 
-class Plantable(Protocol):
-    """What a fault needs of an engine."""
+class Engine(Protocol):
+    """What any engine has."""
 
-    config: RunConfig
+    @property
+    def config(self) -> RunConfig: ...
+
+
+class Plantable(Protocol):
+    """What a fault needs of a language run's engine."""
+
+    config: TextRunConfig
     model: LanguageModel
     dataset: Dataset
     optimizer: torch.optim.AdamW
@@ -35,6 +43,21 @@ class Plantable(Protocol):
 
     def term_inputs(self, output: ModelOutput, batch: Batch) -> TermInputs: ...
     def step(self, step: int, controls: Mapping[str, Any]) -> Any: ...
+
+
+class VideoPlantable(Protocol):
+    """What a fault needs of a video run's engine."""
+
+    config: VideoRunConfig
+    model: nn.Module
+    ema: nn.Module | None
+    dataset: ClipDataset
+
+    def measured_frames(self, result: Any) -> dict[str, Tensor]: ...
+    def measured_samples(self, samples_NFCHW: Tensor) -> Tensor: ...
+    def velocity_target(
+        self, path: Path, noise_BFCHW: Tensor, anchor_BCHW: Tensor, latents_BFCHW: Tensor, t_B: Tensor
+    ) -> PathSample: ...
 
 
 def override(owner: object, name: str, method: Callable[..., Any]) -> None:
@@ -54,14 +77,14 @@ def replace_term(engine: Plantable, name: str, make: Callable[[Term], TermFuncti
 def transformer_layers(engine: Plantable) -> list[TransformerLayer]:
     """The layers of a transformer; `ValueError` for another model."""
     if not isinstance(engine.model, Transformer):
-        raise _wrong_family(engine, "transformer")
+        raise wrong_family(engine, "transformer")
     return [layer for layer in engine.model.layers if isinstance(layer, TransformerLayer)]
 
 
 def phase_model(engine: Plantable) -> PhaseLM:
     """The phase model; `ValueError` for another model."""
     if not isinstance(engine.model, PhaseLM):
-        raise _wrong_family(engine, "phase_lm")
+        raise wrong_family(engine, "phase_lm")
     return engine.model
 
 
@@ -70,9 +93,10 @@ def phase_layers(engine: Plantable) -> list[PhaseLayer]:
     return [layer for layer in phase_model(engine).layers if isinstance(layer, PhaseLayer)]
 
 
-def _wrong_family(engine: Plantable, needed: str) -> ValueError:
+def wrong_family(engine: Engine | Plantable | VideoPlantable, needed: str) -> ValueError:
+    """What to say of a fault that this model cannot have."""
     return ValueError(
-        f"this fault is a mistake of a {needed} and cannot be planted in a {engine.config.model.kind}: set kind to "
+        f"this fault is a mistake of a {needed} and cannot be planted in a {engine.config.kind}: set kind to "
         f"{needed}, or take another fault"
     )
 

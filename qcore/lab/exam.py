@@ -7,29 +7,50 @@ Cases are spread over a few processes, since a small model keeps one core busy a
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qcore.config import EXAM_BASE, FAULTS, MODEL_KINDS, ConfigError, RunConfig, nearest_hint
-from qcore.lab.errors import LabError
+from qcore.config import (
+    EXAM_BASE,
+    FAULTS,
+    LANGUAGE_KINDS,
+    VIDEO_EXAM_BASE,
+    ConfigError,
+    RunConfig,
+    default_run,
+    nearest_hint,
+)
+from qcore.lab.fleet import fan_out, share, trained
 from qcore.lab.lab import Lab
 
 COLLAPSED = 0.5
 CASE_SECONDS = 300.0
-_VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
+FAULTS_FILE = "faults.json"
+HEALTHY_KINDS = (*LANGUAGE_KINDS, "video_flow")
+_Variants = tuple[tuple[str, dict[str, Any]], ...]
+_TEXT: _Variants = (
     ("packed", {}),
     ("padded", {"packing": "padded"}),
     ("terms", {"diversity_weight": 0.3, "unlikelihood_weight": 0.3, "z_loss_weight": 1e-4, "dominance_weight": 0.5}),
     ("accumulated", {"accumulation": 2, "batch_size": 4}),
     ("energies", {"local_energy_weight": 0.02, "global_energy_weight": 0.02, "coherence_weight": 0.01}),
     ("schedule", {"schedule": ["50: learning_rate = 0.002", "100: label_smoothing = 0.05"]}),
+)
+_VIDEO: _Variants = (
+    ("plain", {}),
+    ("mixed", {"noise_correlation": 0.5}),
+    ("terms", {"temporal_weight": 0.1, "orthogonality_weight": 0.1, "orthogonality_target": "data"}),
+    ("accumulated", {"accumulation": 2, "batch_size": 8}),
+    ("anchor", {"flow_path": "rab"}),
+    ("schedule", {"schedule": ["100: learning_rate = 0.001", "150: frame_amplification = 4"]}),
+    ("network", {"flow_path": "quantum", "anchor": "network", "anchor_kl_weight": 0.01}),
+    ("latents", {"latents": "space_to_channel", "patch": 2}),
+    ("spherical", {"flow_path": "spherical"}),
+    ("heun", {"solver": "heun", "time_sampling": "logit_normal"}),
 )
 
 
@@ -74,28 +95,36 @@ class ExamResult:
 
 
 def exam_cases(
-    codes: Sequence[str] | None = None, healthy: int = 10, changes: Mapping[str, Any] | None = None
+    codes: Sequence[str] | None = None,
+    healthy: int = 10,
+    changes: Mapping[str, Any] | None = None,
+    kinds: Sequence[str] = HEALTHY_KINDS,
 ) -> list[ExamCase]:
-    """The faults asked for (all by default), then `healthy` runs of each model: other seeds, and in turn packed,
-    padded, with more terms, accumulated, with energies (smoothed, where there are no phases) and scheduled.
+    """The faults asked for (all by default), then `healthy` runs of each of `kinds`: other seeds, and in turn packed,
+    padded, with more terms, accumulated, with energies (smoothed, where there are no phases) and scheduled; clips with
+    other noise, paths, terms, latents and solvers.
 
-    changes: to every configuration, such as another budget. `ConfigError` for an unknown code.
+    changes: to every configuration, such as another budget. `ConfigError` for an unknown code or kind.
     """
     more = dict(changes or {})
     cases = []
     for code in FAULTS if codes is None else codes:
         if code not in FAULTS:
             raise ConfigError(f"unknown fault {code!r}{nearest_hint(code, FAULTS)}; there are {', '.join(FAULTS)}")
-        cases.append(ExamCase(f"fault-{code}", code, RunConfig().with_values({**FAULTS[code].preset_changes, **more})))
-    for kind in MODEL_KINDS:
-        base = {**EXAM_BASE, "kind": kind}
-        if kind != "phase_lm":
-            del base["phases"]
+        cases.append(
+            ExamCase(f"fault-{code}", code, default_run().with_values({**FAULTS[code].preset_changes, **more}))
+        )
+    for kind in kinds:
+        if kind not in HEALTHY_KINDS:
+            raise ConfigError(f"the exam has no healthy runs of {kind!r}; there are {', '.join(HEALTHY_KINDS)}")
+        variants, base = (_VIDEO, VIDEO_EXAM_BASE) if kind == "video_flow" else (_TEXT, {**EXAM_BASE, "kind": kind})
+        if kind == "transformer":
+            base = {name: value for name, value in base.items() if name != "phases"}
         for seed in range(healthy):
-            variant, varied = _VARIANTS[seed % len(_VARIANTS)]
-            if kind != "phase_lm" and variant == "energies":
+            variant, varied = variants[seed % len(variants)]
+            if kind == "transformer" and variant == "energies":
                 variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
-            config = RunConfig().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
+            config = default_run().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
     return cases
 
@@ -103,25 +132,22 @@ def exam_cases(
 def run_case(lab: Lab, case: ExamCase) -> ExamResult:
     """Train one case to its end and read what was found."""
     started = time.monotonic()
-    name = lab.start(case.config, name=case.name, author="exam")
-    info = lab.wait(name, CASE_SECONDS)
-    if info.alive:
-        raise LabError(f"exam case {case.name!r} took more than {CASE_SECONDS:g} s: use fewer jobs, or a free machine")
+    info = trained(lab, case.name, case.config, "exam", CASE_SECONDS)
     found: dict[str, int] = {}
-    for finding in lab.findings(name):
+    for finding in lab.findings(case.name):
         raised = int(finding.evidence["raised_at"])
         found[finding.name] = min(raised, found.get(finding.name, raised))
     fault = FAULTS.get(case.fault)
     return ExamResult(
         name=case.name,
         fault=case.fault,
-        kind=case.config.model.kind,
+        kind=case.config.kind,
         state=info.state,
         steps=info.step,
         expected=fault.findings if fault else (),
         within=fault.within if fault else 0,
         found=dict(sorted(found.items(), key=lambda item: item[1])),
-        collapsed_at=_collapse(lab, name),
+        collapsed_at=_collapse(lab, case.name),
         seconds=time.monotonic() - started,
     )
 
@@ -133,54 +159,25 @@ def run_exam(
 
     Raises `LabError` with the words of a process that failed.
     """
-    waiting = list(cases)
-    order = [case.name for case in waiting]
+    known = {case.name: case for case in cases}
     results: dict[str, ExamResult] = {}
-    troubles: list[str] = []
-    lock = threading.Lock()
 
     def keep(line: str) -> None:
         result = result_from(json.loads(line))
-        with lock:
-            results[result.name] = result
-            report(result)
+        results[result.name] = result
+        report(result)
 
-    def drive(number: int, part: list[ExamCase]) -> None:
-        for case in part:
-            path = folder / f"{case.name}.yaml"
-            path.write_text(case.config.to_yaml(), encoding="utf-8")
-        command = [sys.executable, "-m", __name__, str(folder), *(case.name for case in part)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with (
-            (folder / f"worker-{number}.log").open("w+", encoding="utf-8") as log,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True) as process,
-        ):
-            assert process.stdout is not None
-            for line in process.stdout:
-                keep(line)
-            if process.wait():
-                log.seek(0)
-                troubles.append(log.read()[-2000:])
-
-    parts = [part for part in (waiting[place::jobs] for place in range(jobs)) if part]
-    threads = [
-        threading.Thread(target=drive, args=(number, part), name=f"exam-{number}") for number, part in enumerate(parts)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if troubles:
-        raise LabError(f"a process of the exam failed: {troubles[0].strip()}")
-    return [results[name] for name in order]
+    faults = {name: case.fault for name, case in known.items()}
+    (folder / FAULTS_FILE).write_text(json.dumps(faults), encoding="utf-8")
+    fan_out(folder, {name: case.config for name, case in known.items()}, jobs, __name__, keep)
+    return [results[name] for name in known]
 
 
 def work(folder: Path, names: Sequence[str]) -> Iterator[ExamResult]:
     """One process's share of the exam: the cases whose configurations lie in `folder`."""
-    with Lab(folder / "runs") as lab:
-        for name in names:
-            config = RunConfig.from_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-            yield run_case(lab, ExamCase(name, config.fault, config))
+    faults = json.loads((folder / FAULTS_FILE).read_text(encoding="utf-8"))
+    for lab, name, config in share(folder, names):
+        yield run_case(lab, ExamCase(name, faults[name], config))
 
 
 def result_to(result: ExamResult) -> dict[str, Any]:

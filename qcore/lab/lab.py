@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qcore.config import (
     Acknowledge,
+    ClipSamplingConfig,
     Command,
     ConfigError,
     Continue,
@@ -27,12 +28,12 @@ from qcore.config import (
     Pause,
     RunConfig,
     Sample,
-    SamplingConfig,
     SaveCheckpoint,
+    Section,
     SetControl,
     Step,
     Stop,
-    live_controls,
+    check_live,
     nearest_hint,
     to_row,
 )
@@ -99,7 +100,7 @@ class Lab:
 
         It queues when `training` runs of this process train already. Raises `LabError` for a bad or taken name.
         """
-        chosen = fresh_name(self.runs_dir, preset or config.model.kind) if name is None else check_name(name)
+        chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
         folder = self.runs_dir / chosen
         try:
             folder.mkdir()
@@ -109,7 +110,7 @@ class Lab:
         worker = self._hold(chosen, author)  # before the database makes a run of the folder
         with RunWriter(folder / DATABASE_NAME) as writer:
             writer.set_meta("preset", preset)
-            writer.set_meta("kind", config.model.kind)
+            writer.set_meta("kind", config.kind)
         worker.start()
         return chosen
 
@@ -126,7 +127,7 @@ class Lab:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
-            live_controls()[change.name].check_model(change.value, info.kind)
+            check_live(change.name, change.value, info.kind)
         if steps is not None:
             wanted.append(SetControl("steps", steps).checked())
         goals = [change.value for change in wanted if change.name == "steps"]
@@ -173,7 +174,7 @@ class Lab:
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
         if isinstance(command, SetControl):
             checked = command.checked()
-            live_controls()[checked.name].check_model(checked.value, self.config(name).model.kind)
+            check_live(checked.name, checked.value, self.config(name).kind)
         return self._submit(name, command, author, idempotency_key)
 
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
@@ -277,7 +278,7 @@ class Lab:
     # sampling
 
     def sample(
-        self, name: str, prompt: str, settings: SamplingConfig, *, checkpoint: int | None = None, author: str = "person"
+        self, name: str, prompt: str, settings: Section, *, checkpoint: int | None = None, author: str = "person"
     ) -> Iterator[Generation]:
         """Continue `prompt`, yielding the generation as it grows; the last one is done or failed.
 
@@ -289,7 +290,13 @@ class Lab:
         else:
             yield from self._sample_checkpoint(name, prompt, settings, checkpoint)
 
-    def _sample_live(self, name: str, prompt: str, settings: SamplingConfig, author: str) -> Iterator[Generation]:
+    def sample_clips(
+        self, name: str, settings: ClipSamplingConfig, *, checkpoint: int | None = None, author: str = "person"
+    ) -> Iterator[Generation]:
+        """Draw clips of a video run, as `sample` does text; they appear in pieces."""
+        yield from self.sample(name, f"seed {settings.sample_seed}", settings, checkpoint=checkpoint, author=author)
+
+    def _sample_live(self, name: str, prompt: str, settings: Section, author: str) -> Iterator[Generation]:
         generation_id = uuid.uuid4().hex
         row_id = self.command(name, Sample(generation_id, prompt, settings.model_dump()), author=author)
         reader, shown = self.reader(name), -1
@@ -307,10 +314,8 @@ class Lab:
                 raise LabError(f"run {name!r} ended before the sample was finished: sample a checkpoint instead")
             time.sleep(POLL_SECONDS)
 
-    def _sample_checkpoint(
-        self, name: str, prompt: str, settings: SamplingConfig, step: int | None
-    ) -> Iterator[Generation]:
-        from qcore.train.speak import load_for_sampling, speak
+    def _sample_checkpoint(self, name: str, prompt: str, settings: Section, step: int | None) -> Iterator[Generation]:
+        from qcore.train.workload import load_speaker
 
         available = [info.step for info in self.checkpoints(name)]
         if not available:
@@ -333,10 +338,10 @@ class Lab:
         with self._sampler_lock:
             key = (folder, read_state(folder).created)
             if self._sampler is None or self._sampler[:2] != key:
-                self._sampler = (*key, load_for_sampling(run_dir, folder))
-            model, tokenizer = self._sampler[2]
+                self._sampler = (*key, load_speaker(self.config(name), run_dir, folder))
+            speaker, controls = self._sampler[2]
             grown = draft
-            for grown in speak(model, tokenizer, draft, settings):
+            for grown in speaker.speak(draft, settings, controls):
                 yield grown
         with Inbox(run_dir / DATABASE_NAME) as inbox:
             inbox.put_generation(grown)

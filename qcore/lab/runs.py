@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qcore.config import Control, RunConfig, live_controls
+from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.store import RunReader
 from qcore.train.files import is_held
 
@@ -18,8 +18,8 @@ class RunInfo:
     """One row of the runs table.
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
-    epoch seconds · alive: a worker of some process holds it · here: that worker is in this process · loss, eval_ce:
-    nats a token.
+    epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
+    this process · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity.
     """
 
     name: str
@@ -28,6 +28,7 @@ class RunInfo:
     total_steps: int = 0
     created: float = 0.0
     kind: str = ""
+    family: str = ""
     preset: str = ""
     parameters: int = 0
     message: str = ""
@@ -36,11 +37,31 @@ class RunInfo:
     pid: int = 0
     loss: float | None = None
     eval_ce: float | None = None
+    eval_flow: float | None = None
     tokens_per_second: float | None = None
+    frames_per_second: float | None = None
     seconds_left: float | None = None
     seconds_trained: float = 0.0
     memory_mb: float | None = None
     drops: int = 0
+
+    @property
+    def held_out(self) -> float | None:
+        """The newest held-out loss, whatever the family measures."""
+        return self.eval_flow if self.family == "video" else self.eval_ce
+
+    @property
+    def loss_unit(self) -> str:
+        """Unit of the held-out loss."""
+        return "velocity error" if self.family == "video" else "nats a token"
+
+    @property
+    def rate_text(self) -> str:
+        """Speed of training, such as `1,234 tokens/s`; empty before it is known."""
+        rate, unit = (
+            (self.frames_per_second, "frames") if self.family == "video" else (self.tokens_per_second, "tokens")
+        )
+        return "" if not rate else f"{rate:,.0f} {unit}/s"
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
     """Collect one run's row. A run that was active when its worker vanished is `interrupted`."""
     meta, status = reader.meta(), reader.status()
     alive = here or is_held(run_dir)
+    family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
     if status is None:
         state = "queued" if alive else "interrupted"
@@ -80,7 +102,8 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
             state,
             total_steps=config.optim.steps,
             created=created,
-            kind=config.model.kind,
+            kind=config.kind,
+            family=family,
             preset=preset,
             alive=alive,
             here=here,
@@ -95,7 +118,8 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
         step=status.step,
         total_steps=status.total_steps,
         created=created,
-        kind=config.model.kind,
+        kind=config.kind,
+        family=family,
         preset=preset,
         parameters=int(meta.get("parameters", 0)),
         message=message,
@@ -104,7 +128,9 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
         pid=status.pid,
         loss=extra.get("loss"),
         eval_ce=extra.get("eval_ce"),
+        eval_flow=extra.get("eval_flow"),
         tokens_per_second=extra.get("tokens_per_second"),
+        frames_per_second=extra.get("frames_per_second"),
         seconds_left=extra.get("seconds_left") if state == "running" else None,
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),
@@ -117,8 +143,8 @@ def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlSta
     initial = config.live_values()
     states = {
         name: ControlState(control, initial[name], initial[name], 0, None, "")
-        for name, control in live_controls().items()
-        if not control.models or config.model.kind in control.models
+        for name, control in live_controls(config.kind).items()
+        if not control.models or config.kind in control.models
     }
     for event in reader.events():
         if event.kind == "control" and event.payload["name"] in states:

@@ -1,22 +1,40 @@
-"""Language models: the phase model and its transformer reference. No I/O here; see blocks.py for the shape legend."""
+"""Language models: the phase model and its transformer reference; video: the flow's backbone, anchors and latents.
 
+No I/O here; blocks.py has the shape legend of the language models, each video module its own.
+"""
+
+from qcore.models.anchor import AnchorNetwork, AnchorOutput
 from qcore.models.blocks import LanguageModel, ModelOutput
+from qcore.models.codec import Codec, ConvCodec, IdentityCodec, SpaceToChannelCodec, fit_codec
 from qcore.models.factory import build_model, matched_transformer, parameter_count
 from qcore.models.interference import interference_kernel, interference_strength, wave
 from qcore.models.phase_lm import PhaseLM, PhaseState
 from qcore.models.transformer import Transformer, TransformerState
+from qcore.models.video import VideoFlow, VideoOutput, build_video_model, pack, unpack
 
 __all__ = [
+    "AnchorNetwork",
+    "AnchorOutput",
+    "Codec",
+    "ConvCodec",
+    "IdentityCodec",
     "LanguageModel",
     "ModelOutput",
     "PhaseLM",
     "PhaseState",
+    "SpaceToChannelCodec",
     "Transformer",
     "TransformerState",
+    "VideoFlow",
+    "VideoOutput",
     "build_model",
+    "build_video_model",
+    "fit_codec",
     "interference_kernel",
     "interference_strength",
     "matched_transformer",
+    "pack",
     "parameter_count",
+    "unpack",
     "wave",
 ]

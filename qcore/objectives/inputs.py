@@ -1,4 +1,4 @@
-"""What a loss term reads: one batch of model outputs, and the quantities several terms derive from it.
+"""What a loss term of a language model reads: one batch of outputs, and the quantities several terms derive from it.
 
 Legend: B batch, T tokens, V vocabulary, D width, P phases; `mask_BT` is True where the target is real. `TermInputs`
 is plain data. `Derived` caches the expensive views (one log-softmax, one complex phasor a layer) for the terms of a
@@ -8,6 +8,7 @@ later backward pass. Logits must be finite; they are promoted to at least float3
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,20 @@ UNIGRAM_FLOOR = 1e-8
 """Probability given to a token the training data never shows, so that a KL to the unigram stays under ln 1e8 = 18.4
 nats.
 """
+
+
+class Inputs(Protocol):
+    """What the sum needs of a family's inputs, which its terms alone understand."""
+
+    @property
+    def step(self) -> int | None:
+        """The update being made, for terms that warm up; None: every term has its full weight."""
+
+    def derived(self) -> Any:
+        """What the family's terms take: shared views of one call."""
+
+    def zero(self) -> Tensor:
+        """A scalar 0 that can be backpropagated."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,7 @@ class TermInputs:
     state_BTP: Tensor | None
     unigram_V: Tensor
     eos_id: int
+    step: int | None = None
 
     def __post_init__(self) -> None:
         if self.logits_BTV.ndim != 3:
@@ -56,6 +72,12 @@ class TermInputs:
                 if phase_BTP.ndim != 3 or tuple(phase_BTP.shape[:2]) != (batch, tokens):
                     shape = tuple(phase_BTP.shape)
                     raise ValueError(f"phases[{layer}] has shape {shape}; it must be {(batch, tokens)} × phases")
+
+    def derived(self) -> "Derived":
+        return Derived(self)
+
+    def zero(self) -> Tensor:
+        return self.logits_BTV.sum() * 0.0
 
 
 class Derived:

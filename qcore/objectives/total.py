@@ -1,37 +1,52 @@
-"""The declared terms and their live-weighted sum.
+"""The declared terms of both families, language and video, and their one live-weighted sum.
 
-`TERMS` is the one list that the sum, the measurement and the documentation come from. A term is weighted by the
-control `<name>_weight`, except that label smoothing ε shares the weight of the cross-entropy: the loss is
-ce_weight·((1−ε)·ce + ε·label_smoothing) + Σ <name>_weight·<name>, and `term_weights` says the effective factor of
-each, so that loss = Σ weight·part always holds. Parts are unweighted: a curve does not jump when its weight moves.
+`TERMS` and `VIDEO_TERMS` are the lists that the sum, the measurement and the documentation come from. A term is
+weighted by the control `<name>_weight`, except that label smoothing ε shares the weight of the cross-entropy: the loss
+is ce_weight·((1−ε)·ce + ε·label_smoothing) + Σ <name>_weight·<name>; a term that warms up over n steps has the share
+min(1, step/n) of its weight. `term_weights` says the effective factor of each, so that loss = Σ weight·part always
+holds. Parts are unweighted: a curve does not jump when its weight moves.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from qcore.objectives import language, phases
-from qcore.objectives.inputs import Derived, TermInputs
+from qcore.objectives import language, phases, video
+from qcore.objectives.inputs import Inputs
+
+Controls = Mapping[str, Any]
+TermFunction = Callable[[Any, Controls], Tensor]
 
 
 @dataclass(frozen=True)
 class Term:
-    """One named part of the loss: `fn(derived, controls)` returns its unweighted scalar, within [low, high];
-    `parameters` are the controls it reads. hinge: rightly 0, without gradient, once its demand is met.
+    """One named part of the loss: `fn(derived, controls)` returns its unweighted scalar, within [low, high]; derived is
+    what its family's inputs derive.
+
+    parameters: the controls it reads beside its weight · hinge: rightly 0, without gradient, once its demand is met ·
+    warmup: the control that holds the steps over which its weight grows; "": none · needs: field of the inputs that
+    must not be None.
     """
 
     name: str
-    fn: Callable[[Derived, Mapping[str, float]], Tensor]
-    needs_phases: bool
+    fn: TermFunction
     help: str
     control: str
     parameters: tuple[str, ...] = ()
     low: float = 0.0
     high: float = math.inf
     hinge: bool = False
+    warmup: str = ""
+    needs: str = ""
+
+    @property
+    def needs_phases(self) -> bool:
+        """Whether it reads the phases of a phase model."""
+        return self.needs == _PHASES
 
 
 @dataclass(frozen=True)
@@ -44,17 +59,11 @@ class Total:
     parts: dict[str, Tensor]
 
 
-def _term(
-    name: str,
-    fn: Callable[[Derived, Mapping[str, float]], Tensor],
-    help: str,
-    *parameters: str,
-    needs_phases: bool = False,
-    low: float = 0.0,
-    high: float = math.inf,
-    hinge: bool = False,
-) -> Term:
-    return Term(name, fn, needs_phases, help, f"{name}_weight", parameters, low, high, hinge)
+_PHASES, _ANCHOR = "phases", "anchor_mean_BCHW"
+
+
+def _term(name: str, fn: TermFunction, help: str, *parameters: str, **more: Any) -> Term:
+    return Term(name, fn, help, f"{name}_weight", parameters, **more)
 
 
 TERMS: tuple[Term, ...] = (
@@ -62,7 +71,6 @@ TERMS: tuple[Term, ...] = (
     Term(
         "label_smoothing",
         language.uniform_cross_entropy,
-        False,
         "Cross-entropy from the uniform distribution; the control ε moves that share of ce_weight onto it.",
         "label_smoothing",
     ),
@@ -96,7 +104,7 @@ TERMS: tuple[Term, ...] = (
         "local_energy",
         phases.local_energy,
         "Low when neighbouring tokens have similar phases.",
-        needs_phases=True,
+        needs=_PHASES,
         low=-1.0,
         high=1.0,
     ),
@@ -104,7 +112,7 @@ TERMS: tuple[Term, ...] = (
         "global_energy",
         phases.global_energy,
         "Low when all tokens share a phase (−R²).",
-        needs_phases=True,
+        needs=_PHASES,
         low=-1.0,
         high=0.0,
     ),
@@ -112,7 +120,7 @@ TERMS: tuple[Term, ...] = (
         "entanglement",
         phases.entanglement,
         "Low when phase differences at lags 8, 16, 32 … agree.",
-        needs_phases=True,
+        needs=_PHASES,
         low=-1.0,
         high=0.0,
     ),
@@ -120,64 +128,96 @@ TERMS: tuple[Term, ...] = (
         "stability",
         phases.stability,
         "Circular variance of the phases over the sequence.",
-        needs_phases=True,
+        needs=_PHASES,
         high=1.0,
     ),
     _term(
         "coherence",
         phases.coherence,
         "Incoherence over causal windows of 1 to 16 tokens.",
-        needs_phases=True,
+        needs=_PHASES,
         high=0.8,
     ),
 )
 
 
-def term_weights(controls: Mapping[str, float]) -> dict[str, float]:
-    """The factor of every term in the loss: ce_weight·(1−ε) for ce, ce_weight·ε for label_smoothing, `<name>_weight`
-    for the others.
+VIDEO_TERMS: tuple[Term, ...] = (
+    _term("flow", video.flow, "Mean squared error of the predicted velocity."),
+    _term(
+        "orthogonality",
+        video.orthogonality,
+        "What predicted frames of a clip share: their mean cosine, or how much of one the earlier ones span.",
+        "orthogonality_warmup",
+        "orthogonality_target",
+        "orthogonal_projection",
+        low=-1.0,
+        high=1.0,
+        hinge=True,
+        warmup="orthogonality_warmup",
+    ),
+    _term(
+        "decoherence",
+        video.decoherence,
+        "How much more alike predicted frames are than the real ones, below the collapse time only.",
+        high=2.0,
+        hinge=True,
+    ),
+    _term("temporal", video.temporal, "Squared difference of predicted and real changes from frame to frame."),
+    _term(
+        "anchor_kl",
+        video.anchor_kl,
+        "KL from the anchor network's posterior to the standard normal, in nats a value.",
+        needs=_ANCHOR,
+    ),
+)
+
+
+def term_weights(controls: Controls, terms: tuple[Term, ...] = TERMS, step: int | None = None) -> dict[str, float]:
+    """The factor of every term in the loss of update `step`: ce_weight·(1−ε) for ce, ce_weight·ε for label_smoothing,
+    `<name>_weight` for the others, times min(1, step/n) for one that warms up over n steps. step None: warm-ups are
+    over.
 
     ValueError when a control is missing, when a weight is not finite, or when label_smoothing is outside [0, 1).
     """
-    smoothing = _control(controls, "label_smoothing")
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"label_smoothing is {smoothing}; it must be in [0, 1)")
-    weights = {term.name: _control(controls, term.control) for term in TERMS}
-    weights["label_smoothing"] = weights["ce"] * smoothing
-    weights["ce"] *= 1 - smoothing
+    weights = {term.name: _number(controls, term.control) for term in terms}
+    if "label_smoothing" in weights:
+        smoothing = weights["label_smoothing"]
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"label_smoothing is {smoothing}; it must be in [0, 1)")
+        ce = _number(controls, "ce_weight")
+        weights |= {"ce": ce * (1 - smoothing), "label_smoothing": ce * smoothing}
+    for term in terms:
+        if term.warmup and step is not None and step < (steps := _number(controls, term.warmup)):
+            weights[term.name] *= step / steps
     return weights
 
 
-def total_loss(inputs: TermInputs, controls: Mapping[str, float], terms: tuple[Term, ...] = TERMS) -> Total:
+def total_loss(inputs: Inputs, controls: Controls, terms: tuple[Term, ...] = TERMS) -> Total:
     """Σ weight·term over the terms whose weight is not 0; the others are not computed and have no part.
 
-    A zero loss that can still be backpropagated when every weight is 0. ValueError: a missing or non-finite control,
-    or a weighted phase term for a model that gave no phases.
+    A zero loss that can still be backpropagated when there is no part. A term of the anchor network has no part in a
+    batch without one: path and anchor may change while training. ValueError: a missing or non-finite control, or a
+    weighted phase term for a model that gave no phases.
     """
-    weights = term_weights(controls)
+    weights = term_weights(controls, terms, inputs.step)
     active = [term for term in terms if weights[term.name] != 0]
-    if inputs.phases is None:
-        for term in active:
-            if term.needs_phases:
-                raise ValueError(
-                    f"{term.control} is {weights[term.name]:g} but the batch has no phases: set {term.control} to 0, "
-                    "or use a phase model and ask it for its phases (with_phases=True)"
-                )
+    for term in active:
+        if term.needs_phases and not _has(inputs, term):
+            raise ValueError(
+                f"{term.control} is {weights[term.name]:g} but the batch has no phases: set {term.control} to 0, or "
+                "use a phase model and ask it for its phases (with_phases=True)"
+            )
     parts = _evaluate(active, inputs, controls)
     if not parts:
-        return Total(inputs.logits_BTV.sum() * 0.0, parts)
+        return Total(inputs.zero(), parts)
     loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
     return Total(loss, parts)
 
 
-def measure_terms(
-    inputs: TermInputs, controls: Mapping[str, float], terms: tuple[Term, ...] = TERMS
-) -> dict[str, Tensor]:
-    """Every term, whatever its weight, without gradient; phase terms are left out when the batch has no phases."""
+def measure_terms(inputs: Inputs, controls: Controls, terms: tuple[Term, ...] = TERMS) -> dict[str, Tensor]:
+    """Every term, whatever its weight, without gradient; those that need what the batch does not have are left out."""
     with torch.no_grad():
-        return _evaluate(
-            [term for term in terms if inputs.phases is not None or not term.needs_phases], inputs, controls
-        )
+        return _evaluate(terms, inputs, controls)
 
 
 def nonfinite_parts(total: Total) -> list[str]:
@@ -192,20 +232,30 @@ def nonfinite_parts(total: Total) -> list[str]:
     return broken if broken == ["loss"] else [name for name in broken if name != "loss"]
 
 
-def _evaluate(terms: list[Term], inputs: TermInputs, controls: Mapping[str, float]) -> dict[str, Tensor]:
-    for term in terms:
+def _evaluate(terms: Iterable[Term], inputs: Inputs, controls: Controls) -> dict[str, Tensor]:
+    possible = [term for term in terms if _has(inputs, term)]
+    for term in possible:
         for parameter in term.parameters:
-            _control(controls, parameter)
-    derived = Derived(inputs)
-    return {term.name: term.fn(derived, controls) for term in terms}
+            _setting(controls, parameter)
+    derived = inputs.derived()
+    return {term.name: term.fn(derived, controls) for term in possible}
 
 
-def _control(controls: Mapping[str, float], name: str) -> float:
+def _has(inputs: Inputs, term: Term) -> bool:
+    """Whether the batch has what a term needs."""
+    return not term.needs or getattr(inputs, term.needs) is not None
+
+
+def _setting(controls: Controls, name: str) -> Any:
     if name not in controls:
         raise ValueError(
             f"control {name!r} is missing; the objective was given {', '.join(sorted(controls)) or 'none'}"
         )
-    value = float(controls[name])
-    if not math.isfinite(value):
+    value = controls[name]
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"control {name!r} is {value}; it must be a finite number")
     return value
+
+
+def _number(controls: Controls, name: str) -> float:
+    return float(_setting(controls, name))

@@ -38,6 +38,7 @@ class Checkpoint:
 
 def save_checkpoint(
     run_dir: Path,
+    saved: nn.Module,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
@@ -49,7 +50,10 @@ def save_checkpoint(
     scaler: dict[str, Any],
     watch: dict[str, Any],
 ) -> Path:
-    """Write a checkpoint of now and return its folder; see `write_folder`."""
+    """Write a checkpoint of now and return its folder; see `write_folder`.
+
+    saved: the module whose state is kept · model: the one whose parameters the optimizer moves; often the same.
+    """
     state = CheckpointState(
         step=step,
         reason=reason,
@@ -62,7 +66,7 @@ def save_checkpoint(
         torch_version=torch.__version__,
     )
     contents = {
-        MODEL_FILE: save_tensors(_model_tensors(model)),
+        MODEL_FILE: save_tensors(_model_tensors(saved)),
         OPTIMIZER_FILE: save_tensors(_optimizer_tensors(model, optimizer)),
         WATCH_FILE: json.dumps(watch, separators=(",", ":")).encode(),
     }

@@ -9,15 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from qcore.data import Batch
-from qcore.detect import Facts, Verdict, Watch
-from qcore.objectives import term_weights
+from qcore.detect import Verdict, Watch
 from qcore.store import Finding, RunWriter
-from qcore.train.engine import Engine
 from qcore.train.schedule import learning_rate
+from qcore.train.workload import Workload
 
 _PLANNED_POINTS = 4096
 _OF_THE_RATE = ("steps", "learning_rate", "lr_policy", "manual_learning_rate", "warmup_steps", "min_lr_ratio")
@@ -26,16 +21,17 @@ _OF_THE_RATE = ("steps", "learning_rate", "lr_policy", "manual_learning_rate", "
 class Detectors:
     """A `Watch` over one run that writes its verdicts as findings."""
 
-    def __init__(self, engine: Engine, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+    def __init__(self, workload: Workload, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+        self._workload = workload
         self._writer = writer
         self._controls = controls
         self.planned_lr_sum = planned_lr_sum(controls)
         self.lr_sum = 0.0
-        self._watch = Watch(_facts(engine, controls, self.planned_lr_sum))
+        self._watch = Watch(workload.facts(controls, self.planned_lr_sum))
 
     def observe(self, step: int, values: Mapping[str, float]) -> None:
         """Judge what was measured at a step."""
-        self._keep(self._watch.observe(step, values, term_weights(self._controls)))
+        self._keep(self._watch.observe(step, values, self._workload.term_weights(step, self._controls)))
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
         """A person, a schedule or a replay changed a control."""
@@ -63,47 +59,8 @@ class Detectors:
             self._writer.put_finding(Finding(**vars(verdict)))
 
 
-def _facts(engine: Engine, controls: Mapping[str, Any], planned: float) -> Facts:
-    references, model = engine.dataset.references, engine.config.model
-    return Facts(
-        kind=model.kind,
-        vocab_size=engine.dataset.tokenizer.vocab_size,
-        width=model.width,
-        blocks=model.layers,
-        unigram=references.unigram,
-        bigram=references.bigram,
-        trigram=references.trigram,
-        generator=references.generator,
-        planned_lr_sum=planned,
-        term_ranges={term.name: (term.low, term.high) for term in engine.terms},
-        hinges=frozenset(term.name for term in engine.terms if term.hinge),
-        accumulation=engine.config.optim.accumulation,
-        fault=engine.config.fault,
-        controls=dict(controls),
-    )
-
-
 def planned_lr_sum(controls: Mapping[str, Any]) -> float:
     """Σ of the planned learning rate over all steps; of a long run, the mean of some 4096 of them times the count."""
     steps = int(controls["steps"])
     points = range(1, steps + 1, max(1, steps // _PLANNED_POINTS))
     return sum(learning_rate(step, controls) for step in points) / len(points) * steps
-
-
-def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
-    """`data/target_top1_share`: largest share of one token among the unmasked targets; `data/pad_is_target`: share of
-    them that are padding, whether written as pad or as an end of sequence after another."""
-    targets: list[Tensor] = []
-    padding = 0
-    for batch in batches:
-        real_N, inputs_N = batch.targets_BT[batch.mask_BT], batch.inputs_BT[batch.mask_BT]
-        after_end_N = (inputs_N == eos_id) | (inputs_N == pad_id)
-        padding += int(((real_N == pad_id) | ((real_N == eos_id) & after_end_N)).sum())
-        targets.append(real_N)
-    every_N = torch.cat(targets)
-    if not len(every_N):
-        return {}
-    return {
-        "data/target_top1_share": float(every_N.bincount().max()) / len(every_N),
-        "data/pad_is_target": padding / len(every_N),
-    }

@@ -16,28 +16,28 @@ from typing import Any
 import torch
 
 from qcore.store import RunWriter, Status
-from qcore.train.engine import Engine, StepResult
-from qcore.train.findings import Detectors, target_statistics
-from qcore.train.instruments import Instruments, Reading
+from qcore.train.base import StepResult
+from qcore.train.findings import Detectors
+from qcore.train.instruments import Reading
 from qcore.train.probes import running_mean
+from qcore.train.workload import Workload
 
 STATUS_SECONDS = 0.5
 SHARE = 0.1
-FIRST_BATCHES = 4
-_HEARD = ("repetition", "distinct_2")
 
 
 class Monitor:
     """Telemetry of one run. seconds_trained: time spent in the loop's steps and duties over the run's whole life, s."""
 
-    def __init__(self, engine: Engine, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+    def __init__(self, workload: Workload, writer: RunWriter, controls: Mapping[str, Any]) -> None:
         self.seconds_trained = 0.0
-        self.detectors = Detectors(engine, writer, controls)
-        self._engine = engine
+        self.detectors = Detectors(workload, writer, controls)
+        self._workload = workload
+        self._engine = workload.engine
         self._writer = writer
         self._controls = controls
-        self._instruments = Instruments(engine, writer)
-        self._tokens_per_second = 0.0
+        self._instruments = workload.instruments(writer)
+        self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
@@ -46,11 +46,9 @@ class Monitor:
     def begin(self) -> None:
         """Measure everything on the first batch, before the first update."""
         result = self._engine.preview(self._controls)
-        tokenizer = self._engine.dataset.tokenizer
         scalars = {f"term/{name}": value for name, value in result.terms.items()}
         scalars["train/loss"] = result.loss
-        batches = self._engine.first_batches(FIRST_BATCHES)
-        found = target_statistics(batches, tokenizer.pad_id, tokenizer.eos_id)
+        found = self._workload.of_data()
         found["optim/planned_lr_sum"] = self.detectors.planned_lr_sum
         measured = self._instruments.begin(Reading(0, result, self._controls))
         # The terms of the first batch are logged with the first update, which measures the same.
@@ -62,7 +60,7 @@ class Monitor:
         started, probing = time.perf_counter(), self._instruments.scheduler.spent
         self.seconds_trained += seconds
         self._instruments.scheduler.observe_step(seconds)
-        self._tokens_per_second = running_mean(self._tokens_per_second, result.tokens / seconds, SHARE)
+        self._units_per_second = running_mean(self._units_per_second, result.units / seconds, SHARE)
         self._step_seconds = running_mean(self._step_seconds, seconds, SHARE)
         self.detectors.lr_sum += result.learning_rate
         scalars = {f"term/{name}": value for name, value in result.terms.items()}
@@ -70,7 +68,7 @@ class Monitor:
         scalars["train/lr"] = result.learning_rate
         scalars["train/grad_norm"] = result.grad_norm
         scalars["train/step_ms"] = seconds * 1e3
-        scalars["train/tokens_per_second"] = self._tokens_per_second
+        scalars[f"train/{self._engine.unit}_per_second"] = self._units_per_second
         self._writer.log_scalars(step, scalars)
         self._last["loss"] = result.loss
         if result.skipped:
@@ -87,22 +85,22 @@ class Monitor:
     def evaluate(self, step: int) -> None:
         """Log the held-out cross-entropy after `step` updates."""
         started = time.perf_counter()
-        value = self._engine.evaluate()
+        value = self._engine.evaluate(self._controls)
         seconds = time.perf_counter() - started
         self.seconds_trained += seconds
-        self._log(step, {"eval/ce": value, "cost/eval_ms": seconds * 1e3})
-        self._last["eval_ce"] = value
+        name = self._engine.eval_name
+        self._log(step, {name: value, "cost/eval_ms": seconds * 1e3})
+        self._last[name.replace("/", "_")] = value
 
     def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
         """Take the statistics of a finished timeline sample; after the last one of a step, log their means."""
-        found = {name: float(stats[name]) for name in _HEARD if isinstance(stats.get(name), int | float)}
-        self._heard.append({name: value for name, value in found.items() if math.isfinite(value)})
+        self._heard.append({name: value for name, value in self._workload.heard(stats).items() if math.isfinite(value)})
         if last:
-            means = {
-                f"generation/{name}": sum(values) / len(values)
-                for name in _HEARD
-                if (values := [sample[name] for sample in self._heard if name in sample])
-            }
+            names = {name for sample in self._heard for name in sample}
+            means = {}
+            for name in sorted(names):
+                values = [sample[name] for sample in self._heard if name in sample]
+                means[name] = sum(values) / len(values)
             self._heard = []
             if means:
                 self._log(step, means)
@@ -116,7 +114,7 @@ class Monitor:
         self._published = (now, state)
         extra: dict[str, float | None] = {
             **self._last,
-            "tokens_per_second": self._tokens_per_second or None,
+            f"{self._engine.unit}_per_second": self._units_per_second or None,
             "seconds_left": (total_steps - step) * self._step_seconds if self._step_seconds else None,
             "seconds_trained": self.seconds_trained,
             "memory_mb": memory_mb(self._engine.device),

@@ -6,7 +6,6 @@ What nobody foresaw ends the run with the state `failed`, the error as its messa
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import threading
@@ -17,14 +16,11 @@ from typing import Any
 
 import torch
 
-from qcore.config import RunConfig
-from qcore.data import Dataset, open_dataset
-from qcore.models import parameter_count
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
-from qcore.train.engine import Engine, build_engine
-from qcore.train.files import LABELS_FILE, TOKENIZER_FILE, read_config
+from qcore.train.files import read_config
 from qcore.train.slots import Slots
 from qcore.train.trainer import Trainer
+from qcore.train.workload import Workload, open_workload
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +38,14 @@ def train_run(
             config = read_config(run_dir)
             total = total or config.optim.steps
             writer.set_status(_status("queued", step, total, "opening the data"))
-            dataset = open_dataset(config.data, config.model.context, run_dir.parent / ".cache")
-            _check_same_data(meta, dataset)
-            engine = build_engine(config, dataset)
-            _describe(run_dir, writer, config, dataset, engine)
+            workload = open_workload(config, run_dir.parent)
+            _check_same_data(meta, workload)
+            _describe(run_dir, writer, workload)
             with contextlib.closing(CommandReader(run_dir / DATABASE_NAME)) as commands:
                 trainer = Trainer(
                     run_dir,
                     config,
-                    engine,
+                    workload,
                     writer,
                     commands,
                     events=events,
@@ -67,35 +62,23 @@ def train_run(
             writer.set_status(_status("failed", step, total, f"{type(error).__name__}: {error}"))
 
 
-def _check_same_data(meta: dict[str, Any], dataset: Dataset) -> None:
-    """Raise `ValueError` when a run that goes on would see other tokens than it started with."""
-    if meta.get("data_fingerprint", dataset.fingerprint) != dataset.fingerprint:
+def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:
+    """Raise `ValueError` when a run that goes on would see other data than it started with."""
+    if meta.get("data_fingerprint", workload.fingerprint) != workload.fingerprint:
         raise ValueError(
-            "the text of this run has changed since it started, so it cannot go on as the same run: restore the text, "
-            "or start a new run on what there is now"
+            "the data of this run has changed since it started, so it cannot go on as the same run: restore it, or "
+            "start a new run on what there is now"
         )
 
 
-def _describe(run_dir: Path, writer: RunWriter, config: RunConfig, dataset: Dataset, engine: Engine) -> None:
-    tokenizer = dataset.tokenizer
-    path = run_dir / TOKENIZER_FILE
-    if not path.exists():
-        path.write_text(tokenizer.to_json(), encoding="utf-8")
-        labels = [tokenizer.token_text(token) for token in range(tokenizer.vocab_size)]
-        (run_dir / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")
-    optim = config.optim
+def _describe(run_dir: Path, writer: RunWriter, workload: Workload) -> None:
+    engine = workload.engine
     facts = {
-        "parameters": parameter_count(engine.model),
-        "vocab_size": tokenizer.vocab_size,
-        "bytes_per_token": dataset.bytes_per_token,
-        "tokens_per_step": optim.batch_size * optim.accumulation * config.model.context,
+        **workload.describe(run_dir),
         "device": str(engine.device),
         "precision": engine.precision,
-        "references": vars(dataset.references),
         "torch_version": torch.__version__,
-        "corpus": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "special_tokens": {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")},
+        "data_fingerprint": workload.fingerprint,
     }
     for key, value in facts.items():
         writer.set_meta(key, value)

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from qcore.config import ConfigError, RunConfig, SamplingConfig, SetControl, command_from_row, scheduled_changes
+from qcore.config import ConfigError, RunConfig, Section, command_from_row, scheduled_changes
 from qcore.config import commands as requests
 from qcore.store import Command, CommandReader, Event, Generation, RunWriter
+from qcore.train.base import NonFiniteError
 from qcore.train.board import ControlBoard
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer, save_checkpoint
-from qcore.train.engine import Engine, NonFiniteError
 from qcore.train.folders import (
     KEPT_REASONS,
     CheckpointError,
@@ -36,7 +36,7 @@ from qcore.train.folders import (
 )
 from qcore.train.monitor import Monitor
 from qcore.train.slots import Slots
-from qcore.train.speak import speak
+from qcore.train.workload import Workload
 
 IDLE_SECONDS = 0.01
 SCHEDULE = "schedule"
@@ -51,7 +51,7 @@ class Trainer:
         self,
         run_dir: Path,
         config: RunConfig,
-        engine: Engine,
+        workload: Workload,
         writer: RunWriter,
         commands: CommandReader,
         *,
@@ -65,7 +65,8 @@ class Trainer:
         self.step = 0
         self._run_dir = run_dir
         self._config = config
-        self._engine = engine
+        self._workload = workload
+        self._engine = workload.engine
         self._writer = writer
         self._commands = commands
         self._events = events
@@ -74,7 +75,7 @@ class Trainer:
         self._nudge = nudge
         self._since = since
         self._board = ControlBoard(config)
-        self._monitor = Monitor(engine, writer, self._board)
+        self._monitor = Monitor(workload, writer, self._board)
         self._seq = max((event.seq for event in events), default=0)
         self._replay: deque[Event] = deque()
         self._tasks: deque[Iterator[object]] = deque()
@@ -228,7 +229,7 @@ class Trainer:
             case requests.Acknowledge() | requests.Mute():
                 pass  # the row itself is what readers go by
             case requests.Sample(generation, prompt, settings):
-                chosen = SamplingConfig(**{**self._config.sampling.model_dump(), **settings})
+                chosen = self._workload.settings(settings)
                 self._tasks.append(self._speaking("prompt", generation, prompt, chosen, row.id))
                 return f"sampling at step {self.step}"
         self._add_event(row.kind, row.payload, row.author, row.id)
@@ -260,7 +261,7 @@ class Trainer:
         for change in scheduled_changes(text):
             if change.step(total) != self.step:
                 continue
-            wanted = SetControl(change.name, change.value).checked()
+            wanted = self._board.check(change.name, change.value)
             if any(
                 event.author == SCHEDULE and event.step == self.step and _made(event, wanted) for event in self._events
             ):
@@ -293,7 +294,7 @@ class Trainer:
         for folder in reversed(checkpoint_folders(self._run_dir)):
             try:
                 checkpoint = load_checkpoint(folder)
-                restore_model(self._engine.model, checkpoint)
+                restore_model(self._engine.saved, checkpoint)
                 restore_optimizer(self._engine.model, self._engine.optimizer, checkpoint)
             except CheckpointError as error:
                 logger.warning("%s", error)
@@ -352,6 +353,7 @@ class Trainer:
         self._writer.flush()
         save_checkpoint(
             self._run_dir,
+            self._engine.saved,
             self._engine.model,
             self._engine.optimizer,
             step=self.step,
@@ -370,12 +372,10 @@ class Trainer:
     # samples
 
     def _sample_timeline(self) -> None:
-        length = min(self._board["sample_length"], 10_000)
-        settings = self._config.sampling.model_copy(update={"max_tokens": length})
-        prompts = self._config.probes.prompts
-        for place, prompt in enumerate(prompts, 1):
+        samples = self._workload.timeline(self._board)
+        for place, (prompt, settings) in enumerate(samples, 1):
             speaking = self._speaking("timeline", uuid.uuid4().hex, prompt, settings, None)
-            self._tasks.append(self._heard(speaking, last=place == len(prompts)))
+            self._tasks.append(self._heard(speaking, last=place == len(samples)))
 
     def _heard(self, speaking: Iterator[Generation], *, last: bool) -> Iterator[None]:
         """Pass a sample on, and tell the monitor when it is done."""
@@ -386,7 +386,7 @@ class Trainer:
             yield
 
     def _speaking(
-        self, kind: str, generation: str, prompt: str, settings: SamplingConfig, command: int | None
+        self, kind: str, generation: str, prompt: str, settings: Section, command: int | None
     ) -> Iterator[Generation]:
         draft = Generation(
             id=generation,
@@ -401,8 +401,7 @@ class Trainer:
             status="running",
             command_id=command,
         )
-        tokenizer = self._engine.dataset.tokenizer
-        for grown in speak(self._engine.model, tokenizer, draft, settings, self._must_end):
+        for grown in self._workload.speak(draft, settings, self._board, self._must_end):
             self._writer.put_generation(grown)
             yield grown
 
@@ -429,5 +428,5 @@ class Trainer:
         self._writer.add_event(event)
 
 
-def _made(event: Event, change: SetControl) -> bool:
+def _made(event: Event, change: requests.SetControl) -> bool:
     return event.payload.get("name") == change.name and event.payload.get("new") == change.value

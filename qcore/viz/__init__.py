@@ -1,5 +1,6 @@
 """Pure data → Plotly figure, and the look that the figures share. No I/O, no Streamlit; inputs are never changed."""
 
+from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.curves import Line, Mark, Reference, curves, ema
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
@@ -9,13 +10,26 @@ from qcore.viz.phases import coherence_map, layer_name, layer_style, layers_show
 from qcore.viz.theme import LINE_COLORS, empty_figure, label, line_style
 from qcore.viz.tokens import histogram, leading, race, shares
 from qcore.viz.units import UNIT_LABELS, UNITS, Unit, convert
+from qcore.viz.video import (
+    SOURCES,
+    anchor_spread,
+    frame_spectrum,
+    lag_changes,
+    over_time,
+    path_weights,
+    similarity_map,
+    source_style,
+    tomography,
+)
 
 __all__ = [
     "LINE_COLORS",
+    "SOURCES",
     "UNITS",
     "UNIT_LABELS",
     "Axis",
     "Causality",
+    "ClipRow",
     "Figure",
     "Line",
     "Mark",
@@ -23,8 +37,11 @@ __all__ = [
     "Scale",
     "Unit",
     "all_heads",
+    "anchor_spread",
+    "averaged",
     "causality_map",
     "causality_of",
+    "clip_bytes",
     "coherence_map",
     "convert",
     "cosine_matrix",
@@ -32,25 +49,34 @@ __all__ = [
     "eigenvalues",
     "ema",
     "empty_figure",
+    "frame_spectrum",
     "heat",
     "histogram",
     "kernel",
     "kernel_difference",
     "label",
+    "lag_changes",
     "layer_name",
     "layer_style",
     "layers_shown",
     "leading",
     "line_style",
     "module_tree",
+    "over_time",
+    "path_weights",
     "portrait",
     "race",
     "rose",
     "script_file",
     "shares",
+    "similarity_map",
+    "source_style",
     "spectrum",
+    "spread_frames",
+    "stored_clips",
     "term_bars",
     "term_style",
+    "tomography",
     "update_bars",
     "with_cursor",
 ]

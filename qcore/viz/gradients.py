@@ -48,8 +48,9 @@ def term_bars(
     *,
     uirevision: str,
     title: str = "",
+    main: str = "cross-entropy",
 ) -> Figure:
-    """How hard each of K terms pulls: its weight × gradient norm ÷ that of the cross-entropy, hardest at the top.
+    """How hard each of K terms pulls: its weight × gradient norm ÷ that of the `main` term, hardest at the top.
 
     norm: of the unweighted gradients, named beside the bars; 0 is spelled out · pull: NaN where unknown; when all are,
     the bars are the norms · indices: place of each term in the run's list, for its colour.
@@ -61,7 +62,7 @@ def term_bars(
     length = np.nan_to_num(pull if relative else norm, posinf=0.0)
     order = np.argsort(-length, kind="stable")
     layout = _bar_layout(len(norm), uirevision, title)
-    about = "weight × gradient norm, cross-entropy = 1" if relative else "norm of the unweighted gradient (L2)"
+    about = f"weight × gradient norm, {label(main)} = 1" if relative else "norm of the unweighted gradient (L2)"
     layout["xaxis"] |= {"title": {"text": about, "standoff": 4}}
     # Room for the words behind the longest bar.
     layout["xaxis"]["range"] = [0, float(length.max(initial=0.0)) * 1.45 or 1.0]

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcore.config import MODEL_KINDS, ConfigError, Control, PhaseLMConfig, RunConfig, TransformerConfig, all_controls
+from qcore.config import (
+    MODEL_KINDS,
+    ConfigError,
+    Control,
+    PhaseLMConfig,
+    RunConfig,
+    TransformerConfig,
+    VideoRunConfig,
+    all_controls,
+    default_run,
+)
 
 SCHEDULE_LINES = ["5: ce_weight = 0.5", "36%: learning_rate = 0.001", "  120 : lr_policy = manual  ", ""]
 
@@ -32,7 +42,8 @@ def values_of(control: Control) -> st.SearchStrategy[Any]:
 
 
 # These depend on one another; `test_values_that_do_not_fit_together` and the shapes drawn below cover them.
-_TOGETHER = {"kind", "width", "heads", "phases", "source"}
+_TOGETHER = {"kind", "width", "heads", "phases", "source", "patch", "canvas", "latents", "latent_patch", "digit_size"}
+_TOGETHER |= {"speed_low", "speed_high", "colour"}
 
 
 @st.composite
@@ -44,7 +55,7 @@ def configs(draw: st.DrawFn) -> RunConfig:
     free = [control for control in controls if control.name not in _TOGETHER]
     for control in draw(st.lists(st.sampled_from(free), unique_by=lambda control: control.name, max_size=12)):
         changes[control.name] = draw(values_of(control))
-    return RunConfig().with_values(changes)
+    return default_run().with_values(changes)
 
 
 @given(configs())
@@ -59,7 +70,7 @@ def test_yaml_round_trip(config: RunConfig) -> None:
 )
 def test_any_character_survives_yaml(mark: str) -> None:
     for text in (mark, f"a{mark}", f"{mark}a", f"a{mark}b"):
-        config = RunConfig().with_values({"path": text, "prompts": [text, ""]})
+        config = default_run().with_values({"path": text, "prompts": [text, ""]})
         assert RunConfig.from_yaml(config.to_yaml()) == config
 
 
@@ -73,15 +84,15 @@ def test_changes_by_name_reach_any_configuration(start: RunConfig, goal: RunConf
 
 
 def test_defaults_and_empty_documents_agree() -> None:
-    assert RunConfig.from_yaml("") == RunConfig.from_yaml("{}") == RunConfig() == RunConfig.from_yaml("# nothing\n")
-    assert isinstance(RunConfig().model, PhaseLMConfig)
+    assert RunConfig.from_yaml("") == RunConfig.from_yaml("{}") == default_run() == RunConfig.from_yaml("# nothing\n")
+    assert isinstance(default_run().model, PhaseLMConfig)
 
 
 def test_a_section_may_be_given_in_part() -> None:
     config = RunConfig.from_yaml("model: {kind: transformer, width: 32}\noptim: {steps: 7}\nseed: 3\n")
     assert isinstance(config.model, TransformerConfig)
     assert (config.model.width, config.optim.steps, config.seed) == (32, 7, 3)
-    assert config.optim.batch_size == RunConfig().optim.batch_size
+    assert config.optim.batch_size == default_run().optim.batch_size
 
 
 @pytest.mark.parametrize(
@@ -131,31 +142,55 @@ def test_a_mistake_is_answered_with_the_value_and_the_remedy(text: str, message:
         ({"kind": "transformer", "width": 12, "heads": 4}, r"even width a head; take 16"),
         ({"source": "text"}, r"source = 'text' needs path"),
         ({"source": "huggingface"}, r"source = 'huggingface' needs hub_name"),
+        ({"kind": "video_flow", "width": 97}, r"width = 97 is refused: it must be a multiple of heads = 4"),
+        ({"kind": "video_flow", "source": "folder"}, r"source = 'folder' needs path"),
+        ({"kind": "video_flow", "digit_size": 9}, r"digit_size = 9 is refused: the canvas has 8 px"),
+        ({"kind": "video_flow", "speed_low": 2}, r"speed_low = 2.* is refused: speed_high is 0.9"),
+        ({"kind": "video_flow", "colour": "rgb"}, r"colour = 'rgb' is refused: the digits are grey"),
+        ({"kind": "video_flow", "patch": 3}, r"patch = 3 is refused: it does not divide the 8 positions"),
+        ({"kind": "video_flow", "latents": "autoencoder", "latent_patch": 4}, r"patch = 4 .* divide the 2 positions"),
+        ({"kind": "video_flow", "latents": "space_to_channel", "latent_patch": 3}, r"latent_patch = 3 is refused"),
+        ({"kind": "video_flow", "phases": 4}, r"'phases' is no value of a video_flow: it belongs to phase_lm"),
+        ({"flow_path": "rab"}, r"'flow_path' is no value of a phase_lm: it belongs to video_flow"),
     ],
 )
 def test_values_that_do_not_fit_together(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RunConfig().with_values(changes)
+        default_run().with_values(changes)
 
 
 def test_changing_the_family_keeps_what_both_share() -> None:
-    start = RunConfig().with_values({"width": 64, "layers": 5, "phases": 8})
+    start = default_run().with_values({"width": 64, "layers": 5, "phases": 8})
     other = start.with_values({"kind": "transformer"})
     assert isinstance(other.model, TransformerConfig)
     assert (other.model.width, other.model.layers) == (64, 5)
     assert isinstance(other.with_values({"model.kind": "phase_lm"}).model, PhaseLMConfig)
 
 
+def test_changing_between_text_and_video_starts_from_the_new_family() -> None:
+    start = default_run().with_values({"width": 48, "steps": 7, "seed": 5})
+    video = start.with_values({"kind": "video_flow"})
+    assert video == default_run("video_flow").with_values({"seed": 5})
+    assert video.with_values({"kind": "phase_lm"}) == default_run().with_values({"seed": 5})
+
+
+def test_a_partial_section_takes_the_defaults_of_its_family() -> None:
+    config = RunConfig.from_yaml("model: {kind: video_flow}\noptim: {steps: 7}\nflow: {flow_path: rab}\n")
+    assert isinstance(config, VideoRunConfig)
+    assert (config.optim.steps, config.optim.batch_size) == (7, default_run("video_flow").optim.batch_size)
+    assert config.flow.flow_path == "rab"
+
+
 def test_changes_are_checked_and_the_original_stays() -> None:
-    config = RunConfig()
+    config = default_run()
     changed = config.with_values(
         {"optim.learning_rate": "1e-4", "prompts": "one\ntwo", "interference_attention": "false"}
     )
     assert changed.optim.learning_rate == 1e-4
     assert changed.probes.prompts == ["one", "two"]
     assert changed.model_dump()["model"]["interference_attention"] is False
-    assert config == RunConfig()
-    with pytest.raises(ConfigError, match="unknown name 'phases'"):
+    assert config == default_run()
+    with pytest.raises(ConfigError, match="'phases' is no value of a transformer: it belongs to phase_lm"):
         config.with_values({"kind": "transformer", "phases": 4})
     with pytest.raises(ConfigError, match="unknown name 'learning_rat'; did you mean 'learning_rate'"):
         config.with_values({"learning_rat": 1})
@@ -163,7 +198,7 @@ def test_changes_are_checked_and_the_original_stays() -> None:
 
 def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(Exception, match="frozen"):
-        RunConfig().optim.steps = 3  # type: ignore[misc]
+        default_run().optim.steps = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +232,7 @@ def test_nested_aliases_are_never_expanded(place: str) -> None:
 
 
 def test_live_values_are_the_starting_values_of_live_controls() -> None:
-    config = RunConfig().with_values({"learning_rate": 0.01, "diversity_weight": 0.5})
+    config = default_run().with_values({"learning_rate": 0.01, "diversity_weight": 0.5})
     values = config.live_values()
     assert values["learning_rate"] == 0.01
     assert values["diversity_weight"] == 0.5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qcore.config import CURRICULA, ConfigError, RunConfig, SetControl, live_controls, parse_schedule
+from qcore.config import CURRICULA, ConfigError, RunConfig, SetControl, default_run, live_controls, parse_schedule
 
 
 def test_steps_and_shares() -> None:
@@ -27,19 +27,19 @@ def test_steps_and_shares() -> None:
 )
 def test_a_bad_line_is_refused_in_a_configuration_and_in_a_command(line: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        RunConfig().with_values({"schedule": [line]})
+        default_run().with_values({"schedule": [line]})
     with pytest.raises(ConfigError, match=words):
         SetControl("schedule", [line]).checked()
 
 
 def test_phase_terms_are_refused_for_a_model_without_phases() -> None:
     with pytest.raises(ConfigError, match="has no phases"):
-        RunConfig().with_values({"kind": "transformer", "schedule": ["5: coherence_weight = 0.1"]})
+        default_run().with_values({"kind": "transformer", "schedule": ["5: coherence_weight = 0.1"]})
 
 
 @pytest.mark.parametrize("name", CURRICULA)
 def test_the_curricula_are_valid_and_reach_every_stage(name: str) -> None:
-    config = RunConfig().with_values({"schedule": CURRICULA[name]})
+    config = default_run().with_values({"schedule": CURRICULA[name]})
     changes = parse_schedule(config.optim.schedule)
     assert {change.name for change in changes} <= set(live_controls())
     steps = sorted({change.step(1400) for change in changes})

@@ -4,32 +4,37 @@ from functools import cache
 
 import pytest
 
-from qcore.config import RunConfig
-from qcore.config.faultbank import EXAM_BASE, FAULTS
-from qcore.data import open_dataset
+from qcore.config import RunConfig, default_run
+from qcore.config.faultbank import FAULTS
+from qcore.data import open_clips, open_dataset
 from qcore.faults import plant
 from qcore.train.board import ControlBoard
 from qcore.train.engine import Engine
-from tests.helpers import small_config
-
-_SIZES = set(EXAM_BASE)
+from qcore.train.video_engine import VideoEngine
+from tests.helpers import small_config, small_video
 
 
 @cache
 def _dataset(yaml):
     config = RunConfig.from_yaml(yaml)
+    if config.kind == "video_flow":
+        return open_clips(config.data)
     return open_dataset(config.data, config.model.context, None)
 
 
 def _engine(config):
-    data_only = RunConfig(data=config.data, model=RunConfig().with_values({"context": config.model.context}).model)
-    return Engine(config, _dataset(data_only.to_yaml()))
+    model = {"kind": "video_flow"} if config.kind == "video_flow" else {"context": config.model.context}
+    data_only = default_run().with_values({**model, **config.data.model_dump()})
+    make = VideoEngine if config.kind == "video_flow" else Engine
+    return make(config, _dataset(data_only.to_yaml()))
 
 
 def _config(code, changes):
     """A case at the size of a unit test: its kind, terms and data, but a tiny model, and as `changes` say."""
-    case = {name: value for name, value in FAULTS[code].changes.items() if name not in _SIZES}
-    return small_config(**{**case, **changes})
+    case = FAULTS[code]
+    own = {name: value for name, value in case.changes.items() if name not in case.base}
+    make = small_video if case.base.get("kind") == "video_flow" else small_config
+    return make(**{**own, **changes})
 
 
 @pytest.fixture

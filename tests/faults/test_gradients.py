@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qcore.data import Batch
-from qcore.objectives import Derived
+from qcore.objectives import Derived, total_loss
 
 
 def term(engine, board, name, rows=4):
@@ -90,7 +90,7 @@ def test_only_the_last_micro_batch_is_left(planted, healthy):
     alone, _ = healthy("G6", **unclipped)
     last = alone.dataset.train_batch(0, 3, 4)
     share = int(last.mask_BT.sum()) / sum(int(alone.dataset.train_batch(0, at, 4).mask_BT.sum()) for at in range(4))
-    total, _ = alone.graph(last, board)
+    total = total_loss(alone.term_inputs(alone.model(last.inputs_BT, with_phases=True), last), board, alone.terms)
     (total.loss * share).backward()
     for mine, other in zip(left, gradients(alone), strict=True):
         torch.testing.assert_close(mine, other)
@@ -107,8 +107,8 @@ def test_other_forwards_do_not_shift_the_lost_micro_batch(planted):
     batch = busy.dataset.train_batch(0, 9, 2)
     for step in (1, 2):
         plain.step(step, board)
-        busy.evaluate()
-        busy.gradients(batch, board)
+        busy.evaluate(board)
+        busy.gradients(busy.preview(board), board)
         busy.accumulation_error(step, board)
         busy.model.train()
         with torch.no_grad():
@@ -131,7 +131,7 @@ def test_all_blocks_but_the_last_are_frozen(planted, kind):
 def test_most_weights_are_idle_and_the_rest_is_linear(planted):
     engine, board = planted("G8", width=48, layers=5, heads=4, documents=1500)
     batch: Batch = engine.dataset.train_batch(0, 0, 2)
-    found = engine.gradients(batch, board)
+    found = engine.gradients(engine.preview(board), board)
     sizes = {name: parameter.numel() for name, parameter in engine.model.named_parameters()}
     idle = sum(sizes[name] for name, gradient in found.items() if gradient is None)
     assert idle / sum(sizes.values()) == pytest.approx(0.64, abs=0.02)

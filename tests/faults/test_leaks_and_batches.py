@@ -5,7 +5,7 @@ import torch
 
 from qcore.faults.batches import FIRST_NAN_STEP
 from qcore.models.phase_lm import GlobalInterference
-from qcore.train.engine import NonFiniteError
+from qcore.train.base import NonFiniteError
 
 
 def tokens(engine, rows=3, length=16, seed=0):

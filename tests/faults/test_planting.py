@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from qcore import objectives
-from qcore.config import RunConfig, preset
+from qcore.config import RunConfig, default_run, preset
 from qcore.config.faultbank import FAULTS
 from qcore.faults import PLANTERS, plant
 from qcore.sampling import generate
 
-CODES = list(FAULTS)
+CODES = [code for code, case in FAULTS.items() if case.planted]
+VIDEO = ["V2", "V3", "V5"]
+CONFIGURATIONS = ["V1", "V4", "V6"]
 PHASE_ONLY = ["L1", "P1", "P2", "P3"]
 TRANSFORMER_ONLY = ["L2", "L3", "G8", "T3", "T4", "R1"]
 
@@ -32,14 +34,16 @@ def assert_equal(first, second):
 
 
 def test_every_case_has_a_planter_and_every_planter_a_case():
-    assert PLANTERS.keys() == FAULTS.keys()
+    assert set(FAULTS) == {*PLANTERS, *CONFIGURATIONS}
+    assert set(CODES) == set(PLANTERS)
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", FAULTS)
 def test_every_case_is_a_valid_run_and_a_preset(code):
     case = FAULTS[code]
-    config = RunConfig().with_values(case.preset_changes)
-    assert config.fault == code
+    config = default_run().with_values(case.preset_changes)
+    assert config.fault == (code if case.planted else "")
+    assert (config.kind == "video_flow") == code.startswith("V")
     assert RunConfig.from_yaml(config.to_yaml()) == config
     assert preset(f"fault-{code.lower()}").config == config
     assert config.optim.steps >= case.within
@@ -56,6 +60,28 @@ def test_an_unknown_code_is_refused_with_the_nearest_one(healthy, wrong, right):
         plant(wrong, engine)
 
 
+@pytest.mark.parametrize("code", CONFIGURATIONS)
+def test_a_configuration_is_not_planted(healthy, code):
+    engine, _ = healthy(code)
+    with pytest.raises(
+        ValueError, match=f"fault '{code}' is a configuration.*start from the preset fault-{code.lower()}"
+    ):
+        plant(code, engine)
+
+
+@pytest.mark.parametrize("code", VIDEO)
+def test_a_video_fault_is_refused_by_text_and_a_text_fault_by_video(healthy, code):
+    text, _ = healthy("T2b")
+    with pytest.raises(ValueError, match="a mistake of a video_flow.* and cannot be planted in a phase_lm: set kind"):
+        plant(code, text)
+    clips, _ = healthy(code)
+    for other in ("G1", "L1", "L2", "B2"):
+        with pytest.raises(
+            ValueError, match="a mistake of a phase_lm or transformer and cannot be planted in a video_flow"
+        ):
+            plant(other, clips)
+
+
 @pytest.mark.parametrize("code", [*PHASE_ONLY, *TRANSFORMER_ONLY])
 def test_a_fault_of_the_other_family_is_refused(healthy, code):
     kind, other = ("phase_lm", "transformer") if code in PHASE_ONLY else ("transformer", "phase_lm")
@@ -69,8 +95,11 @@ def test_a_planted_engine_trains_evaluates_and_speaks(planted, code):
     engine, board = planted(code)
     losses = [engine.step(step, board).loss for step in range(1, 5)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert math.isfinite(engine.evaluate())
-    settings = RunConfig().sampling
+    assert math.isfinite(engine.evaluate(board))
+    if code in VIDEO:
+        assert torch.cat(list(engine.sample(engine.config.sampling, board, 2))).isfinite().all()
+        return
+    settings = default_run().sampling
     spoken = [token.id for _, token in zip(range(20), generate(engine.model, [1], settings, eos_id=-1), strict=False)]
     assert len(spoken) == 20
 
@@ -90,21 +119,22 @@ def test_a_planted_run_resumes_bit_for_bit(planted, code):
     for old, new in zip(engine.model.parameters(), resumed.model.parameters(), strict=True):
         if moments := engine.optimizer.state.get(old):
             resumed.optimizer.state[new] = {name: value.clone() for name, value in moments.items()}
-    assert resumed.evaluate() == engine.evaluate()
+    assert resumed.evaluate(board) == engine.evaluate(board)
     assert_equal(trained(engine, board, [4]), trained(resumed, board, [4]))
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_planting_one_engine_leaves_another_untouched(healthy, planted, code):
-    terms, functions = objectives.TERMS, [term.fn for term in objectives.TERMS]
+    terms = objectives.VIDEO_TERMS if code in VIDEO else objectives.TERMS
+    functions = [term.fn for term in terms]
     before, board = healthy(code)  # built before the fault, trained after it
     fresh, _ = healthy(code)
-    expected, expected_loss = trained(fresh, board), fresh.evaluate()
+    expected, expected_loss = trained(fresh, board), fresh.evaluate(board)
     sick, sick_board = planted(code)
     trained(sick, sick_board)
     after, _ = healthy(code)
     for other in (before, after):
         assert other.terms is terms
         assert_equal(trained(other, board), expected)
-        assert other.evaluate() == expected_loss
-    assert [term.fn for term in objectives.TERMS] == functions
+        assert other.evaluate(board) == expected_loss
+    assert [term.fn for term in terms] == functions

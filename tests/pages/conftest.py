@@ -1,14 +1,17 @@
-"""Labs of the app: over a folder with a finished run, over an empty one, and with a paused run in it."""
+"""Labs of the app: over a folder with a finished run, over an empty one, with a paused run in it, and with video
+runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pages import _exactflow
 from qcore.config import Pause
 from qcore.lab import Lab, shared_lab
 from tests.helpers import eventually
 from tests.pages.drive import ENDLESS, TINY
+from tests.pages.filmed import exact_flow, write_video_run
 from tests.pages.inside import finding, write_run
 
 
@@ -68,3 +71,23 @@ def inside(inside_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """The lab of the app over these runs."""
     monkeypatch.setenv("QCORE_RUNS", str(inside_dir))
     return shared_lab(inside_dir)
+
+
+@pytest.fixture(scope="module")
+def video_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with finished video runs, `ghost` with an anchor and a finding, `plain` without, and a text run."""
+    folder = tmp_path_factory.mktemp("video")
+    skipped = ({"path": "b/<i>broken</i>.mp4", "reason": "no video stream"},)
+    write_video_run(folder, "ghost", last=200, every=20, findings=(finding(),), skipped=skipped)
+    write_video_run(folder, "plain", last=40, every=20, channels=3, anchor=False)
+    write_run(folder, "language", last=20, every=20, tokens=8)
+    return folder
+
+
+@pytest.fixture
+def films(video_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab of the app over these runs; the exact flow answers at once."""
+    monkeypatch.setenv("QCORE_RUNS", str(video_dir))
+    monkeypatch.setattr(_exactflow, "exact_flow", exact_flow)
+    _exactflow._computed.cache_clear()
+    return shared_lab(video_dir)

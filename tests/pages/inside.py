@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qcore.config import RunConfig
+from qcore.config import default_run
 from qcore.store import DATABASE_NAME, Event, Finding, RunWriter, Status
 from qcore.train.files import CONFIG_FILE, LABELS_FILE
 
@@ -47,7 +47,7 @@ def write_run(
     path.mkdir(parents=True)
     changes = {"kind": kind, "layers": layers, "heads": heads, "width": 24 * heads, "steps": max(1, last)}
     phases = {} if kind == "transformer" else {"phases": 8 * heads}
-    config = RunConfig().with_values(changes | phases)
+    config = default_run().with_values(changes | phases)
     (path / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
     vocabulary = sorted(set(WORDS))
     (path / LABELS_FILE).write_text(json.dumps(vocabulary), encoding="utf-8")

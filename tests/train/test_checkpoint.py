@@ -34,6 +34,7 @@ def make(**changes):
 def write(engine, board, folder, step=3, reason="interval"):
     return save_checkpoint(
         folder,
+        engine.saved,
         engine.model,
         engine.optimizer,
         step=step,

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from qcore.data import open_dataset
+from qcore.train.base import NonFiniteError, resolve_device
 from qcore.train.board import ControlBoard
-from qcore.train.engine import Engine, NonFiniteError, resolve_device
+from qcore.train.engine import Engine
 from tests.helpers import small_config
 
 
@@ -31,7 +32,7 @@ def test_accumulation_equals_the_big_batch(kind, packing):
     small, small_board = make(kind=kind, packing=packing, batch_size=2, accumulation=4, **weights)
     for step in (1, 2):
         expected, found = big.step(step, board), small.step(step, small_board)
-        assert found.tokens == expected.tokens
+        assert found.units == expected.units
         assert found.loss == pytest.approx(expected.loss, rel=1e-5)
         assert found.grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
         assert found.terms == pytest.approx(expected.terms, rel=1e-4)

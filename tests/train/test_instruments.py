@@ -9,7 +9,8 @@ from qcore.data import open_dataset
 from qcore.store import RunReader, RunWriter
 from qcore.train.board import ControlBoard
 from qcore.train.engine import Engine
-from qcore.train.instruments import Instruments, Reading, jittered
+from qcore.train.instruments import Reading, jittered
+from qcore.train.text_instruments import TextInstruments
 from tests.helpers import small_config
 
 
@@ -36,7 +37,7 @@ def test_probes_change_nothing(writer, kind):
     losses = []
     for measured in (True, False):
         engine, board = make(kind=kind, dropout=0.1, accumulation=2)
-        instruments = Instruments(engine, writer)
+        instruments = TextInstruments(engine, writer)
         if measured:
             instruments.begin(Reading(0, engine.preview(board), board))
         for step in range(1, 5):
@@ -53,7 +54,7 @@ def test_probes_change_nothing(writer, kind):
 
 def test_a_probe_that_throws_is_switched_off_and_training_goes_on(writer, tmp_path):
     engine, board = make()
-    instruments = Instruments(engine, writer)
+    instruments = TextInstruments(engine, writer)
 
     def broken(reading):
         raise RuntimeError("the probe is ill")
@@ -78,7 +79,7 @@ def test_a_probe_that_throws_is_switched_off_and_training_goes_on(writer, tmp_pa
 
 def test_a_budget_of_zero_switches_all_probes_off(writer):
     engine, board = make(budget_percent=0)
-    instruments = Instruments(engine, writer)
+    instruments = TextInstruments(engine, writer)
     assert instruments.begin(Reading(0, engine.preview(board), board)) == {}
     assert instruments.measure(Reading(100, engine.step(1, board), board)) == {}
 
@@ -142,7 +143,7 @@ def test_attention_weights_reproduce_the_attention():
 def test_terms_are_compared_at_the_last_hidden_state_too(writer, tmp_path):
     """Each pair of language terms has a cosine there; phase terms, which do not act through it, are left out."""
     engine, board = make(diversity_weight=0.1, coherence_weight=0.1)
-    found = Instruments(engine, writer).begin(Reading(0, engine.preview(board), board))
+    found = TextInstruments(engine, writer).begin(Reading(0, engine.preview(board), board))
     assert found["hidden/norm/diversity"] > 0
     assert "hidden/norm/coherence" not in found
     assert found["grad/norm/coherence"] > 0

@@ -1,0 +1,123 @@
+"""What any script would do, without the lab: the training loops that `lab_overhead.py` compares with.
+
+Batch, forward, loss, backward, clip, AdamW, held-out evaluations, and at the lab's cadence a checkpoint of weights and
+moments and the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from qcore.config import RunConfig, TextRunConfig, VideoRunConfig
+from qcore.data import Batch, open_clips, open_dataset
+from qcore.flow import PathSettings, correlated_noise, integrate, make_path, statistical_anchor
+from qcore.models import build_model, build_video_model
+from qcore.sampling import clip_noise, clip_seeds, generate
+
+Train = Callable[[int], None]
+
+
+def bare_script(config: RunConfig, scratch: Path) -> Train:
+    """A function that makes n more steps of a plain training loop of the run's family."""
+    if isinstance(config, VideoRunConfig):
+        return _video(config, scratch)
+    assert isinstance(config, TextRunConfig)
+    return _text(config, scratch)
+
+
+def _text(config: TextRunConfig, scratch: Path) -> Train:
+    dataset = open_dataset(config.data, config.model.context, None)
+    tokenizer = dataset.tokenizer
+    settings = config.sampling.model_copy(update={"max_tokens": config.probes.sample_length})
+    optim, probes = config.optim, config.probes
+    counts = torch.as_tensor(dataset.token_counts)
+    model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, fused=True)
+    held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
+    position = 0
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        logits = model(batch.inputs_BT).logits_BTV
+        return functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
+
+    def train(steps: int) -> None:
+        nonlocal position
+        for _ in range(steps):
+            model.train()
+            loss = loss_of(dataset.train_batch(config.seed, position, optim.batch_size))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
+            optimizer.step()
+            loss.item()
+            position += 1
+            if position % probes.checkpoint_every == 0:
+                torch.save((model.state_dict(), optimizer.state_dict()), scratch / "checkpoint.pt")
+            if position % probes.sample_every == 0:
+                for prompt in probes.prompts:
+                    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+                    list(generate(model.eval(), ids, settings, eos_id=tokenizer.eos_id))
+            if position % probes.eval_every == 0:
+                model.eval()
+                with torch.no_grad():
+                    sum(loss_of(batch).item() for batch in held_out)
+
+    return train
+
+
+def _video(config: VideoRunConfig, scratch: Path) -> Train:
+    dataset = open_clips(config.data)
+    optim, probes, flow, sampling = config.optim, config.probes, config.flow, config.sampling
+    model = build_video_model(config.model, dataset.shape, seed=config.seed)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.model.ema_decay))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, fused=True)
+    path = make_path(flow.flow_path, PathSettings(t_star=flow.t_star, repulsion=flow.repulsion))
+    held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
+    start = clip_noise(dataset.shape, flow.noise_correlation, clip_seeds(0, probes.measured_clips))
+    position = 0
+
+    def loss_of(clips: torch.Tensor) -> torch.Tensor:
+        own, shared = torch.randn_like(clips), torch.randn_like(clips[:, 0])
+        anchor = statistical_anchor(path.name, clips, torch.randn(3, *shared.shape))
+        noise, t_B = correlated_noise(own, shared, flow.noise_correlation), torch.rand(len(clips))
+        sample = path.sample(noise, anchor, clips, t_B)
+        velocity = model(sample.z_BFCHW, t_B, amplification=flow.frame_amplification).velocity_BFCHW
+        return functional.mse_loss(velocity, sample.velocity_BFCHW)
+
+    def train(steps: int) -> None:
+        nonlocal position
+        for _ in range(steps):
+            model.train()
+            loss = loss_of(dataset.train_batch(config.seed, position, optim.batch_size))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
+            optimizer.step()
+            average.update_parameters(model)
+            loss.item()
+            position += 1
+            if position % probes.checkpoint_every == 0:
+                torch.save(
+                    (model.state_dict(), average.state_dict(), optimizer.state_dict()), scratch / "checkpoint.pt"
+                )
+            if position % probes.sample_every == 0:
+                average.eval()
+                with torch.no_grad():
+                    integrate(
+                        lambda z, t: average(z, t, amplification=flow.frame_amplification).velocity_BFCHW,
+                        start,
+                        method=sampling.solver,
+                        steps=sampling.solver_steps,
+                        jumps=path.jumps(),
+                    )
+            if position % probes.eval_every == 0:
+                model.eval()
+                with torch.no_grad():
+                    sum(loss_of(clips).item() for clips in held_out)
+
+    return train

@@ -1,0 +1,95 @@
+"""The same seeds, sampled every so many steps: how the clips change while the model learns, playing side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import streamlit as st
+
+from pages import _clips, _parts, _reads
+from pages._measures import MEASURES, MOTION, PICTURES
+from pages._plot import chart
+from qcore.lab import Lab, RunInfo
+from qcore.viz import ClipRow, Line, Reference, curves
+
+ROWS = 6
+_PICTURES = tuple(name for name in PICTURES if name != "energy")
+
+
+def options(lab: Lab, info: RunInfo) -> str | None:
+    """Which of the fixed seeds to show; None before the first sample."""
+    samples = _reads.timeline(lab, _reads.rewinds(lab, info.name))
+    labels = list(dict.fromkeys(sample.prompt for sample in samples))
+    if not labels:
+        return None
+    return st.selectbox("Noise", labels, key=f"seed:{info.name}", width=260) if len(labels) > 1 else labels[0]
+
+
+def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
+    """Clips at up to six steps, a row a step and the data below, then their measures over all steps."""
+    state = _reads.rewinds(lab, info.name)
+    samples = [sample for sample in _reads.timeline(lab, state) if chosen is None or sample.prompt == chosen]
+    if not samples:
+        every = lab.controls(info.name)["sample_every"].value
+        st.info(
+            f"No clips yet: the model draws some from fixed seeds every {every:,} steps."
+            if info.alive
+            else "This run ended before its first clips were drawn. Start another with a smaller `sample every`."
+        )
+        return False
+    by_step = {sample.step: sample for sample in samples}
+    steps = _reads.spread(sorted(by_step), ROWS)
+    reader = lab.reader(info.name)
+    rows = []
+    for step in steps:
+        try:
+            rows.append(ClipRow(f"step {step:,}", _reads.clips(lab, state, by_step[step].id)))
+        except ValueError as error:
+            st.error(_parts.plain(f"step {step:,}: {error}"), icon=":material/error:")
+    frames = reader.arrays("frames")
+    if frames is not None:
+        rows.append(ClipRow("data", frames[1]["data"], hint="clips that the model learns from"))
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _clips.film(rows, "chart:timeline", "Clips from the same noise at different steps, with the data")
+        st.caption(
+            f"{_parts.plain(samples[-1].prompt)}: a column is the same noise at every step. {len(steps)} of "
+            f"{len(by_step)} steps are shown, evenly spread."
+        )
+    with right:
+        data: dict[str, float] = reader.meta().get("data_frames") or {}
+        marks = _parts.marks(reader.events())
+        for key, title, y_title, names in (
+            ("motion", "Motion of the clips", "cosine · ÷ data's", tuple(MOTION)),
+            ("pictures", "Frames of a clip", "RMS distance · cosine", _PICTURES),
+        ):
+            figure = curves(
+                [
+                    Line(
+                        MEASURES[name].short.lower(),
+                        [sample.step for sample in samples],
+                        [sample.stats.get(name) for sample in samples],
+                    )
+                    for name in names
+                ],
+                uirevision=f"{info.name}:{chosen}",
+                title=title,
+                y_title=y_title,
+                marks=marks,
+                references=_references(names, data),
+                height=300,
+            )
+            chart(figure, f"chart:{key}", f"{title} over steps")
+        st.caption("Dashed: the data's own values. Coherence, change and variety must be right at once.")
+    return True
+
+
+def _references(names: tuple[str, ...], data: dict[str, float]) -> list[Reference]:
+    """The data's own values; 1 for what is ÷ the data's."""
+    found = [
+        Reference(MEASURES[name].short.lower(), data[name], f"{MEASURES[name].title} of the data: {data[name]:.3g}")
+        for name in names
+        if name in data and not MEASURES[name].ratio
+    ]
+    ratios = [MEASURES[name].short.lower() for name in names if MEASURES[name].ratio]
+    return [*found, Reference("data = 1", 1.0, f"{' and '.join(ratios)} of the data")] if ratios else found

@@ -1,0 +1,107 @@
+"""What differs between language runs and video runs on the pages that show both, said once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from qcore.config import VIDEO_KINDS
+from qcore.lab import RunInfo
+
+
+@dataclass(frozen=True)
+class Words:
+    """How pages speak of a family. main: its first loss term, and in words · loss: unit of the weighted total · held:
+    series, words and unit of the loss on held-out data · units: what a step consumes · watched: what the detectors look
+    for.
+    """
+
+    main: str
+    main_words: str
+    loss: str
+    held: str
+    held_words: str
+    held_unit: str
+    units: str
+    units_words: str
+    held_data: str
+    watched: str
+
+
+TEXT = Words(
+    main="ce",
+    main_words="cross-entropy",
+    loss="nats per token",
+    held="eval/ce",
+    held_words="Cross-entropy on text never trained on",
+    held_unit="nats per token",
+    units="train/tokens_per_second",
+    units_words="Tokens/s",
+    held_data="held-out text",
+    watched="leaks, dead gradients, locked or half-used phases, collapsing tokens, harmful terms",
+)
+VIDEO = Words(
+    main="flow",
+    main_words="flow loss",
+    loss="weighted mean squared error",
+    held="eval/flow",
+    held_words="Mean squared error of the velocity on clips never trained on",
+    held_unit="mean squared error",
+    units="train/frames_per_second",
+    units_words="Frames/s",
+    held_data="held-out clips",
+    watched="frames that average into one, flicker, velocities that do not follow the path, noise that differs between "
+    "training and sampling, dead gradients",
+)
+
+
+def is_video(info: RunInfo) -> bool:
+    """Whether a run trains on clips."""
+    return info.kind in VIDEO_KINDS
+
+
+def words(info: RunInfo) -> Words:
+    """How pages speak of this run."""
+    return VIDEO if is_video(info) else TEXT
+
+
+def has_text(info: RunInfo, what: str) -> bool:
+    """Whether a page about language has something to show; otherwise it says where to look. what: `phases`."""
+    if not is_video(info):
+        return True
+    st.info(
+        f"This run trains on video: it has no {what}. See its clips and how alike their frames are under *Video "
+        "frames*, or choose a language run on the left."
+    )
+    st.page_link("pages/video.py", label="Open Video frames", icon=":material/movie:")
+    _everywhere()
+    return False
+
+
+def has_clips(info: RunInfo) -> bool:
+    """Whether the page about clips has something to show; otherwise it says where to look."""
+    if is_video(info):
+        return True
+    st.info(
+        "This run trains on text: it has no clips. See what it predicts under *Tokens*, choose a video run on the "
+        "left, or start one in the control room from a preset that begins with *Video*."
+    )
+    st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
+    st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
+    _everywhere()
+    return False
+
+
+def held_out(info: RunInfo) -> float | None:
+    """The newest loss on held-out data, in the family's unit."""
+    return info.eval_flow if is_video(info) else info.eval_ce
+
+
+def speed(info: RunInfo) -> float | None:
+    """Tokens or frames a second, running mean."""
+    return info.frames_per_second if is_video(info) else info.tokens_per_second
+
+
+def _everywhere() -> None:
+    st.caption("Control room, Generations, Gradients and Findings show every run.")

@@ -1,0 +1,206 @@
+"""The Frames view of the Video page: clips that play, their frames side by side, how alike frames are, and the measures
+over all steps.
+
+Numbers of the data, of denoised clips and of generated clips are never mixed: three curves, and the data's own value
+over held-out clips as a dashed line. Measures come in two groups, told apart in words: what flicker can buy, and what
+it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from pages import _clips, _parts, _scrubber
+from pages._measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure
+from pages._plot import chart
+from qcore.lab import Lab, RunInfo
+from qcore.viz import SOURCES, ClipRow, lag_changes, similarity_map, with_cursor
+
+FRAMES, GENERATED = "frames", "generated"
+MAX_POINTS = 600
+_SKIPPED = 5
+_DENOISED = "denoised x̂₀"
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Everything below the choice of the view."""
+    reader = lab.reader(info.name)
+    skipped_files(reader.meta().get("skipped_files") or [])
+    newest = reader.arrays(FRAMES)
+    if newest is None:
+        _scrubber.waiting(lab, info, (FRAMES,), "frames_every", "frames")
+        return
+    position = _scrubber.scrubber(info, reader.array_steps(FRAMES), FRAMES)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        clip = pick_clip(len(newest[1]["data"]))
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+        bands = st.toggle(
+            "The guide's bands",
+            key="bands",
+            bind="query-params",
+            help="Draw the limits that the published guide calls healthy. What was measured about them is in the view "
+            "*The guide's numbers*.",
+        )
+    _scrubber.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step, clip),
+        lambda step: _over_steps(lab, info.name, step, log_x, bands),
+    )
+
+
+def pick_clip(count: int) -> int:
+    """Which of the measured clips the strips show, counted from 0; in the URL."""
+    if count < 2:
+        return 0
+    options = [str(number + 1) for number in range(count)]
+    chosen = st.segmented_control(
+        "Clip",
+        options,
+        key="clip",
+        default=options[0],
+        required=True,
+        bind="query-params",
+        help="The clip whose frames are laid out side by side.",
+    )
+    return options.index(chosen)
+
+
+def skipped_files(skipped: Sequence[Any]) -> None:
+    """Name the files of a folder that could not be read."""
+    if not skipped:
+        return
+    lines = [f"{one['path']}: {one['reason']}" if isinstance(one, dict) else str(one) for one in skipped[:_SKIPPED]]
+    more = len(skipped) - len(lines)
+    st.warning(
+        f"{len(skipped)} file{'s' if len(skipped) > 1 else ''} of the folder could not be read and "
+        f"{'are' if len(skipped) > 1 else 'is'} left out.  \n"
+        + "  \n".join(_parts.plain(line) for line in lines)
+        + (f"  \nand {more} more" if more > 0 else ""),
+        icon=":material/movie_off:",
+    )
+
+
+def _pictures(lab: Lab, run: str, step: int | None, clip: int) -> None:
+    """Clips, strips, numbers and similarity of one step."""
+    reader = lab.reader(run)
+    found = reader.arrays(FRAMES, step)
+    if found is None:
+        return
+    at, arrays = found
+    generated = reader.arrays(GENERATED, step)
+    times = [f"t = {time:.2f}" for time in arrays["t"].tolist()]
+    rows = [
+        ClipRow("data", arrays["data"], hint="clips of the newest batch"),
+        ClipRow("noised z", arrays["noised"], times, "what the model is shown"),
+        ClipRow(_DENOISED, arrays["denoised"], times, "what it takes the clip for"),
+    ]
+    if generated is not None:
+        made, clips = generated[0], generated[1]["clips"]
+        count = len(arrays["data"])
+        rows.append(ClipRow("generated", clips[:count], hint=f"from noise alone, at step {made:,}"))
+    left, right = st.columns([5, 6], gap="large")
+    with left:
+        _clips.film(rows, "chart:film", f"Clips of the data, noised, denoised and generated, at step {at}")
+    with right:
+        _numbers(reader, at)
+        one = [
+            ClipRow(f"{row.label}, clip {clip + 1}", row.clips_NFHWC[clip : clip + 1])
+            for row in rows
+            if clip < len(row.clips_NFHWC)
+        ]
+        _clips.strip(one, "chart:strip", f"All frames of clip {clip + 1} side by side, at step {at}")
+    st.caption(
+        f"Step {at:,}. Data, noised and denoised clips in a column belong together; the generated ones come from "
+        "noise. A ghost is a clip whose frames are all the same blur; in flicker, frames have nothing to do with "
+        "each other."
+    )
+    _similarity(run, at, arrays, generated)
+
+
+def _numbers(reader: Any, step: int) -> None:
+    """Generated clips against the data, the newest measurement up to the step."""
+    series = reader.scalars_of([f"frames/generated/{name}" for name in MEASURES], stop=step + 1)
+    measured = {
+        name: float(found.values[-1]) for name, found in zip(MEASURES, series.values(), strict=True) if len(found)
+    }
+    if measured:
+        _parts.strip(cells(measured, reader.meta().get("data_frames") or {}))
+        st.caption("Generated clips · the data's own value.")
+
+
+def _similarity(run: str, step: int, arrays: dict[str, Any], generated: tuple[int, dict[str, Any]] | None) -> None:
+    made, of_generated = generated or (step, {})
+    maps = {
+        "data": (arrays, f"Data, step {step:,}"),
+        "denoised": (arrays, f"Denoised, step {step:,}"),
+        "generated": (of_generated, f"Generated, step {made:,}"),
+    }
+    for column, (source, (kept, title)) in zip(st.columns(3, gap="medium"), maps.items(), strict=True):
+        with column:
+            figure = similarity_map(of_source(kept, "similarity", source), uirevision=run, title=title)
+            chart(figure, f"chart:similarity_{source}", f"Cosine of every pair of frames, {title}")
+    st.caption(
+        "How alike every two frames of a clip are, mean over clips, all three on one scale. In moving pictures the "
+        "likeness fades with the distance from the diagonal; one even blue is a ghost, an empty map with a diagonal is "
+        "flicker or noise."
+    )
+
+
+def of_source(arrays: dict[str, Any], name: str, source: str) -> Any:
+    """An array of one source; empty where there is none, as when a path says nothing of the data at any drawn time."""
+    return arrays.get(f"{name}_{source}", arrays.get(name, ()))
+
+
+def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, bands: bool) -> None:
+    """The measures over steps, in their two groups."""
+    reader = lab.reader(run)
+    series = reader.scalars_of(
+        [f"frames/{source}/{name}" for source in SOURCES for name in MEASURES], max_points=MAX_POINTS
+    )
+    data = reader.meta().get("data_frames") or {}
+    limits = guide_limits() if bands else {}
+    shared: dict[str, Any] = {"uirevision": run, "marks": _parts.marks(reader.events()), "log_x": log_x}
+    groups = (
+        (
+            "What flicker cannot buy",
+            "All three must be right at once. A ghost changes too little, or all clips move in the same way; flicker "
+            "has a negative coherence and too large a change, however good the numbers below it look.",
+            MOTION,
+        ),
+        (
+            "What flicker can buy",
+            "Frames that jump about at random reach any value here: they count only beside the curves above.",
+            PICTURES,
+        ),
+    )
+    for title, about, measures in groups:
+        st.subheader(title, anchor=False)
+        st.caption(about)
+        for index, (name, measure) in enumerate(measures.items()):
+            if index % 2 == 0:
+                columns = st.columns(2, gap="large")
+            with columns[index % 2]:
+                figure = measure_figure(name, measure, series, data, limits.get(name, ()), **shared)
+                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.title} over steps")
+                st.caption(measure.about)
+        if measures is MOTION:
+            with columns[1]:
+                _lags(reader, run, step)
+
+
+def _lags(reader: Any, run: str, step: int | None) -> None:
+    """Change against the distance of frames at one step: the fourth of the charts of motion."""
+    kept = {source: reader.arrays(GENERATED if source == "generated" else FRAMES, step) for source in SOURCES}
+    changes = {source: of_source(found[1], "lag_change", source) for source, found in kept.items() if found is not None}
+    at = kept["data"][0] if kept["data"] else 0
+    chart(
+        lag_changes(changes, uirevision=run, title=f"Change over several frames, step {at:,}"),
+        "chart:lags",
+        f"Change between frames over their distance at step {at}",
+    )
+    st.caption("Motion adds up from frame to frame; flicker is as large over one frame as over many, a ghost is flat.")

@@ -1,0 +1,96 @@
+"""verdicts: train paths × noise × seeds and print the guide's expectations beside what came out."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import AsJson, Changes, app, markdown_table, pairs, print_json, print_table
+from qcore.config import ConfigError
+from qcore.lab.verdicts import (
+    CORRELATIONS,
+    EXPECTED,
+    MEASURES,
+    PATHS,
+    Verdict,
+    VerdictRun,
+    run_verdicts,
+    verdict_configs,
+    verdicts,
+)
+
+_SHORT = {
+    "divergence": "divergence",
+    "cosine": "cosine",
+    "orthogonality": "orthogonality",
+    "energy": "energy",
+    "coherence": "coherence",
+    "lag_ratio": "change ÷ data",
+    "motion_ratio": "motion ÷ data",
+    "std_ratio": "std ÷ data",
+}
+
+
+@app.command("verdicts")
+def judge_guide(
+    paths: Annotated[list[str] | None, typer.Option("--path", help="One path; repeatable. Default: all.")] = None,
+    noise: Annotated[list[float] | None, typer.Option("--noise", help="One ρ; repeatable. Default: 0, 0.9, 1.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each.")] = 3,
+    changes: Changes = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
+    keep: Annotated[Path | None, typer.Option("--keep", help="New folder that keeps the runs, to look at.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train every path with shared, mixed and independent noise; the guide's promises beside what was measured."""
+    if jobs < 1 or seeds < 1:
+        raise ConfigError(f"--jobs {jobs} --seeds {seeds} is refused: at least one of each")
+    configs = verdict_configs(paths or PATHS, noise or CORRELATIONS, seeds, pairs(changes or []))
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="qcore-verdicts-") as scratch:
+        folder = keep or Path(scratch)
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=False)
+        runs = run_verdicts(folder, configs, jobs, _tell)
+    rows, data = verdicts(runs)
+    if as_json:
+        print_json({"data": data, "verdicts": [asdict(row) for row in rows], "runs": [asdict(run) for run in runs]})
+        return 0
+    table = _table(rows, data)
+    print(markdown_table(table)) if markdown else print_table(table)
+    print(f"\n{len(runs)} runs, {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _tell(run: VerdictRun) -> None:
+    print(f"{run.name}  {run.state}  {run.seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, ...]]:
+    """Header, the guide's promises, the data's values, then one line a path and noise; ✓ where the guide's is met."""
+    head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES), "findings")
+    promised = ("guide", "1", *(EXPECTED[measure][2] if measure in EXPECTED else "" for measure in MEASURES), "")
+    own = ("data", "", *(_figure(data.get(measure, math.nan)) for measure in MEASURES), "")
+    lines = [head, promised, own]
+    for row in rows:
+        cells = []
+        for measure in MEASURES:
+            spread = row.deviation[measure]
+            beside = "" if math.isnan(spread) else f" ± {spread:.2f}"
+            met = " ✓" if measure in EXPECTED and row.meets(measure) else ""
+            cells.append(f"{_figure(row.mean[measure])}{beside}{met}")
+        found = ", ".join(f"{name} {count}/{row.seeds}" for name, count in row.findings.items())
+        lines.append((row.path, f"{row.noise_correlation:g}", *cells, found or "none"))
+    return lines
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")

@@ -1,0 +1,351 @@
+"""Rules about video: frames that average into one, clips that flicker, and measurements that measure the wrong thing.
+
+What a sample shows depends on how far training has come: before it, clips are their noise; for a while after, they
+flicker, in every healthy run; and how long that lasts is no number of steps. So each sample is compared with the one at
+half the steps (counted from the newest change of path or noise): what has not become better since then, is no longer
+noise, and is seen twice in a row, is a sign. Another noise in sampling than in training, or a velocity that is no
+derivative, explains it instead. Reference lines are the held-out clips' own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from qcore.detect.guide import guide_remedies
+from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
+from qcore.detect.verdict import Report, known, number, pause, percent, remedy, stop, without_fault
+
+_GENERATED, _HELD_OUT, _DATA, _DENOISED = "frames/generated/", "frames/held_out/", "frames/data/", "frames/denoised/"
+_MEASURES = ("divergence", "cosine", "orthogonality", "coherence", "std", "entanglement")
+"""What two sets of clips are told apart by: measures without a reference or an anchor of their own."""
+
+
+_OF_THE_FLOW = ("flow_path", "noise_correlation", "t_star", "anchor_width", "anchor_decay", "repulsion")
+"""Controls with which a model learns another velocity than before."""
+
+
+def averaging_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Frames of generated clips are nearer to each other, and more alike, than the data's, and hardly move.
+
+    Noise that is shared gives it away from the second sample on: its cause is known. With noise of their own, frames
+    must be found so at half the steps too, and not as near as their noise is anyway.
+    """
+    apart, alike = seen.values.get(_GENERATED + "divergence"), seen.latest.get(_GENERATED + "cosine")
+    of_data, alike_in_data = _reference(seen, "divergence"), _reference(seen, "cosine")
+    if apart is None or alike is None or of_data is None or alike_in_data is None or seen.step == 0:
+        return []
+    store = memory.setdefault("all", {})
+    near, high = limits["divergence"] * of_data, _likeness(alike_in_data, limits)
+    moves = seen.values.get(_GENERATED + "motion_ratio", 0.0) > limits["motion"]
+    collapsed = apart < near and alike > high and not moves
+    ready = _correlation(seen) >= limits["shared"]
+    if collapsed and not ready:
+        before = _halfway(seen, _GENERATED + "divergence")
+        ready = before is not None and before < near and not _is_noise(seen, apart, limits)
+    bad = (ready or None) if collapsed else (False if apart > limits["release"] * of_data else None)
+    latch(store, "collapse", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
+    return sign_of(store, lambda: _collapse_report(seen, limits))
+
+
+def _likeness(in_data: float, limits: Limits) -> float:
+    """The cosine above which frames are too alike: part of the way from the data's to 1."""
+    return in_data + limits["likeness"] * (1 - in_data)
+
+
+def _collapse_report(seen: Seen, limits: Limits) -> Report:
+    of_data = _reference(seen, "divergence") or 0.0
+    apart, correlation = seen.latest.get(_GENERATED + "divergence", 0.0), _correlation(seen)
+    shared = correlation >= limits["shared"]
+    ring = seen.controls.get("flow_path") == "ring"
+    why = "the noise is the same in all" if shared else "they average into one"
+    title = f"Generated frames are {apart:.2f} apart, the data's {of_data:.2f}: {why}"
+    alike_in_data = _reference(seen, "cosine")
+    numbers = known(
+        ("distance of generated frames", apart, "", limits["divergence"] * of_data),
+        ("distance of the data's frames", of_data, "", None),
+        (
+            "mean cosine of generated frames",
+            seen.latest.get(_GENERATED + "cosine"),
+            "",
+            None if alike_in_data is None else _likeness(alike_in_data, limits),
+        ),
+        ("mean cosine of the data's frames", alike_in_data, "", None),
+        ("how differently samples move ÷ data's", seen.latest.get(_GENERATED + "motion_ratio"), "", limits["motion"]),
+        ("share of the noise that frames have in common", correlation, "", limits["shared"]),
+        ("held-out flow loss", seen.latest.get("eval/flow"), "", None),
+    )
+    fixes = [*without_fault(seen.facts)]
+    if shared:
+        fixes.append(
+            remedy(
+                "Set noise_correlation to 0",
+                "Shared noise leaves nothing to select the motion; no path weight can undo it. "
+                "With noise of their own, frames come apart within some 100 steps.",
+                "set",
+                {"noise_correlation": 0.0},
+            )
+        )
+    elif ring:
+        why = "The ring passes through the anchor at t*, where no noise is left: nothing selects the motion after it."
+        fixes.append(remedy("Set flow_path to plain", why, "set", {"flow_path": "plain"}))
+    else:
+        why = (
+            "Frames are pushed apart as far as the data's own, and no further: measured, likeness .67 → .57 (data .57)."
+        )
+        changes = {"orthogonality_weight": 0.3, "orthogonality_target": "data"}
+        fixes.append(remedy("Ask for frames as different as the data's", why, "set", changes))
+    fixes += guide_remedies("averaging", seen.controls)
+    lines = {
+        "generated": _GENERATED + "divergence",
+        "predicted": _DENOISED + "divergence",
+        "data": _DATA + "divergence",
+    }
+    figure = seen.history.chart("Distance between frames", "RMS", lines, limits["divergence"] * of_data)
+    return Report(title, numbers, figure, fixes)
+
+
+def data_not_model(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Predicted clips measure bit for bit what the data do; or generated clips what they did one sample before."""
+    store = memory.setdefault("all", {})
+    same = _identical(seen.values, _DENOISED, seen.values, _DATA)
+    if same is not None:
+        memory["same"] = same
+        latch(store, "denoised", seen.step, same >= limits["measures"], raise_after=2)
+    if _GENERATED + "divergence" in seen.values:
+        now = {name: value for name, value in seen.measured(_GENERATED) if name in _MEASURES}
+        frozen = _identical(now, "", memory.get("sample", {}), "")
+        trained = seen.step > memory.get("sampled_at", seen.step)
+        memory["sample"], memory["sampled_at"] = now, seen.step
+        if frozen is not None and trained:
+            memory["frozen"] = frozen
+            latch(store, "generated", seen.step, frozen >= limits["measures"], raise_after=2)
+
+    def report() -> Report:
+        same, frozen = memory.get("same", 0), memory.get("frozen", 0)
+        if same >= limits["measures"] or not frozen:
+            title = f"{same} measures of predicted clips are bit-identical to the data's: the data were measured"
+        else:
+            title = f"{frozen} measures of samples have not changed by one bit: no model was sampled"
+        numbers = known(
+            ("measures of predicted clips equal to the data's", float(same), "", limits["measures"]),
+            ("measures of samples equal to the sample before", float(frozen), "", limits["measures"]),
+            ("distance of predicted frames", seen.latest.get(_DENOISED + "divergence"), "", None),
+            ("distance of the data's frames", seen.latest.get(_DATA + "divergence"), "", None),
+        )
+        lines = {"predicted": _DENOISED + "divergence", "data": _DATA + "divergence"}
+        figure = seen.history.chart("Distance between frames", "RMS", lines)
+        why = "These curves cannot react to training: pass the model's clips to the measurement, not the batch."
+        return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+
+    return sign_of(store, report)
+
+
+def _identical(first: Mapping[str, float], prefix: str, second: Mapping[str, float], other: str) -> int | None:
+    """How many measures that both have are equal, if all of them are; 0 if one differs; None without any in common."""
+    pairs = [
+        (first[prefix + name], second[other + name])
+        for name in _MEASURES
+        if prefix + name in first and other + name in second
+    ]
+    if not pairs:
+        return None
+    return len(pairs) if all(a == b for a, b in pairs) else 0
+
+
+def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """The velocity that the model is trained on is not the derivative of its path."""
+    error = seen.values.get("flow/velocity_error")
+    if error is None:
+        return []
+    store = memory.setdefault("all", {})
+    latch(store, "velocity", seen.step, above(error, limits["error"], limits["error"] / 2), clear_after=1)
+
+    def report() -> Report:
+        size = seen.latest.get(_GENERATED + "std_ratio")
+        numbers = known(
+            ("‖velocity − finite difference‖ ÷ ‖finite difference‖", error, "", limits["error"]),
+            ("standard deviation of samples ÷ data's", size, "", None),
+            ("held-out flow loss", seen.latest.get("eval/flow"), "", None),
+        )
+        lines = {"error": "flow/velocity_error"}
+        figure = seen.history.chart("Error of the target velocity", "share", lines, limits["error"])
+        fixes = [*without_fault(seen.facts)]
+        if seen.controls.get("flow_path") not in (None, "plain"):
+            why = "The straight line has no weights to normalise; the other paths need their derivative mended."
+            fixes.append(remedy("Set flow_path to plain", why, "set", {"flow_path": "plain"}))
+        fixes.append(stop("Samples that follow this velocity do not land at the data, however small the loss."))
+        return Report(f"The target velocity is {percent(error)} away from how the path moves", numbers, figure, fixes)
+
+    return sign_of(store, report)
+
+
+def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Movements of generated clips do not go on although the data's do, more changes from frame to frame, and neither
+    has become better since half the steps.
+    """
+    coherence, change = seen.values.get(_GENERATED + "coherence"), seen.values.get(_GENERATED + "lag_ratio")
+    of_data, lag = _reference(seen, "coherence"), seen.values.get(_GENERATED + "lag_change")
+    if coherence is None or change is None or of_data is None or lag is None or seen.step == 0:
+        return []
+    store = memory.setdefault("all", {})
+    flickers = coherence < limits["coherence"] and of_data > limits["data"] and change > limits["change"]
+    change_before, before = (_halfway(seen, _GENERATED + name) for name in ("lag_ratio", "coherence"))
+    stays = (
+        change_before is not None
+        and before is not None
+        and change > limits["falls"] * change_before
+        and coherence < before + limits["rises"]
+        and not _is_noise(seen, lag, limits)
+    )
+    clear = coherence >= 0 or change <= (1 + limits["change"]) / 2
+    bad = (stays or None) if flickers else (False if clear else None)
+    latch(store, "flicker", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
+
+    def report() -> Report:
+        title = f"Clips flicker: their motion has coherence {coherence:+.2f}, the data's {of_data:+.2f}"
+        alike, alike_in_data = seen.latest.get(_GENERATED + "cosine"), _reference(seen, "cosine")
+        numbers = known(
+            ("coherence of generated motion", coherence, "", limits["coherence"]),
+            ("coherence of the data's motion", of_data, "", None),
+            ("change from frame to frame ÷ data's", change, "", limits["change"]),
+            ("how differently samples move ÷ data's", seen.latest.get(_GENERATED + "motion_ratio"), "", None),
+            ("mean cosine of generated frames", alike, "", alike_in_data),
+            ("weight of orthogonality", seen.weights.get("orthogonality"), "", None),
+        )
+        lines = {"generated": _GENERATED + "coherence", "data": _DATA + "coherence"}
+        figure = seen.history.chart("Coherence of motion", "cosine", lines, limits["coherence"])
+        fixes = [*without_fault(seen.facts), *_against_flicker(seen)]
+        fixes += guide_remedies("jitter", seen.controls)
+        return Report(title, numbers, figure, fixes)
+
+    return sign_of(store, report)
+
+
+def _against_flicker(seen: Seen) -> list[dict[str, Any]]:
+    fixes = []
+    if seen.weighted("orthogonality") and seen.controls.get("orthogonality_target") == "none":
+        why = "Stops pushing once frames are as different as the data's own, so that real motion is not punished."
+        fixes.append(remedy("Set orthogonality_target to data", why, "set", {"orthogonality_target": "data"}))
+    if 0 < _correlation(seen) < 1:
+        why = "With noise of their own, frames learned to move in 150 steps; half in common, in 600; 0.9, not in 400."
+        fixes.append(remedy("Set noise_correlation to 0", why, "set", {"noise_correlation": 0.0}))
+    if seen.controls.get("flow_path") in ("quantum", "ring"):
+        why = "It decides all motion below t*, in few steps: coherence −.3 after 300 updates, where plain has +.28."
+        fixes.append(remedy("Set flow_path to plain", why, "set", {"flow_path": "plain"}))
+    return fixes[:2] or [pause("Look at the clips: more steps cure flicker that is only unfinished training.")]
+
+
+def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Shuffled frames in, shuffled frames out: the model does not know which frame is which, or hardly."""
+    response = seen.values.get("flow/position_response")
+    if response is None:
+        return []
+    store = memory.setdefault("all", {})
+    bad = below(response, limits["response"], 2 * limits["response"])
+    latch(store, "order", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
+
+    def report() -> Report:
+        amplification = seen.controls.get("frame_amplification")
+        numbers = known(
+            ("change of the velocity when frames are shuffled and put back", response, "", limits["response"]),
+            ("factor on the frame embedding", amplification, "", None),
+            ("coherence of generated motion", seen.latest.get(_GENERATED + "coherence"), "", None),
+        )
+        lines = {"response": "flow/position_response"}
+        figure = seen.history.chart("Response to the order of frames", "share", lines, limits["response"])
+        fixes = [*without_fault(seen.facts)]
+        if isinstance(amplification, int | float) and amplification < 1:
+            why = "Strengthens the embedding that tells frames apart; at 5 the response is about 1 before training."
+            fixes.append(remedy("Set frame_amplification to 5", why, "set", {"frame_amplification": 5.0}))
+        fixes.append(stop("Without an order of frames there is no motion to learn: the model needs a frame embedding."))
+        title = f"Shuffling the frames changes the velocity by {response:.2g}: the model does not know their order"
+        return Report(title, numbers, figure, fixes)
+
+    return sign_of(store, report)
+
+
+def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Samples are drawn with another share of common noise than the model is trained on."""
+    sampled = seen.values.get("flow/sample_noise_correlation")
+    if sampled is None or seen.step == 0:
+        return []
+    store = memory.setdefault("all", {})
+    trained = _trained_correlation(seen)
+    latch(store, "noise", seen.step, _differ(seen, limits), clear_after=1)
+
+    def report() -> Report:
+        apart, of_data = seen.latest.get(_GENERATED + "divergence"), _reference(seen, "divergence")
+        size = seen.latest.get(_GENERATED + "std_ratio")
+        outcome = "" if size is None else f"; samples have {size:.2f} times the data's spread"
+        title = f"Trained with {percent(trained)} common noise, sampled with {percent(sampled)}{outcome}"
+        numbers = known(
+            ("share of common noise in training", trained, "", None),
+            ("share of common noise in sampling", sampled, "", None),
+            ("standard deviation of samples ÷ data's", size, "", None),
+            ("distance of generated frames", apart, "", None),
+            ("distance of the data's frames", of_data, "", None),
+        )
+        lines = {"generated": _GENERATED + "divergence", "data": _DATA + "divergence"}
+        figure = seen.history.chart("Distance between frames", "RMS", lines)
+        why = "Sample with the noise that the model has met: less common noise blows clips up, more of it freezes them."
+        as_trained = remedy("Sample as trained", why, "set", {"sample_noise_correlation": -1.0})
+        label = f"Set noise_correlation to {sampled:g}"
+        learn = remedy(label, "Trains on the noise that is sampled with.", "set", {"noise_correlation": sampled})
+        return Report(title, numbers, figure, [as_trained, learn])
+
+    return sign_of(store, report)
+
+
+def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Files of the folder that could not be read; known before the first step, and final."""
+    files = seen.facts.skipped
+    if len(files) <= limits["files"] or seen.step > 0:
+        return []
+    store = memory.setdefault("all", {})
+    latch(store, "files", seen.step, True)
+
+    def report() -> Report:
+        path, reason = files[0]
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        numbers = [number("files left out", len(files), "files", limits["files"])]
+        why = "The run goes on with the other files; mend or remove these and start a new one."
+        return Report(f"{len(files)} left out: {path}{others} ({reason})", numbers, None, [pause(why)])
+
+    return sign_of(store, report)
+
+
+def _reference(seen: Seen, measure: str) -> float | None:
+    """A measure of the held-out clips; of the newest batch where those were not measured."""
+    return seen.latest.get(_HELD_OUT + measure, seen.latest.get(_DATA + measure))
+
+
+def _halfway(seen: Seen, series: str) -> float | None:
+    """A series at half the steps since the newest change of path or noise; None when nothing was sampled by then."""
+    since = max((seen.changes[name].step for name in _OF_THE_FLOW if name in seen.changes), default=0)
+    return seen.history.at(series, since + (seen.step - since) // 2, since)
+
+
+def _is_noise(seen: Seen, apart: float, limits: Limits) -> bool:
+    """Whether frames are as far apart as those of their noise, √(2(1 − ρ)): nothing has been learned yet."""
+    noise = math.sqrt(2 * (1 - min(1.0, _correlation(seen))))
+    return noise > 0 and abs(apart / noise - 1) < limits["noise"]
+
+
+def _trained_correlation(seen: Seen) -> float:
+    return float(seen.controls.get("noise_correlation", seen.latest.get("flow/noise_correlation", 0.0)))
+
+
+def _correlation(seen: Seen) -> float:
+    """Share of common noise of the newest sample."""
+    return seen.latest.get("flow/sample_noise_correlation", _trained_correlation(seen))
+
+
+def _differ(seen: Seen, limits: Limits) -> bool:
+    return abs(_correlation(seen) - _trained_correlation(seen)) > limits["mismatch"]
+
+
+def _explained(seen: Seen, limits: Limits) -> bool:
+    """Whether another rule says why samples look as they do."""
+    return _differ(seen, limits) or seen.latest.get("flow/velocity_error", 0.0) > limits["error"]

@@ -1,0 +1,12 @@
+"""The exact flow of a finite data set, asked for by a page: settings in, clips and numbers out."""
+
+from __future__ import annotations
+
+from qcore.train.exact_records import ExactFlowResult, ExactFlowSettings
+
+
+def exact_flow(settings: ExactFlowSettings) -> ExactFlowResult:
+    """Draw samples from the closed-form marginal flow of 128 drifting digits. ValueError for settings out of range."""
+    from qcore.train.exact import run_exact_flow
+
+    return run_exact_flow(settings)

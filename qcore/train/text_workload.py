@@ -1,0 +1,235 @@
+"""A language run's workload: its facts and files, and text as records: a prompt, the text that grows from it, and what
+the model thought of every token.
+
+The same function serves the live model between two steps, a paused one, and a checkpoint opened in another process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qcore.config import SamplingConfig, TextRunConfig
+from qcore.data import Batch, Tokenizer, open_dataset, tokenizer_from_json
+from qcore.detect import Facts
+from qcore.diagnostics import generation_statistics
+from qcore.models import LanguageModel, build_model, parameter_count
+from qcore.objectives import term_weights
+from qcore.sampling import SampledToken, generate
+from qcore.store import Generation, RunWriter
+from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
+from qcore.train.engine import Engine
+from qcore.train.files import LABELS_FILE, TOKENIZER_FILE
+from qcore.train.instruments import Instruments
+from qcore.train.text_instruments import TextInstruments
+from qcore.train.workload import CACHE_FOLDER, Speaker, Workload
+
+UPDATE_SECONDS = 0.1
+FIRST_BATCHES = 4
+_HEARD = ("repetition", "distinct_2")
+_LONGEST = 10_000
+
+
+class TextSpeaker(Speaker):
+    """A language model and its tokenizer."""
+
+    def __init__(self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self.config: TextRunConfig = config
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def speak(
+        self,
+        draft: Generation,
+        settings: SamplingConfig,
+        controls: Mapping[str, Any],
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Generation]:
+        del controls
+        return speak(self._model, self._tokenizer, draft, settings, stop)
+
+
+class TextWorkload(TextSpeaker, Workload):
+    """One language run's engine and all that depends on its being one."""
+
+    engine: Engine
+
+    def __init__(self, config: TextRunConfig, cache: Path) -> None:
+        self.engine = build_engine(config, cache)
+        self.fingerprint = self.engine.dataset.fingerprint
+        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer)
+
+    def instruments(self, writer: RunWriter) -> Instruments:
+        return TextInstruments(self.engine, writer)
+
+    def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
+        engine, model = self.engine, self.config.model
+        references = engine.dataset.references
+        return Facts(
+            kind=model.kind,
+            vocab_size=engine.dataset.tokenizer.vocab_size,
+            width=model.width,
+            blocks=model.layers,
+            unigram=references.unigram,
+            bigram=references.bigram,
+            trigram=references.trigram,
+            generator=references.generator,
+            planned_lr_sum=planned_lr_sum,
+            term_ranges={term.name: (term.low, term.high) for term in engine.terms},
+            hinges=frozenset(term.name for term in engine.terms if term.hinge),
+            accumulation=engine.config.optim.accumulation,
+            fault=engine.config.fault,
+            controls=dict(controls),
+        )
+
+    def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
+        del step
+        return term_weights(controls)
+
+    def of_data(self) -> dict[str, float]:
+        tokenizer = self._tokenizer
+        return target_statistics(self.engine.first_batches(FIRST_BATCHES), tokenizer.pad_id, tokenizer.eos_id)
+
+    def describe(self, run_dir: Path) -> dict[str, Any]:
+        tokenizer, dataset, optim = self._tokenizer, self.engine.dataset, self.config.optim
+        path = run_dir / TOKENIZER_FILE
+        if not path.exists():
+            path.write_text(tokenizer.to_json(), encoding="utf-8")
+            labels = [tokenizer.token_text(token) for token in range(tokenizer.vocab_size)]
+            (run_dir / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")
+        return {
+            "family": "text",
+            "parameters": parameter_count(self.engine.model),
+            "vocab_size": tokenizer.vocab_size,
+            "bytes_per_token": dataset.bytes_per_token,
+            "tokens_per_step": optim.batch_size * optim.accumulation * self.config.model.context,
+            "references": vars(dataset.references),
+            "corpus": dataset.name,
+            "special_tokens": {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")},
+        }
+
+    def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        length = min(int(controls["sample_length"]), _LONGEST)
+        settings = self.config.sampling.model_copy(update={"max_tokens": length})
+        return [(prompt, settings) for prompt in self.config.probes.prompts]
+
+    def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
+        return {f"generation/{name}": float(stats[name]) for name in _HEARD if isinstance(stats.get(name), int | float)}
+
+
+def build_engine(config: TextRunConfig, cache: Path | None) -> Engine:
+    """The engine of a run, with its fault planted if it asks for one."""
+    engine = Engine(config, open_dataset(config.data, config.model.context, cache))
+    if config.fault:
+        from qcore.faults import plant  # a resource of demonstrations and tests: healthy runs never load it
+
+        plant(config.fault, engine)
+    return engine
+
+
+def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+    """Model on the CPU with a checkpoint's weights, and the run's tokenizer. Raises `CheckpointError` for a bad
+    folder.
+    """
+    tokenizer = tokenizer_from_json((run_dir / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    checkpoint = load_checkpoint(folder)
+    if config.fault:
+        # A planted fault belongs to the whole engine, data and optimizer included, so all of it is built.
+        on_cpu = config.with_values({"device": "cpu"})
+        assert isinstance(on_cpu, TextRunConfig)
+        engine = build_engine(on_cpu, run_dir.parent / CACHE_FOLDER)
+        restore_model(engine.model, checkpoint)
+        restore_optimizer(engine.model, engine.optimizer, checkpoint)
+        model = engine.model
+    else:
+        model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
+        restore_model(model, checkpoint)
+    return TextSpeaker(config, model.eval(), tokenizer), checkpoint.state.controls
+
+
+def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
+    """`data/target_top1_share`: largest share of one token among the unmasked targets; `data/pad_is_target`: share of
+    them that are padding, whether written as pad or as an end of sequence after another."""
+    targets: list[Tensor] = []
+    padding = 0
+    for batch in batches:
+        real_N, inputs_N = batch.targets_BT[batch.mask_BT], batch.inputs_BT[batch.mask_BT]
+        after_end_N = (inputs_N == eos_id) | (inputs_N == pad_id)
+        padding += int(((real_N == pad_id) | ((real_N == eos_id) & after_end_N)).sum())
+        targets.append(real_N)
+    every_N = torch.cat(targets)
+    if not len(every_N):
+        return {}
+    return {
+        "data/target_top1_share": float(every_N.bincount().max()) / len(every_N),
+        "data/pad_is_target": padding / len(every_N),
+    }
+
+
+def speak(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    draft: Generation,
+    settings: SamplingConfig,
+    stop: Callable[[], bool] | None = None,
+) -> Iterator[Generation]:
+    """Yield `draft` as it grows, at most every 0.1 s, and last with its statistics and status `done`.
+
+    The prompt is preceded by the begin-of-sequence token, as every document is in training. A model that breaks
+    while it speaks (NaN logits) ends with status `failed` and the reason in its statistics.
+    """
+    model.eval()  # training puts it back before its next step; done once here, it saves `generate` a walk a token
+    started = shown = time.monotonic()
+    prompt_ids = [tokenizer.bos_id, *tokenizer.encode(draft.prompt)]
+    unknown = sum(token == tokenizer.unk_id for token in prompt_ids)
+    ids: list[int] = []
+    sampled: list[SampledToken] = []
+    rows: list[dict[str, object]] = []
+    forbidden = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id)
+    status, reason = "done", None
+
+    def grown(status: str, stats: dict[str, object]) -> Generation:
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
+
+    try:
+        for token in generate(model, prompt_ids, settings, eos_id=tokenizer.eos_id, forbidden=forbidden, stop=stop):
+            ids.append(token.id)
+            sampled.append(token)
+            rows.append(_row(token, tokenizer))
+            if time.monotonic() - shown >= UPDATE_SECONDS:
+                shown = time.monotonic()
+                yield grown("running", {"unknown_prompt_tokens": unknown})
+    except FloatingPointError as error:
+        status, reason = "failed", str(error)
+    stats: dict[str, object] = {
+        name.removeprefix("generation/"): value
+        for name, value in generation_statistics(
+            ids, logprobs=[token.logprob for token in sampled], entropies=[token.entropy for token in sampled]
+        )
+        .scalars()
+        .items()
+    }
+    stats |= {"unknown_prompt_tokens": unknown, "seconds": time.monotonic() - started}
+    yield grown(status, stats | ({"error": reason} if reason else {}))
+
+
+def _row(token: SampledToken, tokenizer: Tokenizer) -> dict[str, object]:
+    top = zip(token.top_ids, token.top_probabilities, strict=True)
+    return {
+        "label": tokenizer.token_text(token.id),
+        "id": token.id,
+        "logprob": token.logprob,
+        "probability": token.probability,
+        "rank": token.rank,
+        "entropy": token.entropy,
+        "chosen_probability": token.chosen_probability,
+        "top": [[tokenizer.token_text(other), probability] for other, probability in top],
+    }

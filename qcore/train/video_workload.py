@@ -1,0 +1,204 @@
+"""A video run's workload: its facts and files, and clips as records: drawn from fixed seeds, measured, kept as pixels.
+
+The same function serves the live model between two steps, a paused one, and a checkpoint opened in another process.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qcore.config import ClipSamplingConfig, VideoRunConfig
+from qcore.data import open_clips
+from qcore.detect import Facts
+from qcore.diagnostics import FrameReference, frame_reference, frame_statistics, singular_spectrum
+from qcore.flow import mean_anchor
+from qcore.models import parameter_count
+from qcore.objectives import term_weights
+from qcore.store import Generation, RunWriter
+from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
+from qcore.train.instruments import Instruments
+from qcore.train.video_engine import VideoEngine, sampling_correlation
+from qcore.train.video_instruments import VideoInstruments
+from qcore.train.workload import Speaker, Workload
+
+REFERENCE_CLIPS = 256
+KEPT_CLIPS = 8
+_SERIES = "frames/generated/"
+
+
+class VideoSpeaker(Speaker):
+    """A video model that draws clips. writer: takes the arrays of timeline samples, where there is one."""
+
+    def __init__(self, config: VideoRunConfig, engine: VideoEngine) -> None:
+        self.config: VideoRunConfig = config
+        self.engine = engine
+        self._writer: RunWriter | None = None
+        clips = engine.dataset.validation_clips(REFERENCE_CLIPS)
+        self._reference: FrameReference = frame_reference(clips)
+        self._of_data = frame_statistics(clips, reference=self._reference, anchor_NCHW=mean_anchor(clips)).scalars()
+
+    def speak(
+        self,
+        draft: Generation,
+        settings: ClipSamplingConfig,
+        controls: Mapping[str, Any],
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Generation]:
+        """Clips appear in pieces; the samples of the timeline are more than are shown, so that they can be measured."""
+        started = time.monotonic()
+        timeline = draft.kind == "timeline"
+        count = max(settings.sampled_clips, self.config.probes.measured_clips) if timeline else settings.sampled_clips
+        path_of_z: dict[float, list[Tensor]] = {}
+
+        def remember(start: int, t: float, z_BFCHW: Tensor) -> None:
+            if timeline and start == 0:
+                path_of_z.setdefault(t, []).append(z_BFCHW)
+
+        pieces: list[Tensor] = []
+        rows: list[dict[str, object]] = []
+        status = "done"
+        stats: dict[str, Any] = {}
+        try:
+            for piece in self.engine.sample(settings, controls, count, on_step=remember, stop=stop):
+                pieces.append(piece.float().cpu())
+                wanted = settings.sampled_clips - len(rows)
+                rows += [_row(clip) for clip in self.engine.shown(pieces[-1][: max(0, wanted)])]
+                yield replace(draft, tokens=list(rows), status="running")
+        except FloatingPointError as error:
+            status, stats["error"] = "failed", str(error)
+        if pieces:
+            stats |= self._measure(torch.cat(pieces))
+            if timeline and self._writer is not None:
+                self._keep(draft.step, torch.cat(pieces), path_of_z, settings)
+        stats |= {
+            "clips": float(sum(map(len, pieces))),
+            "noise_correlation": sampling_correlation(settings, controls),
+            "seconds": time.monotonic() - started,
+        }
+        yield replace(draft, tokens=rows, stats=stats, status=status)
+
+    def _measure(self, clips_NFCHW: Tensor) -> dict[str, Any]:
+        measured = self.engine.measured_samples(clips_NFCHW)
+        anchor = mean_anchor(measured)
+        statistics = frame_statistics(measured, reference=self._reference, anchor_NCHW=anchor)
+        return {name: value for name, value in statistics.scalars().items() if np.isfinite(value)}
+
+    def _keep(
+        self, step: int, clips_NFCHW: Tensor, path_of_z: Mapping[float, list[Tensor]], settings: ClipSamplingConfig
+    ) -> None:
+        assert self._writer is not None
+        measured = self.engine.measured_samples(clips_NFCHW)
+        statistics = frame_statistics(measured, reference=self._reference).arrays()
+        arrays = {f"{name}_generated": np.asarray(value) for name, value in statistics.items()}
+        arrays["clips"] = self.engine.shown(clips_NFCHW[:KEPT_CLIPS])
+        arrays["seed"] = np.asarray(settings.sample_seed, dtype=np.int64)
+        if path_of_z:
+            times = sorted(path_of_z, reverse=True)
+            spectra = [np.asarray(singular_spectrum(torch.cat(path_of_z[t]).float().cpu())) for t in times]
+            arrays["tomography_t"] = np.asarray(times, dtype=np.float32)
+            arrays["tomography"] = np.stack(spectra).astype(np.float32)
+        self._writer.log_arrays(step, "generated", arrays)
+
+
+class VideoWorkload(VideoSpeaker, Workload):
+    """One video run's engine and all that depends on its being one."""
+
+    engine: VideoEngine
+
+    def __init__(self, config: VideoRunConfig) -> None:
+        super().__init__(config, build_video_engine(config))
+        self.fingerprint = self.engine.dataset.fingerprint
+
+    def instruments(self, writer: RunWriter) -> Instruments:
+        self._writer = writer
+        for skipped in self.engine.dataset.skipped:
+            writer.add_log(0, "warning", f"{skipped.path} was skipped: {skipped.reason}")
+        return VideoInstruments(self.engine, writer, self._reference)
+
+    def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
+        model = self.config.model
+        return Facts(
+            kind=model.kind,
+            width=model.width,
+            blocks=model.layers,
+            planned_lr_sum=planned_lr_sum,
+            term_ranges={term.name: (term.low, term.high) for term in self.engine.terms},
+            hinges=frozenset(term.name for term in self.engine.terms if term.hinge),
+            accumulation=self.config.optim.accumulation,
+            fault=self.config.fault,
+            controls=dict(controls),
+            skipped=tuple((skipped.path, skipped.reason) for skipped in self.engine.dataset.skipped),
+        )
+
+    def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
+        return term_weights(controls, self.engine.terms, step)
+
+    def of_data(self) -> dict[str, float]:
+        return {f"frames/held_out/{name}": value for name, value in self._of_data.items()}
+
+    def describe(self, run_dir: Path) -> dict[str, Any]:
+        data, optim = self.engine.dataset, self.config.optim
+        return {
+            "family": "video",
+            "parameters": parameter_count(self.engine.model),
+            "corpus": data.name,
+            "frames_per_step": optim.batch_size * optim.accumulation * data.frames,
+            "clip": {
+                "frames": data.frames,
+                "channels": data.channels,
+                "height": data.height,
+                "width": data.width,
+                "pixel_mean": data.mean,
+                "pixel_std": data.std,
+            },
+            "train_clips": data.train_count,
+            "validation_clips": data.validation_count,
+            "data_frames": self._of_data,
+            "skipped_files": [asdict(skipped) for skipped in data.skipped],
+        }
+
+    def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        sampling = self.config.sampling
+        correlation = {"sample_noise_correlation": controls["sample_noise_correlation"]}
+        return [(f"seed {sampling.sample_seed}", sampling.model_copy(update=correlation))]
+
+    def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
+        found = {f"{_SERIES}{name}": float(stats[name]) for name in self._of_data if name in stats}
+        if found:
+            found["flow/sample_noise_correlation"] = float(stats["noise_correlation"])
+        return found
+
+
+def build_video_engine(config: VideoRunConfig) -> VideoEngine:
+    """The engine of a run, with its fault planted if it asks for one."""
+    engine = VideoEngine(config, open_clips(config.data))
+    if config.fault:
+        from qcore.faults import plant  # a resource of demonstrations and tests: healthy runs never load it
+
+        plant(config.fault, engine)
+    return engine
+
+
+def load_video(config: VideoRunConfig, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+    """Model on the CPU with a checkpoint's weights. Raises `CheckpointError` for a bad folder."""
+    checkpoint = load_checkpoint(folder)
+    on_cpu = config.with_values({"device": "cpu"})
+    assert isinstance(on_cpu, VideoRunConfig)
+    engine = build_video_engine(on_cpu)
+    restore_model(engine.saved, checkpoint)
+    if config.fault:
+        restore_optimizer(engine.model, engine.optimizer, checkpoint)
+    return VideoSpeaker(config, engine), checkpoint.state.controls
+
+
+def _row(pixels_FHWC: np.ndarray) -> dict[str, object]:
+    return {"shape": list(pixels_FHWC.shape), "pixels": base64.b64encode(pixels_FHWC.tobytes()).decode("ascii")}

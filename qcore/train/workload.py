@@ -1,0 +1,108 @@
+"""What a run trains, behind one interface: the loop, the monitor and the façade know no family.
+
+A workload owns the engine with its data, makes the probes, tells the detectors what is known beforehand, describes
+itself in the run's folder, and speaks: text that grows token by token, or clips.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qcore.config import ConfigError, RunConfig, Section, TextRunConfig, VideoRunConfig, nearest_hint
+from qcore.detect import Facts
+from qcore.store import Generation, RunWriter
+from qcore.train.base import BaseEngine
+from qcore.train.instruments import Instruments
+
+CACHE_FOLDER = ".cache"
+
+
+class Speaker(ABC):
+    """A model that can be sampled: the live one of a run, or a checkpoint's."""
+
+    config: RunConfig
+
+    @abstractmethod
+    def speak(
+        self,
+        draft: Generation,
+        settings: Any,
+        controls: Mapping[str, Any],
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Generation]:
+        """Yield `draft` as it grows, at most every 0.1 s, and last with its statistics and status done or failed."""
+
+    def settings(self, changes: Mapping[str, Any]) -> Section:
+        """The run's sampling settings with `changes`. Raises `ConfigError` for a setting of another family."""
+        own = self.config.sampling
+        fields = type(own).model_fields
+        for name in changes:
+            if name not in fields:
+                raise ConfigError(
+                    f"{name!r} is no sampling setting of a {self.config.kind}{nearest_hint(name, fields)}"
+                )
+        return type(own).model_validate({**own.model_dump(), **changes})
+
+
+class Workload(Speaker):
+    """One run's engine and all that depends on its family."""
+
+    engine: BaseEngine
+    fingerprint: str
+    """Hex, equal exactly when the data are."""
+
+    @abstractmethod
+    def instruments(self, writer: RunWriter) -> Instruments:
+        """The probes of the run."""
+
+    @abstractmethod
+    def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
+        """What the detectors know before the first step."""
+
+    @abstractmethod
+    def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
+        """Effective weight of each term at a step."""
+
+    @abstractmethod
+    def of_data(self) -> dict[str, float]:
+        """Measurements of the data alone, at step 0."""
+
+    @abstractmethod
+    def describe(self, run_dir: Path) -> dict[str, Any]:
+        """Write the family's files into the run's folder, once, and return what is worth knowing, as meta keys."""
+
+    @abstractmethod
+    def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Prompts and settings of the samples that are taken at a cadence."""
+
+    @abstractmethod
+    def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
+        """Series, by name, that the statistics of a timeline sample give."""
+
+
+def open_workload(config: RunConfig, runs_dir: Path) -> Workload:
+    """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used."""
+    if isinstance(config, VideoRunConfig):
+        from qcore.train.video_workload import VideoWorkload
+
+        return VideoWorkload(config)
+    assert isinstance(config, TextRunConfig)
+    from qcore.train.text_workload import TextWorkload
+
+    return TextWorkload(config, runs_dir / CACHE_FOLDER)
+
+
+def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+    """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with. `CheckpointError` for a bad
+    folder."""
+    if isinstance(config, VideoRunConfig):
+        from qcore.train.video_workload import load_video
+
+        return load_video(config, folder)
+    assert isinstance(config, TextRunConfig)
+    from qcore.train.text_workload import load_text
+
+    return load_text(config, run_dir, folder)

@@ -1,0 +1,35 @@
+"""What the elements of our own were sent, as their scripts in the browser read it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def elements(at: Any, component: str) -> dict[str, dict[str, Any]]:
+    """What each element of a component was sent, by the end of its key: JSON of a chart, header of a clip player."""
+    found = {}
+    for element in at.get("bidi_component"):
+        proto = element.proto
+        if proto.component_name != component:
+            continue
+        data = bytes(proto.bytes)
+        if component == "collapse_lab_clips":
+            size = int.from_bytes(data[:4], "little")
+            content = json.loads(data[4 : 4 + size])
+        else:
+            content = json.loads(data)["figure"]
+        found[proto.id.rpartition("chart:")[2]] = content
+    return found
+
+
+def films_of(at: Any) -> dict[str, dict[str, Any]]:
+    return elements(at, "collapse_lab_clips")
+
+
+def charts_of(at: Any) -> dict[str, dict[str, Any]]:
+    return elements(at, "collapse_lab_plot")
+
+
+def links(at: Any) -> set[str]:
+    return {link.proto.page for link in at.main.get("page_link")}
