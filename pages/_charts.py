@@ -68,7 +68,7 @@ def figures(
         [Line(term.replace("_", " "), *_points(series[f"term/{term}"])) for term in terms],
         title="Terms, unweighted",
         y_title="value",
-        message="Choose terms above." if not terms else "Not measured yet.",
+        message="Choose terms above." if not terms else words.no_terms,
         **shared,
     )
     for name, (title, y_title, value_format) in _small(words).items():

@@ -49,7 +49,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     now = {name: controls[name].value for name in ("flow_path", "noise_correlation", "t_star", "repulsion")}
     st.markdown(
         "**No network, no training:** the best velocity that any network could learn is known in closed form when the "
-        "data are a few clips. What comes out here is the fault of the path and the noise alone."
+        "data are a known set of clips. What comes out here is the fault of the path and the noise alone."
     )
     _panel(now)
 
@@ -150,6 +150,13 @@ def _verdict(distinct: int, samples: int, correlation: float) -> None:
             "movement.",
             icon=":material/blur_linear:",
         )
+    elif correlation == 1:
+        st.info(
+            "All frames have the same noise, and yet the samples differ: on this path the state is the anchor alone at "
+            "t*, and the anchor of one of the known clips says which clip it is. The movement is remembered, not "
+            "chosen.",
+            icon=":material/anchor:",
+        )
     else:
         st.success("Each sample moves in its own way: the noise chooses the motion.", icon=":material/animation:")
 
@@ -172,8 +179,9 @@ def _why() -> None:
             "zero, so nothing random can tell it to grow into *this* motion rather than *that* one: the model can only "
             "take the mean of all of them, and the mean of many motions is a ghost.\n\n"
             "No weight, no t*, no repulsion changes that: they scale a difference that is zero. Try the paths with "
-            "ρ = 1. What helps is noise of their own for the frames: ρ = 0, or a mixture such as 0.9, which keeps "
-            "frames alike and still lets chance choose the motion."
+            "ρ = 1. (The ring passes through the anchor itself, so a sample can make the movement that belongs to its "
+            "anchor: remembered, not chosen by chance.) What helps is noise of their own for the frames: ρ = 0, or a "
+            "mixture such as 0.9, which keeps frames alike and still lets chance choose the motion."
         )
 
 

@@ -14,7 +14,7 @@ from qcore.lab import RunInfo
 class Words:
     """How pages speak of a family. main: its first loss term, and in words · loss: unit of the weighted total · held:
     series, words and unit of the loss on held-out data · units: what a step consumes · watched: what the detectors look
-    for.
+    for · terms_help, no_terms: when terms are measured, and what to say while none is.
     """
 
     main: str
@@ -27,6 +27,8 @@ class Words:
     units_words: str
     held_data: str
     watched: str
+    terms_help: str
+    no_terms: str
 
 
 TEXT = Words(
@@ -40,6 +42,8 @@ TEXT = Words(
     units_words="Tokens/s",
     held_data="held-out text",
     watched="leaks, dead gradients, locked or half-used phases, collapsing tokens, harmful terms",
+    terms_help="A term of weight 0 is measured too, every few steps: `tokens every` sets how often.",
+    no_terms="Not measured yet.",
 )
 VIDEO = Words(
     main="flow",
@@ -53,6 +57,8 @@ VIDEO = Words(
     held_data="held-out clips",
     watched="frames that average into one, flicker, velocities that do not follow the path, noise that differs between "
     "training and sampling, dead gradients",
+    terms_help="A term of weight 0 is measured too, every few steps: `frames every` sets how often.",
+    no_terms="Not measured yet.",
 )
 
 

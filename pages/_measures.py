@@ -75,9 +75,8 @@ PICTURES = {
         "Collapse energy",
         "Energy",
         "RMS distance, standardised pixels",
-        "How far frames are from the anchor: that of the path for data and denoised clips, their own mean for "
-        "generated ones and for the dashed line. It falls when frames collapse; a still picture far from its anchor "
-        "keeps it high.",
+        "How far the frames of a clip are from their mean frame. It falls when frames collapse into one; frames that "
+        "jump about raise it as motion does.",
     ),
 }
 MEASURES = MOTION | PICTURES

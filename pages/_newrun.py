@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import streamlit as st
@@ -20,10 +19,10 @@ def new_run(lab: Lab) -> None:
     with left:
         preset = st.selectbox(
             "Preset",
-            list(_titles()),
+            list(PRESETS),
             key="preset",
             bind="query-params",
-            format_func=lambda name: _titles()[name],
+            format_func=lambda name: PRESETS[name].title,
             help="A named starting point; every value can be changed below.",
         )
         st.caption(PRESETS[preset].about)
@@ -49,22 +48,6 @@ def new_run(lab: Lab) -> None:
     if config and way == "Form":
         with st.expander("This run as YAML", icon=":material/code:"):
             st.code(config.to_yaml(), language="yaml")
-
-
-@cache
-def _titles() -> dict[str, str]:
-    """Presets in the order of the menu, each with its kind in front: language, video, faults of either."""
-    groups: dict[str, dict[str, str]] = {"Text": {}, "Video": {}, "Fault": {}}
-    for name, preset in PRESETS.items():
-        config = preset.config
-        group = "Fault" if config.fault or name.startswith("fault-") else "Video" if _is_video(config) else "Text"
-        title = preset.title
-        groups[group][name] = title if title.startswith(group) else f"{group}: {title}"
-    return {name: title for titles in groups.values() for name, title in titles.items()}
-
-
-def _is_video(config: RunConfig) -> bool:
-    return config.kind in VIDEO_KINDS
 
 
 def _start(lab: Lab, config: RunConfig, name: str, preset: str) -> None:
@@ -128,7 +111,7 @@ def _summary(config: RunConfig) -> str:
     optim = config.optim
     rows = optim.batch_size * optim.accumulation
     size = f"{model.kind}, {model.layers} layers of width {model.width}"
-    if _is_video(config):
+    if config.kind in VIDEO_KINDS:
         flow: Any = config.flow
         return (
             f"{size}, on {data.source}, {data.frames} frames of {data.canvas} × {data.canvas} px: "

@@ -120,9 +120,7 @@ def _options(info: RunInfo) -> dict[str, Any]:
                 # A widget for each set of choices: one that is kept would hold terms that the other family lacks.
                 key="flow_terms" if is_video else "terms",
                 bind="query-params",
-                format_func=_parts.words,
-                help="A term of weight 0 is measured too, every few steps: "
-                f"`{'frames' if is_video else 'tokens'} every` sets how often.",
+                help=_families.words(info).terms_help,
             )
             log = st.segmented_control("Log", LOGS, key="log", default="Events", required=True, bind="query-params")
     return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, "terms": terms, "log": log}

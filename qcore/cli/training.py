@@ -31,7 +31,7 @@ from qcore.cli.base import (
     print_json,
     set_commands,
 )
-from qcore.config import ConfigError, RunConfig, Stop, preset
+from qcore.config import ConfigError, RunConfig, Stop, preset, read_config
 from qcore.lab import Lab, LabError, RunInfo
 
 POLL_SECONDS = 0.5
@@ -46,6 +46,9 @@ def train(
     steps: Annotated[int | None, typer.Option("--steps", help="Short for --set steps=N.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run (default: preset and time).")] = None,
     runs: Runs = RUNS,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="A guide's file trains LTX-Video with LoRA instead of the small backbone.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -53,11 +56,24 @@ def train(
     if config is not None and preset_name is not None:
         raise ConfigError("--preset and --config are two starting points: give one of them")
     chosen = None if config is not None else preset_name or "tiny"
-    start = RunConfig.from_yaml(config.read_text("utf-8")) if config is not None else preset(chosen or "").config
+    start = _from_file(config, adapter, quiet) if config is not None else preset(chosen or "").config
     final = start.with_values(pairs(changes or []) | ({} if steps is None else {"steps": steps}))
     with _signals() as received, opened(runs, create=True) as lab:
         run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
         return _follow(lab, run, received, quiet=quiet, as_json=as_json)
+
+
+def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:
+    """A run configuration, or the published guide's; what became of the guide's keys goes to stderr."""
+    config, loaded = read_config(path.read_text("utf-8"), adapter=adapter)
+    if adapter and loaded is None:
+        raise ConfigError(f"--adapter is for a guide's file, and {path} is a run configuration: leave it out")
+    if loaded is not None and not quiet:
+        for mapped in loaded.mapped:
+            print(f"{mapped.key} → {mapped.ours} = {mapped.value}", file=sys.stderr)
+        for note in (*loaded.adjusted, *loaded.without_effect):
+            print(f"{note.key}: {note.why}", file=sys.stderr)
+    return config
 
 
 @app.command()

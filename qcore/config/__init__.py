@@ -16,7 +16,7 @@ from qcore.config.commands import (
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
 from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
-from qcore.config.guide import GuideLoad, from_guide, is_guide
+from qcore.config.guide import GuideLoad, from_guide, is_guide, read_config
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.presets import PRESETS, Preset, preset
 from qcore.config.run import (
@@ -118,6 +118,7 @@ __all__ = [
     "nearest_hint",
     "parse_schedule",
     "preset",
+    "read_config",
     "scheduled_changes",
     "section_types",
     "to_row",

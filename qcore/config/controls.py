@@ -52,7 +52,7 @@ class Control:
     @property
     def label(self) -> str:
         """Name for a person: underscores as spaces, abbreviations and first letter capital, with the unit."""
-        words = [_ABBREVIATIONS.get(word, word) for word in self.name.split("_")]
+        words = [_ABBREVIATIONS.get(word, word) for word in self.name.replace("t_star", "collapse_time_t*").split("_")]
         words[0] = words[0][0].upper() + words[0][1:]
         return " ".join(words) + (f" ({self.unit})" if self.unit else "")
 

@@ -104,6 +104,21 @@ def from_guide(text: str, *, adapter: bool = False) -> GuideLoad:
     )
 
 
+def read_config(text: str, *, adapter: bool = False) -> tuple[RunConfig, GuideLoad | None]:
+    """A configuration file of ours or of the guide, told apart by its keys; the second is None for ours.
+
+    `ConfigError` as `RunConfig.from_yaml` and `from_guide`.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        values = None  # RunConfig.from_yaml says what is wrong with it
+    if is_guide(values):
+        loaded = from_guide(text, adapter=adapter)
+        return loaded.config, loaded
+    return RunConfig.from_yaml(text), None
+
+
 def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
     """`section.key` → value in its declared type, for all that the file gives, and the keys that it leaves empty."""
     if not isinstance(document, dict):

@@ -137,6 +137,19 @@ _ALL = (
         "16 × 16 px digits, squeezed into 8 × 8 latents before the flow sees them.",
         {**_VIDEO, "canvas": 16, "digit_size": 8, "latents": "autoencoder", "speed_high": 1.5},
     ),
+    Preset(
+        "video-ltx-tiny",
+        "Video: LTX-Video's transformer with LoRA, tiny",
+        "The adapter on random weights and made-up latents: what it measures, in a minute; needs the extra `ltx`.",
+        {
+            "kind": "ltx_video",
+            "steps": 300,
+            "batch_size": 8,
+            "learning_rate": 1e-2,
+            "frame_amplification": 1.0,
+            "measured_clips": 16,
+        },
+    ),
     *(
         Preset(
             f"fault-{case.code.lower()}",

@@ -143,9 +143,7 @@ class VideoProbesConfig(CommonProbes):
     frames_every: int = knob(
         20, low=1, high=1_000_000, unit="steps", live=True, help="Steps between measurements of predicted frames."
     )
-    measured_clips: int = knob(
-        32, low=4, high=1024, unit="clips", help="Clips drawn at each sample, from fixed seeds, and measured."
-    )
+    measured_clips: int = knob(32, low=4, high=1024, help="Clips drawn at each sample, from fixed seeds, and measured.")
 
 
 class ClipSamplingConfig(Section):
@@ -163,6 +161,6 @@ class ClipSamplingConfig(Section):
     anchor_source: Literal["prior", "data"] = knob(
         "prior", help="prior: anchors drawn without any clip · data: from held-out clips (image-to-video)."
     )
-    sampled_clips: int = knob(4, low=1, high=64, unit="clips", help="Clips of one generation.")
+    sampled_clips: int = knob(4, low=1, high=64, help="Clips of one generation.")
     averaged_weights: bool = knob(True, help="Draw from the averaged weights (EMA) instead of the live ones.")
     sample_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the noise: same seed, same clips.")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qcore.diagnostics.positions import defined
 
-MAIN = "ce"
+MAIN = ("ce", "flow")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TermGradients:
         of ce) and `grad/cos/<term>` (cosine with ce).
         """
         series = {f"grad/norm/{name}": float(norm) for name, norm in zip(self.names, self.norm_K, strict=True)}
-        main = self.names.index(MAIN) if MAIN in self.names else None
+        main = next((self.names.index(name) for name in MAIN if name in self.names), None)
         pull_K = np.abs(self.weight_K) * self.norm_K
         if main is not None and pull_K[main] > 0:
             for index, name in enumerate(self.names):

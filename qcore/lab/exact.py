@@ -6,7 +6,10 @@ from qcore.train.exact_records import ExactFlowResult, ExactFlowSettings
 
 
 def exact_flow(settings: ExactFlowSettings) -> ExactFlowResult:
-    """Draw samples from the closed-form marginal flow of 128 drifting digits. ValueError for settings out of range."""
+    """Draw samples from the closed-form marginal flow of 1024 drifting digits, in 40 Euler steps.
+
+    64 perfect draws from 1024 clips would show about 62 motions. ValueError for settings out of range.
+    """
     from qcore.train.exact import run_exact_flow
 
     return run_exact_flow(settings)

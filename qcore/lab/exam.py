@@ -42,7 +42,7 @@ _TEXT: _Variants = (
 )
 _VIDEO: _Variants = (
     ("plain", {}),
-    ("mixed", {"noise_correlation": 0.5}),
+    ("mixed", {"noise_correlation": 0.2}),
     ("terms", {"temporal_weight": 0.1, "orthogonality_weight": 0.1, "orthogonality_target": "data"}),
     ("accumulated", {"accumulation": 2, "batch_size": 8}),
     ("anchor", {"flow_path": "rab"}),

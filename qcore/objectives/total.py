@@ -151,7 +151,7 @@ VIDEO_TERMS: tuple[Term, ...] = (
         "orthogonality_target",
         "orthogonal_projection",
         low=-1.0,
-        high=1.0,
+        high=2.0,
         hinge=True,
         warmup="orthogonality_warmup",
     ),

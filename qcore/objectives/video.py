@@ -120,8 +120,8 @@ def orthogonality(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
     Plain: mean off-diagonal cosine, in [−1/(F−1), 1]. With `orthogonal_projection`: the share of each frame that lies
     in the span of the frames before it, mean over all but the first, in [0, 1]: Gram–Schmidt takes that share away, so
     this is 1 − ‖what is left‖² ÷ ‖frame‖²; two frames give cos². With `orthogonality_target` "data" either is counted
-    only above the same clip's real frames, relu(predicted − real) ≥ 0, so that real motion is not punished. 0 for one
-    frame. ValueError: another target.
+    only above that of the same clip's real frames, relu(predicted − real), in [0, F/(F−1)], so that real motion is not
+    punished. 0 for one frame. ValueError: another target.
     """
     target = controls["orthogonality_target"]
     if target not in ("none", "data"):

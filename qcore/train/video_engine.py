@@ -24,7 +24,7 @@ from qcore.data import ClipDataset, TextStates
 from qcore.flow import Path, PathSample, PathSettings, correlated_noise, make_path, statistical_anchor
 from qcore.models import AnchorOutput, VideoFlow, VideoOutput, build_video_model, fit_codec
 from qcore.models.ltx import LTXVideo
-from qcore.objectives import VIDEO_TERMS, Total, VideoTermInputs, total_loss
+from qcore.objectives import VIDEO_TERMS, Total, VideoTermInputs, measure_terms, total_loss
 from qcore.sampling import clip_noise, clip_seeds, draw_clips
 from qcore.train.base import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
 from qcore.train.schedule import learning_rate
@@ -136,6 +136,15 @@ class VideoEngine(BaseEngine):
         terms = {name: float(part) for name, part in total.parts.items()}
         frames = len(clips) * clips.shape[1]
         return seen.result(float(total.loss), terms, math.nan, learning_rate(1, controls), frames, False)
+
+    def measure_terms(self, result: VideoResult, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Every term on the step's last micro-batch, without gradient, whatever its weight."""
+        bridge = result.bridge
+        seen = self._inputs(
+            result.step, result.velocity_BFCHW, result.denoised_BFCHW, result.defined_B, result.latents_BFCHW, bridge
+        )
+        measured = measure_terms(seen, controls, self.terms)
+        return {name: float(value) for name, value in measured.items()}
 
     def evaluate(self, controls: Mapping[str, Any]) -> float:
         """Mean squared error of the velocity on the fixed held-out batches, with the same draws at every step."""
@@ -273,19 +282,32 @@ class VideoEngine(BaseEngine):
             output = self.predict(self.model, z_BFCHW, t_B, bridge.anchor_BCHW, controls, draw.text)
         velocity = output.velocity_BFCHW.float()
         denoised, defined_B = bridge.path.denoised(z_BFCHW, velocity, bridge.anchor_BCHW, t_B)
-        inputs = VideoTermInputs(
-            velocity_BFCHW=velocity,
+        inputs = self._inputs(step, velocity, denoised, defined_B, latents, bridge)
+        return _Seen(step, clips_BFCHW, latents, bridge, inputs, output.hidden_BND)
+
+    @staticmethod
+    def _inputs(
+        step: int,
+        velocity_BFCHW: Tensor,
+        denoised_BFCHW: Tensor,
+        defined_B: Tensor,
+        latents_BFCHW: Tensor,
+        bridge: Bridge,
+    ) -> VideoTermInputs:
+        """What the loss terms see of a prediction."""
+        output = bridge.anchor_output
+        return VideoTermInputs(
+            velocity_BFCHW=velocity_BFCHW,
             target_BFCHW=bridge.sample.velocity_BFCHW,
-            denoised_BFCHW=denoised,
+            denoised_BFCHW=denoised_BFCHW,
             defined_B=defined_B,
-            clips_BFCHW=latents,
-            t_B=t_B,
+            clips_BFCHW=latents_BFCHW,
+            t_B=bridge.draw.t_B,
             t_star=float(torch.as_tensor(bridge.path.settings.t_star).detach()),
-            anchor_mean_BCHW=bridge.anchor_output.mean_BCHW if bridge.anchor_output else None,
-            anchor_log_variance_BCHW=bridge.anchor_output.log_variance_BCHW if bridge.anchor_output else None,
+            anchor_mean_BCHW=output.mean_BCHW if output else None,
+            anchor_log_variance_BCHW=output.log_variance_BCHW if output else None,
             step=step,
         )
-        return _Seen(step, clips_BFCHW, latents, bridge, inputs, output.hidden_BND)
 
     # what is measured and shown
 

@@ -38,6 +38,7 @@ class VideoInstruments(Instruments):
     def _make_probes(self) -> list[Probe]:
         return [
             Probe("frames", "frames_every", self._frames),
+            Probe("terms", "frames_every", self._terms),
             Probe("path", "frames_every", self._path),
             Probe("hidden", "frames_every", self._hidden),
             Probe("gradients", "gradients_every", self._gradients),
@@ -49,17 +50,20 @@ class VideoInstruments(Instruments):
     def _weights_in_force(self, reading: Reading) -> Mapping[str, float]:
         return term_weights(reading.controls, self._engine.terms, reading.step)
 
+    def _terms(self, reading: Reading) -> dict[str, float]:
+        measured = self._engine.measure_terms(reading.result, reading.controls)
+        return {f"term/{name}": value for name, value in measured.items() if name not in reading.result.terms}
+
     def _frames(self, reading: Reading) -> dict[str, float]:
         """Clips of the batch and what the model makes of them."""
         result: VideoResult = reading.result
         found: dict[str, float] = {}
         arrays: dict[str, np.ndarray] = {}
-        anchor = self._engine.model.codec.decode(result.bridge.anchor_BCHW[:, None])[:, 0]
         for name, clips in self._engine.measured_frames(result).items():
             if len(clips) < 2:
                 continue  # a path that says nothing of the data at any of the drawn times
-            at = anchor if len(clips) == len(anchor) else anchor[result.defined_B]
-            statistics = frame_statistics(clips, reference=self._reference, anchor_NCHW=at)
+            # Energy is told from each clip's own mean frame, so that data, predicted and generated clips compare.
+            statistics = frame_statistics(clips, reference=self._reference)
             found |= {f"frames/{name}/{measure}": value for measure, value in statistics.scalars().items()}
             arrays |= {f"{key}_{name}": value for key, value in statistics.arrays().items()}
         shown = slice(0, SHOWN_CLIPS)

@@ -20,7 +20,6 @@ from qcore.config import ClipSamplingConfig, VideoRunConfig
 from qcore.data import open_clips
 from qcore.detect import Facts
 from qcore.diagnostics import FrameReference, frame_reference, frame_statistics, singular_spectrum
-from qcore.flow import mean_anchor
 from qcore.models import parameter_count
 from qcore.objectives import term_weights
 from qcore.store import Generation, RunWriter
@@ -44,7 +43,7 @@ class VideoSpeaker(Speaker):
         self._writer: RunWriter | None = None
         clips = engine.dataset.validation_clips(REFERENCE_CLIPS)
         self._reference: FrameReference = frame_reference(clips)
-        self._of_data = frame_statistics(clips, reference=self._reference, anchor_NCHW=mean_anchor(clips)).scalars()
+        self._of_data = frame_statistics(clips, reference=self._reference).scalars()
 
     def speak(
         self,
@@ -88,8 +87,7 @@ class VideoSpeaker(Speaker):
 
     def _measure(self, clips_NFCHW: Tensor) -> dict[str, Any]:
         measured = self.engine.measured_samples(clips_NFCHW)
-        anchor = mean_anchor(measured)
-        statistics = frame_statistics(measured, reference=self._reference, anchor_NCHW=anchor)
+        statistics = frame_statistics(measured, reference=self._reference)
         return {name: value for name, value in statistics.scalars().items() if np.isfinite(value)}
 
     def _keep(

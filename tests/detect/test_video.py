@@ -260,9 +260,10 @@ def test_a_model_without_order_is_named_before_training() -> None:
     assert summary(told) == [("frames_unordered", "resolved", 0, 0)]
 
 
-@pytest.mark.parametrize(("response", "named"), [(0.004, True), (0.0225, False), (0.3, False)])
+@pytest.mark.parametrize(("response", "named"), [(0.002, True), (0.0045, False), (0.0073, False), (0.3, False)])
 def test_a_weak_order_is_named_and_a_usual_one_is_not(response: float, named: bool) -> None:
-    """Measured: amplification 0.01 responds with .004, 0.05 with .02, the default 5 with 1."""
+    """Measured: amplification 0.01 responds with .0045, the default 5 with 1, a random LTX-Video with .0073 to
+    .0125."""
     told = Watch(facts()).observe(0, {"flow/position_response": response}, weights())
     assert names(told) == ({"frames_unordered"} if named else set())
 

@@ -72,7 +72,7 @@ def test_a_configuration_is_not_planted(healthy, code):
 @pytest.mark.parametrize("code", VIDEO)
 def test_a_video_fault_is_refused_by_text_and_a_text_fault_by_video(healthy, code):
     text, _ = healthy("T2b")
-    with pytest.raises(ValueError, match="a mistake of a video_flow.* and cannot be planted in a phase_lm: set kind"):
+    with pytest.raises(ValueError, match=r"a mistake of a video_flow.* and cannot be planted in a phase_lm: set kind"):
         plant(code, text)
     clips, _ = healthy(code)
     for other in ("G1", "L1", "L2", "B2"):

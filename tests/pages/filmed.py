@@ -270,7 +270,7 @@ def exact_flow(settings: Any) -> ExactFlowResult:
     return ExactFlowResult(
         clips=clips,
         data=clips,
-        distinct=1 if shared else 20 if settings.noise_correlation == 0.999 else 62,
+        distinct=62 if settings.path == "ring" else 1 if shared else 20 if settings.noise_correlation == 0.999 else 62,
         samples=64,
         scalars={"data": dict(OF_DATA), "generated": measures},
         trajectory_t=np.linspace(1, 0, 5, dtype=np.float32),

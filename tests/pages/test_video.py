@@ -159,6 +159,12 @@ def test_the_exact_flow_says_what_the_noise_left_to_choose(rho: str, word: str, 
     assert "−0.00" not in texts(at)
 
 
+def test_motions_that_only_the_anchor_tells_apart_are_not_called_chance(films: Lab):
+    at = open_app(VIDEO, run="ghost", video=VIEWS[2], exact_path="ring", rho="1")
+    assert not at.success
+    assert "remembered, not" in at.info[0].value
+
+
 def test_the_exact_flow_starts_at_the_runs_own_values_and_is_in_the_link(films: Lab):
     at = open_app(VIDEO, run="ghost", video=VIEWS[2])
     assert at.session_state["exact_path"] == "quantum"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pages import _reads
+from qcore.config import PRESETS, VIDEO_KINDS
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter
 from tests.pages.drive import (
@@ -117,11 +118,12 @@ def test_the_table_of_runs_has_both_families(films: Lab):
     assert table.loc["ghost", "model"] == "video_flow"
 
 
-def test_presets_are_grouped_by_what_they_train(empty: Lab):
+def test_the_menu_of_presets_tells_text_video_and_faults_apart(empty: Lab):
     options = open_app().selectbox(key="preset").options
-    kinds = [option.split(" ")[0].rstrip(":") for option in options]
-    assert set(kinds) <= {"Text", "Video", "Fault"}
-    assert kinds == sorted(kinds, key=["Text", "Video", "Fault"].index)
+    groups = ["Fault" if title.startswith("Fault ") else title.partition(":")[0] == "Video" for title in options]
+    assert groups == sorted(groups, key=[False, True, "Fault"].index)
+    for title, preset in zip(options, PRESETS.values(), strict=True):
+        assert title.startswith(("Video: ", "Fault ")) == (preset.config.kind in VIDEO_KINDS or "fault-" in preset.name)
 
 
 def test_a_video_run_is_made_from_the_form_with_its_flow(empty: Lab):
@@ -160,7 +162,7 @@ def test_clips_are_asked_for_with_the_chosen_settings(films: Lab, monkeypatch: p
     [row] = films_of(at)["generations"]["rows"]
     assert row["count"] == 2
     assert "seed 7" in row["label"]
-    assert at.dataframe[0].value["motion coherence"][0] == pytest.approx(0.3)
+    assert at.dataframe[0].value["coherence"][0] == pytest.approx(0.3)
 
 
 def test_a_refused_sample_says_why(films: Lab, monkeypatch: pytest.MonkeyPatch):

@@ -89,10 +89,10 @@ def test_every_term_that_is_weighted_reaches_the_weights():
 
 def test_a_learned_collapse_time_moves_and_stays_in_range():
     engine, board = make(flow_path="rab", learned_t_star=True, learning_rate=0.05, warmup_steps=0)
-    before = float(engine.path(board).settings.t_star)
+    before = engine.path(board).settings.t_star.item()
     for step in range(1, 9):
         engine.step(step, board)
-    after = float(engine.path(board).settings.t_star)
+    after = engine.path(board).settings.t_star.item()
     assert before == pytest.approx(board["t_star"])
     assert after != before
     assert 0.02 < after < 0.95
