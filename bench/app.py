@@ -1,7 +1,8 @@
 """The app with a real browser on it: time to the first loss point, server CPU of a refresh, memory over ten minutes.
 
 python bench/app.py first      from starting the server to the first loss point of the default preset on the screen
-python bench/app.py refresh    CPU of the server a refresh, page by page; the run trains in another process
+python bench/app.py refresh    CPU of the server a refresh, page by page; the runs train in another process
+python bench/app.py ghosts     averaging collapse: from Start to its finding on the screen, and undone by live changes
 python bench/app.py open       server CPU to open each page on a finished run of 100,000 steps, in a new session
 python bench/app.py soak       resident memory of the server, training and watched, minute by minute
 """
@@ -23,12 +24,13 @@ from playwright.sync_api import Page, expect
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from qcore.config import preset
+from qcore.config import SetControl, preset
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from tests.browser.actions import PATIENCE_MS, press, start_from_yaml, wait_for_curve
 from tests.browser.driver import chromium, running_app
 
+VIDEO_PAGES = (("", "Control room"), ("video", "Video frames"), ("generations", "Generations"))
 ARRAYS = ("tokens", "phase", "interference", "causality", "gradients", "modules", "spectrum")
 LENGTH = 100_000
 TICK = os.sysconf("SC_CLK_TCK")
@@ -72,10 +74,12 @@ def first(folder: Path) -> None:
         )
 
 
-def refresh(folder: Path, seconds: float) -> None:
-    """Server CPU a refresh, less what the open page costs with refreshing off."""
+def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str], ...]) -> None:
+    """Server CPU a refresh, less what the open page costs with refreshing off; clips play in the browser meanwhile."""
     runs = folder / "runs"
-    (folder / "config.yaml").write_text(preset("tiny").config.with_values(LONG).to_yaml())
+    folder.mkdir()
+    (folder / "config.yaml").write_text(preset(name).config.with_values(LONG).to_yaml())
+    print(f"preset {name}")
     command = [sys.executable, "-m", "qcore", "train", "--config", str(folder / "config.yaml"), "--runs", str(runs)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     trainer = subprocess.Popen([*command, "--name", "live", "--quiet"], env=environment, stdout=subprocess.DEVNULL)
@@ -83,12 +87,12 @@ def refresh(folder: Path, seconds: float) -> None:
         with running_app(runs, folder / "app.log") as app, chromium() as browser, Lab(runs) as lab:
             while not (runs / "live" / "run.sqlite").exists() or lab.info("live").step < 300:
                 time.sleep(0.5)
-            for path, title in PAGES:
+            for path, title in pages:
                 page = browser.new_page(viewport={"width": 1440, "height": 1000})
                 costs = {}
                 for interval in ("off", "1"):
                     page.goto(f"{app.url}/{path}?run=live&refresh={interval}")
-                    expect(page.get_by_role("heading", name=title)).to_be_visible(timeout=PATIENCE_MS)
+                    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=PATIENCE_MS)
                     page.wait_for_timeout(5000)
                     before, wall = cpu_seconds(app.process.pid), time.perf_counter()
                     page.wait_for_timeout(1000 * seconds)
@@ -100,6 +104,39 @@ def refresh(folder: Path, seconds: float) -> None:
     finally:
         trainer.terminate()
         trainer.wait()
+
+
+def ghosts(folder: Path) -> None:
+    """The video preset of averaging collapse: seen, named, and undone by two live changes."""
+    runs = folder / "runs"
+    with running_app(runs, folder / "app.log") as app, chromium() as browser, Lab(runs) as lab:
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        started = time.perf_counter()
+        name = start_from_yaml(page, app.url, preset("video-averaging").config.to_yaml(), lab)
+        page.goto(f"{app.url}/findings?run={name}")
+        expect(page.get_by_text("the noise is the same in all").first).to_be_visible(timeout=10 * PATIENCE_MS)
+        seen = time.perf_counter() - started
+        collapsed = measured(lab, name)
+        print(f"named on the screen {seen:.0f} s after Start, at step {lab.info(name).step} · {collapsed}")
+        changed = lab.info(name).step
+        lab.command(name, SetControl("noise_correlation", 0.0))
+        lab.command(name, SetControl("flow_path", "plain"))
+        while any(found.state == "active" and found.name == "averaging_collapse" for found in lab.findings(name)):
+            time.sleep(0.5)
+        resolved = lab.info(name).step
+        while lab.info(name).step < changed + 1000:
+            time.sleep(0.5)
+        print(f"resolved {resolved - changed} steps after the change · 1000 steps after it {measured(lab, name)}")
+
+
+def measured(lab: Lab, name: str) -> str:
+    """The newest sample beside the data."""
+    reader = lab.reader(name)
+    data = reader.meta()["data_frames"]
+    values = {
+        key: reader.scalars(f"frames/generated/{key}").values[-1] for key in ("divergence", "cosine", "coherence")
+    }
+    return ", ".join(f"{key} {value:.2f} (data {data[key]:.2f})" for key, value in values.items())
 
 
 def stretched(source: Path, target: Path, steps: int) -> None:
@@ -177,7 +214,7 @@ def soak(folder: Path, minutes: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("first", "refresh", "open", "soak"), default="first")
+    parser.add_argument("what", nargs="?", choices=("first", "refresh", "open", "ghosts", "soak"), default="first")
     parser.add_argument("--seconds", type=float, default=30.0, help="refresh: how long each page is measured")
     parser.add_argument("--minutes", type=float, default=10.0, help="soak: how long")
     chosen = parser.parse_args()
@@ -185,7 +222,10 @@ def main() -> None:
         if chosen.what == "first":
             first(Path(folder))
         elif chosen.what == "refresh":
-            refresh(Path(folder), chosen.seconds)
+            refresh(Path(folder) / "text", chosen.seconds, "tiny", PAGES)
+            refresh(Path(folder) / "video", chosen.seconds, "video-tiny", VIDEO_PAGES)
+        elif chosen.what == "ghosts":
+            ghosts(Path(folder))
         elif chosen.what == "open":
             open_pages(Path(folder))
         else:

@@ -7,7 +7,17 @@ from typing import Any
 import streamlit as st
 
 from pages import _forms, _parts
-from qcore.config import MODEL_KINDS, PRESETS, SEED, VIDEO_KINDS, ConfigError, RunConfig, section_types
+from qcore.config import (
+    MODEL_KINDS,
+    PRESETS,
+    SEED,
+    VIDEO_KINDS,
+    ConfigError,
+    GuideLoad,
+    RunConfig,
+    read_config,
+    section_types,
+)
 from qcore.lab import Lab, LabError
 
 WAYS = ("Form", "YAML")
@@ -87,8 +97,37 @@ def _yaml(preset: str) -> tuple[RunConfig | None, str]:
         "From a file", type=["yaml", "yml"], key=f"{key}:file", on_change=_take_file, args=(key,)
     )
     del uploaded
-    text = st.text_area("Configuration", key=key, height=420, help="Keys that are left out take their defaults.")
-    return _checked(lambda: RunConfig.from_yaml(text))
+    text = st.text_area(
+        "Configuration",
+        key=key,
+        height=420,
+        help="Keys that are left out take their defaults. The published collapse guide's own file is read, too.",
+    )
+    loaded: list[GuideLoad] = []
+
+    def read() -> RunConfig:
+        config, guide = read_config(text, adapter=bool(st.session_state.get(f"{key}:adapter")))
+        loaded.extend([guide] if guide else [])
+        return config
+
+    found = _checked(read)
+    if loaded:
+        _guide_notes(loaded[0], f"{key}:adapter")
+    return found
+
+
+def _guide_notes(loaded: GuideLoad, key: str) -> None:
+    """What became of every key of the guide's file."""
+    st.toggle(
+        "Train LTX-Video with LoRA",
+        key=key,
+        help="Off: the guide's flow on the small backbone and the built-in digits. On: the adapter, with the published "
+        "weights of the file's variant.",
+    )
+    lines = [f"- `{mapped.key}` → `{mapped.ours}` = {mapped.value}" for mapped in loaded.mapped]
+    lines += [f"- `{note.key}`: {note.why}" for note in (*loaded.adjusted, *loaded.without_effect)]
+    with st.expander(f"The guide's file: what became of its {len(lines)} keys", icon=":material/menu_book:"):
+        st.markdown("\n".join(lines))
 
 
 def _take_file(key: str) -> None:

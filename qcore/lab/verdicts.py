@@ -32,8 +32,8 @@ EXPECTED: dict[str, tuple[float, float, str]] = {
 RUN_SECONDS = 900.0
 _BASE: dict[str, Any] = {
     "kind": "video_flow",
-    "sample_every": 10_000_000,
-    "checkpoint_every": 10_000_000,
+    "sample_every": 1_000_000,
+    "checkpoint_every": 1_000_000,
     "measured_clips": 128,
     "eval_every": 250,
 }
