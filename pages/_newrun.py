@@ -152,8 +152,9 @@ def _summary(config: RunConfig) -> str:
     size = f"{model.kind}, {model.layers} layers of width {model.width}"
     if config.kind in VIDEO_KINDS:
         flow: Any = config.flow
+        frame = f"{data.canvas} × {data.canvas} px" if hasattr(data, "canvas") else "latents"
         return (
-            f"{size}, on {data.source}, {data.frames} frames of {data.canvas} × {data.canvas} px: "
+            f"{size}, on {data.source}, {data.frames} frames of {frame}: "
             f"{optim.steps:,} steps of {rows:,} clips, {flow.flow_path} path, "
             f"noise correlation {flow.noise_correlation:g}."
         )

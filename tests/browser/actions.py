@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Locator, Page, expect
 
+from qcore.config import RunConfig
 from qcore.lab import Lab
 from tests.helpers import eventually
 
@@ -20,6 +23,10 @@ def start_from_yaml(page: Page, url: str, text: str, lab: Lab, name: str = "") -
     box.wait_for(timeout=PATIENCE_MS)
     box.fill(text)
     box.press("Control+Enter")
+    # The button can be pressed before the text has arrived: the summary tells when it has.
+    config = RunConfig.from_yaml(text)
+    summary = re.compile(rf"^{config.kind}, .*: {config.optim.steps:,} steps of ")
+    expect(page.get_by_text(summary)).to_be_visible(timeout=PATIENCE_MS)
     if name:
         page.get_by_role("textbox", name="Name (optional)").fill(name)
         page.get_by_role("textbox", name="Name (optional)").press("Enter")
