@@ -12,6 +12,7 @@ from qcore.train.engine import Engine
 from qcore.train.instruments import Reading, jittered
 from qcore.train.text_instruments import TextInstruments
 from tests.helpers import small_config
+from tests.train.engines import all_state
 
 
 def make(**changes):
@@ -23,12 +24,6 @@ def make(**changes):
 def writer(tmp_path):
     with RunWriter(tmp_path / "run.sqlite") as opened:
         yield opened
-
-
-def all_state(engine):
-    moments = [value for state in engine.optimizer.state.values() for value in state.values()]
-    gradients = [parameter.grad for parameter in engine.model.parameters() if parameter.grad is not None]
-    return [tensor.clone() for tensor in (*engine.model.state_dict().values(), *moments, *gradients)]
 
 
 @pytest.mark.parametrize("kind", ["phase_lm", "transformer"])

@@ -6,9 +6,10 @@ import torch
 from qcore.config import default_run
 from qcore.store import RunWriter
 from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import MODEL_FILE, load_checkpoint, restore_model, restore_optimizer, save_checkpoint
+from qcore.train.checkpoint import MODEL_FILE, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.instruments import Reading
 from qcore.train.video_workload import VideoWorkload
+from tests.train.engines import checkpoint_of
 
 pytest.importorskip("diffusers", reason="the extra ltx is not installed")
 pytest.importorskip("peft", reason="the extra ltx is not installed")
@@ -39,19 +40,7 @@ def test_it_trains_checkpoints_its_adapters_and_resumes_bit_for_bit(workload, tm
     for step in range(1, 6):
         results.append(engine.step(step, board))
         if step == 3:
-            folder = save_checkpoint(
-                tmp_path,
-                engine.saved,
-                engine.model,
-                engine.optimizer,
-                step=3,
-                reason="interval",
-                controls=board,
-                event_seq=0,
-                seconds_trained=0.0,
-                scaler={},
-                watch={},
-            )
+            folder = checkpoint_of(tmp_path, engine, board, 3)
     for name, value in engine.model.named_parameters():
         if not value.requires_grad:
             assert torch.equal(value, frozen[name]), name

@@ -11,10 +11,11 @@ from qcore.sampling import clip_noise, clip_seeds
 from qcore.store import RunReader, RunWriter
 from qcore.train.base import NonFiniteError
 from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer, save_checkpoint
+from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.instruments import Reading
 from qcore.train.video_workload import VideoWorkload, build_video_engine
 from tests.helpers import small_video
+from tests.train.engines import all_state, checkpoint_of
 
 PATHS = ["plain", "rab", "quantum", "ring", "spherical"]
 VARIANTS = [
@@ -38,12 +39,6 @@ def writer(tmp_path):
         yield opened
 
 
-def all_state(engine):
-    moments = [value for state in engine.optimizer.state.values() for value in state.values()]
-    gradients = [parameter.grad for parameter in engine.model.parameters() if parameter.grad is not None]
-    return [tensor.clone() for tensor in (*engine.saved.state_dict().values(), *moments, *gradients)]
-
-
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: "-".join(map(str, changes)) or "default")
 def test_steps_repeat_and_resume_bit_for_bit(changes, tmp_path):
     first, board = make(**changes)
@@ -52,19 +47,7 @@ def test_steps_repeat_and_resume_bit_for_bit(changes, tmp_path):
         torch.rand(step)  # somebody else draws from the process-wide stream between the steps
         results.append(first.step(step, board))
         if step == 3:
-            folder = save_checkpoint(
-                tmp_path,
-                first.saved,
-                first.model,
-                first.optimizer,
-                step=3,
-                reason="interval",
-                controls=board,
-                event_seq=0,
-                seconds_trained=0.0,
-                scaler={},
-                watch={},
-            )
+            folder = checkpoint_of(tmp_path, first, board, 3)
     second, _ = make(**changes)
     checkpoint = load_checkpoint(folder)
     restore_model(second.saved, checkpoint)
