@@ -181,7 +181,8 @@ def _why() -> None:
             "No weight, no t*, no repulsion changes that: they scale a difference that is zero. Try the paths with "
             "ρ = 1. (The ring passes through the anchor itself, so a sample can make the movement that belongs to its "
             "anchor: remembered, not chosen by chance.) What helps is noise of their own for the frames: ρ = 0, or a "
-            "mixture such as 0.9, which keeps frames alike and still lets chance choose the motion."
+            "mixture such as 0.9, which keeps frames alike and still lets chance choose the motion. This flow is "
+            "exact; a small network learns ρ = 0 well in 1000 steps, and still flickers at 0.9."
         )
 
 

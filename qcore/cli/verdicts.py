@@ -76,9 +76,9 @@ def _tell(run: VerdictRun) -> None:
 
 def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, ...]]:
     """Header, the guide's promises, the data's values, then one line a path and noise; ✓ where the guide's is met."""
-    head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES), "findings")
-    promised = ("guide", "1", *(EXPECTED[measure][2] if measure in EXPECTED else "" for measure in MEASURES), "")
-    own = ("data", "", *(_figure(data.get(measure, math.nan)) for measure in MEASURES), "")
+    head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES))
+    promised = ("guide", "1", *(EXPECTED[measure][2] if measure in EXPECTED else "" for measure in MEASURES))
+    own = ("data", "", *(_figure(data.get(measure, math.nan)) for measure in MEASURES))
     lines = [head, promised, own]
     for row in rows:
         cells = []
@@ -87,8 +87,7 @@ def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, .
             beside = "" if math.isnan(spread) else f" ± {spread:.2f}"
             met = " ✓" if measure in EXPECTED and row.meets(measure) else ""
             cells.append(f"{_figure(row.mean[measure])}{beside}{met}")
-        found = ", ".join(f"{name} {count}/{row.seeds}" for name, count in row.findings.items())
-        lines.append((row.path, f"{row.noise_correlation:g}", *cells, found or "none"))
+        lines.append((row.path, f"{row.noise_correlation:g}", *cells))
     return lines
 
 

@@ -41,7 +41,7 @@ _BASE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class VerdictRun:
-    """One finished run: measures of its generated clips, the data's, and the findings that were active at its end."""
+    """One finished run: measures of its generated clips, and the data's."""
 
     name: str
     path: str
@@ -51,7 +51,6 @@ class VerdictRun:
     eval_flow: float | None
     generated: dict[str, float]
     data: dict[str, float]
-    findings: tuple[str, ...]
     seconds: float
 
 
@@ -64,7 +63,6 @@ class Verdict:
     seeds: int
     mean: dict[str, float]
     deviation: dict[str, float]
-    findings: dict[str, int]
 
     def meets(self, measure: str) -> bool:
         """Whether the mean is where the guide wants it."""
@@ -96,8 +94,7 @@ def run_verdicts(
     results: dict[str, VerdictRun] = {}
 
     def keep(line: str) -> None:
-        values = json.loads(line)
-        result = VerdictRun(**{**values, "findings": tuple(values["findings"])})
+        result = VerdictRun(**json.loads(line))
         results[result.name] = result
         report(result)
 
@@ -113,7 +110,6 @@ def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
     if info.state != "finished" or not samples:
         raise LabError(f"run {name!r} ended as {info.state} without samples: {info.message or 'look at its log'}")
     data = lab.reader(name).meta()["data_frames"]
-    active = sorted(finding.name for finding in lab.findings(name) if finding.state == "active")
     return VerdictRun(
         name=name,
         path=config.value("flow_path"),
@@ -123,7 +119,6 @@ def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
         eval_flow=info.eval_flow,
         generated={key: samples[-1].stats[key] for key in MEASURES if key in samples[-1].stats},
         data={key: data[key] for key in MEASURES if key in data},
-        findings=tuple(active),
         seconds=time.monotonic() - started,
     )
 
@@ -139,7 +134,6 @@ def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[Verdict], dict[str, float
     rows = []
     for (path, correlation), members in groups.items():
         values = {key: [run.generated[key] for run in members if key in run.generated] for key in MEASURES}
-        named = [name for run in members for name in run.findings]
         rows.append(
             Verdict(
                 path,
@@ -147,7 +141,6 @@ def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[Verdict], dict[str, float
                 len(members),
                 {key: statistics.fmean(found) if found else float("nan") for key, found in values.items()},
                 {key: statistics.stdev(found) if len(found) > 1 else float("nan") for key, found in values.items()},
-                {name: named.count(name) for name in sorted(set(named))},
             )
         )
     return rows, {key: statistics.fmean(found) for key, found in data.items()}

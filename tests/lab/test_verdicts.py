@@ -27,20 +27,19 @@ def test_a_path_that_is_none_is_refused():
         verdict_configs(["zipper"])
 
 
-def run(path, correlation, seed, divergence, findings=()):
+def run(path, correlation, seed, divergence):
     generated = {"divergence": divergence, "orthogonality": 0.9, "energy": 1.0}
-    return VerdictRun("x", path, correlation, seed, "finished", 1.0, generated, {"divergence": 0.86}, findings, 1.0)
+    return VerdictRun("x", path, correlation, seed, "finished", 1.0, generated, {"divergence": 0.86}, 1.0)
 
 
-def test_means_deviations_promises_and_findings_over_seeds():
-    rows, data = verdicts([run("rab", 1.0, 0, 2.0, ("flicker",)), run("rab", 1.0, 1, 3.0), run("plain", 0.0, 0, 0.7)])
+def test_means_deviations_and_promises_over_seeds():
+    rows, data = verdicts([run("rab", 1.0, 0, 2.0), run("rab", 1.0, 1, 3.0), run("plain", 0.0, 0, 0.7)])
     assert [(row.path, row.noise_correlation, row.seeds) for row in rows] == [("rab", 1.0, 2), ("plain", 0.0, 1)]
     assert rows[0].mean["divergence"] == 2.5
     assert rows[0].deviation["divergence"] == pytest.approx(math.sqrt(0.5))
     assert math.isnan(rows[1].deviation["divergence"])
     assert {measure for measure in EXPECTED if rows[0].meets(measure)} == {"divergence", "orthogonality"}
     assert {measure for measure in EXPECTED if rows[1].meets(measure)} == {"orthogonality"}
-    assert rows[0].findings == {"flicker": 1}
     assert data == {"divergence": pytest.approx(0.86)}
 
 
