@@ -49,6 +49,7 @@ def test_clips_play_while_the_model_trains(page, app, lab, clips):
     shown = frame_number(page)
     eventually(lambda: frame_number(page) != shown)
     press(page, "Pause clips")
+    page.wait_for_timeout(500)  # the frame under way when the button was pressed
     standing = frame_number(page)
     step = lab.info(clips).step
     eventually(lambda: lab.info(clips).step > step + 20)

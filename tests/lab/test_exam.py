@@ -5,9 +5,9 @@ import json
 import pytest
 
 from qcore import cli
-from qcore.config import FAULTS, MODEL_KINDS, PRESETS, ConfigError
+from qcore.config import FAULTS, MODEL_KINDS, PRESETS, VIDEO_KINDS, ConfigError
 from qcore.lab import Lab
-from qcore.lab.exam import ExamCase, ExamResult, exam_cases, result_from, result_to, run_case
+from qcore.lab.exam import HEALTHY_KINDS, ExamCase, ExamResult, exam_cases, result_from, result_to, run_case
 from qcore.store import RunWriter
 
 AT_ONCE = [code for code, case in FAULTS.items() if case.within <= 1]
@@ -16,7 +16,8 @@ AT_ONCE = [code for code, case in FAULTS.items() if case.within <= 1]
 @pytest.mark.parametrize("code", AT_ONCE)
 def test_a_fault_is_named_at_once(tmp_path, code):
     [case] = exam_cases([code], healthy=0)
-    short = case.config.with_values({"steps": 3, "documents": 300, "sample_every": 1000})
+    amount = {"clips": 64} if case.config.kind in VIDEO_KINDS else {"documents": 300}
+    short = case.config.with_values({"steps": 3, "sample_every": 1000, **amount})
     with Lab(tmp_path) as lab:
         result = run_case(lab, ExamCase(case.name, code, short))
     assert result.state == "finished"
@@ -24,16 +25,21 @@ def test_a_fault_is_named_at_once(tmp_path, code):
     assert result.passed
 
 
-def test_the_cases_cover_the_bank_and_both_models():
+def test_the_cases_cover_the_bank_and_every_family():
     cases = exam_cases(None, healthy=2)
     assert [case.fault for case in cases if case.fault] == list(FAULTS)
     healthy = [case for case in cases if not case.fault]
-    assert [case.config.model.kind for case in healthy] == [kind for kind in MODEL_KINDS for _ in range(2)]
+    assert [case.config.kind for case in healthy] == [kind for kind in HEALTHY_KINDS for _ in range(2)]
+    assert set(MODEL_KINDS) - set(HEALTHY_KINDS) == {"ltx_video"}, "which trains on made-up latents"
+    only = exam_cases([], healthy=1, kinds=["video_flow"])
+    assert [case.config.kind for case in only] == ["video_flow"]
     assert len({case.name for case in cases}) == len(cases)
     assert all(case.config.fault == "" for case in healthy)
     assert {f"fault-{code.lower()}" for code in FAULTS} <= set(PRESETS)
     with pytest.raises(ConfigError, match="did you mean 'L1'"):
         exam_cases(["L11"])
+    with pytest.raises(ConfigError, match="no healthy runs of 'ltx_video'"):
+        exam_cases([], kinds=["ltx_video"])
 
 
 def result(**changes):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.config import FlowConfig, VideoFlowConfig
+from qcore.config import PRESETS, FlowConfig, VideoFlowConfig
 from qcore.models import VideoFlow, build_video_model, fit_codec, pack, parameter_count, unpack
 from qcore.models.video import time_embedding
 
@@ -298,3 +298,12 @@ def test_packing_is_frame_major() -> None:
     with pytest.raises(ValueError, match="40 tokens are not 4 × 2 × 4"):
         unpack(packed, 4, 2, 4)
     assert math.prod(packed.shape) == x_BCFHW.numel()
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.config.kind == "video_flow"])
+def test_every_video_preset_constructs(name: str) -> None:
+    config = PRESETS[name].config
+    shape = (config.value("frames"), 1, config.value("canvas"), config.value("canvas"))
+    model = build_video_model(config.model, shape)
+    z = torch.zeros(2, *model.latent_shape)
+    assert model(z, torch.rand(2), anchor_BCHW=z[:, 0]).velocity_BFCHW.shape == z.shape
