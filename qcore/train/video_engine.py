@@ -41,16 +41,16 @@ _ANCHOR_DRAW = _HELD_OUT - 1
 class Draw:
     """What a micro-batch is drawn with: random numbers, standard normal but for t in [0, 1), and its clips' prompts.
 
-    anchor: three for the statistical recipes, posterior and jitter for the anchor network · text: prompt embeddings,
-    where the data bring them.
+    anchor: three for the statistical recipes · posterior, jitter: for the anchor network, None without one · text:
+    prompt embeddings, where the data bring them.
     """
 
     own_BFCHW: Tensor
     shared_BCHW: Tensor
     anchor_3BCHW: Tensor
-    posterior_BCHW: Tensor
-    jitter_BFCHW: Tensor
     t_B: Tensor
+    posterior_BCHW: Tensor | None = None
+    jitter_BFCHW: Tensor | None = None
     text: TextStates | None = None
 
 
@@ -186,13 +186,14 @@ class VideoEngine(BaseEngine):
             t_B = torch.rand(batch, generator=generator)
         else:
             t_B = torch.randn(batch, generator=generator).sigmoid().clamp(max=1 - 1e-6)
+        network = self.model.anchor_network is not None
         return Draw(
             own_BFCHW=normal(*shape),
             shared_BCHW=normal(*frame),
             anchor_3BCHW=normal(3, *frame),
-            posterior_BCHW=normal(*frame),
-            jitter_BFCHW=normal(*shape),
             t_B=t_B.to(self.device),
+            posterior_BCHW=normal(*frame) if network else None,
+            jitter_BFCHW=normal(*shape) if network else None,
             text=self._text(position),
         )
 
@@ -224,6 +225,8 @@ class VideoEngine(BaseEngine):
         network = self.model.anchor_network
         if network is None:
             return statistical_anchor(path.name, latents_BFCHW, draw.anchor_3BCHW), None
+        assert draw.jitter_BFCHW is not None
+        assert draw.posterior_BCHW is not None
         output = network(
             latents_BFCHW,
             superposition=controls["superposition"],
@@ -452,9 +455,9 @@ def _rows(draw: Draw, rows: slice) -> Draw:
         draw.own_BFCHW[rows],
         draw.shared_BCHW[rows],
         draw.anchor_3BCHW[:, rows],
-        draw.posterior_BCHW[rows],
-        draw.jitter_BFCHW[rows],
         draw.t_B[rows],
+        None if draw.posterior_BCHW is None else draw.posterior_BCHW[rows],
+        None if draw.jitter_BFCHW is None else draw.jitter_BFCHW[rows],
         draw.text and TextStates(draw.text.states_BLE[rows], draw.text.mask_BL[rows]),
     )
 
