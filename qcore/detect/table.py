@@ -13,7 +13,7 @@ _MEASURED = "0 of 60 healthy exam runs"
 _WITH_PHASES = "0 of 30 healthy exam runs with phases"
 _WITH_ENERGIES = "0 of 5 healthy exam runs with energies"
 _ACCUMULATED = "0 of 10 healthy exam runs that accumulate"
-_VIDEO = "0 of 9 healthy exam runs of video"
+_VIDEO = "0 of 10 healthy exam runs of video"
 _FLICKER = f"{_VIDEO}; not counted: half of the noise in common, where clips flicker for 500 steps and then move"
 
 _ANY: tuple[Family, ...] = ("text", "video")
