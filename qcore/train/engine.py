@@ -76,7 +76,7 @@ class Engine(BaseEngine):
 
     def _accumulate(self, step: int, controls: Mapping[str, Any]) -> tuple[dict[str, Tensor], int, ModelOutput, Batch]:
         """Gradients of all micro-batches of an update; the summed parts, real targets, last output and batch."""
-        self.model.train()
+        self._to_training()
         batches = self._micro_batches(step)
         counts = [int(batch.mask_BT.sum()) for batch in batches]
         total_count = max(1, sum(counts))

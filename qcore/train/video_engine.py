@@ -112,7 +112,7 @@ class VideoEngine(BaseEngine):
 
     def step(self, step: int, controls: Mapping[str, Any]) -> VideoResult:
         rate = self._prepare(step, controls)
-        self.model.train()
+        self._to_training()
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}
         frames, accumulation = 0, self.config.optim.accumulation
