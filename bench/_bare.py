@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -34,52 +35,28 @@ def _text(config: TextRunConfig, scratch: Path) -> Train:
     dataset = open_dataset(config.data, config.model.context, None)
     tokenizer = dataset.tokenizer
     settings = config.sampling.model_copy(update={"max_tokens": config.probes.sample_length})
-    optim, probes = config.optim, config.probes
     counts = torch.as_tensor(dataset.token_counts)
     model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, fused=True)
-    held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
-    position = 0
 
     def loss_of(batch: Batch) -> torch.Tensor:
         logits = model(batch.inputs_BT).logits_BTV
         return functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
 
-    def train(steps: int) -> None:
-        nonlocal position
-        for _ in range(steps):
-            model.train()
-            loss = loss_of(dataset.train_batch(config.seed, position, optim.batch_size))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
-            optimizer.step()
-            loss.item()
-            position += 1
-            if position % probes.checkpoint_every == 0:
-                torch.save((model.state_dict(), optimizer.state_dict()), scratch / "checkpoint.pt")
-            if position % probes.sample_every == 0:
-                for prompt in probes.prompts:
-                    ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
-                    list(generate(model.eval(), ids, settings, eos_id=tokenizer.eos_id))
-            if position % probes.eval_every == 0:
-                model.eval()
-                with torch.no_grad():
-                    sum(loss_of(batch).item() for batch in held_out)
+    def sample() -> None:
+        for prompt in config.probes.prompts:
+            ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+            list(generate(model.eval(), ids, settings, eos_id=tokenizer.eos_id))
 
-    return train
+    return _loop(config, dataset, [model], loss_of, sample, scratch)
 
 
 def _video(config: VideoRunConfig, scratch: Path) -> Train:
     dataset = open_clips(config.data)
-    optim, probes, flow, sampling = config.optim, config.probes, config.flow, config.sampling
+    probes, flow, sampling = config.probes, config.flow, config.sampling
     model = build_video_model(config.model, dataset.shape, seed=config.seed)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.model.ema_decay))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, fused=True)
     path = make_path(flow.flow_path, PathSettings(t_star=flow.t_star, repulsion=flow.repulsion))
-    held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
     start = clip_noise(dataset.shape, flow.noise_correlation, clip_seeds(0, probes.measured_clips))
-    position = 0
 
     def loss_of(clips: torch.Tensor) -> torch.Tensor:
         own, shared = torch.randn_like(clips), torch.randn_like(clips[:, 0])
@@ -89,6 +66,32 @@ def _video(config: VideoRunConfig, scratch: Path) -> Train:
         velocity = model(sample.z_BFCHW, t_B, amplification=flow.frame_amplification).velocity_BFCHW
         return functional.mse_loss(velocity, sample.velocity_BFCHW)
 
+    def velocity(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return average(z, t, amplification=flow.frame_amplification).velocity_BFCHW
+
+    def sample() -> None:
+        average.eval()
+        with torch.no_grad():
+            integrate(velocity, start, method=sampling.solver, steps=sampling.solver_steps, jumps=path.jumps())
+
+    return _loop(config, dataset, [model, average], loss_of, sample, scratch)
+
+
+def _loop(
+    config: RunConfig,
+    dataset: Any,
+    models: list[Any],
+    loss_of: Callable[[Any], torch.Tensor],
+    sample: Callable[[], None],
+    scratch: Path,
+) -> Train:
+    """models: the one that trains, and its average, if there is one."""
+    optim, probes = config.optim, config.probes
+    model, averages = models[0], models[1:]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, fused=True)
+    held_out = dataset.validation_batches(optim.batch_size, probes.eval_batches)
+    position = 0
+
     def train(steps: int) -> None:
         nonlocal position
         for _ in range(steps):
@@ -98,26 +101,18 @@ def _video(config: VideoRunConfig, scratch: Path) -> Train:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
             optimizer.step()
-            average.update_parameters(model)
+            for average in averages:
+                average.update_parameters(model)
             loss.item()
             position += 1
             if position % probes.checkpoint_every == 0:
-                torch.save(
-                    (model.state_dict(), average.state_dict(), optimizer.state_dict()), scratch / "checkpoint.pt"
-                )
+                states = [part.state_dict() for part in (*models, optimizer)]
+                torch.save(states, scratch / "checkpoint.pt")
             if position % probes.sample_every == 0:
-                average.eval()
-                with torch.no_grad():
-                    integrate(
-                        lambda z, t: average(z, t, amplification=flow.frame_amplification).velocity_BFCHW,
-                        start,
-                        method=sampling.solver,
-                        steps=sampling.solver_steps,
-                        jumps=path.jumps(),
-                    )
+                sample()
             if position % probes.eval_every == 0:
                 model.eval()
                 with torch.no_grad():
-                    sum(loss_of(clips).item() for clips in held_out)
+                    sum(loss_of(batch).item() for batch in held_out)
 
     return train

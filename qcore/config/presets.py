@@ -116,13 +116,13 @@ _ALL = (
     Preset(
         "video-anchored",
         "Video: bridge through an anchor, as published",
-        "The anchored bridge with shared noise: sharp, still, and every sample moves alike.",
+        "The anchored bridge with shared noise: the same ghosts, for no path weight selects a motion.",
         {**_LONG_VIDEO, "flow_path": "rab", "noise_correlation": 1.0},
     ),
     Preset(
         "video-orthogonal",
         "Video: frames pushed apart",
-        "The guide's cure, ten times over: orthogonality rises, and the clips flicker.",
+        "The guide's cure, ten times over: orthogonality passes the data's own, and frames change too much.",
         {**_LONG_VIDEO, "orthogonality_weight": 1.0, "orthogonality_warmup": 200},
     ),
     Preset(

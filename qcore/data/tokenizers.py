@@ -198,7 +198,7 @@ def tokenizer_from_json(text: str) -> Tokenizer:
 def _parsed(text: str) -> hf.Tokenizer:
     try:
         return hf.Tokenizer.from_str(text)
-    except Exception as error:
+    except Exception as error:  # the library raises nothing narrower for a damaged description
         raise ValueError(str(error)) from error
 
 

@@ -78,7 +78,7 @@ class VideoInstruments(Instruments):
     def _path(self, reading: Reading) -> dict[str, float]:
         """Weights of the path in force, the times that were drawn, and the anchor."""
         bridge = reading.result.bridge
-        t = torch.linspace(0, 1, PATH_POINTS, dtype=torch.float64)
+        t = torch.linspace(0, 1, PATH_POINTS, dtype=torch.float64, device=self._engine.device)
         with torch.no_grad():
             weights = bridge.path.weights(t)
         arrays = {"t": t, "alpha": weights.alpha, "beta": weights.beta, "gamma": weights.gamma}

@@ -19,7 +19,7 @@ from torch import Tensor
 from qcore.config import ClipSamplingConfig, VideoRunConfig
 from qcore.data import open_clips
 from qcore.detect import Facts
-from qcore.diagnostics import FrameReference, frame_reference, frame_statistics, singular_spectrum
+from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, frame_statistics, singular_spectrum
 from qcore.models import parameter_count
 from qcore.objectives import term_weights
 from qcore.store import Generation, RunWriter
@@ -75,9 +75,12 @@ class VideoSpeaker(Speaker):
         except FloatingPointError as error:
             status, stats["error"] = "failed", str(error)
         if pieces:
-            stats |= self._measure(torch.cat(pieces))
+            clips = torch.cat(pieces)
+            found = frame_statistics(self.engine.measured_samples(clips), reference=self._reference)
+            stats |= found.scalars()
             if timeline and self._writer is not None:
-                self._keep(draft.step, torch.cat(pieces), path_of_z, settings)
+                arrays = self._arrays(clips, found, path_of_z, settings)
+                self._writer.log_arrays(draft.step, "generated", arrays)
         stats |= {
             "clips": float(sum(map(len, pieces))),
             "noise_correlation": sampling_correlation(settings, controls),
@@ -85,26 +88,23 @@ class VideoSpeaker(Speaker):
         }
         yield replace(draft, tokens=rows, stats=stats, status=status)
 
-    def _measure(self, clips_NFCHW: Tensor) -> dict[str, Any]:
-        measured = self.engine.measured_samples(clips_NFCHW)
-        statistics = frame_statistics(measured, reference=self._reference)
-        return {name: value for name, value in statistics.scalars().items() if np.isfinite(value)}
-
-    def _keep(
-        self, step: int, clips_NFCHW: Tensor, path_of_z: Mapping[float, list[Tensor]], settings: ClipSamplingConfig
-    ) -> None:
-        assert self._writer is not None
-        measured = self.engine.measured_samples(clips_NFCHW)
-        statistics = frame_statistics(measured, reference=self._reference).arrays()
-        arrays = {f"{name}_generated": np.asarray(value) for name, value in statistics.items()}
-        arrays["clips"] = self.engine.shown(clips_NFCHW[:KEPT_CLIPS])
-        arrays["seed"] = np.asarray(settings.sample_seed, dtype=np.int64)
-        if path_of_z:
-            times = sorted(path_of_z, reverse=True)
-            spectra = [np.asarray(singular_spectrum(torch.cat(path_of_z[t]).float().cpu())) for t in times]
-            arrays["tomography_t"] = np.asarray(times, dtype=np.float32)
-            arrays["tomography"] = np.stack(spectra).astype(np.float32)
-        self._writer.log_arrays(step, "generated", arrays)
+    def _arrays(
+        self,
+        clips_NFCHW: Tensor,
+        found: FrameStatistics,
+        path_of_z: Mapping[float, list[Tensor]],
+        settings: ClipSamplingConfig,
+    ) -> dict[str, np.ndarray]:
+        """What is kept of a timeline sample: a few clips, how alike their frames are, and the way they came."""
+        times = sorted(path_of_z, reverse=True)
+        spectra = [singular_spectrum(torch.cat(path_of_z[t]).float().cpu()) for t in times]
+        return {
+            **{f"{name}_generated": value for name, value in found.arrays().items()},
+            "clips": self.engine.shown(clips_NFCHW[:KEPT_CLIPS]),
+            "seed": np.asarray(settings.sample_seed, dtype=np.int64),
+            "tomography_t": np.asarray(times, dtype=np.float32),
+            "tomography": np.stack(spectra),
+        }
 
 
 class VideoWorkload(VideoSpeaker, Workload):

@@ -71,7 +71,7 @@ class Worker:
             from qcore.train.session import train_run
 
             train_run(self.run_dir, self._slots, self._author, self._stopping, self._nudge, self._since)
-        except Exception:
+        except Exception:  # the thread's outer edge: what not even the run's own log could take
             logger.exception("the store of %s failed", self.run_dir.name)
         finally:
             self._slots.release(self.run_dir.name)

@@ -154,11 +154,7 @@ def frame_spectrum(spectra: Mapping[str, ArrayLike], *, uirevision: str, title: 
         message="Not measured yet.",
     )
     if figure.data:
-        figure.layout["xaxis"] |= {
-            "title": {"text": "singular value of the frames", "standoff": 8},
-            "unifiedhovertitle": {"text": "singular value %{x}"},
-            "dtick": max(1, max(np.size(line.x) for line in lines) // 8),
-        }
+        _count_along(figure, lines, "singular value of the frames", "singular value %{x}")
         figure.layout["yaxis"] |= {"dtick": 1, "tickformat": "~%"}
     return figure
 
@@ -182,13 +178,18 @@ def lag_changes(changes: Mapping[str, ArrayLike], *, uirevision: str, title: str
         message="Not measured yet.",
     )
     if figure.data:
-        figure.layout["xaxis"] |= {
-            "title": {"text": "frames apart", "standoff": 8},
-            "unifiedhovertitle": {"text": "%{x} frames apart"},
-            "dtick": max(1, max(np.size(line.x) for line in lines) // 8),
-        }
+        _count_along(figure, lines, "frames apart", "%{x} frames apart")
         figure.layout["yaxis"]["rangemode"] = "tozero"
     return figure
+
+
+def _count_along(figure: Figure, lines: Sequence[Line], title: str, hover: str) -> None:
+    """An x axis of whole numbers from 1, with at most some eight ticks."""
+    figure.layout["xaxis"] |= {
+        "title": {"text": title, "standoff": 8},
+        "unifiedhovertitle": {"text": hover},
+        "dtick": max(1, max(np.size(line.x) for line in lines) // 8),
+    }
 
 
 def anchor_spread(spread_HW: ArrayLike, *, uirevision: str, title: str = "", height: int = 330) -> Figure:

@@ -84,7 +84,6 @@ def test_a_learned_collapse_time_moves_and_stays_in_range():
 def test_an_update_with_a_broken_loss_is_not_made():
     engine, board = make()
     engine.step(1, board)
-    before = [value.clone() for value in engine.model.parameters()]
     with torch.no_grad():
         engine.model.head.bias.fill_(math.nan)
     before = [value.clone() for value in engine.model.parameters()]
