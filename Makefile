@@ -1,5 +1,5 @@
 # Collapse Lab. Every target sets up what it needs in .venv and is quick the second time.
-#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make lint   make bench [BENCH=throughput]   make clean
+#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make lint   make bench [BENCH=throughput]   make ltx   make clean
 
 SHELL := /bin/bash
 VENV := .venv
@@ -9,7 +9,7 @@ ARGS ?=
 BENCH ?=
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint bench clean chromium
+.PHONY: run test lint bench ltx clean chromium
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -27,6 +27,10 @@ bench: $(VENV)/.installed-dev chromium
 	@set -e; for file in bench/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
 		echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
 	done
+
+# What the LTX-Video adapter needs beside the rest (diffusers, peft).
+ltx: $(VENV)/.installed
+	$(INSTALL) --editable '.[ltx]'
 
 clean:
 	rm -rf $(VENV) build qcore.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -140,7 +140,7 @@ _ALL = (
     Preset(
         "video-ltx-tiny",
         "Video: LTX-Video's transformer with LoRA, tiny",
-        "The adapter on random weights and made-up latents: what it measures, in a minute; needs the extra `ltx`.",
+        "The adapter on random weights and made-up latents: what it measures; needs `make ltx` once.",
         {
             "kind": "ltx_video",
             "steps": 300,

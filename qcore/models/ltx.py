@@ -26,7 +26,7 @@ from qcore.models.codec import IdentityCodec
 from qcore.models.factory import parameter_count
 from qcore.models.video import TIME_SCALE, VideoOutput, pack, shifted_t_star, unpack
 
-EXTRA = "pip install 'qcore[ltx]'"
+EXTRA = "run `make ltx` in the folder of Collapse Lab"
 _CONFIG, _WEIGHTS, _SUBFOLDER = "config.json", ".safetensors", "transformer"
 _MARKED_VALUES = 256
 

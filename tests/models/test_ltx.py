@@ -357,7 +357,7 @@ def test_too_little_memory_is_said_before_loading(tmp_path: Path, monkeypatch: p
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ValueError, match=r"the optional extra ltx .*: pip install 'qcore\[ltx\]'"):
+    with pytest.raises(ValueError, match=r"the optional extra ltx .*: run `make ltx`"):
         tiny()
 
 
