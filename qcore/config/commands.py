@@ -8,10 +8,10 @@ anything it does not know, so that a row written by hand is refused, never obeye
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from qcore.config.controls import ConfigError, nearest_hint
-from qcore.config.run import check_live
+from qcore.config.run import MODEL_KINDS, check_live
 from qcore.config.sections import SamplingConfig, Section
 from qcore.config.video import ClipSamplingConfig
 
@@ -142,10 +142,52 @@ class Sample:
         return Sample(self.generation, self.prompt, values)
 
 
-Command = SetControl | Pause | Continue | Step | Stop | SaveCheckpoint | Sample | Acknowledge | Mute
-_KINDS: dict[str, type[Command]] = {
-    cls.kind: cls for cls in (SetControl, Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Acknowledge, Mute)
-}
+@dataclass(frozen=True)
+class Grow:
+    """Make the model larger before the next step, with the same outputs. changes: sizes of the model section."""
+
+    kind: ClassVar[str] = "grow"
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def checked(self) -> Grow:
+        """Raises `ConfigError` for no changes, a name that no family's model section has, or a value out of range.
+        Whether the model of the run can grow so is found when it is tried."""
+        if not isinstance(self.changes, dict) or not self.changes:
+            raise ConfigError("growth needs the new sizes of the model, such as width=192")
+        return Grow({name: _size(name, value) for name, value in self.changes.items()})
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Put the weights of the newest good checkpoint from before step `before` back; the run goes on where it is."""
+
+    kind: ClassVar[str] = "restore"
+    before: int
+
+    def checked(self) -> Restore:
+        """Raises `ConfigError` unless `before` is a whole number from 1."""
+        if isinstance(self.before, bool) or not isinstance(self.before, int) or self.before < 1:
+            raise ConfigError(f"before = {self.before!r} is refused: it must be a step from 1")
+        return self
+
+
+def _size(name: object, value: object) -> Any:
+    """The value of a model's size in its declared type, as the first family that accepts it has it."""
+    sections = [section for section in MODEL_KINDS.values() if name in section.model_fields and name != "kind"]
+    if not sections:
+        known = [field for section in MODEL_KINDS.values() for field in section.model_fields if field != "kind"]
+        raise ConfigError(f"unknown size {name!r} of a model{nearest_hint(str(name), known)}")
+    refused = ConfigError()
+    for section in sections:
+        try:
+            return section.control(str(name)).check(value)
+        except ConfigError as error:
+            refused = error
+    raise refused
+
+
+Command = SetControl | Pause | Continue | Step | Stop | SaveCheckpoint | Sample | Acknowledge | Mute | Grow | Restore
+_KINDS: dict[str, type[Command]] = {cls.kind: cls for cls in get_args(Command)}
 
 
 def to_row(command: Command) -> tuple[str, dict[str, Any]]:

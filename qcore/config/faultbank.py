@@ -75,8 +75,8 @@ class FaultCase:
     def preset_changes(self) -> dict[str, Any]:
         """All changes to the default configuration that make the run of this case."""
         changes = {**self.base, **self.changes}
-        if changes.get("kind") == "transformer":
-            del changes["phases"]
+        if changes.get("kind", "phase_lm") != "phase_lm":
+            changes.pop("phases", None)
         return {**changes, "fault": self.code} if self.planted else changes
 
 
@@ -111,6 +111,15 @@ _CASES = (
         ("future_leak",),
         0,
         _TRANSFORMER,
+    ),
+    FaultCase(
+        "L3b",
+        "Adaptive threshold over the unmasked row, in Quantum Flux",
+        "nothing",
+        "what comes later changes earlier outputs, through a threshold",
+        ("future_leak",),
+        0,
+        {"kind": "flux_lm"},
     ),
     FaultCase(
         "G1",
@@ -208,6 +217,15 @@ _CASES = (
         "Var(Im)/Var(Re) goes to 0",
         ("dead_imaginary",),
         100,
+    ),
+    FaultCase(
+        "P3b",
+        "The imaginary channel of a memory dies",
+        "loss looks fine",
+        "Var(Im)/Var(Re) goes to 0",
+        ("dead_imaginary",),
+        100,
+        {"kind": "pam"},
     ),
     FaultCase(
         "T1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -11,14 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.faultbank import FAULTS
+from qcore.config.flux import FluxConfig
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
-from qcore.config.schedules import ScheduledChange, parse_schedule
+from qcore.config.pam import PAMConfig
+from qcore.config.phase import PhaseLMConfig
+from qcore.config.rules import Limit, WhenRule, parse_limits, parse_rules
+from qcore.config.schedules import Schedule, parse_schedule
 from qcore.config.sections import (
     CommonProbes,
     DataConfig,
     ObjectiveConfig,
     OptimConfig,
-    PhaseLMConfig,
     ProbesConfig,
     SamplingConfig,
     Section,
@@ -33,8 +37,13 @@ from qcore.config.video import (
     VideoProbesConfig,
 )
 
-LanguageConfig = PhaseLMConfig | TransformerConfig
-LANGUAGE_KINDS: dict[str, type[Section]] = {"phase_lm": PhaseLMConfig, "transformer": TransformerConfig}
+LanguageConfig = PhaseLMConfig | PAMConfig | FluxConfig | TransformerConfig
+LANGUAGE_KINDS: dict[str, type[Section]] = {
+    "phase_lm": PhaseLMConfig,
+    "pam": PAMConfig,
+    "flux_lm": FluxConfig,
+    "transformer": TransformerConfig,
+}
 VIDEO_KINDS: dict[str, type[Section]] = {"video_flow": VideoFlowConfig, "ltx_video": LTXVideoConfig}
 _VIDEO_DATA: dict[str, type[Section]] = {"video_flow": ClipsConfig, "ltx_video": LatentsConfig}
 MODEL_KINDS: dict[str, type[Section]] = {**LANGUAGE_KINDS, **VIDEO_KINDS}
@@ -43,11 +52,19 @@ KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=t
 SEED = Control(
     "seed", "run", "int", 0, "Seed of the weights, the order of the batches, noise and dropout.", low=0, high=2**31 - 1
 )
+ORDER_SEED = Control(
+    "order_seed",
+    "run",
+    "int",
+    -1,
+    "Seed of the order of the batches, their noise and dropout, but not of the weights; −1 takes the run's seed.",
+    low=-1,
+    high=2**31 - 1,
+)
 FAULT = Control(
     "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
 )
-_SCHEDULE = "schedule"
-_TOP = {control.name: control for control in (SEED, FAULT)}
+_TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
 
 
 class RunConfig(BaseModel):
@@ -62,6 +79,7 @@ class RunConfig(BaseModel):
     probes: CommonProbes
     sampling: Section
     seed: int = 0
+    order_seed: int = -1
     fault: str = ""
 
     @field_validator(*_TOP, mode="before")
@@ -69,6 +87,11 @@ class RunConfig(BaseModel):
     def _check_top(cls, value: object, info: ValidationInfo) -> Any:
         assert info.field_name is not None
         return _TOP[info.field_name].check(value)
+
+    @property
+    def drawn_seed(self) -> int:
+        """Seed of all that an update draws: its batch, noise and dropout."""
+        return self.seed if self.order_seed < 0 else self.order_seed
 
     @property
     def kind(self) -> str:
@@ -154,12 +177,19 @@ class TextRunConfig(RunConfig):
     @model_validator(mode="after")
     def _check_together(self) -> TextRunConfig:
         model = self.model
-        _check_heads(model.width, model.heads)
+        if not isinstance(model, FluxConfig):
+            _check_heads(model.width, model.heads)
         if isinstance(model, PhaseLMConfig) and model.phases <= -(-model.phases // model.heads) * (model.heads - 1):
             raise ConfigError(
                 f"phases = {model.phases} is refused: with heads = {model.heads} it leaves a head without any; "
                 f"take {-(-model.phases // model.heads) * model.heads}"
             )
+        if isinstance(model, PhaseLMConfig):
+            _check_switches(model)
+        for weight in _MECHANISMS:
+            check_mechanism(weight, getattr(self.objective, weight), model)
+        if isinstance(model, PAMConfig):
+            _check_waves(model, self.objective)
         if isinstance(model, TransformerConfig) and (model.width // model.heads) % 2:
             raise ConfigError(
                 f"width = {model.width} with heads = {model.heads} is refused: rotary positions need an even width a "
@@ -167,7 +197,7 @@ class TextRunConfig(RunConfig):
             )
         for control in ObjectiveConfig.controls():
             control.check_model(getattr(self.objective, control.name), model.kind)
-        scheduled_changes(self.optim.schedule, model.kind)
+        _check_texts(self.optim, model.kind)
         needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
         if needed and not getattr(self.data, needed):
             raise ConfigError(f"source = {self.data.source!r} needs {needed}, which is empty: give it a value")
@@ -196,7 +226,7 @@ class VideoRunConfig(RunConfig):
             check_adapter(model, data)
         else:
             raise ConfigError(f"kind = {model.kind!r} does not read data of this kind: leave the section data out")
-        scheduled_changes(self.optim.schedule, model.kind)
+        _check_texts(self.optim, model.kind)
         return self
 
     @staticmethod
@@ -219,6 +249,55 @@ class VideoRunConfig(RunConfig):
             side //= model.latent_patch
         if side % model.patch:
             raise ConfigError(f"patch = {model.patch} is refused: it does not divide the {side} positions of a frame")
+
+
+def _check_texts(optim: OptimConfig, kind: str) -> None:
+    for name, check in _TEXTS_CHECKED.items():
+        check(getattr(optim, name), kind)
+
+
+def _check_switches(model: PhaseLMConfig) -> None:
+    if model.attention != "interference" and not model.interference_attention:
+        raise ConfigError(
+            f"attention = {model.attention!r} is refused: interference_attention = False switches attention off; set "
+            "it to True"
+        )
+    if model.concepts == 1:
+        raise ConfigError("concepts = 1 is refused: one concept tells no words apart; take 0 for none, or at least 2")
+    if model.experts == 1:
+        raise ConfigError("experts = 1 is refused: one expert leaves no choice; take 0 for none, or at least 2")
+    if model.experts and model.experts_active > model.experts:
+        raise ConfigError(
+            f"experts_active = {model.experts_active} is refused: there are {model.experts} experts; take at most as "
+            "many"
+        )
+    if model.language_phases and model.languages < 2:
+        raise ConfigError("languages = 1 is refused: language_phases needs languages to tell apart; take at least 2")
+
+
+_MECHANISMS = {"concept_weight": "concepts", "balance_weight": "experts"}
+
+
+def check_mechanism(name: str, value: object, model: Section) -> None:
+    """Raise `ConfigError` when `value` weighs a term whose mechanism the model has not: the run would stop at its next
+    step. Nothing for other names, and for families without such a mechanism, which `Control.check_model` refuses.
+    """
+    switch = _MECHANISMS.get(name)
+    if switch and value and not getattr(model, switch, 1):
+        raise ConfigError(
+            f"{name} = {value!r} is refused: the model has no {switch}; set {switch} to at least 2, or {name} to 0"
+        )
+
+
+def _check_waves(model: PAMConfig, objective: ObjectiveConfig) -> None:
+    """A real memory has no phases for the phase terms."""
+    for control in ObjectiveConfig.controls():
+        value = getattr(objective, control.name)
+        if not model.complex_state and "pam" in control.models and value != control.default:
+            raise ConfigError(
+                f"{control.name} = {value:g} is refused: with complex_state off there are no phases; keep "
+                f"{control.default:g}, or switch complex_state on"
+            )
 
 
 def _check_heads(width: int, heads: int) -> None:
@@ -316,31 +395,78 @@ def check_live(name: object, value: object, kind: str | None = None) -> tuple[st
     """
     if not isinstance(name, str):
         raise ConfigError(f"name = {name!r} is refused: it must be the name of a control")
-    if kind is None:
-        kind = next((kind for kind in MODEL_KINDS if name.rpartition(".")[2] in live_controls(kind)), KIND.default)
-        control = find_control(name, kind)
-    else:
-        control = find_control(name, kind)
+    family = kind or _family_of(name)
+    control = find_control(name, family)
+    if kind is not None:
         control.check_model(value, kind)
     if not control.live:
         raise ConfigError(
             f"{control.name} cannot change while training; start a new run with --set {control.name}=…"
-            f"{nearest_hint(control.name, live_controls(kind))}"
+            f"{nearest_hint(control.name, live_controls(family))}"
         )
     checked = control.check(value)
-    if control.name == _SCHEDULE:
-        scheduled_changes(checked)
+    if control.name in _TEXTS_CHECKED:
+        _TEXTS_CHECKED[control.name](checked, kind)
     return control.name, checked
 
 
-def scheduled_changes(lines: list[str], kind: str | None = None) -> tuple[ScheduledChange, ...]:
-    """The changes of a schedule, each checked against its control, and against the model family when given."""
-    changes = parse_schedule(lines)
-    for change in changes:
-        name, _ = check_live(change.name, change.value, kind)
-        if name == _SCHEDULE:
-            raise ConfigError("a schedule cannot change the schedule: write all its lines into one")
-    return changes
+def check_schedule(lines: list[str], kind: str | None = None) -> Schedule:
+    """What a schedule says, each value checked against its control, and against the model family when given."""
+    schedule = parse_schedule(lines)
+    for change in schedule.changes:
+        _check_scheduled(change.name, change.value, kind)
+    for ramp in schedule.ramps:
+        if find_control(ramp.name, kind or _family_of(ramp.name)).kind not in ("float", "int"):
+            raise ConfigError(f"{ramp.name} cannot move from step to step: it is no number; set it at single steps")
+        for value in ramp.values:
+            _check_scheduled(ramp.name, value, kind)
+    return schedule
+
+
+def check_rules(lines: list[str], kind: str | None = None) -> tuple[WhenRule, ...]:
+    """What rules say, each action checked against its control, and against the model family when given."""
+    rules = parse_rules(lines)
+    for rule in rules:
+        for action in rule.actions:
+            if action.operator == "=":
+                _check_scheduled(action.name, action.value, kind)
+            elif find_control(action.name, kind or _family_of(action.name)).kind not in ("float", "int"):
+                raise ConfigError(f"{action.name} {action.operator} {action.value} is refused: it is no number")
+            elif not find_control(action.name, kind or _family_of(action.name)).live:
+                raise ConfigError(f"{action.name} cannot change while training: name a live control")
+    return rules
+
+
+def check_limits(lines: list[str], kind: str | None = None) -> dict[str, Limit]:
+    """Limits of automatic changes by control name, each within the control's own range."""
+    limits = parse_limits(lines)
+    for limit in limits:
+        control = find_control(limit.name, kind or _family_of(limit.name))
+        if not control.live:
+            raise ConfigError(f"{limit.name} cannot change while training: it needs no limit")
+        for bound in (limit.low, limit.high):
+            if bound is not None:
+                control.check(bound)
+    return {limit.name: limit for limit in limits}
+
+
+_TEXTS_CHECKED: dict[str, Callable[[list[str], str | None], object]] = {
+    "schedule": check_schedule,
+    "rules": check_rules,
+    "limits": check_limits,
+}
+"""Controls whose lines say something themselves."""
+
+
+def _check_scheduled(name: str, value: object, kind: str | None) -> None:
+    found, _ = check_live(name, value, kind)
+    if found in _TEXTS_CHECKED:
+        raise ConfigError(f"{found} cannot be changed by a schedule or a rule: write all its lines into one")
+
+
+def _family_of(name: str) -> str:
+    """A family that has a live control of this name, else the default one, whose refusal will do."""
+    return next((kind for kind in MODEL_KINDS if name.rpartition(".")[2] in live_controls(kind)), KIND.default)
 
 
 def _plain(message: str) -> str:

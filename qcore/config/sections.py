@@ -48,22 +48,6 @@ class Section(BaseModel):
         return tuple(cls.control(name) for name in cls.model_fields)
 
 
-class PhaseLMConfig(Section):
-    """Phase language model: phase encoding, causal global interference, interference attention, quantum layers."""
-
-    section = "model"
-    kind: Literal["phase_lm"] = knob("phase_lm", help="Model family.")
-    width: int = knob(96, low=8, high=4096, unit="channels", scale="log", help="Hidden width D of every layer.")
-    layers: int = knob(3, low=1, high=48, help="Number of layers L.")
-    heads: int = knob(4, low=1, high=64, help="Heads H; the width is divided evenly among them.")
-    phases: int = knob(32, low=2, high=1024, scale="log", help="Phases P per token: oscillators of the complex state.")
-    context: int = knob(128, low=4, high=16384, unit="tokens", scale="log", help="Window length T in training.")
-    ffn_width: int = knob(0, low=0, high=32768, unit="channels", help="Feed-forward width; 0 chooses twice the width.")
-    dropout: float = knob(0.0, low=0, high=0.9, help="Share of residual activations set to zero in training.")
-    interference_attention: bool = knob(True, help="Pairwise phase interference between tokens (linear time).")
-    activation_checkpointing: bool = knob(False, help="Recompute layers in the backward pass: less memory, more time.")
-
-
 class TransformerConfig(Section):
     """Strong reference transformer: RoPE, RMS norm, SwiGLU, fused causal attention."""
 
@@ -89,6 +73,9 @@ class DataConfig(Section):
     )
     documents: int = knob(4000, low=20, high=1_000_000, scale="log", help="Stories that the built-in grammar writes.")
     path: str = knob("", help="File or folder of UTF-8 text (source: text).")
+    validation_path: str = knob(
+        "", help="Held-out file or folder (source: text); empty: a share of the documents of path is held out."
+    )
     hub_name: str = knob("", help="Name of a Hugging Face data set, or a builder such as json (source: huggingface).")
     hub_config: str = knob("", help="Configuration of the data set, if it has several.")
     hub_split: str = knob("train", help="Split to read, as the datasets library writes it (train, train[:10%]).")
@@ -100,6 +87,17 @@ class DataConfig(Section):
         "packed", help="packed: documents one after another · padded: one document a row, padding masked."
     )
     validation_fraction: float = knob(0.1, low=0.01, high=0.5, help="Share of the documents held out for validation.")
+    mask_padding: bool = knob(
+        True, live=True, help="Padding is no target; off: the published mistake, padding counts as ends of sequence."
+    )
+    label_shift: int = knob(
+        1,
+        low=0,
+        high=16,
+        unit="tokens",
+        live=True,
+        help="How far ahead the target lies; 1: the next token, 0: the published mistake, the token that is read.",
+    )
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the story grammar and of the split.")
 
 
@@ -108,7 +106,7 @@ def _weight(default: float, help: str, *, models: tuple[str, ...] = ()) -> Any:
 
 
 def _phase_weight(help: str) -> Any:
-    return _weight(0.0, help, models=("phase_lm",))
+    return _weight(0.0, help, models=("phase_lm", "pam"))
 
 
 class ObjectiveConfig(Section):
@@ -141,6 +139,12 @@ class ObjectiveConfig(Section):
     entanglement_weight: float = _phase_weight("−R² of phase differences at lags 8, 16, 32 …: long-range locking.")
     stability_weight: float = _phase_weight("Circular variance 1 − R of the phases.")
     coherence_weight: float = _phase_weight("1 − mean R over causal windows of 1 … 16 tokens.")
+    concept_weight: float = _weight(
+        0.0, "Bits of a token that its concepts do not tell: sharp, and all in use.", models=("phase_lm",)
+    )
+    balance_weight: float = _weight(
+        0.0, "Uneven load of the experts; 0 when all take the same share.", models=("phase_lm",)
+    )
 
 
 class OptimConfig(Section):
@@ -169,7 +173,25 @@ class OptimConfig(Section):
     schedule: list[str] = knob(
         [],
         live=True,
-        help="Changes at given steps, one a line: `120: coherence_weight = 0.02`, or `36%: …` of the run's steps.",
+        help="Changes at given steps, one a line: `120: coherence_weight = 0.02`, `36%: …` of the run's steps, or a "
+        "way: `100 .. 300: learning_rate = 0.003 -> 0.0003 log`.",
+    )
+    rules: list[str] = knob(
+        [],
+        live=True,
+        help="What to do when something shows, one a line: `when T1 is active: diversity_weight = 0.3`, "
+        "`when train/grad_norm > 5 for 20 steps: learning_rate *= 0.5; every 100 steps`.",
+    )
+    limits: list[str] = knob(
+        [],
+        live=True,
+        help="Bounds of automatic changes, one a line: `learning_rate: 1e-5 .. 0.01, change x2, every 50 steps`.",
+    )
+    autopilot: bool = knob(
+        False, live=True, help="Apply the remedies of findings by itself; every action is an event and can be undone."
+    )
+    autopilot_patience: int = knob(
+        50, low=1, high=100_000, unit="steps", live=True, help="Steps that a remedy gets before the next one is tried."
     )
     weight_decay: float = knob(0.01, low=0, high=1, live=True, help="Decoupled weight decay of matrices.")
     beta1: float = knob(0.9, low=0, high=0.999, live=True, risky=True, help="AdamW: decay of the first moment.")
@@ -178,7 +200,12 @@ class OptimConfig(Section):
         1.0, low=0, high=1000, scale="log", live=True, help="Largest global gradient norm; 0 switches clipping off."
     )
     precision: Literal["fp32", "bf16", "fp16"] = knob(
-        "fp32", help="Autocast precision on CUDA; complex states stay in complex64."
+        "fp32",
+        help="Autocast of the forward pass: bf16 on CPU and CUDA, fp16 on CUDA only (the CPU takes fp32 then). Complex "
+        "states stay in complex64, weights and moments in float32.",
+    )
+    compile: bool = knob(
+        False, help="Compile the model's forward pass with torch.compile; needs a C++ compiler (CPU) or Triton (CUDA)."
     )
     device: Literal["auto", "cpu", "cuda"] = knob("auto", help="auto takes a CUDA device when there is one.")
     torch_threads: int = knob(
@@ -218,7 +245,7 @@ class CommonProbes(Section):
         5, low=1, high=1000, live=True, help="Interval checkpoints kept; requested and risky-change ones always stay."
     )
     budget_percent: float = knob(
-        3.0,
+        2.0,
         low=0,
         high=100,
         unit="% of step time",
@@ -255,6 +282,13 @@ class SamplingConfig(Section):
         1.0, low=0.1, high=10, help="Recent tokens: logit > 0 divided by it, else multiplied; 1 is off."
     )
     repetition_window: int = knob(64, low=0, high=100_000, unit="tokens", help="How far back; 0 looks at everything.")
+    coherence_temperature: float = knob(
+        0.0, low=0, high=5, help="How far phase coherence above its usual level cools the draw, and below it heats."
+    )
+    coherence_penalty: float = knob(
+        0.0, low=0, high=5, help="How much harder a repeat is punished while coherence is high and entropy low."
+    )
+    coherence_window: int = knob(8, low=1, high=256, unit="tokens", help="Newest tokens whose phases are compared.")
     max_tokens: int = knob(120, low=1, high=10_000, unit="tokens", help="Longest generation.")
     sample_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the draw: same seed, same text.")
 

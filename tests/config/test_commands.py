@@ -55,6 +55,13 @@ def test_round_trip(command: Command) -> None:
     assert round_trip(command) == command
 
 
+LINES = {
+    "schedule": ["5: ce_weight = 0.5", "10 .. 36%: learning_rate = 0.001 -> 0.0001"],
+    "rules": ["when T1 is active: ce_weight = 0.5"],
+    "limits": ["learning_rate: change x2"],
+}
+
+
 @given(st.sampled_from(sorted(live_controls())), st.data())
 @settings(max_examples=100, deadline=None)
 def test_any_valid_change_survives(name: str, data: st.DataObject) -> None:
@@ -62,7 +69,9 @@ def test_any_valid_change_survives(name: str, data: st.DataObject) -> None:
     if control.kind == "choice":
         value: Any = data.draw(st.sampled_from(control.choices))
     elif control.kind == "texts":
-        value = data.draw(st.lists(st.sampled_from(["5: ce_weight = 0.5", "36%: learning_rate = 0.001"])))
+        value = data.draw(st.lists(st.sampled_from(LINES[name])))
+    elif control.kind == "bool":
+        value = data.draw(st.booleans())
     elif control.kind == "int":
         value = data.draw(st.integers(math.ceil(control.low or 0), math.floor(control.high or 0)))
     else:

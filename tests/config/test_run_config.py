@@ -19,7 +19,11 @@ from qcore.config import (
     default_run,
 )
 
-SCHEDULE_LINES = ["5: clip_norm = 0.5", "36%: learning_rate = 0.001", "  120 : lr_policy = manual  ", ""]
+LINES = {
+    "schedule": ["5: clip_norm = 0.5", "36%: learning_rate = 0.001", "  120 : lr_policy = manual  ", ""],
+    "rules": ["when T1 is active: clip_norm = 0.5", "when train/loss > 9 for 3 steps: learning_rate *= 0.5, pause", ""],
+    "limits": ["learning_rate: 1e-5 .. 0.1, change x2, every 50 steps", ""],
+}
 
 
 def values_of(control: Control) -> st.SearchStrategy[Any]:
@@ -31,8 +35,8 @@ def values_of(control: Control) -> st.SearchStrategy[Any]:
             return st.sampled_from(control.choices)
         case "text":
             return st.text(max_size=20)
-        case "texts" if control.name == "schedule":
-            return st.lists(st.sampled_from(SCHEDULE_LINES), max_size=3)
+        case "texts" if control.name in LINES:
+            return st.lists(st.sampled_from(LINES[control.name]), max_size=3)
         case "texts":
             return st.lists(st.text(max_size=20), max_size=3)
         case "int":
@@ -44,6 +48,11 @@ def values_of(control: Control) -> st.SearchStrategy[Any]:
 # These depend on one another; `test_values_that_do_not_fit_together` and the shapes drawn below cover them.
 _TOGETHER = {"kind", "width", "heads", "phases", "source", "patch", "canvas", "latents", "latent_patch", "digit_size"}
 _TOGETHER |= {"speed_low", "speed_high", "colour", "variant", "channels", "normalisation", "lora_targets"}
+_TOGETHER |= {"concepts", "experts", "experts_active", "language_phases", "languages", "concept_weight"}
+_TOGETHER |= {"balance_weight", "complex_state", "planes", "values", "read_out", "evaluation", "gate_temperature"}
+_TOGETHER |= {"gate", "precision", "compile", "validation_path", "step_size", "hebbian"}
+_TOGETHER |= {"attention", "interference_attention", "concepts", "experts", "experts_active", "languages"}
+_TOGETHER |= {"language_phases", "concept_weight", "balance_weight"}
 
 
 @st.composite
@@ -51,7 +60,9 @@ def configs(draw: st.DrawFn) -> RunConfig:
     kind = draw(st.sampled_from(sorted(MODEL_KINDS)))
     heads = draw(st.integers(1, 8))
     changes: dict[str, Any] = {"kind": kind}
-    if kind != "ltx_video":
+    if kind == "flux_lm":
+        changes |= {"width": draw(st.integers(8, 256))}
+    elif kind != "ltx_video":
         changes |= {"heads": heads, "width": heads * 2 * draw(st.integers(4, 32))}
     controls = [control for control in all_controls(kind) if not control.models or kind in control.models]
     free = [control for control in controls if control.name not in _TOGETHER]
@@ -142,6 +153,13 @@ def test_a_mistake_is_answered_with_the_value_and_the_remedy(text: str, message:
         ({"width": 97}, r"width = 97 is refused: it must be a multiple of heads = 4"),
         ({"heads": 8, "phases": 4}, r"phases = 4 is refused: .* without any; take 8"),
         ({"kind": "transformer", "width": 12, "heads": 4}, r"even width a head; take 16"),
+        ({"attention": "phase_bias", "interference_attention": False}, r"'phase_bias' is refused: .* set it to True"),
+        ({"concepts": 1}, r"concepts = 1 is refused: .* take 0 for none, or at least 2"),
+        ({"experts": 1}, r"experts = 1 is refused: .* take 0 for none, or at least 2"),
+        ({"experts": 2, "experts_active": 3}, r"experts_active = 3 is refused: there are 2 experts"),
+        ({"language_phases": True, "languages": 1}, r"languages = 1 is refused: .* take at least 2"),
+        ({"concept_weight": 0.5}, r"concept_weight = 0.5 is refused: the model has no concepts; set concepts to at"),
+        ({"balance_weight": 0.5}, r"balance_weight = 0.5 is refused: the model has no experts; set experts to at"),
         ({"source": "text"}, r"source = 'text' needs path"),
         ({"source": "huggingface"}, r"source = 'huggingface' needs hub_name"),
         ({"kind": "video_flow", "width": 97}, r"width = 97 is refused: it must be a multiple of heads = 4"),
