@@ -9,8 +9,8 @@ from qcore.data.clips import ClipDataset, TextStates, open_clips
 from qcore.data.corpora import Corpus, load_corpus
 from qcore.data.dataset import Dataset, open_dataset
 from qcore.data.references import References, bits_per_byte, ngram_nats
-from qcore.data.stories import bilingual_log_probability, story_grammar, translations
-from qcore.data.streams import Batch
+from qcore.data.stories import bilingual_log_probability, story_grammar, translation_pairs, translations
+from qcore.data.streams import Batch, asked_for
 from qcore.data.tokenizers import Tokenizer, build_tokenizer, tokenizer_from_json
 from qcore.data.videos import SkippedFile
 
@@ -23,6 +23,7 @@ __all__ = [
     "SkippedFile",
     "TextStates",
     "Tokenizer",
+    "asked_for",
     "bilingual_log_probability",
     "bits_per_byte",
     "build_tokenizer",
@@ -32,5 +33,6 @@ __all__ = [
     "open_dataset",
     "story_grammar",
     "tokenizer_from_json",
+    "translation_pairs",
     "translations",
 ]

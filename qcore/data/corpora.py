@@ -48,6 +48,19 @@ def load_corpus(config: DataConfig) -> Corpus:
     raise ValueError(f"data.source is {config.source!r}; choose stories, bilingual, pydoc, text or huggingface")
 
 
+def load_held_out(config: DataConfig) -> tuple[str, ...] | None:
+    """The documents of `config.validation_path`; None where it is empty. Errors as of `load_corpus`."""
+    if not config.validation_path:
+        return None
+    if config.source != "text":
+        raise ValueError(
+            f"data.validation_path = {config.validation_path!r} goes with the source 'text', and the source is "
+            f"{config.source!r}: leave it empty, or choose text"
+        )
+    name = Path(config.validation_path).expanduser().resolve().name
+    return _corpus(name, read_text(config.validation_path, "data.validation_path")).documents
+
+
 def _corpus(name: str, documents: Iterable[str]) -> Corpus:
     stripped = (document.strip("\n") for document in documents)
     kept = tuple(document for document in stripped if document.strip())
@@ -63,21 +76,21 @@ def _python_documentation() -> list[str]:
     return [re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", topics[key], flags=re.M)) for key in sorted(topics)]
 
 
-def read_text(location: str) -> list[str]:
-    """Documents of a UTF-8 file, or of every UTF-8 file under a folder, in sorted order.
+def read_text(location: str, setting: str = "data.path") -> list[str]:
+    """Documents of a UTF-8 file, or of every UTF-8 file under a folder, in sorted order. setting: named in errors.
 
     In a folder, hidden names are passed over, and files that are not UTF-8 text are skipped with a logged warning.
     Errors: ValueError when the path is missing, a single file is empty or not UTF-8 (with the byte offset), or a
     folder has no text.
     """
     if not location.strip():
-        raise ValueError("data.path is empty: the source 'text' needs the path of a UTF-8 file or a folder")
+        raise ValueError(f"{setting} is empty: the source 'text' needs the path of a UTF-8 file or a folder")
     path = Path(location).expanduser()
     if path.is_file():
         return divide(_decoded(path))
     if not path.is_dir():
         problem = "is neither a file nor a folder" if os.path.lexists(path) else "does not exist"
-        raise ValueError(f"data.path {location!r} {problem}: give a UTF-8 text file or a folder of them")
+        raise ValueError(f"{setting} {location!r} {problem}: give a UTF-8 text file or a folder of them")
     texts = []
     for file in text_files(path):
         try:
@@ -85,7 +98,7 @@ def read_text(location: str) -> list[str]:
         except ValueError as error:
             log.warning("skipped: %s", error)
     if not texts:
-        raise ValueError(f"no file under data.path {location!r} holds UTF-8 text: give another folder or a text file")
+        raise ValueError(f"no file under {setting} {location!r} holds UTF-8 text: give another folder or a text file")
     return divide(texts[0]) if len(texts) == 1 else [article for text in texts for article in articles(text)]
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from qcore.config import DataConfig
-from qcore.data.corpora import Corpus, load_corpus
+from qcore.data.corpora import Corpus, load_corpus, load_held_out
 from qcore.data.references import References, cached, generator_nats, ngram_nats
-from qcore.data.streams import Batch, PackedStream, PaddedStream, Split, Stream, split_documents
+from qcore.data.streams import Batch, PackedStream, PaddedStream, Split, Stream, given_split, split_documents
 from qcore.data.tokenizers import UNK, Tokenizer, build_tokenizer
 
 
@@ -30,6 +30,8 @@ class Dataset:
     word that became unk counts its bytes, so bits per byte flatter a small word vocabulary). truncated: rows of
     both sides cut by padded packing. duplicates: documents that repeat another; both copies are on one side.
     fingerprint: hex, equal exactly when tokens, tokenizer, packing and context are.
+
+    With `validation_path` the two sides are as they were given: a document of both counts as a duplicate, not moved.
     """
 
     name: str
@@ -59,16 +61,24 @@ class Dataset:
         return [self.validation.fixed_batch(windows[at : at + batch_size]) for at in range(0, wanted, batch_size)]
 
 
-def open_dataset(config: DataConfig, context: int, cache_dir: Path | None) -> Dataset:
+def open_dataset(
+    config: DataConfig, context: int, cache_dir: Path | None, tokenizer: Tokenizer | None = None
+) -> Dataset:
     """Load, split, tokenize and measure. `cache_dir` keeps the references (None: compute them each time).
+
+    tokenizer: one to use as it is, so that token ids mean the same on other data; None makes one from the data.
 
     Errors: ValueError, naming the setting and the remedy, for anything a person can have got wrong.
     """
-    corpus = load_corpus(config)
-    split = split_documents(corpus.documents, config.validation_fraction, config.data_seed)
+    corpus, apart = load_corpus(config), load_held_out(config)
+    if apart is None:
+        split = split_documents(corpus.documents, config.validation_fraction, config.data_seed)
+    else:
+        split = given_split(corpus.documents, apart)
+        corpus = replace(corpus, documents=(*corpus.documents, *apart))
     texts = [corpus.documents[number] for number in split.train]
     held_out = [corpus.documents[number] for number in split.validation]
-    tokenizer = build_tokenizer(config, texts)
+    tokenizer = tokenizer or build_tokenizer(config, texts)
     kinds: dict[str, type[PackedStream] | type[PaddedStream]] = {"packed": PackedStream, "padded": PaddedStream}
     if config.packing not in kinds:
         raise ValueError(f"data.packing is {config.packing!r}; choose packed or padded")

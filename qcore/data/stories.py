@@ -14,6 +14,7 @@ from functools import cache
 from random import Random
 
 from qcore.data.grammar import Grammar, Line, Option, Slot, Written
+from qcore.data.tokenizers import Tokenizer
 
 GIRLS = ["Anna", "Clara", "Ella", "Emma", "Ivy", "Lily", "Mia", "Nora", "Rosa", "Ruby"]
 BOYS = ["Ben", "Finn", "Hugo", "Jack", "Leo", "Max", "Otto", "Paul", "Sam", "Tom"]
@@ -196,6 +197,27 @@ def second_grammar() -> Grammar:
 def translations() -> tuple[tuple[str, str], ...]:
     """(English, invented) for every word of the stories but the names, lower case, sorted by the English word."""
     return tuple(sorted(_lexicon().items()))
+
+
+def translation_pairs(tokenizer: Tokenizer) -> tuple[tuple[int, int], ...]:
+    """(English, invented) token ids of every translation that is one known token on both sides, in that order.
+
+    Lower case, or with a capital where only that form is in the vocabulary; empty for a tokenizer of bytes.
+    """
+
+    def token(word: str) -> int | None:
+        # The word tokenizer puts the space before a text's first word itself.
+        ids = tokenizer.encode(word if tokenizer.name == "word" else f" {word}")
+        return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_id else None
+
+    pairs = []
+    for english, invented in translations():
+        for first, second in ((english, invented), (english.title(), invented.title())):
+            ids = token(first), token(second)
+            if ids[0] is not None and ids[1] is not None:
+                pairs.append((ids[0], ids[1]))
+                break
+    return tuple(pairs)
 
 
 def write_stories(count: int, seed: int) -> list[Written]:

@@ -30,6 +30,28 @@ class Batch:
     mask_BT: Tensor
 
 
+def asked_for(batch: Batch, *, label_shift: int, mask_padding: bool, pad_id: int, eos_id: int) -> Batch:
+    """The batch as a run asks for it. Both changes are published mistakes, kept so that they can be watched and undone.
+
+    label_shift s: position t is asked for token t + s; 1 is next-token prediction (the batch itself), 0 asks for the
+    token that it reads, and from 2 on the last s − 1 positions have no target. mask_padding False: padding is written
+    as the end of sequence and counts as a target. ValueError for a negative shift.
+    """
+    if label_shift < 0:
+        raise ValueError(f"label_shift = {label_shift} is refused: a target lies at its position or after it")
+    inputs_BT, targets_BT, mask_BT = batch.inputs_BT, batch.targets_BT, batch.mask_BT
+    if label_shift == 0:
+        targets_BT = inputs_BT.clone()
+    elif label_shift > 1:
+        ahead = label_shift - 1
+        targets_BT, mask_BT = targets_BT.roll(-ahead, dims=1), mask_BT.roll(-ahead, dims=1)
+        mask_BT[:, max(0, mask_BT.shape[1] - ahead) :] = False
+    if not mask_padding:
+        targets_BT = targets_BT.masked_fill(~mask_BT, eos_id)
+        inputs_BT, mask_BT = inputs_BT.masked_fill(inputs_BT == pad_id, eos_id), torch.ones_like(mask_BT)
+    return Batch(inputs_BT, targets_BT, mask_BT)
+
+
 @dataclass(frozen=True)
 class Split:
     """Document numbers of the two sides; `duplicates` counts documents that repeat an earlier one exactly."""
@@ -62,6 +84,16 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
         validation.update(members[group])
     train = tuple(number for number in range(len(documents)) if number not in validation)
     return Split(train, tuple(sorted(validation)), len(documents) - len(groups))
+
+
+def given_split(train: Sequence[str], validation: Sequence[str]) -> Split:
+    """The split of documents that come in two parts, numbered one after the other; nothing is moved or left out.
+
+    `duplicates` counts the documents that repeat an earlier one, those held out that are trained on included.
+    """
+    documents = (*train, *validation)
+    repeated = len(documents) - len(set(documents))
+    return Split(tuple(range(len(train))), tuple(range(len(train), len(documents))), repeated)
 
 
 def philox(seed: int, stream: int) -> np.random.Philox:

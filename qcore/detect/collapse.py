@@ -16,7 +16,7 @@ from typing import Any
 from qcore.detect.pulse import BLOCK
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.tokens import rate_control
-from qcore.detect.verdict import Report, known, pause, percent, set_rate, set_weight, without_fault
+from qcore.detect.verdict import Report, known, pause, percent, restore, set_rate, set_weight, without_fault
 
 _KEPT = 25
 _FEWEST = 6
@@ -220,9 +220,9 @@ def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
         target, why = rate / 10, back
         if change is not None and isinstance(change.old, int | float) and rate > _JUMP * change.old:
             target, why = min(target, change.old), f"It was raised from {change.old:g} at step {change.step}. {back}"
-        fixes.append(set_rate(control, target, why))
+        fixes += [restore(control, target, since, why), set_rate(control, target, why)]
     pulls = {term: seen.latest.get(f"grad/cos/{term}", 0.0) for term in seen.weights if seen.weighted(term)}
     worst = min(pulls, key=lambda term: pulls[term], default="ce")
-    if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 2:
+    if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 3:
         fixes.append(set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {pulls[worst]:.2f})."))
     return [*fixes, pause(back)]

@@ -107,7 +107,10 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         lines = {"the input itself": "shift/ce_here", "the true next token": "shift/ce_next"}
         figure = seen.history.chart("Cross-entropy against", "nats a token", lines)
         why = "The labels must be the inputs shifted by one position; until they are, training teaches copying."
-        return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
+        fixes = without_fault(seen.facts)
+        if seen.controls.get("label_shift", 1) != 1:
+            fixes = [remedy("Set label_shift to 1", why, "set", {"label_shift": 1}), *fixes]
+        return Report(title, numbers, figure, [*fixes, stop(why)])
 
     return sign_of(store, report)
 

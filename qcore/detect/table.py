@@ -25,7 +25,7 @@ common noise that counts; an error of the velocity that does."""
 RULES: tuple[Rule, ...] = (
     Rule(
         "future_leak",
-        ("L1", "L2", "L3"),
+        ("L1", "L2", "L3", "L3b"),
         "The future leaks into the past",
         "Outputs depend on tokens that come after them, so the model is asked for a word it can see. "
         "Its loss then says nothing about prediction, and generation, which has no future to look at, falls apart.",
@@ -170,7 +170,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "dead_imaginary",
-        ("P3",),
+        ("P3", "P3b"),
         "The imaginary channel is dead",
         "Next to none of the wave's variance is left in its imaginary part. "
         "The wave is a real number by another name, and only signs are left of the phases.",

@@ -26,6 +26,8 @@ _MASK_IT = "Masking the padding is the best rescue that was measured; packed row
 
 
 def _mask_padding(seen: Seen) -> list[dict[str, object]]:
+    if seen.controls.get("mask_padding") is False:
+        return [remedy("Mask the padding", _MASK_IT, "set", {"mask_padding": True}), *without_fault(seen.facts)]
     packed = remedy("Start with packed rows", _MASK_IT, "new_run", {"packing": "packed"})
     return [*without_fault(seen.facts), packed]
 
@@ -34,9 +36,9 @@ def padding_targets(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Padding counts as a target, or one token is most of what there is to predict."""
     store = memory.setdefault("all", {})
     if (top := seen.values.get("data/target_top1_share")) is not None:
-        latch(store, "top", seen.step, above(top, limits["top1"], 0.75 * limits["top1"]))
+        latch(store, "top", seen.step, above(top, limits["top1"], 0.75 * limits["top1"]), clear_after=1)
     if (padding := seen.values.get("data/pad_is_target")) is not None:
-        latch(store, "padding", seen.step, above(padding, limits["padding"], limits["padding"] / 2))
+        latch(store, "padding", seen.step, above(padding, limits["padding"], limits["padding"] / 2), clear_after=1)
 
     def report() -> Report:
         top, padding = seen.latest.get("data/target_top1_share"), seen.latest.get("data/pad_is_target")

@@ -94,7 +94,7 @@ def percent(share: float) -> str:
 
 
 def remedy(label: str, why: str, kind: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """One remedy as a command: kind is set, pause, stop or new_run; `changes` maps controls to values."""
+    """One remedy as a command: kind is set, restore, pause, stop or new_run; `changes` maps controls to values."""
     return {"label": label, "why": why, "kind": kind, "changes": dict(changes or {})}
 
 
@@ -127,6 +127,13 @@ def set_weight(term: str, value: float, why: str) -> dict[str, Any]:
     value = float(f"{min(max(value, 0.0), 0.5 if term == 'label_smoothing' else _LARGEST_WEIGHT):.2g}")
     label = f"Switch {term} off" if value == 0 else f"Set {control} to {value:g}"
     return remedy(label, why, "set", {control: value})
+
+
+def restore(control: str, value: float, since: int, why: str) -> dict[str, Any]:
+    """Put the weights of before step `since` back and give the run another learning rate."""
+    found = set_rate(control, value, why)
+    label = f"Put the weights of before step {since} back, with {control} {found['changes'][control]:g}"
+    return {**found, "label": label, "kind": "restore"}
 
 
 def set_rate(control: str, value: float, why: str) -> dict[str, Any]:

@@ -119,6 +119,11 @@ class Watch:
         self._cases[rule.name] = _Case(rule.name, True, step, step, step, 0, report)
         return self._verdict(rule.name)
 
+    @property
+    def active(self) -> list[Verdict]:
+        """What was found and is not resolved, in the order in which it was first found."""
+        return [self._verdict(key) for key, case in self._cases.items() if case.active]
+
     def state(self) -> dict[str, Any]:
         """A copy of everything the watch remembers, JSON-able; see `restore`."""
         return {

@@ -3,6 +3,7 @@
 Each returns a frozen dataclass whose `scalars()` are the series of a run and whose `arrays()` are what pages draw.
 """
 
+from qcore.diagnostics.concepts import ConceptAlignment, concept_alignment
 from qcore.diagnostics.frames import (
     AnchorStatistics,
     FrameReference,
@@ -48,6 +49,7 @@ __all__ = [
     "BatchDependence",
     "CausalityProbe",
     "CoherencePerplexity",
+    "ConceptAlignment",
     "ContextStatistics",
     "Forward",
     "FrameReference",
@@ -68,6 +70,7 @@ __all__ = [
     "batch_dependence",
     "causality_probe",
     "coherence_perplexity",
+    "concept_alignment",
     "context_statistics",
     "frame_reference",
     "frame_statistics",

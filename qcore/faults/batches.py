@@ -22,8 +22,10 @@ def batch_mean(engine: Plantable) -> None:
 
 
 def _minus_batch_mean(self: Any, x_BTD: Tensor) -> Tensor:
-    y_BTD = type(self)._feed_forward(self, x_BTD)
-    return y_BTD - _SHARE_OF_MEAN * y_BTD.mean(0, keepdim=True)
+    found = type(self)._feed_forward(self, x_BTD)
+    y_BTD, *rest = found if isinstance(found, tuple) else (found,)
+    y_BTD = y_BTD - _SHARE_OF_MEAN * y_BTD.mean(0, keepdim=True)
+    return (y_BTD, *rest) if rest else y_BTD
 
 
 def unshifted_labels(engine: Plantable) -> None:

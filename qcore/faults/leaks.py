@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.faults.patching import Plantable, override, phase_layers, transformer_layers
+from qcore.faults.patching import Plantable, override, phase_layers, transformer_layers, wrong_family
+from qcore.models import FluxLM, Transformer
+from qcore.models.flux_attention import threshold_of
+from qcore.models.flux_layer import FluxLayer
 from qcore.models.interference import mix_with_means
 from qcore.models.phase_lm import GlobalInterference
 from qcore.models.transformer import Attention
@@ -65,11 +68,28 @@ def _near(x_BTD: Tensor) -> Tensor:
 
 
 def unmasked_threshold(engine: Plantable) -> None:
-    """L3: weights are gated by σ((score − τ)/temperature), τ = mean + c·std over the row *before* it is masked."""
+    """L3: weights are gated by σ((score − τ)/temperature), τ = mean + c·std over the row *before* it is masked: by a
+    gate put into a transformer, or by Quantum Flux's own, as it was published.
+    """
+    if isinstance(engine.model, FluxLM):
+        for flux_layer in engine.model.layers:
+            override(flux_layer, "_threshold", _threshold_of_all)
+        return
+    if not isinstance(engine.model, Transformer):
+        raise wrong_family(engine, "transformer or flux_lm")
     for layer in transformer_layers(engine):
         override(layer.attention, "forward", _attend_above_threshold)
         override(layer.attention, "weights", _gated_weights)
         override(layer.attention, "step", _step_above_threshold)
+
+
+def _threshold_of_all(self: FluxLayer, query_NTp: Tensor, state_NTp: Tensor) -> Tensor:
+    """τ of each row over every state of the window."""
+    T = state_NTp.shape[1]
+    moment_Npp = torch.matmul(state_NTp.transpose(1, 2), state_NTp) / T
+    mean_NT = torch.matmul(query_NTp, state_NTp.mean(1)[..., None])[..., 0]
+    second_NT = (torch.matmul(query_NTp, moment_Npp) * query_NTp).sum(-1)
+    return threshold_of(mean_NT, second_NT - mean_NT.square(), self.spread_of(state_NTp.shape[0]))
 
 
 def _attend_above_threshold(self: Attention, x_BTD: Tensor) -> Tensor:
@@ -103,4 +123,4 @@ def _scores(attention: Attention, query: Tensor, key: Tensor) -> Tensor:
     return torch.matmul(query, key.transpose(-1, -2)).float() * attention.head_width**-0.5
 
 
-PLANTERS = {"L1": whole_window_mean, "L2": symmetric_window, "L3": unmasked_threshold}
+PLANTERS = {"L1": whole_window_mean, "L2": symmetric_window, "L3": unmasked_threshold, "L3b": unmasked_threshold}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.faults.patching import Plantable, override, phase_layers, phase_model, updates_made
-from qcore.models import wave
+from qcore.faults.patching import Plantable, override, phase_layers, phase_model, updates_made, wrong_family
+from qcore.models import PAM, PhaseLM, wave
+from qcore.models.pam import Memory
 from qcore.models.phase_lm import PhaseEncoding, QuantumLayer
 
 _TURN = 0.7
@@ -56,11 +58,33 @@ def _table_encoding(
 
 
 def dying_imaginary(engine: Plantable) -> None:
-    """P3: the imaginary channel fades, z = Re + iκ·Im with κ falling from 1 to 0.01 over the first 60 updates."""
+    """P3: the imaginary channel fades, z = Re + iκ·Im with κ falling from 1 to 0.01 over the first 60 updates: waves
+    of a phase model, or what a complex memory reads.
+    """
 
+    def kept() -> float:
+        return 1 - (1 - _FAINTEST) * min(1.0, updates_made(engine) / _FADE_STEPS)
+
+    if isinstance(engine.model, PAM) and engine.model.config.complex_state:
+        _fade_reads(engine.model, kept)
+    elif isinstance(engine.model, PhaseLM):
+        _fade_waves(engine, kept)
+    else:
+        raise wrong_family(engine, "phase_lm or complex pam")
+
+
+def _fade_reads(model: PAM, kept: Callable[[], float]) -> None:
+    def use(self: Memory, read_BTHd: Tensor, gate_BTD: Tensor | None) -> tuple[Tensor, Tensor]:
+        fade = torch.tensor([1.0, kept()], device=read_BTHd.device).repeat(read_BTHd.shape[-1] // 2)
+        return Memory.use(self, read_BTHd * fade, gate_BTD)
+
+    for memory in model.memories:
+        override(memory, "use", use)
+
+
+def _fade_waves(engine: Plantable, kept: Callable[[], float]) -> None:
     def fade(amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
-        kept = 1 - (1 - _FAINTEST) * min(1.0, updates_made(engine) / _FADE_STEPS)
-        real, imaginary = phase.cos(), kept * phase.sin()
+        real, imaginary = phase.cos(), kept() * phase.sin()
         return amplitude * torch.hypot(real, imaginary), torch.atan2(imaginary, real)
 
     def encode(self: PhaseEncoding, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
@@ -76,4 +100,4 @@ def dying_imaginary(engine: Plantable) -> None:
         override(layer.quantum, "_enter", enter)
 
 
-PLANTERS = {"P1": one_projection, "P2": aligned_phases, "P3": dying_imaginary}
+PLANTERS = {"P1": one_projection, "P2": aligned_phases, "P3": dying_imaginary, "P3b": dying_imaginary}

@@ -7,7 +7,8 @@ F feed-forward width. Linear layers have no bias unless a module says why it nee
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,21 +25,41 @@ class ModelOutput:
 
     logits_BTV: unnormalised log-probabilities of the next token · hidden_BTD: the state the head reads (normalised) ·
     state_BTP: complex64 wave z = a·e^{iψ} of the last layer, None for a real model · phases: float32 radians [B,T,P],
-    not wrapped, the encoding first and then one for each layer; None unless asked for.
+    not wrapped, the encoding first and then one for each layer; None unless asked for · concepts_BTK: share of each
+    concept in a token, None without a concept layer · routers: probability of each expert [B, T, E], one for each layer
+    with experts; None without · expected_concepts_BTK: share of each concept that is expected in the next token.
     """
 
     logits_BTV: Tensor
     hidden_BTD: Tensor
     state_BTP: Tensor | None = None
     phases: tuple[Tensor, ...] | None = None
+    concepts_BTK: Tensor | None = None
+    routers: tuple[Tensor, ...] | None = None
+    expected_concepts_BTK: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Internals:
+    """What a family shows of itself on a few rows. scalars: series by name, under the family's own prefix · arrays:
+    for its page."""
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    arrays: dict[str, Tensor] = field(default_factory=dict)
 
 
 class LanguageModel(nn.Module, ABC):
     """A causal language model: position t of the output depends on tokens ≤ t only, exactly."""
 
+    config: Any
     vocab_size: int
     context: int
     layers: nn.ModuleList
+
+    @property
+    def needs_randomness(self) -> bool:
+        """Whether a training step draws random numbers: dropout, unless a family draws more."""
+        return bool(self.config.dropout)
 
     @abstractmethod
     def forward(self, tokens_BT: Tensor, *, with_phases: bool = False) -> ModelOutput:
@@ -55,6 +76,19 @@ class LanguageModel(nn.Module, ABC):
         Real; rows of softmax attention sum to 1, interference has both signs and lies in [−1, 1]; what lies in the
         future is 0. O(T²) memory and no gradient: for a page or a probe.
         """
+
+    def internals(self, tokens_BT: Tensor) -> Internals:
+        """What the family measures of itself on these rows, without gradient; nothing unless it says so."""
+        del tokens_BT
+        return Internals()
+
+    def before_update(self, controls: Mapping[str, Any]) -> None:
+        """Called with the gradients of an update, before the optimizer uses them."""
+
+    def after_update(
+        self, hidden_BTD: Tensor, targets_BT: Tensor, mask_BT: Tensor, controls: Mapping[str, Any]
+    ) -> None:
+        """Called after the optimizer's update with the last micro-batch: a rule of learning of the model's own."""
 
     @abstractmethod
     def start(self, batch_size: int) -> Any:

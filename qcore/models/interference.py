@@ -91,6 +91,50 @@ def mix_with_means(y_HTBd: Tensor, decay_logit_H: Tensor, share_logit_H: Tensor,
         return out.view(H, n * C, B, d)[:, :T]
 
 
+def mix_next_with_means(
+    y_HBd: Tensor,
+    prefix_sum_HBd: Tensor,
+    decayed_HBd: Tensor,
+    decay_logit_H: Tensor,
+    share_logit_H: Tensor,
+    position: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`mix_with_means` for one more token at `position` (from 1): y + ½ m, and the sum and the decayed mean with it."""
+    decay = torch.sigmoid(decay_logit_H)[:, None, None]
+    share = torch.sigmoid(share_logit_H)[:, None, None]
+    prefix_sum = prefix_sum_HBd + y_HBd
+    decayed = decay * decayed_HBd + (1 - decay) * y_HBd
+    return y_HBd + 0.5 * ((1 - share) * prefix_sum / position + share * decayed), prefix_sum, decayed
+
+
+def decayed_sum(x_BTd: Tensor, decay_logit: Tensor, carried_Bd: Tensor | None = None) -> Tensor:
+    """s_t = r s_{t−1} + x_t with r = σ(decay_logit) and s_0 = `carried_Bd` (default 0), [B, T, d]; O(T log T).
+
+    By doubling, s over 2w tokens = s over w + r^w · the same w tokens earlier: sums only, so nothing cancels.
+    """
+    with no_autocast(x_BTd):
+        T = x_BTd.shape[1]
+        log_r = functional.logsigmoid(decay_logit)
+        total, reach = x_BTd.to(decay_logit.dtype), 1
+        while reach < T:
+            total = total + torch.exp(reach * log_r) * functional.pad(total[:, :-reach], (0, 0, reach, 0))
+            reach *= 2
+        if carried_Bd is None:
+            return total
+        t = torch.arange(1, T + 1, device=total.device, dtype=total.dtype)
+        return total + torch.exp(t * log_r)[:, None] * carried_Bd[:, None]
+
+
+def window_mean(x_BTd: Tensor, window: int) -> Tensor:
+    """Mean over the newest `window` tokens (a power of two), fewer at the start, [B, T, d]; O(T log window)."""
+    T, reach = x_BTd.shape[1], 1
+    while reach < min(window, T):
+        x_BTd = x_BTd + functional.pad(x_BTd[:, :-reach], (0, 0, reach, 0))
+        reach *= 2
+    count_T = torch.arange(1, T + 1, device=x_BTd.device, dtype=x_BTd.dtype).clamp(max=window)
+    return x_BTd / count_T[:, None]
+
+
 def phases_per_head(phases: int, heads: int) -> int:
     """⌈P/H⌉; refused when that would leave a head without any phase."""
     per_head = -(-phases // heads)

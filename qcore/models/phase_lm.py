@@ -4,19 +4,23 @@ A layer: global interference (running means of sin(e−g)), a quantum layer (amp
 projections, pairwise interference attention, read-out from Re z, Im z and a), a gated feed-forward; each a residual
 branch after an RMS norm. Phases accumulate: ψ_l = ψ_{l−1} + W_ψ h. Complex values are complex64, also under autocast.
 Every position enters through functions defined for any t, so generation is O(1) a token and may pass the context.
+Switches add dynamic widths, concepts, language-specific phases, experts or a softmax attention; each is made after all
+that is there without it, so a model without switches has the same weights and numbers, bit for bit.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from qcore.config import PhaseLMConfig
+from qcore.models.attention_variants import Cache, PhaseAttention
 from qcore.models.blocks import (
+    Internals,
     LanguageModel,
     ModelOutput,
     RMSNorm,
@@ -27,11 +31,15 @@ from qcore.models.blocks import (
     run_layer,
     split_evenly,
 )
+from qcore.models.concepts import ConceptLayer, ConceptOutput, ConceptState, LanguageGate, LanguagePhases
+from qcore.models.dynamic_width import DynamicWidth
+from qcore.models.experts import Experts
 from qcore.models.interference import (
     EPSILON,
     interference_attention,
     interference_kernel,
     interference_strength,
+    mix_next_with_means,
     mix_with_means,
     no_autocast,
     phases_per_head,
@@ -39,73 +47,23 @@ from qcore.models.interference import (
     wave,
     wave_features,
 )
-
-GOLDEN = (1 + 5**0.5) / 2
-_HARMONIC_RANGE = 0.01
-
-
-class PhaseEncoding(nn.Module):
-    """ψ_t = G_t + ½ S[x_t] + 0.3 f[x_t] + 0.2 Q_t and amplitude a_t = softplus(W_a E[x_t] + b), both [B, T, P].
-
-    G_t,i = 2π·frac(t·φ^{−i}·a_i), t = 1, 2, …; a_i = 1 + 0.01·tanh(α_i) stays near 1, so that one optimizer step cannot
-    turn a late position by many radians. Consecutive phases share a head: the first heads hold the fast harmonics, the
-    last ones are almost free of position. S: semantic phases, a learned V×P table, small at first (smooth kernels learn
-    faster: on stories, 200 steps, 0.98 → 0.87 nats). f[x] = s·`stability_gain`, s learned.
-    Q_t,i = π·q_i·sin(ω_i t + β_i), ω_i geometric from 1 to 1/context, q and β learned: bounded, defined for every t.
-    """
-
-    stability: Tensor
-    exponent: Tensor
-    rate: Tensor
-
-    def __init__(self, config: PhaseLMConfig, vocab_size: int, token_counts: Tensor | None) -> None:
-        super().__init__()
-        P = config.phases
-        self.amplitude = linear(config.width, P, bias=True)
-        self.semantic = nn.Embedding(vocab_size, P)
-        nn.init.uniform_(self.semantic.weight, -0.1 * math.pi, 0.1 * math.pi)
-        self.harmonic = nn.Parameter(torch.zeros(P))
-        self.stability_scale = nn.Parameter(torch.ones(()))
-        self.position_scale = nn.Parameter(torch.ones(P))
-        self.position_offset = nn.Parameter(torch.zeros(P))
-        nn.init.uniform_(self.position_offset, -math.pi, math.pi)
-        self.register_buffer("exponent", torch.arange(1, P + 1, dtype=torch.float32), persistent=False)
-        self.register_buffer("rate", config.context ** -(torch.arange(P) / max(1, P - 1)), persistent=False)
-        self.register_buffer("stability", stability_gain(vocab_size, token_counts))
-
-    def forward(self, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        """Amplitude ≥ 0 and phase (radians, not wrapped) of tokens at positions start+1, start+2, …"""
-        with no_autocast(embedded_BTD):
-            t = torch.arange(start + 1, start + 1 + tokens_BT.shape[1], device=tokens_BT.device, dtype=torch.float32)
-            near_one = 1 + _HARMONIC_RANGE * torch.tanh(self.harmonic)
-            golden_TP = 2 * math.pi * torch.frac(t[:, None] * (GOLDEN**-self.exponent * near_one))
-            position_TP = math.pi * self.position_scale * torch.sin(t[:, None] * self.rate + self.position_offset)
-            gain_BT1 = (self.stability_scale * self.stability)[tokens_BT][..., None]
-            phase = golden_TP + 0.2 * position_TP + 0.5 * self.semantic(tokens_BT) + 0.3 * gain_BT1
-            return functional.softplus(self.amplitude(embedded_BTD)), phase
-
-
-def stability_gain(vocab_size: int, token_counts: Tensor | None) -> Tensor:
-    """−ln p(x) / ln N ∈ [0, 1], p = (count + 1)/N, N = Σ(count + 1): small for frequent tokens; 1 without counts."""
-    if token_counts is None:
-        return torch.ones(vocab_size)
-    if token_counts.shape != (vocab_size,) or bool((token_counts < 0).any()):
-        raise ValueError(
-            f"token counts have shape {tuple(token_counts.shape)}; pass one count ≥ 0 for each of {vocab_size} tokens"
-        )
-    count = token_counts.to(torch.float64) + 1
-    total = count.sum()
-    return (torch.log(total / count) / torch.log(total)).to(torch.float32)
+from qcore.models.mechanisms import phase_internals
+from qcore.models.phase_encoding import PhaseEncoding
 
 
 @dataclass(frozen=True)
 class LayerState:
-    """Running sums of a layer. prefix and decayed mean [H, B, d], amplitudes [B, H, p], associations [B, H, 2p, d]."""
+    """Running sums of a layer. prefix and decayed mean [H, B, d], amplitudes [B, H, p], associations [B, H, 2p, d].
+
+    cache: of a softmax attention, which grows with the text · earlier_BWD: newest states that a dynamic width looks at.
+    """
 
     prefix_sum: Tensor
     decayed_mean: Tensor
     amplitude_sum: Tensor
     association: Tensor
+    cache: Cache | None = None
+    earlier_BWD: Tensor | None = None
 
 
 class GlobalInterference(nn.Module):
@@ -140,12 +98,14 @@ class GlobalInterference(nn.Module):
 
     def step(self, e_B1D: Tensor, state: LayerState, position: int) -> tuple[Tensor, Tensor, Tensor]:
         """One token at `position` (from 1): the output, the prefix sum and the decayed mean."""
-        y = self._local(e_B1D)[:, 0].float()
-        decay = torch.sigmoid(self.decay_logit)[:, None, None]
-        share = torch.sigmoid(self.share_logit)[:, None, None]
-        prefix_sum = state.prefix_sum + y
-        decayed = decay * state.decayed_mean + (1 - decay) * y
-        mixed = y + 0.5 * ((1 - share) * prefix_sum / position + share * decayed)
+        mixed, prefix_sum, decayed = mix_next_with_means(
+            self._local(e_B1D)[:, 0].float(),
+            state.prefix_sum,
+            state.decayed_mean,
+            self.decay_logit,
+            self.share_logit,
+            position,
+        )
         return self.out(mixed.transpose(0, 1).flatten(1)[:, None].to(e_B1D.dtype)), prefix_sum, decayed
 
 
@@ -168,6 +128,8 @@ class QuantumLayer(nn.Module):
             self.enter.weight[P : 2 * P] *= 0.3
         self.out = residual_linear(3 * P + sum(self.blocks[3:]), D, depth)
         self.head_norm = RMSNorm(D // self.heads) if config.interference_attention else None
+        softmax = config.interference_attention and config.attention != "interference"
+        self.attention = PhaseAttention(config) if softmax else None
 
     def _enter(self, h_BTD: Tensor, phase_BTP: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """z, a, ψ, and value and gate if there is an attention."""
@@ -189,20 +151,28 @@ class QuantumLayer(nn.Module):
         if not value_gate:
             return self._read(z, amplitude), z, phase
         value, gate = value_gate
+        if self.attention is not None:
+            return self._read(z, amplitude, self.attention(h_BTD, phase, value), gate), z, phase
         return self._read(z, amplitude, interference_attention(z, amplitude, value, self.heads), gate), z, phase
 
     def weights(self, h_BTD: Tensor, phase_BTP: Tensor) -> Tensor:
-        """a_t a_j cos(ψ_t − ψ_j) ÷ Σ_{j≤t} a_t a_j, summed over the phases of each head: [B, H, T, T] in [−1, 1]."""
-        z, amplitude, _, _ = self._enter(h_BTD, phase_BTP)
+        """a_t a_j cos(ψ_t − ψ_j) ÷ Σ_{j≤t} a_t a_j, summed over the phases of each head: [B, H, T, T] in [−1, 1].
+
+        Of a softmax attention its weights.
+        """
+        z, amplitude, phase, _ = self._enter(h_BTD, phase_BTP)
+        if self.attention is not None:
+            return self.attention.weights(h_BTD, phase)
         return interference_kernel(z, self.heads) / interference_strength(amplitude, self.heads)[..., None]
 
-    def step(
-        self, h_B1D: Tensor, phase_B1P: Tensor, state: LayerState
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One token: the update, z, ψ, the sum of amplitudes and the association Σ conj(z) ⊗ v."""
+    def step(self, h_B1D: Tensor, phase_B1P: Tensor, state: LayerState) -> tuple[Tensor, Tensor, Tensor, LayerState]:
+        """One token: the update, z, ψ, and the state with the sum of amplitudes and the association Σ conj(z) ⊗ v."""
         z, amplitude, phase, value_gate = self._enter(h_B1D, phase_B1P)
         if not value_gate:
-            return self._read(z, amplitude), z, phase, state.amplitude_sum, state.association
+            return self._read(z, amplitude), z, phase, state
+        if self.attention is not None:
+            attended, cache = self.attention.step(h_B1D, phase, value_gate[0], state.cache)
+            return self._read(z, amplitude, attended, value_gate[1]), z, phase, replace(state, cache=cache)
         value = value_gate[0].float().unflatten(-1, (self.heads, -1)).transpose(1, 2)
         feature = wave_features(z, self.heads).transpose(1, 2)
         amplitude_BHp = split_phases(amplitude, self.heads)[:, 0]
@@ -212,52 +182,97 @@ class QuantumLayer(nn.Module):
             read = torch.matmul(feature, association)
         strength = (amplitude_BHp * amplitude_sum).sum(-1) + EPSILON
         attended = (read / strength[..., None, None]).transpose(1, 2).flatten(2)
-        return self._read(z, amplitude, attended, value_gate[1]), z, phase, amplitude_sum, association
+        after = replace(state, amplitude_sum=amplitude_sum, association=association)
+        return self._read(z, amplitude, attended, value_gate[1]), z, phase, after
 
 
 class PhaseLayer(nn.Module):
-    """Global interference, quantum layer, feed-forward: three residual branches, each after an RMS norm."""
+    """Global interference, quantum layer, feed-forward: three residual branches, each after an RMS norm.
+
+    With dynamic widths a fourth comes first; with experts the feed-forward is theirs.
+    """
 
     def __init__(self, config: PhaseLMConfig) -> None:
         super().__init__()
-        D, depth = config.width, 3 * config.layers
+        D, depth, F = config.width, 3 * config.layers, config.ffn_width or 2 * config.width
         self.interference_norm, self.quantum_norm, self.ffn_norm = RMSNorm(D), RMSNorm(D), RMSNorm(D)
         self.interference = GlobalInterference(config, depth)
         self.quantum = QuantumLayer(config, depth)
-        self.ffn = SwiGLU(D, config.ffn_width or 2 * D, depth)
+        self.ffn: SwiGLU | Experts = (
+            Experts(D, F, depth, config.experts, config.experts_active) if config.experts else SwiGLU(D, F, depth)
+        )
         self.dropout = nn.Dropout(config.dropout)
+        self.widths = DynamicWidth(D, depth) if config.dynamic_width else None
+        self.widths_norm = RMSNorm(D) if config.dynamic_width else None
 
-    def _feed_forward(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD)))
+    def _feed_forward(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The next hidden state, and the probability of each expert if there are any."""
+        fed, router = self.ffn(self.ffn_norm(x_BTD)), None
+        if isinstance(self.ffn, Experts):
+            fed, router = fed
+        return x_BTD + self.dropout(fed), router
 
-    def forward(self, x_BTD: Tensor, phase_BTP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The next hidden state, z and ψ of this layer."""
+    def _widen(self, x_BTD: Tensor) -> Tensor:
+        if self.widths is None or self.widths_norm is None:
+            return x_BTD
+        return x_BTD + self.dropout(self.widths(self.widths_norm(x_BTD)))
+
+    def width_shares(self, x_BTD: Tensor) -> Tensor | None:
+        """Shares of the widths [B, T, 3] that the tokens choose; None without dynamic widths."""
+        if self.widths is None or self.widths_norm is None:
+            return None
+        return self.widths.shares(self.widths_norm(x_BTD))
+
+    def forward(self, x_BTD: Tensor, phase_BTP: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The next hidden state, z and ψ of this layer, and the probability of each expert if there are any."""
+        x_BTD = self._widen(x_BTD)
         x_BTD = x_BTD + self.dropout(self.interference(self.interference_norm(x_BTD)))
         update, z, phase = self.quantum(self.quantum_norm(x_BTD), phase_BTP)
-        return self._feed_forward(x_BTD + self.dropout(update)), z, phase
+        x_BTD, router = self._feed_forward(x_BTD + self.dropout(update))
+        return x_BTD, z, phase, router
 
     def weights(self, x_BTD: Tensor, phase_BTP: Tensor) -> Tensor:
         """The interference kernel of this layer's waves, normalised."""
+        x_BTD = self._widen(x_BTD)
         x_BTD = x_BTD + self.interference(self.interference_norm(x_BTD))
         return self.quantum.weights(self.quantum_norm(x_BTD), phase_BTP)
 
     def step(
         self, x_B1D: Tensor, phase_B1P: Tensor, state: LayerState, position: int
-    ) -> tuple[Tensor, Tensor, Tensor, LayerState]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, LayerState]:
         """One token at `position` (from 1)."""
+        if self.widths is not None and self.widths_norm is not None and state.earlier_BWD is not None:
+            update, earlier = self.widths.step(self.widths_norm(x_B1D), state.earlier_BWD)
+            x_B1D, state = x_B1D + self.dropout(update), replace(state, earlier_BWD=earlier)
         update, prefix_sum, decayed = self.interference.step(self.interference_norm(x_B1D), state, position)
         x_B1D = x_B1D + self.dropout(update)
-        update, z, phase, amplitude_sum, association = self.quantum.step(self.quantum_norm(x_B1D), phase_B1P, state)
-        x_B1D = self._feed_forward(x_B1D + self.dropout(update))
-        return x_B1D, z, phase, LayerState(prefix_sum, decayed, amplitude_sum, association)
+        update, z, phase, after = self.quantum.step(self.quantum_norm(x_B1D), phase_B1P, state)
+        x_B1D, router = self._feed_forward(x_B1D + self.dropout(update))
+        return x_B1D, z, phase, router, replace(after, prefix_sum=prefix_sum, decayed_mean=decayed)
 
 
 @dataclass(frozen=True)
 class PhaseState:
-    """Generation state: tokens seen, and the running sums of each layer. Its size does not depend on the position."""
+    """Generation state: tokens seen, and the running sums of each layer, of the language gate and of the concepts.
+
+    Its size does not depend on the position, but for the cache of a softmax attention.
+    """
 
     position: int
     layers: tuple[LayerState, ...]
+    evidence_BL: Tensor | None = None
+    concepts: ConceptState | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What enters the first layer: hidden state and phase, the languages, the concepts, and the state after them."""
+
+    x_BTD: Tensor
+    phase_BTP: Tensor
+    gate_BTL: Tensor | None
+    concepts: ConceptOutput | None
+    after: PhaseState
 
 
 class PhaseLM(LanguageModel):
@@ -274,58 +289,120 @@ class PhaseLM(LanguageModel):
         self.layers = nn.ModuleList(PhaseLayer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
+        gated = config.language_phases or config.concepts
+        self.language = LanguageGate(vocab_size, config.width, config.languages) if gated else None
+        self.language_phases = LanguagePhases(config) if config.language_phases else None
+        self.concepts = ConceptLayer(config, vocab_size, 3 * config.layers) if config.concepts else None
 
-    def _embed(self, tokens_BT: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Hidden state and phase that enter the first layer."""
+    def _embed(self, tokens_BT: Tensor, state: PhaseState | None) -> _Entry:
+        """`state` None: a window from its first token; else one more token a row."""
         embedded = self.embedding(tokens_BT) * self.config.width**0.5
-        amplitude, phase = self.encoding(tokens_BT, embedded, start)
-        entered = self.enter(torch.view_as_real(wave(amplitude, phase)).flatten(-2))
-        return self.dropout(embedded + entered), phase
+        amplitude, phase = self.encoding(tokens_BT, embedded, state.position if state else 0)
+        after = state or PhaseState(0, ())
+        gate, concepts = None, None
+        if self.language is not None:
+            gate, evidence = self.language(tokens_BT, after.evidence_BL)
+            after = replace(after, evidence_BL=evidence)
+            if self.language_phases is not None:
+                phase = phase + self.language_phases(embedded, gate)
+        x_BTD = embedded + self.enter(torch.view_as_real(wave(amplitude, phase)).flatten(-2))
+        if self.concepts is not None and gate is not None:
+            if after.concepts is None:
+                concepts = self.concepts(tokens_BT, gate)
+            else:
+                concepts, kept = self.concepts.step(tokens_BT, gate, after.concepts, after.position + 1)
+                after = replace(after, concepts=kept)
+            x_BTD = x_BTD + concepts.update_BTD
+        return _Entry(self.dropout(x_BTD), phase, gate, concepts, after)
 
-    def _read_out(self, x_BTD: Tensor, z_BTP: Tensor, phases: list[Tensor] | None) -> ModelOutput:
-        hidden = self.norm(x_BTD)
-        logits = self.read_out(hidden)
-        return ModelOutput(logits, hidden, z_BTP, tuple(phases) if phases else None)
+    def _read_out(
+        self, x_BTD: Tensor, z_BTP: Tensor, phases: list[Tensor] | None, entry: _Entry, routers: list[Tensor | None]
+    ) -> ModelOutput:
+        hidden, concepts = self.norm(x_BTD), entry.concepts
+        if self.language is not None and entry.gate_BTL is not None:
+            hidden = hidden + self.language.voice(entry.gate_BTL)
+        if concepts is not None:
+            hidden = hidden + concepts.boost_BTD
+        return ModelOutput(
+            self.read_out(hidden),
+            hidden,
+            z_BTP,
+            tuple(phases) if phases else None,
+            concepts.shares_BTK if concepts else None,
+            tuple(router for router in routers if router is not None) or None,
+            concepts.expected_BTK if concepts else None,
+        )
 
     def forward(self, tokens_BT: Tensor, *, with_phases: bool = False) -> ModelOutput:
         """Logits, last wave and, if asked for, all phases; any T ≥ 1."""
         check_tokens(tokens_BT)
-        x_BTD, phase = self._embed(tokens_BT, 0)
-        phases = [phase]
+        entry = self._embed(tokens_BT, None)
+        x_BTD, phase = entry.x_BTD, entry.phase_BTP
+        phases, routers = [phase], []
         for layer in self.layers:
-            x_BTD, z, phase = run_layer(layer, x_BTD, phase, recompute=self.config.activation_checkpointing)
+            x_BTD, z, phase, router = run_layer(layer, x_BTD, phase, recompute=self.config.activation_checkpointing)
             phases.append(phase)
-        return self._read_out(x_BTD, z, phases if with_phases else None)
+            routers.append(router)
+        return self._read_out(x_BTD, z, phases if with_phases else None, entry, routers)
 
     def read_out(self, hidden_BTD: Tensor) -> Tensor:
         return functional.linear(hidden_BTD, self.embedding.weight)
 
     @torch.no_grad()
     def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
-        """Normalised interference kernels of each layer."""
+        """Normalised interference kernels of each layer, or the weights of its softmax attention."""
         check_tokens(tokens_BT)
-        x_BTD, phase = self._embed(tokens_BT, 0)
+        entry = self._embed(tokens_BT, None)
+        x_BTD, phase = entry.x_BTD, entry.phase_BTP
         found = []
         for layer in self.layers:
             assert isinstance(layer, PhaseLayer)
             found.append(layer.weights(x_BTD, phase))
-            x_BTD, _, phase = layer(x_BTD, phase)
+            x_BTD, _, phase, _ = layer(x_BTD, phase)
         return tuple(found)
 
+    @torch.no_grad()
+    def internals(self, tokens_BT: Tensor) -> Internals:
+        """What the switches that are on do with these rows; nothing when none is."""
+        check_tokens(tokens_BT)
+        entry = self._embed(tokens_BT, None)
+        x_BTD, phase, shares, routers = entry.x_BTD, entry.phase_BTP, [], []
+        for layer in self.layers:
+            assert isinstance(layer, PhaseLayer)
+            shares.append(layer.width_shares(x_BTD))
+            x_BTD, _, phase, router = layer(x_BTD, phase)
+            routers.append(router)
+        return phase_internals(
+            self.config,
+            [share for share in shares if share is not None],
+            [router for router in routers if router is not None],
+            entry.gate_BTL,
+            entry.concepts.shares_BTK if entry.concepts else None,
+        )
+
     def start(self, batch_size: int) -> PhaseState:
-        H, d = self.config.heads, self.config.width // self.config.heads
-        p = phases_per_head(self.config.phases, H)
+        config, weight = self.config, self.embedding.weight
+        H, d = config.heads, config.width // config.heads
+        p = phases_per_head(config.phases, H)
         sizes = ((H, batch_size, d), (H, batch_size, d), (batch_size, H, p), (batch_size, H, 2 * p, d))
-        zero = LayerState(*(self.embedding.weight.new_zeros(size) for size in sizes))
-        return PhaseState(0, (zero,) * self.config.layers)
+        prefix_sum, decayed_mean, amplitude_sum, association = (weight.new_zeros(size) for size in sizes)
+        zero = LayerState(prefix_sum, decayed_mean, amplitude_sum, association)
+        if config.dynamic_width:
+            zero = replace(zero, earlier_BWD=weight.new_zeros(batch_size, 0, config.width))
+        means = weight.new_zeros(H, batch_size, d)
+        concepts = ConceptState(means, means) if config.concepts else None
+        return PhaseState(0, (zero,) * config.layers, None, concepts)
 
     def step(self, tokens_B: Tensor, state: PhaseState) -> tuple[ModelOutput, PhaseState]:
-        """One token a row, in time and memory that do not depend on the position."""
-        x_B1D, phase = self._embed(tokens_B[:, None], state.position)
-        phases, layers = [phase], []
+        """One token a row, in time and memory that do not depend on the position (softmax attentions aside)."""
+        entry = self._embed(tokens_B[:, None], state)
+        x_B1D, phase = entry.x_BTD, entry.phase_BTP
+        phases, routers, layers = [phase], [], []
         for layer, before in zip(self.layers, state.layers, strict=True):
             assert isinstance(layer, PhaseLayer)
-            x_B1D, z, phase, after = layer.step(x_B1D, phase, before, state.position + 1)
+            x_B1D, z, phase, router, after = layer.step(x_B1D, phase, before, state.position + 1)
             phases.append(phase)
+            routers.append(router)
             layers.append(after)
-        return self._read_out(x_B1D, z, phases), PhaseState(state.position + 1, tuple(layers))
+        output = self._read_out(x_B1D, z, phases, entry, routers)
+        return output, replace(entry.after, position=state.position + 1, layers=tuple(layers))

@@ -1,9 +1,9 @@
 """What a loss term of a language model reads: one batch of outputs, and the quantities several terms derive from it.
 
-Legend: B batch, T tokens, V vocabulary, D width, P phases; `mask_BT` is True where the target is real. `TermInputs`
-is plain data. `Derived` caches the expensive views (one log-softmax, one complex phasor a layer) for the terms of a
-single call; it is never kept on the inputs, because a view first computed without gradient would silently starve a
-later backward pass. Logits must be finite; they are promoted to at least float32 before any reduction.
+Legend: B batch, T tokens, V vocabulary, D width, P phases, K concepts; `mask_BT` is True where the target is real.
+`TermInputs` is plain data. `Derived` caches the expensive views (one log-softmax, one complex phasor a layer) for the
+terms of a single call; it is never kept on the inputs, because a view first computed without gradient would silently
+starve a later backward pass. Logits must be finite; they are promoted to at least float32 before any reduction.
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,10 @@ class TermInputs:
     unigram_V: Tensor
     eos_id: int
     step: int | None = None
+    concepts_BTK: Tensor | None = None
+    expected_concepts_BTK: Tensor | None = None
+    routers: tuple[Tensor, ...] | None = None
+    experts_active: int = 1
 
     def __post_init__(self) -> None:
         if self.logits_BTV.ndim != 3:
@@ -72,6 +76,10 @@ class TermInputs:
                 if phase_BTP.ndim != 3 or tuple(phase_BTP.shape[:2]) != (batch, tokens):
                     shape = tuple(phase_BTP.shape)
                     raise ValueError(f"phases[{layer}] has shape {shape}; it must be {(batch, tokens)} × phases")
+        shared = {"concepts_BTK": self.concepts_BTK, "expected_concepts_BTK": self.expected_concepts_BTK}
+        for name, share in (*shared.items(), *((f"routers[{i}]", share) for i, share in enumerate(self.routers or ()))):
+            if share is not None and (share.ndim != 3 or tuple(share.shape[:2]) != (batch, tokens)):
+                raise ValueError(f"{name} has shape {tuple(share.shape)}; it must be {(batch, tokens)} × shares")
 
     def derived(self) -> "Derived":
         return Derived(self)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qcore.objectives import language, phases, video
+from qcore.objectives import language, mechanisms, phases, video
 from qcore.objectives.inputs import Inputs
 
 Controls = Mapping[str, Any]
@@ -59,7 +59,14 @@ class Total:
     parts: dict[str, Tensor]
 
 
-_PHASES, _ANCHOR = "phases", "anchor_mean_BCHW"
+_PHASES, _ANCHOR, _CONCEPTS, _ROUTERS = "phases", "anchor_mean_BCHW", "expected_concepts_BTK", "routers"
+_REMEDIES = {
+    _PHASES: "phases: set {control} to 0, or use a phase model and ask it for its phases (with_phases=True)",
+    _CONCEPTS: "concepts: set {control} to 0, or use a phase model with concepts",
+    _ROUTERS: "experts: set {control} to 0, or use a phase model with experts",
+}
+"""What a batch lacks that has not the field a term needs, and what to do. Not the anchor's: path and anchor may change
+while training."""
 
 
 def _term(name: str, fn: TermFunction, help: str, *parameters: str, **more: Any) -> Term:
@@ -138,6 +145,21 @@ TERMS: tuple[Term, ...] = (
         needs=_PHASES,
         high=0.8,
     ),
+    _term(
+        "concept",
+        mechanisms.concept,
+        "Surprise at the next token's concepts, less the number of concepts in use.",
+        needs=_CONCEPTS,
+        high=20.0,
+    ),
+    _term(
+        "balance",
+        mechanisms.balance,
+        "Uneven load of the experts: 0 when each takes the same share of the tokens.",
+        needs=_ROUTERS,
+        low=-1.0,
+        high=256.0,
+    ),
 )
 
 
@@ -197,16 +219,14 @@ def total_loss(inputs: Inputs, controls: Controls, terms: tuple[Term, ...] = TER
 
     A zero loss that can still be backpropagated when there is no part. A term of the anchor network has no part in a
     batch without one: path and anchor may change while training. ValueError: a missing or non-finite control, or a
-    weighted phase term for a model that gave no phases.
+    weighted term for a model that does not give what it needs: phases, concepts, experts.
     """
     weights = term_weights(controls, terms, inputs.step)
     active = [term for term in terms if weights[term.name] != 0]
     for term in active:
-        if term.needs_phases and not _has(inputs, term):
-            raise ValueError(
-                f"{term.control} is {weights[term.name]:g} but the batch has no phases: set {term.control} to 0, or "
-                "use a phase model and ask it for its phases (with_phases=True)"
-            )
+        if term.needs in _REMEDIES and not _has(inputs, term):
+            remedy = _REMEDIES[term.needs].format(control=term.control)
+            raise ValueError(f"{term.control} is {weights[term.name]:g} but the batch has no {remedy}")
     parts = _evaluate(active, inputs, controls)
     if not parts:
         return Total(inputs.zero(), parts)

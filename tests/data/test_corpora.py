@@ -171,3 +171,27 @@ def test_hub_mistakes_are_named(hub):
         load_corpus(DataConfig(source="huggingface", hub_name="nobody/nothing"))
     with pytest.raises(ValueError, match="hub_name is empty"):
         load_corpus(DataConfig(source="huggingface"))
+
+
+def test_a_held_out_file_is_the_whole_validation_side(tmp_path):
+    for name, word in (("train.txt", "alpha"), ("test.txt", "omega")):
+        (tmp_path / name).write_text("\n\n".join(f"{word} {number} " * 60 for number in range(12)))
+    config = DataConfig(
+        source="text", tokenizer="byte", path=str(tmp_path / "train.txt"), validation_path=str(tmp_path / "test.txt")
+    )
+    dataset = open_dataset(config, 16, None)
+    sides = [dataset.tokenizer.decode(side.tokens_N.tolist()) for side in (dataset.train, dataset.validation)]
+    assert ("alpha" in sides[0], "omega" in sides[0]) == (True, False)
+    assert ("alpha" in sides[1], "omega" in sides[1]) == (False, True)
+    assert sides[1].count("omega") == 12 * 60, "nothing is left out"
+    assert dataset.duplicates == 0
+    same = config.model_copy(update={"validation_path": config.path})
+    assert open_dataset(same, 16, None).duplicates == open_dataset(same, 16, None).train_documents
+
+
+def test_a_wrong_held_out_place_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("some text " * 500)
+    with pytest.raises(ValueError, match=r"data\.validation_path '/no/such' does not exist"):
+        open_dataset(DataConfig(source="text", path=str(tmp_path / "a.txt"), validation_path="/no/such"), 8, None)
+    with pytest.raises(ValueError, match="goes with the source 'text'"):
+        open_dataset(DataConfig(documents=30, validation_path=str(tmp_path / "a.txt")), 8, None)

@@ -1,12 +1,14 @@
 """Batches: pure, complete, correctly masked; the split: by document, never by window."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from qcore.config import DataConfig
 from qcore.data import open_dataset
-from qcore.data.streams import PackedStream, PaddedStream, split_documents
+from qcore.data.streams import Batch, PackedStream, PaddedStream, asked_for, split_documents
 from qcore.data.tokenizers import BOS, EOS, PAD
 
 CONTEXT = 64
@@ -200,3 +202,38 @@ def test_one_token_context():
     assert sorted(batch.targets_BT.flatten().tolist()) == sorted([BOS, EOS, BOS, EOS, *range(10, 19)])
     with pytest.raises(ValueError, match="context is 0"):
         PackedStream(numbered([5]), 0)
+
+
+def padded() -> Batch:
+    inputs = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]])
+    targets = torch.tensor([[5, 6, 7, 2, 9], [8, 2, 0, 0, 0]])
+    return Batch(inputs, targets, torch.tensor([[True] * 5, [True, True, False, False, False]]))
+
+
+def asked(**changes: Any) -> Batch:
+    return asked_for(padded(), **{"label_shift": 1, "mask_padding": True, "pad_id": 0, "eos_id": 2, **changes})
+
+
+def test_a_batch_is_itself_unless_a_mistake_is_asked_for() -> None:
+    for name in ("inputs_BT", "targets_BT", "mask_BT"):
+        assert torch.equal(getattr(asked(), name), getattr(padded(), name))
+
+
+def test_unshifted_and_far_targets() -> None:
+    here = asked(label_shift=0)
+    assert torch.equal(here.targets_BT, padded().inputs_BT)
+    assert torch.equal(here.mask_BT, padded().mask_BT)
+    far = asked(label_shift=3)
+    assert far.targets_BT[0, :3].tolist() == [7, 2, 9]
+    assert far.mask_BT.tolist() == [[True, True, True, False, False], [False] * 5]
+    assert asked(label_shift=9).mask_BT.sum() == 0
+    with pytest.raises(ValueError, match="label_shift = -1"):
+        asked(label_shift=-1)
+
+
+def test_padding_counts_as_ends_of_sequence_when_nothing_masks_it() -> None:
+    batch = asked(mask_padding=False)
+    assert batch.mask_BT.all()
+    assert batch.inputs_BT[1].tolist() == [1, 8, 2, 2, 2]
+    assert batch.targets_BT[1].tolist() == [8, 2, 2, 2, 2]
+    assert torch.equal(batch.targets_BT[0], padded().targets_BT[0])

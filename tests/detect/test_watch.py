@@ -80,11 +80,11 @@ def _check_remedies(verdict: Verdict) -> None:
     if verdict.state == "resolved":
         assert verdict.remedies == []
         return
-    assert 1 <= len(verdict.remedies) <= 3
+    assert 1 <= len(verdict.remedies) <= 4
     for remedy in verdict.remedies:
         assert set(remedy) == {"label", "why", "kind", "changes"}
-        assert remedy["kind"] in ("set", "pause", "stop", "new_run")
-        assert bool(remedy["changes"]) == (remedy["kind"] in ("set", "new_run"))
+        assert remedy["kind"] in ("set", "restore", "pause", "stop", "new_run")
+        assert bool(remedy["changes"]) == (remedy["kind"] in ("set", "restore", "new_run"))
         for name, value in remedy["changes"].items():
             control = find_control(name)
             assert control.check(value) == value

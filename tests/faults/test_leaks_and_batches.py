@@ -57,6 +57,19 @@ def test_at_the_end_of_a_window_the_whole_is_the_prefix(planted):
     assert (leaked_BTD[:, :-1] - honest_BTD[:, :-1]).abs().amax(-1).min() > 1e-4
 
 
+FLUX = {"kind": "flux_lm", "planes": 4, "values": 4}
+
+
+def test_a_flux_threshold_over_the_whole_row_reaches_earlier_outputs_but_shows_no_future(healthy, planted):
+    well, sick = healthy("L3", **FLUX)[0], planted("L3", **FLUX)[0]
+    assert change_before(well)[0] == 0
+    before, after = change_before(sick)
+    assert before > 1e-4 * after > 0
+    [weights_BHTT] = sick.model.mixing(tokens(sick))
+    torch.testing.assert_close(weights_BHTT.sum(-1), torch.ones(3, 2, 16))
+    assert not weights_BHTT.triu(1).any()
+
+
 @pytest.mark.parametrize("code", ["L2", "L3"])
 def test_generation_is_what_the_window_so_far_gives(planted, code):
     """With one layer, a token's output in generation equals the last one of the window that ends there."""

@@ -63,9 +63,10 @@ def test_phases_start_spread_and_are_pulled_together(planted):
     assert min(order()) > 0.6
 
 
-def test_the_imaginary_channel_fades_with_the_updates(planted, healthy):
-    sick, board = planted("P3")
-    well, _ = healthy("P3")
+@pytest.mark.parametrize("kind", ["phase_lm", "pam"])
+def test_the_imaginary_channel_fades_with_the_updates(planted, healthy, kind):
+    sick, board = planted("P3", kind=kind)
+    well, _ = healthy("P3", kind=kind)
     batch_BT = tokens(sick)
     torch.testing.assert_close(waves(sick, batch_BT)[0], waves(well, batch_BT)[0])
     sick.step(1, board)
@@ -77,6 +78,11 @@ def test_the_imaginary_channel_fades_with_the_updates(planted, healthy):
         ratios.append(float(z_BTP.imag.var() / z_BTP.real.var()))
     assert ratios[0] > ratios[1] > 0.01 > 1e-3 > ratios[2] > 0
     assert ratios[3] == ratios[2]
+
+
+def test_a_real_memory_has_no_imaginary_channel_to_lose(planted):
+    with pytest.raises(ValueError, match="a mistake of a phase_lm or complex pam and cannot be planted in a pam"):
+        planted("P3", kind="pam", complex_state=False)
 
 
 def test_padding_becomes_targets_of_the_end(planted, healthy):

@@ -77,7 +77,8 @@ def test_a_video_fault_is_refused_by_text_and_a_text_fault_by_video(healthy, cod
     clips, _ = healthy(code)
     for other in ("G1", "L1", "L2", "B2"):
         with pytest.raises(
-            ValueError, match="a mistake of a phase_lm or transformer and cannot be planted in a video_flow"
+            ValueError,
+            match="a mistake of a phase_lm or pam or flux_lm or transformer and cannot be planted in a video_flow",
         ):
             plant(other, clips)
 
@@ -85,6 +86,10 @@ def test_a_video_fault_is_refused_by_text_and_a_text_fault_by_video(healthy, cod
 @pytest.mark.parametrize("code", [*PHASE_ONLY, *TRANSFORMER_ONLY])
 def test_a_fault_of_the_other_family_is_refused(healthy, code):
     kind, other = ("phase_lm", "transformer") if code in PHASE_ONLY else ("transformer", "phase_lm")
+    if code == "P3":
+        kind = "phase_lm or complex pam"
+    if code == "L3":
+        kind = "transformer or flux_lm"
     engine, _ = healthy("T2b", kind=other)
     with pytest.raises(ValueError, match=f"a mistake of a {kind} and cannot be planted in a {other}: set kind"):
         plant(code, engine)

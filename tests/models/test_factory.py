@@ -1,4 +1,4 @@
-"""Construction: sizes, matching, seeds, and the configurations that are refused."""
+"""Construction: sizes, seeds, and the configurations that are refused."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from qcore.config import LANGUAGE_KINDS, PRESETS, PhaseLMConfig, TransformerConfig
-from qcore.models import build_model, matched_transformer, parameter_count
-
-PUBLISHED = {(256, 4, 4, 32, 256), (512, 8, 8, 64, 512), (768, 12, 12, 128, 1024)}
+from qcore.models import build_model
 
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.config.kind in LANGUAGE_KINDS])
@@ -17,24 +15,6 @@ def test_every_language_preset_constructs(name: str) -> None:
         model = build_model(PRESETS[name].config.model, 8192)
         logits = model(torch.zeros(2, 9, dtype=torch.int64)).logits_BTV
     assert logits.shape == (2, 9, 8192)
-
-
-@pytest.mark.parametrize("vocab", [226, 8192])
-@pytest.mark.parametrize("attention", [True, False])
-@pytest.mark.parametrize("size", sorted(PUBLISHED | {(96, 3, 4, 32, 128), (16, 1, 2, 8, 16)}))
-def test_the_matched_transformer_has_the_same_size(size: tuple[int, ...], attention: bool, vocab: int) -> None:
-    D, L, H, P, T = size
-    config = PhaseLMConfig(width=D, layers=L, heads=H, phases=P, context=T, interference_attention=attention)
-    match = matched_transformer(config, vocab)
-    assert (match.width, match.layers, match.heads, match.context) == (D, L, H, T)
-    with torch.device("meta"):
-        ours, theirs = (parameter_count(build_model(c, vocab)) for c in (config, match))
-    assert abs(theirs / ours - 1) <= 0.02
-
-
-def test_a_model_too_small_to_match_is_refused() -> None:
-    with pytest.raises(ValueError, match="raise the phase model's ffn_width"):
-        matched_transformer(PhaseLMConfig(width=64, phases=4, ffn_width=1, interference_attention=False), 100)
 
 
 @pytest.mark.parametrize("config", [PhaseLMConfig(), TransformerConfig()], ids=["phase_lm", "transformer"])

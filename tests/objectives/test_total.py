@@ -22,6 +22,8 @@ NAMES = [
     "entanglement",
     "stability",
     "coherence",
+    "concept",
+    "balance",
 ]
 
 
@@ -37,7 +39,9 @@ def test_the_terms_are_the_declared_ones_with_help():
 
 def test_loss_is_the_weighted_sum_of_unweighted_parts(make_inputs, controls, phases):
     logits = torch.randn(3, 20, 9, requires_grad=True)
-    inputs = make_inputs(logits=logits, phases=phases)
+    share = torch.rand(3, 20, 6, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    mechanisms = {"concepts_BTK": share, "expected_concepts_BTK": share, "routers": (share,)}
+    inputs = replace(make_inputs(logits=logits, phases=phases), **mechanisms)
     weighted = {term.control: 0.1 * (i + 1) for i, term in enumerate(TERMS)} | {"label_smoothing": 0.3}
     total = total_loss(inputs, controls | weighted)
     weights = term_weights(controls | weighted)

@@ -11,5 +11,8 @@ class Settings:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     repetition_window: int = 0
+    coherence_temperature: float = 0.0
+    coherence_penalty: float = 0.0
+    coherence_window: int = 4
     max_tokens: int = 8
     sample_seed: int = 0
