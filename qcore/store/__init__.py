@@ -8,13 +8,21 @@ Scalars are stored as column-major blocks, so that a million points are read in 
 from qcore.store.inbox import CommandReader, Inbox
 from qcore.store.reader import RunReader, TailCursor
 from qcore.store.records import Command, Event, Finding, Generation, LogLine, Status
-from qcore.store.schema import APPLICATION_ID, DATABASE_NAME, SCHEMA_VERSION, StoreFormatError
+from qcore.store.schema import (
+    APPLICATION_ID,
+    DATABASE_NAME,
+    OWN_META,
+    SCHEMA_VERSION,
+    StoreFormatError,
+    copy_database,
+)
 from qcore.store.series import Series
 from qcore.store.writer import RunWriter, WriterReplacedError
 
 __all__ = [
     "APPLICATION_ID",
     "DATABASE_NAME",
+    "OWN_META",
     "SCHEMA_VERSION",
     "Command",
     "CommandReader",
@@ -30,4 +38,5 @@ __all__ = [
     "StoreFormatError",
     "TailCursor",
     "WriterReplacedError",
+    "copy_database",
 ]

@@ -22,7 +22,7 @@ from qcore.store.records import (
     text,
     to_json,
 )
-from qcore.store.schema import open_existing, open_reader
+from qcore.store.schema import OWN_META, open_existing, open_reader
 
 
 class Inbox:
@@ -70,6 +70,14 @@ class Inbox:
         """Insert a generation, or replace the one with the same id (a sample of a checkpoint while no worker lives)."""
         with self._lock, self._connection:
             self._connection.execute(PUT_GENERATION, encode(generation))
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Set one JSON value of a run that another process may be writing. ValueError for the store's own keys."""
+        if key in OWN_META:
+            raise ValueError(f"meta key {key!r} belongs to the store: choose another")
+        values = (text("key", key), to_json(key, value))
+        with self._lock, self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""

@@ -16,6 +16,8 @@ APPLICATION_ID = 0x43_4C_61_62  # "CLab"
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 5.0
 _WAL_PAGES = 256  # checkpoint every 4 MiB
+OWN_META = frozenset({"schema_version", "created", "epoch", "rewinds", "writer"})
+"""Meta values that belong to the store: nobody else may set them."""
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -149,6 +151,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
         if not forbidden or (wal.exists() and wal.stat().st_size):
             raise
         return _connect(path, "mode=ro&immutable=1")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a run's database as it is now, also while it is being written; `target` must not exist yet.
+
+    Errors as in `open_reader`, FileExistsError for a target that exists.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} exists: a copy never writes over a run")
+    with contextlib.closing(open_reader(source)) as from_run, contextlib.closing(sqlite3.connect(target)) as copy:
+        from_run.backup(copy)
 
 
 def _connect(path: Path, parameters: str) -> sqlite3.Connection:

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,11 +40,10 @@ from qcore.store.records import (
     text,
     to_json,
 )
-from qcore.store.schema import BUSY_SECONDS, is_locked, open_writer
+from qcore.store.schema import BUSY_SECONDS, OWN_META, is_locked, open_writer
 
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _ARRAY_TYPES = _INTEGERS | {"bool", "float16", "float32", "float64", "complex64"}
-_OWN_META = frozenset({"schema_version", "created", "epoch", "rewinds", "writer"})
 
 
 class WriterReplacedError(RuntimeError):
@@ -129,6 +128,11 @@ class RunWriter:
         """Record an event and commit at once. An event with a known `seq` (a replay) replaces the earlier row."""
         self._queue(Write(PUT_EVENT, encode(event)), now=True)
 
+    def forget_events(self, seqs: Iterable[int]) -> None:
+        """Delete events: those of a branch that was abandoned, and that another run keeps."""
+        for seq in seqs:
+            self._queue(Write("DELETE FROM events WHERE seq = ?", (int64("seq", seq),)), now=True)
+
     def put_generation(self, generation: Generation) -> None:
         """Insert a generation, or replace the one with the same id; at once where a person waits for it (a prompt)."""
         self._queue(Write(PUT_GENERATION, encode(generation)), now=generation.kind == "prompt")
@@ -143,7 +147,7 @@ class RunWriter:
 
     def set_meta(self, key: str, value: Any) -> None:
         """Set one JSON value of the run (references, fingerprints …). Raises ValueError for the store's own keys."""
-        if key in _OWN_META:
+        if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         parameters = (text("key", key), to_json(key, value))
         self._queue(Write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", parameters))

@@ -1,7 +1,8 @@
 """What every engine is: a model on its device, its optimizer, one guarded update. Families fill in batch and loss.
 
 Randomness is a pure function of (seed, step): weights come from the seed, batches from (seed, position), noise and
-dropout from (seed, step). So a run resumed from weights, moments and step repeats bit for bit.
+dropout from (seed, step); a fork may draw with another seed than its weights came from (`order_seed`). So a run
+resumed from weights, moments and step repeats bit for bit.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from qcore.config import RunConfig
 from qcore.objectives import Term, Total, nonfinite_parts
+from qcore.train.compiled import compiler_problem
 from qcore.train.schedule import learning_rate
 
 RANDOM_LOCK = threading.Lock()
@@ -55,7 +57,7 @@ class BaseEngine(ABC):
     """Model, optimizer and scaler of one run on its device.
 
     saved: the module whose state a checkpoint keeps · unit: what `StepResult.units` counts · eval_name: series of the
-    held-out loss.
+    held-out loss · compiles: whether the family knows `compile`.
     """
 
     model: nn.Module
@@ -64,14 +66,23 @@ class BaseEngine(ABC):
     terms: tuple[Term, ...]
     unit: str
     eval_name: str
+    compiles = False
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.device = resolve_device(config.optim.device)
-        precision = config.optim.precision if self.device.type == "cuda" else "fp32"
+        wanted = config.optim.precision
+        # float16 has no use without a GPU: the CPU's own is slower than float32 and overflows as early.
+        precision = "fp32" if wanted == "fp16" and self.device.type != "cuda" else wanted
         self._autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.precision = precision
+        if config.optim.compile:
+            problem = (
+                compiler_problem(self.device) if self.compiles else "only language models are compiled: leave it off"
+            )
+            if problem:
+                raise ValueError(f"compile = true is refused: {problem}")
 
     @abstractmethod
     def step(self, step: int, controls: Mapping[str, Any]) -> StepResult:
@@ -186,7 +197,7 @@ class BaseEngine(ABC):
             return
         devices = [self.device] if self.device.type == "cuda" else []
         with RANDOM_LOCK, torch.random.fork_rng(devices):
-            torch.manual_seed((self.config.seed << 32) + step)
+            torch.manual_seed((self.config.drawn_seed << 32) + step)
             yield
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qcore.config import RunConfig, SetControl, check_live, live_controls, scheduled_changes
+from qcore.config import RunConfig, SetControl, check_live, live_controls
 
 
 class ControlBoard(Mapping[str, Any]):
@@ -17,7 +17,7 @@ class ControlBoard(Mapping[str, Any]):
 
     def __init__(self, config: RunConfig) -> None:
         self._values = config.live_values()
-        self._kind = config.kind
+        self.kind = config.kind
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -30,10 +30,7 @@ class ControlBoard(Mapping[str, Any]):
 
     def check(self, name: str, value: Any) -> SetControl:
         """The change in the declared type. Raises `ConfigError` when it is refused."""
-        checked = SetControl(*check_live(name, value, self._kind))
-        if checked.name == "schedule":
-            scheduled_changes(checked.value, self._kind)
-        return checked
+        return SetControl(*check_live(name, value, self.kind))
 
     def set(self, name: str, value: Any) -> Any:
         """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
@@ -44,7 +41,7 @@ class ControlBoard(Mapping[str, Any]):
 
     def is_risky(self, name: str) -> bool:
         """Whether a checkpoint must be written before this control changes."""
-        return live_controls(self._kind)[name].risky
+        return live_controls(self.kind)[name].risky
 
     def restore(self, values: Mapping[str, Any]) -> None:
         """Take the values of a checkpoint; controls that it does not know keep theirs."""

@@ -26,12 +26,18 @@ MODEL_FILE, OPTIMIZER_FILE, WATCH_FILE = "model.safetensors", "optimizer.safeten
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A loaded checkpoint: tensors by name, its state, and what the detectors remembered."""
+class Weights:
+    """Tensors of a model and of its optimizer, by name. folder: where they lie, or would."""
 
     folder: Path
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint(Weights):
+    """A loaded checkpoint: its weights and state, and what the detectors remembered."""
+
     state: CheckpointState
     watch: dict[str, Any]
 
@@ -49,10 +55,12 @@ def save_checkpoint(
     seconds_trained: float,
     scaler: dict[str, Any],
     watch: dict[str, Any],
+    section: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint of now and return its folder; see `write_folder`.
 
-    saved: the module whose state is kept · model: the one whose parameters the optimizer moves; often the same.
+    saved: the module whose state is kept · model: the one whose parameters the optimizer moves; often the same ·
+    section: the model section of the configuration that the weights belong to.
     """
     state = CheckpointState(
         step=step,
@@ -64,13 +72,21 @@ def save_checkpoint(
         scaler=scaler,
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
+        model=dict(section or {}),
     )
     contents = {
         MODEL_FILE: save_tensors(_model_tensors(saved)),
-        OPTIMIZER_FILE: save_tensors(_optimizer_tensors(model, optimizer)),
+        OPTIMIZER_FILE: save_tensors(optimizer_tensors(model, optimizer)),
         WATCH_FILE: json.dumps(watch, separators=(",", ":")).encode(),
     }
     return write_folder(run_dir, state, contents)
+
+
+def snapshot(saved: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer) -> Weights:
+    """A copy in memory of what `save_checkpoint` would write."""
+    found = [_model_tensors(saved), optimizer_tensors(model, optimizer)]
+    copies = [{name: value.clone() for name, value in tensors.items()} for tensors in found]
+    return Weights(Path("weights in memory"), *copies)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -91,7 +107,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, loaded[0], loaded[1], state, watch)
 
 
-def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
+def restore_model(model: nn.Module, checkpoint: Weights) -> None:
     """Copy the weights. Raises `CheckpointError`, and changes nothing, unless they are exactly this model's."""
     own = _unshared(model)
     _check_same({name: (value.shape, value.dtype) for name, value in own.items()}, checkpoint.model, checkpoint.folder)
@@ -100,15 +116,25 @@ def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
             own[name].copy_(value)
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Weights) -> None:
     """Put the moments back. Raises `CheckpointError`, and changes nothing, unless they fit the model's parameters."""
+    try:
+        set_moments(model, optimizer, checkpoint.optimizer)
+    except ValueError as error:
+        raise refusal(checkpoint.folder, str(error)) from error
+
+
+def set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    """Give the optimizer moments named as in `optimizer_tensors`. Raises `ValueError`, and changes nothing, unless they
+    fit the model's parameters.
+    """
     parameters = dict(model.named_parameters())
     state: dict[Tensor, dict[str, Tensor]] = {}
-    for full_name, value in checkpoint.optimizer.items():
+    for full_name, value in moments.items():
         name, _, key = full_name.rpartition(".")
         parameter = parameters.get(name)
         if parameter is None or (key != "step" and value.shape != parameter.shape):
-            raise refusal(checkpoint.folder, f"it has a moment {full_name!r} that fits no parameter of the model")
+            raise ValueError(f"it has a moment {full_name!r} that fits no parameter of the model")
         moved = value.clone() if key == "step" else value.to(parameter.device, copy=True)
         state.setdefault(parameter, {})[key] = moved
     optimizer.state.clear()
@@ -130,7 +156,7 @@ def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().contiguous().cpu() for name, value in _unshared(model).items()}
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Moments as `<parameter name>.<moment>`."""
     tensors = {}
     for name, parameter in model.named_parameters():

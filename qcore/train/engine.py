@@ -8,18 +8,20 @@ see one micro-batch at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qcore.config import TextRunConfig
-from qcore.data import Batch, Dataset
+from qcore.data import Batch, Dataset, asked_for
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.train.base import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
+from qcore.train.compiled import compiled
 from qcore.train.schedule import learning_rate
 
 MEASURED_ROWS = 2
@@ -40,10 +42,7 @@ class TextResult(StepResult):
     @property
     def row_output(self) -> ModelOutput:
         """The output at those rows."""
-        output, rows = self.output, slice(0, MEASURED_ROWS)
-        phases = output.phases and tuple(phase[rows] for phase in output.phases)
-        state = None if output.state_BTP is None else output.state_BTP[rows]
-        return ModelOutput(output.logits_BTV[rows], output.hidden_BTD[rows], state, phases)
+        return _each(self.output, lambda value: value[:MEASURED_ROWS])
 
 
 class Engine(BaseEngine):
@@ -53,11 +52,12 @@ class Engine(BaseEngine):
     model: LanguageModel
     unit = "tokens"
     eval_name = "eval/ce"
+    compiles = True
 
     def __init__(self, config: TextRunConfig, dataset: Dataset) -> None:
         super().__init__(config)
         self.dataset = dataset
-        counts = torch.as_tensor(dataset.token_counts)
+        self.counts = counts = torch.as_tensor(dataset.token_counts)
         with RANDOM_LOCK:
             self.model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
         self.model.to(self.device)
@@ -68,34 +68,48 @@ class Engine(BaseEngine):
         self.unigram_V = (smoothed / smoothed.sum().clamp(min=1)).to(self.device)
         self._validation: list[Batch] | None = None
 
+    def replace_model(self, config: TextRunConfig, model: LanguageModel, optimizer: torch.optim.AdamW) -> None:
+        """Go on with a model of another size, on the same data."""
+        self.config, self.optimizer = config, optimizer
+        self.model = self.saved = model
+        self.__dict__.pop("_parameters", None)
+        self.__dict__.pop("_trained", None)
+
     def step(self, step: int, controls: Mapping[str, Any]) -> TextResult:
         rate = self._prepare(step, controls)
         summed, total_count, output, batch = self._accumulate(step, controls)
+        self.model.before_update(controls)
         terms, grad_norm, skipped = self._finish(step, controls, summed)
+        self.model.after_update(output.hidden_BTD.detach(), batch.targets_BT, batch.mask_BT, controls)
         return TextResult(terms.pop("loss"), terms, grad_norm, rate, total_count, skipped, _detached(output), batch)
 
     def _accumulate(self, step: int, controls: Mapping[str, Any]) -> tuple[dict[str, Tensor], int, ModelOutput, Batch]:
         """Gradients of all micro-batches of an update; the summed parts, real targets, last output and batch."""
         self._to_training()
-        batches = self._micro_batches(step)
+        batches = self._micro_batches(step, controls)
         counts = [int(batch.mask_BT.sum()) for batch in batches]
         total_count = max(1, sum(counts))
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}
-        with self._dropout_stream(step, self.config.model.dropout):
+        with self._dropout_stream(step, float(self.model.needs_randomness)):
             for batch, count in zip(batches, counts, strict=True):
                 with self._autocast():
-                    output = self.model(batch.inputs_BT, with_phases=True)
+                    output = self._trained(batch.inputs_BT, with_phases=True)
                 total = total_loss(self.term_inputs(output, batch), controls, self.terms)
                 self._backward(step, total, count / total_count if len(batches) > 1 else 1.0, summed)
         return summed, total_count, output, batch
 
-    def first_batches(self, count: int) -> list[Batch]:
+    @cached_property
+    def _trained(self) -> Callable[..., ModelOutput]:
+        """The forward pass of a training step; compiled at the first one, when any fault has been planted."""
+        return compiled(self.model) if self.config.optim.compile else self.model
+
+    def first_batches(self, count: int, controls: Mapping[str, Any]) -> list[Batch]:
         """The first micro-batch of each of the first updates."""
-        return [self._micro_batches(step)[0] for step in range(1, count + 1)]
+        return [self._micro_batches(step, controls)[0] for step in range(1, count + 1)]
 
     def preview(self, controls: Mapping[str, Any]) -> TextResult:
-        batch = self._micro_batches(1)[0]
+        batch = self._micro_batches(1, controls)[0]
         self.model.eval()
         with torch.no_grad():
             with self._autocast():
@@ -132,14 +146,14 @@ class Engine(BaseEngine):
         The big batch is all micro-batches at once. Other terms are left out: those of the mean prediction rightly see
         one micro-batch at a time. Leaves the gradients cleared.
         """
-        if self.config.optim.accumulation == 1 or self.config.model.dropout or self.scaler.is_enabled():
+        if self.config.optim.accumulation == 1 or self.model.needs_randomness or self.scaler.is_enabled():
             return math.nan
         plain = {name: 0.0 if name.endswith("_weight") else value for name, value in controls.items()}
         plain |= {"ce_weight": 1.0, "label_smoothing": 0.0}
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._accumulate(step, plain)
         accumulated = [_flat(parameter.grad, parameter) for parameter in parameters]
-        batches = self._micro_batches(step)
+        batches = self._micro_batches(step, controls)
         whole = Batch(*(torch.cat(column) for column in zip(*(vars(batch).values() for batch in batches), strict=True)))
         total = self._graph(whole, plain)
         big = torch.autograd.grad(total.loss, parameters, allow_unused=True)
@@ -180,11 +194,22 @@ class Engine(BaseEngine):
             self._validation = [self._move(batch) for batch in batches]
         return self._validation
 
-    def _micro_batches(self, step: int) -> list[Batch]:
+    def _micro_batches(self, step: int, controls: Mapping[str, Any]) -> list[Batch]:
+        """What an update trains on; held-out batches are always masked and shifted as they should be."""
         optim, count = self.config.optim, self.config.optim.accumulation
         positions = range((step - 1) * count, step * count)
+        tokenizer, shift, masked = self.dataset.tokenizer, int(controls["label_shift"]), bool(controls["mask_padding"])
         return [
-            self._move(self.dataset.train_batch(self.config.seed, position, optim.batch_size)) for position in positions
+            self._move(
+                asked_for(
+                    self.dataset.train_batch(self.config.drawn_seed, position, optim.batch_size),
+                    label_shift=shift,
+                    mask_padding=masked,
+                    pad_id=tokenizer.pad_id,
+                    eos_id=tokenizer.eos_id,
+                )
+            )
+            for position in positions
         ]
 
     def _move(self, batch: Batch) -> Batch:
@@ -204,6 +229,10 @@ class Engine(BaseEngine):
             state_BTP=output.state_BTP,
             unigram_V=self.unigram_V,
             eos_id=self.dataset.tokenizer.eos_id,
+            concepts_BTK=output.concepts_BTK,
+            expected_concepts_BTK=output.expected_concepts_BTK,
+            routers=output.routers,
+            experts_active=getattr(self.config.model, "experts_active", 1),
         )
 
 
@@ -212,6 +241,13 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def _detached(output: ModelOutput) -> ModelOutput:
-    phases = output.phases and tuple(phase.detach() for phase in output.phases)
-    state = None if output.state_BTP is None else output.state_BTP.detach()
-    return ModelOutput(output.logits_BTV.detach(), output.hidden_BTD.detach(), state, phases)
+    return _each(output, Tensor.detach)
+
+
+def _each(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
+    """The output with every tensor of it changed."""
+
+    def changed(value: Tensor | tuple[Tensor, ...] | None) -> Any:
+        return tuple(map(change, value)) if isinstance(value, tuple) else value if value is None else change(value)
+
+    return ModelOutput(**{name: changed(value) for name, value in vars(output).items()})

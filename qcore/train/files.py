@@ -1,8 +1,8 @@
 """The run folder: names of its files, the lock that says a worker lives, and reading its configuration.
 
-`checkpoints/<run>/`: run.sqlite, config.yaml, tokenizer.json, labels.json, run.lock, step-NNNNNN/. The lock is the
-operating system's (`flock`): it goes with the process that holds it, however that ends, so a dead worker is never
-taken for a live one.
+`checkpoints/<run>/`: run.sqlite, config.yaml, tokenizer.json, labels.json, run.lock, step-NNNNNN/, and origin.yaml in
+some forks. The lock is the operating system's (`flock`): it goes with the process that holds it, however that ends, so
+a dead worker is never taken for a live one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ CONFIG_FILE = "config.yaml"
 TOKENIZER_FILE = "tokenizer.json"
 LABELS_FILE = "labels.json"
 LOCK_FILE = "run.lock"
+CACHE_FOLDER = ".cache"
+ORIGIN_FILE = "origin.yaml"
+"""Configuration of the run that a fork comes from, where the fork's is another: how it goes to its first step."""
+CATCH_UP = "catch_up"
+"""Meta value: the step that a run was put at, to which it goes from an earlier checkpoint before anything else."""
 
 
 class RunLock:
@@ -73,8 +78,8 @@ def is_held(run_dir: Path) -> bool:
     return False
 
 
-def read_config(run_dir: Path) -> RunConfig:
+def read_config(run_dir: Path, name: str = CONFIG_FILE) -> RunConfig:
     """The run's configuration. Raises `ConfigError` when the file holds something else, `OSError` when it is
     missing.
     """
-    return RunConfig.from_yaml((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+    return RunConfig.from_yaml((run_dir / name).read_text(encoding="utf-8"))

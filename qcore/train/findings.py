@@ -6,7 +6,7 @@ finds what an undisturbed one finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qcore.detect import Verdict, Watch
@@ -27,10 +27,19 @@ class Detectors:
         self._controls = controls
         self.planned_lr_sum = planned_lr_sum(controls)
         self.lr_sum = 0.0
+        self.listener: Callable[[Mapping[str, float]], None] | None = None
+        """Told every measurement, as it is judged."""
         self._watch = Watch(workload.facts(controls, self.planned_lr_sum))
+
+    @property
+    def active(self) -> list[Verdict]:
+        """What was found and is not resolved."""
+        return self._watch.active
 
     def observe(self, step: int, values: Mapping[str, float]) -> None:
         """Judge what was measured at a step."""
+        if self.listener is not None:
+            self.listener(values)
         self._keep(self._watch.observe(step, values, self._workload.term_weights(step, self._controls)))
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
@@ -39,6 +48,10 @@ class Detectors:
         if payload["name"] in _OF_THE_RATE:
             self.planned_lr_sum = planned_lr_sum(self._controls)
             self.observe(step, {"optim/planned_lr_sum": self.planned_lr_sum})
+
+    def resized(self) -> None:
+        """The model has another size than before; what was remembered stays."""
+        self._watch.facts = self._workload.facts(self._controls, self.planned_lr_sum)
 
     def failed(self, step: int, terms: Iterable[str], message: str) -> None:
         """The finite check stopped the run at update `step`; said again when a run is resumed after it."""

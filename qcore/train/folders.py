@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 FORMAT = "collapse-lab-checkpoint"
 VERSION = 1
-KEPT_REASONS = ("requested", "risky change")
+RISKY, FORK = "risky change", "fork"
+KEPT_REASONS = ("automatic change", "requested", RISKY, FORK)
 """Checkpoints written for these reasons are never pruned."""
 _WRITING, _REPLACED = ".writing-", ".replaced-"
 
@@ -32,7 +33,8 @@ class CheckpointState:
     """What stands in `state.json` beside the hashes.
 
     step: completed updates · controls: board values · event_seq: last event included · scaler: fp16 loss scale state ·
-    threads, torch_version: what a bitwise resume depends on besides.
+    threads, torch_version: what a bitwise resume depends on besides · model: the section of the configuration that the
+    weights belong to, which growth may have changed; empty in a checkpoint from before there was growth.
     """
 
     step: int
@@ -44,6 +46,7 @@ class CheckpointState:
     scaler: dict[str, Any]
     threads: int
     torch_version: str
+    model: dict[str, Any] = field(default_factory=dict)
 
 
 def folder_name(step: int) -> str:
@@ -112,6 +115,36 @@ def write_folder(run_dir: Path, state: CheckpointState, contents: Mapping[str, b
     return target
 
 
+def link_folder(folder: Path, run_dir: Path, reason: str) -> Path:
+    """Give another run a checkpoint of this one, for `reason`, and return its folder there.
+
+    Files are never changed in place, so they are linked, and copied only where the file system has no links. Raises
+    `CheckpointError` for a folder that cannot be read.
+    """
+    document = _read_document(folder)
+    _parse(document, folder)
+    aside, target = run_dir / f"{_WRITING}{folder.name}", run_dir / folder.name
+    aside.mkdir()
+    for name in document["files"]:
+        try:
+            os.link(folder / name, aside / name)
+        except OSError:
+            shutil.copyfile(folder / name, aside / name)
+    _write_synced(aside / "state.json", json.dumps({**document, "reason": reason}, indent=1).encode())
+    _sync_folder(aside)
+    os.rename(aside, target)
+    _sync_folder(run_dir)
+    return target
+
+
+def newest_state(run_dir: Path) -> CheckpointState | None:
+    """State of the newest checkpoint that can be read; None when there is none."""
+    for folder in reversed(checkpoint_folders(run_dir)):
+        with contextlib.suppress(CheckpointError):
+            return read_state(folder)
+    return None
+
+
 def recover_interrupted(run_dir: Path) -> None:
     """Put back a checkpoint whose replacement was interrupted, and delete what was never finished."""
     for replaced in run_dir.glob(f"{_REPLACED}*"):
@@ -162,10 +195,10 @@ def _read_document(folder: Path) -> dict[str, Any]:
 
 
 def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
-    names = [field.name for field in fields(CheckpointState)]
-    if missing := [name for name in names if name not in document]:
+    known = fields(CheckpointState)
+    if missing := [entry.name for entry in known if entry.name not in document and entry.default_factory is MISSING]:
         raise refusal(folder, f"state.json lacks {missing[0]!r}")
-    state = CheckpointState(**{name: document[name] for name in names})
+    state = CheckpointState(**{entry.name: document[entry.name] for entry in known if entry.name in document})
     if state.step != int(folder.name[5:] if folder.name[5:].isdigit() else -1):
         raise refusal(folder, f"it holds step {state.step}: the folder was renamed")
     return state

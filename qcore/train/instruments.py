@@ -23,6 +23,7 @@ from qcore.diagnostics import term_gradients, weight_statistics
 from qcore.store import RunWriter
 from qcore.train.base import BaseEngine
 from qcore.train.probes import ProbeScheduler
+from qcore.train.replay import BEFORE_TRAINING, PROBE_NAMES
 
 JITTER = 0.02
 
@@ -54,10 +55,17 @@ class Instruments(ABC):
         self._writer = writer
         self._disabled: dict[str, str] = {}
         self._probes = self._make_probes()
-        names = [name.rpartition(".")[0] or "(model)" for name, _ in engine.model.named_parameters()]
+        self.ran = 0
+        """Which probes ran at the step measured last: bit i for the i-th."""
         writer.set_meta("term_names", [term.name for term in engine.terms])
-        writer.set_meta("module_names", list(dict.fromkeys(names)))
+        writer.set_meta(PROBE_NAMES, [probe.name for probe in self._probes])
         writer.set_meta("disabled_probes", {})
+        self.name_modules()
+
+    def name_modules(self) -> None:
+        """Keep the names of the modules that have weights, anew after the model has grown."""
+        names = [name.rpartition(".")[0] or "(model)" for name, _ in self._engine.model.named_parameters()]
+        self._writer.set_meta("module_names", list(dict.fromkeys(names)))
 
     @abstractmethod
     def _make_probes(self) -> list[Probe]:
@@ -74,23 +82,25 @@ class Instruments(ABC):
 
     def begin(self, reading: Reading) -> dict[str, float]:
         """Scalars of every probe, before the first update; what they cost here is not part of the budget."""
-        if not reading.controls["budget_percent"]:
+        if not self.scheduler.begins(reading.controls["budget_percent"]):
             return {}
         started = time.perf_counter()
         found: dict[str, float] = {}
         for probe in self._probes:
             self.scheduler.due(probe.name, 0, int(reading.controls[probe.every]), reading.controls["budget_percent"])
             found |= self._run(probe, reading)
-        return found | {"cost/before_training_ms": (time.perf_counter() - started) * 1e3}
+        return found | {BEFORE_TRAINING: (time.perf_counter() - started) * 1e3}
 
     def measure(self, reading: Reading) -> dict[str, float]:
         """Scalars of every probe that is due at this step."""
         budget = float(reading.controls["budget_percent"])
         found: dict[str, float] = {}
-        for probe in self._probes:
+        self.ran = 0
+        for place, probe in enumerate(self._probes):
             every = int(reading.controls[probe.every])
             if probe.name not in self._disabled and self.scheduler.due(probe.name, reading.step, every, budget):
                 found |= self._run(probe, reading)
+                self.ran |= 1 << place
         return found
 
     def _run(self, probe: Probe, reading: Reading) -> dict[str, float]:

@@ -20,8 +20,10 @@ from qcore.train.base import StepResult
 from qcore.train.findings import Detectors
 from qcore.train.instruments import Reading
 from qcore.train.probes import running_mean
+from qcore.train.replay import PLANNED_LR_SUM, PROBES_RUN, Recording
 from qcore.train.workload import Workload
 
+OF_THE_DATA = ("mask_padding", "label_shift")
 STATUS_SECONDS = 0.5
 SHARE = 0.1
 
@@ -29,7 +31,9 @@ SHARE = 0.1
 class Monitor:
     """Telemetry of one run. seconds_trained: time spent in the loop's steps and duties over the run's whole life, s."""
 
-    def __init__(self, workload: Workload, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+    def __init__(
+        self, workload: Workload, writer: RunWriter, controls: Mapping[str, Any], recording: Recording | None = None
+    ) -> None:
         self.seconds_trained = 0.0
         self.detectors = Detectors(workload, writer, controls)
         self._workload = workload
@@ -37,6 +41,8 @@ class Monitor:
         self._writer = writer
         self._controls = controls
         self._instruments = workload.instruments(writer)
+        if recording is not None:
+            self._instruments.scheduler.follow(recording.probes or {}, begins=recording.began)
         self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
@@ -48,8 +54,8 @@ class Monitor:
         result = self._engine.preview(self._controls)
         scalars = {f"term/{name}": value for name, value in result.terms.items()}
         scalars["train/loss"] = result.loss
-        found = self._workload.of_data()
-        found["optim/planned_lr_sum"] = self.detectors.planned_lr_sum
+        found = self._workload.of_data(self._controls)
+        found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
         measured = self._instruments.begin(Reading(0, result, self._controls))
         # The terms of the first batch are logged with the first update, which measures the same.
         self._writer.log_scalars(0, found | measured)
@@ -77,10 +83,17 @@ class Monitor:
         if measured:
             measured["optim/lr_sum"] = self.detectors.lr_sum
             measured["train/memory_mb"] = memory_mb(self._engine.device)
-            self._writer.log_scalars(step, measured | self._instruments.scheduler.report())
+            measured_when = {PROBES_RUN: float(self._instruments.ran)}
+            self._writer.log_scalars(step, measured | measured_when | self._instruments.scheduler.report())
         self.detectors.observe(step, scalars | measured)
         probes = self._instruments.scheduler.spent - probing
         self._instruments.scheduler.charge(time.perf_counter() - started - probes)
+
+    def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
+        """Take note of a change; what is trained on is measured again when it is about the data."""
+        self.detectors.control_changed(step, payload)
+        if payload["name"] in OF_THE_DATA:
+            self._log(step, self._workload.of_data(self._controls))
 
     def evaluate(self, step: int) -> None:
         """Log the held-out cross-entropy after `step` updates."""
@@ -104,6 +117,12 @@ class Monitor:
             self._heard = []
             if means:
                 self._log(step, means)
+
+    def resized(self) -> None:
+        """Take note of another model size: its modules, its parameters, and what the detectors know of it."""
+        self._instruments.name_modules()
+        self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
+        self.detectors.resized()
 
     def publish(self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False) -> None:
         """Write the status row when the state changed or half a second has passed."""

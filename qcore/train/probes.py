@@ -10,7 +10,7 @@ and the share of the time really spent are series of the run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +36,17 @@ class ProbeScheduler:
         self.spent = 0.0
         """Seconds spent since training began."""
         self._trained = self._budget = 0.0
+        self._plan: Mapping[str, frozenset[int]] | None = None
+        self._begins = True
+
+    def follow(self, plan: Mapping[str, frozenset[int]], *, begins: bool) -> None:
+        """Run each probe at exactly these steps, whatever it costs, and before training or not: a replay measures when
+        the run that it repeats did, which depended on the speed of the machine."""
+        self._plan, self._begins = plan, begins
+
+    def begins(self, budget_percent: float) -> bool:
+        """Whether everything is measured before the first update."""
+        return self._begins and (self._plan is not None or budget_percent > 0)
 
     def observe_step(self, seconds: float) -> None:
         """Tell the time of one training step without its probes, s."""
@@ -47,6 +58,8 @@ class ProbeScheduler:
         time). A budget of 0 switches all probes off; at 100 none is thinned, so what is measured when no longer
         depends on the machine's speed.
         """
+        if self._plan is not None:
+            return step in self._plan.get(name, ())
         cost = self._costs.setdefault(name, _Cost())
         if (cost.every, self._budget) != (every, budget_percent):
             cost.every, self._budget = every, budget_percent

@@ -8,58 +8,109 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import threading
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from qcore.config import RunConfig
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
-from qcore.train.files import read_config
+from qcore.train.files import CATCH_UP, ORIGIN_FILE, TOKENIZER_FILE, read_config
+from qcore.train.folders import checkpoint_folders, newest_state, read_state
+from qcore.train.replay import Orders
 from qcore.train.slots import Slots
 from qcore.train.trainer import Trainer
 from qcore.train.workload import Workload, open_workload
 
+NEWEST_SAMPLES = 64
 logger = logging.getLogger(__name__)
 
 
 def train_run(
-    run_dir: Path, slots: Slots, author: str, stopping: threading.Event, nudge: threading.Event, since: float
+    run_dir: Path,
+    slots: Slots,
+    author: str,
+    stopping: threading.Event,
+    nudge: threading.Event,
+    since: float,
+    orders: Orders,
 ) -> None:
-    """Train the run until its end, a stop or a failure; the caller holds its lock since `since` (epoch seconds)."""
+    """Train the run until its end, a stop or a failure; the caller holds its lock since `since` (epoch seconds).
+
+    A run that was put at a step between two checkpoints first goes there, as the run that it comes from went.
+    """
     with RunWriter(run_dir / DATABASE_NAME) as writer:
         trainer: Trainer | None = None
         with RunReader(run_dir / DATABASE_NAME) as reader:
-            before, events, meta = reader.status(), reader.events(), reader.meta()
+            before, meta = reader.status(), reader.meta()
         step, total = (before.step, before.total_steps) if before else (0, 0)
-        try:
-            config = read_config(run_dir)
-            total = total or config.optim.steps
-            writer.set_status(_status("queued", step, total, "opening the data"))
-            workload = open_workload(config, run_dir.parent)
+
+        def made(config: RunConfig, orders: Orders) -> Trainer:
+            workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
             _describe(run_dir, writer, workload)
-            with contextlib.closing(CommandReader(run_dir / DATABASE_NAME)) as commands:
-                trainer = Trainer(
-                    run_dir,
-                    config,
-                    workload,
-                    writer,
-                    commands,
-                    events=events,
-                    slots=slots,
-                    stopping=stopping,
-                    nudge=nudge,
-                    since=since,
-                )
+            writer.flush()
+            with RunReader(run_dir / DATABASE_NAME) as reader:
+                events, newest = reader.events(), reader.generations("timeline", limit=NEWEST_SAMPLES)
+            drawn: Counter[int] = Counter()
+            for sample in newest:
+                drawn[sample.step] += sample.status == "done"
+            commands = closing.enter_context(contextlib.closing(CommandReader(run_dir / DATABASE_NAME)))
+            return Trainer(
+                run_dir,
+                config,
+                workload,
+                writer,
+                commands,
+                events=events,
+                slots=slots,
+                stopping=stopping,
+                nudge=nudge,
+                since=since,
+                orders=orders,
+                drawn=drawn,
+            )
+
+        with contextlib.ExitStack() as closing:
+            try:
+                config = read_config(run_dir)
+                total = total or config.optim.steps
+                writer.set_status(_status("queued", step, total, "opening the data"))
+                goal = meta.get(CATCH_UP)
+                if goal is not None and not _is_there(run_dir, goal):
+                    way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
+                    trainer = made(way, Orders(until=goal, catching_up=True))
+                    if trainer.run(author) == "failed" or stopping.is_set():
+                        return
+                    if way != config:
+                        meta.pop("data_fingerprint", None)  # the fork may be on other data
+                        _cut_way_back(run_dir, goal)
+                trainer = made(config, orders)
                 trainer.run(author)
-        except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
-            logger.warning("run %s failed: %s", run_dir.name, error)
-            step = trainer.step if trainer else step
-            writer.add_log(step, "error", traceback.format_exc())
-            writer.set_status(_status("failed", step, total, f"{type(error).__name__}: {error}"))
+            except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
+                logger.warning("run %s failed: %s", run_dir.name, error)
+                step = trainer.step if trainer else step
+                writer.add_log(step, "error", traceback.format_exc())
+                writer.set_status(_status("failed", step, total, f"{type(error).__name__}: {error}"))
+
+
+def _is_there(run_dir: Path, goal: int) -> bool:
+    """Whether the run has a checkpoint of the step that it was put at, or has gone beyond."""
+    state = newest_state(run_dir)
+    return state is not None and state.step >= goal
+
+
+def _cut_way_back(run_dir: Path, goal: int) -> None:
+    """Forget how a fork came to its first step: from here on its own configuration holds."""
+    (run_dir / ORIGIN_FILE).unlink()
+    for folder in checkpoint_folders(run_dir):
+        if read_state(folder).step < goal:
+            shutil.rmtree(folder)
 
 
 def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from qcore.data import translation_pairs
 from qcore.diagnostics import (
     batch_dependence,
     causality_probe,
     coherence_perplexity,
+    concept_alignment,
     context_statistics,
     hidden_geometry,
     interference_statistics,
@@ -25,12 +28,14 @@ from qcore.diagnostics import (
     token_statistics,
 )
 from qcore.models import ModelOutput
+from qcore.models.concepts import ConceptLayer
 from qcore.objectives import Derived, TermInputs, term_weights
 from qcore.train.engine import MEASURED_ROWS, Engine
 from qcore.train.instruments import Instruments, Probe, Reading, jittered
 
 KERNEL_TOKENS = 48
-_PHASE_TABLE = "encoding.semantic.weight"
+_TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
+"""Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
 
 class TextInstruments(Instruments):
@@ -41,10 +46,12 @@ class TextInstruments(Instruments):
     def _make_probes(self) -> list[Probe]:
         tokenizer = self._engine.dataset.tokenizer
         self._special_ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")}
+        self._pairs = translation_pairs(tokenizer) if self._engine.config.data.source == "bilingual" else ()
         return [
             Probe("tokens", "tokens_every", self._tokens),
             Probe("terms", "phase_every", self._terms),
             Probe("phase", "phase_every", self._phase),
+            Probe("internals", "phase_every", self._internals),
             Probe("pull", "phase_every", self._pull),
             Probe("gradients", "gradients_every", self._gradients),
             Probe("weights", "gradients_every", self._weights),
@@ -53,6 +60,7 @@ class TextInstruments(Instruments):
             Probe("strict", "checks_every", self._strict),
             Probe("signs", "checks_every", self._signs),
             Probe("accumulation", "checks_every", self._accumulation),
+            Probe("concepts", "checks_every", self._concepts),
             Probe("kernels", "kernels_every", self._kernels),
         ]
 
@@ -60,7 +68,7 @@ class TextInstruments(Instruments):
         return term_weights(reading.controls)
 
     def _looked_up(self, reading: Reading) -> dict[str, Tensor]:
-        names = [name for name, _ in self._engine.model.named_parameters() if name == _PHASE_TABLE]
+        names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
         return dict.fromkeys(names, reading.result.batch.inputs_BT)
 
     # on the step's own outputs
@@ -105,12 +113,36 @@ class TextInstruments(Instruments):
         ).scalars()
         return found | statistics.scalars()
 
+    def _internals(self, reading: Reading) -> dict[str, float]:
+        """What the family shows of itself on the first rows."""
+        model = self._engine.model
+        model.eval()
+        with torch.no_grad():
+            internals = model.internals(reading.result.rows.inputs_BT)
+        if internals.arrays:
+            arrays = {name: value.float().cpu().numpy() for name, value in internals.arrays.items()}
+            self._writer.log_arrays(reading.step, "internals", arrays)
+        return internals.scalars
+
+    def _concepts(self, reading: Reading) -> dict[str, float]:
+        """Which concept each word of the training text has, and whether translations share theirs."""
+        dataset = self._engine.dataset
+        layer = next((part for part in self._engine.model.modules() if isinstance(part, ConceptLayer)), None)
+        if layer is None:
+            return {}
+        with torch.no_grad():
+            share_VK = layer.shares(torch.arange(self._vocabulary, device=self._engine.device)[None])[0].float().cpu()
+        share_VK[torch.as_tensor(dataset.token_counts) == 0] = math.nan
+        alignment = concept_alignment(share_VK, self._pairs)
+        self._writer.log_arrays(reading.step, "concepts", alignment.arrays())
+        return alignment.scalars()
+
     # with gradients of their own
 
     def _pull(self, reading: Reading) -> dict[str, float]:
-        """Gradients of the language terms at the last hidden state; phase terms do not act through it."""
+        """Gradients of the language terms at the last hidden state; terms of phases and concepts do not act there."""
         weights = term_weights(reading.controls)
-        active = [term for term in self._engine.terms if weights[term.name] != 0 and not term.needs_phases]
+        active = [term for term in self._engine.terms if weights[term.name] != 0 and not term.needs]
         if not active:
             return {}
         output = reading.result.row_output
@@ -173,6 +205,7 @@ class TextInstruments(Instruments):
     def _kernels(self, reading: Reading) -> dict[str, float]:
         """Always the same row, so that two steps can be compared."""
         tokens_BT = self._engine.probe_row(KERNEL_TOKENS)
+        self._engine.model.eval()  # dropout would draw from a stream that no replay can repeat
         kernels = self._engine.model.mixing(tokens_BT)
         statistics = interference_statistics(kernels, tokens_BT=tokens_BT)
         arrays = statistics.arrays()

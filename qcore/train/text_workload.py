@@ -16,20 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qcore.config import SamplingConfig, TextRunConfig
+from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, tokenizer_from_json
 from qcore.detect import Facts
 from qcore.diagnostics import generation_statistics
 from qcore.models import LanguageModel, build_model, parameter_count
 from qcore.objectives import term_weights
-from qcore.sampling import SampledToken, generate
+from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.engine import Engine
-from qcore.train.files import LABELS_FILE, TOKENIZER_FILE
+from qcore.train.files import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE
+from qcore.train.growth import grow, grown_section, in_force, resize
 from qcore.train.instruments import Instruments
 from qcore.train.text_instruments import TextInstruments
-from qcore.train.workload import CACHE_FOLDER, Speaker, Workload
+from qcore.train.workload import Speaker, Workload
 
 UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
@@ -53,7 +54,21 @@ class TextSpeaker(Speaker):
         stop: Callable[[], bool] | None = None,
     ) -> Iterator[Generation]:
         del controls
+        self._check_sampling(settings)
         return speak(self._model, self._tokenizer, draft, settings, stop)
+
+    def settings(self, changes: Mapping[str, Any]) -> Section:
+        """As of every family; also refused: a coherence-aware rule for a model without phases."""
+        settings = super().settings(changes)
+        assert isinstance(settings, SamplingConfig)
+        self._check_sampling(settings)
+        return settings
+
+    def _check_sampling(self, settings: SamplingConfig) -> None:
+        try:
+            check_phases(self._model, settings)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 class TextWorkload(TextSpeaker, Workload):
@@ -61,10 +76,25 @@ class TextWorkload(TextSpeaker, Workload):
 
     engine: Engine
 
-    def __init__(self, config: TextRunConfig, cache: Path) -> None:
-        self.engine = build_engine(config, cache)
+    def __init__(self, config: TextRunConfig, cache: Path, tokenizer: Path | None = None) -> None:
+        self.engine = build_engine(config, cache, tokenizer)
         self.fingerprint = self.engine.dataset.fingerprint
         super().__init__(config, self.engine.model, self.engine.dataset.tokenizer)
+        self._check_sampling(config.sampling)
+
+    def grown(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        return grown_section(self.engine.config, changes)
+
+    def grow(self, section: Mapping[str, Any]) -> None:
+        grow(self.engine, section)
+        self._take_model()
+
+    def resize(self, section: Mapping[str, Any]) -> None:
+        resize(self.engine, section)
+        self._take_model()
+
+    def _take_model(self) -> None:
+        self.config, self._model = self.engine.config, self.engine.model
 
     def instruments(self, writer: RunWriter) -> Instruments:
         return TextInstruments(self.engine, writer)
@@ -93,9 +123,9 @@ class TextWorkload(TextSpeaker, Workload):
         del step
         return term_weights(controls)
 
-    def of_data(self) -> dict[str, float]:
+    def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
         tokenizer = self._tokenizer
-        return target_statistics(self.engine.first_batches(FIRST_BATCHES), tokenizer.pad_id, tokenizer.eos_id)
+        return target_statistics(self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id)
 
     def describe(self, run_dir: Path) -> dict[str, Any]:
         tokenizer, dataset, optim = self._tokenizer, self.engine.dataset, self.config.optim
@@ -124,9 +154,10 @@ class TextWorkload(TextSpeaker, Workload):
         return {f"generation/{name}": float(stats[name]) for name in _HEARD if isinstance(stats.get(name), int | float)}
 
 
-def build_engine(config: TextRunConfig, cache: Path | None) -> Engine:
-    """The engine of a run, with its fault planted if it asks for one."""
-    engine = Engine(config, open_dataset(config.data, config.model.context, cache))
+def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:
+    """The engine of a run, with its fault planted if it asks for one. tokenizer: file of a tokenizer to keep."""
+    kept = read_tokenizer(tokenizer) if tokenizer is not None and tokenizer.exists() else None
+    engine = Engine(config, open_dataset(config.data, config.model.context, cache, tokenizer=kept))
     if config.fault:
         from qcore.faults import plant  # a resource of demonstrations and tests: healthy runs never load it
 
@@ -134,17 +165,24 @@ def build_engine(config: TextRunConfig, cache: Path | None) -> Engine:
     return engine
 
 
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer that a run keeps in its folder."""
+    return tokenizer_from_json(path.read_text(encoding="utf-8"))
+
+
 def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
     """Model on the CPU with a checkpoint's weights, and the run's tokenizer. Raises `CheckpointError` for a bad
     folder.
     """
-    tokenizer = tokenizer_from_json((run_dir / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    tokenizer = read_tokenizer(run_dir / TOKENIZER_FILE)
     checkpoint = load_checkpoint(folder)
+    config = in_force(config, checkpoint.state.model)
+    assert isinstance(config, TextRunConfig)
     if config.fault:
         # A planted fault belongs to the whole engine, data and optimizer included, so all of it is built.
         on_cpu = config.with_values({"device": "cpu"})
         assert isinstance(on_cpu, TextRunConfig)
-        engine = build_engine(on_cpu, run_dir.parent / CACHE_FOLDER)
+        engine = build_engine(on_cpu, run_dir.parent / CACHE_FOLDER, run_dir / TOKENIZER_FILE)
         restore_model(engine.model, checkpoint)
         restore_optimizer(engine.model, engine.optimizer, checkpoint)
         model = engine.model

@@ -11,41 +11,56 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qcore.config import ConfigError, RunConfig, Section, command_from_row, scheduled_changes
+from qcore.config import ConfigError, RunConfig, command_from_row
 from qcore.config import commands as requests
-from qcore.store import Command, CommandReader, Event, Generation, RunWriter
+from qcore.store import Command, CommandReader, Event, RunWriter
 from qcore.train.base import NonFiniteError
 from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer, save_checkpoint
+from qcore.train.checkpoint import (
+    Weights,
+    load_checkpoint,
+    restore_model,
+    restore_optimizer,
+    save_checkpoint,
+    snapshot,
+)
 from qcore.train.folders import (
+    FORK,
     KEPT_REASONS,
+    RISKY,
     CheckpointError,
     checkpoint_folders,
     folder_name,
     prune_checkpoints,
+    read_state,
     recover_interrupted,
 )
+from qcore.train.history import History
 from qcore.train.monitor import Monitor
+from qcore.train.replay import Orders
+from qcore.train.samples import Samples
 from qcore.train.slots import Slots
+from qcore.train.steering import AUTOMATIC, AUTOMATIC_REASON, Steering, good_before
 from qcore.train.workload import Workload
 
 IDLE_SECONDS = 0.01
-SCHEDULE = "schedule"
 KEPT_KINDS = (requests.SetControl.kind, requests.Acknowledge.kind, requests.Mute.kind)
+OF_THE_MODEL = (requests.Grow.kind, requests.Restore.kind)
 logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """One run's loop. `run` ends with the state finished, stopped or failed in the run's status."""
+    """One run's loop. `run` ends with the state finished, stopped or failed in the run's status.
+
+    drawn: how many samples of the timeline are whole, by step, of the newest.
+    """
 
     def __init__(
         self,
@@ -60,6 +75,8 @@ class Trainer:
         stopping: threading.Event,
         nudge: threading.Event,
         since: float,
+        orders: Orders,
+        drawn: Mapping[int, int],
     ) -> None:
         self.name = run_dir.name
         self.step = 0
@@ -69,15 +86,17 @@ class Trainer:
         self._engine = workload.engine
         self._writer = writer
         self._commands = commands
-        self._events = events
+        self._history = History(events, writer)
         self._slots = slots
         self._stopping = stopping
         self._nudge = nudge
         self._since = since
         self._board = ControlBoard(config)
-        self._monitor = Monitor(workload, writer, self._board)
-        self._seq = max((event.seq for event in events), default=0)
-        self._replay: deque[Event] = deque()
+        self._orders = orders
+        self._recording = orders.recording
+        self._drawn = drawn
+        self._monitor = Monitor(workload, writer, self._board, self._recording)
+        self._samples = Samples(workload, writer, self._monitor, self._board, self._must_end)
         self._tasks: deque[Iterator[object]] = deque()
         self._waiting: list[Command] = []
         self._paused = False
@@ -86,25 +105,34 @@ class Trainer:
         self._end_author = "trainer"
         self._closing_step = -1
         self._measured_step = -1
-        self._scheduled: tuple[int, list[str]] | None = None
+        self._undoable = -1
+        self._steering = Steering(self, self._board, self._history.events, writer)
+        self._monitor.detectors.listener = self._steering.automation.observe
+        self._passed: dict[int, Weights] = {}
 
-    def run(self, author: str) -> None:
-        """Restore the newest good checkpoint, if there is one, and train until the end, a stop or a failure."""
+    def run(self, author: str) -> str:
+        """Restore the newest good checkpoint, if there is one, and train until the end, a stop or a failure; the state
+        in which it ended."""
         try:
             state, message = self._run(author)
         finally:
             self._slots.release(self.name)
         self._writer.flush()
         self._publish(state, message, force=True)
+        return state
 
     def _run(self, author: str) -> tuple[str, str]:
-        self._refuse_leftovers()
         resumed = self._restore()
-        self._add_event("resume" if resumed else "start", {"from_step": self.step}, author)
+        if not self._orders.catching_up:
+            self._refuse_leftovers()
+            kind = "resume" if self._history.happened("start", "resume") else "start"
+            self._add_event(kind, {"from_step": self.step}, author)
         self._set_threads()
         try:
-            if not resumed:
-                self._measure_held_out()
+            if resumed:
+                self._draw_again()
+            elif self._recording is None or self._recording.opened:
+                self._measure_held_out(self._recording is None or 0 in self._recording.evaluations)
                 self._monitor.begin()
             while not self._advance():
                 pass
@@ -114,9 +142,15 @@ class Trainer:
 
     def _advance(self) -> bool:
         """One turn of the loop; True when the run is over."""
-        self._apply_replay()
-        self._apply_schedule()
-        self._take_commands()
+        if not self._orders.catching_up or not self._arrived:
+            self._keep_weights()
+            if not self._tasks:
+                self._repeat_changes()
+            self._steering.schedule()
+        if not self._orders.catching_up:
+            if self._recording is None and not self._tasks:
+                self._steering.act(self._monitor.detectors.active, self._history.muted)
+            self._take_commands()
         if self._tasks:
             self._publish(self._state)
             if next(self._tasks[0], self._tasks) is self._tasks:
@@ -124,6 +158,9 @@ class Trainer:
             return False
         if self._must_end():
             self._close_with("stop")
+            return not self._tasks
+        if self._arrived:
+            self._close_with("until")
             return not self._tasks
         if self.step >= self._board["steps"]:
             self._close_with("finish")
@@ -145,34 +182,52 @@ class Trainer:
             self._slots.release(self.name)
         self._monitor.record(self.step, result, time.perf_counter() - started)
         self._publish(self._state)
-        board = self._board
-        if self.step % board["eval_every"] == 0:
-            self._measure_held_out()
+        board, recording = self._board, self._recording
+        if recording is not None:
+            self._measure_held_out(self.step in recording.evaluations)
+            if self.step in recording.samples:
+                self._tasks.extend(self._samples.timeline(self.step))
+            return
+        self._measure_held_out(self.step % board["eval_every"] == 0)
         if self.step % board["sample_every"] == 0:
-            self._sample_timeline()
+            self._tasks.extend(self._samples.timeline(self.step))
         if self.step % board["checkpoint_every"] == 0:
             self._tasks.append(self._saving("interval"))
 
-    def _measure_held_out(self) -> None:
-        self._monitor.evaluate(self.step)
-        self._measured_step = self.step
+    def _measure_held_out(self, due: bool) -> None:
+        if due:
+            self._monitor.evaluate(self.step)
+            self._measured_step = self.step
+
+    def _draw_again(self) -> None:
+        """The samples of this step, where an end cut one of them short."""
+        if self.step in self._drawn:
+            tasks = self._samples.timeline(self.step)
+            if self._drawn[self.step] < len(tasks):
+                self._tasks.extend(tasks)
 
     def _close_with(self, kind: str) -> None:
         """Queue what belongs at the end of a run, once a step: last evaluation and sample, event, checkpoint."""
         if self._closing_step == self.step:
             return
         self._closing_step = self.step
-        if kind == "finish" and self._measured_step != self.step:
-            self._measure_held_out()
+        if self._recording is not None:
+            return
+        if self._orders.catching_up and kind == "until":
+            self._tasks.append(self._saving(FORK))
+            return
+        if kind != "stop":
+            self._measure_held_out(self._measured_step != self.step)
         if kind == "finish" and self.step % self._board["sample_every"]:
-            self._sample_timeline()
-        self._tasks.append(self._saving("end of run" if kind == "finish" else "stopped", then=kind))
+            self._tasks.extend(self._samples.timeline(self.step))
+        event = "finish" if kind == "finish" else "stop"
+        self._tasks.append(self._saving("end of run" if kind == "finish" else "stopped", then=event))
 
     def _fail(self, error: NonFiniteError) -> tuple[str, str]:
         self._writer.add_log(self.step, "error", str(error))
         self._monitor.detectors.failed(error.step, error.terms, str(error))
-        if not (self._run_dir / folder_name(self.step)).exists():
-            self._save("last good state")
+        if not (self._run_dir / folder_name(self.step)).exists() and self._recording is None:
+            self.save("last good state")
         self._add_event("failed", {"message": str(error), "terms": error.terms, "at_step": error.step}, "trainer")
         return "failed", str(error)
 
@@ -182,6 +237,9 @@ class Trainer:
         self._nudge.clear()
         waiting, self._waiting = self._waiting, []
         for row in [*waiting, *self._commands.pending()]:
+            if self._tasks and row.kind in OF_THE_MODEL:  # a sample is being drawn from the model as it is
+                self._waiting.append(row)
+                continue
             try:
                 message = self._apply(row)
             except ConfigError as error:
@@ -194,7 +252,7 @@ class Trainer:
 
         A command that has an event was obeyed by a worker that was killed before it could say so.
         """
-        obeyed = {event.command_id: event for event in self._events}
+        obeyed = {event.command_id: event for event in self._history.events}
         for row in self._commands.pending():
             if event := obeyed.get(row.id):
                 self._writer.resolve_command(row.id, "applied", event.step, f"at step {event.step}")
@@ -208,7 +266,7 @@ class Trainer:
         """Obey one command and say what happened. Raises `ConfigError` when it is refused."""
         match command_from_row(row.kind, row.payload):
             case requests.SetControl(name, value):
-                return self._set_control(name, value, row.author, row.id)
+                return self.set_control(name, value, row.author, command=row.id)
             case requests.Pause():
                 self._paused, self._steps_to_go = True, 0
                 self._slots.release(self.name)
@@ -224,56 +282,80 @@ class Trainer:
                 self._ending, self._end_author = True, row.author
                 return f"stopping at step {self.step}"
             case requests.SaveCheckpoint():
-                self._save("requested", row)
+                self.save("requested", row)
                 return f"checkpoint of step {self.step}"
             case requests.Acknowledge() | requests.Mute():
                 pass  # the row itself is what readers go by
+            case requests.Restore(before):
+                return self.restore_before(before, row.author, "", row.id)
+            case requests.Grow(changes):
+                return self._grow(changes, row.author, row.id)
             case requests.Sample(generation, prompt, settings):
                 chosen = self._workload.settings(settings)
-                self._tasks.append(self._speaking("prompt", generation, prompt, chosen, row.id))
+                self._tasks.append(self._samples.asked(generation, self.step, prompt, chosen, row.id))
                 return f"sampling at step {self.step}"
         self._add_event(row.kind, row.payload, row.author, row.id)
         self._publish(self._state, force=True)
         return f"at step {self.step}"
 
-    def _set_control(self, name: str, value: Any, author: str, command: int | None) -> str:
+    def set_control(self, name: str, value: Any, author: str, reason: str = "", command: int | None = None) -> str:
+        """Change a control with an event; what happened, in words. `ConfigError` when it is refused."""
         old = self._board[name]
         if value == old:
             return f"{name} is {old} already"
         self._board.check(name, value)
-        if self._board.is_risky(name):
-            self._save("risky change")
-        self._supersede(name)
+        if self._board.is_risky(name) and author not in AUTOMATIC:
+            self.save(RISKY)
+        self._history.supersede(self.step, name)
         self._board.set(name, value)
-        payload = {"name": name, "old": old, "new": value}
+        payload = {"name": name, "old": old, "new": value, **({"reason": reason} if reason else {})}
         self._add_event("control", payload, author, command)
         self._control_changed(payload)
         return f"{name} {old} → {value} after step {self.step}"
 
-    def _apply_schedule(self) -> None:
-        """Make the changes that the schedule has for this step, once each; events tell which were made before a
-        resume."""
-        text = self._board["schedule"]
-        if self._scheduled == (self.step, text):
-            return
-        self._scheduled = (self.step, text)
-        total = int(self._board["steps"])
-        for change in scheduled_changes(text):
-            if change.step(total) != self.step:
-                continue
-            wanted = self._board.check(change.name, change.value)
-            if any(
-                event.author == SCHEDULE and event.step == self.step and _made(event, wanted) for event in self._events
-            ):
-                continue
-            try:
-                self._set_control(wanted.name, wanted.value, SCHEDULE, None)
-            except ConfigError as error:
-                self._writer.add_log(self.step, "warning", f"the schedule was refused: {error}")
+    def _grow(self, changes: dict[str, Any], author: str, command: int | None) -> str:
+        old, section = self._workload.section, self._workload.grown(changes)
+        self.save(RISKY)
+        self._workload.grow(section)
+        payload = {"old": {name: old[name] for name in changes}, "new": dict(changes), "model": section}
+        self._add_event("grow", payload, author, command)
+        self._monitor.resized()
+        sizes = ", ".join(f"{name} {old[name]} → {value}" for name, value in changes.items())
+        return f"{sizes} after step {self.step}"
+
+    # what changes a run by itself: see `Steering`
+
+    def restore_before(self, step: int, author: str, reason: str, command: int | None = None) -> str:
+        """Put weights and moments of before a step back; the count of steps, the controls and all curves go on.
+
+        Raises `ConfigError` when there is no checkpoint from before it.
+        """
+        found = good_before(self._run_dir, step, self._history.events, self._workload.section)
+        self._put_back(load_checkpoint(found))
+        from_step = read_state(found).step
+        payload = {"from_step": from_step, **({"reason": reason} if reason else {})}
+        self._add_event("restore", payload, author, command)
+        return f"weights of step {from_step} at step {self.step}"
+
+    def pause(self, author: str, reason: str) -> None:
+        """Hold the run."""
+        self._paused, self._steps_to_go = True, 0
+        self._slots.release(self.name)
+        self._add_event("pause", {"reason": reason}, author)
+
+    def _keep_weights(self) -> None:
+        """Keep the weights of a step that a change ahead will put back."""
+        if self.step in self._history.states_ahead and self.step not in self._passed:
+            engine = self._engine
+            self._passed[self.step] = snapshot(engine.saved, engine.model, engine.optimizer)
+
+    def _put_back(self, weights: Weights) -> None:
+        restore_model(self._engine.saved, weights)
+        restore_optimizer(self._engine.model, self._engine.optimizer, weights)
 
     def _control_changed(self, payload: dict[str, Any]) -> None:
         name = payload["name"]
-        self._monitor.detectors.control_changed(self.step, payload)
+        self._monitor.control_changed(self.step, payload)
         if name == "torch_threads":
             self._set_threads()
         if name == "keep_checkpoints":
@@ -290,10 +372,11 @@ class Trainer:
         Raises `CheckpointError` when there are checkpoints and none can be used: a fresh start would throw work away.
         """
         recover_interrupted(self._run_dir)
-        refusals = []
+        refusals, configured = [], self._workload.section
         for folder in reversed(checkpoint_folders(self._run_dir)):
             try:
                 checkpoint = load_checkpoint(folder)
+                self._workload.resize(checkpoint.state.model)
                 restore_model(self._engine.saved, checkpoint)
                 restore_optimizer(self._engine.model, self._engine.optimizer, checkpoint)
             except CheckpointError as error:
@@ -307,49 +390,63 @@ class Trainer:
             self.step = state.step
             self._monitor.seconds_trained = state.seconds_trained
             self._monitor.detectors.restore(checkpoint.watch)
-            ending = next((event for event in reversed(self._events) if event.kind in ("failed", "resume")), None)
+            self._steering.automation.restore(checkpoint.watch.get("automation", {}))
+            ending = self._history.last_of("failed", "resume")
             if ending is not None and ending.kind == "failed":
                 payload = ending.payload
                 self._monitor.detectors.failed(payload["at_step"], payload["terms"], payload["message"])
             self._measured_step = self._closing_step = -1
-            self._plan_replay(state.event_seq)
+            self._undoable = self.step if state.reason == RISKY else -1
+            self._plan_repeat(state.event_seq)
+            if self._workload.section != configured:
+                self._monitor.resized()
             return True
         if refusals:
             raise CheckpointError(
                 f"none of the {len(refusals)} checkpoints can be used ({refusals[0]}); restore one from a copy, or "
                 "start a new run"
             )
-        self._plan_replay(0)
-        return bool(self._events)
+        self._plan_repeat(0)
+        return self._history.happened("start", "resume")
 
-    def _plan_replay(self, event_seq: int) -> None:
+    def _plan_repeat(self, event_seq: int) -> None:
         self._writer.truncate_after(self.step, event_seq=event_seq)
-        later = [event for event in self._events if event.kind == "control" and event.seq > event_seq]
-        self._replay.extend(sorted(later, key=lambda event: (event.step, event.seq)))
+        self._history.plan(self.step, event_seq)
 
-    def _apply_replay(self) -> None:
-        while self._replay and self._replay[0].step <= self.step:
-            payload = self._replay.popleft().payload
-            self._board.set(payload["name"], payload["new"])
-            self._control_changed(payload)
-
-    def _supersede(self, name: str) -> None:
-        """A new change of a control replaces the changes of it that an interruption left ahead of us."""
-        for event in [event for event in self._replay if event.payload["name"] == name]:
-            self._replay.remove(event)
-            self._writer.add_event(replace(event, kind="superseded"))
-            self._writer.add_log(
-                self.step, "info", f"the change of {name} at step {event.step} was superseded before it was replayed"
-            )
+    def _repeat_changes(self) -> None:
+        """Make the changes again that the state we went on from does not hold."""
+        for event in self._history.due(self.step):
+            if event.kind == "grow":
+                self._workload.grow(event.payload["model"])
+                self._monitor.resized()
+            elif event.kind == "restore":
+                step = event.payload["from_step"]
+                self._put_back(self._passed.get(step) or load_checkpoint(self._run_dir / folder_name(step)))
+            else:
+                self._board.set(event.payload["name"], event.payload["new"])
+                self._control_changed(event.payload)
 
     def _saving(self, reason: str, then: str = "") -> Iterator[None]:
         if then:
             self._add_event(then, {}, self._end_author if then == "stop" else "trainer")
-        self._save(reason)
+        self.save(reason)
         yield
 
-    def _save(self, reason: str, row: Command | None = None) -> None:
-        """Write a checkpoint of now. Telemetry goes to disk first, so that nothing before a checkpoint can be lost."""
+    def save(self, reason: str, row: Command | None = None) -> None:
+        """Write a checkpoint of now. Telemetry goes to disk first, so that nothing before a checkpoint can be lost.
+
+        A checkpoint from before a risky or automatic change at this step stays as it is, so that the change can be
+        undone; who goes on from it makes the change again.
+        """
+        if self._undoable != self.step:
+            self._write(reason)
+        if reason in (RISKY, AUTOMATIC_REASON):
+            self._undoable = self.step
+        if reason in KEPT_REASONS:
+            author, identity = (row.author, row.id) if row else ("trainer", None)
+            self._add_event("checkpoint", {"step": self.step, "reason": reason}, author, identity)
+
+    def _write(self, reason: str) -> None:
         self._writer.flush()
         save_checkpoint(
             self._run_dir,
@@ -359,51 +456,18 @@ class Trainer:
             step=self.step,
             reason=reason,
             controls=self._board,
-            event_seq=self._seq,
+            event_seq=self._history.seq_at(self.step),
             seconds_trained=self._monitor.seconds_trained,
             scaler=self._engine.scaler.state_dict(),
-            watch=self._monitor.detectors.state(),
+            watch={**self._monitor.detectors.state(), "automation": self._steering.automation.state()},
+            section=self._workload.section,
         )
         prune_checkpoints(self._run_dir, self._board["keep_checkpoints"])
-        if reason in KEPT_REASONS:
-            author, identity = (row.author, row.id) if row else ("trainer", None)
-            self._add_event("checkpoint", {"step": self.step, "reason": reason}, author, identity)
 
-    # samples
-
-    def _sample_timeline(self) -> None:
-        samples = self._workload.timeline(self._board)
-        for place, (prompt, settings) in enumerate(samples, 1):
-            speaking = self._speaking("timeline", uuid.uuid4().hex, prompt, settings, None)
-            self._tasks.append(self._heard(speaking, last=place == len(samples)))
-
-    def _heard(self, speaking: Iterator[Generation], *, last: bool) -> Iterator[None]:
-        """Pass a sample on, and tell the monitor when it is done."""
-        step = self.step
-        for grown in speaking:
-            if grown.status != "running":
-                self._monitor.heard(step, grown.stats, last=last)
-            yield
-
-    def _speaking(
-        self, kind: str, generation: str, prompt: str, settings: Section, command: int | None
-    ) -> Iterator[Generation]:
-        draft = Generation(
-            id=generation,
-            step=self.step,
-            wall=time.time(),
-            kind=kind,
-            prompt=prompt,
-            settings={**settings.model_dump(), "source": "live", "step": self.step},
-            text="",
-            tokens=[],
-            stats={},
-            status="running",
-            command_id=command,
-        )
-        for grown in self._workload.speak(draft, settings, self._board, self._must_end):
-            self._writer.put_generation(grown)
-            yield grown
+    @property
+    def _arrived(self) -> bool:
+        """Whether the run is where it was ordered to stop."""
+        return self._orders.until is not None and self.step >= self._orders.until
 
     def _must_end(self) -> bool:
         return self._ending or self._stopping.is_set()
@@ -422,11 +486,4 @@ class Trainer:
         self._monitor.publish(state, self.step, int(self._board["steps"]), message, force=force)
 
     def _add_event(self, kind: str, payload: dict[str, Any], author: str, command: int | None = None) -> None:
-        self._seq += 1
-        event = Event(self._seq, self.step, time.time(), author, kind, payload, command)
-        self._events.append(event)
-        self._writer.add_event(event)
-
-
-def _made(event: Event, change: requests.SetControl) -> bool:
-    return event.payload.get("name") == change.name and event.payload.get("new") == change.value
+        self._history.add(self.step, kind, payload, author, command)

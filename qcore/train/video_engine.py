@@ -175,7 +175,9 @@ class VideoEngine(BaseEngine):
     def draw(self, position: int, clips_BFCHW: Tensor, controls: Mapping[str, Any]) -> Draw:
         """The random numbers of micro-batch `position`; they do not depend on what the controls stand at, but for the
         distribution of t."""
-        generator = torch.Generator().manual_seed((self.config.seed << 32) + position)
+        trained = position < _ANCHOR_DRAW  # held-out draws stay those of the weights' seed: forks are judged alike
+        seed = self.config.drawn_seed if trained else self.config.seed
+        generator = torch.Generator().manual_seed((seed << 32) + position)
         shape = (len(clips_BFCHW), *self.model.latent_shape)
         batch, frame = shape[0], (shape[0], *shape[2:])
 
@@ -201,7 +203,7 @@ class VideoEngine(BaseEngine):
         """Prompts of the clips of a batch; of a held-out one beyond the positions of training."""
         size = self.config.optim.batch_size
         if position < _HELD_OUT:
-            return self.dataset.train_text(self.config.seed, position, size)
+            return self.dataset.train_text(self.config.drawn_seed, position, size)
         text = self.dataset.validation_text(size * self.config.probes.eval_batches)
         at = (position - _HELD_OUT) * size
         return text and TextStates(text.states_BLE[at : at + size], text.mask_BL[at : at + size])
@@ -384,7 +386,7 @@ class VideoEngine(BaseEngine):
     # data
 
     def _train_batch(self, position: int) -> Tensor:
-        batch = self.dataset.train_batch(self.config.seed, position, self.config.optim.batch_size)
+        batch = self.dataset.train_batch(self.config.drawn_seed, position, self.config.optim.batch_size)
         return batch.to(self.device, non_blocking=True)
 
     def _held_out(self) -> list[Tensor]:

@@ -140,7 +140,8 @@ class VideoWorkload(VideoSpeaker, Workload):
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
         return term_weights(controls, self.engine.terms, step)
 
-    def of_data(self) -> dict[str, float]:
+    def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
+        del controls
         return {f"frames/held_out/{name}": value for name, value in self._of_data.items()}
 
     def describe(self, run_dir: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from qcore.train.files import RunLock
+from qcore.train.replay import Orders
 from qcore.train.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,9 @@ class Worker:
     for it.
     """
 
-    def __init__(self, run_dir: Path, slots: Slots, author: str) -> None:
+    def __init__(self, run_dir: Path, slots: Slots, author: str, orders: Orders | None = None) -> None:
         self.run_dir = run_dir
+        self._orders = orders or Orders()
         self._slots = slots
         self._author = author
         self._stopping = threading.Event()
@@ -70,7 +72,7 @@ class Worker:
             # Here and not above: torch takes seconds to import, and the page that starts a run should not wait for it.
             from qcore.train.session import train_run
 
-            train_run(self.run_dir, self._slots, self._author, self._stopping, self._nudge, self._since)
+            train_run(self.run_dir, self._slots, self._author, self._stopping, self._nudge, self._since, self._orders)
         except Exception:  # the thread's outer edge: what not even the run's own log could take
             logger.exception("the store of %s failed", self.run_dir.name)
         finally:

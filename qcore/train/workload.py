@@ -15,9 +15,8 @@ from qcore.config import ConfigError, RunConfig, Section, TextRunConfig, VideoRu
 from qcore.detect import Facts
 from qcore.store import Generation, RunWriter
 from qcore.train.base import BaseEngine
+from qcore.train.files import CACHE_FOLDER
 from qcore.train.instruments import Instruments
-
-CACHE_FOLDER = ".cache"
 
 
 class Speaker(ABC):
@@ -54,6 +53,23 @@ class Workload(Speaker):
     fingerprint: str
     """Hex, equal exactly when the data are."""
 
+    @property
+    def section(self) -> dict[str, Any]:
+        """The model section of the configuration in force."""
+        return self.engine.config.model.model_dump()
+
+    def grown(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The model section after growth. `ConfigError` when this model cannot grow so."""
+        raise ConfigError(f"a {self.config.kind} cannot grow: start a new run with {', '.join(changes)} as you want")
+
+    def grow(self, section: Mapping[str, Any]) -> None:
+        """Make the model larger, its outputs and the optimizer's moments kept."""
+        raise NotImplementedError(f"a {self.config.kind} never asks for it: {dict(section)}")
+
+    def resize(self, section: Mapping[str, Any]) -> None:
+        """Take the model's size from a checkpoint that is about to be loaded; empty: from before there was growth."""
+        del section
+
     @abstractmethod
     def instruments(self, writer: RunWriter) -> Instruments:
         """The probes of the run."""
@@ -67,8 +83,8 @@ class Workload(Speaker):
         """Effective weight of each term at a step."""
 
     @abstractmethod
-    def of_data(self) -> dict[str, float]:
-        """Measurements of the data alone, at step 0."""
+    def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Measurements of the data alone, as they are trained on: at step 0, and when a control of the data changes."""
 
     @abstractmethod
     def describe(self, run_dir: Path) -> dict[str, Any]:
@@ -83,8 +99,11 @@ class Workload(Speaker):
         """Series, by name, that the statistics of a timeline sample give."""
 
 
-def open_workload(config: RunConfig, runs_dir: Path) -> Workload:
-    """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used."""
+def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = None) -> Workload:
+    """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used.
+
+    tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
+    """
     if isinstance(config, VideoRunConfig):
         from qcore.train.video_workload import VideoWorkload
 
@@ -92,7 +111,7 @@ def open_workload(config: RunConfig, runs_dir: Path) -> Workload:
     assert isinstance(config, TextRunConfig)
     from qcore.train.text_workload import TextWorkload
 
-    return TextWorkload(config, runs_dir / CACHE_FOLDER)
+    return TextWorkload(config, runs_dir / CACHE_FOLDER, tokenizer)
 
 
 def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:

@@ -125,3 +125,17 @@ def test_a_failing_probe_is_still_measured(clock):
     with pytest.raises(RuntimeError):
         broken()
     assert "cost/broken_ms" in scheduler.report()
+
+
+def test_a_plan_takes_the_place_of_cadence_and_cost():
+    scheduler = ProbeScheduler()
+    scheduler.follow({"tokens": frozenset({3, 7})}, begins=False)
+    scheduler.observe_step(1e-6)
+    for _ in range(2):
+        assert [step for step in range(10) if scheduler.due("tokens", step, 2, 0.0)] == [3, 7]
+        with scheduler.measured("tokens"):
+            pass
+    assert not any(scheduler.due("phase", step, 1, 100.0) for step in range(10))
+    assert not scheduler.begins(100.0)
+    assert ProbeScheduler().begins(3.0)
+    assert not ProbeScheduler().begins(0.0)

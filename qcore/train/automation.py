@@ -1,0 +1,185 @@
+"""What rules and the autopilot would do at a step: a pure function of what they were shown, in order.
+
+No torch, no files, no clock: the trainer carries the proposals out, and a dry run over a finished run's series only
+lists them. Bounds, largest change and cool-down hold for every control that anything but a person changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qcore.config import (
+    COOL_DOWN,
+    RESTORE,
+    Compared,
+    ConfigError,
+    IsActive,
+    Limit,
+    WhenRule,
+    check_limits,
+    check_live,
+    check_rules,
+    finding_names,
+    live_controls,
+)
+from qcore.detect import Verdict
+
+AUTOPILOT, RULE = "autopilot", "rule"
+_CONFIRMED = 5
+"""Steps for which a finding must have been active before the autopilot acts: what passes by itself needs no remedy."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What should happen now. author: rule or autopilot · reason: the rule's text, or finding and remedy, for the event
+    · changes: control → value, bounds kept · verbs: restore, pause, checkpoint · before: step before which the trouble
+    began, for `restore`.
+    """
+
+    author: str
+    reason: str
+    changes: dict[str, Any]
+    verbs: tuple[str, ...] = ()
+    before: int = 0
+
+
+class Automation:
+    """Rules, limits and autopilot of one run. Belongs to one thread; `state` is JSON and goes into every checkpoint."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._latest: dict[str, float] = {}
+        self._texts: tuple[list[str], list[str]] = ([], [])
+        self._rules: tuple[WhenRule, ...] = ()
+        self._limits: dict[str, Limit] = {}
+        self._memory: dict[str, dict[str, Any]] = {}
+        self._changed: dict[str, int] = {}
+
+    def observe(self, values: Mapping[str, float]) -> None:
+        """Take note of measurements; conditions compare the newest value of a series."""
+        self._latest.update(values)
+
+    def proposals(
+        self, step: int, controls: Mapping[str, Any], active: Sequence[Verdict], muted: Iterable[str] = ()
+    ) -> list[Proposal]:
+        """What rules and autopilot want after `step` updates, in order: rules first. Call it once a step.
+
+        active: the active findings · muted: ids of findings that a person muted; the autopilot leaves them alone.
+        """
+        self._read(controls["rules"], controls["limits"])
+        found = [proposal for rule in self._rules if (proposal := self._ask(rule, step, controls, active))]
+        if controls["autopilot"]:
+            patience, left_alone = int(controls["autopilot_patience"]), set(muted)
+            for verdict in active:
+                if verdict.id not in left_alone and (remedy := self._treat(verdict, step, controls, patience)):
+                    found.append(remedy)
+        return found
+
+    def changed(self, step: int, name: str) -> None:
+        """A control was changed at a step by anything but a person: its cool-down begins."""
+        self._changed[name] = step
+
+    def allowed(self, step: int, name: str, old: Any, value: Any) -> Any:
+        """The value that limits allow instead of `value`; `old` while the control cools down."""
+        limit = self._limits.get(name, Limit(name))
+        every = COOL_DOWN if limit.every is None else limit.every
+        if name in self._changed and step - self._changed[name] < every:
+            return old
+        control = live_controls(self._kind)[name]
+        if control.kind not in ("float", "int"):
+            return value
+        return control.check(limit.allowed(control, float(old), float(value)))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "memory": {text: dict(memory) for text, memory in self._memory.items()},
+            "changed": dict(self._changed),
+            "latest": dict(self._latest),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state of `state`; an empty one changes nothing."""
+        if state:
+            self._memory = {text: dict(memory) for text, memory in state["memory"].items()}
+            self._changed, self._latest = dict(state["changed"]), dict(state["latest"])
+
+    def _read(self, rules: list[str], limits: list[str]) -> None:
+        if self._texts != (rules, limits):
+            self._texts = (list(rules), list(limits))
+            self._rules, self._limits = check_rules(rules, self._kind), check_limits(limits, self._kind)
+
+    def _ask(
+        self, rule: WhenRule, step: int, controls: Mapping[str, Any], active: Sequence[Verdict]
+    ) -> Proposal | None:
+        memory = self._memory.setdefault(rule.text, {"held": 0, "times": 0, "last": None, "since": step})
+        if not all(self._holds(condition, active) for condition in rule.conditions):
+            memory["held"] = 0
+            return None
+        memory["since"] = step if not memory["held"] else memory["since"]
+        memory["held"] += 1
+        resting = memory["last"] is not None and step - memory["last"] < rule.every
+        if memory["held"] < rule.lasting or resting or memory["times"] >= rule.times:
+            return None
+        wanted = {}
+        for action in rule.actions:
+            old = controls[action.name]
+            target = action.target(float(old)) if action.operator != "=" else action.value
+            wanted[action.name] = self._bounded(step, action.name, old, target)
+        changes = {name: value for name, value in wanted.items() if value != controls[name]}
+        if not changes and not rule.verbs:
+            return None
+        memory["times"] += 1
+        memory["last"] = step
+        began = [verdict.since_step for verdict in active if any(_meant(c, verdict) for c in rule.conditions)]
+        return Proposal(RULE, rule.text, changes, rule.verbs, min([*began, memory["since"]]))
+
+    def _holds(self, condition: IsActive | Compared, active: Sequence[Verdict]) -> bool:
+        if isinstance(condition, IsActive):
+            return any(_meant(condition, verdict) for verdict in active)
+        value = self._latest.get(condition.series)
+        return value is not None and condition.holds(value)
+
+    def _bounded(self, step: int, name: str, old: Any, value: Any) -> Any:
+        if live_controls(self._kind)[name].kind in ("float", "int"):
+            return self.allowed(step, name, old, value)
+        return self.allowed(step, name, old, check_live(name, value, self._kind)[1])
+
+    def _treat(self, verdict: Verdict, step: int, controls: Mapping[str, Any], patience: int) -> Proposal | None:
+        """The first remedy of a finding that was not tried yet, once the one before has had its time."""
+        key = f"{AUTOPILOT} {verdict.id}"
+        memory = self._memory.get(key)
+        if memory is None or step - memory["seen"] > 1:  # resolved in between: a new case
+            memory = self._memory[key] = {"tried": [], "last": None, "first": step}
+        memory["seen"] = step
+        waiting = memory["last"] is not None and step - memory["last"] < patience
+        if waiting or step - memory["first"] < min(_CONFIRMED, step):
+            return None
+        for remedy in verdict.remedies:
+            if remedy["kind"] not in ("set", RESTORE) or remedy["label"] in memory["tried"]:
+                continue
+            try:
+                changes = {
+                    name: self._bounded(step, name, controls[name], value) for name, value in remedy["changes"].items()
+                }
+            except (ConfigError, KeyError):  # a remedy for another family's control
+                memory["tried"].append(remedy["label"])
+                continue
+            changes = {name: value for name, value in changes.items() if value != controls[name]}
+            verbs = (RESTORE,) if remedy["kind"] == RESTORE else ()
+            if not changes and not verbs:
+                continue
+            reached = all(changes.get(name, controls[name]) == value for name, value in remedy["changes"].items())
+            if reached:
+                memory["tried"].append(remedy["label"])
+            memory["last"] = step
+            return Proposal(AUTOPILOT, f"{verdict.title}: {remedy['label']}", changes, verbs, verdict.since_step)
+        return None
+
+
+def _meant(condition: IsActive | Compared, verdict: Verdict) -> bool:
+    if not isinstance(condition, IsActive) or verdict.name not in finding_names(condition.name):
+        return False
+    return not condition.key or verdict.id == f"{verdict.name}:{condition.key}"

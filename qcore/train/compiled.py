@@ -1,0 +1,37 @@
+"""torch.compile for who asks for it: refused with a remedy where there is no compiler, before a run has made a step.
+
+Compiled code sums in another order: its numbers differ from the plain model's in the last digits, so a run keeps its
+choice for life. Measured on one CPU thread: a step 1.2 to 1.5 times faster, after 1.5 to 2 minutes of compiling.
+Complex operations are left to the plain code by the compiler itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+_COMPILERS = ("g++", "clang++", "c++")
+
+
+def compiler_problem(device: torch.device) -> str:
+    """Why torch.compile cannot work on this device, with the remedy; empty when it can."""
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            return "Triton is not installed: install the CUDA build of torch, which brings it, or leave compile off"
+        return ""
+    wanted = (os.environ.get("CXX", ""), *_COMPILERS)
+    if not any(name and shutil.which(name) for name in wanted):
+        return "there is no C++ compiler here: install g++ (or set CXX), or leave compile off"
+    return ""
+
+
+def compiled(model: nn.Module) -> Callable[..., Any]:
+    """The model's forward pass, compiled at its first call."""
+    made: Callable[..., Any] = torch.compile(model)
+    return made

@@ -1,0 +1,91 @@
+"""Samples of a run in training, as tasks that the loop advances piece by piece between two steps.
+
+What a sample depends on is taken at the step that asks for it, so that a change made while it is being drawn does not
+reach into it, and a replay draws the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from qcore.config import Section
+from qcore.store import Generation, RunWriter
+from qcore.train.monitor import Monitor
+from qcore.train.workload import Workload
+
+CUT = "the run ended before this sample was finished"
+
+
+class Samples:
+    """Draws samples of one run and keeps them. must_end: whether the run is ending, so that a sample is cut short."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        writer: RunWriter,
+        monitor: Monitor,
+        controls: Mapping[str, Any],
+        must_end: Callable[[], bool],
+    ) -> None:
+        self._workload = workload
+        self._writer = writer
+        self._monitor = monitor
+        self._controls = controls
+        self._must_end = must_end
+
+    def timeline(self, step: int) -> list[Iterator[object]]:
+        """Samples of the fixed prompts or seeds, one task each. Their ids follow from step and place: a sample that was
+        cut short is replaced when it is drawn again."""
+        controls = dict(self._controls)
+        samples = self._workload.timeline(controls)
+        tasks = []
+        for place, (prompt, settings) in enumerate(samples, 1):
+            draft = _draft(f"timeline-{step}-{place}", "timeline", step, prompt, settings, None)
+            tasks.append(self._heard(step, self._draw(draft, settings, controls), last=place == len(samples)))
+        return tasks
+
+    def asked(self, generation: str, step: int, prompt: str, settings: Section, command: int) -> Iterator[object]:
+        """A sample that a command asked for."""
+        draft = _draft(generation, "prompt", step, prompt, settings, command)
+        return self._draw(draft, settings, dict(self._controls))
+
+    def _heard(self, step: int, speaking: Iterator[Generation], *, last: bool) -> Iterator[None]:
+        """Pass a sample on, and tell the monitor when it is done; one that was cut short says nothing of the model."""
+        for grown in speaking:
+            if grown.status != "running" and grown.stats.get("error") != CUT:
+                self._monitor.heard(step, grown.stats, last=last)
+            yield
+
+    def _draw(
+        self,
+        draft: Generation,
+        settings: Section,
+        controls: Mapping[str, Any],
+    ) -> Iterator[Generation]:
+        is_cut = False
+
+        def ending() -> bool:
+            nonlocal is_cut
+            is_cut = is_cut or self._must_end()
+            return is_cut
+
+        for grown in self._workload.speak(draft, settings, controls, ending):
+            if is_cut and draft.kind == "timeline" and grown.status == "done":
+                grown = replace(grown, status="failed", stats={**grown.stats, "error": CUT})
+            self._writer.put_generation(grown)
+            yield grown
+
+
+def _draft(generation: str, kind: str, step: int, prompt: str, settings: Section, command: int | None) -> Generation:
+    return Generation(
+        id=generation,
+        step=step,
+        wall=time.time(),
+        kind=kind,
+        prompt=prompt,
+        settings={**settings.model_dump(), "source": "live", "step": step},
+        command_id=command,
+    )
