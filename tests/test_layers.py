@@ -34,14 +34,19 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "train": (_TRAIN | {"faults"}, {"torch", "numpy", "safetensors"}),
     "faults": ({"config", "models", "data", "objectives", "flow"}, {"torch"}),
     "lab": ({"train", "store", "config", "detect"}, set()),
-    "cli": (_FACE, {"typer"}),
+    "server": ({"lab", "config"}, {"starlette", "uvicorn", "mcp"}),
+    "cli": (_FACE | {"server"}, {"typer"}),
     "pages": (_FACE, {"streamlit"}),
     "qcore": (set(), set()),
     "__main__": ({"cli"}, set()),
 }
 
-# libraries that one file alone may import, inside functions: they are an optional extra
-OPTIONAL: dict[str, set[str]] = {"qcore/models/ltx.py": {"diffusers", "peft"}}
+# libraries that one file alone may import, inside functions: an optional extra, or only for one kind of file
+OPTIONAL: dict[str, set[str]] = {
+    "qcore/models/ltx.py": {"diffusers", "peft"},
+    "qcore/models/flux_triton.py": {"triton"},  # comes with builds of torch for CUDA
+    "qcore/store/tables.py": {"pyarrow"},  # Parquet, when a person asks for it
+}
 
 _PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 _BANNED_NAMES = {"eval", "exec", "__import__"}

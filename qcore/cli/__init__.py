@@ -14,11 +14,23 @@ from collections.abc import Sequence
 
 import typer
 
-from qcore.cli import exam, looking, steering, training, verdicts
+from qcore.cli import ablation, exam, looking, serving, sharing, steering, training, verdicts
 from qcore.cli.base import app
 from qcore.cli.looking import controls_markdown, rules_markdown
 
-__all__ = ["controls_markdown", "exam", "looking", "main", "rules_markdown", "steering", "training", "verdicts"]
+__all__ = [
+    "ablation",
+    "controls_markdown",
+    "exam",
+    "looking",
+    "main",
+    "rules_markdown",
+    "serving",
+    "sharing",
+    "steering",
+    "training",
+    "verdicts",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,18 +1,16 @@
-"""list, show, export, presets and controls: what there is, as text or JSON."""
+"""list, show, presets, controls and rules: what there is, as text or JSON."""
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table, opened, print_json, print_table
 from qcore.cli.training import ending
-from qcore.config import MODEL_KINDS, PRESETS, ConfigError, Control, all_controls
+from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
 
 
@@ -67,26 +65,6 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print(f"changed      {state.control.name} {state.default} → {state.value} (step {state.step}, {state.author})")
     for line in log:
         print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
-
-
-@app.command()
-def export(
-    name: Name,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (default: stdout).")] = None,
-    runs: Runs = RUNS,
-    as_json: AsJson = False,
-) -> None:
-    """Export every curve of a run as CSV: a row a step, a column a series."""
-    if out is None and as_json:
-        raise ConfigError("--json tells what was written: give --out FILE with it")
-    with opened(runs) as lab:
-        if out is None:
-            lab.export_csv(name, sys.stdout)
-            return
-        lab.info(name)
-        with out.open("w", encoding="utf-8", newline="") as file:
-            rows = lab.export_csv(name, file)
-    print_json({"file": str(out), "rows": rows}) if as_json else print(f"{rows} rows written to {out}")
 
 
 @app.command()

@@ -49,7 +49,7 @@ def set_controls(
     as_json: AsJson = False,
 ) -> int:
     """Change live controls of a run, in this or another process, and wait for its answer."""
-    return _command(runs, name, set_commands(changes), as_json)
+    return send_commands(runs, name, set_commands(changes), as_json)
 
 
 @app.command()
@@ -60,12 +60,12 @@ def step(
     as_json: AsJson = False,
 ) -> int:
     """Make a few steps of a paused run."""
-    return _command(runs, name, [Step(count).checked()], as_json)
+    return send_commands(runs, name, [Step(count).checked()], as_json)
 
 
 def _steering(command: Command, about: str) -> None:
     def send(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> int:
-        return _command(runs, name, [command], as_json)
+        return send_commands(runs, name, [command], as_json)
 
     app.command(command.kind, help=about)(send)
 
@@ -76,7 +76,7 @@ _steering(Stop(), "Stop a training run with a checkpoint; it can be resumed.")
 _steering(SaveCheckpoint(), "Write a checkpoint now; it is kept until it is deleted by hand.")
 
 
-def _command(runs: Path, name: str, commands: Sequence[Command], as_json: bool) -> int:
+def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: bool) -> int:
     """Send the commands and print what became of each; 2 when one is refused, 1 when one is not answered in time."""
     code, answers = 0, []
     with opened(runs) as lab:

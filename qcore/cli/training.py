@@ -33,6 +33,7 @@ from qcore.cli.base import (
 )
 from qcore.config import ConfigError, RunConfig, Stop, preset, read_config
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.forecast import memory_forecast
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -49,6 +50,9 @@ def train(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="A guide's file trains LTX-Video with LoRA instead of the small backbone.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start even if the memory forecast says it is too large.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -58,9 +62,21 @@ def train(
     chosen = None if config is not None else preset_name or "tiny"
     start = _from_file(config, adapter, quiet) if config is not None else preset(chosen or "").config
     final = start.with_values(pairs(changes or []) | ({} if steps is None else {"steps": steps}))
-    with _signals() as received, opened(runs, create=True) as lab:
+    _tell_memory(final, force, quiet)
+    with signals() as received, opened(runs, create=True) as lab:
         run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
-        return _follow(lab, run, received, quiet=quiet, as_json=as_json)
+        return follow(lab, run, received, quiet=quiet, as_json=as_json)
+
+
+def _tell_memory(config: RunConfig, force: bool, quiet: bool) -> None:
+    """Say what the run will need, and refuse one that cannot fit unless it is forced."""
+    found = memory_forecast(config)
+    if found is None:
+        return
+    if found.verdict == "too large" and not force:
+        raise ConfigError(f"{found.text} Add --force to start it all the same")
+    if not quiet:
+        print(f"{found.parameters:,} parameters. {found.text}", file=sys.stderr)
 
 
 def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:
@@ -87,15 +103,15 @@ def resume(
 ) -> int:
     """Go on with a stopped, failed, interrupted or finished run from its newest checkpoint."""
     values = {command.name: command.value for command in set_commands(changes or [])}
-    with _signals() as received, opened(runs) as lab:
+    with signals() as received, opened(runs) as lab:
         if lab.info(name).alive:
             raise LabError(f"run {name!r} is training already; change it with: qcore set {name} …")
         lab.resume(name, steps=steps, changes=values, author=AUTHOR)
-        return _follow(lab, name, received, quiet=quiet, as_json=as_json)
+        return follow(lab, name, received, quiet=quiet, as_json=as_json)
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """While active, SIGINT and SIGTERM are noted in a list instead of raised; a second one changes nothing."""
     received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -107,7 +123,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool) -> int:
+def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool) -> int:
     """Show progress until the run's worker has ended; ask for a clean stop when a signal comes."""
     progress = _Progress(enabled=not quiet)
     asked = False

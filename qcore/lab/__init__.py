@@ -1,25 +1,37 @@
 """The façade of the lab: what app, CLI and tests use to start, watch and steer runs."""
 
+from qcore.lab.dryrun import DryChange, dry_run, planned
 from qcore.lab.errors import LabError
 from qcore.lab.exact import exact_flow
 from qcore.lab.findings import FindingInfo, RuleInfo, rule_infos
 from qcore.lab.guide import guide
 from qcore.lab.lab import Lab, shared_lab
+from qcore.lab.lineage import RunNode
+from qcore.lab.questions import Asked, Question, ask, asked, end
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo
 from qcore.train.exact_records import ExactFlowResult, ExactFlowSettings
 
 __all__ = [
+    "Asked",
     "CheckpointInfo",
     "ControlState",
+    "DryChange",
     "ExactFlowResult",
     "ExactFlowSettings",
     "FindingInfo",
     "Lab",
     "LabError",
+    "Question",
     "RuleInfo",
     "RunInfo",
+    "RunNode",
+    "ask",
+    "asked",
+    "dry_run",
+    "end",
     "exact_flow",
     "guide",
+    "planned",
     "rule_infos",
     "shared_lab",
 ]

@@ -31,6 +31,9 @@ COLLAPSED = 0.5
 CASE_SECONDS = 300.0
 FAULTS_FILE = "faults.json"
 HEALTHY_KINDS = (*LANGUAGE_KINDS, "video_flow")
+_WITHOUT_PHASES = ("transformer", "flux_lm")
+_REAL = 1
+"""Every fourth healthy memory is a real one."""
 _Variants = tuple[tuple[str, dict[str, Any]], ...]
 _TEXT: _Variants = (
     ("packed", {}),
@@ -118,12 +121,14 @@ def exam_cases(
         if kind not in HEALTHY_KINDS:
             raise ConfigError(f"the exam has no healthy runs of {kind!r}; there are {', '.join(HEALTHY_KINDS)}")
         variants, base = (_VIDEO, VIDEO_EXAM_BASE) if kind == "video_flow" else (_TEXT, {**EXAM_BASE, "kind": kind})
-        if kind == "transformer":
+        if kind != "phase_lm":
             base = {name: value for name, value in base.items() if name != "phases"}
         for seed in range(healthy):
             variant, varied = variants[seed % len(variants)]
-            if kind == "transformer" and variant == "energies":
+            if kind in _WITHOUT_PHASES and variant == "energies":
                 variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
+            if kind == "pam" and seed % 4 == _REAL and variant != "energies":
+                variant, varied = f"{variant}-real", {**varied, "complex_state": False}
             config = default_run().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
     return cases

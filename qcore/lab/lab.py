@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import csv
-import json
 import shutil
 import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from qcore.config import (
     Acknowledge,
     ClipSamplingConfig,
     Command,
-    ConfigError,
     Continue,
+    Grow,
     Mute,
     Pause,
     RunConfig,
@@ -38,36 +35,35 @@ from qcore.config import (
     to_row,
 )
 from qcore.lab.errors import LabError
-from qcore.lab.findings import FindingInfo, finding_infos
+from qcore.lab.forks import fork, rewind
 from qcore.lab.names import check_name, fresh_name
-from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
-from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter, StoreFormatError
+from qcore.lab.reading import Reading
+from qcore.lab.replay import replay
+from qcore.lab.runs import RunInfo
+from qcore.lab.speaking import Speakers, sample_live
+from qcore.store import DATABASE_NAME, Generation, Inbox, RunWriter
 from qcore.store import Command as CommandRow
-from qcore.train.files import CONFIG_FILE, LABELS_FILE, is_held, read_config
-from qcore.train.folders import CheckpointError, checkpoint_folders, folder_name, read_state
+from qcore.train.files import CONFIG_FILE, RunLock, is_held
+from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
 
 if TYPE_CHECKING:
+    from qcore.lab.effects import Effect, Sweep
     from qcore.train.worker import Worker
 
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 30.0
-_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample)
+_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow)
 
 
-class Lab:
+class Lab(Reading):
     """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue."""
 
     def __init__(self, runs_dir: Path | str, *, training: int = 1) -> None:
-        self.runs_dir = Path(runs_dir).resolve()
-        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        super().__init__(runs_dir)
         self._slots = Slots(training)
-        self._lock = threading.RLock()
         self._workers: dict[str, Worker] = {}
-        self._readers: dict[str, RunReader] = {}
-        self._configs: dict[str, tuple[tuple[Path, int], RunConfig]] = {}
-        self._sampler: tuple[Path, float, Any] | None = None
-        self._sampler_lock = threading.Lock()
+        self._speakers = Speakers()
         self._closed = False
 
     def __enter__(self) -> Lab:
@@ -77,23 +73,6 @@ class Lab:
         self.close()
 
     # runs
-
-    def runs(self) -> list[RunInfo]:
-        """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`."""
-        infos = []
-        for folder in self.runs_dir.iterdir():
-            if (folder / DATABASE_NAME).is_file() and not folder.name.startswith("."):
-                try:
-                    infos.append(self.info(folder.name))
-                except (LabError, OSError) as error:
-                    created = folder.stat().st_mtime
-                    infos.append(RunInfo(folder.name, "unreadable", created=created, message=str(error)))
-        return sorted(infos, key=lambda info: (-info.created, info.name))
-
-    def info(self, name: str) -> RunInfo:
-        """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
-        here = name in self._workers and self._workers[name].holds
-        return run_info(self._folder(name), self.reader(name), self.config(name), here=here)
 
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
         """Create a run and train it in a background thread; return its name.
@@ -115,9 +94,17 @@ class Lab:
         return chosen
 
     def resume(
-        self, name: str, *, steps: int | None = None, changes: dict[str, Any] | None = None, author: str = "person"
+        self,
+        name: str,
+        *,
+        steps: int | None = None,
+        changes: dict[str, Any] | None = None,
+        until: int | None = None,
+        author: str = "person",
     ) -> None:
         """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
+
+        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
 
         Raises `LabError` while a worker holds the run, or for a finished run that has no steps left; `ConfigError` for
         a change that cannot be. Nothing is changed then.
@@ -134,14 +121,14 @@ class Lab:
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        worker = self._hold(name, author)
+        worker = self._hold(name, author, Orders(until))
         for change in wanted:
             self._submit(name, change, author, None)
         worker.start()
 
     def delete(self, name: str) -> None:
         """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
-        folder = self._folder(name)
+        folder = self.folder(name)
         if is_held(folder):
             raise LabError(f"run {name!r} is training: stop it before deleting it")
         with self._lock:
@@ -170,7 +157,7 @@ class Lab:
         A control change may also be left for a run that is not training: it is applied when the run resumes. Raises
         `ConfigError` for a value that can't be right, `LabError` for a command that needs a living worker.
         """
-        if isinstance(command, _NEEDS_WORKER) and not is_held(self._folder(name)):
+        if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
         if isinstance(command, SetControl):
             checked = command.checked()
@@ -190,17 +177,6 @@ class Lab:
 
     # findings
 
-    def findings(self, name: str) -> list[FindingInfo]:
-        """What the detectors found in a run, with what was said about it; active ones first."""
-        reader = self.reader(name)
-        found = reader.findings()
-        return finding_infos(found, reader.commands()) if found else []
-
-    def all_findings(self) -> dict[str, list[FindingInfo]]:
-        """Findings of every readable run, newest run first; runs without any are left out."""
-        every = {info.name: self.findings(info.name) for info in self.runs() if info.state != "unreadable"}
-        return {name: found for name, found in every.items() if found}
-
     def acknowledge(self, name: str, finding_id: str, *, author: str = "person") -> int:
         """Note that a person has seen a finding, of a living run or a finished one; returns the command's id."""
         return self._about_finding(name, Acknowledge(finding_id), author)
@@ -215,65 +191,91 @@ class Lab:
             raise LabError(f"run {name!r} has no finding {command.finding!r}{nearest_hint(command.finding, known)}")
         return self.command(name, command, author=author)
 
-    # reading
+    # branches
 
-    def reader(self, name: str) -> RunReader:
-        """The run's reader, shared by this process's threads. Raises `LabError` when there is no such run."""
-        folder = self._folder(name)
-        with self._lock:
-            if name not in self._readers:
-                try:
-                    self._readers[name] = RunReader(folder / DATABASE_NAME)
-                except (StoreFormatError, OSError) as error:
-                    raise LabError(f"run {name!r} cannot be read: {error}") from error
-            return self._readers[name]
+    def replay(
+        self, name: str, steps: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    ) -> ReplayResult:
+        """Train a run again in a scratch folder, from configuration, seed and events, and compare every value bit for
+        bit; only the first `steps` updates when given. A fork is replayed from the checkpoint that it began with.
 
-    def config(self, name: str) -> RunConfig:
-        """The configuration that the run started with. Raises `LabError` when its file is missing or damaged."""
-        path = self._folder(name) / CONFIG_FILE
+        on_progress: told (step, last step) now and then. Takes as long as the training did. Series that follow the
+        clock are left out and named in the result. Raises `LabError` for a run without steps, or whose data is gone.
+        """
+        return replay(self, name, steps, on_progress)
+
+    def fork(
+        self,
+        name: str,
+        *,
+        step: int | None = None,
+        changes: dict[str, Any] | None = None,
+        config_changes: dict[str, Any] | None = None,
+        new_name: str | None = None,
+        author: str = "person",
+        reason: str = "",
+        start: bool = True,
+        until: int | None = None,
+    ) -> str:
+        """Start a run that goes on from a step of another, with changes; return its name. Without any it is its parent
+        bit for bit.
+
+        step: a checkpoint as it was saved, or any other step as it was before the changes made at it; None: now ·
+        changes: of live controls, made at the fork · config_changes: of anything else but `seed` and `kind`: data (its
+        tokenizer stays), order_seed, batch_size, or sizes of the model, which grows · start: train it at once, `until`
+        a step. Raises `ConfigError` for a change that cannot be, `LabError` for a step that the run has not made.
+        """
+        return fork(
+            self,
+            name,
+            step=step,
+            changes=changes,
+            config_changes=config_changes,
+            new_name=new_name,
+            author=author,
+            reason=reason,
+            start=start,
+            until=until,
+        )
+
+    def rewind(self, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
+        """Take a run back to a step, before the changes that were made at it (a schedule's stay); what came after is
+        kept as a run of its own, whose name is returned. Forks of what came after hang on that run from now on.
+
+        A training run is stopped first. start: train on at once; None: if it was training. Raises `LabError` for a step
+        that the run has not made.
+        """
+        return rewind(self, name, step, author=author, start=start)
+
+    def effect(self, name: str, step: int, changes: dict[str, Any], **options: Any) -> Effect:
+        """What a change does to a metric: `forks` pairs of runs that go on from one state for `steps` steps, with and
+        without it, each pair on batches of its own; the mean difference with its 95 % interval (paired t).
+
+        options: metric (a series; default: the held-out loss) · forks (5) · steps (100) · last (1: value at the end;
+        n: mean of the last n steps) · jobs (2 processes) · on_progress(done, all). Interrupted, it goes on when asked
+        the same again. Raises `ConfigError` for a question that has no answer.
+        """
+        from qcore.lab.effects import effect  # whose processes open labs of their own
+
+        return effect(self, name, step, changes, **options)
+
+    def sweep(self, name: str, step: int, control: str, values: Sequence[Any], **options: Any) -> Sweep:
+        """Fork one state at several values of one control: a curve of the metric each. options: those of `effect`, but
+        seeds (1) in place of forks: orders of the batches for each value, the run's own first."""
+        from qcore.lab.effects import sweep
+
+        return sweep(self, name, step, control, values, **options)
+
+    @contextlib.contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Keep every worker off a run for a while. Raises `LabError` while one holds it."""
+        lock = RunLock(self.folder(name))
+        if not lock.acquire():
+            raise LabError(f"run {name!r} is held by a worker: stop it first")
         try:
-            stamp = (path, path.stat().st_mtime_ns)
-            if self._configs.get(name, (None, None))[0] != stamp:
-                self._configs[name] = (stamp, read_config(path.parent))
-        except (ConfigError, OSError) as error:
-            raise LabError(f"the configuration of run {name!r} cannot be read: {error}") from error
-        return self._configs[name][1]
-
-    def controls(self, name: str) -> dict[str, ControlState]:
-        """The run's live controls: value now, initial value, number of changes, last step and author."""
-        return control_states(self.config(name), self.reader(name))
-
-    def token_labels(self, name: str) -> list[str]:
-        """Printable label of every token id; empty before the run has opened its data."""
-        path = self._folder(name) / LABELS_FILE
-        if not path.exists():
-            return []
-        labels: list[str] = json.loads(path.read_text(encoding="utf-8"))
-        return labels
-
-    def checkpoints(self, name: str) -> list[CheckpointInfo]:
-        """The run's readable checkpoints, lowest step first."""
-        found = []
-        for folder in checkpoint_folders(self._folder(name)):
-            with contextlib.suppress(CheckpointError, OSError):
-                state = read_state(folder)
-                size = sum(file.stat().st_size for file in folder.iterdir())
-                found.append(CheckpointInfo(state.step, state.reason, state.created, size, folder))
-        return found
-
-    def export_csv(self, name: str, file: TextIO) -> int:
-        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows."""
-        reader = self.reader(name)
-        names = reader.names()
-        rows: dict[int, dict[str, float]] = {}
-        for series_name, series in reader.scalars_of(names).items():
-            for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
-                rows.setdefault(step, {})[series_name] = value
-        writer = csv.writer(file)
-        writer.writerow(["step", *names])
-        for step in sorted(rows):
-            writer.writerow([step, *(rows[step].get(series_name, "") for series_name in names)])
-        return len(rows)
+            yield
+        finally:
+            lock.release()
 
     # sampling
 
@@ -285,66 +287,16 @@ class Lab:
         Without `checkpoint` the live or paused model speaks between two steps, or, when no worker holds the run, its
         newest checkpoint. Raises `LabError` when there is neither, `CheckpointError` for a damaged checkpoint.
         """
-        if checkpoint is None and is_held(self._folder(name)):
-            yield from self._sample_live(name, prompt, settings, author)
+        if checkpoint is None and is_held(self.folder(name)):
+            yield from sample_live(self, name, prompt, settings, author)
         else:
-            yield from self._sample_checkpoint(name, prompt, settings, checkpoint)
+            yield from self._speakers.sample(self, name, prompt, settings, checkpoint)
 
     def sample_clips(
         self, name: str, settings: ClipSamplingConfig, *, checkpoint: int | None = None, author: str = "person"
     ) -> Iterator[Generation]:
         """Draw clips of a video run, as `sample` does text; they appear in pieces."""
         yield from self.sample(name, f"seed {settings.sample_seed}", settings, checkpoint=checkpoint, author=author)
-
-    def _sample_live(self, name: str, prompt: str, settings: Section, author: str) -> Iterator[Generation]:
-        generation_id = uuid.uuid4().hex
-        row_id = self.command(name, Sample(generation_id, prompt, settings.model_dump()), author=author)
-        reader, shown = self.reader(name), -1
-        while True:
-            generation = reader.generation(generation_id)
-            if generation is not None and (len(generation.tokens) != shown or generation.status != "running"):
-                shown = len(generation.tokens)
-                yield generation
-                if generation.status != "running":
-                    return
-            row = self.outcome(name, row_id)
-            if row.status == "refused":
-                raise LabError(f"the sample was refused: {row.message}")
-            if not is_held(self._folder(name)) and (generation is None or generation.status == "running"):
-                raise LabError(f"run {name!r} ended before the sample was finished: sample a checkpoint instead")
-            time.sleep(POLL_SECONDS)
-
-    def _sample_checkpoint(self, name: str, prompt: str, settings: Section, step: int | None) -> Iterator[Generation]:
-        from qcore.train.workload import load_speaker
-
-        available = [info.step for info in self.checkpoints(name)]
-        if not available:
-            raise LabError(f"run {name!r} has no checkpoint yet: let it train, or save one")
-        chosen = available[-1] if step is None else step
-        if chosen not in available:
-            raise LabError(
-                f"run {name!r} has no checkpoint of step {chosen}; there are {', '.join(map(str, available))}"
-            )
-        run_dir = self._folder(name)
-        folder = run_dir / folder_name(chosen)
-        draft = Generation(
-            id=uuid.uuid4().hex,
-            step=chosen,
-            wall=time.time(),
-            kind="prompt",
-            prompt=prompt,
-            settings={**settings.model_dump(), "source": "checkpoint", "step": chosen},
-        )
-        with self._sampler_lock:
-            key = (folder, read_state(folder).created)
-            if self._sampler is None or self._sampler[:2] != key:
-                self._sampler = (*key, load_speaker(self.config(name), run_dir, folder))
-            speaker, controls = self._sampler[2]
-            grown = draft
-            for grown in speaker.speak(draft, settings, controls):
-                yield grown
-        with Inbox(run_dir / DATABASE_NAME) as inbox:
-            inbox.put_generation(grown)
 
     # lifetime
 
@@ -368,17 +320,12 @@ class Lab:
 
     # inside
 
-    def _folder(self, name: str) -> Path:
-        folder = self.runs_dir / check_name(name)
-        if not (folder / DATABASE_NAME).is_file():
-            known = sorted(path.parent.name for path in self.runs_dir.glob(f"*/{DATABASE_NAME}"))
-            hint = f"; there are {', '.join(known[:8])}" if known else "; there are no runs yet"
-            raise LabError(f"there is no run {name!r}{hint}")
-        return folder
+    def _is_here(self, name: str) -> bool:
+        return name in self._workers and self._workers[name].holds
 
     def _submit(self, name: str, command: Command, author: str, key: str | None) -> int:
         kind, payload = to_row(command)
-        with Inbox(self._folder(name) / DATABASE_NAME) as inbox:
+        with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
             command_id = inbox.submit(kind, payload, author, key)
         with self._lock:
             worker = self._workers.get(name)
@@ -386,13 +333,13 @@ class Lab:
             worker.nudge()
         return command_id
 
-    def _hold(self, name: str, author: str) -> Worker:
+    def _hold(self, name: str, author: str, orders: Orders | None = None) -> Worker:
         from qcore.train.worker import Worker
 
         with self._lock:
             if self._closed:
                 raise LabError("this lab is closed: open a new one")
-            worker = Worker(self.runs_dir / name, self._slots, author)
+            worker = Worker(self.runs_dir / name, self._slots, author, orders)
             if not worker.hold():
                 raise LabError(f"run {name!r} is held by a worker already")
             self._workers[name] = worker

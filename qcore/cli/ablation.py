@@ -1,0 +1,146 @@
+"""ablate: each loss term and mechanism against plain cross-entropy, matched by quality, over a few seeds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, pairs, print_json, print_table
+from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset
+from qcore.lab.ablate import STRETCH, CaseResult, Row, base_config
+from qcore.lab.ablations import plan_ablation, train_ablation
+
+HEAD = (
+    "change",
+    "held-out − base, nats (95 %)",
+    "verdict",
+    "seeds needed",
+    "steps to base's loss",
+    "time to it ÷ base's",
+    "time a step ÷",
+    "parameters ÷",
+    "repetition",
+    "distinct-2",
+)
+
+
+@app.command()
+def ablate(
+    preset_name: Annotated[
+        str | None, typer.Option("--preset", help="Starting point instead of the small model.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with a run configuration.")] = None,
+    kind: Annotated[
+        str,
+        typer.Option("--model", metavar="KIND", help="Family of the small model: " + ", ".join(LANGUAGE_KINDS) + "."),
+    ] = "phase_lm",
+    changes: Changes = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="One variant; repeatable. Default: all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each variant.")] = 3,
+    steps: Annotated[
+        int, typer.Option("--steps", help="Steps of each run; one that is behind takes half as many more.")
+    ] = 300,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of what is kept (default: made from the base).")
+    ] = None,
+    runs: Runs = RUNS,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Compare each term and mechanism with plain cross-entropy: held-out loss, time to equal quality, samples."""
+    started = time.monotonic()
+    base = base_config(_start(preset_name, config), kind=kind, changes=pairs(changes or []), steps=steps)
+    folder = runs.resolve()
+    plan = plan_ablation(folder, base, only, seeds, name)
+    print(
+        f"{plan.name}: {plan.total} runs of {base.value('steps')} steps, {len(plan.results)} of them kept",
+        file=sys.stderr,
+    )
+    done = train_ablation(folder, plan, jobs, _tell)
+    if as_json:
+        rows = [asdict(row) | {"verdict": row.verdict, "earns": row.earns} for row in done.rows]
+        print_json({"name": done.name, "rows": rows, "cases": [asdict(case) for case in done.results]})
+        return 0
+    print(ablation_markdown(done.rows)) if markdown else print_table(table(done.rows))
+    print(f"\n{_note(done.rows)}\n{len(done.results)} runs, {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _start(preset_name: str | None, path: Path | None) -> RunConfig | None:
+    if preset_name is not None and path is not None:
+        raise ConfigError("--preset and --config are two starting points: give one of them")
+    if path is not None:
+        return RunConfig.from_yaml(path.read_text(encoding="utf-8"))
+    return None if preset_name is None else preset(preset_name).config
+
+
+def _tell(case: CaseResult) -> None:
+    held_out = "failed" if case.held_out is None else figure(case.held_out)
+    print(f"{case.name}  {held_out}  {case.seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def _note(rows: Sequence[Row]) -> str:
+    judged = [row for row in rows if row.difference is not None and row.difference.n > 1]
+    return (
+        f"{len(judged)} comparisons at 95 %: {len(judged) / 20:.1f} of them would leave out 0 by chance alone. "
+        "* reaches the base's loss in less time, by its whole interval."
+    )
+
+
+def ablation_markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown."""
+    return markdown_table(table(rows))
+
+
+def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Head, then one line a variant; the base's own figures first."""
+    lines: list[tuple[str, ...]] = [HEAD]
+    for row in rows:
+        difference = row.difference
+        lines.append(
+            (
+                row.variant.title,
+                f"base: {figure(row.held_out)}" if difference is None and not row.failed else _interval(row),
+                "" if difference is None and not row.failed else row.verdict,
+                "" if difference is None else _needed(difference.needed),
+                _steps(row),
+                ("–" if row.seconds_ratio is None else row.seconds_ratio.text) + (" *" if row.earns else ""),
+                figure(row.cost_ratio, 2),
+                figure(row.parameters_ratio, 2),
+                figure(row.repetition, 2),
+                figure(row.distinct_2, 2),
+            )
+        )
+    return lines
+
+
+def _interval(row: Row) -> str:
+    difference = row.difference
+    if difference is None:
+        return "–"
+    if difference.n < 2:
+        return _signed(difference.mean)
+    return f"{_signed(difference.mean)} ({_signed(difference.low)} … {_signed(difference.high)})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _needed(needed: int | None) -> str:
+    return "–" if needed is None else "> 999" if needed > 999 else str(needed)
+
+
+def _steps(row: Row) -> str:
+    if row.steps is None:
+        return f"not within {STRETCH:g} ×" if row.pairs else "–"
+    return figure(row.steps, 0) + ("" if row.reached == row.pairs else f" ({row.reached} of {row.pairs} seeds)")

@@ -1,0 +1,192 @@
+"""bench: models side by side: size, counted and achieved operations, speed, memory, and quality beside n-grams."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, pairs, print_json, print_table
+from qcore.config import ConfigError, RunConfig, default_run, preset
+from qcore.lab.bench import MATCHES, bench_spec, run_benchmark
+from qcore.lab.bench_records import EQUAL, Benchmark, BenchSpec, published_counts, quality_rows
+
+_MODELS = "phase_lm,pam,flux_lm,transformer"
+
+
+@app.command("bench")
+def compare_models(
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models",
+            help="Families, separated by commas; values of one follow a colon and are joined by +, such as "
+            "pam:complex_state=false+heads=2.",
+        ),
+    ] = _MODELS,
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point (default: the defaults).")] = None,
+    changes: Changes = None,
+    match: Annotated[
+        str, typer.Option("--match", help=f"What all models share with the reference: {', '.join(MATCHES)}.")
+    ] = "parameters",
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Model that sets size and seconds (default: the transformer).")
+    ] = None,
+    equal: Annotated[
+        list[str] | None,
+        typer.Option("--equal", help=f"Quality at equal {' or '.join(EQUAL)}; repeatable. Default: both."),
+    ] = None,
+    quality: Annotated[bool, typer.Option("--quality/--no-quality", help="Train the models, too.")] = True,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each model.")] = 1,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of the reference's runs.")] = 400,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option("--text", help="Text file to train on; given twice, the second one is evaluated on."),
+    ] = None,
+    positions: Annotated[
+        str, typer.Option("--positions", help="Positions at which generation is timed; empty: none.")
+    ] = "100,500,1000,2000",
+    rounds: Annotated[int, typer.Option("--rounds", help="Turns of the timing.")] = 9,
+    windows: Annotated[int, typer.Option("--windows", help="Held-out windows of the last evaluation; 0: all.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", help="Training processes side by side, one thread each.")] = 2,
+    name: Annotated[str | None, typer.Option("--name", help="Name of what is kept (default: the time).")] = None,
+    runs: Runs = RUNS,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Compare models: size, operations, speed, memory, generation and held-out bits per byte, and keep the results."""
+    base = preset(preset_name).config if preset_name else default_run()
+    base = base.with_values({"steps": steps, **_texts(text or []), **pairs(changes or [])})
+    spec = bench_spec(
+        [label.replace("+", ",") for label in models.split(",") if label],
+        base,
+        name=name or time.strftime("bench-%m%d-%H%M%S"),
+        match=match,
+        reference=reference.replace("+", ",") if reference else None,
+        equal=tuple(equal or EQUAL) if quality else (),
+        seeds=seeds,
+        jobs=jobs,
+        rounds=rounds,
+        windows=windows,
+        positions=_positions(positions),
+    )
+    found = run_benchmark(runs.resolve(), spec, lambda stage: print(stage, file=sys.stderr, flush=True))
+    if as_json:
+        print_json({**asdict(found), "quality": [asdict(row) for row in quality_rows(found.runs)]})
+    else:
+        _show(found, markdown)
+    return 0 if all(run.state == "finished" for run in found.runs) else 1
+
+
+def _texts(paths: list[Path]) -> dict[str, Any]:
+    """Bytes of one file or of two; nothing when none is given."""
+    if len(paths) > 2:
+        raise ConfigError(f"--text is given {len(paths)} times: one file to train on, and one to evaluate on")
+    if not paths:
+        return {}
+    held_out = {"validation_path": str(paths[1].resolve())} if len(paths) == 2 else {}
+    return {"source": "text", "tokenizer": "byte", "path": str(paths[0].resolve()), **held_out}
+
+
+def _positions(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"--positions {text!r} is refused: write whole numbers, such as 100,2000") from None
+    if any(position < 1 for position in found):
+        raise ConfigError(f"--positions {text!r} is refused: positions start at 1")
+    return found
+
+
+def _show(found: Benchmark, markdown: bool) -> None:
+    tables = [measured_table(found), generation_table(found), quality_table(found)]
+    if markdown:
+        tables.append([("count", "published", "ours", "formula"), *(
+            (count.what, count.published, count.ours, count.formula) for count in published_counts()
+        )])  # fmt: skip
+    for table in tables:
+        if len(table) > 1:
+            print(markdown_table(table) if markdown else "", end="\n" if markdown else "")
+            if not markdown:
+                print_table(table)
+            print()
+    print(_sentence(found.spec))
+
+
+def _sentence(spec: BenchSpec) -> str:
+    """How it was measured, for under a table."""
+    config = RunConfig.from_yaml(spec.models[spec.reference])
+    matched = "as configured" if spec.match == "none" else f"matched by {spec.match} (within 2 %) to {spec.reference}"
+    return (
+        f"Sizes {matched}; a step is forward, cross-entropy, backward and AdamW on {config.value('batch_size')} × "
+        f"{config.value('context')} tokens; ratios are medians of {spec.rounds} turns. ± is half the 95 % interval "
+        f"over seeds (Student's t)."
+    )
+
+
+def measured_table(found: Benchmark) -> list[tuple[str, ...]]:
+    """Size, operations, speed and memory; a line a model."""
+    head = (
+        "model", "parameters", "GFLOP forward", "GFLOP/s", "forward ms", "backward ms", "train tokens/s",
+        f"÷ {found.spec.reference}", "peak memory", "forecast",
+    )  # fmt: skip
+    return [head, *(_measured_row(row) for row in found.measurements)]
+
+
+def _measured_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    timing = row["timing"]
+    median, low, high = timing["ratio"]
+    return (
+        row["label"],
+        f"{row['parameters']:,}",
+        f"{row['flops'] / 1e9:.3g}",
+        f"{row['gflops_forward']:.3g}",
+        f"{timing['forward_ms']:.1f}",
+        f"{timing['backward_ms']:.1f}",
+        f"{row['tokens_per_second']:,.0f}",
+        f"{median:.2f} ({low:.2f}–{high:.2f})",
+        _megabytes(row["peak_bytes"]),
+        _megabytes(row["forecast_bytes"]),
+    )
+
+
+def _megabytes(size: float | None) -> str:
+    return "–" if size is None else f"{size / 1e6:,.0f} MB"
+
+
+def generation_table(found: Benchmark) -> list[tuple[str, ...]]:
+    """Tokens a second of one row at each position, and the last position's share of the first."""
+    positions = [f"at {position:,}" for position in found.spec.positions]
+    if not positions:
+        return []
+    lines = [("generation, tokens/s", *positions, "last ÷ first")]
+    for row in found.measurements:
+        rates = [rate for _, rate in row["generation"]]
+        lines.append((row["label"], *(f"{rate:,.0f}" for rate in rates), f"{rates[-1] / rates[0]:.2f}"))
+    return lines
+
+
+def quality_table(found: Benchmark) -> list[tuple[str, ...]]:
+    """Held-out bits per byte at equal tokens and at equal seconds, with the n-gram references below."""
+    rows = {(row.label, row.equal): row for row in quality_rows(found.runs)}
+    if not rows:
+        return []
+    lines = [("held-out bits per byte", *(f"equal {equal}" for equal in found.spec.equal), "steps", "seconds")]
+    for row in found.measurements:
+        mine = [rows.get((row["label"], equal)) for equal in found.spec.equal]
+        cells = [
+            "–" if one is None else f"{one.mean:.3f}" + (f" ± {one.reach:.3f}" if one.reach is not None else "")
+            for one in mine
+        ]
+        there = [one for one in mine if one is not None]
+        steps, seconds = " / ".join(str(one.steps) for one in there), " / ".join(f"{one.seconds:.0f}" for one in there)
+        lines.append((row["label"], *cells, steps, seconds))
+    for name, value in found.references.items():
+        if value is not None:
+            lines.append((f"*{name}*", *(f"{value:.3f}" for _ in found.spec.equal), "", ""))
+    return lines

@@ -1,0 +1,239 @@
+"""replay, fork, rewind, grow, tree, effect, sweep: other futures of a run, and proof that its own can be repeated."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from qcore.cli.base import (
+    AUTHOR,
+    RUNS,
+    AsJson,
+    Changes,
+    Name,
+    Quiet,
+    Runs,
+    app,
+    figure,
+    opened,
+    pairs,
+    print_json,
+    print_table,
+)
+from qcore.cli.steering import send_commands
+from qcore.cli.training import follow, signals
+from qcore.config import Grow
+from qcore.lab.lineage import RunNode
+
+Step = Annotated[int, typer.Option("--step", help="Step to start from: a checkpoint, or any other that was made.")]
+Metric = Annotated[str | None, typer.Option("--metric", help="Series to compare (default: the held-out loss).")]
+Steps = Annotated[int, typer.Option("--steps", help="Updates that every fork makes.")]
+Last = Annotated[int, typer.Option("--last", help="Take the mean over this many last steps; 1: the value at the end.")]
+Jobs = Annotated[int, typer.Option("--jobs", help="Processes side by side.")]
+
+
+@app.command()
+def replay(
+    name: Name,
+    steps: Annotated[int | None, typer.Option("--steps", help="Only the first so many updates.")] = None,
+    runs: Runs = RUNS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train a run again from configuration, seed and events; compare every value bit for bit. 1 when one differs."""
+    with opened(runs) as lab:
+        result = lab.replay(name, steps, _progress("step", quiet))
+    if as_json:
+        print_json(result)
+        return 0 if result.identical else 1
+    clock = sum(series.startswith("cost/") for series in result.left_out)
+    others = [series for series in result.left_out if not series.startswith("cost/")]
+    compared = f"{result.values:,} values of {result.series} series and {result.samples} samples"
+    print(f"{name}: {compared}, steps {result.first_step + 1} to {result.first_step + result.steps}")
+    print(
+        f"left out, as the clock or the machine decides them: {', '.join(others)}, and {clock} costs of probes (cost/…)"
+    )
+    if result.first_difference is None:
+        print(f"identical, bit for bit ({result.seconds:.1f} s)")
+        return 0
+    first = result.first_difference
+    print(f"{result.differing} differ; first at step {first.step}, {first.series}:")
+    print(f"  the run     {first.original!r}\n  the replay  {first.replayed!r}")
+    return 1
+
+
+@app.command()
+def fork(
+    name: Name,
+    step: Annotated[int | None, typer.Option("--step", help="Step to go on from (default: now).")] = None,
+    changes: Changes = None,
+    new_name: Annotated[str | None, typer.Option("--name", help="Name of the fork (default: made up).")] = None,
+    until: Annotated[int | None, typer.Option("--until", help="Stop after this step.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the run tree.")] = "",
+    start: Annotated[bool, typer.Option(help="Train it here at once, or leave it for qcore resume.")] = True,
+    runs: Runs = RUNS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Go on from a step of a run as another run, with changes: controls, data, order_seed, or sizes of the model."""
+    with signals() as received, opened(runs) as lab:
+        child = lab.fork(
+            name,
+            step=step,
+            changes=dict(pairs(changes or [])),
+            new_name=new_name,
+            author=AUTHOR,
+            reason=reason,
+            start=start,
+            until=until,
+        )
+        if start:
+            return follow(lab, child, received, quiet=quiet, as_json=as_json)
+        made = lab.lineage(child)
+    print_json({"name": child, "lineage": made}) if as_json else print(f"{child} waits: qcore resume {child}")
+    return 0
+
+
+@app.command()
+def rewind(
+    name: Name,
+    step: Annotated[int, typer.Argument(metavar="STEP", help="Step to go back to.")],
+    runs: Runs = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Take a run back to a step; what came after is kept as a run of its own. Go on with qcore resume."""
+    with opened(runs) as lab:
+        branch = lab.rewind(name, step, author=AUTHOR, start=False)
+    if as_json:
+        print_json({"name": name, "step": step, "branch": branch})
+    else:
+        print(f"{name} is at step {step}; {branch} keeps what came after")
+
+
+@app.command()
+def grow(
+    name: Name,
+    changes: Changes = None,
+    runs: Runs = RUNS,
+    as_json: AsJson = False,
+) -> int:
+    """Make the model of a training run larger, its outputs the same: qcore grow RUN --set width=192 --set heads=8."""
+    return send_commands(runs, name, [Grow(dict(pairs(changes or []))).checked()], as_json)
+
+
+@app.command()
+def tree(runs: Runs = RUNS, as_json: AsJson = False) -> None:
+    """List the runs as a tree: forks below their parents, with what was changed."""
+    with opened(runs) as lab:
+        nodes = lab.run_tree()
+    if as_json:
+        print_json(nodes)
+    elif not nodes:
+        print(f"no runs in {runs} yet: start one with qcore train")
+    else:
+        print_table([("run", "from step", "changed", "state", "step"), *map(_row, nodes)])
+
+
+@app.command()
+def effect(
+    name: Name,
+    step: Step,
+    changes: Changes = None,
+    metric: Metric = None,
+    forks: Annotated[int, typer.Option("--forks", help="Pairs of forks, with and without the change.")] = 5,
+    steps: Steps = 100,
+    last: Last = 1,
+    jobs: Jobs = 2,
+    runs: Runs = RUNS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a change does to a metric: paired forks from one state, the mean difference with its interval."""
+    with opened(runs) as lab:
+        found = lab.effect(
+            name,
+            step,
+            dict(pairs(changes or [])),
+            metric=metric,
+            forks=forks,
+            steps=steps,
+            last=last,
+            jobs=jobs,
+            on_progress=_progress("fork", quiet),
+        )
+    if as_json:
+        print_json(found)
+        return
+    rows = [("order", "without", "with the change", "difference")]
+    for pair in found.pairs:
+        rows.append(
+            (str(pair.order_seed), figure(pair.without, 5), figure(pair.changed, 5), figure(pair.difference, 5))
+        )
+    print_table(rows)
+    print(f"{found.verdict} ({found.seconds:.0f} s)")
+
+
+@app.command()
+def sweep(
+    name: Name,
+    step: Step,
+    control: Annotated[str, typer.Argument(metavar="CONTROL", help="Name of the value to sweep.")],
+    values: Annotated[list[str], typer.Argument(metavar="VALUE …", help="Its values.")],
+    metric: Metric = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Forks a value, each on another order of the batches.")] = 1,
+    steps: Steps = 100,
+    last: Last = 1,
+    jobs: Jobs = 2,
+    runs: Runs = RUNS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fork one state at several values of one control and compare a metric."""
+    with opened(runs) as lab:
+        found = lab.sweep(
+            name,
+            step,
+            control,
+            values,
+            metric=metric,
+            seeds=seeds,
+            steps=steps,
+            last=last,
+            jobs=jobs,
+            on_progress=_progress("fork", quiet),
+        )
+    if as_json:
+        print_json(found)
+        return
+    rows = [(found.control, found.metric, "forks")]
+    for point in found.points:
+        made = ", ".join(figure(result.value, 5) for result in point.results)
+        rows.append((str(point.value), figure(point.mean, 5), made))
+    print_table(rows)
+
+
+def _progress(what: str, quiet: bool) -> Callable[[int, int], None]:
+    """One line on stderr, redrawn on a terminal; nothing elsewhere."""
+    shown = not quiet and sys.stderr.isatty()
+
+    def show(done: int, total: int) -> None:
+        if shown:
+            print(f"\r{what} {done}/{total}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _row(node: RunNode) -> tuple[str, ...]:
+    changed = ", ".join(f"{key} = {_short(value)}" for key, value in node.changes.items())
+    where = f"{node.step}" if node.parent else ""
+    note = "left behind by a rewind" if node.branch else changed
+    return "  " * node.depth + node.name, where, note, node.state, str(node.at_step)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "…"

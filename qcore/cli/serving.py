@@ -1,0 +1,79 @@
+"""serve and mcp: the control protocol for scripts and agents, and its tools for an agent's program."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import RUNS, AsJson, Runs, app, print_json
+from qcore.cli.training import signals
+
+POLL_SECONDS = 0.2
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", envvar="QCORE_TOKEN_FILE", help="File of the secret (default: in the runs folder)."),
+]
+
+
+@app.command()
+def serve(
+    runs: Annotated[Path, typer.Argument(metavar="[RUNS]", envvar="QCORE_RUNS", help="Folder of the runs.")] = RUNS,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to answer at; others can reach it unless it is local.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8620,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Name under which clients call this machine; repeatable.")
+    ] = None,
+    token_file: TokenFile = None,
+    new_token: Annotated[bool, typer.Option("--new-token", help="Make a new secret; the old one ends.")] = False,
+    training: Annotated[int, typer.Option("--training", min=1, max=64, help="Runs that train at a time.")] = 1,
+    as_json: AsJson = False,
+) -> int:
+    """Serve the control protocol over HTTP until Ctrl-C: scripts and agents start, watch and steer runs."""
+    from qcore.server.service import Service, is_loopback
+    from qcore.server.token import TOKEN_FILE, open_token
+
+    runs.mkdir(parents=True, exist_ok=True)
+    token = open_token(token_file or runs / TOKEN_FILE, renew=new_token)
+    with (
+        signals() as received,
+        Service(runs, host=host, port=port, token=token, hosts=allow_host or [], training=training) as service,
+    ):
+        if as_json:
+            print_json({"url": service.url, "token_file": str(token.path), "runs": str(service.lab.runs_dir)})
+        else:
+            print(f"serving {service.lab.runs_dir} at {service.url}/v1; the document is {service.url}/openapi.json")
+        sys.stdout.flush()
+        print(f"token file   {token.path} (its owner alone may read it)", file=sys.stderr)
+        if token.fresh:
+            print(f"token        {token.value} (shown once)", file=sys.stderr)
+        if not is_loopback(host):
+            print(
+                "others can reach this address, and HTTP is not encrypted: put a TLS proxy before it", file=sys.stderr
+            )
+        while not received and service.alive:
+            time.sleep(POLL_SECONDS)
+        print("stopping; runs in training get a checkpoint …", file=sys.stderr, flush=True)
+    return 0 if received else 1
+
+
+@app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option("--url", envvar="QCORE_URL", help="Where qcore serve answers.")
+    ] = "http://127.0.0.1:8620",
+    token_file: TokenFile = None,
+    token: Annotated[str, typer.Option(envvar="QCORE_TOKEN", hidden=True)] = "",
+    runs: Runs = RUNS,
+) -> None:
+    """Offer the protocol as MCP tools on standard input and output, for an agent's program to start."""
+    from qcore.server.token import TOKEN_FILE, read_token
+    from qcore.server.tools import serve_stdio
+
+    secret = token or read_token(token_file or runs / TOKEN_FILE).value
+    serve_stdio(url, secret)

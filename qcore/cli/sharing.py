@@ -1,0 +1,111 @@
+"""export and import: curves as a table, a run as one file, and a report that opens without anything."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, opened, print_json
+from qcore.config import ConfigError
+from qcore.lab import Lab
+from qcore.lab.report import report_parts
+from qcore.lab.share import Checkpoints, export_run, export_table, import_run
+from qcore.viz.report import report_html
+
+
+class Format(StrEnum):
+    """What a run is exported as."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    ZIP = "zip"
+    HTML = "html"
+
+
+@app.command("export")
+def export_command(
+    name: Name,
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", help="csv or parquet: curves · zip: the run · html: a report. Default: by the file."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (default: stdout, for CSV).")] = None,
+    series: Annotated[
+        list[str] | None, typer.Option("--series", help="One curve, or a pattern such as 'eval/*'; repeatable.")
+    ] = None,
+    checkpoints: Annotated[
+        str, typer.Option("--checkpoints", help="Of a zip: newest, all, none, or steps such as 100,200.")
+    ] = "newest",
+    arrays: Annotated[
+        bool, typer.Option("--arrays/--no-arrays", help="Of a zip: pictures and histograms, too.")
+    ] = True,
+    runs: Runs = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Export a run: its curves as CSV or Parquet, all of it as a zip for `qcore import`, or a report as HTML."""
+    kind = kind or _by_name(out)
+    if series and kind not in (Format.CSV, Format.PARQUET):
+        raise ConfigError(f"--series is for csv and parquet: a {kind} has all curves")
+    if out is None and (as_json or kind is not Format.CSV):
+        reason = "--json tells what was written" if as_json else f"a {kind} is no text for a terminal"
+        raise ConfigError(f"{reason}: give --out FILE with it")
+    with opened(runs) as lab:
+        lab.info(name)
+        if out is None:
+            export_table(lab, name, sys.stdout, series=series)
+            return
+        written = _write(lab, name, kind, out, series, _steps(checkpoints), arrays)
+    print_json({"file": str(out), **written}) if as_json else print(_said(written, out))
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A zip that `qcore export` wrote.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run here (default: its own).")] = None,
+    runs: Runs = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """Import an exported run: it can be looked at, sampled and resumed here."""
+    with opened(runs, create=True) as lab:
+        imported = import_run(lab, file, name)
+        info = lab.info(imported)
+    print_json(info) if as_json else print(f"{imported}: {info.kind}, {info.state} at step {info.step}")
+
+
+def _by_name(out: Path | None) -> Format:
+    suffix = "" if out is None else out.suffix.lstrip(".").lower()
+    return Format(suffix) if suffix in list(Format) else Format.CSV
+
+
+def _steps(text: str) -> Checkpoints:
+    if text in ("newest", "all", "none"):
+        return text  # type: ignore[return-value]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--checkpoints {text!r} is refused: newest, all, none, or steps such as 100,200") from None
+
+
+def _write(
+    lab: Lab, name: str, kind: Format, out: Path, series: list[str] | None, checkpoints: Checkpoints, arrays: bool
+) -> dict[str, int]:
+    """Write the file; what it holds, counted."""
+    match kind:
+        case Format.ZIP:
+            return {"files": export_run(lab, name, out, checkpoints=checkpoints, arrays=arrays)}
+        case Format.HTML:
+            return {"bytes": out.write_text(report_html(**report_parts(lab, name)), encoding="utf-8")}
+        case Format.PARQUET:
+            with out.open("wb") as binary:
+                return {"rows": export_table(lab, name, binary, "parquet", series)}
+    with out.open("w", encoding="utf-8", newline="") as text:
+        return {"rows": export_table(lab, name, text, "csv", series)}
+
+
+def _said(written: dict[str, int], out: Path) -> str:
+    [(what, count)] = written.items()
+    return f"{count} {what} written to {out}"

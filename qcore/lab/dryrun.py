@@ -1,0 +1,136 @@
+"""A dry run: what schedule, rules and autopilot would have done to a run, from its recorded series and findings.
+
+Open loop: the curves are those of the run as it was, so it says when automatic changes would have been made and to
+what, not what would have come of them; that is what a fork is for. A resolved finding has no remedies any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qcore.config import ConfigError, RunConfig, Schedule, check_live, check_schedule, find_control
+from qcore.detect import Verdict
+from qcore.store import RunReader
+from qcore.train.automation import Automation
+
+SCHEDULE = "schedule"
+AUTOMATIC = ("schedule", "rules", "limits", "autopilot", "autopilot_patience")
+_RAMP_POINTS = 100
+_PEOPLE_LEFT_OUT = ("rule", "autopilot", SCHEDULE)
+
+
+@dataclass(frozen=True)
+class DryChange:
+    """One thing that would have been done. name: the control, or a verb (restore, pause, checkpoint) without values."""
+
+    step: int
+    author: str
+    reason: str
+    name: str
+    old: Any
+    new: Any
+
+
+def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) -> list[DryChange]:
+    """What would have happened with `changes` of the automatic controls (schedule, rules, limits, autopilot,
+    autopilot_patience); those left out stay as the run started. What people changed is kept; what was changed
+    automatically is not. `ConfigError` for a text that cannot be read.
+    """
+    for name in changes:
+        if name not in AUTOMATIC:
+            raise ConfigError(f"{name} = {changes[name]!r} is refused: a dry run varies {', '.join(AUTOMATIC)}")
+    board = config.live_values()
+    for name, value in changes.items():
+        board[name] = check_live(name, value, config.kind)[1]
+    by_hand: dict[int, list[tuple[str, Any]]] = {}
+    for event in reader.events():
+        if event.kind == "control" and event.author not in _PEOPLE_LEFT_OUT and event.payload["name"] not in AUTOMATIC:
+            by_hand.setdefault(event.step, []).append((event.payload["name"], event.payload["new"]))
+    values: dict[int, dict[str, float]] = {}
+    for name, series in reader.scalars_of(reader.names()).items():
+        for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+            values.setdefault(step, {})[name] = value
+    verdicts = [_verdict(vars(finding)) for finding in reader.findings()]
+    schedule, total = check_schedule(board["schedule"], config.kind), int(board["steps"])
+    automation = Automation(config.kind)
+    found: list[DryChange] = []
+
+    def change(step: int, author: str, reason: str, name: str, value: Any) -> None:
+        if board[name] != value:
+            found.append(DryChange(step, author, reason, name, board[name], value))
+            board[name] = value
+            automation.changed(step, name)
+
+    for step in range(max(values, default=-1) + 1):
+        for name, value in by_hand.get(step, ()):
+            board[name] = value
+        for point in schedule.changes:
+            if point.step(total) == step:
+                name, checked = check_live(point.name, point.value, config.kind)
+                change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
+        for ramp in schedule.ramps:
+            start, end = ramp.span(total)
+            name = find_control(ramp.name, config.kind).name
+            if start <= step <= end:
+                control = find_control(name, config.kind)
+                reached = control.check(
+                    round(ramp.value(step, total)) if control.kind == "int" else ramp.value(step, total)
+                )
+                if step in (start, end):
+                    change(
+                        step, SCHEDULE, f"a way of the schedule {'begins' if step == start else 'ends'}", name, reached
+                    )
+                board[name] = reached
+        automation.observe(values.get(step, {}))
+        active = [verdict for raised, verdict in verdicts if raised <= step and _lasts(verdict, step)]
+        for proposal in automation.proposals(step, board, active):
+            found += [DryChange(step, proposal.author, proposal.reason, verb, "", "") for verb in proposal.verbs]
+            for name, value in proposal.changes.items():
+                change(step, proposal.author, proposal.reason, name, value)
+    return found
+
+
+def planned(lines: list[str], values: Mapping[str, Any], kind: str) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of every number that a schedule moves, from step 0 to the run's end: its corners, and a hundred
+    points of a ramp. values: the live controls now. `ConfigError` for lines that cannot be read.
+    """
+    schedule, total = check_schedule(lines, kind), int(values["steps"])
+    moments: dict[str, set[int]] = {}
+    for point in schedule.changes:
+        at = point.step(total)
+        moments.setdefault(find_control(point.name, kind).name, set()).update((max(0, at - 1), at))
+    for ramp in schedule.ramps:
+        start, end = ramp.span(total)
+        steps = {start + round((end - start) * part / _RAMP_POINTS) for part in range(_RAMP_POINTS + 1)}
+        moments.setdefault(find_control(ramp.name, kind).name, set()).update(steps, (max(0, start - 1),))
+    found = {}
+    for name in moments:
+        if find_control(name, kind).kind in ("float", "int"):
+            steps = sorted({0, total, *(step for step in moments[name] if step <= total)})
+            found[name] = steps, [_at(step, name, schedule, values, total, kind) for step in steps]
+    return found
+
+
+def _at(step: int, name: str, schedule: Schedule, values: Mapping[str, Any], total: int, kind: str) -> float:
+    """Value of one number after `step` updates: what came last, a later line before an earlier one."""
+    value, since = float(values[name]), -1
+    for point in schedule.changes:
+        if find_control(point.name, kind).name == name and since <= point.step(total) <= step:
+            value, since = float(check_live(name, point.value, kind)[1]), point.step(total)
+    for ramp in schedule.ramps:
+        start, end = ramp.span(total)
+        if find_control(ramp.name, kind).name == name and start <= step and since <= min(end, step):
+            value, since = ramp.value(step, total), min(end, step)
+    return value
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[int, Verdict]:
+    """Step at which a finding was raised, and the finding."""
+    verdict = Verdict(**{name: row[name] for name in Verdict.__dataclass_fields__})
+    return int(verdict.evidence.get("raised_at", verdict.since_step)), verdict
+
+
+def _lasts(verdict: Verdict, step: int) -> bool:
+    return verdict.state == "active" or step <= verdict.last_step

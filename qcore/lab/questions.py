@@ -1,0 +1,120 @@
+"""One question about a run (effect of a change, sweep of a control), answered in a process of its own.
+
+A lab answers one at a time: forks train in two processes, which is what two cores can do. The question, how far it is
+and what went wrong lie in a folder beside the answers; asked again, it goes on with the forks that are still missing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qcore.lab import background
+from qcore.lab.effects import EFFECTS
+from qcore.lab.errors import LabError
+from qcore.lab.lab import Lab
+
+_FOLDER, _QUESTION, _PROGRESS, _ERROR = ".asked", "question.json", "progress.json", "error.txt"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked. kind: effect (of `changes`) or sweep (of `control` over `values`) · forks: pairs, or forks for
+    each value · last: the metric is its mean over that many last steps.
+    """
+
+    kind: Literal["effect", "sweep"]
+    run: str
+    step: int
+    changes: dict[str, Any] = field(default_factory=dict)
+    control: str = ""
+    values: list[Any] = field(default_factory=list)
+    metric: str | None = None
+    forks: int = 5
+    steps: int = 100
+    last: int = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The newest question of a lab. done, total: forks · error: why it ended without an answer, or empty."""
+
+    question: Question
+    working: bool
+    done: int
+    total: int
+    error: str
+
+
+def ask(runs_dir: Path, question: Question) -> None:
+    """Begin to answer in the background. `LabError` while another question is being answered."""
+    folder = _place(runs_dir)
+    if background.working(folder):
+        raise LabError("another question is being answered: wait for it, or end it")
+    for name in (_PROGRESS, _ERROR):
+        (folder / name).unlink(missing_ok=True)
+    (folder / _QUESTION).write_text(json.dumps(asdict(question)), encoding="utf-8")
+    background.start(folder, __name__, str(runs_dir))
+
+
+def asked(runs_dir: Path) -> Asked | None:
+    """How the newest question stands; None when nothing was asked."""
+    folder = _place(runs_dir)
+    if not (folder / _QUESTION).exists():
+        return None
+    question = Question(**json.loads((folder / _QUESTION).read_text(encoding="utf-8")))
+    done, total = 0, question.forks * (2 if question.kind == "effect" else len(question.values))
+    if (folder / _PROGRESS).exists():
+        done, total = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    working = background.working(folder)
+    error = (folder / _ERROR).read_text(encoding="utf-8") if (folder / _ERROR).exists() else ""
+    if not working and not error and done < total:
+        error = background.last_words(folder) or "it was ended"
+    return Asked(question, working, done, total, "" if working else error)
+
+
+def end(runs_dir: Path) -> None:
+    """End the answering; forks that have ended are kept. `LabError` when nothing is being answered."""
+    background.cancel(_place(runs_dir))
+
+
+def _place(runs_dir: Path) -> Path:
+    folder = runs_dir / EFFECTS / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _answer(runs_dir: Path) -> None:
+    folder = _place(runs_dir)
+    question = Question(**json.loads((folder / _QUESTION).read_text(encoding="utf-8")))
+
+    def tell(done: int, total: int) -> None:
+        aside = folder / f"{_PROGRESS}.new"
+        aside.write_text(json.dumps([done, total]), encoding="utf-8")
+        aside.replace(folder / _PROGRESS)
+
+    options: dict[str, Any] = {
+        "metric": question.metric,
+        "steps": question.steps,
+        "last": question.last,
+        "on_progress": tell,
+    }
+    with background.holding(folder), Lab(runs_dir) as lab:
+        try:
+            if question.kind == "effect":
+                lab.effect(question.run, question.step, question.changes, forks=question.forks, **options)
+            else:
+                values = question.values
+                lab.sweep(question.run, question.step, question.control, values, seeds=question.forks, **options)
+        except ValueError as error:
+            (folder / _ERROR).write_text(str(error), encoding="utf-8")
+        except Exception:  # noqa: BLE001 - the process's outer edge: the page shows what went wrong
+            (folder / _ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _answer(Path(sys.argv[1]))

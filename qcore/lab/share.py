@@ -1,0 +1,279 @@
+"""A run as one file: exported from a live or finished run, imported into another lab, where it opens, samples, resumes.
+
+The zip holds the database, the configuration, the tokenizer, the chosen checkpoints, and `manifest.json` with size and
+SHA-256 of each. What came from elsewhere is checked before it is anywhere: names, sizes, hashes, the database's tables,
+the configuration, the checkpoints. It is unpacked aside and renamed, so that nothing is ever half imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, TextIO, cast
+
+from qcore import __version__
+from qcore.config import ConfigError
+from qcore.lab.errors import LabError
+from qcore.lab.lab import Lab
+from qcore.lab.names import check_name
+from qcore.store import DATABASE_NAME, RunWriter, StoreFormatError
+from qcore.store.copies import check_database, drop_arrays
+from qcore.store.schema import copy_database
+from qcore.store.tables import series_table, write_csv, write_parquet
+from qcore.train.files import CONFIG_FILE, LABELS_FILE, TOKENIZER_FILE, read_config
+from qcore.train.folders import CheckpointError, checkpoint_folders, folder_name, read_state
+
+FORMAT, VERSION = "collapse-lab-run", 1
+MANIFEST = "manifest.json"
+Checkpoints = Literal["newest", "all", "none"] | Sequence[int]
+LIMIT_BYTES = 32 * 2**30
+"""Most that an imported run may have, unpacked."""
+LIMIT_FILES = 10_000
+LIMIT_RATIO = 200
+"""Most that a file may grow when it is unpacked, beyond the first 64 MiB of all."""
+_SMALL = 64 * 2**20
+_MANIFEST_BYTES = 8 * 2**20
+_CHUNK = 2**20
+_KNOWN = re.compile(r"(step-\d{6,12}/)?[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(json|yaml|safetensors)")
+_STATE = "state.json"
+
+
+def export_run(
+    lab: Lab, name: str, path: Path | IO[bytes], *, checkpoints: Checkpoints = "newest", arrays: bool = True
+) -> int:
+    """Write a run, live or not, to one zip file; returns its number of files besides the manifest.
+
+    checkpoints: the newest, all, none, or those of the steps given · arrays: False leaves out the pictures of phases,
+    kernels and histograms, which take the most room; curves, samples, events and findings always go. `LabError` for a
+    run or a checkpoint that is not there, or one that vanishes meanwhile.
+    """
+    lab.info(name)
+    run_dir = lab.runs_dir / name
+    steps = _chosen(lab, name, checkpoints)
+    beside = path.parent if isinstance(path, Path) else None
+    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=beside) as scratch:
+        packed = Path(scratch) / "run.zip" if isinstance(path, Path) else path
+        files: dict[str, dict[str, Any]] = {}
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for step in steps:
+                _pack_checkpoint(archive, run_dir / folder_name(step), files)
+            for file in (CONFIG_FILE, TOKENIZER_FILE, LABELS_FILE):
+                if (run_dir / file).exists():
+                    files[file] = _pack(archive, run_dir / file, file)
+            # Last, so that it has all that the checkpoints build on.
+            copy_database(run_dir / DATABASE_NAME, Path(scratch) / DATABASE_NAME)
+            if not arrays:
+                drop_arrays(Path(scratch) / DATABASE_NAME)
+            files[DATABASE_NAME] = _pack(archive, Path(scratch) / DATABASE_NAME, DATABASE_NAME)
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "program": __version__,
+                "name": name,
+                "exported": time.time(),
+                "arrays": arrays,
+                "files": files,
+            }
+            archive.writestr(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+        if isinstance(path, Path):
+            os.replace(Path(scratch) / "run.zip", path)
+    return len(files)
+
+
+def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, limit_bytes: int = LIMIT_BYTES) -> str:
+    """Add an exported run under its own name or another; returns the name.
+
+    `LabError`, with nothing left behind, for: no zip file, files outside the run's folder, links, files that no run has
+    or that the manifest does not list, sizes or hashes that differ from it, more than `limit_bytes` or the free disk, a
+    damaged or foreign database, configuration or checkpoint, a taken name.
+    """
+    aside: Path | None = None
+    try:
+        with zipfile.ZipFile(source) as archive:
+            entries = _checked_entries(archive.infolist(), limit_bytes)
+            manifest = _read_manifest(archive, entries)
+            chosen = check_name(name if name is not None else str(manifest["name"]))
+            _refuse_taken(lab, chosen)
+            total = sum(entry.file_size for entry in entries.values())
+            if total > shutil.disk_usage(lab.runs_dir).free:
+                raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: make room first")
+            aside = Path(tempfile.mkdtemp(prefix=".importing-", dir=lab.runs_dir))
+            for file, entry in entries.items():
+                _unpack(archive, entry, aside / file, manifest["files"][file])
+        _check_run(aside)
+        with RunWriter(aside / DATABASE_NAME) as writer:
+            origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
+            writer.set_meta("imported", {**origin, "at": time.time()})
+        aside.chmod(0o755)
+        try:
+            os.rename(aside, lab.runs_dir / chosen)
+        except OSError:  # somebody took the name meanwhile
+            _refuse_taken(lab, chosen)
+            raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise LabError(f"this is no exported run: {error}") from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+    return chosen
+
+
+def export_table(
+    lab: Lab,
+    name: str,
+    file: TextIO | IO[bytes],
+    kind: Literal["csv", "parquet"] = "csv",
+    series: Sequence[str] | None = None,
+) -> int:
+    """Write curves as CSV (to a text file) or Parquet (to a binary one), a row a step; returns the number of rows.
+
+    series: names or patterns such as `eval/*`; None writes all. `LabError` for one that matches nothing.
+    """
+    try:
+        table = series_table(lab.reader(name), series)
+    except ValueError as error:
+        raise LabError(f"run {name!r}: {error}") from error
+    return write_csv(table, cast("TextIO", file)) if kind == "csv" else write_parquet(table, cast("IO[bytes]", file))
+
+
+def _chosen(lab: Lab, name: str, wanted: Checkpoints) -> list[int]:
+    steps = [found.step for found in lab.checkpoints(name)]
+    if isinstance(wanted, str):
+        if wanted not in ("newest", "all", "none"):
+            raise LabError(f"checkpoints = {wanted!r} is refused: newest, all, none, or a list of steps")
+        return {"newest": steps[-1:], "all": steps, "none": []}[wanted]
+    if missing := [step for step in wanted if step not in steps]:
+        there = ", ".join(map(str, steps)) or "none"
+        raise LabError(f"run {name!r} has no checkpoint of step {missing[0]}; there are {there}")
+    return sorted(set(wanted))
+
+
+def _pack_checkpoint(archive: zipfile.ZipFile, folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """All files of a checkpoint, each as its own list says. `LabError` when the folder changes meanwhile."""
+    try:
+        listed = json.loads((folder / _STATE).read_bytes())["files"]
+        for file in (*listed, _STATE):
+            packed = _pack(archive, folder / file, f"{folder.name}/{file}", compress=file.endswith(".json"))
+            if file in listed and packed["sha256"] != listed[file]["sha256"]:
+                raise LabError(f"checkpoint {folder.name} does not match its checksums: choose another one")
+            files[f"{folder.name}/{file}"] = packed
+    except FileNotFoundError as error:
+        raise LabError(f"checkpoint {folder.name} was deleted while it was copied: export the run again") from error
+
+
+def _pack(archive: zipfile.ZipFile, path: Path, name: str, *, compress: bool = True) -> dict[str, Any]:
+    """Copy a file into the archive; its size and hash. Weights hardly shrink and are stored as they are."""
+    entry = zipfile.ZipInfo(name, time.localtime()[:6])
+    entry.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            target.write(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """Entries by name, when every one of them may be unpacked and they are not too much."""
+    if len(infos) > LIMIT_FILES:
+        raise LabError(f"the file has {len(infos):,} entries; a run has at most {LIMIT_FILES:,}")
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = info.orig_filename  # as written: zipfile's own cuts at a NUL and turns separators
+        mode = info.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise LabError(f"the file is refused: {name!r} is a link or another special file")
+        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
+            raise LabError(f"the file is refused: {name!r} lies outside the run's folder")
+        if name not in (MANIFEST, DATABASE_NAME) and not _KNOWN.fullmatch(name):
+            raise LabError(f"the file is refused: {name!r} is nothing that a run has")
+        if name in entries:
+            raise LabError(f"the file is refused: it has {name!r} twice")
+        if info.flag_bits & 1:
+            raise LabError(f"the file is refused: {name!r} is encrypted")
+        entries[name] = info
+    total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
+    if total > limit_bytes:
+        raise LabError(f"the file unpacks to {total:,} bytes; {limit_bytes:,} are allowed")
+    if total > _SMALL and total > LIMIT_RATIO * packed:
+        raise LabError(f"the file is refused: it grows from {packed:,} to {total:,} bytes, as no run does")
+    return entries
+
+
+def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
+    """The manifest, which must list exactly the other entries, which it takes out of `entries`."""
+    entry = entries.pop(MANIFEST, None)
+    if entry is None or entry.file_size > _MANIFEST_BYTES:
+        raise LabError("this is no exported run: it has no manifest")
+    try:
+        manifest = json.loads(archive.read(entry))
+    except ValueError as error:
+        raise LabError(f"this is no exported run: its manifest is not JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise LabError("this is no exported run: another program wrote its manifest")
+    if manifest.get("version") != VERSION:
+        raise LabError(f"the file has version {manifest.get('version')!r}; this program reads version {VERSION}")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise LabError("the file is refused: its manifest is damaged")
+    if differing := sorted(files.keys() ^ entries.keys()):
+        where = "the manifest does not list it" if differing[0] in entries else "it is missing"
+        raise LabError(f"the file is refused: {differing[0]!r} – {where}")
+    for file in (DATABASE_NAME, CONFIG_FILE):
+        if file not in entries:
+            raise LabError(f"this is no exported run: it has no {file}")
+    if not all(key in manifest for key in ("name", "program", "exported")):
+        raise LabError("the file is refused: its manifest is damaged")
+    return manifest
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expected: dict[str, Any]) -> None:
+    """Write one entry, never more of it than the manifest says. `LabError` when it differs from the manifest."""
+    target.parent.mkdir(exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with archive.open(entry) as source, target.open("xb") as file:
+        while chunk := source.read(_CHUNK):
+            size += len(chunk)
+            if size > entry.file_size:
+                break
+            digest.update(chunk)
+            file.write(chunk)
+    if size != expected.get("bytes") or digest.hexdigest() != expected.get("sha256"):
+        raise LabError(f"the file is refused: {entry.filename} was altered or damaged; take another copy")
+
+
+def _check_run(folder: Path) -> None:
+    try:
+        read_config(folder)
+        check_database(folder / DATABASE_NAME)
+        _check_texts(folder / file for file in (TOKENIZER_FILE, LABELS_FILE))
+        for checkpoint in checkpoint_folders(folder):
+            read_state(checkpoint)
+    except (ConfigError, StoreFormatError, CheckpointError) as error:
+        raise LabError(f"the file is refused: {error}") from error
+
+
+def _check_texts(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            try:
+                json.loads(path.read_bytes())
+            except (ValueError, RecursionError) as error:
+                raise LabError(f"the file is refused: {path.name} is not JSON ({error})") from error
+
+
+def _refuse_taken(lab: Lab, name: str) -> None:
+    if (lab.runs_dir / name).exists():
+        raise LabError(f"run name {name!r} is taken: import it under another name")

@@ -1,0 +1,140 @@
+"""The effect of a change: the statistics on made-up forks, and small real ones in processes of their own."""
+
+import json
+import math
+
+import pytest
+
+from qcore.config import ConfigError
+from qcore.lab import effects, forks  # the modules
+from tests.helpers import small_config
+
+T_975 = {2: 4.302653, 4: 2.776445}
+"""Quantiles of Student's t for 95 %, from a printed table, by degrees of freedom."""
+
+
+@pytest.fixture
+def parent(lab):
+    lab.start(small_config(steps=30, sample_every=1000), name="parent")
+    assert lab.wait("parent", 60).state == "finished"
+    return "parent"
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """Forks whose metric is −2 · z_loss_weight, a part of the pair's own, and a little that neither explains."""
+    made = []
+
+    def pretend(folder, configs, jobs, module, keep):
+        for name in configs:
+            made.append(name)
+            kind, _, seed = name.partition("-")
+            number = int(seed)
+            value = 10.0 * number + (0.0 if kind == "without" else -2.0 * 0.3 + 0.01 * (number % 3))
+            if (kind, number) in broken:
+                result = {"key": name, "state": "failed", "value": None, "steps": [], "values": [], "seconds": 1.0}
+            else:
+                result = {"key": name, "state": "stopped", "value": value, "steps": [20], "values": [value]}
+                result["seconds"] = 1.0
+            keep(json.dumps(result) + "\n")
+
+    broken: set[tuple[str, int]] = set()
+    monkeypatch.setattr(effects, "fan_out", pretend)
+    return made, broken
+
+
+def test_the_effect_on_a_linear_metric_with_its_interval(lab, parent, linear):
+    made, _ = linear
+    told = []
+    found = lab.effect(
+        parent,
+        10,
+        {"z_loss_weight": 0.3},
+        forks=5,
+        steps=10,
+        on_progress=lambda done, total: told.append((done, total)),
+    )
+    differences = [-0.6 + 0.01 * (seed % 3) for seed in range(1, 6)]
+    mean = sum(differences) / 5
+    reach = T_975[4] * math.sqrt(sum((value - mean) ** 2 for value in differences) / 4 / 5)
+    assert [pair.difference for pair in found.pairs] == pytest.approx(differences)
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach), rel=1e-5)
+    assert found.detected
+    assert found.needed == 2
+    assert found.verdict.startswith("effect: the change moves eval/ce by -0.588, 95 % from -0.5984 to -0.5776")
+    assert (found.metric, found.step, found.steps, found.changes) == ("eval/ce", 10, 10, {"z_loss_weight": 0.3})
+    assert told[-1] == (10, 10)
+    assert lab.effects() == lab.effects(parent) == [found]
+    assert lab.effects("nobody") == []
+    again = lab.effect(parent, 10, {"z_loss_weight": "0.3"}, forks=5, steps=10)
+    assert again.pairs == found.pairs
+    assert len(made) == 10, "the same question is not measured twice"
+
+
+def test_a_failed_fork_is_left_out_and_said(lab, parent, linear):
+    _, broken = linear
+    broken.update({("changed", 2), ("changed", 4)})
+    found = lab.effect(parent, 10, {"z_loss_weight": 0.3}, forks=5, steps=10)
+    assert [pair.difference is None for pair in found.pairs] == [False, True, False, True, False]
+    assert "(2 of 5 pairs failed and are left out)" in found.verdict
+    broken.update(("changed", seed) for seed in range(1, 6))
+    nothing = lab.effect(parent, 10, {"z_loss_weight": 0.3}, forks=5, steps=11)
+    assert nothing.verdict.startswith("no answer: 0 of 5 pairs")
+    assert (nothing.mean, nothing.detected) == (None, False)
+
+
+def test_no_detectable_effect_is_an_answer():
+    text = effects.verdict_text("eval/ce", [0.1, -0.2, 0.15], 3)
+    mean = 0.05 / 3
+    reach = T_975[2] * math.sqrt(sum((value - mean) ** 2 for value in (0.1, -0.2, 0.15)) / 2 / 3)
+    assert text.startswith(f"no detectable effect on eval/ce: {mean:+.4g}, 95 % from {mean - reach:+.4g} to")
+    assert "pairs would show one of this size" in text
+    assert "every pair is the same" in effects.verdict_text("eval/ce", [0.0, 0.0], 2)
+
+
+def test_real_forks_of_a_state_between_two_checkpoints(lab, parent):
+    """A change of nothing has exactly no effect; learning nothing shows; the folder keeps answers and no runs."""
+    harm = lab.effect(parent, 13, {"learning_rate": 1e-7}, metric="term/ce", forks=2, steps=6, last=3, jobs=1)
+    assert all(pair.difference > 0 for pair in harm.pairs)
+    assert {len(curve.steps) for curve in harm.curves.values()} == {6}
+    for pair in harm.pairs:
+        curve = harm.curves[f"without-{pair.order_seed}"]
+        assert curve.steps == (14, 15, 16, 17, 18, 19)
+        assert pair.without == pytest.approx(sum(curve.values[-3:]) / 3)
+    assert harm.curves["without-1"].values != harm.curves["without-2"].values
+    nothing = lab.effect(parent, 10, {"dominance_threshold": 0.4}, forks=2, steps=3, jobs=1)
+    assert [pair.difference for pair in nothing.pairs] == [0.0, 0.0]
+    assert "every pair is the same" in nothing.verdict
+    assert [info.name for info in lab.runs()] == [parent]
+    assert not list(lab.runs_dir.glob(".effects/*/runs"))
+
+
+def test_a_sweep_of_one_control_from_one_state(lab, parent):
+    found = lab.sweep(parent, 10, "learning_rate", ["0.003", 1e-6], metric="train/loss", steps=5, jobs=1)
+    assert [point.value for point in found.points] == [0.003, 1e-6]
+    own = lab.reader(parent).scalars("train/loss", start=11, stop=16)
+    assert found.points[0].results[0].values == tuple(own.values), "the run's own value is the run itself"
+    assert found.points[1].results[0].values != found.points[0].results[0].values
+    assert found.points[0].mean == found.points[0].results[0].value
+    assert lab.sweeps(parent) == [found]
+
+
+def test_questions_without_an_answer_are_refused(lab, parent, monkeypatch):
+    monkeypatch.setattr(effects, "fan_out", lambda *given: pytest.fail("nothing is to be trained"))
+    change = {"z_loss_weight": 0.3}
+    for arguments, options, message in (
+        ((10, {}), {}, "needs a change"),
+        ((10, change), {"forks": 1}, "one pair has no spread"),
+        ((10, change), {"steps": 0}, "both start at 1"),
+        ((10, change), {"steps": 21}, "has 20 steps left"),
+        ((10, change), {"steps": 5, "metric": "train/step_ms"}, "clock"),
+        ((10, change), {"steps": 5, "metric": "eval/cee"}, "no series"),
+        ((10, change), {"steps": 5, "jobs": 0}, "at least one process"),
+        ((10, {"z_loss_weight": 99}), {"steps": 5}, "z_loss_weight = 99"),
+        ((99, change), {"steps": 5}, "0 steps left"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            lab.effect(parent, *arguments, **options)
+    with pytest.raises(ConfigError, match="different values"):
+        lab.sweep(parent, 10, "learning_rate", [1e-3, 1e-3], steps=5)
+    assert forks.find_origin(lab, parent, 10).saved_step == 10
