@@ -18,10 +18,14 @@ page = st.navigation(
         st.Page("pages/phase.py", title="Phase", icon=":material/blur_circular:"),
         st.Page("pages/interference.py", title="Interference", icon=":material/waves:"),
         st.Page("pages/video.py", title="Video frames", icon=":material/movie:"),
+        st.Page("pages/flux.py", title="Flux", icon=":material/hub:"),
         st.Page("pages/tokens.py", title="Tokens", icon=":material/bar_chart:"),
         st.Page("pages/generations.py", title="Generations", icon=":material/notes:"),
         st.Page("pages/gradients.py", title="Gradients", icon=":material/account_tree:"),
         st.Page("pages/findings.py", title="Findings", icon=":material/fact_check:"),
+        st.Page("pages/compare.py", title="Compare and fork", icon=":material/call_split:"),
+        st.Page("pages/automation.py", title="Automation", icon=":material/smart_toy:"),
+        st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
     ]
 )
 _parts.sidebar(_parts.lab())

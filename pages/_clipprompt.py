@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _clips, _forms, _parts, _prompt, _reads
+from pages import _clips, _forms, _parts, _prompt, _reads, _roles
 from pages._measures import MEASURES
 from qcore.config import ClipSamplingConfig
 from qcore.lab import Lab, RunInfo
@@ -49,7 +49,7 @@ def _form(lab: Lab, info: RunInfo, models: dict[str, int | None]) -> tuple[ClipS
     with columns[2]:
         source = _prompt.pick_source(info, models)
     with st.container(horizontal=True, vertical_alignment="center"):
-        asked = st.button("Generate", type="primary", icon=":material/movie:", disabled=not models)
+        asked = _roles.button("Generate", type="primary", icon=":material/movie:", disabled=not models)
         with st.popover("More", icon=":material/tune:"):
             for one in ClipSamplingConfig.model_fields:
                 if one not in _FIRST:

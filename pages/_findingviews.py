@@ -13,10 +13,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _families, _parts
+from pages import _families, _parts, _roles
 from pages._live import live
 from pages._plot import chart
-from qcore.config import ConfigError, Pause, SetControl, Stop
+from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
 from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
 from qcore.viz import Figure, Line, Mark, Reference, curves
 
@@ -32,7 +32,7 @@ _BADGES = {
 _TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
 .evidence td:nth-child(3){opacity:.7;white-space:nowrap}</style>"""
-_ICONS = {"set": "tune", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
+_ICONS = {"set": "tune", "restore": "history", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
 
 
 def kind_of(finding: FindingInfo) -> str:
@@ -196,7 +196,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
     for index, remedy in enumerate(finding.remedies):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             reason = _refusal(info, remedy, controls)
-            st.button(
+            _roles.button(
                 _parts.plain(str(remedy["label"])),
                 icon=f":material/{_ICONS.get(remedy['kind'], 'build')}:",
                 key=f"remedy:{finding.id}:{index}",
@@ -204,7 +204,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
                 disabled=bool(reason),
                 help=_parts.plain(reason or _changes(remedy, controls)) or None,
                 on_click=_apply,
-                args=(lab, info.name, remedy),
+                args=(lab, info.name, finding.since_step, remedy),
             )
             why = _parts.plain(str(remedy.get("why") or ""))
             st.caption(f"{why} *{_parts.plain(reason)}*" if reason and reason != dead else why, width="stretch")
@@ -212,7 +212,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
         st.caption(f"*{dead}*")
     with st.container(horizontal=True, gap="small"):
         if kind_of(finding) == ACTIVE and not finding.acknowledged:
-            st.button(
+            _roles.button(
                 "Acknowledge",
                 icon=":material/visibility:",
                 key=f"acknowledge:{finding.id}",
@@ -220,7 +220,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
                 on_click=_note_refusal,
                 args=(partial(lab.acknowledge, info.name, finding.id),),
             )
-        st.button(
+        _roles.button(
             "Unmute" if finding.muted else "Mute",
             icon=f":material/notifications{'' if finding.muted else '_off'}:",
             key=f"mute:{finding.id}",
@@ -265,11 +265,15 @@ def _changes(remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> st
     )
 
 
-def _apply(lab: Lab, run: str, remedy: dict[str, Any]) -> None:
+def _apply(lab: Lab, run: str, since: int, remedy: dict[str, Any]) -> None:
     """Callback of a remedy's button."""
     changes = remedy.get("changes") or {}
     match remedy["kind"]:
         case "set":
+            for name, value in changes.items():
+                _parts.send(lab, run, SetControl(name, value))
+        case "restore":
+            _parts.send(lab, run, Restore(since))
             for name, value in changes.items():
                 _parts.send(lab, run, SetControl(name, value))
         case "pause":

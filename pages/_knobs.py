@@ -12,12 +12,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _forms, _parts
+from pages import _forms, _parts, _roles
 from qcore.config import CURRICULA, ConfigError, SetControl
 from qcore.lab import ControlState, Lab, LabError
 
 SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "probes": "Probes"}
-_BESIDE = {"sampling": "flow"}
+_BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 """Live controls of one section that are turned together with those of another."""
 
 
@@ -79,9 +79,10 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
             state.control.label,
             on_change=_turned,
             args=(lab, run, name, key),
+            **_roles.locked(),
         )
         if changed:
-            st.button(
+            _roles.button(
                 "",
                 key=f"reset:{run}:{name}",
                 icon=":material/undo:",
@@ -108,7 +109,7 @@ def _curricula(lab: Lab, run: str) -> None:
         return
     with st.container(horizontal=True, gap="small"):
         for title, lines in CURRICULA.items():
-            st.button(
+            _roles.button(
                 title.capitalize().replace("-", " "),
                 key=f"curriculum:{run}:{title}",
                 icon=":material/school:",

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _forms, _parts
+from pages import _forms, _parts, _roles
 from qcore.config import (
     MODEL_KINDS,
     PRESETS,
@@ -19,6 +19,7 @@ from qcore.config import (
     section_types,
 )
 from qcore.lab import Lab, LabError
+from qcore.lab.forecast import memory_forecast
 
 WAYS = ("Form", "YAML")
 
@@ -42,12 +43,13 @@ def new_run(lab: Lab) -> None:
         place = st.container()
     config, error = _form(preset) if way == "Form" else _yaml(preset)
     with place:
-        st.button(
+        fits = config is None or _memory(config, f"new:{preset}")
+        _roles.button(
             "Start",
             type="primary",
             icon=":material/play_arrow:",
             width="stretch",
-            disabled=config is None,
+            disabled=config is None or not fits,
             on_click=_start,
             args=(lab, config, name, preset if config and config == PRESETS[preset].config else f"{preset}-edited"),
         )
@@ -58,6 +60,28 @@ def new_run(lab: Lab) -> None:
     if config and way == "Form":
         with st.expander("This run as YAML", icon=":material/code:"):
             st.code(config.to_yaml(), language="yaml")
+
+
+def _memory(config: RunConfig, prefix: str) -> bool:
+    """Say what the run will need; False when it is more than there is and nobody insists."""
+    try:
+        found = memory_forecast(config)
+    except ValueError as error:
+        st.error(_parts.plain(str(error)), icon=":material/block:")
+        return False
+    if found is None:
+        return True
+    words = f"{found.parameters:,} parameters. {found.text}"
+    if found.published:
+        words += f" The published model of these sizes had {found.published / 1e6:.2f} M, with 256 characters."
+    if found.verdict == "fits":
+        st.caption(_parts.plain(words), help="Counted before the start, without computing anything.")
+        return True
+    if found.verdict == "tight":
+        st.warning(_parts.plain(words), icon=":material/memory:")
+        return True
+    st.error(_parts.plain(words), icon=":material/memory_alert:")
+    return st.checkbox("Start all the same", key=f"{prefix}:force", help="It will most likely be ended by the system.")
 
 
 def _start(lab: Lab, config: RunConfig, name: str, preset: str) -> None:

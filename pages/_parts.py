@@ -15,6 +15,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages import _roles
 from qcore.config import Command, ConfigError
 from qcore.lab import Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark
@@ -40,8 +41,10 @@ _STRIP_STYLE = """<style>
 
 
 def lab() -> Lab:
-    """The lab of this process over the runs folder of the environment."""
-    return shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints")))
+    """The lab of this process over the runs folder of the environment, as the person may use it. Where there is a
+    login, the script ends here before it."""
+    _roles.gate()
+    return _roles.lab_for(shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints"))))
 
 
 def switch(name: str, value: Any) -> None:
@@ -88,6 +91,7 @@ def view_picker(views: tuple[str, ...]) -> str:
 
 def sidebar(lab: Lab) -> None:
     """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
+    _roles.badge()
     runs = {info.name: info for info in lab.runs()}
     wanted = st.session_state.get("run", st.query_params.get("run"))
     if wanted is not None and wanted not in runs:

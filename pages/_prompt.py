@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _forms, _parts
+from pages import _forms, _parts, _roles, _samplingviews
 from pages._text import generation_html
 from qcore.config import SamplingConfig
 from qcore.lab import Lab, RunInfo
@@ -33,7 +33,7 @@ def prompt_panel(lab: Lab, info: RunInfo) -> None:
     with right:
         source = pick_source(info, models)
         with st.container(horizontal=True, vertical_alignment="center"):
-            asked = st.button(
+            asked = _roles.button(
                 "Generate",
                 type="primary",
                 icon=":material/edit_note:",
@@ -43,12 +43,18 @@ def prompt_panel(lab: Lab, info: RunInfo) -> None:
             )
             with st.popover("Sampling", icon=":material/tune:"):
                 chosen = _forms.fields(SamplingConfig, lab.config(name).sampling.model_dump(), f"sampling:{name}")
+        compared = _samplingviews.toggle()
+    settings = SamplingConfig(**chosen)
     if not models:
         st.info("This run has no checkpoint and no living model: resume it in the control room, then ask it here.")
+    if compared and not _samplingviews.can_compare(settings):
+        st.info(_samplingviews.NOTHING)
     if asked and source:
-        _answer(lab, name, prompt or "", SamplingConfig(**chosen), models[source])
-    else:
-        _past(lab, name)
+        rules = _samplingviews.rules(settings) if compared else {"": settings}
+        _answer(lab, name, prompt or "", rules, models[source])
+    _past(lab, name, compared)
+    if compared and source and _samplingviews.can_compare(settings):
+        _samplingviews.measure(lab, name, prompt or "", settings, models[source])
 
 
 def sources(lab: Lab, info: RunInfo) -> dict[str, int | None]:
@@ -76,22 +82,23 @@ def newest(lab: Lab, run: str) -> str | None:
     return found[-1] if found else None
 
 
-def _answer(lab: Lab, name: str, prompt: str, settings: SamplingConfig, checkpoint: int | None) -> None:
-    """Show the text as it grows, then the finished generation among the past ones."""
-    place = st.empty()
-    place.caption("Waiting for the end of the step …" if checkpoint is None else "Opening the checkpoint …")
-    try:
-        for generation in lab.sample(name, prompt, settings, checkpoint=checkpoint):
-            place.html(generation_html(prompt, generation.tokens, running=generation.status == "running"))
-    except ValueError as error:
-        place.error(_parts.plain(str(error)), icon=":material/block:")
-        return
-    place.empty()
-    _past(lab, name)
+def _answer(lab: Lab, name: str, prompt: str, rules: dict[str, SamplingConfig], checkpoint: int | None) -> None:
+    """Show the text of each rule as it grows, one after the other, side by side; then they are among the past ones."""
+    places = [column.empty() for column in st.columns(len(rules), gap="large")]
+    for place, settings in zip(places, rules.values(), strict=True):
+        place.caption("Waiting for the end of the step …" if checkpoint is None else "Opening the checkpoint …")
+        try:
+            for generation in lab.sample(name, prompt, settings, checkpoint=checkpoint):
+                place.html(generation_html(prompt, generation.tokens, running=generation.status == "running"))
+        except ValueError as error:
+            place.error(_parts.plain(str(error)), icon=":material/block:")
+            return
+    for place in places:
+        place.empty()
 
 
-def _past(lab: Lab, name: str) -> None:
-    """One finished generation, the newest unless another is chosen."""
+def _past(lab: Lab, name: str, compared: bool) -> None:
+    """One finished generation, the newest unless another is chosen; with `compared`, beside its plain or aware twin."""
     reader = lab.reader(name)
     past = {item.id: item for item in reader.generations("prompt", limit=HISTORY)[::-1] if item.status != "running"}
     if not past:
@@ -99,10 +106,17 @@ def _past(lab: Lab, name: str) -> None:
         return
     key = f"{_parts.widget_key('past')}:{name}"
     item = past[st.selectbox("Generation", list(past), key=key, format_func=lambda chosen: _title(past[chosen]))]
-    st.html(generation_html(item.prompt, item.tokens))
-    _statistics(item)
-    with st.expander("Tokens as a table", icon=":material/table:"):
-        _table(item.tokens)
+    shown = _samplingviews.with_twin(item, past.values()) if compared else [item]
+    if compared and len(shown) == 1:
+        st.caption(_samplingviews.NO_TWIN)
+    for column, one in zip(st.columns(len(shown), gap="large"), shown, strict=True):
+        with column:
+            if compared:
+                st.markdown(f"**{_samplingviews.rule_of(one)}**")
+            st.html(generation_html(one.prompt, one.tokens))
+            _statistics(one)
+            with st.expander("Tokens as a table", icon=":material/table:"):
+                _table(one.tokens)
 
 
 def _title(item: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 import streamlit as st
 
-from pages import _families, _parts
+from pages import _families, _parts, _roles
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
 
@@ -26,7 +26,7 @@ def _deletion(lab: Lab, info: RunInfo) -> None:
             f"Delete **{_parts.plain(_parts.short(info.name))}** with its curves, samples and checkpoints? "
             "This cannot be undone."
         )
-        st.button("Delete for good", key="do:delete", type="primary", on_click=_delete, args=(lab, info.name))
+        _roles.button("Delete for good", key="do:delete", type="primary", on_click=_delete, args=(lab, info.name))
     if info.alive:
         st.caption("The selected run is alive: stop it before deleting it.")
 

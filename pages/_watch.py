@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _charts, _families, _knobs, _parts
+from pages import _charts, _families, _knobs, _parts, _roles, _share
 from pages._live import live
 from pages._plot import chart
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
@@ -62,10 +62,11 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
         )
         if not info.alive and state != "unreadable":
             _resume(lab, info)
+        _share.show_share(lab, info)
 
 
 def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
-    st.button(
+    _roles.button(
         label, icon=f":material/{icon}:", key=f"do:{label}", disabled=not enabled, help=about or None, on_click=act
     )
 

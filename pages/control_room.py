@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _newrun, _parts, _runs, _watch
+from pages import _newrun, _parts, _runs, _share, _watch
 
 VIEWS = ("Watch", "New run", "All runs")
 
@@ -12,6 +12,7 @@ if info is None:
     st.title("Control room", anchor=False)
     st.info("There is no run yet. Choose a preset and press **Start**: the first curves appear within a minute.")
     _parts.flash()
+    _share.show_share(lab, None)
     _newrun.new_run(lab)
 else:
     _parts.heading("Control room", info)

@@ -1,8 +1,8 @@
-"""Phase: how ordered the phases are, layer by layer and head by head, at any measured step and over the run."""
+"""Phase: how ordered the phases are, layer by layer and head by head, and what the model's switches do with them."""
 
 import streamlit as st
 
-from pages import _families, _parts, _phaseviews
+from pages import _conceptviews, _families, _parts, _phaseviews
 
 lab = _parts.lab()
 info = _parts.open_run(lab, "Phase")
@@ -13,5 +13,17 @@ if info is not None and _families.has_text(info, "phases"):
         )
         st.page_link("pages/interference.py", label="Open Interference", icon=":material/grid_on:")
         st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
+    elif info.kind == "flux_lm":
+        st.info(
+            "A Quantum Flux model has no waves: its tokens move on discs. See them under *Flux*, who is connected with "
+            "whom under *Interference*, and its predictions under *Tokens*."
+        )
+        st.page_link("pages/flux.py", label="Open Flux", icon=":material/hub:")
+        st.page_link("pages/interference.py", label="Open Interference", icon=":material/grid_on:")
+        st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
     else:
-        _phaseviews.page(lab, info)
+        view = _conceptviews.picked(lab, info)
+        if view == _conceptviews.PHASES:
+            _phaseviews.page(lab, info)
+        else:
+            _conceptviews.page(lab, info, view)

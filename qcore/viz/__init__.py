@@ -1,6 +1,8 @@
 """Pure data → Plotly figure, and the look that the figures share. No I/O, no Streamlit; inputs are never changed."""
 
+from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
+from qcore.viz.compare import pairs, side_by_side, sweep
 from qcore.viz.curves import Line, Mark, Reference, curves, ema
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
@@ -28,6 +30,7 @@ __all__ = [
     "UNITS",
     "UNIT_LABELS",
     "Axis",
+    "Branch",
     "Causality",
     "ClipRow",
     "Figure",
@@ -39,6 +42,7 @@ __all__ = [
     "all_heads",
     "anchor_spread",
     "averaged",
+    "branches",
     "causality_map",
     "causality_of",
     "clip_bytes",
@@ -63,17 +67,20 @@ __all__ = [
     "line_style",
     "module_tree",
     "over_time",
+    "pairs",
     "path_weights",
     "portrait",
     "race",
     "rose",
     "script_file",
     "shares",
+    "side_by_side",
     "similarity_map",
     "source_style",
     "spectrum",
     "spread_frames",
     "stored_clips",
+    "sweep",
     "term_bars",
     "term_style",
     "tomography",

@@ -7,9 +7,20 @@ from streamlit.testing.v1 import AppTest
 from tests.helpers import small_config
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
-CONTROL_ROOM, PHASE, INTERFERENCE, VIDEO, TOKENS, GENERATIONS, GRADIENTS, FINDINGS = PAGES = tuple(
+CONTROL_ROOM, PHASE, INTERFERENCE, VIDEO, TOKENS, GENERATIONS, GRADIENTS, FINDINGS, COMPARE, AUTOMATION = PAGES = tuple(
     f"pages/{name}.py"
-    for name in ("control_room", "phase", "interference", "video", "tokens", "generations", "gradients", "findings")
+    for name in (
+        "control_room",
+        "phase",
+        "interference",
+        "video",
+        "tokens",
+        "generations",
+        "gradients",
+        "findings",
+        "compare",
+        "automation",
+    )
 )
 TINY = small_config(documents=40, batch_size=2, packing="padded", steps=8, sample_every=4, sample_length=6, context=64)
 ENDLESS = TINY.with_values({"steps": 1_000_000})

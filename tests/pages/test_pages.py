@@ -136,17 +136,17 @@ def test_a_knob_follows_a_change_made_elsewhere(paused: Lab):
 
 
 @pytest.mark.parametrize(
-    ("title", "section"), [("Optimiser", "optim"), ("Objective", "objective"), ("Probes", "probes")]
+    ("title", "sections"), [("Optimiser", "optim model"), ("Objective", "objective data"), ("Probes", "probes")]
 )
-def test_every_live_control_has_a_knob(title: str, section: str, finished: Lab):
+def test_every_live_control_has_a_knob(title: str, sections: str, finished: Lab):
     at = open_app(knobs=title)
     assert not at.exception
     keys = {
         str(widget.key)
-        for kind in (at.select_slider, at.slider, at.number_input, at.button_group, at.text_area)
+        for kind in (at.select_slider, at.slider, at.number_input, at.button_group, at.text_area, at.toggle)
         for widget in kind
     }
-    expected = {name for name, state in finished.controls("done").items() if state.control.section == section}
+    expected = {name for name, state in finished.controls("done").items() if state.control.section in sections.split()}
     assert expected == {key.split(":")[2] for key in keys if key.startswith("knob:done:")}
 
 

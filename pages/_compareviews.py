@@ -1,0 +1,103 @@
+"""Curves of several runs, a chart a metric, on the same steps or aligned at their forks."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages import _families, _family, _parts
+from pages._live import live
+from pages._plot import chart
+from qcore.lab import Lab, LabError, RunInfo
+from qcore.viz import Mark, side_by_side
+
+MAX_POINTS = 800
+DEFAULT_TEXT = ("eval/ce", "train/loss", "tokens/mutual_information", "train/grad_norm")
+DEFAULT_VIDEO = ("eval/flow", "train/loss", "frames/generated/divergence", "frames/generated/coherence")
+_MARKS = 24
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Choose runs and metrics; the charts redraw while one of the runs is alive."""
+    names = _family.pick(lab, info)
+    if not names:
+        return
+    offered = sorted({series for name in names for series in lab.reader(name).names()})
+    usual = DEFAULT_VIDEO if _families.is_video(info) else DEFAULT_TEXT
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        align = st.segmented_control(
+            "Steps",
+            ("as trained", "since the fork"),
+            key="align",
+            default="as trained",
+            required=True,
+            bind="query-params",
+            help="Since the fork: every run's own fork is step 0, its parent's is the first fork among them.",
+        )
+        smooth = st.select_slider(
+            "Smoothing",
+            (0, 5, 10, 20, 50, 100, 200, 500),
+            key="smooth",
+            bind="query-params",
+            width=150,
+            format_func=lambda span: f"{span} steps" if span else "off",
+            help="Memory of a moving average; the raw curve stays behind it.",
+        )
+        log_y = st.toggle("Logarithmic", key="log_y", bind="query-params", help="A logarithmic scale of the values.")
+    metrics = st.multiselect(
+        "Metrics",
+        offered,
+        [name for name in usual if name in offered],
+        key=f"metrics:{_families.is_video(info)}",
+        bind="query-params",
+        help="A chart each. Every series that one of the runs has is offered.",
+    )
+    if not metrics:
+        st.info("Choose a metric: each gets a chart with a line for every run.")
+        return
+    alive = next((now for name in names if (now := _parts.info_of(lab, name)).alive), info)
+    live(lab, alive, lambda _: _draw(lab, names, metrics, align == "since the fork", smooth, log_y))
+
+
+def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, span: float, log_y: bool) -> None:
+    try:
+        found = {name: lab.history(name, metrics, max_points=MAX_POINTS) for name in names}
+    except LabError as error:
+        st.error(_parts.plain(str(error)))
+        return
+    steps = _family.fork_steps(lab, names)
+    shift = steps if aligned else None
+    marks = _marks(lab, names, shift)
+    columns = st.columns(2)
+    for index, metric in enumerate(metrics):
+        series = {
+            _parts.short(name): (found[name][metric].steps, found[name][metric].values)
+            for name in names
+            if len(found[name][metric])
+        }
+        with columns[index % 2]:
+            figure = side_by_side(
+                series,
+                title=metric,
+                shift={_parts.short(name): step for name, step in shift.items()} if shift else None,
+                marks=marks,
+                span=span,
+                log_y=log_y,
+                uirevision=f"compare:{metric}:{aligned}",
+            )
+            chart(figure, f"compare:{metric}", f"{metric} of {len(series)} runs over steps")
+
+
+def _marks(lab: Lab, names: list[str], shift: dict[str, int] | None) -> list[Mark]:
+    """Forks and the newest changes of all runs."""
+    found = []
+    for name in names:
+        moved = (shift or {}).get(name, 0)
+        lineage = lab.lineage(name)
+        if lineage is not None and lineage.forked:
+            changes = ", ".join(
+                f"{_parts.words(key)} {_parts.number(value)}" for key, value in lineage.all_changes.items()
+            )
+            text = f"{name} is forked from {lineage.parent}" + (f": {changes}" if changes else "")
+            found.append(Mark(lineage.step - moved, text))
+        found += [Mark(mark.step - moved, f"{name}: {mark.text}") for mark in _parts.marks(lab.reader(name).events())]
+    return sorted(found, key=lambda mark: mark.step)[-_MARKS:]

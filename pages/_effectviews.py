@@ -1,0 +1,202 @@
+"""What a change does: pairs of forks with and without it, or forks at several values, trained apart from the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages import _families, _parts, _roles
+from pages._changes import read_changes
+from pages._plot import chart
+from qcore.config import ConfigError, find_control, live_controls
+from qcore.lab import Lab, LabError, Question, RunInfo, ask, asked, end
+from qcore.viz import pairs, side_by_side
+from qcore.viz import sweep as sweep_figure
+
+PACE = 2.0
+
+
+def effect(lab: Lab, info: RunInfo) -> None:
+    """Ask for the effect of a change, and see the answers that there are."""
+    st.markdown(
+        "Pairs of forks go on **from the same state**, with and without the change, each pair on batches of its own. "
+        "The difference is given with its 95 % interval; *no detectable effect* is an answer."
+    )
+    _standing(lab)
+    with st.form("effect"):
+        changes = st.text_area(
+            "The change", key="effect_changes", placeholder="diversity_weight = 0.3", height=80, help="One a line."
+        )
+        shared = _shared(info, lab)
+        count = st.number_input("Pairs", 2, 64, 5, key="effect_forks", help="More pairs find smaller effects.")
+        go = st.form_submit_button("Measure it", icon=":material/science:", type="primary", **_roles.locked())
+    if go:
+        _ask(
+            lab, lambda: Question("effect", info.name, changes=dict(read_changes(changes)), forks=int(count), **shared)
+        )
+    found = lab.effects(info.name)
+    if not found:
+        st.info("No effect has been measured for this run yet. Write a change above and press *Measure it*.")
+        return
+    place = st.selectbox(
+        "Answer",
+        range(len(found)),
+        key=f"answer:{info.name}:{len(found)}",
+        format_func=lambda one: (
+            f"{_words(found[one].changes)} · from step {found[one].step:,}, {found[one].steps} steps"
+        ),
+        help="Newest first.",
+    )
+    one = found[place]
+    (st.success if one.detected else st.info)(_parts.plain(one.verdict), icon=":material/science:")
+    left, right = st.columns(2)
+    title = f"{one.metric} after {one.steps} steps"
+    with left:
+        without, changed = [pair.without for pair in one.pairs], [pair.changed for pair in one.pairs]
+        figure = pairs(without, changed, title=title, metric=one.metric, uirevision=one.id)
+        chart(figure, "effect_pairs", "Each pair of forks, without and with the change")
+    with right:
+        curves = {key: (result.steps, result.values) for key, result in one.curves.items() if result.values}
+        figure = side_by_side(curves, title=f"{one.metric}, every fork", uirevision=one.id, height=300)
+        chart(figure, "effect_curves", "The metric of every fork over steps")
+
+
+def sweep(lab: Lab, info: RunInfo) -> None:
+    """Ask for a sweep of one control, and see the answers that there are."""
+    st.markdown("Forks of **one state** at several values of one control: what each value would have done.")
+    _standing(lab)
+    with st.form("sweep"):
+        names = [name for name, control in live_controls(info.kind).items() if control.kind not in ("text", "texts")]
+        usual = "learning_rate" if "learning_rate" in names else names[0]
+        control = st.selectbox(
+            "Control", names, names.index(usual), key="sweep_control", help="What the forks differ in."
+        )
+        text = st.text_input(
+            "Values", key="sweep_values", placeholder="0.001, 0.003, 0.01", help="Separated by commas."
+        )
+        shared = _shared(info, lab)
+        count = st.number_input(
+            "Forks for each value", 1, 16, 1, key="sweep_forks", help="On other orders of the batches."
+        )
+        go = st.form_submit_button("Sweep", icon=":material/tune:", type="primary", **_roles.locked())
+    if go:
+
+        def question() -> Question:
+            declared = find_control(control, info.kind)
+            values = [declared.check(part.strip()) for part in text.split(",") if part.strip()]
+            if not values:
+                raise ConfigError(f"a sweep of {control} needs values, such as 0.001, 0.003, 0.01")
+            return Question("sweep", info.name, control=control, values=values, forks=int(count), **shared)
+
+        _ask(lab, question)
+    found = lab.sweeps(info.name)
+    if not found:
+        st.info("Nothing has been swept from this run yet. Choose a control and its values above.")
+        return
+    place = st.selectbox(
+        "Answer",
+        range(len(found)),
+        key=f"swept:{info.name}:{len(found)}",
+        format_func=lambda one: f"{found[one].control} · from step {found[one].step:,}, {found[one].steps} steps",
+        help="Newest first.",
+    )
+    one = found[place]
+    values = [point.value if isinstance(point.value, int | float) else str(point.value) for point in one.points]
+    figure = sweep_figure(
+        values,
+        [[result.value for result in point.results] for point in one.points],
+        title=f"{one.metric} after {one.steps} steps",
+        metric=one.metric,
+        log_x=find_control(one.control, info.kind).scale == "log",
+        uirevision=one.id,
+    )
+    chart(figure, "sweep_values", f"The metric at each value of {one.control}")
+    columns = st.columns(3)
+    for index, point in enumerate(one.points):
+        with columns[index % 3]:
+            lines = {result.key: (result.steps, result.values) for result in point.results if result.values}
+            title = f"{_parts.words(one.control)} = {_parts.number(point.value)}"
+            figure = side_by_side(lines, title=title, uirevision=f"{one.id}:{index}", height=190)
+            chart(figure, f"sweep:{index}", f"{one.metric} over steps at {title}")
+
+
+def _shared(info: RunInfo, lab: Lab) -> dict[str, Any]:
+    """Fields that both questions have."""
+    usual = _families.words(info).held
+    offered = [name for name in lab.reader(info.name).names() if not name.startswith(("cost/", "train/step"))]
+    columns = st.columns(3)
+    step = columns[0].number_input(
+        "From step",
+        0,
+        max(1, info.step),
+        max(0, info.step // 2),
+        key="from_step",
+        help="The state that all forks start from.",
+    )
+    steps = columns[1].number_input("Steps", 1, 1_000_000, 100, key="fork_steps", help="Of training in each fork.")
+    place = offered.index(usual) if usual in offered else 0
+    metric = columns[2].selectbox(
+        "Metric", offered, place, key="fork_metric", help="What is compared: its value at the end."
+    )
+    return {"step": int(step), "steps": int(steps), "metric": metric}
+
+
+def _ask(lab: Lab, make: Any) -> None:
+    if why := _roles.refused():
+        st.error(why, icon=":material/block:")
+        return
+    try:
+        ask(lab.runs_dir, make())
+    except (LabError, ConfigError) as error:
+        st.error(_parts.plain(str(error)), icon=":material/block:")
+        return
+    st.rerun()
+
+
+def _standing(lab: Lab) -> None:
+    """How the newest question stands, redrawn while it is being answered."""
+    now = asked(lab.runs_dir)
+    if now is None:
+        return
+    if not now.working:
+        if now.error:
+            st.error(f"The newest question was not answered: {_parts.plain(now.error[-400:])}", icon=":material/error:")
+        return
+
+    def show() -> None:
+        state = asked(lab.runs_dir)
+        if state is None or not state.working:
+            st.rerun()
+            return
+        question = state.question
+        what = _words(question.changes) if question.kind == "effect" else question.control
+        st.progress(
+            state.done / max(1, state.total),
+            f"{question.kind.capitalize()} of {_parts.plain(what)} on {_parts.plain(_parts.short(question.run))}: "
+            f"{state.done} of {state.total} forks",
+        )
+
+    st.fragment(show, run_every=PACE)()
+    _roles.button(
+        "End it",
+        icon=":material/stop:",
+        key="end_question",
+        on_click=_end,
+        args=(lab,),
+        help="Finished forks are kept.",
+    )
+
+
+def _end(lab: Lab) -> None:
+    if why := _roles.refused():
+        _parts.note("error", why)
+        return
+    try:
+        end(lab.runs_dir)
+    except LabError as error:
+        _parts.note("error", str(error))
+
+
+def _words(changes: dict[str, Any]) -> str:
+    return ", ".join(f"{_parts.words(name)} = {_parts.number(value)}" for name, value in changes.items())

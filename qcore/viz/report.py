@@ -1,0 +1,272 @@
+"""A run as one HTML file that needs nothing else: text, tables, samples, and curves that zoom.
+
+The Plotly library of the installed package is written into the file once; a content policy forbids every fetch, so the
+file says the same offline in ten years. Names, prompts, samples and configurations are a stranger's text: all of it is
+escaped, and figures travel as data, never as code. Curves beside the loss are drawn when their part is opened.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qcore.viz.clips import averaged, spread_frames, stored_clips
+from qcore.viz.curves import Line, Mark, Reference, curves
+from qcore.viz.figure import Figure, script_file
+
+MOST_LINES = 12
+_FRAMES, _SIDE = 16, 64
+_TOTAL = "train/loss"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+_STYLE = """
+:root{color-scheme:light dark;--text:#1b1f24;--back:#fff;--line:#d0d7de;--soft:#f4f6f8}
+@media (prefers-color-scheme:dark){:root{--text:#e6edf3;--back:#0e1117;--line:#30363d;--soft:#161b22}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--text);background:var(--back);max-width:1080px;margin:2rem auto;
+padding:0 1rem}h1{font-size:1.7rem;overflow-wrap:anywhere}h2{margin-top:2.2rem}table{border-collapse:collapse}
+td,th{text-align:left;padding:.25rem 1.2rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;
+overflow-wrap:anywhere}th{font-weight:600}.scroll{overflow-x:auto;max-height:32rem;overflow-y:auto}
+pre{background:var(--soft);padding:.8rem;border-radius:.5rem;overflow:auto;max-height:32rem}
+.sample{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);border-radius:.5rem;padding:.6rem .8rem;
+margin:.4rem 0}.sample b{font-weight:600}.hint{opacity:.7;font-size:.9rem}img{image-rendering:pixelated;display:block;
+margin:.4rem 0;max-width:100%}details{border-bottom:1px solid var(--line);padding:.3rem 0}
+summary{cursor:pointer;font-weight:600}.finding{border-left:4px solid #d55e00;padding-left:1rem;margin:1rem 0}
+.finding.quiet{border-color:var(--line)}
+"""
+_SCRIPT = """
+const figures = JSON.parse(document.getElementById("figures").textContent);
+const style = getComputedStyle(document.documentElement), color = (name) => style.getPropertyValue(name).trim();
+const draw = (host) => {
+  if (host.drawn || (host.closest("details") && !host.closest("details").open)) return;
+  host.drawn = true;
+  const figure = figures[host.dataset.figure], axis = {gridcolor: color("--line"), zerolinecolor: color("--line")};
+  figure.layout.template = {layout: {font: {color: color("--text")}, xaxis: {...axis, showgrid: false}, yaxis: axis}};
+  Plotly.newPlot(host, figure.data, figure.layout, {responsive: true, displaylogo: false, showSendToCloud: false});
+};
+document.querySelectorAll(".plot").forEach(draw);
+document.querySelectorAll("details").forEach((part) =>
+  part.addEventListener("toggle", () => part.querySelectorAll(".plot").forEach(draw)));
+"""
+
+
+def report_html(
+    *,
+    title: str,
+    summary: Sequence[tuple[str, str]],
+    config: str,
+    loss: Sequence[str],
+    unit: str,
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    references: Mapping[str, float],
+    events: Sequence[tuple[int, float, str, str, Mapping[str, Any]]],
+    findings: Sequence[Mapping[str, Any]],
+    samples: Sequence[Mapping[str, Any]],
+) -> str:
+    """The report as one HTML document.
+
+    summary: label and value · loss: series of the first chart, in `unit` · series: steps and values by name ·
+    references: floors drawn beside the loss · events: step, epoch seconds, author, kind, payload · findings: name,
+    title, state, since_step, last_step, explanation, evidence (numbers, figure), remedies (label, why) · samples: step,
+    kind, prompt, text, stats, clips as the store keeps them.
+    """
+    figures: list[Figure] = []
+    marks = [Mark(step, f"{_event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
+             if kind in ("control", "resume")]  # fmt: skip
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        _table([("", ""), *summary], head=False),
+        "<h2>Loss</h2>",
+        _plot(figures, _loss(series, loss, unit, references, marks)),
+        f"<h2>Findings</h2>{_findings(figures, findings)}",
+        f"<h2>Samples</h2>{_samples(samples)}",
+        f"<h2>Events</h2>{_events(events)}",
+        f"<h2>Curves</h2>{_groups(figures, series, marks)}",
+        f"<h2>Configuration</h2><pre>{html.escape(config)}</pre>",
+        f'<p class="hint">Written by Collapse Lab on {time.strftime("%Y-%m-%d %H:%M")}. Times are local.</p>',
+    ]
+    data = "[" + ",".join(figure.to_json() for figure in figures) + "]"
+    library = script_file()[0].read_text(encoding="utf-8").replace("</script", "<\\/script")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(body)}"
+        f'<script type="application/json" id="figures">{_inert(data)}</script>'
+        f"<script>{library}</script><script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def _inert(text: str) -> str:
+    """JSON that cannot end its script element."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _plot(figures: list[Figure], figure: Figure) -> str:
+    figures.append(figure)
+    return f'<div class="plot" data-figure="{len(figures) - 1}" style="min-height:{figure.layout["height"]}px"></div>'
+
+
+def _loss(
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    names: Sequence[str],
+    unit: str,
+    references: Mapping[str, float],
+    marks: Sequence[Mark],
+) -> Figure:
+    shown = [name for name in (*names, _TOTAL) if name in series]
+    return curves(
+        [Line(name, *series[name]) for name in shown if name != _TOTAL or len(shown) == 1],
+        uirevision="loss",
+        y_title=unit,
+        references=[Reference(name, value) for name, value in references.items()],
+        marks=marks,
+        height=400,
+        message="No step has been trained yet.",
+    )
+
+
+def _groups(figures: list[Figure], series: Mapping[str, tuple[ArrayLike, ArrayLike]], marks: Sequence[Mark]) -> str:
+    """One part that opens for each first word of the names, a figure of at most 12 curves each."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(series):
+        groups.setdefault(name.partition("/")[0], []).append(name)
+    parts = []
+    for group, names in groups.items():
+        plots = [
+            _plot(figures, curves([Line(name, *series[name]) for name in names[start : start + MOST_LINES]],
+                                  uirevision=f"{group}:{start}", marks=marks, height=300))
+            for start in range(0, len(names), MOST_LINES)
+        ]  # fmt: skip
+        parts.append(
+            f"<details><summary>{html.escape(group)}: {len(names)} curve{'s' if len(names) > 1 else ''}</summary>"
+            f"{''.join(plots)}</details>"
+        )
+    return "".join(parts) or "<p>Nothing was measured.</p>"
+
+
+def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]]) -> str:
+    if not findings:
+        return "<p>Nothing wrong was found.</p>"
+    parts = []
+    for finding in findings:
+        evidence = finding["evidence"]
+        numbers = [
+            (str(one["label"]), f"{_shown(one['value'])} {one.get('unit') or ''}".strip(), _limit(one.get("limit")))
+            for one in evidence.get("numbers") or []
+        ]
+        drawn = evidence.get("figure") or {}
+        plot = _plot(figures, _evidence(finding, drawn)) if drawn.get("lines") else ""
+        remedies = "".join(
+            f"<li>{html.escape(text)}<span class='hint'> {html.escape(why)}</span></li>"
+            for text, why in finding["remedies"]
+        )
+        quiet = "" if finding["state"] == "active" else " quiet"
+        parts.append(
+            f'<div class="finding{quiet}"><h3>{html.escape(str(finding["title"]))}</h3>'
+            f'<p class="hint">{html.escape(str(finding["name"]))}, {html.escape(str(finding["state"]))}, since step '
+            f"{int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}</p>"
+            f"<p>{html.escape(str(finding['explanation']))}</p>"
+            f"{_table([('measured', 'value', 'limit'), *numbers]) if numbers else ''}{plot}"
+            f"{f'<p>What to do:</p><ul>{remedies}</ul>' if remedies else ''}</div>"
+        )
+    return "".join(parts)
+
+
+def _evidence(finding: Mapping[str, Any], drawn: Mapping[str, Any]) -> Figure:
+    limit = drawn.get("limit")
+    return curves(
+        [Line(str(line["name"]), line["steps"], line["values"]) for line in drawn["lines"]],
+        uirevision=str(finding["name"]),
+        title=str(drawn.get("title") or ""),
+        y_title=str(drawn.get("y_title") or ""),
+        references=[] if limit is None else [Reference("limit", float(limit))],
+        marks=[Mark(int(finding["since_step"]), f"found at step {int(finding['since_step']):,}")],
+    )
+
+
+def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for sample in samples:
+        stats = sample["stats"]
+        shown = [
+            f"{name.replace('_', ' ')} {stats[name]:.2f}" for name in ("repetition", "distinct_2") if name in stats
+        ]
+        head = " · ".join([f"step {int(sample['step']):,}", str(sample["kind"]), *shown])
+        pictures = _strips(sample["clips"]) if sample["clips"] else ""
+        text = "" if pictures else f"<b>{html.escape(sample['prompt'])}</b> {html.escape(sample['text'])}"
+        parts.append(f'<p class="hint">{html.escape(head)}</p>' + (pictures or f'<div class="sample">{text}</div>'))
+    return "".join(parts) or "<p>No samples yet.</p>"
+
+
+def _strips(stored: Sequence[Mapping[str, Any]]) -> str:
+    """The frames of the first clips side by side, a picture a clip."""
+    clips = stored_clips(stored[:4])
+    clips = averaged(clips, max(1, -(-max(clips.shape[2:4]) // _SIDE)))[:, spread_frames(clips.shape[1], _FRAMES)]
+    pictures = []
+    for clip_FHWC in clips:
+        strip_HWC = np.concatenate(list(clip_FHWC), axis=1)
+        if strip_HWC.shape[2] not in (1, 3):
+            strip_HWC = np.rint(strip_HWC.mean(axis=2, keepdims=True)).astype(np.uint8)
+        data = base64.b64encode(png_bytes(strip_HWC)).decode("ascii")
+        pictures.append(
+            f'<img alt="frames of a generated clip, in order" height="{max(48, 2 * strip_HWC.shape[0])}" '
+            f'src="data:image/png;base64,{data}">'
+        )
+    return "".join(pictures)
+
+
+def png_bytes(pixels_HWC: NDArray[np.uint8]) -> bytes:
+    """A picture of one channel (grey) or three (RGB) as PNG. ValueError for anything else than uint8 [H, W, 1 or 3]."""
+    if pixels_HWC.ndim != 3 or pixels_HWC.shape[2] not in (1, 3) or pixels_HWC.dtype != np.uint8 or not pixels_HWC.size:
+        raise ValueError(f"pixels are {pixels_HWC.dtype} {pixels_HWC.shape}: they must be uint8 [H, W, 1 or 3]")
+    height, width, channels = pixels_HWC.shape
+    head = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels_HWC.reshape(height, -1)], axis=1)  # filter: none
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def _events(events: Sequence[tuple[int, float, str, str, Mapping[str, Any]]]) -> str:
+    if not events:
+        return "<p>No events yet.</p>"
+    rows = [
+        (f"{step:,}", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)), author, _event_words(kind, payload))
+        for step, wall, author, kind, payload in events
+    ]
+    return _table([("step", "time", "author", "what"), *rows])
+
+
+def _event_words(kind: str, payload: Mapping[str, Any]) -> str:
+    if kind == "control":
+        return f"{payload['name']} {_value(payload['old'])} → {_value(payload['new'])}".replace("_", " ")
+    details = ", ".join(f"{key} {_value(value)}" for key, value in payload.items())
+    return f"{kind} ({details})" if details else kind
+
+
+def _value(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def _table(rows: Iterable[Sequence[str]], *, head: bool = True) -> str:
+    first, *body = rows
+    titles = f"<tr>{''.join(f'<th>{html.escape(cell)}</th>' for cell in first)}</tr>" if head else ""
+    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+    return f'<div class="scroll"><table>{titles}{lines}</table></div>'
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _limit(value: float | None) -> str:
+    return "" if value is None else f"limit {_shown(value)}"

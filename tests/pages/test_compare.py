@@ -1,0 +1,102 @@
+"""The Compare page: every view of related runs, a fork and a rewind made on it, and what bad input says."""
+
+import pytest
+
+from qcore.lab import Lab
+from tests.helpers import eventually
+from tests.pages.drive import COMPARE, TINY, charts, open_app, press, texts
+
+VIEWS = ("Tree", "Curves", "Differences", "Samples", "Effect of a change", "Sweep")
+
+
+@pytest.fixture
+def forked(empty: Lab) -> Lab:
+    """A finished run, and a fork of it with another weight."""
+    empty.start(TINY.with_values({"checkpoint_every": 4}), name="root")
+    assert empty.wait("root", 60).state == "finished"
+    empty.fork("root", step=4, changes={"z_loss_weight": 0.5}, new_name="child", reason="what if")
+    assert empty.wait("child", 60).state == "finished"
+    return empty
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_of_a_run_alone_says_what_to_do(view: str, finished: Lab):
+    at = open_app(COMPARE, run="done", compare=view)
+    assert not at.exception
+    shown = texts(at)
+    words = ("no forks yet", "Choose a second run", "No effect has been measured", "Nothing has been swept")
+    assert any(word in shown for word in words)
+
+
+def test_the_tree_shows_the_change_on_its_edge(forked: Lab):
+    at = open_app(COMPARE, run="child")
+    assert not at.exception
+    table = at.dataframe[0].value
+    assert table["run"].tolist() == ["root", "child"]
+    assert table["what differs"].tolist() == ["", "z loss weight = 0.5"]
+    assert table["why"].tolist() == ["", "what if"]
+    assert charts(at) == 1
+
+
+def test_curves_differences_and_samples_of_a_fork_and_its_parent(forked: Lab):
+    at = open_app(COMPARE, run="child", compare="Curves")
+    assert not at.exception
+    assert charts(at) >= 3
+    at = open_app(COMPARE, run="child", compare="Curves", align="since the fork")
+    assert not at.exception
+    at = open_app(COMPARE, run="child", compare="Differences")
+    assert not at.exception
+    assert "z_loss_weight" in at.dataframe[0].value["value"].tolist()
+    assert "z loss weight 0 → 0.5" in at.dataframe[1].value["what"].tolist()
+    at = open_app(COMPARE, run="child", compare="Samples")
+    assert not at.exception
+    assert "the newest that all of them have" in texts(at)
+
+
+def test_a_fork_is_one_form(forked: Lab):
+    at = open_app(COMPARE, run="root")
+    at.number_input(key="fork_step:root:8").set_value(4)
+    at.text_area(key="fork_changes").set_value("diversity_weight = 0.3")
+    at.text_input(key="fork_name").set_value("mine")
+    press(at, "Fork")
+    assert not at.exception
+    assert forked.wait("mine", 60).state == "finished"
+    lineage = forked.lineage("mine")
+    assert (lineage.parent, lineage.step, lineage.changes) == ("root", 4, {"diversity_weight": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [("nonsense", "write name = value"), ("wieght = 1", "unknown name"), ("diversity_weight = 99", "from 0 to 10")],
+)
+def test_a_fork_that_cannot_be_says_why(changes: str, words: str, forked: Lab):
+    at = open_app(COMPARE, run="root")
+    at.number_input(key="fork_step:root:8").set_value(4)
+    at.text_area(key="fork_changes").set_value(changes)
+    press(at, "Fork")
+    assert any(words in error.value.replace("\\", "") for error in at.error)
+
+
+def test_a_rewind_keeps_the_branch(forked: Lab):
+    at = open_app(COMPARE, run="root")
+    at.number_input(key="rewind_step:root:8").set_value(4)
+    press(at, "Rewind")
+    assert not at.exception
+    assert forked.info("root").step == 4
+    branch = next(node for node in forked.run_tree() if node.branch)
+    assert branch.parent == "root"
+    assert forked.info(branch.name).step == 8
+
+
+def test_an_effect_is_measured_in_the_background_and_shown(forked: Lab):
+    at = open_app(COMPARE, run="root", compare="Effect of a change")
+    at.text_area(key="effect_changes").set_value("z_loss_weight = 0.5")
+    at.number_input(key="effect_forks").set_value(2)
+    at.number_input(key="from_step").set_value(4)
+    at.number_input(key="fork_steps").set_value(4)
+    press(at, "Measure it")
+    assert not at.exception
+    eventually(lambda: forked.effects("root"), timeout=120)
+    at = open_app(COMPARE, run="root", compare="Effect of a change")
+    assert not at.exception
+    assert charts(at) == 2

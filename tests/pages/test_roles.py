@@ -1,0 +1,190 @@
+"""Viewer and operator: what an open app shows and refuses, whose name the log bears, and that local use asks nobody."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from pages import _roles
+from qcore.config import Pause, SaveCheckpoint, SetControl
+from qcore.lab import Lab, LabError
+from tests.helpers import eventually
+from tests.pages.drive import APP, FINDINGS, GENERATIONS, PAGES, open_app, texts
+
+ALICE = {"is_logged_in": True, "email": "Alice@example.org", "email_verified": True}
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app listens to the network."""
+    real = st.get_option
+    monkeypatch.setattr(st, "get_option", lambda name: "0.0.0.0" if name == "server.address" else real(name))
+
+
+def as_user(user: dict[str, Any]) -> AppTest:
+    """The app with somebody's login; an empty one is a login page that nobody has passed."""
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    at.user = user
+    return at.run()
+
+
+def test_on_its_own_machine_everyone_operates_and_is_a_person(paused: Lab):
+    at = open_app()
+    assert not at.exception
+    assert _roles.NOTE not in texts(at)
+    at.button(key="do:Save checkpoint").click().run()
+    rows = [row for row in paused.reader("alive").commands() if row.kind == SaveCheckpoint.kind]
+    assert [row.author for row in rows] == ["person"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_open_app_without_a_login_shows_all_and_says_what_to_do(page: str, finished: Lab, opened: None):
+    at = open_app(page, run="done")
+    assert not at.exception
+    assert "done" in texts(at)
+
+
+def test_an_open_app_without_a_login_locks_what_changes_a_run(paused: Lab, opened: None):
+    at = open_app()
+    assert "[auth]" in at.info[0].value
+    for key in ("do:Continue", "do:Save checkpoint", "do:Stop"):
+        assert at.button(key=key).disabled
+        assert at.button(key=key).help == _roles.VIEWER_HELP
+    knobs = [slider for slider in at.select_slider if str(slider.key).startswith("knob:")]
+    assert knobs
+    assert all(knob.disabled for knob in knobs)
+    at = open_app(view="New run")
+    assert next(button for button in at.button if button.label == "Start").disabled
+
+
+def test_a_viewer_whose_widget_was_not_locked_is_refused(paused: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_roles, "can_operate", lambda: True)  # a page that forgot to ask; the lab asks for itself
+    before = len(paused.reader("alive").commands())
+    at = open_app()
+    at.button(key="do:Continue").click().run()
+    assert "viewer" in at.error[0].value
+    at.select_slider(key="knob:alive:ce_weight:0").set_value(5.0).run()
+    assert not at.exception
+    at = open_app(view="New run")
+    next(button for button in at.button if button.label == "Start").click().run()
+    assert not at.exception
+    assert len(paused.reader("alive").commands()) == before
+    assert [info.name for info in paused.runs()] == ["alive"]
+
+
+def test_generations_and_findings_are_closed_to_a_viewer(inside: Lab, opened: None):
+    at = open_app(FINDINGS, run="ill")
+    act = [one for one in at.button if str(one.key).startswith(("remedy:", "acknowledge:", "mute:"))]
+    assert act
+    assert all(button.disabled for button in act)
+    at = open_app(GENERATIONS, run="seen")
+    assert all(button.disabled for button in at.button if button.label == "Generate")
+
+
+def test_a_login_comes_before_everything(finished: Lab):
+    at = as_user({"is_logged_in": False})
+    assert not at.exception
+    assert [button.label for button in at.button] == ["Log in"]
+    assert "done" not in texts(at)
+    assert at.dataframe.len == 0
+
+
+def test_a_listed_person_operates_under_the_e_mail(paused: Lab, monkeypatch: pytest.MonkeyPatch, opened: None):
+    monkeypatch.setenv(_roles.OPERATORS, "bob@example.org, alice@EXAMPLE.org")
+    at = as_user(ALICE)
+    assert not at.exception
+    assert "alice\\@example.org · operator" in texts(at)
+    at.button(key="do:Save checkpoint").click().run()
+    row = next(row for row in paused.reader("alive").commands() if row.kind == SaveCheckpoint.kind)
+    assert row.author == "alice@example.org"
+    paused.outcome("alive", row.id, 20)
+    eventually(lambda: "alice@example.org" in [event.author for event in paused.reader("alive").events()])
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {**ALICE, "email": "eve@example.org"},
+        {**ALICE, "email_verified": False},
+        {"is_logged_in": True},
+    ],
+)
+def test_others_who_are_logged_in_are_viewers(paused: Lab, monkeypatch: pytest.MonkeyPatch, user: dict[str, Any]):
+    monkeypatch.setenv(_roles.OPERATORS, "alice@example.org")
+    at = as_user(user)
+    assert "· viewer" in texts(at)
+    assert at.button(key="do:Save checkpoint").disabled
+
+
+def test_a_star_lets_everyone_operate(paused: Lab, monkeypatch: pytest.MonkeyPatch, opened: None):
+    monkeypatch.setenv(_roles.OPERATORS, "*")
+    assert not open_app().button(key="do:Save checkpoint").disabled
+
+
+def test_operators_may_be_listed_in_the_secrets(paused: Lab):
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    at.user = dict(ALICE)
+    at.secrets["roles"] = {"operators": ["alice@example.org"]}
+    assert not at.run().button(key="do:Save checkpoint").disabled
+
+
+@pytest.mark.parametrize(
+    ("headers", "address", "local"),
+    [
+        ({}, "127.0.0.1", True),
+        ({"Host": "localhost:8501"}, "localhost", True),
+        ({"Host": "127.0.0.1:8501"}, "127.0.0.1", True),
+        ({"Host": "[::1]:8501"}, "::1", True),
+        ({"Host": "localhost:8501"}, None, False),  # Streamlit's own default: every interface
+        ({"Host": "localhost:8501"}, "0.0.0.0", False),
+        ({"Host": "lab.example.org"}, "127.0.0.1", False),  # a proxy of this machine
+        ({"Host": "localhost", "X-Forwarded-For": "10.0.0.7"}, "127.0.0.1", False),
+    ],
+)
+def test_local_is_a_loopback_address_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], address: str | None, local: bool
+):
+    monkeypatch.setattr(st, "context", SimpleNamespace(headers=headers))
+    monkeypatch.setattr(st, "get_option", lambda _: address)
+    assert _roles.is_local() is local
+
+
+def test_a_viewers_lab_reads_and_refuses_the_rest(finished: Lab):
+    viewer: Any = _roles._PersonsLab(finished, _roles.Person(False))
+    assert viewer.info("done").state == "finished"
+    assert viewer == finished
+    assert hash(viewer) == hash(finished)
+    for act in (
+        lambda: viewer.command("done", SetControl("learning_rate", 0.001)),
+        lambda: viewer.start(finished.config("done")),
+        lambda: viewer.resume("done"),
+        lambda: viewer.delete("done"),
+        lambda: viewer.fork("done"),
+        lambda: viewer.acknowledge("done", "x"),
+        lambda: viewer.sample("done", "", None),
+        viewer.close,
+    ):
+        with pytest.raises(LabError, match="viewer"):
+            act()
+    assert finished.reader("done").commands("pending") == []
+
+
+def test_an_operators_lab_signs_with_the_e_mail_unless_told_otherwise(paused: Lab):
+    lab: Any = _roles._PersonsLab(paused, _roles.Person(True, "a@b", "a@b"))
+    first = lab.command("alive", Pause())
+    second = lab.command("alive", Pause(), author="schedule")
+    assert [paused.reader("alive").command(row).author for row in (first, second)] == ["a@b", "schedule"]
+
+
+def test_every_method_that_changes_a_run_names_an_author():
+    """What a viewer may use has no author, and what has one is not among it."""
+    for name, method in inspect.getmembers(Lab, inspect.isfunction):
+        if not name.startswith("_") and "author" in inspect.signature(method).parameters:
+            assert name not in _roles.READS
+    assert {"command", "start", "resume", "delete", "close", "sample"}.isdisjoint(_roles.READS)
+    assert {"runs", "info", "reader", "config", "controls", "findings", "outcome"} <= _roles.READS
