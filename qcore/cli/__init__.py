@@ -14,12 +14,14 @@ from collections.abc import Sequence
 
 import typer
 
-from qcore.cli import ablation, exam, looking, serving, sharing, steering, training, verdicts
+from qcore.cli import ablation, bench, branching, exam, looking, serving, sharing, steering, training, verdicts
 from qcore.cli.base import app
 from qcore.cli.looking import controls_markdown, rules_markdown
 
 __all__ = [
     "ablation",
+    "bench",
+    "branching",
     "controls_markdown",
     "exam",
     "looking",

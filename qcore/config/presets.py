@@ -83,6 +83,42 @@ _ALL = (
         },
     ),
     Preset(
+        "tiny-concepts",
+        "Tiny phase model, two languages, shared concepts",
+        "Words that mean the same come to share a concept, far above chance, without any parallel text.",
+        {"source": "bilingual", "concepts": 64, "concept_weight": 1.0},
+    ),
+    Preset(
+        "tiny-languages",
+        "Tiny phase model, a phase map for each language",
+        "A gate finds the two languages by itself and turns the phases.",
+        {"source": "bilingual", "language_phases": True},
+    ),
+    Preset(
+        "tiny-widths",
+        "Tiny phase model, a width for each token",
+        "Tokens in varied surroundings choose wider layers.",
+        {"dynamic_width": True},
+    ),
+    Preset(
+        "tiny-experts",
+        "Tiny phase model with four experts",
+        "Each token goes to two of them; their load stays even.",
+        {"experts": 4, "balance_weight": 0.05},
+    ),
+    Preset(
+        "tiny-phase-bias",
+        "Tiny phase model, softmax with phases",
+        "Attention that prefers tokens in phase; time grows with T².",
+        {"attention": "phase_bias"},
+    ),
+    Preset(
+        "tiny-interference-gate",
+        "Tiny phase model, softmax gated by interference",
+        "Attention whose destructive pairs are shut; time grows with T².",
+        {"attention": "interference_gate"},
+    ),
+    Preset(
         "tiny-bytes",
         "Tiny phase model on stories, byte by byte",
         "The same stories spelled in bytes: slower to read well, no vocabulary to learn.",

@@ -159,6 +159,13 @@ class RunConfig(BaseModel):
         owner = self if control.name in _TOP else getattr(self, control.section)
         return getattr(owner, control.name)
 
+    def check_change(self, name: object, value: object) -> tuple[str, Any]:
+        """Name and value of a change of a live control of this run, checked against its model, too. `ConfigError`."""
+        found, checked = check_live(name, value, self.kind)
+        check_mechanism(found, checked, self.model)
+        _check_wave(find_control(found, self.kind), checked, self.model)
+        return found, checked
+
     def live_values(self) -> dict[str, Any]:
         """Initial values of the controls that may change while training."""
         return {name: self.value(name) for name in live_controls(self.kind)}
@@ -188,8 +195,6 @@ class TextRunConfig(RunConfig):
             _check_switches(model)
         for weight in _MECHANISMS:
             check_mechanism(weight, getattr(self.objective, weight), model)
-        if isinstance(model, PAMConfig):
-            _check_waves(model, self.objective)
         if isinstance(model, TransformerConfig) and (model.width // model.heads) % 2:
             raise ConfigError(
                 f"width = {model.width} with heads = {model.heads} is refused: rotary positions need an even width a "
@@ -197,6 +202,7 @@ class TextRunConfig(RunConfig):
             )
         for control in ObjectiveConfig.controls():
             control.check_model(getattr(self.objective, control.name), model.kind)
+            _check_wave(control, getattr(self.objective, control.name), model)
         _check_texts(self.optim, model.kind)
         needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
         if needed and not getattr(self.data, needed):
@@ -289,15 +295,14 @@ def check_mechanism(name: str, value: object, model: Section) -> None:
         )
 
 
-def _check_waves(model: PAMConfig, objective: ObjectiveConfig) -> None:
+def _check_wave(control: Control, value: Any, model: Section) -> None:
     """A real memory has no phases for the phase terms."""
-    for control in ObjectiveConfig.controls():
-        value = getattr(objective, control.name)
-        if not model.complex_state and "pam" in control.models and value != control.default:
-            raise ConfigError(
-                f"{control.name} = {value:g} is refused: with complex_state off there are no phases; keep "
-                f"{control.default:g}, or switch complex_state on"
-            )
+    real = isinstance(model, PAMConfig) and not model.complex_state
+    if real and "pam" in control.models and value != control.default:
+        raise ConfigError(
+            f"{control.name} = {value:g} is refused: with complex_state off there are no phases; keep "
+            f"{control.default:g}, or switch complex_state on"
+        )
 
 
 def _check_heads(width: int, heads: int) -> None:

@@ -140,7 +140,9 @@ class ObjectiveConfig(Section):
     stability_weight: float = _phase_weight("Circular variance 1 − R of the phases.")
     coherence_weight: float = _phase_weight("1 − mean R over causal windows of 1 … 16 tokens.")
     concept_weight: float = _weight(
-        0.0, "Bits of a token that its concepts do not tell: sharp, and all in use.", models=("phase_lm",)
+        0.0,
+        "Surprise at the next token's concepts, less the number in use: words of like places share one.",
+        models=("phase_lm",),
     )
     balance_weight: float = _weight(
         0.0, "Uneven load of the experts; 0 when all take the same share.", models=("phase_lm",)

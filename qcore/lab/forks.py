@@ -261,7 +261,8 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
 
 def _check_step(lab: Lab, name: str, step: int) -> None:
     """Raise `LabError` for a step that the run has not made itself."""
-    now, found = lab.info(name).step, read_lineage(lab.reader(name))
+    found, saved = read_lineage(lab.reader(name)), _states(lab.folder(name))
+    now = max(lab.info(name).step, saved[-1][0].step if saved else 0)  # a live run's status may be half a second old
     first = found.step if found is not None and found.forked else 0
     if isinstance(step, bool) or not isinstance(step, int) or not first <= step <= now:
         before = f"; for an earlier one take its parent {found.parent!r}" if found is not None and first else ""

@@ -30,7 +30,6 @@ from qcore.config import (
     SetControl,
     Step,
     Stop,
-    check_live,
     nearest_hint,
     to_row,
 )
@@ -114,7 +113,7 @@ class Lab(Reading):
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
-            check_live(change.name, change.value, info.kind)
+            self.config(name).check_change(change.name, change.value)
         if steps is not None:
             wanted.append(SetControl("steps", steps).checked())
         goals = [change.value for change in wanted if change.name == "steps"]
@@ -161,7 +160,7 @@ class Lab(Reading):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
         if isinstance(command, SetControl):
             checked = command.checked()
-            check_live(checked.name, checked.value, self.config(name).kind)
+            self.config(name).check_change(checked.name, checked.value)
         return self._submit(name, command, author, idempotency_key)
 
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:

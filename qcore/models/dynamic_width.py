@@ -77,7 +77,7 @@ def width_flops(width: int, shares_BT3: Tensor) -> float:
 
     It is what narrow tokens would cost if their unused channels were skipped; the soft mixture computes all of them.
     """
-    return 4 * width**2 * float(mean_width(shares_BT3).mean())
+    return 4 * width**2 * mean_width(shares_BT3).mean().item()
 
 
 def complexity(x_BTD: Tensor, window: int = WINDOW) -> Tensor:

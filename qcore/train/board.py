@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qcore.config import RunConfig, SetControl, check_live, live_controls
+from qcore.config import RunConfig, SetControl, live_controls
 
 
 class ControlBoard(Mapping[str, Any]):
@@ -18,6 +18,7 @@ class ControlBoard(Mapping[str, Any]):
     def __init__(self, config: RunConfig) -> None:
         self._values = config.live_values()
         self.kind = config.kind
+        self._config = config
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -30,7 +31,7 @@ class ControlBoard(Mapping[str, Any]):
 
     def check(self, name: str, value: Any) -> SetControl:
         """The change in the declared type. Raises `ConfigError` when it is refused."""
-        return SetControl(*check_live(name, value, self.kind))
+        return SetControl(*self._config.check_change(name, value))
 
     def set(self, name: str, value: Any) -> Any:
         """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""

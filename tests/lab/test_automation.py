@@ -77,7 +77,7 @@ def test_weights_that_were_put_back_are_put_back_in_a_replay_and_in_a_fork(lab: 
 
 
 def test_a_person_can_put_weights_back(lab: Lab) -> None:
-    name = lab.start(small_config(steps=100_000, checkpoint_every=4))
+    name = lab.start(small_config(steps=100_000, checkpoint_every=4, keep_checkpoints=1000))
     eventually(lambda: lab.info(name).step >= 9)
     lab.command(name, Pause())
     eventually(lambda: lab.info(name).state == "paused")
