@@ -66,7 +66,8 @@ def _texts(lab: Lab, info: RunInfo) -> None:
             _text(lab, info, name, title, example, values[name])
     with right:
         st.subheader("Planned", anchor=False, help="What the schedule in force makes of each number it moves.")
-        _plan(info, values)
+        started = {name: state.default for name, state in lab.controls(info.name).items()}
+        _plan(info, {**started, "schedule": values["schedule"], "steps": values["steps"]})
 
 
 def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:

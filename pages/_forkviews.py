@@ -42,7 +42,7 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> int:
         {
             "run": [node.name for node in shown],
             "forked from": [node.parent for node in shown],
-            "at step": [node.step if node.parent else None for node in shown],
+            "at step": [f"{node.step:,}" if node.parent else "" for node in shown],
             "what differs": [_words(node) for node in shown],
             "by": [node.author for node in shown],
             "why": [node.reason for node in shown],

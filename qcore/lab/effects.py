@@ -32,6 +32,7 @@ from qcore.train.replay import changes_of, is_wall_clock
 
 if TYPE_CHECKING:
     from qcore.lab.lab import Lab
+    from qcore.lab.reading import Reading
 
 EFFECTS = ".effects"
 FORK_SECONDS = 24 * 3600.0
@@ -246,12 +247,12 @@ def sweep(
     return result
 
 
-def effects(lab: Lab, name: str | None = None) -> list[Effect]:
+def effects(lab: Reading, name: str | None = None) -> list[Effect]:
     """See `Lab.effects`."""
     return _all(lab, _EFFECT, effect_from, name)
 
 
-def sweeps(lab: Lab, name: str | None = None) -> list[Sweep]:
+def sweeps(lab: Reading, name: str | None = None) -> list[Sweep]:
     """See `Lab.sweeps`."""
     return _all(lab, _SWEEP, sweep_from, name)
 
@@ -392,7 +393,7 @@ def _keep(path: Path, result: Effect | Sweep) -> None:
     path.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
 
 
-def _all(lab: Lab, file: str, read: Callable[[dict[str, Any]], T], name: str | None) -> list[T]:
+def _all(lab: Reading, file: str, read: Callable[[dict[str, Any]], T], name: str | None) -> list[T]:
     """Every kept result of a run, newest first."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in lab.runs_dir.glob(f"{EFFECTS}/*/{file}")]
     chosen = [values for values in found if name is None or values["run"] == name]

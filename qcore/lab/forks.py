@@ -60,10 +60,12 @@ class Origin:
 
     @property
     def put_back(self) -> list[int]:
-        """Steps of older checkpoints whose weights were put back on the way from the checkpoint to the step."""
-        saved = self.saved_step
-        restores = [event for event in self.changes if event.kind == "restore" and event.step >= saved]
-        return sorted({event.payload["from_step"] for event in restores if event.payload["from_step"] < saved})
+        """Steps of older checkpoints whose weights are put back by a change that the checkpoint does not hold yet."""
+        if self.folder is None:
+            return []
+        state = read_state(self.folder)
+        ahead = [event for event in self.changes if event.kind == "restore" and event.seq > state.event_seq]
+        return sorted({event.payload["from_step"] for event in ahead if event.payload["from_step"] < state.step})
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,16 @@ def find_origin(lab: Lab, name: str, step: int | None) -> Origin:
         state, path = saved[-1]
         return Origin(state.step, path, [event for event in events if event.step <= state.step])
     _check_step(lab, name, step)
+    before = [event for event in events if event.step < step]
     earlier = [
         (state, path) for state, path in saved if state.step <= step and not _reaches_behind(events, state, step)
     ]
-    state, path = earlier[-1] if earlier else (None, None)
-    if state is not None and state.step == step:
+    if not earlier:
+        return Origin(step, None, before)
+    state, path = earlier[-1]
+    if state.step == step:
         return Origin(step, path, [event for event in events if event.step <= step and event.seq <= state.event_seq])
-    return Origin(step, path, [event for event in events if event.step < step])
+    return Origin(step, path, before)
 
 
 def _reaches_behind(events: list[Event], state: CheckpointState, step: int) -> bool:
@@ -233,7 +238,8 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
         changes = changes_of(reader.events())
         undone = [event for event in changes if event.step > step or (event.step == step and event.author != SCHEDULE)]
         first = min((event.seq for event in undone if event.step == step), default=None)
-        kept, dropped = [], []
+        kept: list[tuple[CheckpointState, Path]] = []
+        dropped: list[tuple[CheckpointState, Path]] = []
         for state, path in _states(folder):
             usable = state.step < step or (state.step == step and (first is None or state.event_seq < first))
             (kept if usable else dropped).append((state, path))
@@ -284,7 +290,7 @@ def _growth(config: RunConfig, changes: list[Event], sizes: dict[str, Any]) -> d
     """Payload of the growth that the fork begins with."""
     from qcore.train.growth import grown_section, in_force
 
-    grown = next((event.payload["model"] for event in reversed(changes) if event.kind == "grow"), {})
+    grown: dict[str, Any] = next((event.payload["model"] for event in reversed(changes) if event.kind == "grow"), {})
     now = in_force(config, grown)
     section = grown_section(now, sizes)
     return {"old": {key: now.value(key) for key in sizes}, "new": sizes, "model": section}

@@ -13,7 +13,7 @@ from qcore.lab.errors import LabError
 from qcore.store import RunReader, Series
 
 if TYPE_CHECKING:
-    from qcore.lab.lab import Lab
+    from qcore.lab.reading import Reading
 
 LINEAGE = "lineage"
 """Meta value of a run that comes from another."""
@@ -73,7 +73,7 @@ def lineage_values(lineage: Lineage) -> dict[str, Any]:
     return asdict(lineage)
 
 
-def parent_of(lab: Lab, name: str) -> Lineage | None:
+def parent_of(lab: Reading, name: str) -> Lineage | None:
     """The lineage of a run whose parent is still there; None otherwise."""
     found = read_lineage(lab.reader(name))
     if found is None:
@@ -85,7 +85,7 @@ def parent_of(lab: Lab, name: str) -> Lineage | None:
     return found if created == found.parent_created else None
 
 
-def run_tree(lab: Lab) -> list[RunNode]:
+def run_tree(lab: Reading) -> list[RunNode]:
     """See `Lab.run_tree`."""
     infos = {info.name: info for info in reversed(lab.runs()) if info.state != "unreadable"}
     lineages = {name: read_lineage(lab.reader(name)) for name in infos}
@@ -116,7 +116,7 @@ def run_tree(lab: Lab) -> list[RunNode]:
     return nodes
 
 
-def history(lab: Lab, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
+def history(lab: Reading, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
     """See `Lab.history`."""
     own = lab.reader(name).scalars_of(names)
     found = parent_of(lab, name)

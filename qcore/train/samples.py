@@ -41,7 +41,7 @@ class Samples:
         cut short is replaced when it is drawn again."""
         controls = dict(self._controls)
         samples = self._workload.timeline(controls)
-        tasks = []
+        tasks: list[Iterator[object]] = []
         for place, (prompt, settings) in enumerate(samples, 1):
             draft = _draft(f"timeline-{step}-{place}", "timeline", step, prompt, settings, None)
             tasks.append(self._heard(step, self._draw(draft, settings, controls), last=place == len(samples)))

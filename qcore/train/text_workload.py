@@ -176,8 +176,9 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speak
     """
     tokenizer = read_tokenizer(run_dir / TOKENIZER_FILE)
     checkpoint = load_checkpoint(folder)
-    config = in_force(config, checkpoint.state.model)
-    assert isinstance(config, TextRunConfig)
+    sized = in_force(config, checkpoint.state.model)
+    assert isinstance(sized, TextRunConfig)
+    config = sized
     if config.fault:
         # A planted fault belongs to the whole engine, data and optimizer included, so all of it is built.
         on_cpu = config.with_values({"device": "cpu"})

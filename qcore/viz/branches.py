@@ -50,6 +50,7 @@ def branches(runs: Sequence[Branch], *, chosen: Sequence[str] = (), uirevision: 
         "ticktext": [label(_short(run.name)) for run in runs],
         "range": [len(runs) - 0.5, -0.5],
         "showgrid": False,
+        "ticklabelstandoff": 8,
         "fixedrange": True,
     }
     traces = []
