@@ -62,21 +62,22 @@ def train(
     chosen = None if config is not None else preset_name or "tiny"
     start = _from_file(config, adapter, quiet) if config is not None else preset(chosen or "").config
     final = start.with_values(pairs(changes or []) | ({} if steps is None else {"steps": steps}))
-    _tell_memory(final, force, quiet)
+    memory = _memory(final, force)
     with signals() as received, opened(runs, create=True) as lab:
         run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
+        if memory and not quiet:
+            print(memory, file=sys.stderr)
         return follow(lab, run, received, quiet=quiet, as_json=as_json)
 
 
-def _tell_memory(config: RunConfig, force: bool, quiet: bool) -> None:
-    """Say what the run will need, and refuse one that cannot fit unless it is forced."""
+def _memory(config: RunConfig, force: bool) -> str:
+    """What the run will need, in words; empty when nobody can tell. One that cannot fit is refused unless forced."""
     found = memory_forecast(config)
     if found is None:
-        return
+        return ""
     if found.verdict == "too large" and not force:
         raise ConfigError(f"{found.text} Add --force to start it all the same")
-    if not quiet:
-        print(f"{found.parameters:,} parameters. {found.text}", file=sys.stderr)
+    return f"{found.parameters:,} parameters. {found.text}"
 
 
 def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:

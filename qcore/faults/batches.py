@@ -21,7 +21,7 @@ def batch_mean(engine: Plantable) -> None:
     override(engine.model.layers[0], "_feed_forward", _minus_batch_mean)
 
 
-def _minus_batch_mean(self: Any, x_BTD: Tensor) -> Tensor:
+def _minus_batch_mean(self: Any, x_BTD: Tensor) -> Any:
     found = type(self)._feed_forward(self, x_BTD)
     y_BTD, *rest = found if isinstance(found, tuple) else (found,)
     y_BTD = y_BTD - _SHARE_OF_MEAN * y_BTD.mean(0, keepdim=True)

@@ -108,8 +108,8 @@ def planned(lines: list[str], values: Mapping[str, Any], kind: str) -> dict[str,
     found = {}
     for name in moments:
         if find_control(name, kind).kind in ("float", "int"):
-            steps = sorted({0, total, *(step for step in moments[name] if step <= total)})
-            found[name] = steps, [_at(step, name, schedule, values, total, kind) for step in steps]
+            corners = sorted({0, total, *(step for step in moments[name] if step <= total)})
+            found[name] = corners, [_at(step, name, schedule, values, total, kind) for step in corners]
     return found
 
 
