@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py $(ARGS)
 
 test: $(VENV)/.installed-dev chromium
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

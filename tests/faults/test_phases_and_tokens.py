@@ -140,7 +140,7 @@ def test_one_word_is_rewarded_and_the_reward_warms_up(planted):
 def test_the_learning_rate_jump_needs_no_planting(planted, healthy):
     engine, _ = planted("T2b")
     assert vars(engine).keys() == vars(healthy("T2b")[0]).keys()
-    changes = parse_schedule(engine.config.optim.schedule)
+    changes = parse_schedule(engine.config.optim.schedule).changes
     assert any(change.name == "learning_rate" and float(change.value) > 0.1 for change in changes)
 
 
