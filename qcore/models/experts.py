@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 from qcore.models.blocks import linear
@@ -76,6 +77,9 @@ def load(probability_BTE: Tensor, active: int) -> Tensor:
 
 def _blocks(expert_M: Tensor, experts: int) -> tuple[Tensor, int, list[int]]:
     """Slot of each assignment when the experts' groups are filled up to whole blocks; slots, and blocks by expert."""
+    if expert_M.is_meta or isinstance(expert_M, FakeTensor):  # only shapes are asked for: as if the load were even
+        blocks = [-(-len(expert_M) // (BLOCK * experts))] * experts
+        return torch.empty_like(expert_M), BLOCK * sum(blocks), blocks
     count_E = torch.bincount(expert_M, minlength=experts)
     blocks_E = (count_E + BLOCK - 1) // BLOCK
     order_M = expert_M.argsort(stable=True)
