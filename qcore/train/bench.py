@@ -273,7 +273,13 @@ def _peak_here(config: TextRunConfig, vocab_size: int) -> int:
     step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) - before
-    return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    return max(0, _high_water() - before)
+
+
+def _high_water() -> int:
+    """Largest resident set of this program, bytes. Not `ru_maxrss`: a child begins there with its parent's."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _resident() -> int:

@@ -144,7 +144,7 @@ def test_probes_have_cost_cadence_share_and_state(inside: Lab):
     assert table.loc["signs", "state"] == "off"
     assert "disagree" in table.loc["signs", "why"]
     assert table.loc["phase", "state"] == "measures"
-    assert "of a budget of 3 %" in texts(at)
+    assert "of a budget of 2 %" in texts(at)
 
 
 def test_without_other_terms_the_gradients_page_says_how_to_get_some(empty: Lab, tmp_path: Path):

@@ -109,5 +109,5 @@ def test_a_run_that_cannot_fit_is_refused_unless_forced(monkeypatch: pytest.Monk
     huge = replace(forecast(config_of("phase_lm")), available=1)
     monkeypatch.setattr(training, "memory_forecast", lambda config: huge)
     with pytest.raises(ConfigError, match=r"you have 1 MB .* --force"):
-        training._tell_memory(config_of("phase_lm"), False, True)
-    training._tell_memory(config_of("phase_lm"), True, True)
+        training._memory(config_of("phase_lm"), False)
+    assert "you have 1 MB" in training._memory(config_of("phase_lm"), True)
