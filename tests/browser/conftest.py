@@ -12,14 +12,6 @@ from tests.browser.driver import chromium, chromium_path, running_app
 expect.set_options(timeout=PATIENCE_MS)  # a busy machine is slow, not wrong
 
 
-def pytest_collection_modifyitems(items):
-    """All browser tests in one process: they share an app and a browser."""
-    here = os.path.dirname(__file__)
-    for item in items:
-        if str(item.path).startswith(here):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 @pytest.fixture(scope="session")
 def browser():
     if chromium_path() is None:

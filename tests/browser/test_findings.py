@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from qcore.config import FAULTS, preset
@@ -9,6 +10,8 @@ from qcore.lab import Lab
 from tests.browser.actions import press, start_from_yaml, wait_for_curve
 from tests.browser.driver import running_app
 from tests.helpers import eventually, small_config
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 PAGES = ("Phase", "Interference", "Tokens", "Generations", "Gradients", "Findings")
 
