@@ -21,7 +21,7 @@ from tests.browser.actions import (
 from tests.browser.driver import running_app
 from tests.helpers import eventually, small_config
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50).to_yaml()
 
 

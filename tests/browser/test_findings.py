@@ -11,7 +11,7 @@ from tests.browser.actions import press, start_from_yaml, wait_for_curve
 from tests.browser.driver import running_app
 from tests.helpers import eventually, small_config
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 PAGES = ("Phase", "Interference", "Tokens", "Generations", "Gradients", "Findings")
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.actions import press, slider, start_from_yaml
 from tests.helpers import eventually, small_video
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 PLAYERS = ".lab-clips canvas"
 
 
