@@ -3,7 +3,7 @@
 python bench/flux_layer.py               s = 1024 and 8192 tokens, d = 768, b = 1
 python bench/flux_layer.py --tokens 512  another length
 
-published: one plane, hard gate, linear read-out · fast: the same with a soft gate in linear time · default:
+published: as the preset `flux-published` · fast: the same with a soft gate in linear time · default:
 FluxConfig() at this width. All are measured in turn in one process, in seconds of the processor; the best of the
 repeats counts. Memory: bytes that autograd keeps between forward and backward, and the process's growth in its peak.
 """
@@ -22,20 +22,17 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from qcore.config import FluxConfig, TransformerConfig
+from qcore.config import FluxConfig, TransformerConfig, preset
 from qcore.models import parameter_count
 from qcore.models.flux_layer import FluxLayer, frequencies
 from qcore.models.transformer import TransformerLayer
 
 WIDTH = 768
+_FAMILY = FluxConfig()
 PUBLISHED = {
-    "planes": 1,
-    "heads": 1,
-    "values": 0,
-    "read_out": "linear",
-    "query_turn": False,
-    "gate": "hard",
-    "threshold_scale": 0.5,
+    name: value
+    for name, value in preset("flux-published").config.model.model_dump().items()
+    if value != getattr(_FAMILY, name)
 }
 FORMS = {
     "published": PUBLISHED,

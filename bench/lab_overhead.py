@@ -3,7 +3,8 @@
 The bare script does what any script does (`_bare.py`), with the lab's checkpoints and samples at the same cadence. The
 lab adds its terms, finite check, telemetry, probes, commands, hashes and syncs. A second case leaves samples and
 checkpoints out on both sides. With --watched, a real browser on the same machine has the control room open while the
-lab trains: the app then trains in its own process and is steered from here.
+lab trains: the app then trains in its own process and is steered from here. A ratio is the median of the pairs, with
+its 95 % interval in brackets.
     python bench/lab_overhead.py [--watched] [--preset tiny|video-tiny] [--steps 100] [--pairs 5]
 """
 
@@ -15,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +48,13 @@ def lab_steps(lab: Lab, name: str, steps: int, asleep: float = 0.0) -> float:
     while not ((status := reader.status()) and status.state == "paused" and status.step >= goal):
         time.sleep(0.005)
     return time.perf_counter() - started
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Order statistics between which the median lies with about 95 %, whatever the distribution."""
+    ordered, n = sorted(values), len(values)
+    outside = max(0, int((n - 1.96 * n**0.5) / 2))
+    return ordered[outside], ordered[n - 1 - outside]
 
 
 @contextlib.contextmanager
@@ -102,9 +110,11 @@ def main() -> None:
                     ratios.append(bare / spent)
                     seconds.append((spent, bare))
             in_lab, alone = (statistics.median(column) for column in zip(*seconds, strict=True))
+            low, high = median_interval(ratios)
             print(
                 f"{title:16} steps/s in the lab {chosen.steps / in_lab:6.2f} · bare {chosen.steps / alone:6.2f} · "
-                f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f}, {len(ratios)} pairs)"
+                f"ratio {statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}] ({min(ratios):.3f}–{max(ratios):.3f}, "
+                f"{len(ratios)} pairs)"
                 f"{' · watched by a browser' if chosen.watched else ''}"
             )
 

@@ -41,10 +41,7 @@ def show_ablation(lab: Lab) -> None:
     if kept:
         _kept(lab, kept)
     else:
-        st.info(
-            "Nothing has been compared yet. Choose a model below and press **Compare**, or run `qcore ablate`: the "
-            "small model with all its variants and three seeds takes about a quarter of an hour on two cores."
-        )
+        st.info("Nothing has been compared yet. Choose a model below and press **Compare**, or run `qcore ablate`.")
     with st.expander("Compare something", icon=":material/science:", expanded=not kept):
         _form(lab)
 

@@ -15,7 +15,7 @@ from pages._live import live
 from pages._plot import chart
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run, planned
-from qcore.viz import Line, Mark, curves
+from qcore.viz import Line, Mark, curves, event_words, name_words, value_words
 
 VIEWS = ("Texts", "Dry run", "What was done")
 TEXTS = {
@@ -122,13 +122,13 @@ def _plan(info: RunInfo, values: dict[str, Any]) -> None:
         return
     here = [Mark(info.step, f"the run is at step {info.step:,}")]
     for name, (steps, numbers) in list(found.items())[:_SHOWN_CHARTS]:
-        line = Line(_parts.words(name), steps, numbers, smooth=False)
+        line = Line(name_words(name), steps, numbers, smooth=False)
         unit = find_control(name, info.kind).unit
         title = find_control(name, info.kind).label
         chart(
             curves([line], title=title, y_title=unit, marks=here, height=180, uirevision=f"plan:{info.name}:{name}"),
             f"plan:{name}",
-            f"Planned {_parts.words(name)} over steps",
+            f"Planned {name_words(name)} over steps",
         )
     if len(found) > _SHOWN_CHARTS:
         st.caption(f"and {len(found) - _SHOWN_CHARTS} more")
@@ -196,7 +196,7 @@ def _markers(lab: Lab, info: RunInfo, found: list[DryChange]) -> None:
 def _change_words(name: str, old: Any, new: Any) -> str:
     if old == new == "":
         return name
-    return f"{_parts.words(name)} {_parts.number(old)} → {_parts.number(new)}"
+    return f"{name_words(name)} {value_words(old)} → {value_words(new)}"
 
 
 def _done(lab: Lab, info: RunInfo) -> int:
@@ -212,7 +212,7 @@ def _done(lab: Lab, info: RunInfo) -> int:
     _table(
         [event.step for event in newest],
         [event.author for event in newest],
-        [_parts.describe(event).rpartition(" by ")[0] for event in newest],
+        [event_words(event.kind, event.payload) for event in newest],
         [str(event.payload.get("reason", "")) for event in newest],
         "done_table",
     )

@@ -8,7 +8,7 @@ from pages import _families, _family, _parts
 from pages._live import live
 from pages._plot import chart
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.viz import Mark, side_by_side
+from qcore.viz import Mark, name_words, side_by_side, value_words
 
 MAX_POINTS = 800
 DEFAULT_TEXT = ("eval/ce", "train/loss", "tokens/mutual_information", "train/grad_norm")
@@ -33,15 +33,7 @@ def page(lab: Lab, info: RunInfo) -> None:
             bind="query-params",
             help="Since the fork: every run's own fork is step 0, its parent's is the first fork among them.",
         )
-        smooth = st.select_slider(
-            "Smoothing",
-            (0, 5, 10, 20, 50, 100, 200, 500),
-            key="smooth",
-            bind="query-params",
-            width=150,
-            format_func=lambda span: f"{span} steps" if span else "off",
-            help="Memory of a moving average; the raw curve stays behind it.",
-        )
+        smooth = _parts.smoothing()
         log_y = st.toggle("Logarithmic", key="log_y", bind="query-params", help="A logarithmic scale of the values.")
     metrics = st.multiselect(
         "Metrics",
@@ -94,9 +86,7 @@ def _marks(lab: Lab, names: list[str], shift: dict[str, int] | None) -> list[Mar
         moved = (shift or {}).get(name, 0)
         lineage = lab.lineage(name)
         if lineage is not None and lineage.forked:
-            changes = ", ".join(
-                f"{_parts.words(key)} {_parts.number(value)}" for key, value in lineage.all_changes.items()
-            )
+            changes = ", ".join(f"{name_words(key)} {value_words(value)}" for key, value in lineage.all_changes.items())
             text = f"{name} is forked from {lineage.parent}" + (f": {changes}" if changes else "")
             found.append(Mark(lineage.step - moved, text))
         found += [Mark(mark.step - moved, f"{name}: {mark.text}") for mark in _parts.marks(lab.reader(name).events())]

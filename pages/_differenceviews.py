@@ -10,7 +10,7 @@ from pages import _clips, _families, _family, _forms, _parts, _reads, _roles
 from pages._text import generation_html
 from qcore.config import all_controls
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.viz import ClipRow
+from qcore.viz import ClipRow, event_words, value_words
 
 _EVENTS = 200
 
@@ -46,7 +46,7 @@ def _different(lab: Lab, names: list[str]) -> dict[str, list[Any]]:
         config, live = lab.config(name), lab.controls(name)
         for control in all_controls(config.kind):
             value = live[control.name].value if control.name in live else config.value(control.name)
-            found.setdefault(control.name, ["–"] * len(names))[place] = _parts.number(value)
+            found.setdefault(control.name, ["–"] * len(names))[place] = value_words(value)
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
@@ -55,9 +55,7 @@ def _events(lab: Lab, names: list[str]) -> None:
     for name in names:
         for event in lab.reader(name).events():
             if event.kind in ("control", "grow", "restore", "rewind", "fork"):
-                rows.append(
-                    (event.step, name, event.author, _parts.describe(event).rpartition(" by ")[0], event.payload)
-                )
+                rows.append((event.step, name, event.author, event_words(event.kind, event.payload), event.payload))
     if not rows:
         st.caption("Nothing was changed in any of them.")
         return

@@ -11,7 +11,7 @@ from pages._changes import read_changes
 from pages._plot import chart
 from qcore.config import ConfigError, find_control, live_controls
 from qcore.lab import Lab, LabError, Question, RunInfo, ask, asked, end
-from qcore.viz import pairs, side_by_side
+from qcore.viz import name_words, pairs, side_by_side, value_words
 from qcore.viz import sweep as sweep_figure
 
 PACE = 2.0
@@ -116,7 +116,7 @@ def sweep(lab: Lab, info: RunInfo) -> None:
     for index, point in enumerate(one.points):
         with columns[index % 3]:
             lines = {result.key: (result.steps, result.values) for result in point.results if result.values}
-            title = f"{_parts.words(one.control)} = {_parts.number(point.value)}"
+            title = f"{name_words(one.control)} = {value_words(point.value)}"
             figure = side_by_side(lines, title=title, uirevision=f"{one.id}:{index}", height=190)
             chart(figure, f"sweep:{index}", f"{one.metric} over steps at {title}")
 
@@ -199,4 +199,4 @@ def _end(lab: Lab) -> None:
 
 
 def _words(changes: dict[str, Any]) -> str:
-    return ", ".join(f"{_parts.words(name)} = {_parts.number(value)}" for name, value in changes.items())
+    return ", ".join(f"{name_words(name)} = {value_words(value)}" for name, value in changes.items())

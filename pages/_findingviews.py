@@ -18,7 +18,7 @@ from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
 from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
-from qcore.viz import Figure, Line, Mark, Reference, curves
+from qcore.viz import Figure, Line, Mark, Reference, curves, name_words, value_words
 
 FIGURES = 6
 ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
@@ -80,12 +80,12 @@ def rules() -> None:
     )
     st.dataframe(
         {
-            "rule": [_parts.words(rule.name) for rule in found],
+            "rule": [name_words(rule.name) for rule in found],
             "catches": [", ".join(rule.faults) for rule in found],
             "what it finds": [rule.title for rule in found],
             "why it matters": [rule.explanation for rule in found],
             "limits": [
-                ", ".join(f"{_parts.words(name)} {value:.3g}" for name, value in rule.thresholds.items())
+                ", ".join(f"{name_words(name)} {value:.3g}" for name, value in rule.thresholds.items())
                 for rule in found
             ],
             "false alarms": [rule.false_alarms for rule in found],
@@ -154,7 +154,7 @@ def _card(
 def _when(finding: FindingInfo) -> str:
     since = f"since step {finding.since_step:,}" if finding.since_step else "before the first step"
     until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
-    return f"{since}{until} · {_parts.words(finding.name)}"
+    return f"{since}{until} · {name_words(finding.name)}"
 
 
 def _numbers(numbers: list[dict[str, Any]]) -> None:
@@ -258,9 +258,9 @@ def _changes(remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> st
     """The changes in words, such as `learning rate 0.003 → 0.001`."""
     changes = remedy.get("changes") or {}
     return ", ".join(
-        f"{_parts.words(name)} "
-        + (f"{_parts.number(controls[name].value)} → " if name in controls else "= ")
-        + _parts.number(value)
+        f"{name_words(name)} "
+        + (f"{value_words(controls[name].value)} → " if name in controls else "= ")
+        + value_words(value)
         for name, value in changes.items()
     )
 

@@ -8,9 +8,9 @@ from typing import Any
 import streamlit as st
 
 from pages import _parts, _scrubber
-from pages._plot import chart
+from pages._plot import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_shown, with_cursor
+from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_shown
 from qcore.viz.flux import along_text, disc, past_of
 
 INTERNALS = "internals"
@@ -92,7 +92,7 @@ def _pictures(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
     if found is None or "angle" not in found[1]:
         return
     at, arrays = found
-    _numbers(lab, run, at)
+    _parts.numbers(lab, run, at, _NUMBERS)
     texts = _texts(lab, run, arrays["tokens"])
     layer, head = choice.layer, choice.head
     token = min(len(texts) - 1 if choice.token is None else choice.token, len(texts) - 1)
@@ -180,16 +180,6 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in ids]
 
 
-def _numbers(lab: Lab, run: str, step: int) -> None:
-    """The measured numbers of that step in a row."""
-    series = lab.reader(run).scalars_of([name for _, name, _, _ in _NUMBERS], start=step, stop=step + 1)
-    _parts.strip(
-        (title, format(float(series[name].values[-1]), form), about)
-        for title, name, form, about in _NUMBERS
-        if len(series[name])
-    )
-
-
 def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     reader = lab.reader(run)
@@ -239,9 +229,4 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             "every row in training, and its mean, which evaluation takes, is drawn here.",
         ),
     }
-    for index, (key, (figure, about)) in enumerate(figures.items()):
-        if index % 2 == 0:
-            columns = st.columns(2, gap="large")
-        with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
-            st.caption(about)
+    charts_over_steps(figures, step)

@@ -12,7 +12,7 @@ from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError
 from qcore.lab import Lab, LabError, RunInfo, RunNode
-from qcore.viz import Branch, branches
+from qcore.viz import Branch, branches, name_words, value_words
 
 _MOST_MARKS = 40
 
@@ -68,7 +68,7 @@ def _words(node: RunNode) -> str:
         return "left behind by a rewind"
     if node.parent and not node.changes:
         return "nothing: equal to its parent"
-    return ", ".join(f"{_parts.words(name)} = {_parts.number(value)}" for name, value in node.changes.items())
+    return ", ".join(f"{name_words(name)} = {value_words(value)}" for name, value in node.changes.items())
 
 
 def _fork_form(lab: Lab, info: RunInfo) -> None:

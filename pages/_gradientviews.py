@@ -22,6 +22,7 @@ from qcore.viz import (
     curves,
     eigenvalues,
     module_tree,
+    name_words,
     term_bars,
     term_style,
     update_bars,
@@ -179,7 +180,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
     def lines(chosen: dict[str, str]) -> list[Line]:
         return [
             Line(
-                _parts.words(name) + _SOURCES[key.split("/")[0]],
+                name_words(name) + _SOURCES[key.split("/")[0]],
                 series[key].steps,
                 series[key].values,
                 term_style(names.index(name)) | ({} if key.startswith("grad/") else {"dash": "dot"}),
@@ -261,7 +262,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     if "eval" in every and "eval_every" in controls:
         every["eval"] = float(controls["eval_every"].value)
     table: dict[str, Any] = {
-        "probe": [_parts.words(probe) for probe in probes],
+        "probe": [name_words(probe) for probe in probes],
         "cost (ms)": [cost[probe] for probe in probes],
         "every (steps)": [every[probe] for probe in probes],
         "share of step time": [_share(cost[probe], every[probe], step_ms) for probe in probes],

@@ -15,6 +15,7 @@ import streamlit as st
 from pages import _forms, _parts, _roles
 from qcore.config import CURRICULA, ConfigError, SetControl
 from qcore.lab import ControlState, Lab, LabError
+from qcore.viz import value_words
 
 SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "probes": "Probes"}
 _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
@@ -87,7 +88,7 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
                 key=f"reset:{run}:{name}",
                 icon=":material/undo:",
                 type="tertiary",
-                help=f"Back to the initial value, {_parts.number(state.default)}",
+                help=f"Back to the initial value, {value_words(state.default)}",
                 on_click=_set,
                 args=(lab, run, name, state.default),
             )
@@ -98,9 +99,7 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
     elif ack is not None:
         st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {_parts.plain(ack['text'])}")
     elif changed and state.step is not None:
-        st.caption(
-            f"{_parts.number(state.default)} → {_parts.number(state.value)} at step {state.step} by {state.author}"
-        )
+        st.caption(f"{value_words(state.default)} → {value_words(state.value)} at step {state.step} by {state.author}")
 
 
 def _curricula(lab: Lab, run: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from pages import _parts, _scrubber
-from pages._plot import chart
+from pages._plot import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, Reference, curves, layer_name, with_cursor
+from qcore.viz import Line, Reference, curves, layer_name
 from qcore.viz.pam import channel_balance, decay_course, decay_spectrum, state_spectrum
 
 INTERNALS = "internals"
@@ -57,7 +57,7 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     if found is None or "decay" not in found[1]:
         return
     at, arrays = found
-    _numbers(lab, run, at)
+    _parts.numbers(lab, run, at, _NUMBERS)
     layer = min(layer, len(arrays["decay"]) - 1)
     left, right = st.columns(2, gap="large")
     with left:
@@ -107,16 +107,6 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
             )
 
 
-def _numbers(lab: Lab, run: str, step: int) -> None:
-    """The measured numbers of that step in a row."""
-    series = lab.reader(run).scalars_of([name for _, name, _, _ in _NUMBERS], start=step, stop=step + 1)
-    _parts.strip(
-        (title, format(float(series[name].values[-1]), form), about)
-        for title, name, form, about in _NUMBERS
-        if len(series[name])
-    )
-
-
 def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     """Curves with a line at the step that the pictures show."""
     reader = lab.reader(run)
@@ -164,9 +154,4 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             ),
             "Of what all layers read. A curve that falls to 0 is an imaginary channel that dies.",
         )
-    for index, (key, (figure, about)) in enumerate(figures.items()):
-        if index % 2 == 0:
-            columns = st.columns(2, gap="large")
-        with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
-            st.caption(about)
+    charts_over_steps(figures, step)

@@ -18,7 +18,7 @@ import streamlit as st
 from pages import _roles
 from qcore.config import Command, ConfigError
 from qcore.lab import Lab, LabError, RunInfo, shared_lab
-from qcore.viz import Mark
+from qcore.viz import Mark, event_words
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
 REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw; 5 s measured no better than 2
@@ -263,6 +263,30 @@ def strip(cells: Iterable[tuple[str, str, str]]) -> None:
     st.html(f'{_STRIP_STYLE}<div class="strip">{"".join(parts)}</div>')
 
 
+def numbers(lab: Lab, run: str, step: int, shown: Iterable[tuple[str, str, str, str]]) -> None:
+    """Scalars measured at a step in a row, each as (title, series, format, help); those not measured are left out."""
+    shown = tuple(shown)
+    series = lab.reader(run).scalars_of([name for _, name, _, _ in shown], start=step, stop=step + 1)
+    strip(
+        (title, format(float(series[name].values[-1]), form), about)
+        for title, name, form, about in shown
+        if len(series[name])
+    )
+
+
+def smoothing() -> int:
+    """Choose how many steps curves are averaged over; 0 is none."""
+    return st.select_slider(
+        "Smoothing",
+        (0, 5, 10, 20, 50, 100, 200, 500),
+        key="smooth",
+        bind="query-params",
+        width=150,
+        format_func=lambda span: f"{span} steps" if span else "off",
+        help="Memory of a moving average; the raw curve stays behind it.",
+    )
+
+
 def marks(events: list[Any]) -> list[Mark]:
     """Control changes and resumptions as marks of the charts."""
     return [Mark(event.step, describe(event)) for event in events if event.kind in ("control", "resume")]
@@ -270,23 +294,7 @@ def marks(events: list[Any]) -> list[Mark]:
 
 def describe(event: Any) -> str:
     """One event in words, such as `diversity weight 0 → 0.3 by person at step 120`."""
-    payload, where = event.payload, f"by {event.author} at step {event.step}"
-    if event.kind == "control":
-        return f"{words(payload['name'])} {number(payload['old'])} → {number(payload['new'])} {where}"
-    details = ", ".join(f"{words(key)} {number(value)}" for key, value in payload.items())
-    return f"{event.kind}{f' ({details})' if details else ''} {where}"
-
-
-def words(name: str) -> str:
-    """`learning_rate` → `learning rate`."""
-    return name.replace("_", " ")
-
-
-def number(value: object) -> str:
-    """A control's value for a person: short, without losing digits that matter."""
-    if isinstance(value, list):
-        return f"{len(value)} line{'' if len(value) == 1 else 's'}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{event_words(event.kind, event.payload)} by {event.author} at step {event.step}"
 
 
 def short(name: str, length: int = 36) -> str:

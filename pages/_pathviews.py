@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages import _clips, _parts, _scrubber, _videoviews
 from pages._measures import PICTURES, measure_figure
-from pages._plot import chart
+from pages._plot import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
     SOURCES,
@@ -23,7 +23,6 @@ from qcore.viz import (
     path_weights,
     source_style,
     tomography,
-    with_cursor,
 )
 
 PATH, ANCHOR = "path", "anchor"
@@ -235,9 +234,4 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             check = curves(lines({name: title}), title=title, y_title=y_title, height=290, **shared)
             check.layout["yaxis"] |= {"rangemode": "tozero", "exponentformat": "power"}
             figures[name.rpartition("/")[2]] = (check, about)
-    for index, (key, (figure, about)) in enumerate(figures.items()):
-        if index % 2 == 0:
-            columns = st.columns(2, gap="large")
-        with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
-            st.caption(about)
+    charts_over_steps(figures, step)

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _parts, _scrubber
-from pages._plot import chart
+from pages._plot import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
     Line,
@@ -20,7 +20,6 @@ from qcore.viz import (
     portrait,
     rose,
     spectrum,
-    with_cursor,
 )
 
 MAX_POINTS = 600
@@ -105,7 +104,7 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     if found is None:
         return
     at, arrays = found
-    _numbers(lab, run, at)
+    _parts.numbers(lab, run, at, _NUMBERS)
     left, right = st.columns(2, gap="large")
     with left:
         empty: tuple[Any, ...] = ([], [], [])
@@ -154,16 +153,6 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
             "How fast phases turn along the text. A peak at 0 is a phase that stands still, one at ½ alternates from "
             "token to token, one at 0.25 repeats every four tokens."
         )
-
-
-def _numbers(lab: Lab, run: str, step: int) -> None:
-    """The measured numbers of that step in a row."""
-    series = lab.reader(run).scalars_of([name for _, name, _, _ in _NUMBERS], start=step, stop=step + 1)
-    _parts.strip(
-        (title, format(float(series[name].values[-1]), form), about)
-        for title, name, form, about in _NUMBERS
-        if len(series[name])
-    )
 
 
 def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
@@ -227,12 +216,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
         ),
     }
     figures["balance"][0].layout["yaxis"]["rangemode"] = "tozero"
-    for index, (key, (figure, about)) in enumerate(figures.items()):
-        if index % 2 == 0:
-            columns = st.columns(2, gap="large")
-        with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
-            st.caption(about)
+    charts_over_steps(figures, step)
 
 
 def _article(layer: int) -> str:

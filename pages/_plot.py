@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 
-from qcore.viz import Figure, script_file
+from qcore.viz import Figure, script_file, with_cursor
 
 _SCRIPT = """
 const library = (url) => window.collapseLabPlotly ??= new Promise((resolve, reject) => {
@@ -104,3 +105,13 @@ def chart(figure: Figure, key: str, alt: str) -> None:
     # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
     data = f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)}}}'
     _mount(key=key, data=data.encode())
+
+
+def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None) -> None:
+    """Curves in two columns, each with its caption and a line at `step`, if there is one."""
+    for index, (key, (figure, about)) in enumerate(figures.items()):
+        if index % 2 == 0:
+            columns = st.columns(2, gap="large")
+        with columns[index % 2]:
+            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
+            st.caption(about)

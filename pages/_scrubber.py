@@ -16,6 +16,7 @@ import streamlit as st
 from pages import _parts
 from pages._live import live
 from qcore.lab import Lab, RunInfo
+from qcore.viz import name_words
 
 MOST = 200
 SPEEDS = (1, 2, 4, 8)
@@ -129,7 +130,7 @@ def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: s
     controls = lab.controls(info.name)
     if not info.alive:
         st.info(
-            f"This run ended before its {what} were measured. Start another with a smaller `{_parts.words(control)}`, "
+            f"This run ended before its {what} were measured. Start another with a smaller `{name_words(control)}`, "
             "or with more `budget percent` for the diagnostics."
         )
         return

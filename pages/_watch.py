@@ -102,15 +102,7 @@ def _options(info: RunInfo) -> dict[str, Any]:
             unit = st.segmented_control(
                 "Unit of the loss", UNITS, key="unit", default=unit, required=True, bind="query-params"
             )
-        smooth = st.select_slider(
-            "Smoothing",
-            (0, 5, 10, 20, 50, 100, 200, 500),
-            key="smooth",
-            bind="query-params",
-            width=150,
-            format_func=lambda span: f"{span} steps" if span else "off",
-            help="Memory of a moving average; the raw curve stays behind it.",
-        )
+        smooth = _parts.smoothing()
         with st.popover("Charts", icon=":material/tune:"):
             log_y = st.toggle("Logarithmic loss", key="log_y", bind="query-params")
             log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")

@@ -59,10 +59,9 @@ class Control:
     def check_model(self, value: object, kind: str) -> None:
         """Raise `ConfigError` when `value` switches something on that the model family `kind` does not have."""
         if self.models and kind not in self.models and value != self.default:
-            lacks = "phases" if len(self.models) > 1 else "such layer"
             raise ConfigError(
-                f"{self.name} = {value!r} is refused: a {kind} has no {lacks}; keep {self.default!r}, or choose "
-                f"{' or '.join(self.models)}"
+                f"{self.name} = {value!r} is refused: a {kind} has nothing that it acts on; keep {self.default!r}, or "
+                f"choose {' or '.join(self.models)}"
             )
 
     @property

@@ -87,8 +87,8 @@ def _fade_waves(engine: Plantable, kept: Callable[[], float]) -> None:
         real, imaginary = phase.cos(), kept() * phase.sin()
         return amplitude * torch.hypot(real, imaginary), torch.atan2(imaginary, real)
 
-    def encode(self: PhaseEncoding, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        return fade(*PhaseEncoding.forward(self, tokens_BT, embedded_BTD, start))
+    def encode(self: PhaseEncoding, tokens_BT: Tensor, embedded_BTD: Tensor, place_TP: Tensor) -> tuple[Tensor, Tensor]:
+        return fade(*PhaseEncoding.forward(self, tokens_BT, embedded_BTD, place_TP))
 
     def enter(self: QuantumLayer, h_BTD: Tensor, phase_BTP: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         _, amplitude, phase, value_gate = QuantumLayer._enter(self, h_BTD, phase_BTP)

@@ -98,7 +98,8 @@ class LanguageModel(nn.Module, ABC):
     def step(self, tokens_B: Tensor, state: Any) -> tuple[ModelOutput, Any]:
         """Feed one token a row: the output of that position (T=1) and the next state; the given state stays valid.
 
-        Equal to `forward` on all tokens so far, up to the rounding of another order of summation.
+        Equal to `forward` on all tokens so far, up to the rounding of another order of summation, without `phases`:
+        the newest are the angles of `state_BTP`.
         """
 
 
@@ -114,10 +115,18 @@ class RMSNorm(nn.Module):
 
 
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """RMS norm over the last axis. torch's own is fused for CUDA but its backward is not for the CPU (2–6 × slower)."""
-    if x.device.type == "cpu" and x.dtype == weight.dtype and torch.is_grad_enabled():
+    """RMS norm over the last axis. torch's own is fused for CUDA but not for the CPU: its backward takes 2–6 × longer,
+    and a single token 2 ×."""
+    if x.device.type != "cpu" or x.dtype != weight.dtype:
+        return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps=_NORM_EPSILON)
+    if torch.is_grad_enabled():
         return _RMSNorm.apply(x, weight)
-    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps=_NORM_EPSILON)
+    return (x * _inverse_rms(x)).mul_(weight)
+
+
+def _inverse_rms(x: Tensor) -> Tensor:
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+    return square.add_(_NORM_EPSILON).rsqrt_()
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -125,8 +134,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
-        scale = square.add_(_NORM_EPSILON).rsqrt_()
+        scale = _inverse_rms(x)
         normed = x * scale
         ctx.save_for_backward(normed, weight, scale)
         return normed * weight

@@ -27,13 +27,18 @@ def no_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Context in which operations keep the precision of their inputs."""
     kind = x.device.type
     # The meta device, on which sizes are counted, has no autocast to switch off.
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def wave(amplitude_BTP: Tensor, phase_BTP: Tensor) -> Tensor:
     """z = a·e^{iψ}, complex64 (complex128 for float64 inputs) whatever the autocast. a ≥ 0, ψ in radians."""
     precision = torch.promote_types(amplitude_BTP.dtype, torch.float32)
-    return _Wave.apply(amplitude_BTP.to(precision), phase_BTP.to(precision))
+    amplitude_BTP, phase_BTP = amplitude_BTP.to(precision), phase_BTP.to(precision)
+    if torch.is_grad_enabled():
+        return _Wave.apply(amplitude_BTP, phase_BTP)
+    return torch.complex(amplitude_BTP * phase_BTP.cos(), amplitude_BTP * phase_BTP.sin())
 
 
 class _Wave(torch.autograd.Function):
@@ -100,11 +105,12 @@ def mix_next_with_means(
     position: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`mix_with_means` for one more token at `position` (from 1): y + ½ m, and the sum and the decayed mean with it."""
-    decay = torch.sigmoid(decay_logit_H)[:, None, None]
-    share = torch.sigmoid(share_logit_H)[:, None, None]
+    y_HBd = y_HBd.to(decayed_HBd.dtype)
+    half_share = 0.5 * torch.sigmoid(share_logit_H).view(-1, 1, 1)
     prefix_sum = prefix_sum_HBd + y_HBd
-    decayed = decay * decayed_HBd + (1 - decay) * y_HBd
-    return y_HBd + 0.5 * ((1 - share) * prefix_sum / position + share * decayed), prefix_sum, decayed
+    decayed = torch.lerp(y_HBd, decayed_HBd, torch.sigmoid(decay_logit_H).view(-1, 1, 1))
+    mixed = torch.addcmul(y_HBd, (0.5 - half_share) / position, prefix_sum)
+    return torch.addcmul(mixed, half_share, decayed), prefix_sum, decayed
 
 
 def decayed_sum(x_BTd: Tensor, decay_logit: Tensor, carried_Bd: Tensor | None = None) -> Tensor:

@@ -132,10 +132,8 @@ class Memory(nn.Module):
             read = associate(writes, n).view(B, self.heads, -1, self.head_width)[:, :, :T]
         return *self.use(read.transpose(1, 2), asked.gate), asked.qkv[1].flatten(2)
 
-    def step(
-        self, x_B1D: Tensor, state: MemoryState, clock_1p: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, MemoryState]:
-        """One token by the recurrence itself: what `forward` gives, and the next state."""
+    def step(self, x_B1D: Tensor, state: MemoryState, clock_1p: Tensor | None) -> tuple[Tensor, Tensor, MemoryState]:
+        """One token by the recurrence itself: the update, the wave and the next state."""
         seen = torch.cat((state.recent.to(x_B1D.dtype), x_B1D), dim=1)
         asked = self._ask((seen * self.lag_weight.flip(0).to(seen.dtype)).sum(1, keepdim=True))
         query, key, value = (x_B1Hd[:, 0] for x_B1Hd in asked.qkv)
@@ -152,7 +150,7 @@ class Memory(nn.Module):
             association = torch.addcmul(kept, key[..., None], value[..., None, :])
             read = torch.matmul(query[..., None, :], association).transpose(1, 2) * key.shape[-1] ** -0.5
         used = self.use(as_pairs(read) if self.is_complex else read, asked.gate)
-        return *used, asked.qkv[1].flatten(2), MemoryState(association, seen[:, 1:])
+        return *used, MemoryState(association, seen[:, 1:])
 
     def weights(self, x_BTD: Tensor, clock_Tp: Tensor | None) -> Tensor:
         """Re(k_jᴴ q_t)·γ_{j+1}…γ_t ÷ Σ_j |k_jᴴ q_t|·γ_{j+1}…γ_t, [B, H, T, T] in [−1, 1]: the read is normalised, so
@@ -213,12 +211,10 @@ class PAMLayer(nn.Module):
         update, read, key = self.memory(self.memory_norm(x_BTD), clock_Tp)
         return self._mix_channels(x_BTD + self.dropout(update)), read, key
 
-    def step(
-        self, x_B1D: Tensor, state: MemoryState, clock_1p: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, MemoryState]:
-        """One token; see `Memory.step`."""
-        update, read, key, following = self.memory.step(self.memory_norm(x_B1D), state, clock_1p)
-        return self._mix_channels(x_B1D + self.dropout(update)), read, key, following
+    def step(self, x_B1D: Tensor, state: MemoryState, clock_1p: Tensor | None) -> tuple[Tensor, Tensor, MemoryState]:
+        """One token: the next hidden state, the memory's wave and the next state."""
+        update, read, following = self.memory.step(self.memory_norm(x_B1D), state, clock_1p)
+        return self._mix_channels(x_B1D + self.dropout(update)), read, following
 
 
 @dataclass(frozen=True)
@@ -258,13 +254,13 @@ class PAM(LanguageModel):
         wave = as_complex(_precise(reads[-1])) if self.config.complex_state else None
         return ModelOutput(self.read_out(hidden), hidden, wave, phases)
 
-    def _phases(self, key_BTD: Tensor, reads: list[Tensor], start: int) -> tuple[Tensor, ...] | None:
+    def _phases(self, key_BTD: Tensor, reads: list[Tensor]) -> tuple[Tensor, ...] | None:
         """Angles of the first layer's keys, with the clock's turns, and of what each layer reads."""
         if not self.config.complex_state:
             return None
         first, *others = phase_of(torch.stack([key_BTD, *(_precise(read) for read in reads)])).unbind(0)
         if self.rate is not None:
-            first = first + clock_angle(start, key_BTD.shape[1], self.rate).repeat(1, self.config.heads)
+            first = first + clock_angle(0, key_BTD.shape[1], self.rate).repeat(1, self.config.heads)
         return first, *others
 
     def _clock(self, start: int, tokens: int) -> Tensor | None:
@@ -286,7 +282,7 @@ class PAM(LanguageModel):
             x_BTD, read, key = run_layer(layer, x_BTD, *turns, recompute=self.config.activation_checkpointing)
             reads.append(read)
             keys.append(key)
-        return self._read_out(x_BTD, reads, self._phases(keys[0], reads, 0) if with_phases else None)
+        return self._read_out(x_BTD, reads, self._phases(keys[0], reads) if with_phases else None)
 
     def read_out(self, hidden_BTD: Tensor) -> Tensor:
         return functional.linear(hidden_BTD, self.embedding.weight)
@@ -358,15 +354,12 @@ class PAM(LanguageModel):
     def step(self, tokens_B: Tensor, state: PAMState) -> tuple[ModelOutput, PAMState]:
         """One token a row, in time and memory that do not depend on the position."""
         x_B1D, clock = self._embed(tokens_B[:, None]), self._clock(state.position, 1)
-        reads, keys, layers = [], [], []
+        layers = []
         for layer, before in zip(self.layers, state.layers, strict=True):
             assert isinstance(layer, PAMLayer)
-            x_B1D, read, key, after = layer.step(x_B1D, before, clock)
-            reads.append(read)
-            keys.append(key)
+            x_B1D, read, after = layer.step(x_B1D, before, clock)
             layers.append(after)
-        output = self._read_out(x_B1D, reads, self._phases(keys[0], reads, state.position))
-        return output, PAMState(state.position + 1, tuple(layers))
+        return self._read_out(x_B1D, [read], None), PAMState(state.position + 1, tuple(layers))
 
 
 def pam_ffn_width(config: PAMConfig) -> int:
@@ -376,4 +369,4 @@ def pam_ffn_width(config: PAMConfig) -> int:
 
 
 def _precise(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -49,15 +49,19 @@ class PhaseEncoding(nn.Module):
         self.register_buffer("rate", config.context ** -(torch.arange(P) / max(1, P - 1)))
         self.register_buffer("stability", stability_gain(vocab_size, token_counts))
 
-    def forward(self, tokens_BT: Tensor, embedded_BTD: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        """Amplitude ≥ 0 and phase (radians, not wrapped) of tokens at positions start+1, start+2, …"""
+    def places(self, start: int, tokens: int) -> Tensor:
+        """G_t + 0.2 Q_t, what positions start+1, start+2, … add to the phases of any token, [T, P] in radians."""
+        t = torch.arange(start + 1, start + 1 + tokens, device=self.rate.device, dtype=torch.float32)
+        near_one = 1 + _HARMONIC_RANGE * torch.tanh(self.harmonic)
+        golden_TP = 2 * math.pi * torch.frac(t[:, None] * (GOLDEN**-self.exponent * near_one))
+        position_TP = math.pi * self.position_scale * torch.sin(t[:, None] * self.rate + self.position_offset)
+        return golden_TP + 0.2 * position_TP
+
+    def forward(self, tokens_BT: Tensor, embedded_BTD: Tensor, place_TP: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitude ≥ 0 and phase (radians, not wrapped) of tokens. place_TP: of their positions, see `places`."""
         with no_autocast(embedded_BTD):
-            t = torch.arange(start + 1, start + 1 + tokens_BT.shape[1], device=tokens_BT.device, dtype=torch.float32)
-            near_one = 1 + _HARMONIC_RANGE * torch.tanh(self.harmonic)
-            golden_TP = 2 * math.pi * torch.frac(t[:, None] * (GOLDEN**-self.exponent * near_one))
-            position_TP = math.pi * self.position_scale * torch.sin(t[:, None] * self.rate + self.position_offset)
-            gain_BT1 = (self.stability_scale * self.stability)[tokens_BT][..., None]
-            phase = golden_TP + 0.2 * position_TP + 0.5 * self.semantic(tokens_BT) + 0.3 * gain_BT1
+            gain_BT1 = self.stability_scale * self.stability[tokens_BT][..., None]
+            phase = place_TP + 0.5 * self.semantic(tokens_BT) + 0.3 * gain_BT1
             return functional.softplus(self.amplitude(embedded_BTD)), phase
 
 

@@ -50,6 +50,9 @@ from qcore.models.interference import (
 from qcore.models.mechanisms import phase_internals
 from qcore.models.phase_encoding import PhaseEncoding
 
+_PLACES = 64
+"""Positions whose part of the phases is worked out at once in a generation."""
+
 
 @dataclass(frozen=True)
 class LayerState:
@@ -99,7 +102,7 @@ class GlobalInterference(nn.Module):
     def step(self, e_B1D: Tensor, state: LayerState, position: int) -> tuple[Tensor, Tensor, Tensor]:
         """One token at `position` (from 1): the output, the prefix sum and the decayed mean."""
         mixed, prefix_sum, decayed = mix_next_with_means(
-            self._local(e_B1D)[:, 0].float(),
+            self._local(e_B1D)[:, 0],
             state.prefix_sum,
             state.decayed_mean,
             self.decay_logit,
@@ -178,7 +181,7 @@ class QuantumLayer(nn.Module):
         amplitude_BHp = split_phases(amplitude, self.heads)[:, 0]
         amplitude_sum = state.amplitude_sum + amplitude_BHp
         with no_autocast(h_B1D):
-            association = state.association + feature.transpose(-1, -2) * value
+            association = torch.addcmul(state.association, feature.transpose(-1, -2), value)
             read = torch.matmul(feature, association)
         strength = (amplitude_BHp * amplitude_sum).sum(-1) + EPSILON
         attended = (read / strength[..., None, None]).transpose(1, 2).flatten(2)
@@ -255,11 +258,13 @@ class PhaseLayer(nn.Module):
 class PhaseState:
     """Generation state: tokens seen, and the running sums of each layer, of the language gate and of the concepts.
 
-    Its size does not depend on the position, but for the cache of a softmax attention.
+    Its size does not depend on the position, but for the cache of a softmax attention. place_KP: what the positions add
+    to the phases, of K tokens at once, the newest among them.
     """
 
     position: int
     layers: tuple[LayerState, ...]
+    place_KP: Tensor | None = None
     evidence_BL: Tensor | None = None
     concepts: ConceptState | None = None
 
@@ -297,8 +302,17 @@ class PhaseLM(LanguageModel):
     def _embed(self, tokens_BT: Tensor, state: PhaseState | None) -> _Entry:
         """`state` None: a window from its first token; else one more token a row."""
         embedded = self.embedding(tokens_BT) * self.config.width**0.5
-        amplitude, phase = self.encoding(tokens_BT, embedded, state.position if state else 0)
         after = state or PhaseState(0, ())
+        if state is None:
+            place_TP = self.encoding.places(0, tokens_BT.shape[1])
+        else:
+            later = state.position % _PLACES
+            if later == 0 or state.place_KP is None:
+                start = state.position - later
+                after = replace(after, place_KP=self.encoding.places(start, _PLACES))
+            assert after.place_KP is not None
+            place_TP = after.place_KP[later : later + 1]
+        amplitude, phase = self.encoding(tokens_BT, embedded, place_TP)
         gate, concepts = None, None
         if self.language is not None:
             gate, evidence = self.language(tokens_BT, after.evidence_BL)
@@ -391,18 +405,17 @@ class PhaseLM(LanguageModel):
             zero = replace(zero, earlier_BWD=weight.new_zeros(batch_size, 0, config.width))
         means = weight.new_zeros(H, batch_size, d)
         concepts = ConceptState(means, means) if config.concepts else None
-        return PhaseState(0, (zero,) * config.layers, None, concepts)
+        return PhaseState(0, (zero,) * config.layers, concepts=concepts)
 
     def step(self, tokens_B: Tensor, state: PhaseState) -> tuple[ModelOutput, PhaseState]:
         """One token a row, in time and memory that do not depend on the position (softmax attentions aside)."""
         entry = self._embed(tokens_B[:, None], state)
         x_B1D, phase = entry.x_BTD, entry.phase_BTP
-        phases, routers, layers = [phase], [], []
+        routers, layers = [], []
         for layer, before in zip(self.layers, state.layers, strict=True):
             assert isinstance(layer, PhaseLayer)
             x_B1D, z, phase, router, after = layer.step(x_B1D, phase, before, state.position + 1)
-            phases.append(phase)
             routers.append(router)
             layers.append(after)
-        output = self._read_out(x_B1D, z, phases, entry, routers)
+        output = self._read_out(x_B1D, z, None, entry, routers)
         return output, replace(entry.after, position=state.position + 1, layers=tuple(layers))

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.config import LanguageConfig, RunConfig, TextRunConfig
+from qcore.config import RunConfig, TextRunConfig
 from qcore.data import bits_per_byte, open_dataset
-from qcore.models import LanguageModel, build_model, count_cost, matched
+from qcore.models import build_model, count_cost, matched
 from qcore.train.base import make_optimizer, resolve_device
 from qcore.train.checkpoint import load_checkpoint, restore_model
 from qcore.train.compiled import compiled, compiler_problem
@@ -120,7 +120,7 @@ def measure(
     rates: dict[str, list[tuple[int, float]]] = {label: [] for label in configs}
     if positions:
         report("generating")
-        rates = time_generation({label: c.model for label, c in configs.items()}, vocab_size, positions)
+        rates = time_generation(configs, vocab_size, positions)
     found = []
     for label, config in configs.items():
         report(f"memory of {label}")
@@ -188,26 +188,27 @@ class _Step:
 
     def __call__(self) -> tuple[float, float, float]:
         self.optimizer.zero_grad(set_to_none=True)
-        start = self._now()
+        start = _now(self.device)
         with torch.autocast(self.device.type, self.precision) if self.precision else nullcontext():
             logits_BTV = self.forward(self.tokens_BT[:, :-1]).logits_BTV
         loss = functional.cross_entropy(logits_BTV.flatten(0, 1).float(), self.tokens_BT[:, 1:].flatten())
-        middle = self._now()
+        middle = _now(self.device)
         loss.backward()
-        after = self._now()
+        after = _now(self.device)
         self.optimizer.step()
-        end = self._now()
+        end = _now(self.device)
         return middle - start, after - middle, end - start
 
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @torch.no_grad()
 def time_generation(
-    models: Mapping[str, LanguageConfig], vocab_size: int, positions: Sequence[int]
+    configs: Mapping[str, TextRunConfig], vocab_size: int, positions: Sequence[int]
 ) -> dict[str, list[tuple[int, float]]]:
     """Tokens a second of one row, by position: every model writes a token, the most likely one, then all again.
 
@@ -215,10 +216,7 @@ def time_generation(
     the last position: it shall remember as much as the others.
     """
     last = max(positions) + WINDOW
-    writers = {
-        label: _Writer(build_model(model.model_copy(update={"context": max(model.context, last)}), vocab_size))
-        for label, model in models.items()
-    }
+    writers = {label: _Writer(config, vocab_size, last) for label, config in configs.items()}
     for _ in range(last):
         for writer in writers.values():
             writer()
@@ -230,18 +228,24 @@ def time_generation(
 
 
 class _Writer:
-    """One model that writes a row, a token a call; the seconds of each."""
+    """One model that writes a row, a token a call; the seconds of each. Compiled if the configuration asks for it."""
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.model, self.state = model.eval(), model.start(1)
-        self.token_B = torch.zeros(1, dtype=torch.int64)
+    def __init__(self, config: TextRunConfig, vocab_size: int, tokens: int) -> None:
+        section = config.model.model_copy(update={"context": max(config.model.context, tokens)})
+        self.device = resolve_device(config.optim.device)
+        model = build_model(section, vocab_size).to(self.device).eval()
+        self.state = model.start(1)
+        self.step: Callable[..., Any] = model.step
+        if config.optim.compile and not compiler_problem(self.device):
+            self.step = compiled(model.step, changing=True)
+        self.token_B = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.seconds: list[float] = []
 
     def __call__(self) -> None:
-        start = time.perf_counter()
-        output, self.state = self.model.step(self.token_B, self.state)
+        start = _now(self.device)
+        output, self.state = self.step(self.token_B, self.state)
         self.token_B = output.logits_BTV[:, -1].argmax(-1)
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(_now(self.device) - start)
 
 
 # memory

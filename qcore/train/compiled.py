@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 _COMPILERS = ("g++", "clang++", "c++")
 
@@ -31,7 +30,9 @@ def compiler_problem(device: torch.device) -> str:
     return ""
 
 
-def compiled(model: nn.Module) -> Callable[..., Any]:
-    """The model's forward pass, compiled at its first call."""
-    made: Callable[..., Any] = torch.compile(model)
+def compiled(function: Callable[..., Any], *, changing: bool = False) -> Callable[..., Any]:
+    """A model's forward pass, or its step of a generation, compiled at the first call. changing: its sizes will differ
+    from call to call, as those of a cache do.
+    """
+    made: Callable[..., Any] = torch.compile(function, dynamic=changing or None)
     return made

@@ -23,6 +23,7 @@ from qcore.viz.video import (
     source_style,
     tomography,
 )
+from qcore.viz.words import event_words, name_words, value_words
 
 __all__ = [
     "LINE_COLORS",
@@ -53,6 +54,7 @@ __all__ = [
     "eigenvalues",
     "ema",
     "empty_figure",
+    "event_words",
     "frame_spectrum",
     "heat",
     "histogram",
@@ -66,6 +68,7 @@ __all__ = [
     "leading",
     "line_style",
     "module_tree",
+    "name_words",
     "over_time",
     "pairs",
     "path_weights",
@@ -85,5 +88,6 @@ __all__ = [
     "term_style",
     "tomography",
     "update_bars",
+    "value_words",
     "with_cursor",
 ]

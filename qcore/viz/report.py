@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import struct
 import time
 import zlib
@@ -22,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from qcore.viz.clips import averaged, spread_frames, stored_clips
 from qcore.viz.curves import Line, Mark, Reference, curves
 from qcore.viz.figure import Figure, script_file
+from qcore.viz.words import event_words
 
 MOST_LINES = 12
 _FRAMES, _SIDE = 16, 64
@@ -78,7 +78,7 @@ def report_html(
     kind, prompt, text, stats, clips as the store keeps them.
     """
     figures: list[Figure] = []
-    marks = [Mark(step, f"{_event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
+    marks = [Mark(step, f"{event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
              if kind in ("control", "resume")]  # fmt: skip
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -240,21 +240,10 @@ def _events(events: Sequence[tuple[int, float, str, str, Mapping[str, Any]]]) ->
     if not events:
         return "<p>No events yet.</p>"
     rows = [
-        (f"{step:,}", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)), author, _event_words(kind, payload))
+        (f"{step:,}", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)), author, event_words(kind, payload))
         for step, wall, author, kind, payload in events
     ]
     return _table([("step", "time", "author", "what"), *rows])
-
-
-def _event_words(kind: str, payload: Mapping[str, Any]) -> str:
-    if kind == "control":
-        return f"{payload['name']} {_value(payload['old'])} → {_value(payload['new'])}".replace("_", " ")
-    details = ", ".join(f"{key} {_value(value)}" for key, value in payload.items())
-    return f"{kind} ({details})" if details else kind
-
-
-def _value(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _table(rows: Iterable[Sequence[str]], *, head: bool = True) -> str:

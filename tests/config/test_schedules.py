@@ -80,7 +80,7 @@ def test_a_bad_line_is_refused_in_a_configuration_and_in_a_command(line: str, wo
 
 def test_phase_terms_are_refused_for_a_model_without_phases() -> None:
     for line in ("5: coherence_weight = 0.1", "5 .. 10: coherence_weight = 0.1 -> 0.2"):
-        with pytest.raises(ConfigError, match="has no phases"):
+        with pytest.raises(ConfigError, match="has nothing that it acts on"):
             default_run().with_values({"kind": "transformer", "schedule": [line]})
 
 
