@@ -67,7 +67,7 @@ def is_video(info: RunInfo) -> bool:
     return info.kind in VIDEO_KINDS
 
 
-def name_words(info: RunInfo) -> Words:
+def words(info: RunInfo) -> Words:
     """How pages speak of this run."""
     return VIDEO if is_video(info) else TEXT
 

@@ -19,8 +19,10 @@ from qcore.config import (
     Command,
     ConfigError,
     Continue,
+    Grow,
     Mute,
     Pause,
+    Restore,
     RunConfig,
     Sample,
     SamplingConfig,
@@ -92,6 +94,14 @@ def _checkpoint(call: Call) -> Answer:
 
 def _step(call: Call) -> Answer:
     return _send(call, Step(call.values["count"]).checked())
+
+
+def _restore(call: Call) -> Answer:
+    return _send(call, Restore(call.values["before"]).checked())
+
+
+def _grow(call: Call) -> Answer:
+    return _send(call, Grow(call.values["changes"]).checked())
 
 
 def _acknowledge(call: Call) -> Answer:
@@ -173,6 +183,12 @@ def _fork(call: Call) -> Answer:
     return Answer(run_json(call.lab.info(forked)), 201, _at(forked))
 
 
+def _rewind(call: Call) -> Answer:
+    name, values = call.run, call.values
+    branch = call.trainer.rewind(name, step=values["step"], start=values["start"], author=call.author)
+    return Answer({**run_json(call.lab.info(name)), "branch": branch})
+
+
 _START = (
     Field("preset", "Named starting point; tiny when no other is given. GET /v1/presets lists them.", high=80),
     Field("yaml", "A whole configuration as YAML; keys that are left out take their defaults."),
@@ -191,6 +207,15 @@ _FORK = (
     Field("start", "Train the fork now.", "bool", True),
     Field("until", "Train it until this step; as far as its parent when left out.", "int", low=1, high=10_000_000),
 )
+_REWIND = (
+    Field("step", "Go back to this step, before the changes made at it.", "int", required=True, low=0, high=10_000_000),
+    Field("start", "Train on at once; as before when left out.", "bool"),
+)
+_GROW = (Field("changes", "New sizes of the model, such as width and layers.", "mapping", required=True),)
+_RESTORE = (
+    Field("before", "Weights of the newest good checkpoint before this step.", "int", required=True, low=1,
+          high=10_000_000),
+)  # fmt: skip
 _SAMPLE = (
     Field("prompt", "Text to continue; a video run needs none.", default="", high=20_000),
     Field("settings", "Sampling settings that differ from the run's own.", "mapping"),
@@ -247,6 +272,8 @@ ACTIONS = (
         _step,
         (Field("count", "How many steps.", "int", 1, low=1, high=100_000),),
     ),
+    _steers("restore", "restore", "Put earlier weights back; the run goes on where it is.", _restore, _RESTORE),
+    _steers("grow", "grow", "Make the model larger, with the same outputs, while it trains.", _grow, _GROW),
     _steers("sample", "samples", "Let the living model, or a checkpoint, continue a prompt.", _sample, _SAMPLE),
     _steers(
         "acknowledge",
@@ -281,6 +308,16 @@ ACTIONS = (
         _fork,
         body=_FORK,
         success={201: "The fork."},
+        once=True,
+    ),
+    Endpoint(
+        "rewind",
+        "POST",
+        "/v1/runs/{name}/rewind",
+        "Take a run back to a step; what came after is kept as a run of its own, named `branch` in the answer.",
+        _rewind,
+        body=_REWIND,
+        success={200: "The run, and the branch that keeps what came after."},
         once=True,
     ),
 )  # fmt: skip

@@ -33,7 +33,7 @@ class RefusedError(LabError):
         self.problem = problem
         self.status = int(problem.get("status", 0))
         words = (str(problem.get("detail", "the server refused")), str(problem.get("remedy", "")))
-        super().__init__(" ".join(word for word in words if word))
+        super().__init__(". ".join(word for word in words if word))
 
 
 class Client:

@@ -48,6 +48,10 @@ class TrainerProcess:
         """As `Lab.fork`: settings are all that it takes by name."""
         return str(self._call("fork", {"name": name, **settings}))
 
+    def rewind(self, name: str, **settings: Any) -> str:
+        """As `Lab.rewind`: settings are step, start and author."""
+        return str(self._call("rewind", {"name": name, **settings}))
+
     def close(self) -> None:
         """End the process: every run of it stops with a checkpoint. A second call does nothing."""
         with self._lock:
@@ -102,6 +106,8 @@ def _obey(lab: Lab, request: dict[str, Any]) -> Any:
         return lab.start(RunConfig.from_yaml(request.pop("config")), **request)
     if op == "resume":
         return lab.resume(request.pop("name"), **request)
+    if op == "rewind":
+        return lab.rewind(request.pop("name"), **request)
     assert op == "fork"
     return lab.fork(request.pop("name"), **request)
 

@@ -134,6 +134,29 @@ def test_a_fork_begins_where_its_parent_was(starting: Service):
         assert refused.value.status == 422
 
 
+def test_a_run_is_rewound_and_its_weights_are_put_back_and_grown(starting: Service):
+    with Client(starting.url, starting.token.value, name="winder") as client:
+        client.call("start", config=ENDLESS.with_values({"checkpoint_every": 2}).model_dump(), run="wound")
+        eventually(lambda: client.call("run_state", name="wound")["step"] >= 5, 60)
+        client.call("pause", name="wound", wait=20)
+        step = client.call("run_state", name="wound")["step"]
+        client.call("set_control", name="wound", control="clip_norm", value=2.0, wait=20)
+        assert client.call("restore", name="wound", before=step, wait=20)["status"] == "applied"
+        assert client.call("grow", name="wound", changes={"layers": 3}, wait=20)["status"] == "applied"
+        with pytest.raises(RefusedError, match="layers"):
+            client.call("grow", name="wound", changes={"layers": 1}, wait=20)
+        found = client.call("rewind", name="wound", step=3, start=False)
+        assert found["step"] == 3
+        assert found["state"] == "stopped"
+        kinds = {event["kind"]: event["author"] for event in client.call("events", name=found["branch"])["events"]}
+        assert kinds["restore"] == kinds["grow"] == "api:winder"
+        assert [event["author"] for event in client.call("events", name="wound")["events"]][-1] == "api:winder"
+        assert starting.lab.controls("wound")["clip_norm"].value == ENDLESS.optim.clip_norm
+        with pytest.raises(RefusedError) as refused:
+            client.call("rewind", name="wound", step=9_999_999)
+        assert refused.value.status in (409, 422)
+
+
 def test_the_end_of_the_server_stops_its_runs_with_a_checkpoint(tmp_path: Path):
     with Service(tmp_path, port=0) as service, Client(service.url, service.token.value) as client:
         client.call("start", config=ENDLESS.model_dump(), run="r")

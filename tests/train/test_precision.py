@@ -63,7 +63,7 @@ def test_the_compiled_forward_is_what_a_step_runs(monkeypatch: pytest.MonkeyPatc
     """The compiler itself takes a minute and more; what it is handed, and that its work is used, is seen without it."""
     made = []
 
-    def stand_in(model: torch.nn.Module) -> object:
+    def stand_in(model: torch.nn.Module, **options: object) -> object:
         made.append(model)
         return lambda *inputs, **more: model(*inputs, **more)
 
