@@ -35,8 +35,10 @@ from qcore.train.forecast import forecast
 from qcore.train.text_workload import build_engine
 
 WARM_UP = 2
-WINDOW = 15
+WINDOW = 25
 """Tokens before and after a position over which the time of one token is a median."""
+TURN = 10
+"""Tokens that a model writes in a row: the first one finds the processor's caches full of another model."""
 
 Report = Callable[[str], None]
 
@@ -210,16 +212,17 @@ def _now(device: torch.device) -> float:
 def time_generation(
     configs: Mapping[str, TextRunConfig], vocab_size: int, positions: Sequence[int]
 ) -> dict[str, list[tuple[int, float]]]:
-    """Tokens a second of one row, by position: every model writes a token, the most likely one, then all again.
+    """Tokens a second of one row, by position: every model writes a few tokens, the most likely ones, then all again.
 
     The time at a position is the median of the steps around it. A model whose memory is a window gets one as long as
     the last position: it shall remember as much as the others.
     """
     last = max(positions) + WINDOW
     writers = {label: _Writer(config, vocab_size, last) for label, config in configs.items()}
-    for _ in range(last):
+    for start in range(0, last, TURN):
         for writer in writers.values():
-            writer()
+            for _ in range(min(TURN, last - start)):
+                writer()
     return {
         label: [(position, 1 / statistics.median(writer.seconds[max(0, position - WINDOW) :][: 2 * WINDOW]))
                 for position in positions]
