@@ -32,6 +32,8 @@ from tests.browser.driver import chromium, running_app
 
 ENDLESS = 10_000_000
 NEVER = 1_000_000
+SETTLED_MS = 8000
+"""Loading a page is not watching it."""
 
 
 def lab_steps(lab: Lab, name: str, steps: int, asleep: float = 0.0) -> float:
@@ -99,7 +101,7 @@ def main() -> None:
                     if page:
                         page.goto(f"{url}/?run={name}")
                         wait_for_curve(page)
-                        page.wait_for_timeout(3000)  # loading the page is not watching it
+                        page.wait_for_timeout(SETTLED_MS)
                     spent = lab_steps(lab, name, chosen.steps, 0.7 * a_step * chosen.steps)
                     a_step = spent / chosen.steps
                     if page:

@@ -59,7 +59,7 @@ def show_models(lab: Lab) -> None:
     else:
         st.info(
             "Nothing has been measured yet. Choose models below and press **Start the benchmark**, or run "
-            "`qcore bench`: four small models take a few minutes on two cores."
+            "`qcore bench`."
         )
     with st.expander("Start a benchmark", icon=":material/speed:", expanded=not kept):
         _form(lab)

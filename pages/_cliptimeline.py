@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 import streamlit as st
@@ -68,7 +69,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
                     Line(
                         MEASURES[name].short.lower(),
                         [sample.step for sample in samples],
-                        [sample.stats.get(name) for sample in samples],
+                        [sample.stats.get(name, math.nan) for sample in samples],
                     )
                     for name in names
                 ],

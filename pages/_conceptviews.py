@@ -269,7 +269,7 @@ def _languages(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
 
 
 def _languages_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
-    even = 1 / lab.config(run).model.languages
+    even = 1 / lab.config(run).value("languages")
     references = [Reference("no idea", even, f"all languages equally likely: {even:.2f}")]
     lines = _lines(lab, run, {"certainty": "language/certainty"})
     figure = curves(lines, title="Certainty of the language", y_title="largest share", references=references, **look)

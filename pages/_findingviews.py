@@ -23,7 +23,7 @@ from qcore.viz import Figure, Line, Mark, Reference, curves, name_words, value_w
 FIGURES = 6
 ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
 _TRAINS = ("queued", "running", "paused")
-_BADGES = {
+_BADGES: dict[str, tuple[_parts.Color, str, str]] = {
     "active": ("red", ":material/error:", "Wrong now."),
     "seen": ("gray", ":material/visibility:", "Wrong now; a person has acknowledged it."),
     RESOLVED: ("green", ":material/check_circle:", "Was wrong; the measurements are back in their range."),

@@ -81,8 +81,11 @@ def _choice(arrays: dict[str, Any], texts: list[str]) -> Choice:
 def _pick(label: str, count: int, index: int, key: str, about: str) -> int:
     options = [str(number + 1) for number in range(count)]
     if count <= _BUTTONS_UP_TO:
-        more = {"default": options[index], "required": True, "bind": "query-params", "help": about}
-        return options.index(st.segmented_control(label, options, key=key, **more))
+        default = options[index]
+        chosen = st.segmented_control(
+            label, options, default=default, required=True, key=key, bind="query-params", help=about
+        )
+        return options.index(chosen)
     return options.index(st.selectbox(label, options, index, key=key, bind="query-params", width=110, help=about))
 
 
@@ -183,7 +186,7 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
 def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     reader = lab.reader(run)
-    layers = [layer for layer in layers_shown(lab.config(run).model.layers + 1) if layer]
+    layers = [layer for layer in layers_shown(lab.config(run).value("layers") + 1) if layer]
     of_layer = {part: [f"flux/{part}_layer{layer}" for layer in layers] for part in ("kept", "dt", "radius")}
     means = [name for _, name, _, _ in _NUMBERS]
     series = reader.scalars_of(

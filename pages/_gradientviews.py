@@ -231,7 +231,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
         )
     with right:
         found = reader.arrays(SPECTRUM, step)
-        values = found[1].get("eigenvalues", []) if found else []
+        values: Any = found[1].get("eigenvalues", []) if found else []
         at = found[0] if found else 0
         chart(
             eigenvalues(values, uirevision=run, title=f"Principal directions, step {at:,}", height=280),

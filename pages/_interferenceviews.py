@@ -72,9 +72,9 @@ def page(lab: Lab, info: RunInfo) -> None:
 
 def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
     """The pickers; every choice is in the URL."""
-    model = lab.config(info.name).model
-    layers = [str(layer + 1) for layer in range(model.layers)]
-    heads = [MEAN, *(str(head + 1) for head in range(model.heads))]
+    config = lab.config(info.name)
+    layers = [str(layer + 1) for layer in range(config.value("layers"))]
+    heads = [MEAN, *(str(head + 1) for head in range(config.value("heads")))]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         layer = _pick("Layer", layers, len(layers) - 1, "layer")
         head = _pick("Head", heads, 0, "head")

@@ -36,7 +36,7 @@ def knobs(lab: Lab, run: str) -> None:
         default="flow" if has_flow else "objective",
         required=True,
         bind="query-params",
-        format_func=SECTIONS.get,
+        format_func=lambda one: SECTIONS[one],
         help="Changes are applied before the next step, and marked on every curve.",
         width="stretch",
     )
@@ -104,7 +104,7 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
 
 def _curricula(lab: Lab, run: str) -> None:
     """Put a published curriculum into the schedule; each line of it can then be edited."""
-    if lab.config(run).model.kind != "phase_lm":
+    if lab.config(run).kind != "phase_lm":
         return
     with st.container(horizontal=True, gap="small"):
         for title, lines in CURRICULA.items():
@@ -128,11 +128,11 @@ def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -
     base = f"knob:{run}:{name}"
     kept = st.session_state.setdefault(f"kept:{base}", {"nonce": 0, "version": state.version})
     key = f"{base}:{kept['nonce']}"
-    refused = ack is not None and ack["status"] == "refused" and not ack.get("shown")
+    refused = ack if ack is not None and ack["status"] == "refused" and not ack.get("shown") else None
     if (ack is None or ack["status"] != "pending") and (refused or kept["version"] != state.version):
         kept["version"] = state.version
         if refused:
-            ack["shown"] = True
+            refused["shown"] = True
         shown = _forms.as_shown(state.control, state.value)
         if st.session_state.get(key, shown) != shown:
             kept["nonce"] += 1

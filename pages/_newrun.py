@@ -175,11 +175,10 @@ def _summary(config: RunConfig) -> str:
     rows = optim.batch_size * optim.accumulation
     size = f"{model.kind}, {model.layers} layers of width {model.width}"
     if config.kind in VIDEO_KINDS:
-        flow: Any = config.flow
         frame = f"{data.canvas} × {data.canvas} px" if hasattr(data, "canvas") else "latents"
         return (
             f"{size}, on {data.source}, {data.frames} frames of {frame}: "
-            f"{optim.steps:,} steps of {rows:,} clips, {flow.flow_path} path, "
-            f"noise correlation {flow.noise_correlation:g}."
+            f"{optim.steps:,} steps of {rows:,} clips, {config.value('flow_path')} path, "
+            f"noise correlation {config.value('noise_correlation'):g}."
         )
     return f"{size}, on {data.source} by {data.tokenizer}: {optim.steps:,} steps of {rows * model.context:,} tokens."

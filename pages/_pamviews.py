@@ -32,7 +32,7 @@ def show_pam(lab: Lab, info: RunInfo) -> None:
         return
     position = _scrubber.scrubber(info, steps, INTERNALS)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        layer = _layer(lab.config(info.name).model.layers)
+        layer = _layer(lab.config(info.name).value("layers"))
         log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
     _scrubber.show(
         lab,
@@ -91,7 +91,7 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
             "more associations than it has directions."
         )
     with right:
-        if lab.config(run).model.complex_state:
+        if lab.config(run).value("complex_state"):
             chart(
                 channel_balance(arrays["energy"], uirevision=run, title=f"Real and imaginary part, step {at:,}"),
                 "chart:channels",
@@ -143,7 +143,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             "Effective number of the final state's singular values, of all of them.",
         ),
     }
-    if lab.config(run).model.complex_state:
+    if lab.config(run).value("complex_state"):
         figures["ratio_steps"] = (
             curves(
                 [line("Var(Im) ÷ Var(Re)", "im_re_ratio")],

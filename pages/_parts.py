@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -24,7 +24,8 @@ INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
 REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw; 5 s measured no better than 2
 COMMAND_SECONDS = 0.4
 ALARM_SECONDS = 5.0
-_STATES = {
+Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "grey", "primary"]
+_STATES: dict[str, tuple[Color, str, str]] = {
     "queued": ("gray", ":material/schedule:", "Waits until another run has ended or is paused."),
     "running": ("green", ":material/play_arrow:", "Trains now."),
     "paused": ("orange", ":material/pause:", "Waits for you; it answers controls and prompts."),

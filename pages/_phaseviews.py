@@ -83,7 +83,7 @@ def page(lab: Lab, info: RunInfo) -> None:
 
 def _layer(lab: Lab, info: RunInfo) -> int:
     """Whose angles the rose shows; the last layer unless another is chosen."""
-    count = lab.config(info.name).model.layers + 1
+    count = lab.config(info.name).value("layers") + 1
     pick: Any = st.segmented_control if count <= _BUTTONS_UP_TO else st.selectbox
     more = {"required": True} if count <= _BUTTONS_UP_TO else {}
     names = [layer_name(layer) for layer in range(count)]
@@ -158,7 +158,7 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
 def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     reader = lab.reader(run)
-    layers = layers_shown(lab.config(run).model.layers + 1)
+    layers = layers_shown(lab.config(run).value("layers") + 1)
     of_layer = {f"phase/R_layer{layer}": layer for layer in layers}
     names = [*of_layer, *(f"phase/window_{width}" for width in _WINDOWS), *(name for _, name, _, _ in _NUMBERS)]
     series = reader.scalars_of(names, max_points=MAX_POINTS)

@@ -47,7 +47,9 @@ def offered(steps: Sequence[int], chosen: int | None = None, most: int = MOST) -
     while len(steps) > most * stride:
         stride *= 2
     kept = {*steps[::stride], *steps[-1:]}
-    return sorted(kept | {chosen} if chosen in steps else kept)
+    if chosen is not None and chosen in steps:
+        kept.add(chosen)
+    return sorted(kept)
 
 
 def nearest(steps: Sequence[int], wanted: int) -> int:

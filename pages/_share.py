@@ -9,6 +9,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 
@@ -18,7 +19,7 @@ from qcore.lab.report import report_parts
 from qcore.lab.share import Checkpoints, export_run, export_table, import_run
 from qcore.viz.report import report_html
 
-_CHECKPOINTS = ("newest", "all", "none")
+_CHECKPOINTS: tuple[Literal["newest", "all", "none"], ...] = ("newest", "all", "none")
 
 
 def show_share(lab: Lab, run: RunInfo | None) -> None:

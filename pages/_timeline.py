@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 import streamlit as st
@@ -25,7 +26,7 @@ _CURVES = {
 
 def options(lab: Lab, info: RunInfo) -> tuple[str | None, int | None]:
     """Prompt and step to show; step None is the newest."""
-    prompts = list(dict.fromkeys(lab.config(info.name).probes.prompts))
+    prompts = list(dict.fromkeys(lab.config(info.name).value("prompts")))
     samples = _reads.timeline(lab, _reads.rewinds(lab, info.name))
     if not prompts:
         return None, None
@@ -75,7 +76,7 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> Hasha
         for title, (lines, y_title) in _CURVES.items():
             figure = curves(
                 [
-                    Line(shown, [sample.step for sample in samples], [sample.stats.get(name) for sample in samples])
+                    Line(shown, [one.step for one in samples], [one.stats.get(name, math.nan) for one in samples])
                     for name, shown in lines.items()
                 ],
                 uirevision=f"{info.name}:{prompt}",

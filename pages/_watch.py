@@ -18,6 +18,9 @@ LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
 SHOWN_FINDINGS = 3
 _ACTIVE = ("queued", "running", "paused")
+_TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
+@media(max-width:640px){.to-knobs{display:inline}}</style>
+<a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
 
 
 def watch(lab: Lab, info: RunInfo) -> None:
@@ -31,6 +34,7 @@ def watch(lab: Lab, info: RunInfo) -> None:
     with charts:
         options = _options(info)
         live(lab, info, lambda now: _draw(lab, now, options))
+        st.html('<span id="knobs"></span>')  # on a phone, the knobs come next
 
 
 def _buttons(lab: Lab, info: RunInfo) -> None:
@@ -63,6 +67,8 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
         if not info.alive and state != "unreadable":
             _resume(lab, info)
         _share.show_share(lab, info)
+        if state != "unreadable":
+            st.html(_TO_KNOBS)
 
 
 def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:

@@ -14,6 +14,7 @@ lab = _parts.lab()
 info = _parts.open_run(lab, "Generations")
 if info is not None:
     is_video = _families.is_video(info)
+    names = VIDEO_VIEWS if is_video else VIEWS
     view = st.segmented_control(
         "View",
         list(VIEWS),
@@ -21,7 +22,7 @@ if info is not None:
         default="Prompt",
         required=True,
         bind="query-params",
-        format_func=(VIDEO_VIEWS if is_video else VIEWS).get,
+        format_func=lambda one: names[one],
         label_visibility="collapsed",
     )
     if view == "Prompt" and is_video:

@@ -50,7 +50,7 @@ from qcore.train.slots import Slots
 from qcore.train.steering import AUTOMATIC, AUTOMATIC_REASON, Steering, good_before
 from qcore.train.workload import Workload
 
-IDLE_SECONDS = 0.01
+IDLE_SECONDS = 0.02
 KEPT_KINDS = (requests.SetControl.kind, requests.Acknowledge.kind, requests.Mute.kind)
 OF_THE_MODEL = (requests.Grow.kind, requests.Restore.kind)
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 MOST_SIDE = 128
 MOST_FRAMES = 64
@@ -32,7 +32,7 @@ class ClipRow:
     """
 
     label: str
-    clips_NFHWC: ArrayLike
+    clips_NFHWC: np.ndarray
     captions: Sequence[str] = ()
     hint: str = ""
 
