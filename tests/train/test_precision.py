@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from qcore.config import TextRunConfig
 from qcore.train import compiled
+from qcore.train.bench import time_generation
 from qcore.train.board import ControlBoard
 from qcore.train.text_workload import build_engine
 from qcore.train.video_workload import VideoWorkload
@@ -77,3 +80,19 @@ def test_the_compiled_forward_is_what_a_step_runs(monkeypatch: pytest.MonkeyPatc
     assert made == [engine.model], "once a run"
     plain = build_engine(small_config(), None)  # type: ignore[arg-type]
     assert plain.step(1, board).loss == first
+
+
+def test_a_generation_is_timed_compiled_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+
+    def stand_in(step: Callable[..., object], **options: object) -> Callable[..., object]:
+        made.append(options)
+        return step
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    monkeypatch.setattr("qcore.train.bench.compiler_problem", lambda device: "")
+    configs = {"plain": small_config(), "compiled": small_config(compile=True)}
+    found = time_generation(configs, 64, (2, 4))  # type: ignore[arg-type]
+    assert made == [{"dynamic": True}], "only the one that asks, and for sizes that change"
+    assert [position for position, _ in found["compiled"]] == [2, 4]
+    assert all(rate > 0 for rates in found.values() for _, rate in rates)
