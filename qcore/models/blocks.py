@@ -201,3 +201,8 @@ def split_evenly(width: int, heads: int) -> int:
     if heads < 1 or width % heads:
         raise ValueError(f"width {width} is not divisible by {heads} heads; choose a width that is a multiple of it")
     return width // heads
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of learned values; tied ones count once."""
+    return sum(parameter.numel() for parameter in module.parameters())

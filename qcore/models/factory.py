@@ -1,16 +1,18 @@
-"""From configuration to model: seeded construction and parameter counts."""
+"""From configuration to model: seeded construction."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qcore.config import FluxConfig, LanguageConfig, PAMConfig, PhaseLMConfig
+from qcore.config import FluxConfig, LanguageConfig, LTXVideoConfig, PAMConfig, PhaseLMConfig, VideoFlowConfig
 from qcore.models.blocks import LanguageModel
 from qcore.models.flux import FluxLM
+from qcore.models.ltx import LTXVideo, build_ltx
 from qcore.models.pam import PAM
 from qcore.models.phase_lm import PhaseLM
 from qcore.models.transformer import Transformer
+from qcore.models.video import VideoFlow
 
 
 def build_model(
@@ -34,6 +36,15 @@ def build_model(
         return Transformer(config, vocab_size)
 
 
-def parameter_count(module: nn.Module) -> int:
-    """Number of learned values; tied ones count once."""
-    return sum(parameter.numel() for parameter in module.parameters())
+def build_video_model(
+    config: VideoFlowConfig | LTXVideoConfig, data_shape: tuple[int, int, int, int], *, seed: int = 0
+) -> VideoFlow | LTXVideo:
+    """The model of a configuration for clips of (F, C, H, W). Equal arguments give equal weights, bit for bit; the
+    global random state is kept. An autoencoder among the latents still has to be fitted (`fit_codec`). ValueError for
+    sizes that do not fit together.
+    """
+    if isinstance(config, LTXVideoConfig):
+        return build_ltx(config, data_shape, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        return VideoFlow(config, *data_shape)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from qcore.config.ltx import LTX_SIZES, SPATIAL_RATIO, TEMPORAL_RATIO, LTXVideoConfig
 from qcore.models.anchor import AnchorNetwork
+from qcore.models.blocks import parameter_count
 from qcore.models.codec import IdentityCodec
-from qcore.models.factory import parameter_count
 from qcore.models.video import TIME_SCALE, VideoOutput, pack, shifted_t_star, unpack
 
 EXTRA = "run `make ltx` in the folder of Collapse Lab"

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import torch
 
 from qcore.config import LANGUAGE_KINDS, FluxConfig, LanguageConfig
+from qcore.models.blocks import parameter_count
 from qcore.models.costs import count_cost
-from qcore.models.factory import build_model, parameter_count
+from qcore.models.factory import build_model
 
 MATCH_TOLERANCE = 0.02
 By = Literal["parameters", "compute"]

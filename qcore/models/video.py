@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qcore.config import FlowConfig, LTXVideoConfig, VideoFlowConfig
+from qcore.config import FlowConfig, VideoFlowConfig
 from qcore.models.anchor import ANCHOR_HEADS, AnchorNetwork
 from qcore.models.blocks import linear, residual_linear, run_layer, split_evenly
 from qcore.models.codec import Codec, ConvCodec, IdentityCodec, SpaceToChannelCodec, patch_grid
-
-if TYPE_CHECKING:
-    from qcore.models.ltx import LTXVideo
 
 TIME_SCALE = 1000.0  # on 0–1 the embeddings of t=0 and t=1 would have cosine 0.97
 _LONGEST_PERIOD = 10_000.0
@@ -206,22 +202,6 @@ def shifted_t_star(shift: Tensor, control: float) -> Tensor:
     assert high is not None
     share = min(max((control - low) / (high - low), _EDGE), 1 - _EDGE)
     return low + (high - low) * torch.sigmoid(shift + math.log(share / (1 - share)))
-
-
-def build_video_model(
-    config: VideoFlowConfig | LTXVideoConfig, data_shape: tuple[int, int, int, int], *, seed: int = 0
-) -> VideoFlow | LTXVideo:
-    """The model of a configuration for clips of (F, C, H, W). Equal arguments give equal weights, bit for bit; the
-    global random state is kept. An autoencoder among the latents still has to be fitted (`fit_codec`). ValueError for
-    sizes that do not fit together.
-    """
-    if isinstance(config, LTXVideoConfig):
-        from qcore.models.ltx import build_ltx  # which imports this module
-
-        return build_ltx(config, data_shape, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        return VideoFlow(config, *data_shape)
 
 
 def pack(x_BCFHW: Tensor) -> Tensor:

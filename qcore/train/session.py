@@ -20,12 +20,13 @@ import torch
 
 from qcore.config import RunConfig
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
+from qcore.train.families import open_workload
 from qcore.train.files import CATCH_UP, ORIGIN_FILE, TOKENIZER_FILE, read_config
 from qcore.train.folders import checkpoint_folders, newest_state, read_state
 from qcore.train.replay import Orders
 from qcore.train.slots import Slots
 from qcore.train.trainer import Trainer
-from qcore.train.workload import Workload, open_workload
+from qcore.train.workload import Workload
 
 NEWEST_SAMPLES = 64
 logger = logging.getLogger(__name__)

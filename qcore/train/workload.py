@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qcore.config import ConfigError, RunConfig, Section, TextRunConfig, VideoRunConfig, nearest_hint
+from qcore.config import ConfigError, RunConfig, Section, nearest_hint
 from qcore.detect import Facts
 from qcore.store import Generation, RunWriter
 from qcore.train.base import BaseEngine
-from qcore.train.files import CACHE_FOLDER
 from qcore.train.instruments import Instruments
 
 
@@ -97,31 +96,3 @@ class Workload(Speaker):
     @abstractmethod
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         """Series, by name, that the statistics of a timeline sample give."""
-
-
-def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = None) -> Workload:
-    """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used.
-
-    tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
-    """
-    if isinstance(config, VideoRunConfig):
-        from qcore.train.video_workload import VideoWorkload
-
-        return VideoWorkload(config)
-    assert isinstance(config, TextRunConfig)
-    from qcore.train.text_workload import TextWorkload
-
-    return TextWorkload(config, runs_dir / CACHE_FOLDER, tokenizer)
-
-
-def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
-    """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with. `CheckpointError` for a bad
-    folder."""
-    if isinstance(config, VideoRunConfig):
-        from qcore.train.video_workload import load_video
-
-        return load_video(config, folder)
-    assert isinstance(config, TextRunConfig)
-    from qcore.train.text_workload import load_text
-
-    return load_text(config, run_dir, folder)

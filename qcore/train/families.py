@@ -1,0 +1,33 @@
+"""From configuration to workload: which family trains a run, and which one speaks from its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qcore.config import RunConfig, TextRunConfig, VideoRunConfig
+from qcore.train.files import CACHE_FOLDER
+from qcore.train.text_workload import TextWorkload, load_text
+from qcore.train.video_workload import VideoWorkload, load_video
+from qcore.train.workload import Speaker, Workload
+
+
+def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = None) -> Workload:
+    """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used.
+
+    tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
+    """
+    if isinstance(config, VideoRunConfig):
+        return VideoWorkload(config)
+    assert isinstance(config, TextRunConfig)
+    return TextWorkload(config, runs_dir / CACHE_FOLDER, tokenizer)
+
+
+def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+    """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with. `CheckpointError` for a bad
+    folder."""
+    if isinstance(config, VideoRunConfig):
+        return load_video(config, folder)
+    assert isinstance(config, TextRunConfig)
+    return load_text(config, run_dir, folder)
