@@ -1,4 +1,4 @@
-"""Data of the control room's charts: read from a run, at most 1,000 points a trace, and turned into figures."""
+"""Data of the control room's charts: read from a run, at most 600 points a trace, and turned into figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pages._families import TEXT, Words
 from qcore.config import ObjectiveConfig, VideoObjectiveConfig
 from qcore.viz import LINE_COLORS, UNIT_LABELS, Figure, Line, Mark, Reference, Unit, convert, curves
 
-MAX_POINTS = 1000
+MAX_POINTS = 600
 _WEIGHT = "_weight"
 TERMS = tuple(name.removesuffix(_WEIGHT) for name in ObjectiveConfig.model_fields if name.endswith(_WEIGHT))
 DEFAULT_TERMS = ("diversity", "dominance", "unlikelihood")
