@@ -61,7 +61,7 @@ _ALL = (
     Preset(
         "flux",
         "Flux on stories",
-        "Tokens on discs that flow towards those they resemble: readable stories within a minute on two cores.",
+        "Tokens on discs that flow towards those they resemble: readable stories in about a minute on two cores.",
         {"kind": "flux_lm", "learning_rate": 6e-3},
     ),
     Preset(
