@@ -37,19 +37,22 @@ SETTLED_MS = 8000
 
 
 def lab_steps(lab: Lab, name: str, steps: int, asleep: float = 0.0) -> float:
-    """Seconds that a paused run needs for `steps` more steps, with all that belongs to them.
+    """Seconds that a paused run needs for `steps` more steps, with all that belongs to them: from the end of the first
+    to the end of the last of `steps` + 1, by the times at which it logged them. What a person's pause and command
+    take is no part of it.
 
     asleep: seconds for which it is left alone before anyone looks: who asks every few milliseconds takes part of the
     interpreter that trains, and part of what is measured.
     """
     reader = lab.reader(name)
-    goal = lab.info(name).step + steps
-    started = time.perf_counter()
-    lab.command(name, Step(steps))
+    first = lab.info(name).step + 1
+    lab.command(name, Step(steps + 1))
     time.sleep(asleep)
-    while not ((status := reader.status()) and status.state == "paused" and status.step >= goal):
-        time.sleep(0.005)
-    return time.perf_counter() - started
+    while True:
+        series = reader.scalars("train/loss", start=first)
+        if len(series) > steps:
+            return float(series.wall[steps] - series.wall[0])
+        time.sleep(0.05)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
