@@ -15,9 +15,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py $(ARGS)
 
-# In two processes; then those with a browser, which wants the machine for itself. 5: ARGS chose none of them.
+# In two processes, a file in one of them; then those with a browser, which wants the machine for itself.
+# 5: ARGS chose none of them.
 test: $(VENV)/.installed-dev chromium
-	$(BIN)/python -m pytest --numprocesses 2 -m "not browser" $(ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser" $(ARGS) || [ $$? = 5 ]
 	$(BIN)/python -m pytest -m browser $(ARGS) || [ $$? = 5 ]
 
 lint: $(VENV)/.installed-dev

@@ -79,7 +79,7 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
             "From step",
             0,
             max(info.step, 1),
-            info.step,
+            info.step if info.step < info.total_steps else max((one for one in saved if one < info.step), default=0),
             key=f"fork_step:{info.name}:{info.step if not info.alive else 0}",
             help="At a checkpoint the fork is ready at once ("
             + (", ".join(f"{one:,}" for one in saved[-6:]) or "there is none yet")

@@ -99,7 +99,7 @@ def scrubber(info: RunInfo, steps: Sequence[int], page: str) -> Position:
             "Pictures a second", SPEEDS, key="speed", default=4, required=True, bind="query-params"
         )
         if not playing:
-            _slider(choices, choices[-1] if step is None else step)
+            _slider(choices, step)
     return Position(step, tuple(choices), playing, 1 / speed)
 
 
@@ -174,11 +174,14 @@ def _wanted() -> int | None:
     return st.session_state[_STEP]
 
 
-def _slider(choices: list[int], step: int) -> None:
+def _slider(choices: list[int], step: int | None) -> None:
     if len(choices) < 2:
-        st.caption(f"One measurement so far, at step {step:,}.")
+        st.caption(f"One measurement so far, at step {choices[-1]:,}.")
         return
     key = _parts.widget_key(_STEP)
+    if step is None:  # a new one for every newest step: a slider that is kept would stay where it was
+        step = choices[-1]
+        key = f"{key}:{step}"
     st.select_slider(
         "Step",
         choices,

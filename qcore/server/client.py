@@ -32,8 +32,9 @@ class RefusedError(LabError):
     def __init__(self, problem: dict[str, Any]) -> None:
         self.problem = problem
         self.status = int(problem.get("status", 0))
-        words = (str(problem.get("detail", "the server refused")), str(problem.get("remedy", "")))
-        super().__init__(". ".join(word for word in words if word))
+        detail, remedy = str(problem.get("detail", "the server refused")), str(problem.get("remedy", ""))
+        stop = "" if not remedy or detail.endswith((".", "?", "!")) else "."
+        super().__init__(f"{detail}{stop} {remedy}".rstrip())
 
 
 class Client:

@@ -65,6 +65,13 @@ def test_a_fork_is_one_form(forked: Lab):
     assert (lineage.parent, lineage.step, lineage.changes) == ("root", 4, {"diversity_weight": 0.3})
 
 
+def test_a_finished_run_is_forked_where_there_are_steps_left(forked: Lab):
+    at = open_app(COMPARE, run="root")
+    step = at.number_input(key="fork_step:root:8").value
+    assert step < 8
+    assert step in [info.step for info in forked.checkpoints("root")]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [("nonsense", "write name = value"), ("wieght = 1", "unknown name"), ("diversity_weight = 99", "from 0 to 10")],

@@ -1,5 +1,6 @@
 """The slider over the history: which steps it offers, what a link selects, and how the film plays and ends."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from pages import _parts, _scrubber
 from pages._scrubber import Position, following, nearest, offered
 from qcore.lab import Lab
+from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from tests.pages.drive import GRADIENTS, INTERFERENCE, PHASE, charts, open_app, press
+from tests.pages.inside import write_run
 
 
 def test_a_short_history_is_offered_whole():
@@ -118,7 +121,7 @@ def test_a_senseless_step_in_the_link_shows_the_newest(text: str, inside: Lab):
 
 def test_the_slider_newest_play_and_pause(inside: Lab):
     at = open_app(PHASE, run="seen")
-    at.select_slider(key="step:0").set_value(40).run()
+    at.select_slider[0].set_value(40).run()
     assert at.query_params["step"] == "40"
     press(at, "Newest")
     assert "step" not in at.query_params
@@ -130,6 +133,21 @@ def test_the_slider_newest_play_and_pause(inside: Lab):
     press(at, "Pause")
     assert at.query_params["step"] == "0"
     assert at.select_slider(key=f"step:{at.session_state['step:nonce']}").value == 0
+
+
+def test_a_slider_that_follows_the_newest_moves_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QCORE_RUNS", str(tmp_path))
+    run = write_run(tmp_path, "growing", last=60, every=20, tokens=12)
+    at = open_app(PHASE, run="growing")
+    assert at.select_slider[0].value == 60
+    found = RunReader(run / DATABASE_NAME).arrays("phase")
+    assert found is not None
+    with RunWriter(run / DATABASE_NAME) as writer:
+        writer.log_arrays(80, "phase", found[1])
+    at.run()
+    assert not at.exception
+    assert at.select_slider[0].value == 80
+    assert "step" not in at.query_params
 
 
 def test_a_film_does_not_go_on_on_another_page_or_run(inside: Lab):

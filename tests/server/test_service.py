@@ -122,15 +122,17 @@ def test_a_start_sent_twice_with_one_key_is_one_run(starting: Service):
 
 def test_a_fork_begins_where_its_parent_was(starting: Service):
     with Client(starting.url, starting.token.value, name="forker") as client:
-        eventually(lambda: "mine" in [run["name"] for run in client.call("list_runs")["runs"]])
-        eventually(lambda: client.call("run_state", name="mine")["state"] == "finished", 60)
-        step = client.call("checkpoints", name="mine")["checkpoints"][-1]["step"]
-        forked = client.call("fork", name="mine", step=step, changes={"clip_norm": 2.0}, new_name="branch", start=False)
+        client.call("start", config=TINY.model_dump(), run="parent")
+        eventually(lambda: client.call("run_state", name="parent")["state"] == "finished", 60)
+        step = client.call("checkpoints", name="parent")["checkpoints"][-1]["step"]
+        forked = client.call(
+            "fork", name="parent", step=step, changes={"clip_norm": 2.0}, new_name="branch", start=False
+        )
         assert forked["name"] == "branch"
         assert starting.lab.controls("branch")["clip_norm"].value == 2.0
         assert "api:forker" in [event["author"] for event in client.call("events", name="branch")["events"]]
         with pytest.raises(RefusedError) as refused:
-            client.call("fork", name="mine", step=step, changes={"clip_norm": -1})
+            client.call("fork", name="parent", step=step, changes={"clip_norm": -1})
         assert refused.value.status == 422
 
 
