@@ -1,4 +1,4 @@
-"""Collapse Lab in the browser: opens the lab, registers the pages; nothing else.
+"""Collapse Lab in the browser: opens the lab, registers the pages and the channels by which they follow runs.
 
 `streamlit run app.py`; the runs folder is QCORE_RUNS, else ./checkpoints.
 """
@@ -8,25 +8,36 @@ from pathlib import Path
 import streamlit as st
 
 from pages import _parts
+from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
 ICON = Path(__file__).parent / ".streamlit" / "icon.svg"
-st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
-page = st.navigation(
-    [
-        st.Page("pages/control_room.py", title="Control room", icon=":material/tune:", default=True),
-        st.Page("pages/phase.py", title="Phase", icon=":material/blur_circular:"),
-        st.Page("pages/interference.py", title="Interference", icon=":material/waves:"),
-        st.Page("pages/video.py", title="Video frames", icon=":material/movie:"),
-        st.Page("pages/flux.py", title="Flux", icon=":material/hub:"),
-        st.Page("pages/tokens.py", title="Tokens", icon=":material/bar_chart:"),
-        st.Page("pages/generations.py", title="Generations", icon=":material/notes:"),
-        st.Page("pages/gradients.py", title="Gradients", icon=":material/account_tree:"),
-        st.Page("pages/findings.py", title="Findings", icon=":material/fact_check:"),
-        st.Page("pages/compare.py", title="Compare and fork", icon=":material/call_split:"),
-        st.Page("pages/automation.py", title="Automation", icon=":material/smart_toy:"),
-        st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
-    ]
-)
-_parts.sidebar(_parts.lab())
-page.run()
+
+
+def draw() -> None:
+    """The page that the URL names, between sidebar and navigation."""
+    st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
+    page = st.navigation(
+        [
+            st.Page("pages/control_room.py", title="Control room", icon=":material/tune:", default=True),
+            st.Page("pages/phase.py", title="Phase", icon=":material/blur_circular:"),
+            st.Page("pages/interference.py", title="Interference", icon=":material/waves:"),
+            st.Page("pages/video.py", title="Video frames", icon=":material/movie:"),
+            st.Page("pages/flux.py", title="Flux", icon=":material/hub:"),
+            st.Page("pages/tokens.py", title="Tokens", icon=":material/bar_chart:"),
+            st.Page("pages/generations.py", title="Generations", icon=":material/notes:"),
+            st.Page("pages/gradients.py", title="Gradients", icon=":material/account_tree:"),
+            st.Page("pages/findings.py", title="Findings", icon=":material/fact_check:"),
+            st.Page("pages/compare.py", title="Compare and fork", icon=":material/call_split:"),
+            st.Page("pages/automation.py", title="Automation", icon=":material/smart_toy:"),
+            st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
+        ]
+    )
+    _parts.sidebar(_parts.lab())
+    page.run()
+
+
+if __name__ == "__main__":  # Streamlit runs this file as the script of every page,
+    draw()
+else:  # and imports it for what it serves beside them.
+    app = st.App(__file__, routes=[route()])

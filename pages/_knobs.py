@@ -8,6 +8,7 @@ knob, the number of changes it has seen and the id of its last command.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
@@ -40,7 +41,7 @@ def knobs(lab: Lab, run: str) -> None:
         help="Changes are applied before the next step, and marked on every curve.",
         width="stretch",
     )
-    st.session_state[f"seen:{run}"] = seen(states)
+    turned(run).seen = _changes(states)
     for name, state in states.items():
         if _place(state) == section:
             _knob(lab, run, name, state)
@@ -50,21 +51,32 @@ def _place(state: ControlState) -> str:
     return _BESIDE.get(state.control.section, state.control.section)
 
 
-def seen(states: Mapping[str, ControlState]) -> int:
-    """Number of changes of all controls: what the knobs on the screen were drawn from."""
+def _changes(states: Mapping[str, ControlState]) -> int:
     return sum(state.version for state in states.values())
 
 
-def outdated(lab: Lab, run: str, states: Mapping[str, ControlState]) -> bool:
-    """Whether the knobs on the screen differ from the run: a control changed elsewhere, or a command was answered."""
-    waiting = [sent for sent in _acks(run).values() if sent["status"] == "pending"]
-    return st.session_state.get(f"seen:{run}", 0) != seen(states) or any(
-        lab.outcome(run, sent["id"]).status != "pending" for sent in waiting
-    )
+@dataclass
+class Turned:
+    """What a session's knobs of a run were drawn from. seen: number of changes of all controls · sent: the last command
+    of each knob, by the name of its control, and what became of it.
+    """
+
+    seen: int = 0
+    sent: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def is_outdated(self, lab: Lab, run: str) -> bool:
+        """Whether the knobs differ from the run: a control changed elsewhere, or a command was answered. Any thread may
+        ask.
+        """
+        waiting = [sent for sent in list(self.sent.values()) if sent["status"] == "pending"]
+        return self.seen != _changes(lab.controls(run)) or any(
+            lab.outcome(run, sent["id"]).status != "pending" for sent in waiting
+        )
 
 
-def _acks(run: str) -> dict[str, dict[str, Any]]:
-    return st.session_state.setdefault(f"acks:{run}", {})
+def turned(run: str) -> Turned:
+    """That of this session."""
+    return st.session_state.setdefault(f"turned:{run}", Turned())
 
 
 def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
@@ -148,15 +160,15 @@ def _set(lab: Lab, run: str, name: str, value: Any) -> None:
     try:
         identity = lab.command(run, SetControl(name, value))
     except (LabError, ConfigError) as error:
-        _acks(run)[name] = {"id": None, "status": "refused", "text": str(error)}
+        turned(run).sent[name] = {"id": None, "status": "refused", "text": str(error)}
         return
-    _acks(run)[name] = {"id": identity, "status": "pending", "text": ""}
+    turned(run).sent[name] = {"id": identity, "status": "pending", "text": ""}
     lab.outcome(run, identity, _parts.COMMAND_SECONDS)
 
 
 def _answered(lab: Lab, run: str, name: str) -> dict[str, Any] | None:
     """What became of the last change of a knob in this session, if there was one."""
-    ack = _acks(run).get(name)
+    ack = turned(run).sent.get(name)
     if ack is None or ack["id"] is None or ack["status"] != "pending":
         return ack
     row = lab.outcome(run, ack["id"])

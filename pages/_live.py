@@ -11,11 +11,8 @@ from collections.abc import Callable, Hashable
 import streamlit as st
 
 from pages import _parts
+from pages._panel import QUIET_LIMIT, SLOWER, SLOWEST
 from qcore.lab import Lab, RunInfo
-
-QUIET_LIMIT = 8
-SLOWER = 4
-SLOWEST = 10.0
 
 
 def live(lab: Lab, info: RunInfo, draw: Callable[[RunInfo], Hashable]) -> None:
@@ -24,7 +21,7 @@ def live(lab: Lab, info: RunInfo, draw: Callable[[RunInfo], Hashable]) -> None:
     It returns what the rest of the page depends on, besides the run's state: a new value asks for a new page.
     """
     pace = _Pace(info.name)
-    seconds = _parts.interval() if info.alive else 0.0
+    seconds = _parts.follow_seconds(info)
     asked: list[Hashable] = []
 
     def refresh() -> None:
@@ -36,8 +33,7 @@ def live(lab: Lab, info: RunInfo, draw: Callable[[RunInfo], Hashable]) -> None:
             st.rerun()
 
     st.fragment(refresh, run_every=min(SLOWEST, seconds * SLOWER) if pace.slow and seconds else seconds or None)()
-    if info.alive and not seconds:
-        st.button("Refresh now", icon=":material/refresh:", key="refresh_now")
+    _parts.refresh_button(info)
 
 
 class _Pace:

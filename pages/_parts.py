@@ -9,15 +9,17 @@ from __future__ import annotations
 import html
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
 
 from pages import _roles
+from pages._panel import panel
 from qcore.config import Command, ConfigError
-from qcore.lab import Lab, LabError, RunInfo, shared_lab
+from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
+from qcore.server.live import View
 from qcore.viz import Mark, event_words
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
@@ -128,26 +130,33 @@ def sidebar(lab: Lab) -> None:
 
 
 def _alarm(lab: Lab, info: RunInfo) -> None:
-    """Link to the findings of a run, redrawn while it is alive: red when one calls for attention, grey when all of the
+    """Link to the findings of a run, followed while it is alive: red when one calls for attention, grey when all of the
     active ones are acknowledged, nothing without any.
     """
+    found = _active(lab, info.name)
+    if found:
+        calls = sum(one.calls for one in found)
+        words = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
+        st.page_link(
+            "pages/findings.py",
+            label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {words}]",
+            help=" · ".join(one.title for one in found[:3]) + (" · …" if len(found) > 3 else ""),
+        )
+    if seconds := follow_seconds(info):
+        shown = alarm_now(lab, info.name)
+        panel("alarm", lambda: View("", lambda: "[]", alarm_now(lab, info.name) != shown), max(seconds, ALARM_SECONDS))
 
-    def count() -> None:
-        try:
-            found = [one for one in lab.findings(info.name) if one.state == "active" and not one.muted]
-        except (LabError, OSError):
-            return
-        if found:
-            calls = sum(one.calls for one in found)
-            words = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
-            st.page_link(
-                "pages/findings.py",
-                label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {words}]",
-                help=" · ".join(one.title for one in found[:3]) + (" · …" if len(found) > 3 else ""),
-            )
 
-    pace = max(interval(), ALARM_SECONDS) if info.alive and interval() else None
-    st.fragment(count, run_every=pace)()
+def alarm_now(lab: Lab, run: str) -> Hashable:
+    """What the page says of the run's findings: a page drawn from another value is stale."""
+    return tuple((one.since_step, one.title, one.calls) for one in _active(lab, run))
+
+
+def _active(lab: Lab, run: str) -> list[FindingInfo]:
+    try:
+        return [one for one in lab.findings(run) if one.state == "active" and not one.muted]
+    except (LabError, OSError):
+        return []
 
 
 def selected(lab: Lab) -> RunInfo | None:
@@ -167,6 +176,17 @@ def info_of(lab: Lab, name: str) -> RunInfo:
 def interval() -> float:
     """Seconds between refreshes; 0 is off."""
     return INTERVALS[st.session_state.get("refresh") or REFRESH]
+
+
+def follow_seconds(info: RunInfo) -> float:
+    """Seconds between refreshes of this run's page; 0 when it is not alive, or nothing is to be refreshed."""
+    return interval() if info.alive else 0.0
+
+
+def refresh_button(info: RunInfo) -> None:
+    """Refresh by hand, where nothing else does."""
+    if info.alive and not interval():
+        st.button("Refresh now", icon=":material/refresh:", key="refresh_now")
 
 
 def badge(info: RunInfo) -> None:
@@ -257,11 +277,16 @@ def flash() -> None:
 
 def strip(cells: Iterable[tuple[str, str, str]]) -> None:
     """A row of (label, value, help) that wraps on a narrow screen; one element, however many figures."""
+    st.html(strip_html(cells))
+
+
+def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
+    """The same as HTML, all text escaped."""
     parts = [
         f'<div title="{html.escape(about)}"><span>{html.escape(label)}</span><b>{html.escape(value)}</b></div>'
         for label, value, about in cells
     ]
-    st.html(f'{_STRIP_STYLE}<div class="strip">{"".join(parts)}</div>')
+    return f'{_STRIP_STYLE}<div class="strip">{"".join(parts)}</div>'
 
 
 def numbers(lab: Lab, run: str, step: int, shown: Iterable[tuple[str, str, str, str]]) -> None:

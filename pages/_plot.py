@@ -19,7 +19,7 @@ import streamlit as st
 
 from qcore.viz import Figure, script_file, with_cursor
 
-_SCRIPT = """
+PLOT_SCRIPT = """
 const library = (url) => window.collapseLabPlotly ??= new Promise((resolve, reject) => {
   const tag = document.createElement("script");
   tag.src = url;
@@ -31,6 +31,7 @@ const CONFIG = {
   responsive: true, displaylogo: false, doubleClick: "reset+autosize", showSendToCloud: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "sendChartToCloud"],
 };
+const SHARE = 0.01;
 const themed = (layout, host) => {
   const style = getComputedStyle(host), color = (name) => style.getPropertyValue(name).trim();
   const text = color("--st-text-color") || style.color, grid = color("--st-border-color") || "rgba(128,136,144,.3)";
@@ -46,26 +47,33 @@ const themed = (layout, host) => {
   }};
   return layout;
 };
-export default function ({data, parentElement}) {
-  const host = parentElement.querySelector(".lab-plot");
-  const {figure, alt, url} = JSON.parse(new TextDecoder().decode(data));
+// unasked: nobody has just done anything that this figure answers.
+const plot = (host, {figure, alt, url}, unasked = false) => {
   host.setAttribute("role", "figure");
   host.setAttribute("aria-label", alt);
   host.style.minHeight = figure.layout.height + "px";
   const draw = () => library(url).then((Plotly) => {
     // A figure is handed over once: Plotly writes a person's view into it. While a person drags, or cannot see the
-    // chart, the newest one waits.
+    // chart, the newest one waits. One that nobody asked for also waits until drawing takes no more than its share.
     if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
     if (!host.seen || document.hidden) return;
+    const start = performance.now();
+    if (unasked && start < host.free) {
+      host.waits ??= setTimeout(() => { host.waits = undefined; host.redraw(); }, host.free - start);
+      return;
+    }
     host.drawn = figure;
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);
+    const end = performance.now();
+    host.free = end + (end - start) / SHARE;
   });
   host.latest = figure;
   host.redraw = draw;
   if (host.held === undefined) {
     host.held = host.seen = false;
+    host.free = 0;
     new IntersectionObserver((entries) => {
       host.seen = entries.at(-1).isIntersecting;
       host.redraw();
@@ -78,7 +86,15 @@ export default function ({data, parentElement}) {
       }, true);
   }
   draw();
-}
+};
+"""
+"""`plot(element, {figure, alt, url}, unasked)` in JavaScript. SHARE: part of its time that a browser
+may spend on drawing one chart of its own accord."""
+
+_SCRIPT = f"""{PLOT_SCRIPT}
+export default function ({{data, parentElement}}) {{
+  plot(parentElement.querySelector(".lab-plot"), JSON.parse(new TextDecoder().decode(data)));
+}}
 """
 
 
@@ -103,8 +119,12 @@ _mount = st.components.v2.component(
 def chart(figure: Figure, key: str, alt: str) -> None:
     """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers."""
     # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
-    data = f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)}}}'
-    _mount(key=key, data=data.encode())
+    _mount(key=key, data=plot_json(figure, alt).encode())
+
+
+def plot_json(figure: Figure, alt: str) -> str:
+    """A figure as the script's `plot` takes it."""
+    return f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)}}}'
 
 
 def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from pages import _charts, _families, _knobs, _parts, _roles, _share
-from pages._live import live
-from pages._plot import chart
+from pages._panel import Block, blocks_json, panel, progress_html, table_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.server.live import View
 from qcore.viz import UNITS
 
 LOGS = ("Events", "Trainer log", "Off")
@@ -33,8 +34,24 @@ def watch(lab: Lab, info: RunInfo) -> None:
         _knobs.knobs(lab, info.name)
     with charts:
         options = _options(info)
-        live(lab, info, lambda now: _draw(lab, now, options))
+        _findings(lab, info.name)
+        panel("watch", partial(_view, lab, info.name, options, _staleness(lab, info)), _parts.follow_seconds(info))
+        _parts.refresh_button(info)
         st.html('<span id="knobs"></span>')  # on a phone, the knobs come next
+
+
+def _staleness(lab: Lab, info: RunInfo) -> Callable[[RunInfo], bool]:
+    """Whether what is drawn around the panel, from the run of now, has changed by then."""
+    shown, turned = _parts.alarm_now(lab, info.name), _knobs.turned(info.name)
+
+    def is_stale(now: RunInfo) -> bool:
+        return (
+            (now.state, now.alive) != (info.state, info.alive)
+            or turned.is_outdated(lab, now.name)
+            or _parts.alarm_now(lab, now.name) != shown
+        )
+
+    return is_stale
 
 
 def _buttons(lab: Lab, info: RunInfo) -> None:
@@ -125,28 +142,34 @@ def _options(info: RunInfo) -> dict[str, Any]:
     return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, "terms": terms, "log": log}
 
 
-def _draw(lab: Lab, info: RunInfo, options: dict[str, Any]) -> Hashable:
-    """Figures of now, charts, logs; returns what the rest of the page depends on."""
-    _findings(lab, info.name)
+def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunInfo], bool]) -> View:
+    """Figures of now, charts and logs. Called in other threads, too: nothing here touches the session."""
+    info, reader = lab.info(run), lab.reader(run)
+    events = reader.events()
+    lines = reader.log(limit=LOG_LINES) if options["log"] == "Trainer log" else []
+    newest = lines[-1].id if lines else 0
+    body = partial(_body, lab, info, options, events, lines)
+    return View(f"{info.step}-{info.state}-{len(events)}-{newest}", body, is_stale(info))
+
+
+def _body(lab: Lab, info: RunInfo, options: dict[str, Any], events: list[Any], lines: list[Any]) -> str:
     reader = lab.reader(info.name)
     look = dict(options)
     log = look.pop("log")
     words = _families.words(info)
     series = reader.scalars_of(_charts.names(words, look["terms"]), max_points=_charts.MAX_POINTS)
-    events = reader.events()
-    _progress(info, {name: float(line.values[-1]) for name, line in series.items() if len(line)})
     found = _charts.figures(series, reader.meta(), _parts.marks(events), words=words, run=info.name, **look)
+    blocks = _progress(info, {name: float(line.values[-1]) for name, line in series.items() if len(line)})
     for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
-        chart(found.pop(key), f"chart:{key}", alt)
-    columns = st.columns(2)
-    for index, (key, figure) in enumerate(found.items()):
-        with columns[index % 2]:
-            chart(figure, f"chart:{key}", f"{key} over steps")
+        blocks.append(Block(f"chart:{key}", figure=found.pop(key), alt=alt))
+    blocks += [
+        Block(f"chart:{key}", figure=figure, alt=f"{key} over steps", half=True) for key, figure in found.items()
+    ]
     if log == "Events":
-        _events(events)
+        blocks.append(Block("log", _events(events)))
     elif log == "Trainer log":
-        _log(reader.log(limit=LOG_LINES))
-    return _knobs.outdated(lab, info.name, lab.controls(info.name))
+        blocks.append(Block("log", _log(lines)))
+    return blocks_json(blocks)
 
 
 def _findings(lab: Lab, run: str) -> None:
@@ -161,12 +184,11 @@ def _findings(lab: Lab, run: str) -> None:
         st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
 
 
-def _progress(info: RunInfo, last: dict[str, float]) -> None:
+def _progress(info: RunInfo, last: dict[str, float]) -> list[Block]:
     left = f" · {_parts.duration(info.seconds_left)} left" if info.seconds_left is not None else ""
     share = min(1.0, info.step / info.total_steps) if info.total_steps else 0.0
     words = _families.words(info)
-    st.progress(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
-    _parts.strip(
+    strip = _parts.strip_html(
         (
             ("State", info.state, "What the run does now."),
             ("Loss", _figure(last.get("train/loss"), ".3f"), f"Weighted total of the newest step, {words.loss}."),
@@ -186,44 +208,28 @@ def _progress(info: RunInfo, last: dict[str, float]) -> None:
             ("Trained", _parts.duration(info.seconds_trained), "Time spent in training, over all resumptions."),
         )
     )
+    bar = progress_html(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
+    return [Block("progress", bar), Block("strip", strip)]
 
 
 def _figure(value: float | None, spec: str, unit: str = "") -> str:
     return "–" if value is None else f"{value:{spec}}{unit}"
 
 
-def _events(events: list[Any]) -> None:
-    if not events:
-        st.caption("No events yet: the run's start, changes of controls and checkpoints will be listed here.")
-        return
-    newest = events[: -LOG_LINES - 1 : -1]
-    st.dataframe(
-        {
-            "step": [event.step for event in newest],
-            "time": [_parts.clock(event.wall) for event in newest],
-            "author": [event.author for event in newest],
-            "what": [_parts.describe(event) for event in newest],
-        },
-        key="events",
-        hide_index=True,
-        height=240,
-        column_config={"what": st.column_config.TextColumn(width="large")},
+def _events(events: list[Any]) -> str:
+    return table_html(
+        ("step", "time", "author", "what"),
+        (
+            (event.step, _parts.clock(event.wall), event.author, _parts.describe(event))
+            for event in events[: -LOG_LINES - 1 : -1]
+        ),
+        "No events yet: the run's start, changes of controls and checkpoints will be listed here.",
     )
 
 
-def _log(lines: list[Any]) -> None:
-    if not lines:
-        st.caption("The trainer has logged nothing: no warnings, no errors.")
-        return
-    st.dataframe(
-        {
-            "step": [line.step for line in lines[::-1]],
-            "time": [_parts.clock(line.wall) for line in lines[::-1]],
-            "level": [line.level for line in lines[::-1]],
-            "message": [line.message for line in lines[::-1]],
-        },
-        key="log_lines",
-        hide_index=True,
-        height=240,
-        column_config={"message": st.column_config.TextColumn(width="large")},
+def _log(lines: list[Any]) -> str:
+    return table_html(
+        ("step", "time", "level", "message"),
+        ((line.step, _parts.clock(line.wall), line.level, line.message) for line in lines[::-1]),
+        "The trainer has logged nothing: no warnings, no errors.",
     )

@@ -36,7 +36,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "lab": ({"train", "store", "config", "detect"}, set()),
     "server": ({"lab", "config"}, {"starlette", "uvicorn", "mcp"}),
     "cli": (_FACE | {"server"}, {"typer"}),
-    "pages": (_FACE, {"streamlit"}),
+    "pages": (_FACE | {"server"}, {"streamlit"}),
     "qcore": (set(), set()),
     "__main__": ({"cli"}, set()),
 }

@@ -10,7 +10,7 @@ from qcore.config import RunConfig
 from qcore.lab import Lab
 from tests.helpers import eventually
 
-LOSS_CHART = ".st-key-chart-loss .js-plotly-plot"
+LOSS_CHART = '[data-block="chart:loss"].js-plotly-plot'
 PATIENCE_MS = 60_000
 _LONGEST = "chart => Math.max(0, ...(document.querySelector(chart)?.calcdata || []).map(points => points.length))"
 
@@ -38,7 +38,9 @@ def start_from_yaml(page: Page, url: str, text: str, lab: Lab, name: str = "") -
 
 def wait_for_curve(page: Page, points: int = 2) -> None:
     """Wait until the loss chart has drawn a curve of so many points."""
-    page.wait_for_function(f"points => ({_LONGEST})('{LOSS_CHART}') >= points", arg=points, timeout=PATIENCE_MS)
+    page.wait_for_function(
+        f"points => ({_LONGEST})(points[0]) >= points[1]", arg=[LOSS_CHART, points], timeout=PATIENCE_MS
+    )
 
 
 def longest_curve(page: Page) -> int:

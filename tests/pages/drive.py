@@ -5,6 +5,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers import small_config
+from tests.pages.sent import PANEL, blocks_of
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 CONTROL_ROOM, PHASE, INTERFERENCE, VIDEO, TOKENS, GENERATIONS, GRADIENTS, FINDINGS, COMPARE, AUTOMATION = PAGES = tuple(
@@ -39,7 +40,8 @@ def texts(at: AppTest) -> str:
     """Everything in words that the page shows."""
     kinds = ("title", "markdown", "caption", "info", "warning", "error", "text")
     shown = [element.value for kind in kinds for element in at.get(kind)]
-    return "\n".join([*shown, *(element.proto.body for element in at.get("html"))])
+    panels = [block.get("html", "") for block in blocks_of(at).values()]
+    return "\n".join([*shown, *panels, *(element.proto.body for element in at.get("html"))])
 
 
 def press(at: AppTest, label: str) -> AppTest:
@@ -58,4 +60,5 @@ def alarm(run: str) -> str:
 
 def charts(at: AppTest) -> int:
     """Number of charts on the page."""
-    return len(at.get("bidi_component"))
+    alone = [one for one in at.get("bidi_component") if one.proto.component_name != PANEL]
+    return len(alone) + sum("plot" in block for block in blocks_of(at).values())

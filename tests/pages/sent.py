@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+PANEL = "collapse_lab_panel"
+
 
 def elements(at: Any, component: str) -> dict[str, dict[str, Any]]:
     """What each element of a component was sent, by the end of its key: JSON of a chart, header of a clip player."""
@@ -28,7 +30,15 @@ def films_of(at: Any) -> dict[str, dict[str, Any]]:
 
 
 def charts_of(at: Any) -> dict[str, dict[str, Any]]:
-    return elements(at, "collapse_lab_plot")
+    """Every figure on the page, whether it stands alone or in a panel."""
+    in_panels = {key.rpartition("chart:")[2]: block["plot"] for key, block in blocks_of(at).items() if "plot" in block}
+    return elements(at, "collapse_lab_plot") | {key: content["figure"] for key, content in in_panels.items()}
+
+
+def blocks_of(at: Any) -> dict[str, dict[str, Any]]:
+    """Blocks of the page's panels, by key."""
+    panels = [one for one in at.get("bidi_component") if one.proto.component_name == PANEL]
+    return {block["key"]: block for one in panels for block in json.loads(bytes(one.proto.bytes))["blocks"]}
 
 
 def links(at: Any) -> set[str]:

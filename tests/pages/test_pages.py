@@ -33,7 +33,7 @@ def test_the_control_room_shows_figures_charts_and_events_of_a_finished_run(fini
     assert "<b>finished</b>" in shown
     assert "Held out" in shown
     assert charts(at) == 6
-    assert "finish by trainer at step 8" in at.dataframe[0].value["what"].tolist()
+    assert "<td>finish by trainer at step 8</td>" in shown
     assert at.button(key="do:Pause").disabled
     assert at.button(key="do:Stop").disabled
     assert not at.button(key="do:Resume now").disabled

@@ -1,0 +1,181 @@
+"""Parts of a page that follow their run without running the page's script: text and charts in one element.
+
+A rerun of a fragment makes Streamlit go through every element of the page, in the server and in the browser: measured,
+it took as long as drawing the charts. A panel therefore asks a channel (`qcore.server.live`) whether there is news, and
+puts it in place itself. It asks every few seconds, four times more rarely when eight answers in a row had no news, and
+not at all in a hidden tab. When the rest of the page would look different, too, it asks for a rerun.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from pages._plot import PLOT_SCRIPT, plot_json
+from qcore.server.live import Channel, View
+from qcore.viz import Figure
+
+QUIET_LIMIT = 8
+SLOWER = 4
+SLOWEST = 10.0
+
+_SCRIPT = f"""{PLOT_SCRIPT}
+const QUIET_LIMIT = {QUIET_LIMIT}, SLOWER = {SLOWER}, SLOWEST = {SLOWEST};
+const show = (root, blocks, unasked) => {{
+  const hosts = root.hosts ??= new Map();
+  const keys = blocks.map(({{key}}) => key);
+  for (const {{key, half, html, plot: figure}} of blocks) {{
+    if (!hosts.has(key)) {{
+      const made = document.createElement("div");
+      made.dataset.block = key;
+      hosts.set(key, made);
+    }}
+    const host = hosts.get(key);
+    host.classList.toggle("half", half);
+    if (figure) plot(host, figure, unasked);
+    else if (host.kept !== html) host.innerHTML = host.kept = html;
+  }}
+  for (const [key, host] of hosts)
+    if (!keys.includes(key)) {{ host.remove(); hosts.delete(key); }}
+  const shown = [...root.children];
+  if (keys.some((key, place) => shown[place] !== hosts.get(key)))
+    root.append(...keys.map((key) => hosts.get(key)));
+}};
+const later = (seconds, signal) => new Promise((resolve) => {{
+  const done = () => {{ clearTimeout(timer); resolve(); }};
+  const timer = setTimeout(resolve, 1000 * seconds);
+  signal.addEventListener("abort", done, {{once: true}});
+}});
+const visible = (signal) => new Promise((resolve) => {{
+  const look = () => (!document.hidden || signal.aborted) && resolve();
+  document.addEventListener("visibilitychange", look, {{signal}});
+  signal.addEventListener("abort", look, {{once: true}});
+  look();
+}});
+const follow = async (root, {{address, seconds, tag}}, signal, rerun) => {{
+  let quiet = 0;
+  while (true) {{
+    await later(quiet < QUIET_LIMIT ? seconds : Math.max(seconds, Math.min(SLOWEST, SLOWER * seconds)), signal);
+    await visible(signal);
+    if (signal.aborted || !root.isConnected) return;
+    try {{
+      const headers = tag ? {{"If-None-Match": tag}} : {{}};
+      const answer = await fetch(address, {{cache: "no-store", headers, signal}});
+      if (answer.status === 205 || answer.status === 410) {{
+        rerun();
+        quiet = QUIET_LIMIT;
+      }} else if (answer.status === 200) {{
+        const blocks = await answer.json();
+        tag = answer.headers.get("ETag");
+        quiet = 0;
+        if (!signal.aborted) show(root, blocks, true);
+      }} else {{
+        quiet += 1;
+      }}
+    }} catch (problem) {{
+      if (signal.aborted) return;
+      quiet = QUIET_LIMIT;
+    }}
+  }}
+}};
+export default function ({{data, parentElement, setTriggerValue}}) {{
+  const root = parentElement.querySelector(".lab-panel");
+  const now = JSON.parse(new TextDecoder().decode(data));
+  if (root.address !== now.address || root.line?.signal.aborted) {{
+    root.address = now.address;
+    show(root, now.blocks, false);
+    root.line?.abort();
+    root.line = new AbortController();
+    if (now.seconds) follow(root, now, root.line.signal, () => setTriggerValue("stale", now.address));
+  }}
+  return () => root.line?.abort();
+}}
+"""
+_STYLE = """
+.lab-panel{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
+.lab-panel>div{grid-column:1/-1;min-width:0}.lab-panel>.half{grid-column:auto}
+@media(max-width:640px){.lab-panel>.half{grid-column:1/-1}}
+.lab-panel .bar{height:.5rem;border-radius:.25rem;background:var(--st-secondary-background-color);overflow:hidden}
+.lab-panel .bar i{display:block;height:100%;background:var(--st-primary-color)}
+.lab-panel .bar+p,.lab-panel .none{margin:.35rem 0 0;font-size:.875rem;opacity:.8}
+.lab-panel .rows{max-height:240px;overflow:auto;border:1px solid var(--st-border-color);
+ border-radius:var(--st-base-radius,.5rem);font-size:.875rem}
+.lab-panel table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.lab-panel th,.lab-panel td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--st-border-color);
+ vertical-align:top;white-space:nowrap}
+.lab-panel td:last-child{white-space:normal;overflow-wrap:anywhere;width:100%}
+.lab-panel tr:last-child td{border-bottom:0}.lab-panel .right{text-align:right}
+.lab-panel th{position:sticky;top:0;background:var(--st-secondary-background-color);font-weight:600}
+"""
+_mount = st.components.v2.component(
+    "collapse_lab_panel", html='<div class="lab-panel"></div>', css=_STYLE, js=_SCRIPT, isolate_styles=False
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One part of a panel: a chart, or HTML in which all text is escaped. key: its identity through all updates · alt:
+    what the chart shows, for screen readers · half: of the panel's width, where there is room.
+    """
+
+    key: str
+    html: str = ""
+    figure: Figure | None = None
+    alt: str = ""
+    half: bool = False
+
+    def to_json(self) -> str:
+        """As the panel's script takes it."""
+        shown = f'"plot":{plot_json(self.figure, self.alt)}' if self.figure else f'"html":{json.dumps(self.html)}'
+        return f'{{"key":{json.dumps(self.key)},"half":{json.dumps(self.half)},{shown}}}'
+
+
+def blocks_json(blocks: Iterable[Block]) -> str:
+    """What a channel's view of a panel answers."""
+    return f"[{','.join(block.to_json() for block in blocks)}]"
+
+
+def panel(key: str, read: Callable[[], View], seconds: float) -> None:
+    """Show the view now, and follow it every so many seconds; 0 does not follow it.
+
+    read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`; the
+    panel of an empty one shows nothing, and only asks for a rerun when the page has become stale.
+    """
+    view = read()
+    channel = Channel(read)
+    st.session_state.setdefault("channels", {})[key] = channel  # open until the next run of the page replaces it
+    data = (
+        f'{{"address":{json.dumps(channel.address)},"seconds":{seconds},"tag":{json.dumps(view.etag)},'
+        f'"blocks":{view.body()}}}'
+    )
+    _mount(key=key, data=data.encode(), on_stale_change=lambda: None)
+
+
+def progress_html(share: float, text: str) -> str:
+    """A bar that is filled to `share` of its width, 0 to 1, and a line below it."""
+    percent = f"{100 * min(1.0, max(0.0, share)):.1f}"
+    return (
+        f'<div class="bar" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" aria-valuemax="100">'
+        f'<i style="width:{percent}%"></i></div><p>{html.escape(text)}</p>'
+    )
+
+
+def table_html(heads: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> str:
+    """A table in a box that scrolls; numbers stand at the right. none: said when there is no row."""
+    lines = [
+        "".join(f'<td class="right">{one:,}</td>' if isinstance(one, int) else _cell(str(one)) for one in row)
+        for row in rows
+    ]
+    if not lines:
+        return f'<p class="none">{html.escape(none)}</p>'
+    head = "".join(f"<th>{html.escape(one)}</th>" for one in heads)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="rows" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    return f"<td>{html.escape(text)}</td>"

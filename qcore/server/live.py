@@ -1,0 +1,80 @@
+"""Channels: how an open page follows its run without running its script again.
+
+A script rerun costs the machine that trains: Streamlit goes through all elements of the page, whatever has changed. A
+page that only shows newer figures opens a channel instead, and the browser asks it every few seconds. The address of a
+channel is a secret of its page: only a session that was let in gets one, and it ends with the session.
+
+    GET /live/{secret}    200 what is shown now, as JSON, with its ETag · 304 nothing is newer than If-None-Match
+                          205 the page itself has changed: run its script again · 410 no such channel, or no such run
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from qcore.lab import LabError
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page shows now. tag: names its state, in ASCII; equal tags show the same · body: its JSON, made only when
+    someone wants it · stale: whether the rest of the page would look different by now.
+    """
+
+    tag: str
+    body: Callable[[], str]
+    stale: bool = False
+
+    @property
+    def etag(self) -> str:
+        """The tag as HTTP writes it."""
+        return f'"{self.tag}"'
+
+
+class Channel:
+    """One page of one session. It is open as long as someone holds it.
+
+    read: gives the view of now; called in the server's threads, so it must not touch the session.
+    """
+
+    def __init__(self, read: Callable[[], View]) -> None:
+        self._read = read
+        secret = secrets.token_urlsafe(24)
+        self.address = f"live/{secret}"
+        _open[secret] = self
+
+    def answer(self, known: str | None) -> Response:
+        """The answer to someone who has the view with the ETag `known`, or none yet."""
+        try:
+            view = self._read()
+            headers = {"ETag": view.etag, "Cache-Control": "no-store"}
+            if view.stale:
+                return Response(status_code=205)
+            if view.etag == known:
+                return Response(status_code=304, headers=headers)
+            return Response(view.body(), media_type="application/json", headers=headers)
+        except (LabError, OSError) as error:
+            return Response(f"{error}\n", 410, media_type="text/plain")
+
+
+_open: WeakValueDictionary[str, Channel] = WeakValueDictionary()
+
+
+async def _answer(request: Request) -> Response:
+    channel = _open.get(request.path_params["secret"])
+    if channel is None:
+        return Response("this page is no longer open: load it again\n", 410, media_type="text/plain")
+    return await run_in_threadpool(channel.answer, request.headers.get("if-none-match"))
+
+
+def route() -> Route:
+    """The route of all channels of this process, for the server that also serves the pages."""
+    return Route("/live/{secret}", _answer, methods=["GET"])
