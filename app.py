@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages import _parts
-from qcore.server.live import route
+from qcore.server.live import lifespan, route
 
 # A file of our own: icons by name are fetched from a server outside.
 ICON = Path(__file__).parent / ".streamlit" / "icon.svg"
@@ -40,4 +40,4 @@ def draw() -> None:
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,
     draw()
 else:  # and imports it for what it serves beside them.
-    app = st.App(__file__, routes=[route()])
+    app = st.App(__file__, routes=[route()], lifespan=lifespan)

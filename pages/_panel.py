@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -96,6 +96,7 @@ export default function ({{data, parentElement, setTriggerValue}}) {{
 }}
 """
 _STYLE = """
+[class*="st-key-pulse-"]{display:none}
 .lab-panel{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
 .lab-panel>div{grid-column:1/-1;min-width:0}.lab-panel>.half{grid-column:auto}
 @media(max-width:640px){.lab-panel>.half{grid-column:1/-1}}
@@ -142,8 +143,7 @@ def blocks_json(blocks: Iterable[Block]) -> str:
 def panel(key: str, read: Callable[[], View], seconds: float) -> None:
     """Show the view now, and follow it every so many seconds; 0 does not follow it.
 
-    read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`; the
-    panel of an empty one shows nothing, and only asks for a rerun when the page has become stale.
+    read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`.
     """
     view = read()
     channel = Channel(read)
@@ -153,6 +153,14 @@ def panel(key: str, read: Callable[[], View], seconds: float) -> None:
         f'"blocks":{view.body()}}}'
     )
     _mount(key=key, data=data.encode(), on_stale_change=lambda: None)
+
+
+def pulse(key: str, news: Callable[[], Hashable], shown: Hashable, seconds: float) -> None:
+    """Run this fragment, or this page's script outside of one, again once `news()` is no longer `shown`; nothing is
+    seen of it. It is asked every so many seconds, 0 for never, and must not touch `st`.
+    """
+    if seconds:
+        panel(f"pulse:{key}", lambda: View("", lambda: "[]", news() != shown), seconds)
 
 
 def progress_html(share: float, text: str) -> str:

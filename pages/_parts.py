@@ -16,10 +16,9 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages import _roles
-from pages._panel import panel
+from pages._panel import pulse
 from qcore.config import Command, ConfigError
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
-from qcore.server.live import View
 from qcore.viz import Mark, event_words
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
@@ -144,7 +143,7 @@ def _alarm(lab: Lab, info: RunInfo) -> None:
         )
     if seconds := follow_seconds(info):
         shown = alarm_now(lab, info.name)
-        panel("alarm", lambda: View("", lambda: "[]", alarm_now(lab, info.name) != shown), max(seconds, ALARM_SECONDS))
+        pulse("alarm", lambda: alarm_now(lab, info.name), shown, max(seconds, ALARM_SECONDS))
 
 
 def alarm_now(lab: Lab, run: str) -> Hashable:

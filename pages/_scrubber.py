@@ -120,10 +120,10 @@ def show(
         over_steps(None)
 
     if position.step is None:
-        live(lab, info, everything)
+        live(lab, info, everything, every_step=False)
     else:
         _play(position, pictures)
-        live(lab, info, lambda now: over_steps(position.step))
+        live(lab, info, lambda now: over_steps(position.step), every_step=False)
 
 
 def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: str) -> None:
@@ -141,7 +141,7 @@ def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: s
         f"No {what} measured yet: they are taken{every} as far as the budget of the diagnostics allows. Until then, "
         "see the control room."
     )
-    live(lab, info, lambda now: any(reader.array_steps(name) for name in names))
+    live(lab, info, lambda now: any(reader.array_steps(name) for name in names), every_step=False)
 
 
 def _play(position: Position, draw: Callable[[int], None]) -> None:

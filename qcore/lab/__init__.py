@@ -5,7 +5,7 @@ from qcore.lab.errors import LabError
 from qcore.lab.exact import exact_flow
 from qcore.lab.findings import FindingInfo, RuleInfo, rule_infos
 from qcore.lab.guide import guide
-from qcore.lab.lab import Lab, shared_lab
+from qcore.lab.lab import Lab, close_shared, shared_lab
 from qcore.lab.lineage import RunNode
 from qcore.lab.questions import Asked, Question, ask, asked, end
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo
@@ -27,6 +27,7 @@ __all__ = [
     "RunNode",
     "ask",
     "asked",
+    "close_shared",
     "dry_run",
     "end",
     "exact_flow",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,7 @@ class Lab(Reading):
         self._workers: dict[str, Worker] = {}
         self._speakers = Speakers()
         self._closed = False
+        self._closing = threading.Lock()
 
     def __enter__(self) -> Lab:
         return self
@@ -300,22 +302,21 @@ class Lab(Reading):
     # lifetime
 
     def close(self) -> None:
-        """Stop every worker of this process, wait for their checkpoints, close the readers. A second call does
-        nothing.
+        """Stop every worker of this process, wait for their checkpoints, close the readers. A second call waits for the
+        first.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            workers, self._workers = list(self._workers.values()), {}
-        for worker in workers:
-            worker.stop()
-        for worker in workers:
-            worker.join(CLOSE_SECONDS)
-        with self._lock:
-            for reader in self._readers.values():
-                reader.close()
-            self._readers.clear()
+        with self._closing:
+            with self._lock:
+                self._closed = True
+                workers, self._workers = list(self._workers.values()), {}
+            for worker in workers:
+                worker.stop()
+            for worker in workers:
+                worker.join(CLOSE_SECONDS)
+            with self._lock:
+                for reader in self._readers.values():
+                    reader.close()
+                self._readers.clear()
 
     # inside
 
@@ -353,7 +354,22 @@ def shared_lab(runs_dir: Path | str) -> Lab:
     """The one lab of this process for a runs folder, created under a lock and closed when the process exits."""
     key = Path(runs_dir).resolve()
     with _shared_lock:
+        if not _shared:
+            atexit.register(_at_exit)
         if key not in _shared:
             _shared[key] = Lab(key)
-            atexit.register(_shared[key].close)
         return _shared[key]
+
+
+def close_shared() -> None:
+    """Close every shared lab of this process. A server that ends by a signal does this before it dies of it."""
+    with _shared_lock:
+        labs = list(_shared.values())
+    for lab in labs:
+        lab.close()
+
+
+def _at_exit() -> None:
+    # Whoever presses Ctrl-C once more has been heard: the checkpoints are being written.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    close_shared()

@@ -10,8 +10,10 @@ channel is a secret of its page: only a session that was let in gets one, and it
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -20,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from qcore.lab import LabError
+from qcore.lab import LabError, close_shared
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,10 @@ async def _answer(request: Request) -> Response:
 def route() -> Route:
     """The route of all channels of this process, for the server that also serves the pages."""
     return Route("/live/{secret}", _answer, methods=["GET"])
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_: object) -> AsyncIterator[None]:
+    """Closes the process's labs when the server ends: after SIGTERM, nothing of this process runs that could."""
+    yield
+    await asyncio.to_thread(close_shared)

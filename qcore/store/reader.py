@@ -48,6 +48,15 @@ class TailCursor:
     open_rows: tuple[tuple[int, int], ...]  # (block id, rows seen) of the blocks that may still grow
 
 
+_VERSION = """SELECT
+    (SELECT MAX(id) FROM arrays), (SELECT MAX(seq) FROM events), (SELECT MAX(id) FROM log),
+    (SELECT MAX(id) FROM commands), (SELECT COUNT(*) FROM commands WHERE status = 'pending'),
+    (SELECT COUNT(*) FROM findings), (SELECT TOTAL(last_step) FROM findings),
+    (SELECT COUNT(*) FROM findings WHERE state = 'active'),
+    (SELECT MAX(rowid) FROM generations),
+    (SELECT status || length(text) FROM generations ORDER BY rowid DESC LIMIT 1)"""
+
+
 class RunReader:
     """Reads a run's database. Raises FileNotFoundError when there is none, StoreFormatError when it is not a run's."""
 
@@ -258,6 +267,13 @@ class RunReader:
     def status(self) -> Status | None:
         """The run's status, or None before the first one was set."""
         return next(iter(self._records(Status, "")), None)
+
+    def version(self) -> tuple[Any, ...]:
+        """Names what the run holds besides its scalars: it changes with every array, event, command, finding, log line
+        and generation that is added, and with a generation's text, a command's answer and a finding's state.
+        """
+        with self._snapshot():
+            return tuple(self._connection.execute(_VERSION).fetchone())
 
     def meta(self) -> dict[str, Any]:
         """The run's JSON values by key."""
