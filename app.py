@@ -40,4 +40,4 @@ def draw() -> None:
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,
     draw()
 else:  # and imports it for what it serves beside them.
-    app = st.App(__file__, routes=[route()], lifespan=lifespan)
+    app = st.App(__file__, routes=[route(st.get_option("server.baseUrlPath"))], lifespan=lifespan)

@@ -75,7 +75,10 @@ def first(folder: Path) -> None:
 
 
 def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str], ...]) -> None:
-    """Server CPU a refresh, less what the open page costs with refreshing off; clips play in the browser meanwhile."""
+    """Server CPU a refresh, less what the open page costs with refreshing off; clips play in the browser meanwhile.
+
+    A refresh is an answer of a channel with news: the page asks every second, and has news as often as it shows some.
+    """
     runs = folder / "runs"
     folder.mkdir()
     (folder / "config.yaml").write_text(preset(name).config.with_values(LONG).to_yaml())
@@ -89,18 +92,26 @@ def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str
                 time.sleep(0.5)
             for path, title in pages:
                 page = browser.new_page(viewport={"width": 1440, "height": 1000})
+                answers: list[int] = []
+                page.on(
+                    "response", lambda one, found=answers: found.append(one.status) if "/live/" in one.url else None
+                )
                 costs = {}
                 for interval in ("off", "1"):
                     page.goto(f"{app.url}/{path}?run=live&refresh={interval}")
                     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=PATIENCE_MS)
                     page.wait_for_timeout(5000)
+                    answers.clear()
                     before, wall = cpu_seconds(app.process.pid), time.perf_counter()
                     page.wait_for_timeout(1000 * seconds)
                     spent, passed = cpu_seconds(app.process.pid) - before, time.perf_counter() - wall
                     costs[interval] = 1e3 * spent / passed
                 page.close()
-                extra = costs["1"] - costs["off"]
-                print(f"{title:13} {extra:6.1f} ms CPU a refresh · idle {costs['off']:.1f} ms a second")
+                extra, news = costs["1"] - costs["off"], sum(status in (200, 205) for status in answers)
+                print(
+                    f"{title:13} {extra * passed / max(news, 1):6.1f} ms CPU a refresh, {news / passed:.2f} a second · "
+                    f"{extra:.1f} ms a second, of an open page without {costs['off']:.1f}"
+                )
     finally:
         trainer.terminate()
         trainer.wait()

@@ -1,4 +1,6 @@
-"""What the lab costs: the same training in the lab and in a bare script, A B A B in one process.
+"""What the lab costs: the same training in a bare script and in the lab, A B A B A in one process; each stretch in the
+lab is compared with the mean of the bare ones before and after it, so that a machine that slows down evenly does not
+count.
 
 The bare script does what any script does (`_bare.py`), with the lab's checkpoints and samples at the same cadence. The
 lab adds its terms, finite check, telemetry, probes, commands, hashes and syncs. A second case leaves samples and
@@ -24,7 +26,7 @@ from playwright.sync_api import Page
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench._bare import bare_script
+from bench._bare import Train, bare_script
 from qcore.config import Pause, RunConfig, Step, preset
 from qcore.lab import Lab
 from tests.browser.actions import start_from_yaml, wait_for_curve
@@ -53,6 +55,13 @@ def lab_steps(lab: Lab, name: str, steps: int, asleep: float = 0.0) -> float:
         if len(series) > steps:
             return float(series.wall[steps] - series.wall[0])
         time.sleep(0.05)
+
+
+def timed(train: Train, steps: int) -> float:
+    """Seconds that a bare script needs for so many steps."""
+    started = time.perf_counter()
+    train(steps)
+    return time.perf_counter() - started
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -99,6 +108,7 @@ def main() -> None:
             with paused_run(run_dir, config, watched=chosen.watched) as (lab, name, page, url):
                 train(10)
                 a_step = lab_steps(lab, name, 10) / 10
+                bare = [timed(train, chosen.steps)]
                 ratios, seconds = [], []
                 for _ in range(chosen.pairs):
                     if page:
@@ -109,11 +119,9 @@ def main() -> None:
                     a_step = spent / chosen.steps
                     if page:
                         page.goto("about:blank")
-                    started = time.perf_counter()
-                    train(chosen.steps)
-                    bare = time.perf_counter() - started
-                    ratios.append(bare / spent)
-                    seconds.append((spent, bare))
+                    bare.append(timed(train, chosen.steps))
+                    ratios.append(statistics.mean(bare[-2:]) / spent)
+                    seconds.append((spent, bare[-1]))
             in_lab, alone = (statistics.median(column) for column in zip(*seconds, strict=True))
             low, high = median_interval(ratios)
             print(

@@ -77,9 +77,11 @@ async def _answer(request: Request) -> Response:
     return await run_in_threadpool(channel.answer, request.headers.get("if-none-match"))
 
 
-def route() -> Route:
-    """The route of all channels of this process, for the server that also serves the pages."""
-    return Route("/live/{secret}", _answer, methods=["GET"])
+def route(base: str = "") -> Route:
+    """The route of all channels of this process, for the server that also serves the pages. base: path below which it
+    serves them.
+    """
+    return Route(f"{'/' + base.strip('/') if base.strip('/') else ''}/live/{{secret}}", _answer, methods=["GET"])
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -425,3 +426,35 @@ def test_settings_are_checked(path: Path) -> None:
         RunWriter(path, commit_interval=0)
     with pytest.raises(ValueError, match="queue_limit is 2"):
         RunWriter(path, queue_limit=2)
+
+
+def test_the_version_changes_with_everything_but_scalars(path: Path, open_writer: Open) -> None:
+    writer = open_writer()
+    writer.set_status(status(0))
+    writer.flush()
+    generation = Generation("g", 1, 1.0, "prompt", "a", {}, "a", [], {}, status="running")
+    finding = Finding("f", "eos", 5, 9, "active", {}, "EOS collapse", "why", [])
+    with RunReader(path) as reader, Inbox(path) as inbox:
+        before = reader.version()
+        writer.log_scalars(1, {"loss": 1.0})
+        writer.set_status(status(1))
+        writer.flush()
+        assert reader.version() == before
+        changes: tuple[Callable[[], object], ...] = (
+            lambda: writer.log_arrays(1, "tokens", {"a": np.zeros(2)}),
+            lambda: writer.add_event(event(0)),
+            lambda: writer.add_log(1, "info", "so far"),
+            lambda: inbox.submit("pause", {}, "a person"),
+            lambda: writer.resolve_command(1, "applied", 1),
+            lambda: writer.put_generation(generation),
+            lambda: writer.put_generation(replace(generation, text="ab")),
+            lambda: writer.put_generation(replace(generation, text="ab", status="done")),
+            lambda: writer.put_finding(finding),
+            lambda: writer.put_finding(replace(finding, last_step=10)),
+            lambda: writer.put_finding(replace(finding, last_step=10, state="resolved")),
+        )
+        for change in changes:
+            change()
+            writer.flush()
+            assert reader.version() != before
+            before = reader.version()

@@ -1,0 +1,128 @@
+"""Channels: what a page that follows its run is answered, and who gets no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.types import Message
+
+from qcore.lab import Lab, LabError
+from qcore.server.live import Channel, View, lifespan, route
+from tests.helpers import small_config
+
+APP = Starlette(routes=[route()])
+
+
+class Page:
+    """What a page shows; `made` counts the bodies that were made of it."""
+
+    def __init__(self) -> None:
+        self.tag, self.stale, self.made = "one", False, 0
+        self.error: Exception | None = None
+
+    def read(self) -> View:
+        if self.error:
+            raise self.error
+        return View(self.tag, self._body, self.stale)
+
+    def _body(self) -> str:
+        self.made += 1
+        return f'["{self.tag}"]'
+
+
+def get(address: str, known: str = "") -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a GET, by ASGI."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"if-none-match", known.encode())] if known else []
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": f"/{address}",
+        "raw_path": f"/{address}".encode(),
+        "query_string": b"",
+        "headers": headers,
+        "root_path": "",
+    }
+    asyncio.run(APP(scope, receive, send))
+    start = next(message for message in sent if message["type"] == "http.response.start")
+    body = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
+    return start["status"], {key.decode(): value.decode() for key, value in start["headers"]}, body
+
+
+def test_the_first_answer_is_all_and_later_ones_only_what_is_new():
+    page = Page()
+    channel = Channel(page.read)
+    status, headers, body = get(channel.address)
+    assert (status, body, headers["etag"]) == (200, b'["one"]', '"one"')
+    assert headers["content-type"] == "application/json"
+    assert headers["cache-control"] == "no-store"
+    assert get(channel.address, '"one"')[::2] == (304, b"")
+    assert page.made == 1
+    page.tag = "two"
+    assert get(channel.address, '"one"')[::2] == (200, b'["two"]')
+
+
+def test_a_page_that_has_changed_around_it_is_asked_to_draw_itself_anew():
+    page = Page()
+    channel = Channel(page.read)
+    page.stale = True
+    assert get(channel.address, '"one"')[::2] == (205, b"")
+    assert page.made == 0
+
+
+@pytest.mark.parametrize("error", [LabError("there is no run 'a'"), OSError("the disk is gone")])
+def test_a_run_that_cannot_be_read_ends_it(error: Exception):
+    page = Page()
+    channel = Channel(page.read)
+    page.error = error
+    status, _, body = get(channel.address)
+    assert (status, body.decode().strip()) == (410, str(error))
+
+
+def test_nobody_is_answered_without_the_secret_of_a_page_that_is_open():
+    page = Page()
+    channel, other = Channel(page.read), Channel(page.read)
+    assert channel.address != other.address
+    assert len(channel.address) > 32
+    assert get("live/guessed")[0] == 410
+    address = channel.address
+    del channel
+    gc.collect()
+    assert get(address)[0] == 410
+    assert get(other.address)[0] == 200
+    assert page.made == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "path"), [("", "/live/{secret}"), ("lab", "/lab/live/{secret}"), ("/a/b/", "/a/b/live/{secret}")]
+)
+def test_the_route_lies_where_the_pages_do(base: str, path: str):
+    assert route(base).path == path
+
+
+def test_the_labs_of_the_process_close_with_the_server(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    from qcore.lab import lab as of_lab
+
+    lab = Lab(tmp_path)
+    monkeypatch.setattr(of_lab, "_shared", {tmp_path: lab})
+    name = lab.start(small_config(steps=1_000_000))
+
+    async def serve() -> None:
+        async with lifespan(None):
+            assert lab.info(name).alive
+
+    asyncio.run(serve())
+    with Lab(tmp_path) as later:
+        assert later.info(name).state == "stopped"
+        assert later.checkpoints(name)[-1].step == later.info(name).step
