@@ -116,7 +116,7 @@ def sidebar(lab: Lab) -> None:
         if name in runs:
             st.query_params["run"] = name
             badge(runs[name])
-            _alarm(lab, runs[name])
+        alarm = st.container()  # drawn last: it depends on the interval below
         st.segmented_control(
             "Refresh (seconds)",
             list(INTERVALS),
@@ -126,6 +126,9 @@ def sidebar(lab: Lab) -> None:
             bind="query-params",
             help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
         )
+        if name in runs:
+            with alarm:
+                _alarm(lab, runs[name])
 
 
 def _alarm(lab: Lab, info: RunInfo) -> None:

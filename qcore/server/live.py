@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -86,6 +88,20 @@ def route(base: str = "") -> Route:
 
 @contextlib.asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
-    """Closes the process's labs when the server ends: after SIGTERM, nothing of this process runs that could."""
+    """Ends the process's labs with the server, and the server by a signal without an error.
+
+    Left to itself, uvicorn dies of a signal once it has shut down: after SIGTERM nothing would stop a run and write its
+    checkpoint, after SIGINT whoever pressed the keys once more would see a traceback. A second signal does not wait for
+    open connections.
+    """
+    server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    if isinstance(server, uvicorn.Server):
+
+        def end(*_: object) -> None:
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
     yield
     await asyncio.to_thread(close_shared)
