@@ -22,10 +22,18 @@ from qcore.viz import Figure
 QUIET_LIMIT = 8
 SLOWER = 4
 SLOWEST = 10.0
+SHARE = 0.02
+"""Part of the browser's time that drawing the charts of a panel may take; figures in words are always of now."""
 
 _SCRIPT = f"""{PLOT_SCRIPT}
-const QUIET_LIMIT = {QUIET_LIMIT}, SLOWER = {SLOWER}, SLOWEST = {SLOWEST};
+const QUIET_LIMIT = {QUIET_LIMIT}, SLOWER = {SLOWER}, SLOWEST = {SLOWEST}, SHARE = {SHARE};
+// Charts that nobody has asked for are drawn together, once drawing has taken no more than its share of the time.
 const show = (root, blocks, unasked) => {{
+  const wait = unasked ? (root.free ?? 0) - performance.now() : 0;
+  root.blocks = blocks;
+  if (wait > 0)
+    root.waits ??= setTimeout(() => {{ root.waits = undefined; show(root, root.blocks, false); }}, wait);
+  const spent = (time) => {{ root.free = Math.max(root.free ?? 0, performance.now()) + time / SHARE; }};
   const hosts = root.hosts ??= new Map();
   const keys = blocks.map(({{key}}) => key);
   for (const {{key, half, html, plot: figure}} of blocks) {{
@@ -36,8 +44,8 @@ const show = (root, blocks, unasked) => {{
     }}
     const host = hosts.get(key);
     host.classList.toggle("half", half);
-    if (figure) plot(host, figure, unasked);
-    else if (host.kept !== html) host.innerHTML = host.kept = html;
+    if (figure && wait <= 0) plot(host, figure, spent);
+    if (!figure && host.kept !== html) host.innerHTML = host.kept = html;
   }}
   for (const [key, host] of hosts)
     if (!keys.includes(key)) {{ host.remove(); hosts.delete(key); }}
@@ -46,14 +54,19 @@ const show = (root, blocks, unasked) => {{
     root.append(...keys.map((key) => hosts.get(key)));
 }};
 const later = (seconds, signal) => new Promise((resolve) => {{
-  const done = () => {{ clearTimeout(timer); resolve(); }};
-  const timer = setTimeout(resolve, 1000 * seconds);
-  signal.addEventListener("abort", done, {{once: true}});
+  const done = () => {{ clearTimeout(timer); signal.removeEventListener("abort", done); resolve(); }};
+  const timer = setTimeout(done, 1000 * seconds);
+  signal.addEventListener("abort", done);
 }});
 const visible = (signal) => new Promise((resolve) => {{
-  const look = () => (!document.hidden || signal.aborted) && resolve();
-  document.addEventListener("visibilitychange", look, {{signal}});
-  signal.addEventListener("abort", look, {{once: true}});
+  const look = () => {{
+    if (document.hidden && !signal.aborted) return;
+    document.removeEventListener("visibilitychange", look);
+    signal.removeEventListener("abort", look);
+    resolve();
+  }};
+  document.addEventListener("visibilitychange", look);
+  signal.addEventListener("abort", look);
   look();
 }});
 const follow = async (root, {{address, seconds, tag}}, signal, rerun) => {{

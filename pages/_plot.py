@@ -31,7 +31,6 @@ const CONFIG = {
   responsive: true, displaylogo: false, doubleClick: "reset+autosize", showSendToCloud: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "sendChartToCloud"],
 };
-const SHARE = 0.01;
 const themed = (layout, host) => {
   const style = getComputedStyle(host), color = (name) => style.getPropertyValue(name).trim();
   const text = color("--st-text-color") || style.color, grid = color("--st-border-color") || "rgba(128,136,144,.3)";
@@ -47,33 +46,27 @@ const themed = (layout, host) => {
   }};
   return layout;
 };
-// unasked: nobody has just done anything that this figure answers.
-const plot = (host, {figure, alt, url}, unasked = false) => {
+// spent: told how many milliseconds each drawing took.
+const plot = (host, {figure, alt, url}, spent = () => {}) => {
   host.setAttribute("role", "figure");
   host.setAttribute("aria-label", alt);
   host.style.minHeight = figure.layout.height + "px";
   const draw = () => library(url).then((Plotly) => {
     // A figure is handed over once: Plotly writes a person's view into it. While a person drags, or cannot see the
-    // chart, the newest one waits. One that nobody asked for also waits until drawing takes no more than its share.
+    // chart, the newest one waits.
     if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
     if (!host.seen || document.hidden) return;
     const start = performance.now();
-    if (unasked && start < host.free) {
-      host.waits ??= setTimeout(() => { host.waits = undefined; host.redraw(); }, host.free - start);
-      return;
-    }
     host.drawn = figure;
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);
-    const end = performance.now();
-    host.free = end + (end - start) / SHARE;
+    spent(performance.now() - start);
   });
   host.latest = figure;
   host.redraw = draw;
   if (host.held === undefined) {
     host.held = host.seen = false;
-    host.free = 0;
     new IntersectionObserver((entries) => {
       host.seen = entries.at(-1).isIntersecting;
       host.redraw();
@@ -88,8 +81,7 @@ const plot = (host, {figure, alt, url}, unasked = false) => {
   draw();
 };
 """
-"""`plot(element, {figure, alt, url}, unasked)` in JavaScript. SHARE: part of its time that a browser
-may spend on drawing one chart of its own accord."""
+"""`plot(element, {figure, alt, url}, spent)` in JavaScript."""
 
 _SCRIPT = f"""{PLOT_SCRIPT}
 export default function ({{data, parentElement}}) {{
