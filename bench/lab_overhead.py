@@ -34,6 +34,7 @@ from tests.browser.driver import chromium, running_app
 
 ENDLESS = 10_000_000
 NEVER = 1_000_000
+PATIENCE_SECONDS = 600
 SETTLED_MS = 8000
 """Loading a page is not watching it."""
 
@@ -50,11 +51,14 @@ def lab_steps(lab: Lab, name: str, steps: int, asleep: float = 0.0) -> float:
     first = lab.info(name).step + 1
     lab.command(name, Step(steps + 1))
     time.sleep(asleep)
-    while True:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
         series = reader.scalars("train/loss", start=first)
         if len(series) > steps:
             return float(series.wall[steps] - series.wall[0])
         time.sleep(0.05)
+    now = lab.info(name)
+    raise RuntimeError(f"{name} is {now.state} at step {now.step}, after waiting for {first + steps}: {now.message}")
 
 
 def timed(train: Train, steps: int) -> float:

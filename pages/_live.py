@@ -15,17 +15,27 @@ from pages._panel import pulse
 from qcore.lab import Lab, RunInfo
 
 
-def live(lab: Lab, info: RunInfo, draw: Callable[[RunInfo], Hashable], *, every_step: bool = True) -> None:
+def live(
+    lab: Lab,
+    info: RunInfo,
+    draw: Callable[[RunInfo], Hashable],
+    *,
+    every_step: bool = True,
+    of_all_runs: bool = False,
+) -> None:
     """Call `draw(info)` now, and again when there is news.
 
     draw: returns what the rest of the page depends on, besides the run's state: a new value asks for a new page.
     every_step: a step is news; else only what is recorded beside the steps' own scalars, such as arrays.
+    of_all_runs: what happens in any other run, or a new run, is news, too.
     """
     asked: list[Hashable] = []
 
     def news() -> Hashable:
-        now = lab.info(info.name)
-        return now.state, now.alive, now.step if every_step else 0, lab.reader(info.name).version()
+        runs = lab.runs() if of_all_runs else [lab.info(info.name)]
+        return tuple(
+            (one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one)) for one in runs
+        )
 
     def refresh() -> None:
         shown = news() if info.alive else None  # before drawing: what comes in between is not missed
@@ -39,3 +49,7 @@ def live(lab: Lab, info: RunInfo, draw: Callable[[RunInfo], Hashable], *, every_
 
     st.fragment(refresh)()
     _parts.refresh_button(info)
+
+
+def _version(lab: Lab, info: RunInfo) -> Hashable:
+    return lab.reader(info.name).version() if info.alive else None

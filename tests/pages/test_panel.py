@@ -11,7 +11,7 @@ from qcore.lab import Lab
 from qcore.server.live import Channel
 from qcore.viz import Line, curves
 from tests.helpers import eventually
-from tests.pages.drive import GENERATIONS, TOKENS, open_app, texts
+from tests.pages.drive import GENERATIONS, TINY, TOKENS, open_app, texts
 from tests.pages.sent import blocks_of
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"'"
@@ -88,6 +88,16 @@ def test_other_pages_run_again_only_when_there_is_news(page: str, paused: Lab):
     assert channel.answer('"x"').status_code == 200
     paused.outcome("alive", paused.command("alive", SetControl("diversity_weight", 0.5)), 20)
     assert channel.answer(None).status_code == 205
+    assert channel_of(at.run(), "pulse:live").answer(None).status_code == 200
+
+
+def test_the_table_of_runs_has_news_of_any_run(paused: Lab):
+    at = open_app(run="alive", view="All runs")
+    channel = channel_of(at, "pulse:live")
+    assert channel.answer(None).status_code == 200
+    paused.start(TINY, name="another")
+    assert channel.answer(None).status_code == 205
+    eventually(lambda: not paused.info("another").alive)
     assert channel_of(at.run(), "pulse:live").answer(None).status_code == 200
 
 
