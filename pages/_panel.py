@@ -185,8 +185,10 @@ def progress_html(share: float, text: str) -> str:
     )
 
 
-def table_html(heads: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> str:
-    """A table in a box that scrolls; numbers stand at the right. none: said when there is no row."""
+def table_html(name: str, heads: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> str:
+    """A table in a box that scrolls; numbers stand at the right. name: for screen readers · none: said when there is no
+    row.
+    """
     lines = [
         "".join(f'<td class="right">{one:,}</td>' if isinstance(one, int) else _cell(str(one)) for one in row)
         for row in rows
@@ -195,7 +197,10 @@ def table_html(heads: Sequence[str], rows: Iterable[Sequence[object]], none: str
         return f'<p class="none">{html.escape(none)}</p>'
     head = "".join(f"<th>{html.escape(one)}</th>" for one in heads)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="rows" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="rows" tabindex="0" role="region" aria-label="{html.escape(name)}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _cell(text: str) -> str:

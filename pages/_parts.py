@@ -22,7 +22,7 @@ from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark, event_words
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
-REFRESH = "2"  # at 1 s the browser alone takes a third of a core to draw; 5 s measured no better than 2
+REFRESH = "2"  # asking for news is cheap; charts keep to their share of the browser's time at any interval
 COMMAND_SECONDS = 0.4
 ALARM_SECONDS = 5.0
 Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "grey", "primary"]

@@ -218,6 +218,7 @@ def _figure(value: float | None, spec: str, unit: str = "") -> str:
 
 def _events(events: list[Any]) -> str:
     return table_html(
+        "Events",
         ("step", "time", "author", "what"),
         (
             (event.step, _parts.clock(event.wall), event.author, _parts.describe(event))
@@ -229,6 +230,7 @@ def _events(events: list[Any]) -> str:
 
 def _log(lines: list[Any]) -> str:
     return table_html(
+        "Trainer log",
         ("step", "time", "level", "message"),
         ((line.step, _parts.clock(line.wall), line.level, line.message) for line in lines[::-1]),
         "The trainer has logged nothing: no warnings, no errors.",

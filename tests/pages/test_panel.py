@@ -27,7 +27,11 @@ def test_blocks_are_sent_in_order_with_text_or_figure():
 
 
 def test_text_is_escaped():
-    for shown in (progress_html(0.5, HOSTILE), table_html(("what",), [(HOSTILE,)], ""), table_html((), [], HOSTILE)):
+    for shown in (
+        progress_html(0.5, HOSTILE),
+        table_html(HOSTILE, ("what",), [(HOSTILE,)], ""),
+        table_html("", (), [], HOSTILE),
+    ):
         assert "<img" not in shown
         assert "&lt;img src=x onerror=alert(1)&gt;" in shown
 
@@ -40,10 +44,11 @@ def test_the_bar_is_as_long_as_the_run_has_come(share: float, width: str):
 
 
 def test_numbers_of_a_table_stand_at_the_right_and_rows_keep_their_order():
-    shown = table_html(("step", "what"), [(12345, "b"), (1, "a")], "nothing")
+    shown = table_html("Events", ("step", "what"), [(12345, "b"), (1, "a")], "nothing")
+    assert 'aria-label="Events"' in shown
     assert '<td class="right">12,345</td><td>b</td>' in shown
     assert shown.index("12,345") < shown.index("<td>a</td>")
-    assert table_html(("step",), [], "nothing yet") == '<p class="none">nothing yet</p>'
+    assert table_html("Events", ("step",), [], "nothing yet") == '<p class="none">nothing yet</p>'
 
 
 def test_the_control_room_follows_a_run_that_lives_and_no_other(paused: Lab):
