@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -86,22 +87,32 @@ def route(base: str = "") -> Route:
     return Route(f"{'/' + base.strip('/') if base.strip('/') else ''}/live/{{secret}}", _answer, methods=["GET"])
 
 
+GRACE_SECONDS = 3
+"""How long a server that ends waits for answers under way and for browsers to hang up."""
+
+
 @contextlib.asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
-    """Ends the process's labs with the server, and the server by a signal without an error.
+    """Closes the process's labs with the server; a signal first does that, and then ends the process as it always does.
 
-    Left to itself, uvicorn dies of a signal once it has shut down: after SIGTERM nothing would stop a run and write its
-    checkpoint, after SIGINT whoever pressed the keys once more would see a traceback. A second signal does not wait for
-    open connections.
+    Left to itself, uvicorn dies of SIGTERM with runs not stopped and checkpoints not written. After SIGINT it lets the
+    process run to its end, where more of them raise KeyboardInterrupt in whatever is being taken down, and a second one
+    skips this function altogether. Here every signal after the first changes nothing: the checkpoints are being written.
     """
+    received: list[int] = []
     server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
     if isinstance(server, uvicorn.Server):
+        server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or GRACE_SECONDS
 
-        def end(*_: object) -> None:
-            server.force_exit = server.should_exit
+        def end(number: int, _: object) -> None:
+            received.append(number)
             server.should_exit = True
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
     yield
     await asyncio.to_thread(close_shared)
+    if received:
+        sys.stdout.flush()
+        signal.signal(received[0], signal.SIG_DFL)
+        signal.raise_signal(received[0])

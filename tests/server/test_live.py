@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +130,41 @@ def test_the_labs_of_the_process_close_with_the_server(tmp_path, monkeypatch: py
     with Lab(tmp_path) as later:
         assert later.info(name).state == "stopped"
         assert later.checkpoints(name)[-1].step == later.info(name).step
+
+
+ENDED = """
+import asyncio, signal, sys
+import uvicorn
+from qcore.lab import shared_lab
+from qcore.server.live import lifespan
+from starlette.applications import Starlette
+from tests.helpers import small_config
+
+async def answer(scope, receive, send):
+    await Starlette(lifespan=lifespan)(scope, receive, send)
+
+class Server(uvicorn.Server):
+    async def main_loop(self):
+        shared_lab(sys.argv[1]).start(small_config(steps=1_000_000), name="long")
+        for name in sys.argv[2:]:
+            signal.raise_signal(signal.Signals[name])
+        await super().main_loop()
+
+Server(uvicorn.Config(answer, port=0, lifespan="on")).run()
+"""
+
+
+@pytest.mark.parametrize("names", [["SIGINT"], ["SIGTERM"], ["SIGINT", "SIGINT", "SIGTERM"], ["SIGTERM", "SIGINT"]])
+def test_a_server_dies_of_its_first_signal_once_its_labs_are_closed(tmp_path, names: list[str]):
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDED, str(tmp_path), *names],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == -signal.Signals[names[0]], ended.stderr
+    assert "Traceback" not in ended.stderr
+    with Lab(tmp_path) as later:
+        assert later.info("long").state == "stopped"
+        assert later.checkpoints("long")[-1].step == later.info("long").step
