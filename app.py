@@ -15,7 +15,7 @@ ICON = Path(__file__).parent / ".streamlit" / "icon.svg"
 
 
 def draw() -> None:
-    """The page that the URL names, between sidebar and navigation."""
+    """The page that the URL names, with navigation and sidebar."""
     st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
     page = st.navigation(
         [

@@ -52,6 +52,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def drawing_seconds() -> float:
+    """User and system time of every process in which a Chromium draws a page, s."""
+    found = subprocess.run(["pgrep", "-f", "--", "--type=renderer"], capture_output=True, text=True).stdout.split()
+    return sum(cpu_seconds(int(pid)) for pid in found)
+
+
 def memory_mb(pid: int) -> float:
     """Resident set of a process, MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -74,10 +80,11 @@ def first(folder: Path) -> None:
         )
 
 
-def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str], ...]) -> None:
-    """Server CPU a refresh, less what the open page costs with refreshing off; clips play in the browser meanwhile.
+def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str], ...], every: str) -> None:
+    """CPU of the server a refresh, less what the open page costs with refreshing off, and of the browser's drawing
+    process; clips play in the browser meanwhile.
 
-    A refresh is an answer of a channel with news: the page asks every second, and has news as often as it shows some.
+    A refresh is an answer of a channel with news: the page asks every so many seconds, and has news as often as it shows some.
     """
     runs = folder / "runs"
     folder.mkdir()
@@ -96,21 +103,23 @@ def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str
                 page.on(
                     "response", lambda one, found=answers: found.append(one.status) if "/live/" in one.url else None
                 )
-                costs = {}
-                for interval in ("off", "1"):
+                costs, drawing = {}, 0.0
+                for interval in ("off", every):
                     page.goto(f"{app.url}/{path}?run=live&refresh={interval}")
                     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=PATIENCE_MS)
                     page.wait_for_timeout(5000)
                     answers.clear()
-                    before, wall = cpu_seconds(app.process.pid), time.perf_counter()
+                    before, drawn, wall = cpu_seconds(app.process.pid), drawing_seconds(), time.perf_counter()
                     page.wait_for_timeout(1000 * seconds)
                     spent, passed = cpu_seconds(app.process.pid) - before, time.perf_counter() - wall
                     costs[interval] = 1e3 * spent / passed
+                    drawing = 1e3 * (drawing_seconds() - drawn) / passed
                 page.close()
-                extra, news = costs["1"] - costs["off"], sum(status in (200, 205) for status in answers)
+                extra, news = costs[every] - costs["off"], sum(status in (200, 205) for status in answers)
                 print(
                     f"{title:13} {extra * passed / max(news, 1):6.1f} ms CPU a refresh, {news / passed:.2f} a second · "
-                    f"{extra:.1f} ms a second, of an open page without {costs['off']:.1f}"
+                    f"{extra:.1f} ms a second, of an open page without {costs['off']:.1f} · "
+                    f"browser {drawing:.0f} ms a second"
                 )
     finally:
         trainer.terminate()
@@ -227,14 +236,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("first", "refresh", "open", "ghosts", "soak"), default="first")
     parser.add_argument("--seconds", type=float, default=30.0, help="refresh: how long each page is measured")
+    parser.add_argument("--every", default="1", choices=("0.5", "1", "2", "5"), help="refresh: the interval, s")
     parser.add_argument("--minutes", type=float, default=10.0, help="soak: how long")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if chosen.what == "first":
             first(Path(folder))
         elif chosen.what == "refresh":
-            refresh(Path(folder) / "text", chosen.seconds, "tiny", PAGES)
-            refresh(Path(folder) / "video", chosen.seconds, "video-tiny", VIDEO_PAGES)
+            refresh(Path(folder) / "text", chosen.seconds, "tiny", PAGES, chosen.every)
+            refresh(Path(folder) / "video", chosen.seconds, "video-tiny", VIDEO_PAGES, chosen.every)
         elif chosen.what == "ghosts":
             ghosts(Path(folder))
         elif chosen.what == "open":

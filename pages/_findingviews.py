@@ -68,7 +68,7 @@ def all_runs(lab: Lab, info: RunInfo) -> None:
     kinds = _filter()
     st.caption("Tick a row to see that run's findings.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
-    live(lab, alive, lambda _: _table(lab, kinds), of_all_runs=True)
+    live(lab, alive, lambda _: _table(lab, kinds), runs=lab.runs)
 
 
 def rules() -> None:

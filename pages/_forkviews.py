@@ -22,7 +22,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     whole = st.toggle(
         "All runs", key="all_runs", bind="query-params", help="Also those that are not related to the selected run."
     )
-    live(lab, info, lambda now: _tree(lab, now, whole), of_all_runs=True)
+    live(lab, info, lambda now: _tree(lab, now, whole), runs=lab.runs)
     left, right = st.columns(2, gap="large")
     with left:
         _fork_form(lab, info)

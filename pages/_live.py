@@ -6,7 +6,7 @@ by a channel (`pages._panel`), so nothing runs here while there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 import streamlit as st
 
@@ -21,20 +21,20 @@ def live(
     draw: Callable[[RunInfo], Hashable],
     *,
     every_step: bool = True,
-    of_all_runs: bool = False,
+    runs: Callable[[], Iterable[RunInfo]] | None = None,
 ) -> None:
     """Call `draw(info)` now, and again when there is news.
 
     draw: returns what the rest of the page depends on, besides the run's state: a new value asks for a new page.
     every_step: a step is news; else only what is recorded beside the steps' own scalars, such as arrays.
-    of_all_runs: what happens in any other run, or a new run, is news, too.
+    runs: those whose news count, asked anew each time; this run alone when it is left out.
     """
     asked: list[Hashable] = []
 
     def news() -> Hashable:
-        runs = lab.runs() if of_all_runs else [lab.info(info.name)]
         return tuple(
-            (one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one)) for one in runs
+            (one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one))
+            for one in (runs() if runs else [lab.info(info.name)])
         )
 
     def refresh() -> None:

@@ -15,7 +15,7 @@ def runs(lab: Lab, info: RunInfo) -> None:
     """Newest first. It refreshes while the selected run, or else any other, is alive."""
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
-    live(lab, alive, lambda _: _table(lab), of_all_runs=True)
+    live(lab, alive, lambda _: _table(lab), runs=lab.runs)
     _deletion(lab, info)
 
 

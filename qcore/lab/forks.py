@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,9 +193,7 @@ def make_child(
         folder.mkdir()
     except FileExistsError:
         raise LabError(f"run name {folder.name!r} is taken: choose another") from None
-    aside = folder.parent / f"{_BUILDING}{uuid.uuid4().hex[:12]}"
-    aside.mkdir()
-    try:
+    with _reserved(folder), _building(folder.parent) as aside:
         _copy_files(parent_dir, aside, (TOKENIZER_FILE, LABELS_FILE))
         (aside / CONFIG_FILE).write_text(child.to_yaml(), encoding="utf-8")
         there = origin.saved_step == origin.step
@@ -218,11 +216,27 @@ def make_child(
             message = f"forked from {lineage.parent} at step {origin.step}"
             writer.set_status(_stopped(origin.step, total, message, _figures(reader, origin.step)))
         os.rename(aside, folder)
-    except BaseException:
+
+
+@contextlib.contextmanager
+def _building(runs_dir: Path) -> Iterator[Path]:
+    """A hidden folder to build a run in; what has not been renamed at the end is removed."""
+    aside = runs_dir / f"{_BUILDING}{uuid.uuid4().hex[:12]}"
+    aside.mkdir()
+    try:
+        yield aside
+    finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _reserved(folder: Path) -> Iterator[None]:
+    """An empty folder holds a run's name; it goes when it is still empty at the end."""
+    try:
+        yield
+    finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
-        raise
 
 
 def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
@@ -329,9 +343,7 @@ def _events(
 def _keep_branch(lab: Lab, name: str, branch: str, step: int, author: str) -> None:
     """Copy a run, its checkpoints linked, as the branch that a rewind to `step` leaves behind."""
     run_dir = lab.folder(name)
-    aside = lab.runs_dir / f"{_BUILDING}{uuid.uuid4().hex[:12]}"
-    aside.mkdir()
-    try:
+    with _building(lab.runs_dir) as aside:
         files = [path.name for path in run_dir.iterdir() if path.is_file()]
         _copy_files(run_dir, aside, [file for file in files if not file.startswith((DATABASE_NAME, LOCK_FILE))])
         for state, path in _states(run_dir):
@@ -349,9 +361,6 @@ def _keep_branch(lab: Lab, name: str, branch: str, step: int, author: str) -> No
         with RunWriter(aside / DATABASE_NAME) as writer:
             writer.set_meta(LINEAGE, lineage_values(lineage))
         os.rename(aside, lab.runs_dir / branch)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _move_children(lab: Lab, name: str, branch: str, step: int) -> None:
