@@ -1,11 +1,14 @@
 """What any script would do, without the lab: the training loops that `lab_overhead.py` compares with.
 
 Batch, forward, loss, backward, clip, AdamW, held-out evaluations, and at the lab's cadence a checkpoint of weights and
-moments and the same samples.
+moments and the same samples. As a process of its own, `python -m bench._bare CONFIG.yaml SCRATCH` makes as many steps
+as each line of its input says and answers with the seconds they took.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +119,16 @@ def _loop(
                     sum(loss_of(batch).item() for batch in held_out)
 
     return train
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    train = bare_script(RunConfig.from_yaml(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    for line in sys.stdin:
+        started = time.perf_counter()
+        train(int(line))
+        print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from qcore.train.allocator import keep_freed_memory, release_freed_memory
 from qcore.train.files import RunLock
 from qcore.train.replay import Orders
 from qcore.train.slots import Slots
@@ -72,9 +73,11 @@ class Worker:
             # Here and not above: torch takes seconds to import, and the page that starts a run should not wait for it.
             from qcore.train.session import train_run
 
+            keep_freed_memory()
             train_run(self.run_dir, self._slots, self._author, self._stopping, self._nudge, self._since, self._orders)
         except Exception:  # the thread's outer edge: what not even the run's own log could take
             logger.exception("the store of %s failed", self.run_dir.name)
         finally:
             self._slots.release(self.run_dir.name)
             self._lock.release()
+            release_freed_memory()

@@ -1,0 +1,52 @@
+"""Freed memory is kept while a run trains, and given back afterwards. In a process of its own: it holds for all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from qcore.train.allocator import keep_freed_memory
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from qcore.train.allocator import keep_freed_memory, release_freed_memory
+
+MIB = 1 << 20
+if sys.argv[1] == "kept":
+    assert keep_freed_memory() and keep_freed_memory()
+
+def step():
+    blocks = [np.ones(MIB, dtype=np.uint8) for _ in range(60)]
+    del blocks
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // MIB
+
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+held = resident()
+release_freed_memory()
+print(faults, held - resident())
+"""
+
+
+def run(how: str) -> tuple[int, int]:
+    """Page faults of ten steps of 60 MiB, and the MiB given back in the end."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, timeout=60, check=True)
+    faults, released = map(int, done.stdout.split())
+    return faults, released
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+def test_what_a_step_frees_is_kept_until_the_end():
+    kept, released = run("kept")
+    assert kept < 200
+    assert released > 50
+    alone, _ = run("alone")
+    assert alone > 10 * max(kept, 100)
