@@ -84,8 +84,7 @@ def refresh(folder: Path, seconds: float, name: str, pages: tuple[tuple[str, str
     """CPU of the server a refresh, less what the open page costs with refreshing off, and of the browser's drawing
     process; clips play in the browser meanwhile.
 
-    A refresh is an answer of a channel with news: the page asks every so many seconds, and has news as often as it shows
-    some.
+    A refresh is an answer of a channel with news: the page asks every so many seconds, and has news when it shows some.
     """
     runs = folder / "runs"
     folder.mkdir()

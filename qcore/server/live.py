@@ -97,7 +97,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
     Left to itself, uvicorn dies of SIGTERM with runs not stopped and checkpoints not written. After SIGINT it lets the
     process run to its end, where more of them raise KeyboardInterrupt in whatever is being taken down, and a second one
-    skips this function altogether. Here every signal after the first changes nothing: the checkpoints are being written.
+    skips this function altogether. Here every signal after the first changes nothing: checkpoints are being written.
     """
     received: list[int] = []
     server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)

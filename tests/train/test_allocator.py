@@ -1,4 +1,4 @@
-"""Freed memory is kept while a run trains, and given back afterwards. In a process of its own: it holds for all of it."""
+"""Freed memory is kept while a run trains, and given back afterwards; in a process of its own."""
 
 from __future__ import annotations
 
