@@ -22,6 +22,7 @@ from qcore.lab import Lab, LabError
 from qcore.lab.forecast import memory_forecast
 
 WAYS = ("Form", "YAML")
+_INSIST, _INSISTS = "Start all the same", "new:insists"
 
 
 def new_run(lab: Lab) -> None:
@@ -43,13 +44,13 @@ def new_run(lab: Lab) -> None:
         place = st.container()
     config, error = _form(preset) if way == "Form" else _yaml(preset)
     with place:
-        fits = config is None or _memory(config, f"new:{preset}")
+        # The button comes first: the forecast below it waits for torch, seconds after a server's start.
         _roles.button(
             "Start",
             type="primary",
             icon=":material/play_arrow:",
             width="stretch",
-            disabled=config is None or not fits,
+            disabled=config is None,
             on_click=_start,
             args=(lab, config, name, preset if config and config == PRESETS[preset].config else f"{preset}-edited"),
         )
@@ -57,37 +58,40 @@ def new_run(lab: Lab) -> None:
             st.error(_parts.plain(error), icon=":material/block:")
         elif config:
             st.caption(_summary(config))
+            _memory(config)
     if config and way == "Form":
         with st.expander("This run as YAML", icon=":material/code:"):
             st.code(config.to_yaml(), language="yaml")
 
 
-def _memory(config: RunConfig, prefix: str) -> bool:
-    """Say what the run will need; False when it is more than there is and nobody insists."""
+def _memory(config: RunConfig) -> None:
+    """Say what the run will need; when that is more than there is, it starts only if somebody insists."""
     try:
         found = memory_forecast(config)
     except ValueError as error:
         st.error(_parts.plain(str(error)), icon=":material/block:")
-        return False
+        return
     if found is None:
-        return True
+        return
     words = f"{found.parameters:,} parameters. {found.text}"
     if found.published:
         words += f" The published model of these sizes had {found.published / 1e6:.2f} M, with 256 characters."
     if found.verdict == "fits":
         st.caption(_parts.plain(words), help="Counted before the start, without computing anything.")
-        return True
-    if found.verdict == "tight":
+    elif found.verdict == "tight":
         st.warning(_parts.plain(words), icon=":material/memory:")
-        return True
-    st.error(_parts.plain(words), icon=":material/memory_alert:")
-    return st.checkbox("Start all the same", key=f"{prefix}:force", help="It will most likely be ended by the system.")
+    else:
+        st.error(_parts.plain(words), icon=":material/block:")
+        st.checkbox(_INSIST, key=_INSISTS, help="It will most likely be ended by the system.")
 
 
 def _start(lab: Lab, config: RunConfig, name: str, preset: str) -> None:
     try:
+        found = memory_forecast(config)
+        if found is not None and found.verdict == "too large" and not st.session_state.get(_INSISTS):
+            raise LabError(f"{found.text} Or tick “{_INSIST}”.")
         started = lab.start(config, name=name.strip() or None, preset=preset)
-    except LabError as error:
+    except (LabError, ValueError) as error:
         _parts.note("error", str(error))
         return
     _parts.switch("run", started)

@@ -1,15 +1,20 @@
 """Every page in its empty, paused, finished, failed and unreadable state, and what a person's changes do to a run."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from streamlit.string_util import validate_material_icon
 
-from qcore.config import PRESETS, Continue, SetControl, Stop
+from pages import _newrun
+from qcore.config import PRESETS, Continue, SetControl, Stop, default_run
 from qcore.lab import Lab
+from qcore.lab.forecast import memory_forecast
 from qcore.store import DATABASE_NAME, RunWriter, Status
 from tests.helpers import eventually, small_config
-from tests.pages.drive import ENDLESS, GENERATIONS, PAGES, TOKENS, charts, open_app, press, texts
+from tests.pages.drive import APP, ENDLESS, GENERATIONS, PAGES, TOKENS, charts, open_app, press, texts
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -102,6 +107,21 @@ def test_a_configuration_that_cannot_be_is_named_and_not_started(empty: Lab):
     at.number_input(key="new:tiny:phase_lm:heads").set_value(7).run()
     assert "multiple of heads" in at.error[0].value
     assert next(button for button in at.button if button.label == "Start").disabled
+
+
+def test_a_run_larger_than_the_memory_starts_only_if_somebody_insists(empty: Lab, monkeypatch: pytest.MonkeyPatch):
+    found = replace(memory_forecast(default_run()), available=1000)
+    monkeypatch.setattr(_newrun, "memory_forecast", lambda config: found)
+    at = open_app(preset="tiny")
+    at.number_input(key="new:tiny:phase_lm:steps").set_value(1_000_000).run()
+    assert "This needs about" in at.error[0].value
+    press(at, "Start")
+    assert "Start all the same" in at.error[0].value
+    assert not empty.runs()
+    at.checkbox(key="new:insists").check().run()
+    press(at, "Start")
+    assert not at.exception
+    assert len(empty.runs()) == 1
 
 
 def test_a_wrong_key_in_yaml_is_answered_with_the_nearest_one(empty: Lab):
@@ -228,3 +248,15 @@ def test_a_form_that_nobody_touched_is_the_preset(preset: str, empty: Lab):
     assert info.preset == preset
     assert empty.config(info.name) == PRESETS[preset].config
     empty.command(info.name, Stop())
+
+
+def test_every_icon_exists():
+    """A name that Streamlit does not know breaks a page only where it is drawn."""
+    names = {
+        name
+        for path in [APP, *APP.parent.glob("pages/*.py")]
+        for name in re.findall(r":material/\w+:", path.read_text())
+    }
+    assert len(names) > 50
+    for name in names:
+        validate_material_icon(name)
