@@ -8,6 +8,7 @@ shows the figure. Traces are SVG: a browser allows only a few WebGL charts on a 
 from __future__ import annotations
 
 import html
+from textwrap import wrap
 from typing import Any
 
 from qcore.viz.figure import Figure
@@ -23,6 +24,8 @@ LINE_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("solid", "dash", "dot", "dashdot")
 CLEAR = "rgba(0,0,0,0)"
 LABEL_SIZE = 11
+_NARROW = 40
+"""Letters of a message that fit into a line of a chart on a phone."""
 
 
 def line_style(index: int) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def empty_figure(message: str, *, height: int = 260, uirevision: str = "empty", 
     layout["xaxis"] = layout["yaxis"] = {"visible": False, "fixedrange": True}
     layout["annotations"] = [
         {
-            "text": "<br>".join(label(line) for line in message.splitlines()),
+            "text": "<br>".join(label(part) for line in message.splitlines() for part in wrap(line, _NARROW)),
             "x": 0.5,
             "y": 0.5,
             "xref": "paper",

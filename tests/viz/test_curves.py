@@ -102,6 +102,10 @@ def test_without_points_the_figure_says_so():
     assert not figure.data
     assert figure.layout.annotations[0].text == "Wait for &lt;b&gt;it&lt;/b&gt;."
     assert viz.empty_figure("one\ntwo").to_plotly().layout.annotations[0].text == "one<br>two"
+    long = "No term but the cross-entropy has a weight: give one in the control room, and its pull shows here."
+    lines = viz.empty_figure(long).to_plotly().layout.annotations[0].text.split("<br>")
+    assert " ".join(lines) == long
+    assert max(map(len, lines)) <= 40
 
 
 def test_ema_of_a_constant_is_the_constant_and_of_span_zero_the_values():
