@@ -1,7 +1,7 @@
 """What a step frees is kept for the next one, where the C library is glibc.
 
 Left alone, glibc hands large freed blocks back to the system, and every step takes them anew, a page fault for each
-4 KiB: 500 to 1,900 faults, 2 to 6 % of a small model's step. Kept, there are three, and the process is 1 % larger.
+4 KiB: 570 to 1,920 faults and 3 to 4 % of a small model's step (`bench/allocator.py`). Kept, there are a few.
 It holds for the whole process, so that what a page has once read would stay, too: all that is kept goes back with each
 checkpoint, a few milliseconds, and when the run ends.
 """
