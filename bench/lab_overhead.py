@@ -5,12 +5,14 @@ The bare script does what any script does (`_bare.py`), with the lab's checkpoin
 lab adds its terms, finite check, telemetry, probes, commands, hashes and syncs. A second case leaves samples and
 checkpoints out on both sides. With --watched, a real browser on the same machine has the control room open while the
 lab trains. Whoever does not train is frozen (SIGSTOP), the app and the browser, or the script: nothing of theirs runs
-beside the other. The lab trains for some seconds before a stretch is timed, so that the page has taken note.
+beside the other. Where a page watches, the lab trains for some seconds before a stretch is timed, so that the page has
+taken note; else its stretches follow each other without a gap, so that rare and dear work, such as the probes of every
+400th step, counts as often as it comes. Of short stretches with gaps, it falls into too many or too few.
 
 Two processes that do the same differ by up to 4 % here, by where their memory happens to lie. So the app and the script
 are started anew in each round. A ratio is that of all rounds' total times, with a 95 % bootstrap interval over rounds
-and their pairs; rare and dear work, such as a probe every hundred steps, counts in it with its whole cost.
-    python bench/lab_overhead.py [--watched] [--preset tiny|video-tiny] [--steps 60] [--rounds 6] [--pairs 6]
+and their pairs.
+    python bench/lab_overhead.py [--watched] [--preset tiny|video-tiny] [--steps 140] [--rounds 6] [--pairs 6]
 """
 
 from __future__ import annotations
@@ -227,8 +229,9 @@ def one_round(config: RunConfig, folder: Path, result: Result, *, steps: int, pa
             alone = script.seconds(steps)
         found: list[Pair] = []
         for _ in range(pairs):
+            settle = math.ceil(SETTLED_SECONDS / a_step) if watched else 0
             with frozen([script.process.pid]), result.load.of(subject):
-                spent = subject.seconds(steps, math.ceil(SETTLED_SECONDS / a_step), a_step)
+                spent = subject.seconds(steps, settle, a_step)
             a_step = spent / steps
             with frozen(subject.others):
                 before, alone = alone, script.seconds(steps)
@@ -240,7 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--case", choices=("everything", "steps only"), help="only this one")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=140)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--pairs", type=int, default=6, help="in each round")
     parser.add_argument("--watched", action="store_true")
