@@ -6,12 +6,14 @@
 from pathlib import Path
 
 import streamlit as st
+from streamlit.watcher import polling_path_watcher
 
 from pages import _parts
 from qcore.server.live import lifespan, route
 
 # A file of our own: icons by name are fetched from a server outside.
 ICON = Path(__file__).parent / ".streamlit" / "icon.svg"
+CONFIG_SECONDS = 2.0
 
 
 def draw() -> None:
@@ -40,4 +42,6 @@ def draw() -> None:
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,
     draw()
 else:  # and imports it for what it serves beside them.
+    # Left alone it looks for another config.toml ten times a second; each look holds up a thread that trains.
+    setattr(polling_path_watcher, "_POLLING_PERIOD_SECS", CONFIG_SECONDS)  # noqa: B010 - a constant, to the type check
     app = st.App(__file__, routes=[route(st.get_option("server.baseUrlPath"))], lifespan=lifespan)

@@ -1,8 +1,9 @@
 """The one writer of a run's telemetry: a thread that commits everything queued, by time.
 
 The training thread only appends to a queue. The thread `store-<run>` commits every `commit_interval` seconds, and at
-once for events, statuses, command outcomes and rewinds. A commit that fails is rolled back whole and tried again with
-the next, so a locked database or a full disk loses nothing while the queue has room; the exception is in `error`.
+once for events, changes of state, command outcomes and rewinds. A commit that fails is rolled back whole and tried
+again with the next, so a locked database or a full disk loses nothing while the queue has room; the exception is in
+`error`.
 Opening a second writer on a run takes it over: the first one then fails instead of writing into the other's blocks.
 """
 
@@ -64,6 +65,7 @@ class RunWriter:
         self._interval = commit_interval
         self._owner = uuid.uuid4().hex
         self._packers: dict[tuple[str, ...], struct.Struct] = {}
+        self._said = ("", "")
         self._wake = threading.Event()
         self._closing = False
         self._deadline = math.inf
@@ -142,8 +144,14 @@ class RunWriter:
         self._queue(Write(PUT_FINDING, encode(finding)))
 
     def set_status(self, status: Status) -> None:
-        """Replace the status row and commit at once; its `drops` are filled in by the writer."""
-        self._queue(Write(PUT_STATUS, encode(status)), now=True)
+        """Replace the status row; its `drops` are filled in by the writer.
+
+        At once when the state or the message is another one. A mere sign of life goes with the next commit, because
+        each takes the interpreter from the training thread several times.
+        """
+        said = (status.state, status.message)
+        self._queue(Write(PUT_STATUS, encode(status)), now=said != self._said)
+        self._said = said
 
     def set_meta(self, key: str, value: Any) -> None:
         """Set one JSON value of the run (references, fingerprints …). Raises ValueError for the store's own keys."""

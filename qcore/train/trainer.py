@@ -21,7 +21,7 @@ import torch
 from qcore.config import ConfigError, RunConfig, command_from_row
 from qcore.config import commands as requests
 from qcore.store import Command, CommandReader, Event, RunWriter
-from qcore.train.allocator import release_freed_memory
+from qcore.train.allocator import release_seldom
 from qcore.train.base import NonFiniteError
 from qcore.train.board import ControlBoard
 from qcore.train.checkpoint import (
@@ -464,7 +464,7 @@ class Trainer:
             section=self._workload.section,
         )
         prune_checkpoints(self._run_dir, self._board["keep_checkpoints"])
-        release_freed_memory()
+        release_seldom()
 
     @property
     def _arrived(self) -> bool:

@@ -174,7 +174,7 @@ def test_a_rewind_drops_telemetry_and_keeps_what_people_did(path: Path, open_wri
         assert len(reader.generations("prompt")) == 10
 
 
-def test_events_statuses_and_outcomes_are_committed_at_once_and_scalars_are_not(path: Path, open_writer: Open) -> None:
+def test_events_states_and_outcomes_are_committed_at_once_and_scalars_are_not(path: Path, open_writer: Open) -> None:
     """With a commit interval of a minute, only what must be acknowledged appears, and takes along what came before."""
     writer = open_writer(commit_interval=60.0)
     writer.flush()
@@ -187,6 +187,13 @@ def test_events_statuses_and_outcomes_are_committed_at_once_and_scalars_are_not(
         assert reader.last("x") == (1, 1.0)
         writer.set_status(status(3))
         poll(lambda: reader.status() is not None)
+        poll(lambda: not writer._wake.is_set())
+        writer.set_status(status(4))
+        assert not writer._wake.is_set()
+        writer.set_status(status(5, message="so far"))
+        poll(lambda: reader.status() == status(5, message="so far"))
+        writer.set_status(status(6, message="so far", state="paused"))
+        poll(lambda: reader.status() == status(6, message="so far", state="paused"))
         writer.resolve_command(command_id, "refused", 3, "not now")
         poll(lambda: reader.commands("refused") != [])
         command = reader.command(command_id)

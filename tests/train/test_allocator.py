@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from qcore.train import allocator
 from qcore.train.allocator import keep_freed_memory
 
 FAULTS = """
@@ -50,3 +52,13 @@ def test_what_a_step_frees_is_kept_until_the_end():
     assert released > 50
     alone, _ = run("alone")
     assert alone > 10 * max(kept, 100)
+
+
+def test_checkpoints_give_back_once_a_minute(monkeypatch: pytest.MonkeyPatch):
+    times, released = iter((1000.0, 1001.0, 1059.9, 1060.0, 1060.0, 1061.0, 1119.9, 1121.0, 1121.0)), []
+    monkeypatch.setattr(allocator, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(allocator, "_library", lambda: released.append(allocator._released))
+    allocator.release_freed_memory()
+    for _ in range(6):
+        allocator.release_seldom()
+    assert released == [1000.0, 1060.0, 1121.0]
