@@ -1,5 +1,5 @@
 # Collapse Lab. Every target sets up what it needs in .venv and is quick the second time.
-#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make lint   make bench [BENCH=throughput]   make ltx   make clean
+#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make lint   make bench [BENCH=throughput]   make ltx   make login   make clean
 
 SHELL := /bin/bash
 VENV := .venv
@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 BENCH ?=
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet
+# Exactly what was tested, file by file: a package whose hash is not the one in requirements/ is refused.
+FROZEN := $(INSTALL) --require-hashes --no-deps --requirement
 
-.PHONY: run test lint bench ltx clean chromium
+.PHONY: run test lint bench ltx login clean chromium
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -33,7 +35,11 @@ bench: $(VENV)/.installed-dev chromium
 
 # What the LTX-Video adapter needs beside the rest (diffusers, peft).
 ltx: $(VENV)/.installed
-	$(INSTALL) --editable '.[ltx]'
+	$(FROZEN) requirements/ltx.txt
+
+# What a login needs beside the rest.
+login: $(VENV)/.installed
+	$(FROZEN) requirements/login.txt
 
 clean:
 	rm -rf $(VENV) build qcore.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -52,16 +58,17 @@ $(VENV)/.created:
 		echo "creating $(VENV) failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-# torch comes first, at its exact pin: nothing that follows can then pull in another build of it.
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+# torch is another build on every kind of machine (CPU, CUDA), so its exact pin has no hash; nothing else can pull it in.
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements/run.txt
 	@echo "Installing Collapse Lab and what it needs (minutes the first time)"
-	$(INSTALL) torch
-	$(INSTALL) --editable .
+	$(FROZEN) requirements/run.txt
+	$(INSTALL) --constraint constraints.txt torch
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
 	@echo "Installing the tools for tests and checks"
-	$(INSTALL) --editable '.[dev]'
+	$(FROZEN) requirements/dev.txt
 	@touch $@
 
 # The browser tests drive Debian's Chromium. Where it cannot be installed they are skipped with a reason; with CI=true they fail.
