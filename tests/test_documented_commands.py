@@ -1,8 +1,8 @@
 """Every command line that README and docs print is run, as it stands there.
 
 The lines of qcore run one after another in one folder, as a reader would type them, with models made small by options
-that follow the line's own; the first `train` stays in a process of its own while the next lines steer it. Of a bench the
-imports and the arguments are tried (they measure for minutes), of `make` what it would do.
+that follow the line's own; the first `train` stays in a process of its own while the next lines steer it. Of a bench
+the imports and the arguments are tried (they measure for minutes), of `make` what it would do.
 """
 
 import argparse
@@ -38,8 +38,8 @@ DEADLINE = 240.0
 
 TEXT = {
     "width": 8, "layers": 1, "heads": 1, "phases": 2, "context": 8, "documents": 40, "batch_size": 2, "warmup_steps": 2,
-    "eval_every": 200, "eval_batches": 1, "sample_every": 100000, "sample_length": 2, "max_tokens": 4, "prompts": "Once",
-    "budget_percent": 0,
+    "eval_every": 200, "eval_batches": 1, "sample_every": 100000, "sample_length": 2, "max_tokens": 4,
+    "prompts": "Once", "budget_percent": 0,
 }  # fmt: skip
 CLIPS = {
     "width": 8, "layers": 1, "heads": 1, "batch_size": 2, "warmup_steps": 1, "eval_every": 10, "sample_every": 100000,
