@@ -1,5 +1,5 @@
 # Collapse Lab. Every target sets up what it needs in .venv and is quick the second time.
-#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make lint   make bench [BENCH=throughput]   make ltx   make login   make clean
+#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make attacks [FACTOR=30 SEED=1]   make lint   make bench [BENCH=throughput]   make ltx   make login   make clean
 
 SHELL := /bin/bash
 VENV := .venv
@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet
 # Exactly what was tested, file by file: a package whose hash is not the one in requirements/ is refused.
 FROZEN := $(INSTALL) --require-hashes --no-deps --requirement
 
-.PHONY: run test lint bench ltx login clean chromium
+.PHONY: run test attacks lint bench ltx login clean chromium
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -22,6 +22,10 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser" $(ARGS) || [ $$? = 5 ]
 	$(BIN)/python -m pytest -m browser $(ARGS) || [ $$? = 5 ]
+
+# The attacks of tests/attacks at FACTOR times the size that `make test` gives them, from another SEED each time.
+attacks: $(VENV)/.installed-dev
+	QCORE_ATTACKS=$(or $(FACTOR),30) QCORE_SEED=$(or $(SEED),$$RANDOM) $(BIN)/python -m pytest tests/attacks -rA $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

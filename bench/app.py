@@ -5,11 +5,13 @@ python bench/app.py refresh    CPU of the server a refresh, page by page; the ru
 python bench/app.py ghosts     averaging collapse: from Start to its finding on the screen, and undone by live changes
 python bench/app.py open       server CPU to open each page on a finished run of 100,000 steps, in a new session
 python bench/app.py soak       resident memory of the server, training and watched, minute by minute
+python bench/app.py many       the same, descriptors and threads, while short runs follow one another in one server
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import statistics
@@ -35,6 +37,7 @@ ARRAYS = ("tokens", "phase", "interference", "causality", "gradients", "modules"
 LENGTH = 100_000
 TICK = os.sysconf("SC_CLK_TCK")
 LONG = {"steps": 10_000_000}
+SHORT = {"steps": 40, "checkpoint_every": 20, "documents": 200, "width": 32, "layers": 1}
 PAGES = (
     ("", "Control room"),
     ("phase", "Phase"),
@@ -232,12 +235,50 @@ def soak(folder: Path, minutes: float) -> None:
         print(f"minute {len(found):2}: {medians[-1]:7.1f} MB · last / second minute {medians[-1] / medians[1]:.3f}")
 
 
+def held(pid: int) -> str:
+    """What a process holds, in words."""
+    names = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            names.append(os.readlink(one))
+    threads, children = list(Path(f"/proc/{pid}/task").iterdir()), Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return (
+        f"{memory_mb(pid):7.1f} MB · {len(threads)} threads · {len(names)} descriptors, of databases "
+        f"{sum(DATABASE_NAME in name for name in names)} · {len(children.split())} children"
+    )
+
+
+def many(folder: Path, minutes: float) -> None:
+    """Short runs, one after the other, each started on a page and watched on another; what the server holds by then,
+    and a minute after all pages are closed."""
+    config = preset("tiny").config.with_values(SHORT).to_yaml()
+    with running_app(folder / "runs", folder / "app.log") as app, Lab(folder / "runs") as lab:
+        with chromium() as browser:
+            starting, watching = browser.new_page(), browser.new_page()
+            began, told = time.monotonic(), -1
+            while (passed := (time.monotonic() - began) / 60) < minutes:
+                name = start_from_yaml(starting, app.url, config, lab)
+                watching.goto(f"{app.url}/?run={name}&refresh=0.5")
+                while lab.info(name).alive:
+                    time.sleep(0.2)
+                if int(passed) > told:
+                    told = int(passed)
+                    print(f"minute {told:2}: {held(app.process.pid)} · {len(lab.runs())} runs", flush=True)
+        time.sleep(60)
+        infos = lab.runs()
+        states = {state: sum(info.state == state for info in infos) for state in sorted({info.state for info in infos})}
+        dropped = sum(info.drops for info in infos)
+        print(f"pages closed: {held(app.process.pid)} · {len(infos)} runs {states} · {dropped} points dropped")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("first", "refresh", "open", "ghosts", "soak"), default="first")
+    parser.add_argument(
+        "what", nargs="?", choices=("first", "refresh", "open", "ghosts", "soak", "many"), default="first"
+    )
     parser.add_argument("--seconds", type=float, default=30.0, help="refresh: how long each page is measured")
     parser.add_argument("--every", default="1", choices=("0.5", "1", "2", "5"), help="refresh: the interval, s")
-    parser.add_argument("--minutes", type=float, default=10.0, help="soak: how long")
+    parser.add_argument("--minutes", type=float, default=10.0, help="soak, many: how long")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if chosen.what == "first":
@@ -249,6 +290,8 @@ def main() -> None:
             ghosts(Path(folder))
         elif chosen.what == "open":
             open_pages(Path(folder))
+        elif chosen.what == "many":
+            many(Path(folder), chosen.minutes)
         else:
             soak(Path(folder), chosen.minutes)
 
