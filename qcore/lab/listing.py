@@ -72,6 +72,8 @@ def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
     files = [identity(path) for path in (database, f"{database}-wal", f"{run_dir}/{CONFIG_FILE}")]
     if files[0] is None:
         return None
+    if files[1] is not None and not files[1][3]:
+        files[1] = None  # nothing is in it: made by whoever only read
     written = max(file[2] for file in files if file is not None)
     if time.time_ns() - written < SETTLED_SECONDS * 1e9:
         return None
