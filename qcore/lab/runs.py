@@ -8,6 +8,7 @@ from typing import Any
 
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.store import RunReader
+from qcore.store.errors import damaged
 from qcore.train.files import is_held
 
 ACTIVE = ("queued", "running", "paused")
@@ -19,7 +20,8 @@ class RunInfo:
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
     epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
-    this process · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity.
+    this process · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
+    error of the velocity.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RunInfo:
     seconds_trained: float = 0.0
     memory_mb: float | None = None
     drops: int = 0
+    remedy: str = ""
 
     @property
     def held_out(self) -> float | None:
@@ -91,7 +94,8 @@ class CheckpointInfo:
 
 def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool) -> RunInfo:
     """Collect one run's row. A run that was active when its worker vanished is `interrupted`."""
-    meta, status = reader.meta(), reader.status()
+    with reader.moment():
+        meta, status = reader.meta(), reader.status()
     alive = here or is_held(run_dir)
     family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
@@ -149,7 +153,18 @@ def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlSta
     for event in reader.events():
         if event.kind == "control" and event.payload["name"] in states:
             old = states[event.payload["name"]]
+            _check_type(old.control, event.payload["new"], reader)
             states[old.control.name] = ControlState(
                 old.control, event.payload["new"], old.default, old.version + 1, event.step, event.author
             )
     return states
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int, float), "float": (int, float), "bool": (bool,), "texts": (list,)}
+
+
+def _check_type(control: Control, value: Any, reader: RunReader) -> None:
+    """Raise `DamagedRunError` for a value that the control's slider, box or text field could not show."""
+    wanted = _TYPES.get(control.kind, (str,))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and control.kind != "bool"):
+        raise damaged(reader.path, f"an event sets {control.name} to {str(value)[:60]!r}: {control.range_text}")

@@ -16,6 +16,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base import DocumentError, LabError, parse_json
+
 FORMAT = "collapse-lab-checkpoint"
 VERSION = 1
 RISKY, FORK = "risky change", "fork"
@@ -24,7 +26,7 @@ KEPT_REASONS = ("automatic change", "requested", RISKY, FORK)
 _WRITING, _REPLACED = ".writing-", ".replaced-"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(LabError):
     """A checkpoint that must not be loaded; the message names the folder, what is wrong and the remedy."""
 
 
@@ -49,6 +51,20 @@ class CheckpointState:
     model: dict[str, Any] = field(default_factory=dict)
 
 
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "step": ((int,), "a whole number"),
+    "reason": ((str,), "text"),
+    "created": ((int, float), "a time"),
+    "controls": ((dict,), "an object"),
+    "event_seq": ((int,), "a whole number"),
+    "seconds_trained": ((int, float), "a duration"),
+    "scaler": ((dict,), "an object"),
+    "threads": ((int,), "a whole number"),
+    "torch_version": ((str,), "text"),
+    "model": ((dict,), "an object"),
+}
+
+
 def folder_name(step: int) -> str:
     """`step-000500`."""
     return f"step-{step:06d}"
@@ -65,6 +81,14 @@ def read_state(folder: Path) -> CheckpointState:
     return _parse(_read_document(folder), folder)
 
 
+def listed_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the folder says of its files: size and hash by name. Raises `CheckpointError` as `read_state`, and for a
+    name that is no plain file of the folder.
+    """
+    files: dict[str, dict[str, Any]] = _read_document(folder)["files"]
+    return files
+
+
 def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
     """State and verified contents of every file. Raises `CheckpointError` when anything is missing, altered or
     foreign.
@@ -72,8 +96,6 @@ def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
     document = _read_document(folder)
     contents = {}
     for name, expected in document["files"].items():
-        if Path(name).name != name:
-            raise refusal(folder, f"it lists the file {name!r} outside its folder")
         try:
             data = (folder / name).read_bytes()
         except OSError as error:
@@ -179,11 +201,11 @@ def refusal(folder: Path, reason: str) -> CheckpointError:
 
 def _read_document(folder: Path) -> dict[str, Any]:
     try:
-        document = json.loads((folder / "state.json").read_bytes())
+        document = parse_json((folder / "state.json").read_bytes(), "state.json")
     except OSError as error:
         raise refusal(folder, f"state.json cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise refusal(folder, "state.json is not JSON: it was cut off or altered") from error
+    except DocumentError as error:
+        raise refusal(folder, f"{error}: it was cut off or altered") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise refusal(folder, "it was not written by Collapse Lab")
     if document.get("version") != VERSION:
@@ -191,6 +213,9 @@ def _read_document(folder: Path) -> dict[str, Any]:
     files = document.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise refusal(folder, "its list of files is damaged")
+    for name in files:
+        if not name or Path(name).name != name or "\0" in name or name in (".", ".."):
+            raise refusal(folder, f"it lists the file {name[:80]!r} outside its folder")
     return document
 
 
@@ -198,10 +223,20 @@ def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
     known = fields(CheckpointState)
     if missing := [entry.name for entry in known if entry.name not in document and entry.default_factory is MISSING]:
         raise refusal(folder, f"state.json lacks {missing[0]!r}")
+    for name, (kinds, wanted) in _TYPES.items():
+        value: Any = document.get(name, {})
+        is_number = isinstance(value, int | float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or (is_number and not _is_plausible(value)):
+            raise refusal(folder, f"{name} in state.json is {str(value)[:60]!r}, not {wanted}")
     state = CheckpointState(**{entry.name: document[entry.name] for entry in known if entry.name in document})
     if state.step != int(folder.name[5:] if folder.name[5:].isdigit() else -1):
         raise refusal(folder, f"it holds step {state.step}: the folder was renamed")
     return state
+
+
+def _is_plausible(value: float) -> bool:
+    """Whether it may be a step, a count, or a number of seconds that a calendar can show."""
+    return -2.5e11 < value < 2.5e11  # which NaN is not either
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -18,6 +18,8 @@ from qcore.store import (
     RunReader,
     RunWriter,
     Status,
+    StoreAccessError,
+    StoreBusyError,
     WriterReplacedError,
 )
 from qcore.store.backlog import ARRAY_BYTES, Arrays, Backlog, LogWrite, Scalars, Write
@@ -28,6 +30,9 @@ Open = Callable[..., RunWriter]
 
 def event(seq: int, step: int = 0) -> Event:
     return Event(seq, step, 100.0 + seq, "a person", "control", {"name": "lr", "old": 0.1, "new": [1, None, "ü"]}, None)
+
+
+TOKEN = {"id": 3, "label": "a", "probability": 0.5, "rank": 1, "entropy": 0.1, "top": [["a", 0.5]]}
 
 
 def status(step: int, **changes: object) -> Status:
@@ -49,10 +54,10 @@ def hold_lock(path: Path) -> sqlite3.Connection:
 
 def test_records_come_back_as_they_were(path: Path, open_writer: Open) -> None:
     writer = open_writer()
-    generation = Generation(
-        "g1", 3, 9.5, "timeline", "Once\x00 “upon”", {"temperature": 0.7}, "a", [{"p": 0.5}], {"d": 1.0}
+    generation = Generation("g1", 3, 9.5, "timeline", "Once\x00 “upon”", {"temperature": 0.7}, "a", [TOKEN], {"d": 1.0})
+    finding = Finding(
+        "f1", "eos", 5, 9, "active", {"share": 0.9}, "EOS collapse", "why", [{"label": "eos_weight", "kind": "set"}]
     )
-    finding = Finding("f1", "eos", 5, 9, "open", {"share": 0.9}, "EOS collapse", "why", [{"control": "eos_weight"}])
     writer.add_event(event(0))
     writer.add_event(event(1))
     writer.put_generation(generation)
@@ -79,7 +84,7 @@ def test_a_generation_grows_in_place_and_limits_count_from_the_newest(path: Path
     for index in range(5):
         kind = "prompt" if index % 2 else "timeline"
         writer.put_generation(Generation(f"g{index}", index, 1.0, kind, "p", text=""))
-    writer.put_generation(Generation("g1", 1, 1.0, "prompt", "p", text="grown", tokens=[{"id": 3}], status="done"))
+    writer.put_generation(Generation("g1", 1, 1.0, "prompt", "p", text="grown", tokens=[TOKEN], status="done"))
     for index in range(5):
         writer.add_log(index, "info", str(index))
     writer.flush()
@@ -87,7 +92,7 @@ def test_a_generation_grows_in_place_and_limits_count_from_the_newest(path: Path
         assert [g.id for g in reader.generations()] == ["g0", "g1", "g2", "g3", "g4"]
         assert [g.id for g in reader.generations("timeline", limit=2)] == ["g2", "g4"]
         assert reader.generation("g1") == Generation(
-            "g1", 1, 1.0, "prompt", "p", text="grown", tokens=[{"id": 3}], status="done"
+            "g1", 1, 1.0, "prompt", "p", text="grown", tokens=[TOKEN], status="done"
         )
         assert [line.message for line in reader.log(limit=2)] == ["3", "4"]
 
@@ -323,7 +328,7 @@ def test_a_locked_database_is_retried_and_nothing_is_lost(
         writer.log_scalars(step, {"x": float(step)})
     writer.add_event(event(1))
     poll(lambda: isinstance(writer.error, sqlite3.OperationalError))
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with pytest.raises(StoreBusyError, match="locked"):
         writer.flush(timeout=0.1)
     lock.execute("ROLLBACK")
     writer.flush()
@@ -338,7 +343,7 @@ def test_closing_on_a_locked_database_reports_the_loss(path: Path, monkeypatch: 
     writer = RunWriter(path, commit_interval=0.01)
     lock = hold_lock(path)
     writer.log_scalars(0, {"x": 0.0})
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with pytest.raises(StoreBusyError, match="locked"):
         writer.close(timeout=0.1)
     assert not writer._thread.is_alive()
     lock.close()
@@ -355,7 +360,7 @@ def test_a_full_disk_surfaces_and_nothing_is_lost_when_there_is_room_again(path:
     try:
         for step in range(1, count):
             writer.log_scalars(step, {"x": float(step)})
-        with pytest.raises(sqlite3.OperationalError, match=r"full|I/O"):
+        with pytest.raises(StoreAccessError, match=r"full|I/O"):
             writer.flush()
         assert isinstance(writer.error, sqlite3.OperationalError)
         writer.log_scalars(count, {"x": float(count)})
