@@ -12,8 +12,9 @@ import os
 import sqlite3
 from pathlib import Path
 
+from qcore.base import LabError
 from qcore.config import ConfigError
-from qcore.store import StoreFormatError, WriterReplacedError
+from qcore.store import StoreBusyError, StoreFormatError, WriterReplacedError
 from qcore.train.folders import CheckpointError
 
 CAUSES = {
@@ -126,12 +127,16 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
         return _of_sqlite(error)[1]
     if isinstance(error, TimeoutError):  # the store's: it could not be written in time
         return "disk"
+    if isinstance(error, StoreBusyError):
+        return "locked"
     if isinstance(error, StoreFormatError | WriterReplacedError):
         return "database"
     if isinstance(error, ConfigError):
         return "configuration"
     if isinstance(error, CheckpointError):
         return "checkpoint"
+    if isinstance(error, LabError) and error.__cause__ is not None:  # what the system answered stands behind it
+        return cause_of(error.__cause__, opening=opening)
     if isinstance(error, OSError) and error.errno in _DISK:
         return "disk"
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -144,8 +149,13 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Whether the disk took no more: nothing that a person typed was wrong."""
-    return cause_of(error) == "disk"
+    """Whether the disk took or gave no more: nothing that a person typed was wrong."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    if isinstance(error, OSError):
+        return error.errno in FULL | {errno.EIO}
+    return error.__cause__ is not None and is_disk_trouble(error.__cause__)
 
 
 def _text(error: BaseException) -> str:
