@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import shutil
 import signal
 import threading
 import time
@@ -35,7 +34,8 @@ from qcore.config import (
     nearest_hint,
     to_row,
 )
-from qcore.lab.errors import LabError
+from qcore.lab.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
+from qcore.lab.errors import LabError, told
 from qcore.lab.forks import fork, rewind
 from qcore.lab.names import check_name, fresh_name
 from qcore.lab.reading import Reading
@@ -44,10 +44,11 @@ from qcore.lab.runs import RunInfo
 from qcore.lab.speaking import Speakers, sample_live
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunWriter
 from qcore.store import Command as CommandRow
-from qcore.train.files import CONFIG_FILE, RunLock, is_held
+from qcore.train.files import CONFIG_FILE, RunLock, is_held, write_text
 from qcore.train.lastwords import Failure
 from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
+from qcore.train.trouble import folder_gone
 
 if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
@@ -68,6 +69,7 @@ class Lab(Reading):
         self._speakers = Speakers()
         self._closed = False
         self._closing = threading.Lock()
+        sweep(self.runs_dir)
 
     def __enter__(self) -> Lab:
         return self
@@ -79,7 +81,12 @@ class Lab(Reading):
 
     def info(self, name: str) -> RunInfo:
         """As of every reader; of the runs of this process also for whom a queued one waits."""
-        info = super().info(name)
+        try:
+            info = super().info(name)
+        except LabError:
+            if (gone := self._gone(name)) is None:
+                raise
+            return gone
         if not (info.here and info.state == "queued"):
             return info
         waits_for, place = self._slots.waiting(name)
@@ -90,19 +97,29 @@ class Lab(Reading):
 
         It queues when `training` runs of this process train already. Raises `LabError` for a bad or taken name.
         """
-        chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
-        folder = self.runs_dir / chosen
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            raise LabError(f"run name {chosen!r} is taken: choose another, or resume that run") from None
-        (folder / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
-        worker = self._hold(chosen, author)  # before the database makes a run of the folder
-        with RunWriter(folder / DATABASE_NAME) as writer:
-            writer.set_meta("preset", preset)
-            writer.set_meta("kind", config.kind)
-        worker.start()
-        return chosen
+        while True:
+            chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
+            try:
+                self._start(chosen, config, preset, author)
+            except TakenError as error:
+                if name is not None:
+                    raise TakenError(chosen, "choose another, or resume that run") from error
+            else:
+                return chosen
+
+    def _start(self, name: str, config: RunConfig, preset: str, author: str) -> None:
+        if (self.runs_dir / name / DATABASE_NAME).exists():  # before the work, not after it
+            raise TakenError(name)
+        with told("the run cannot be started"), building(self.runs_dir, STARTING) as site:
+            write_text(site.path / CONFIG_FILE, config.to_yaml())
+            with RunWriter(site.path / DATABASE_NAME) as writer:
+                writer.set_meta("preset", preset)
+                writer.set_meta("kind", config.kind)
+            site.move_in(self.runs_dir / name)
+            with self._held(name, author, lock=site.lock) as worker:
+                worker.start()
+            site.lock = None  # the worker's from here on
+            site.keep()
 
     def resume(
         self,
@@ -132,21 +149,23 @@ class Lab(Reading):
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        worker = self._hold(name, author, Orders(until))
-        for change in wanted:
-            self._submit(name, change, author, None)
-        worker.start()
+        with told(f"run {name!r} cannot go on"), self._held(name, author, Orders(until)) as worker:
+            if wanted:
+                with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
+                    inbox.submit_all([to_row(change) for change in wanted], author)
+            worker.start()
 
     def delete(self, name: str) -> None:
         """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
-        folder = self.folder(name)
-        if is_held(folder):
-            raise LabError(f"run {name!r} is training: stop it before deleting it")
-        with self._lock:
-            self._workers.pop(name, None)
-            if reader := self._readers.pop(name, None):
-                reader.close()
-        shutil.rmtree(folder)
+        folder = self.runs_dir / check_name(name)
+        if not (is_run_folder(folder) and folder.is_dir()):
+            folder = self.folder(name)  # says that there is none
+        with (
+            told(f"run {name!r} cannot be deleted"),
+            keeping_off(folder, f"run {name!r} is training: stop it before deleting it"),
+        ):
+            self._forget(name)
+            remove(folder)
 
     def wait(self, name: str, timeout: float | None = None) -> RunInfo:
         """Wait for the end of the run's worker in this process, at most `timeout` seconds, and return the run's
@@ -280,13 +299,8 @@ class Lab(Reading):
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[None]:
         """Keep every worker off a run for a while. Raises `LabError` while one holds it."""
-        lock = RunLock(self.folder(name))
-        if not lock.acquire():
-            raise LabError(f"run {name!r} is held by a worker: stop it first")
-        try:
+        with keeping_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
             yield
-        finally:
-            lock.release()
 
     # sampling
 
@@ -347,17 +361,52 @@ class Lab(Reading):
             worker.nudge()
         return command_id
 
-    def _hold(self, name: str, author: str, orders: Orders | None = None) -> Worker:
+    def _gone(self, name: str) -> RunInfo | None:
+        """What is known of a run of this process whose folder went while it trained; None for any other."""
+        worker = self._workers.get(name)
+        if worker is None or (worker.run_dir / DATABASE_NAME).exists():
+            return None
+        if worker.holds:
+            return RunInfo(name, "running", message=str(folder_gone(worker.run_dir)), alive=True, here=True)
+        failure = worker.ending.failure
+        if failure is None or failure.cause != "folder gone":
+            return None
+        return RunInfo(name, "failed", failure.step, failure.total_steps, message=failure.message, cause=failure.cause)
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._workers.pop(name, None)
+            if reader := self._readers.pop(name, None):
+                reader.close()
+
+    @contextlib.contextmanager
+    def _held(
+        self, name: str, author: str, orders: Orders | None = None, lock: RunLock | None = None
+    ) -> Iterator[Worker]:
+        """A worker that holds the run, to be started; whatever goes wrong before that gives the run back.
+
+        lock: the run's, when it is held already; it stays the caller's until the worker has been started.
+        """
         from qcore.train.worker import Worker
 
+        worker = Worker(self.runs_dir / name, self._slots, author, orders, lock)
         with self._lock:
             if self._closed:
                 raise LabError("this lab is closed: open a new one")
-            worker = Worker(self.runs_dir / name, self._slots, author, orders)
-            if not worker.hold():
+            if lock is None and not worker.hold():
                 raise LabError(f"run {name!r} is held by a worker already")
+            before = self._workers.get(name)
             self._workers[name] = worker
-            return worker
+        try:
+            yield worker
+        except BaseException:
+            with self._lock:
+                if before is None:
+                    self._workers.pop(name, None)
+                else:
+                    self._workers[name] = before
+            worker.let_go()
+            raise
 
 
 _shared: dict[Path, Lab] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.store import RunReader
-from qcore.train.files import is_held
+from qcore.train.files import is_held, lives
 from qcore.train.lastwords import Failure, read_words
 
 ACTIVE = ("queued", "running", "paused")
@@ -104,7 +104,7 @@ def run_info(
     failure: what this process knows of the end of the run's last worker, should the database not have taken it.
     """
     meta, status = reader.meta(), reader.status()
-    alive = here or is_held(run_dir)
+    alive = here or (lives(run_dir, status.state, status.heartbeat) if status else is_held(run_dir))
     family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
     words = None if alive else failure or read_words(run_dir)

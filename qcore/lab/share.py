@@ -7,6 +7,7 @@ the configuration, the checkpoints. It is unpacked aside and renamed, so that no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from typing import IO, Any, Literal, TextIO, cast
 
 from qcore import __version__
 from qcore.config import ConfigError
+from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
 from qcore.lab.errors import LabError
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
@@ -46,6 +48,7 @@ _MANIFEST_BYTES = 8 * 2**20
 _CHUNK = 2**20
 _KNOWN = re.compile(r"(step-\d{6,12}/)?[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(json|yaml|safetensors)")
 _STATE = "state.json"
+_OTHER_NAME = "import it under another name"
 
 
 def export_run(
@@ -60,9 +63,10 @@ def export_run(
     lab.info(name)
     run_dir = lab.runs_dir / name
     steps = _chosen(lab, name, checkpoints)
-    beside = path.parent if isinstance(path, Path) else None
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=beside) as scratch:
-        packed = Path(scratch) / "run.zip" if isinstance(path, Path) else path
+    beside = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
+    with building(beside, EXPORTING) as site:
+        sweep(beside)
+        packed = site.path / "run.zip" if isinstance(path, Path) else path
         files: dict[str, dict[str, Any]] = {}
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for step in steps:
@@ -71,10 +75,10 @@ def export_run(
                 if (run_dir / file).exists():
                     files[file] = _pack(archive, run_dir / file, file)
             # Last, so that it has all that the checkpoints build on.
-            copy_database(run_dir / DATABASE_NAME, Path(scratch) / DATABASE_NAME)
+            copy_database(run_dir / DATABASE_NAME, site.path / DATABASE_NAME)
             if not arrays:
-                drop_arrays(Path(scratch) / DATABASE_NAME)
-            files[DATABASE_NAME] = _pack(archive, Path(scratch) / DATABASE_NAME, DATABASE_NAME)
+                drop_arrays(site.path / DATABASE_NAME)
+            files[DATABASE_NAME] = _pack(archive, site.path / DATABASE_NAME, DATABASE_NAME)
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,
@@ -86,7 +90,7 @@ def export_run(
             }
             archive.writestr(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
         if isinstance(path, Path):
-            os.replace(Path(scratch) / "run.zip", path)
+            os.replace(site.path / "run.zip", path)
     return len(files)
 
 
@@ -97,7 +101,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
     or that the manifest does not list, sizes or hashes that differ from it, more than `limit_bytes` or the free disk, a
     damaged or foreign database, configuration or checkpoint, a taken name.
     """
-    aside: Path | None = None
+    stack = contextlib.ExitStack()
     try:
         with zipfile.ZipFile(source) as archive:
             entries = _checked_entries(archive.infolist(), limit_bytes)
@@ -107,24 +111,23 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
             total = sum(entry.file_size for entry in entries.values())
             if total > shutil.disk_usage(lab.runs_dir).free:
                 raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: make room first")
-            aside = Path(tempfile.mkdtemp(prefix=".importing-", dir=lab.runs_dir))
+            site = stack.enter_context(building(lab.runs_dir, IMPORTING))
+            aside = site.path
             for file, entry in entries.items():
                 _unpack(archive, entry, aside / file, manifest["files"][file])
         _check_run(aside)
         with RunWriter(aside / DATABASE_NAME) as writer:
             origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
             writer.set_meta("imported", {**origin, "at": time.time()})
-        aside.chmod(0o755)
         try:
-            os.rename(aside, lab.runs_dir / chosen)
-        except OSError:  # somebody took the name meanwhile
-            _refuse_taken(lab, chosen)
-            raise
+            site.move_in(lab.runs_dir / chosen)
+        except TakenError:  # somebody took the name meanwhile
+            raise TakenError(chosen, _OTHER_NAME) from None
+        site.keep()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise LabError(f"this is no exported run: {error}") from error
     finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+        stack.close()
     return chosen
 
 
@@ -275,5 +278,5 @@ def _check_texts(paths: Iterable[Path]) -> None:
 
 
 def _refuse_taken(lab: Lab, name: str) -> None:
-    if (lab.runs_dir / name).exists():
-        raise LabError(f"run name {name!r} is taken: import it under another name")
+    if (lab.runs_dir / name / DATABASE_NAME).exists():
+        raise TakenError(name, _OTHER_NAME)

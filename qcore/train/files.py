@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from qcore.config import ConfigError, RunConfig
+from qcore.train.folders import file_mode
 from qcore.train.trouble import folder_gone
 
 CONFIG_FILE = "config.yaml"
@@ -129,15 +130,6 @@ def check_present(run_dir: Path, place: tuple[int, int]) -> None:
         present = False
     if not present:
         raise folder_gone(run_dir)
-
-
-def file_mode(run_dir: Path) -> int:
-    """Rights of a new file in a run folder: those of the folder. New folders are their owner's alone, because prompts
-    and texts are nobody else's; a folder that somebody has opened to a group stays open to it."""
-    try:
-        return os.stat(run_dir).st_mode & 0o666
-    except OSError:
-        return 0o600
 
 
 def write_text(path: Path, text: str) -> None:

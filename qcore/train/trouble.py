@@ -36,6 +36,8 @@ CAUSES = {
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers that mean: this much more cannot be written."""
 _DISK = FULL | {errno.EROFS, errno.EIO}
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Error numbers with which a file system says that it has no locks."""
 _ROOM = "make room there (old runs and checkpoints take the most)"
 _NO_LOCKS = (
     "this file system gives no locks, without which two workers could train one run: keep the runs on a local disk, or "

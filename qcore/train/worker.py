@@ -7,11 +7,13 @@ reloads and page switches.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
 from pathlib import Path
 
+from qcore.store import WriterReplacedError
 from qcore.train.allocator import keep_freed_memory, release_freed_memory
 from qcore.train.files import RunLock
 from qcore.train.lastwords import Ending, leave, release_reserve
@@ -48,13 +50,13 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread of a run that is held. It queues now: runs train in the order of their start, whichever has
-        opened its data first. Raises `RuntimeError` when this process gets no further thread."""
+        opened its data first. Raises `OSError` when this process gets no further thread."""
         self._slots.request(self.run_dir.name)
         try:
             self._thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
             self.let_go()
-            raise
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     def let_go(self) -> None:
         """Give back what a worker holds that has not been started, or has ended."""
@@ -99,7 +101,9 @@ class Worker:
             )
         except Exception as error:  # the thread's outer edge: what the run's own writer could not take
             logger.exception("the store of %s failed", self.run_dir.name)
-            leave(self.run_dir, self.ending.failed(error))
+            failure = self.ending.failed(error)
+            if not isinstance(error, WriterReplacedError) and failure.cause != "folder gone":  # no longer ours to write
+                leave(self.run_dir, failure)
         finally:
             release_reserve(self.run_dir)
             self.let_go()
