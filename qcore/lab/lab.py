@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -35,7 +36,7 @@ from qcore.config import (
     to_row,
 )
 from qcore.lab.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
-from qcore.lab.errors import LabError, told
+from qcore.lab.errors import LabError, about_run, told
 from qcore.lab.forks import fork, rewind
 from qcore.lab.names import check_name, fresh_name
 from qcore.lab.reading import Reading
@@ -121,6 +122,7 @@ class Lab(Reading):
             site.lock = None  # the worker's from here on
             site.keep()
 
+    @about_run
     def resume(
         self,
         name: str,
@@ -149,21 +151,19 @@ class Lab(Reading):
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        with told(f"run {name!r} cannot go on"), self._held(name, author, Orders(until)) as worker:
+        with self._held(name, author, Orders(until)) as worker:
             if wanted:
                 with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
                     inbox.submit_all([to_row(change) for change in wanted], author)
             worker.start()
 
+    @about_run
     def delete(self, name: str) -> None:
         """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
         folder = self.runs_dir / check_name(name)
         if not (is_run_folder(folder) and folder.is_dir()):
             folder = self.folder(name)  # says that there is none
-        with (
-            told(f"run {name!r} cannot be deleted"),
-            keeping_off(folder, f"run {name!r} is training: stop it before deleting it"),
-        ):
+        with keeping_off(folder, f"run {name!r} is training: stop it before deleting it"):
             self._forget(name)
             remove(folder)
 
@@ -179,6 +179,7 @@ class Lab(Reading):
 
     # commands
 
+    @about_run
     def command(
         self, name: str, command: Command, *, author: str = "person", idempotency_key: str | None = None
     ) -> int:
@@ -194,6 +195,7 @@ class Lab(Reading):
             self.config(name).check_change(checked.name, checked.value)
         return self._submit(name, command, author, idempotency_key)
 
+    @about_run
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
         """The command's row, after at most `timeout` seconds of waiting for it to be applied or refused."""
         reader, deadline = self.reader(name), time.monotonic() + timeout
@@ -215,6 +217,7 @@ class Lab(Reading):
         """Hide a finding, or show it again; returns the command's id."""
         return self._about_finding(name, Mute(finding_id, muted), author)
 
+    @about_run
     def _about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
         known = [finding.id for finding in self.reader(name).findings()]
         if command.finding not in known:
@@ -223,6 +226,7 @@ class Lab(Reading):
 
     # branches
 
+    @about_run
     def replay(
         self, name: str, steps: int | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> ReplayResult:
@@ -234,6 +238,7 @@ class Lab(Reading):
         """
         return replay(self, name, steps, on_progress)
 
+    @about_run
     def fork(
         self,
         name: str,
@@ -268,6 +273,7 @@ class Lab(Reading):
             until=until,
         )
 
+    @about_run
     def rewind(self, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
         """Take a run back to a step, before the changes that were made at it (a schedule's stay); what came after is
         kept as a run of its own, whose name is returned. Forks of what came after hang on that run from now on.
@@ -277,6 +283,7 @@ class Lab(Reading):
         """
         return rewind(self, name, step, author=author, start=start)
 
+    @about_run
     def effect(self, name: str, step: int, changes: dict[str, Any], **options: Any) -> Effect:
         """What a change does to a metric: `forks` pairs of runs that go on from one state for `steps` steps, with and
         without it, each pair on batches of its own; the mean difference with its 95 % interval (paired t).
@@ -289,6 +296,7 @@ class Lab(Reading):
 
         return effect(self, name, step, changes, **options)
 
+    @about_run
     def sweep(self, name: str, step: int, control: str, values: Sequence[Any], **options: Any) -> Sweep:
         """Fork one state at several values of one control: a curve of the metric each. options: those of `effect`, but
         seeds (1) in place of forks: orders of the batches for each value, the run's own first."""
@@ -312,10 +320,11 @@ class Lab(Reading):
         Without `checkpoint` the live or paused model speaks between two steps, or, when no worker holds the run, its
         newest checkpoint. Raises `LabError` when there is neither, `CheckpointError` for a damaged checkpoint.
         """
-        if checkpoint is None and is_held(self.folder(name)):
-            yield from sample_live(self, name, prompt, settings, author)
-        else:
-            yield from self._speakers.sample(self, name, prompt, settings, checkpoint)
+        with told(f"run {name!r}"):
+            if checkpoint is None and is_held(self.folder(name)):
+                yield from sample_live(self, name, prompt, settings, author)
+            else:
+                yield from self._speakers.sample(self, name, prompt, settings, checkpoint)
 
     def sample_clips(
         self, name: str, settings: ClipSamplingConfig, *, checkpoint: int | None = None, author: str = "person"
@@ -415,7 +424,7 @@ _shared_lock = threading.Lock()
 
 def shared_lab(runs_dir: Path | str) -> Lab:
     """The one lab of this process for a runs folder, created under a lock and closed when the process exits."""
-    key = Path(runs_dir).resolve()
+    key = Path(os.path.realpath(runs_dir))
     with _shared_lock:
         if not _shared:
             atexit.register(_at_exit)

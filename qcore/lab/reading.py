@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from qcore.config import ConfigError, RunConfig
+from qcore.lab.building import is_run_folder
 from qcore.lab.errors import LabError
 from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.lineage import Lineage, RunNode, history, read_lineage, run_tree
-from qcore.lab.names import check_name
+from qcore.lab.names import check_name, open_folder
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
 from qcore.store import DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
@@ -32,8 +33,7 @@ class Reading:
     """All runs under `runs_dir`, to be looked at."""
 
     def __init__(self, runs_dir: Path | str) -> None:
-        self.runs_dir = Path(runs_dir).resolve()
-        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        self.runs_dir = open_folder(runs_dir)
         self._lock = threading.RLock()
         self._readers: dict[str, RunReader] = {}
         self._configs: dict[str, tuple[tuple[Path, int], RunConfig]] = {}
@@ -42,7 +42,7 @@ class Reading:
         """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`."""
         infos = []
         for folder in self.runs_dir.iterdir():
-            if (folder / DATABASE_NAME).is_file() and not folder.name.startswith("."):
+            if not folder.name.startswith(".") and is_run_folder(folder):
                 try:
                     infos.append(self.info(folder.name))
                 except (LabError, OSError) as error:
@@ -97,6 +97,10 @@ class Reading:
         """The folder of a run. Raises `LabError` for a bad name, or when there is no such run."""
         folder = self.runs_dir / check_name(name)
         if not (folder / DATABASE_NAME).is_file():
+            if is_run_folder(folder):
+                raise LabError(
+                    f"run {name!r} has no database: put its {DATABASE_NAME} back from a copy, or delete the run"
+                )
             known = sorted(path.parent.name for path in self.runs_dir.glob(f"*/{DATABASE_NAME}"))
             hint = f"; there are {', '.join(known[:8])}" if known else "; there are no runs yet"
             raise LabError(f"there is no run {name!r}{hint}")

@@ -25,7 +25,7 @@ from typing import IO, Any, Literal, TextIO, cast
 from qcore import __version__
 from qcore.config import ConfigError
 from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
-from qcore.lab.errors import LabError
+from qcore.lab.errors import LabError, told
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
 from qcore.store import DATABASE_NAME, RunWriter, StoreFormatError
@@ -51,6 +51,7 @@ _STATE = "state.json"
 _OTHER_NAME = "import it under another name"
 
 
+@told("the run cannot be exported")
 def export_run(
     lab: Lab, name: str, path: Path | IO[bytes], *, checkpoints: Checkpoints = "newest", arrays: bool = True
 ) -> int:
@@ -94,6 +95,7 @@ def export_run(
     return len(files)
 
 
+@told("the file cannot be imported")
 def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Add an exported run under its own name or another; returns the name.
 
@@ -131,6 +133,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
     return chosen
 
 
+@told("the curves cannot be exported")
 def export_table(
     lab: Lab,
     name: str,
