@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from qcore.lab.errors import LabError
+from qcore.lab.errors import FORESEEN, LabError, sentence
 from qcore.store import DATABASE_NAME, RunReader
 from qcore.train.files import (
     CONFIG_FILE,
@@ -86,11 +86,17 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
     """A hidden folder to build in. What is not kept at the end is removed, wherever it has been moved, and the lock is
     given back, unless it was taken over (`Site.lock` set to None)."""
     site = _new_site(parent, kind)
+    hidden = site.path.name
     try:
         yield site
+    except (LabError, *FORESEEN) as error:
+        text = sentence(error)
+        if hidden not in text:
+            raise
+        raise LabError(text.replace(hidden, "the new folder")) from error  # the hidden name is nobody's business
     finally:
         if not site.kept:
-            shutil.rmtree(site.path, ignore_errors=True)
+            _discard(site.path)
         if site.lock is not None:
             site.lock.release()
 
@@ -108,11 +114,19 @@ def _new_site(parent: Path, kind: str) -> Site:
             continue
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                shutil.rmtree(path, ignore_errors=True)
+                _discard(path)
                 raise
             (path / LOCK_FILE).unlink(missing_ok=True)
             return Site(path, None)
     raise LabError(f"no folder could be made in {str(parent)!r}, because something deletes it at once: look what does")
+
+
+def _discard(path: Path) -> None:
+    """Remove what was not made. An empty folder takes no descriptor, of which there may be none left."""
+    try:
+        path.rmdir()
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(parent: Path) -> list[str]:

@@ -117,6 +117,7 @@ class Lab(Reading):
                 writer.set_meta("preset", preset)
                 writer.set_meta("kind", config.kind)
             site.move_in(self.runs_dir / name)
+            self._forget(name)  # of another run, which had this name until somebody deleted it
             with self._held(name, author, lock=site.lock) as worker:
                 worker.start()
             site.lock = None  # the worker's from here on

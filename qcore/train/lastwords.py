@@ -13,10 +13,13 @@ import os
 import sqlite3
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qcore.store import DATABASE_NAME, RunReader, RunWriter, Status
+from qcore.train.files import write_text
 from qcore.train.trouble import CAUSES, cause_of, sentence
 
 WORDS_FILE, RESERVE_FILE = "last-words.json", ".reserve"
@@ -41,11 +44,11 @@ class Failure:
         details = "".join(traceback.format_exception(error))
         return cls(sentence(error), cause_of(error, opening=opening), step, total_steps, time.time(), details)
 
-    def status(self, before: Status | None = None) -> Status:
+    def status(self, before: Status | None = None, figures: Mapping[str, Any] | None = None) -> Status:
         """The status row of the failed run; what this worker did not come to know stands as it was before."""
         step = max(self.step, before.step) if before else self.step
         total = self.total_steps or (before.total_steps if before else 0)
-        extra = {**(before.extra if before else {}), "cause": self.cause}
+        extra = {**(before.extra if before else {}), **(figures or {}), "cause": self.cause}
         return Status("failed", step, total, self.wall, os.getpid(), os.uname().nodename, self.message, extra=extra)
 
 
@@ -93,8 +96,13 @@ def leave(run_dir: Path, failure: Failure) -> None:
             writer.set_status(failure.status(before))
     except (sqlite3.Error, OSError, ValueError, RuntimeError):
         with contextlib.suppress(OSError):
-            words = {**asdict(failure), "details": failure.details[-_MOST_BYTES // 8 :]}
-            (run_dir / WORDS_FILE).write_text(json.dumps(words), encoding="utf-8")
+            write_words(run_dir, failure)
+
+
+def write_words(run_dir: Path, failure: Failure) -> None:
+    """Write a failure beside the database."""
+    words = {**asdict(failure), "details": failure.details[-_MOST_BYTES // 8 :]}
+    write_text(run_dir / WORDS_FILE, json.dumps(words))
 
 
 def read_words(run_dir: Path) -> Failure | None:

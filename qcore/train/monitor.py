@@ -134,15 +134,8 @@ class Monitor:
         if not force and state == what and now - when < STATUS_SECONDS:
             return False
         self._published = (now, state)
-        extra: dict[str, float | str | None] = {
-            **self._last,
-            **({"cause": cause} if cause else {}),
-            f"{self._engine.unit}_per_second": self._units_per_second or None,
-            "seconds_left": (total_steps - step) * self._step_seconds if self._step_seconds else None,
-            "seconds_trained": self.seconds_trained,
-            "memory_mb": memory_mb(self._engine.device),
-            "torch_threads": torch.get_num_threads(),
-        }
+        seconds_left = (total_steps - step) * self._step_seconds if self._step_seconds else None
+        extra = {**self.figures(), "seconds_left": seconds_left, **({"cause": cause} if cause else {})}
         self._writer.set_status(
             Status(
                 state=state,
@@ -157,6 +150,16 @@ class Monitor:
             )
         )
         return True
+
+    def figures(self) -> dict[str, Any]:
+        """What the status row shows of the run beside its step."""
+        return {
+            **self._last,
+            f"{self._engine.unit}_per_second": self._units_per_second or None,
+            "seconds_trained": self.seconds_trained,
+            "memory_mb": memory_mb(self._engine.device),
+            "torch_threads": torch.get_num_threads(),
+        }
 
     def _log(self, step: int, scalars: dict[str, float]) -> None:
         self._writer.log_scalars(step, scalars)

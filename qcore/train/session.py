@@ -108,7 +108,7 @@ def train_run(
                 if failure.cause == "disk":
                     release_reserve(run_dir)
                 writer.add_log(failure.step, "error", failure.details)
-                writer.set_status(failure.status())
+                writer.set_status(failure.status(figures=trainer.figures() if trainer else None))
 
 
 def _explained(error: Exception, run_dir: Path, place: tuple[int, int]) -> Exception:

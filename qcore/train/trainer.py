@@ -478,6 +478,10 @@ class Trainer:
 
     # status
 
+    def figures(self) -> dict[str, Any]:
+        """See `Monitor.figures`."""
+        return self._monitor.figures()
+
     @property
     def _state(self) -> str:
         return "paused" if self._paused and not self._steps_to_go else "running"
