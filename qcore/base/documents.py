@@ -1,7 +1,9 @@
-"""JSON that came from elsewhere, read with bounds: a size, a depth and a length of numbers, known before it is parsed.
+"""JSON that came from elsewhere, read with bounds on its size and its depth, which are known before it is parsed.
 
-`json.loads` recurses into nested lists until the interpreter's stack ends, and turns a million digits into one integer;
-both are counted here first, in one pass that is linear in the text.
+`json.loads` follows nested lists until the interpreter's stack ends, and whatever walks over the value later does so
+again. Depth is bounded first, by taking the innermost pairs of brackets away until none is left: each turn is one pass
+in C, and real documents need four. (Brackets within texts only ever make a document look deeper; then it is counted
+exactly.) Numbers are bounded by the interpreter itself: 4,300 digits.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from qcore.base.errors import LabError
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 64
-MAX_DIGITS = 1000
-# A string up to its end (or to the text's), a bracket, or a number's digits: nothing in it repeats a repetition.
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{\]}]|\d+', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# A string up to its end (or the document's), or a bracket: nothing in it repeats a repetition.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{\]}]', re.DOTALL)
 
 
 class DocumentError(LabError):
@@ -29,33 +31,40 @@ def parse_json(
     """The value of a JSON text. NaN and infinities are numbers, as `json` writes them.
 
     name: what the text is, for the message. Raises `DocumentError` for anything that is not UTF-8 or not JSON, for more
-    than `max_bytes`, lists in lists deeper than `max_depth`, and integers of more than 1,000 digits.
+    than `max_bytes`, and for lists in lists deeper than `max_depth`.
     """
-    if len(data) > max_bytes:
-        raise DocumentError(f"{name} has {len(data):,} bytes; at most {max_bytes:,} are read")
     try:
+        raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
         text = data if isinstance(data, str) else data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DocumentError(f"{name} is not UTF-8 text (byte {error.start:,}): take another copy") from None
-    _check_bounds(text, name, max_depth)
+    except UnicodeError as error:
+        raise DocumentError(f"{name} is not UTF-8 text ({error}): take another copy") from None
+    if len(raw) > max_bytes:
+        raise DocumentError(f"{name} has {len(raw):,} bytes; at most {max_bytes:,} are read")
+    if _may_be_deeper(raw, max_depth) and _is_deeper(raw, max_depth):
+        raise DocumentError(f"{name} is nested more than {max_depth} deep, as no file of Collapse Lab is")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{name} is not JSON ({error}): take another copy") from None
 
 
-def _check_bounds(text: str, name: str, max_depth: int) -> None:
-    # Most texts are shallow and short: counting brackets is far quicker than walking through the tokens.
-    if text.count("[") + text.count("{") <= max_depth and len(text) <= MAX_DIGITS:
-        return
+def _may_be_deeper(raw: bytes, most: int) -> bool:
+    brackets = raw.translate(None, _NO_BRACKETS)
+    for turn in range(most):
+        if len(brackets) <= most - turn:
+            return False
+        fewer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
+    return bool(brackets)
+
+
+def _is_deeper(raw: bytes, most: int) -> bool:
     depth = 0
-    for token in _TOKEN.finditer(text):
-        head = text[token.start()]
-        if head in "[{":
-            depth += 1
-            if depth > max_depth:
-                raise DocumentError(f"{name} is nested more than {max_depth} deep: no file of Collapse Lab is")
-        elif head in "]}":
-            depth -= 1
-        elif head != '"' and token.end() - token.start() > MAX_DIGITS:
-            raise DocumentError(f"{name} holds a number of {token.end() - token.start():,} digits")
+    for token in _TOKEN.finditer(raw):
+        head = raw[token.start()]
+        depth += (head in b"[{") - (head in b"]}")
+        if depth > most:
+            return True
+    return False

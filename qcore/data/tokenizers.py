@@ -16,6 +16,7 @@ import numpy as np
 import tokenizers as hf
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from qcore.base import parse_json
 from qcore.config import DataConfig
 
 PAD, BOS, EOS, UNK = range(4)
@@ -183,7 +184,7 @@ def build_tokenizer(config: DataConfig, training_documents: Sequence[str]) -> To
 def tokenizer_from_json(text: str) -> Tokenizer:
     """The tokenizer that wrote `text` with to_json(), id for id. Errors: ValueError for anything else."""
     try:
-        description = json.loads(text)
+        description = parse_json(text, "tokenizer.json")
         if description["format"] != FORMAT:
             raise ValueError(f"the format is {description['format']!r}")
         if description["kind"] == "byte":

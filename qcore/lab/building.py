@@ -53,26 +53,34 @@ class TakenError(LabError):
 
 
 class Site:
-    """A folder being made. path: where it is now · lock: its maker's hold, None where the file system has no locks."""
+    """A folder being made. path: of the hidden folder · made: of what is made, where it is now · lock: its maker's
+    hold, None where the file system has no locks."""
 
     def __init__(self, path: Path, lock: RunLock | None) -> None:
         self.path = path
         self.lock = lock
+        self.made = path
         self.kept = False
+
+    def inside(self, name: str) -> Path:
+        """A folder in the hidden one, which already has its name, and is moved in instead of it."""
+        self.made = self.path / name
+        self.made.mkdir(mode=0o700)
+        return self.made
 
     def move_in(self, target: Path) -> None:
         """Give the folder its name. Raises `TakenError` for one that is taken by anything but an empty folder or the
         remains of a run that never began."""
         for _ in range(_TRIES):
             try:
-                os.rename(self.path, target)  # onto an empty folder too, in one move
+                os.rename(self.made, target)  # onto an empty folder too, in one move
             except OSError:
                 if not os.path.lexists(target):
                     raise
                 if not _clear_ghost(target):
                     raise TakenError(target.name) from None
             else:
-                self.path = target
+                self.made = target
                 return
         raise TakenError(target.name)
 
@@ -96,6 +104,8 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
         raise LabError(text.replace(hidden, "the new folder")) from error  # the hidden name is nobody's business
     finally:
         if not site.kept:
+            _discard(site.made)
+        if site.path.exists():
             _discard(site.path)
         if site.lock is not None:
             site.lock.release()
@@ -181,9 +191,9 @@ def _speaks(folder: Path) -> bool:
     return False
 
 
-def is_run_folder(folder: Path) -> bool:
+def is_run_folder(folder: Path | str) -> bool:
     """Whether a folder is a run's, whole or not."""
-    return (folder / DATABASE_NAME).exists() or (folder / CONFIG_FILE).exists()
+    return os.path.isfile(f"{folder}/{DATABASE_NAME}") or os.path.isfile(f"{folder}/{CONFIG_FILE}")
 
 
 def _is_ours(path: Path) -> bool:
@@ -193,7 +203,16 @@ def _is_ours(path: Path) -> bool:
     names = os.listdir(path)
     if path.name.startswith(DELETING):  # a whole run, and what a person has put beside it: it was to be deleted
         return LOCK_FILE in names
-    return all(name in _OWN or _INSIDE.fullmatch(name) for name in names)
+    return all(_is_own(name) or _is_half_a_run(path / name) for name in names)
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN or _INSIDE.fullmatch(name) is not None
+
+
+def _is_half_a_run(path: Path) -> bool:
+    """Whether it is a folder in which a run was being made."""
+    return path.is_dir() and not path.is_symlink() and all(_is_own(name) for name in os.listdir(path))
 
 
 def _remove_unheld(path: Path) -> bool:

@@ -43,7 +43,7 @@ from qcore.lab.reading import Reading
 from qcore.lab.replay import replay
 from qcore.lab.runs import RunInfo
 from qcore.lab.speaking import Speakers, sample_live
-from qcore.store import DATABASE_NAME, Generation, Inbox, RunWriter
+from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
 from qcore.train.files import CONFIG_FILE, RunLock, is_held, write_text
 from qcore.train.lastwords import Failure
@@ -81,13 +81,16 @@ class Lab(Reading):
     # runs
 
     def info(self, name: str) -> RunInfo:
-        """As of every reader; of the runs of this process also for whom a queued one waits."""
+        """As of every reader; of a run of this process also that its folder went while it trained."""
         try:
-            info = super().info(name)
+            return super().info(name)
         except LabError:
             if (gone := self._gone(name)) is None:
                 raise
             return gone
+
+    def _info(self, name: str, reader: RunReader) -> RunInfo:
+        info = super()._info(name, reader)
         if not (info.here and info.state == "queued"):
             return info
         waits_for, place = self._slots.waiting(name)

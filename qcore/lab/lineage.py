@@ -6,7 +6,7 @@ Read from each run's own folder, so a run that was copied elsewhere still says w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from qcore.lab.errors import LabError
@@ -65,7 +65,8 @@ class RunNode:
 def read_lineage(reader: RunReader) -> Lineage | None:
     """What a run says of where it comes from; None when it comes from no other."""
     values = reader.meta().get(LINEAGE)
-    return None if values is None else Lineage(**values)
+    known = {entry.name for entry in fields(Lineage)}
+    return None if values is None else Lineage(**{key: value for key, value in values.items() if key in known})
 
 
 def lineage_values(lineage: Lineage) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def parent_of(lab: Reading, name: str) -> Lineage | None:
         return None
     try:
         created = lab.reader(found.parent).meta().get("created")
-    except LabError:
+    except (LabError, OSError):
         return None
     return found if created == found.parent_created else None
 
@@ -88,11 +89,21 @@ def parent_of(lab: Reading, name: str) -> Lineage | None:
 def run_tree(lab: Reading) -> list[RunNode]:
     """See `Lab.run_tree`."""
     infos = {info.name: info for info in reversed(lab.runs()) if info.state != "unreadable"}
-    lineages = {name: read_lineage(lab.reader(name)) for name in infos}
+    lineages: dict[str, Lineage | None] = {}
+    for name in list(infos):
+        try:
+            lineages[name] = lab._lineage_of(name)
+        except (LabError, OSError):  # damaged, deleted or locked since the list was made
+            del infos[name]
+    parents: dict[str, str] = {}
+    for name, own in lineages.items():
+        there = infos.get(own.parent) if own else None
+        # A run's own word for it: one that leads back to the run itself is not believed.
+        if own and there and there.created == own.parent_created and not _leads_back(parents, own.parent, name):
+            parents[name] = own.parent
     children: dict[str, list[str]] = {}
     for name in infos:
-        found = parent_of(lab, name)
-        children.setdefault(found.parent if found else "", []).append(name)
+        children.setdefault(parents.get(name, ""), []).append(name)
     nodes: list[RunNode] = []
     waiting = [(name, 0) for name in reversed(children.get("", []))]
     while waiting:
@@ -116,14 +127,22 @@ def run_tree(lab: Reading) -> list[RunNode]:
     return nodes
 
 
+def _leads_back(parents: dict[str, str], start: str, name: str) -> bool:
+    """Whether `name` is `start` or one that it comes from."""
+    while start != name and start in parents:
+        start = parents[start]
+    return start == name
+
+
 def history(lab: Reading, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
     """See `Lab.history`."""
     own = lab.reader(name).scalars_of(names)
     found = parent_of(lab, name)
     stop = found.step + 1 if found and found.forked else None
-    child = name
-    while found is not None and found.forked:
+    child, seen = name, {name}
+    while found is not None and found.forked and found.parent not in seen:
         child = found.parent
+        seen.add(child)
         before = lab.reader(child).scalars_of(names, stop=stop)
         own = {key: before[key].merged(own[key]) for key in names}
         found = parent_of(lab, child)

@@ -60,3 +60,18 @@ def open_folder(runs_dir: Path | str) -> Path:
                 f"the runs folder {str(runs_dir)!r} is {what}: name a folder, or a path that is free"
             ) from None
     return path
+
+
+def shown_name(name: str) -> str:
+    """A name, or another text of a file, as a page can show it: bytes that are no UTF-8 become "?"."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def offered_name(runs_dir: Path, name: str) -> str:
+    """A name that a run may have and none has, as near as can be to one that is refused."""
+    plain = unicodedata.normalize("NFC", shown_name(name))
+    plain = _FORBIDDEN.sub("-", plain).encode("utf-8")[: MAX_BYTES - 8].decode("utf-8", "ignore").strip(". ") or "run"
+    found, number = plain, 2
+    while (runs_dir / found).exists():
+        found, number = f"{plain}-{number}", number + 1
+    return found

@@ -1,32 +1,42 @@
 """The half of the façade that only reads: runs, their states and series, findings, the run tree, what was measured.
 
 Torch is never imported here, and nothing is written: finished runs open in a moment, live ones are not disturbed.
+Whatever one run's files hold, the others are listed: each is looked at within an edge of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from qcore.base import parse_json
 from qcore.config import ConfigError, RunConfig
 from qcore.lab.building import is_run_folder
 from qcore.lab.errors import LabError
 from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.lineage import Lineage, RunNode, history, read_lineage, run_tree
-from qcore.lab.names import check_name, open_folder
+from qcore.lab.listing import CONFIGS, Facts, Newest, open_readers, stamp
+from qcore.lab.names import check_name, offered_name, open_folder, shown_name
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
-from qcore.store import DATABASE_NAME, RunReader, Series, StoreFormatError
+from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
-from qcore.train.files import CONFIG_FILE, LABELS_FILE, read_config
+from qcore.train.files import CONFIG_FILE, LABELS_FILE
 from qcore.train.folders import CheckpointError, checkpoint_folders, read_state
 from qcore.train.lastwords import Failure
 
 if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
+
+
+MAX_CONFIG = 2**20
+_LIST_REMEDY = "Restore its folder from a copy, or delete it."
+_NO_DATABASE = "Put it back from a copy, or delete the run."
+_TRY_AGAIN = "Try again in a moment; its data are not changed."
 
 
 class Reading:
@@ -35,25 +45,72 @@ class Reading:
     def __init__(self, runs_dir: Path | str) -> None:
         self.runs_dir = open_folder(runs_dir)
         self._lock = threading.RLock()
-        self._readers: dict[str, RunReader] = {}
-        self._configs: dict[str, tuple[tuple[Path, int], RunConfig]] = {}
+        self._readers = open_readers()
+        self._configs: Newest[str, RunConfig] = Newest(CONFIGS)
+        self._facts = Facts()
 
     def runs(self) -> list[RunInfo]:
-        """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`."""
-        infos = []
-        for folder in self.runs_dir.iterdir():
-            if not folder.name.startswith(".") and is_run_folder(folder):
-                try:
-                    infos.append(self.info(folder.name))
-                except (LabError, OSError) as error:
-                    created = folder.stat().st_mtime
-                    infos.append(RunInfo(folder.name, "unreadable", created=created, message=str(error)))
+        """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`.
+
+        Runs whose files have not changed since the last look are not opened again.
+        """
+        infos = [self.listed(name) for name in self._folders()]
         return sorted(infos, key=lambda info: (-info.created, info.name))
+
+    def listed(self, name: str) -> RunInfo:
+        """One run as it stands in the list: it is `unreadable`, with the reason and what to do, where `info` raises."""
+        try:
+            return self._fact(name, "info", lambda: self._looked_at(name))
+        except (LabError, OSError) as error:  # locked, or a failing disk: asked again at the next look
+            return self._unreadable(name, str(error), _TRY_AGAIN)
+
+    def _looked_at(self, name: str) -> RunInfo:
+        refused = self._refused_name(name)
+        if refused is not None:
+            return refused
+        if not (self.runs_dir / name / DATABASE_NAME).exists():
+            return self._unreadable(name, f"its database {DATABASE_NAME} is missing", _NO_DATABASE)
+        try:
+            with self._borrowed(name) as reader:
+                return self._info(name, reader)
+        except (StoreFormatError, ConfigError) as error:
+            return self._unreadable(name, str(error), _LIST_REMEDY)
+
+    def _refused_name(self, name: str) -> RunInfo | None:
+        """What is said of a folder whose name no run may have; None for a good name."""
+        try:
+            if check_name(name) == name:
+                return None
+            reason = f"run name {shown_name(name)!r} is refused: its letters are written in another normal form"
+        except LabError as error:
+            reason = str(error)
+        new = offered_name(self.runs_dir, name)
+        remedy = f"Its data are intact. Rename the folder: {new!r} is free."
+        return self._unreadable(name, reason, remedy)
+
+    def _unreadable(self, name: str, reason: str, remedy: str) -> RunInfo:
+        created = 0.0
+        with contextlib.suppress(OSError, ValueError):
+            created = (self.runs_dir / name).stat().st_mtime
+        return RunInfo(shown_name(name), "unreadable", created=created, message=reason, remedy=remedy)
+
+    def _folders(self) -> list[str]:
+        """Names of the folders that hold a run's database, or what is left of a run without one."""
+        with os.scandir(self.runs_dir) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
+        return [name for name in names if is_run_folder(f"{self.runs_dir}/{name}")]
+
+    def _fact(self, name: str, kind: str, read: Any) -> Any:
+        now = stamp(self.runs_dir / name, self._is_here(name))
+        return self._facts.get(name, kind, now and (*now, self._failure(name)), read)
 
     def info(self, name: str) -> RunInfo:
         """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
+        return self._info(name, self.reader(name))
+
+    def _info(self, name: str, reader: RunReader) -> RunInfo:
         here, failure = self._is_here(name), self._failure(name)
-        return run_info(self.folder(name), self.reader(name), self.config(name), here=here, failure=failure)
+        return run_info(self.folder(name), reader, self.config(name), here=here, failure=failure)
 
     def _failure(self, name: str) -> Failure | None:
         """What ended the run's last worker in this process, whether or not it could be written; None when nothing."""
@@ -69,25 +126,65 @@ class Reading:
 
     def reader(self, name: str) -> RunReader:
         """The run's reader, shared by this process's threads. Raises `LabError` when there is no such run."""
-        folder = self.folder(name)
+        path = self.folder(name) / DATABASE_NAME
         with self._lock:
-            if name not in self._readers:
+            reader = self._readers.use(name)
+            if reader is not None and not reader.is_of(path):
+                self._readers.pop(name).release()  # another run has taken its place
+                reader = None
+            if reader is None:
                 try:
-                    self._readers[name] = RunReader(folder / DATABASE_NAME)
-                except (StoreFormatError, OSError) as error:
+                    reader = RunReader(path)
+                except OSError as error:
                     raise LabError(f"run {name!r} cannot be read: {error}") from error
-            return self._readers[name]
+                self._readers.keep(name, reader)
+            return reader
+
+    @contextlib.contextmanager
+    def _borrowed(self, name: str) -> Iterator[RunReader]:
+        """A reader for a look at one of many runs: one that is open, or one that is closed again at once."""
+        path = self.folder(name) / DATABASE_NAME
+        with self._lock:
+            reader = self._readers.get(name)
+        if reader is not None and reader.is_of(path):
+            yield reader
+        else:
+            with RunReader(path) as reader:
+                yield reader
+
+    def close_readers(self) -> None:
+        """Give all descriptors back."""
+        with self._lock:
+            readers = list(self._readers.values())
+            self._readers.clear()
+        for reader in readers:
+            reader.close()
 
     def config(self, name: str) -> RunConfig:
         """The configuration that the run started with. Raises `LabError` when its file is missing or damaged."""
         path = self.folder(name) / CONFIG_FILE
         try:
-            stamp = (path, path.stat().st_mtime_ns)
-            if self._configs.get(name, (None, None))[0] != stamp:
-                self._configs[name] = (stamp, read_config(path.parent))
-        except (ConfigError, OSError) as error:
+            with path.open("rb") as file:
+                data = file.read(MAX_CONFIG + 1)
+            # By what it holds: many runs of a folder have the same one.
+            key = hashlib.sha256(data).hexdigest()
+            with self._lock:
+                known = self._configs.use(key)
+            if known is None:
+                if len(data) > MAX_CONFIG:
+                    raise ConfigError(f"it has more than {MAX_CONFIG:,} bytes")
+                known = RunConfig.from_yaml(data.decode("utf-8"))
+                with self._lock:
+                    self._configs.keep(key, known)
+            return known
+        except OSError as error:
             raise LabError(f"the configuration of run {name!r} cannot be read: {error}") from error
-        return self._configs[name][1]
+        except UnicodeDecodeError as error:
+            reason = f"{name}/{CONFIG_FILE} is not UTF-8 text (byte {error.start:,})"
+            raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
+        except (ConfigError, *BAD_DATA) as error:
+            reason = f"{name}/{CONFIG_FILE}: {str(error) or type(error).__name__}"
+            raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
 
     def controls(self, name: str) -> dict[str, ControlState]:
         """The run's live controls: value now, initial value, number of changes, last step and author."""
@@ -111,8 +208,13 @@ class Reading:
         path = self.folder(name) / LABELS_FILE
         if not path.exists():
             return []
-        labels: list[str] = json.loads(path.read_text(encoding="utf-8"))
-        return labels
+        try:
+            labels = parse_json(path.read_bytes(), f"{name}/{LABELS_FILE}")
+        except OSError as error:
+            raise LabError(f"the token labels of run {name!r} cannot be read: {error}") from error
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise LabError(f"{name}/{LABELS_FILE} is damaged: it must list texts; restore it from a copy")
+        return [shown_name(label) for label in labels]
 
     def checkpoints(self, name: str) -> list[CheckpointInfo]:
         """The run's readable checkpoints, lowest step first."""
@@ -130,20 +232,35 @@ class Reading:
 
     def findings(self, name: str) -> list[FindingInfo]:
         """What the detectors found in a run, with what was said about it; active ones first."""
-        reader = self.reader(name)
-        found = reader.findings()
-        return finding_infos(found, reader.commands()) if found else []
+        return _findings(self.reader(name))
 
     def all_findings(self) -> dict[str, list[FindingInfo]]:
         """Findings of every readable run, newest run first; runs without any are left out."""
-        every = {info.name: self.findings(info.name) for info in self.runs() if info.state != "unreadable"}
+        every = {}
+        for info in self.runs():
+            with contextlib.suppress(LabError, OSError):  # its own page says what is wrong with it
+                every[info.name] = self._fact(info.name, "findings", lambda name=info.name: self._findings_of(name))
         return {name: found for name, found in every.items() if found}
+
+    def _findings_of(self, name: str) -> list[FindingInfo]:
+        with self._borrowed(name) as reader:
+            return _findings(reader)
 
     # branches
 
     def lineage(self, name: str) -> Lineage | None:
         """Where a run comes from: parent, step, changes, author; None for one that comes from no other."""
         return read_lineage(self.reader(name))
+
+    def _lineage_of(self, name: str) -> Lineage | None:
+        """The same, for a look at many runs."""
+
+        def read() -> Lineage | None:
+            with self._borrowed(name) as reader:
+                return read_lineage(reader)
+
+        found: Lineage | None = self._fact(name, "lineage", read)
+        return found
 
     def run_tree(self) -> list[RunNode]:
         """Every readable run with what was changed on the way to it, each below its parent, oldest first."""
@@ -164,3 +281,13 @@ class Reading:
         from qcore.lab.effects import sweeps
 
         return sweeps(self, name)
+
+
+class _DamagedConfigError(StoreFormatError):
+    """The configuration's file does not hold what a run's does."""
+
+
+def _findings(reader: RunReader) -> list[FindingInfo]:
+    with reader.moment():
+        found = reader.findings()
+        return finding_infos(found, reader.commands()) if found else []

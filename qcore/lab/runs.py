@@ -8,6 +8,7 @@ from typing import Any
 
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.store import RunReader
+from qcore.store.errors import damaged
 from qcore.train.files import is_held, lives
 from qcore.train.lastwords import Failure, read_words
 
@@ -21,9 +22,10 @@ class RunInfo:
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
     epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
-    this process · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity · cause: of a failure or
-    interruption, one of `qcore.train.trouble.CAUSES`; empty when it is not known · waits_for: of a queued run of this
-    process, the runs that hold the places; place: its own in the queue, from 1.
+    this process · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
+    error of the velocity · cause: of a failure or interruption, one of `qcore.train.trouble.CAUSES`; empty when it is
+    not known · waits_for: of a queued run of this process, the runs that hold the places; place: its own in the queue,
+    from 1.
     """
 
     name: str
@@ -48,6 +50,7 @@ class RunInfo:
     seconds_trained: float = 0.0
     memory_mb: float | None = None
     drops: int = 0
+    remedy: str = ""
     cause: str = ""
     waits_for: tuple[str, ...] = ()
     place: int = 0
@@ -103,7 +106,8 @@ def run_info(
 
     failure: what this process knows of the end of the run's last worker, should the database not have taken it.
     """
-    meta, status = reader.meta(), reader.status()
+    with reader.moment():
+        meta, status = reader.meta(), reader.status()
     alive = here or (lives(run_dir, status.state, status.heartbeat) if status else is_held(run_dir))
     family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
@@ -170,7 +174,18 @@ def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlSta
     for event in reader.events():
         if event.kind == "control" and event.payload["name"] in states:
             old = states[event.payload["name"]]
+            _check_type(old.control, event.payload["new"], reader)
             states[old.control.name] = ControlState(
                 old.control, event.payload["new"], old.default, old.version + 1, event.step, event.author
             )
     return states
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int, float), "float": (int, float), "bool": (bool,), "texts": (list,)}
+
+
+def _check_type(control: Control, value: Any, reader: RunReader) -> None:
+    """Raise `DamagedRunError` for a value that the control's slider, box or text field could not show."""
+    wanted = _TYPES.get(control.kind, (str,))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and control.kind != "bool"):
+        raise damaged(reader.path, f"an event sets {control.name} to {str(value)[:60]!r}: {control.range_text}")

@@ -1,8 +1,9 @@
 """A run as one file: exported from a live or finished run, imported into another lab, where it opens, samples, resumes.
 
 The zip holds the database, the configuration, the tokenizer, the chosen checkpoints, and `manifest.json` with size and
-SHA-256 of each. What came from elsewhere is checked before it is anywhere: names, sizes, hashes, the database's tables,
-the configuration, the checkpoints. It is unpacked aside and renamed, so that nothing is ever half imported.
+SHA-256 of each. What came from elsewhere is checked before it is anywhere: names, sizes, hashes, the configuration, the
+checkpoints. Its database is never written to: its values are read, checked and written into a new one of our own. All
+of that happens aside, and then everything that a page reads is read once, before the folder gets its name.
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
 from qcore import __version__
+from qcore.base import parse_json
 from qcore.config import ConfigError
 from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
 from qcore.lab.errors import LabError, told
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
-from qcore.store import DATABASE_NAME, RunWriter, StoreFormatError
-from qcore.store.copies import check_database, drop_arrays
+from qcore.lab.reading import Reading
+from qcore.store import DATABASE_NAME, RunWriter
+from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
 from qcore.store.tables import series_table, write_csv, write_parquet
-from qcore.train.files import CONFIG_FILE, LABELS_FILE, TOKENIZER_FILE, read_config
-from qcore.train.folders import CheckpointError, checkpoint_folders, folder_name, read_state
+from qcore.train.files import CONFIG_FILE, LABELS_FILE, TOKENIZER_FILE
+from qcore.train.folders import CheckpointError, checkpoint_folders, folder_name, listed_files, read_state
 
 FORMAT, VERSION = "collapse-lab-run", 1
 MANIFEST = "manifest.json"
@@ -45,7 +50,11 @@ LIMIT_RATIO = 200
 """Most that a file may grow when it is unpacked, beyond the first 64 MiB of all."""
 _SMALL = 64 * 2**20
 _MANIFEST_BYTES = 8 * 2**20
+_LATEST = 250_000_000_000
 _CHUNK = 2**20
+IMPORT_SECONDS = 1800.0
+"""Longest that an archive may take to be unpacked."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _KNOWN = re.compile(r"(step-\d{6,12}/)?[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(json|yaml|safetensors)")
 _STATE = "state.json"
 _OTHER_NAME = "import it under another name"
@@ -104,30 +113,26 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
     damaged or foreign database, configuration or checkpoint, a taken name.
     """
     stack = contextlib.ExitStack()
+    deadline = time.monotonic() + IMPORT_SECONDS
     try:
-        with zipfile.ZipFile(source) as archive:
+        with _unpacking(), zipfile.ZipFile(source) as archive:
             entries = _checked_entries(archive.infolist(), limit_bytes)
             manifest = _read_manifest(archive, entries)
-            chosen = check_name(name if name is not None else str(manifest["name"]))
+            chosen = check_name(name if name is not None else manifest["name"])
             _refuse_taken(lab, chosen)
             total = sum(entry.file_size for entry in entries.values())
             if total > shutil.disk_usage(lab.runs_dir).free:
                 raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: make room first")
             site = stack.enter_context(building(lab.runs_dir, IMPORTING))
-            aside = site.path
+            run_dir = site.inside(chosen)
             for file, entry in entries.items():
-                _unpack(archive, entry, aside / file, manifest["files"][file])
-        _check_run(aside)
-        with RunWriter(aside / DATABASE_NAME) as writer:
-            origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
-            writer.set_meta("imported", {**origin, "at": time.time()})
+                _unpack(archive, entry, run_dir / file, manifest["files"][file], deadline)
+        _take_over(run_dir, manifest)
         try:
             site.move_in(lab.runs_dir / chosen)
         except TakenError:  # somebody took the name meanwhile
             raise TakenError(chosen, _OTHER_NAME) from None
         site.keep()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise LabError(f"this is no exported run: {error}") from error
     finally:
         stack.close()
     return chosen
@@ -167,10 +172,10 @@ def _chosen(lab: Lab, name: str, wanted: Checkpoints) -> list[int]:
 def _pack_checkpoint(archive: zipfile.ZipFile, folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """All files of a checkpoint, each as its own list says. `LabError` when the folder changes meanwhile."""
     try:
-        listed = json.loads((folder / _STATE).read_bytes())["files"]
+        listed = listed_files(folder)
         for file in (*listed, _STATE):
             packed = _pack(archive, folder / file, f"{folder.name}/{file}", compress=file.endswith(".json"))
-            if file in listed and packed["sha256"] != listed[file]["sha256"]:
+            if file in listed and packed["sha256"] != listed[file].get("sha256"):
                 raise LabError(f"checkpoint {folder.name} does not match its checksums: choose another one")
             files[f"{folder.name}/{file}"] = packed
     except FileNotFoundError as error:
@@ -209,6 +214,8 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
             raise LabError(f"the file is refused: it has {name!r} twice")
         if info.flag_bits & 1:
             raise LabError(f"the file is refused: {name!r} is encrypted")
+        if info.compress_type not in _METHODS:
+            raise LabError(f"the file is refused: {name!r} is packed by method {info.compress_type}, as no run is")
         entries[name] = info
     total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
     if total > limit_bytes:
@@ -223,13 +230,11 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
     entry = entries.pop(MANIFEST, None)
     if entry is None or entry.file_size > _MANIFEST_BYTES:
         raise LabError("this is no exported run: it has no manifest")
-    try:
-        manifest = json.loads(archive.read(entry))
-    except ValueError as error:
-        raise LabError(f"this is no exported run: its manifest is not JSON ({error})") from error
+    with archive.open(entry) as packed:
+        manifest = parse_json(packed.read(_MANIFEST_BYTES + 1), "the manifest", max_bytes=_MANIFEST_BYTES)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise LabError("this is no exported run: another program wrote its manifest")
-    if manifest.get("version") != VERSION:
+    if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise LabError(f"the file has version {manifest.get('version')!r}; this program reads version {VERSION}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
@@ -240,12 +245,16 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
     for file in (DATABASE_NAME, CONFIG_FILE):
         if file not in entries:
             raise LabError(f"this is no exported run: it has no {file}")
-    if not all(key in manifest for key in ("name", "program", "exported")):
+    if not isinstance(manifest.get("name"), str) or not isinstance(manifest.get("program"), str):
         raise LabError("the file is refused: its manifest is damaged")
+    if not isinstance(manifest.get("exported"), int | float) or not 0 <= manifest["exported"] <= _LATEST:
+        raise LabError("the file is refused: its manifest tells no time at which it was exported")
     return manifest
 
 
-def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expected: dict[str, Any]) -> None:
+def _unpack(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expected: dict[str, Any], deadline: float
+) -> None:
     """Write one entry, never more of it than the manifest says. `LabError` when it differs from the manifest."""
     target.parent.mkdir(exist_ok=True)
     digest, size = hashlib.sha256(), 0
@@ -254,30 +263,67 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expe
             size += len(chunk)
             if size > entry.file_size:
                 break
+            if time.monotonic() > deadline:
+                raise LabError(f"the file is refused: unpacking took more than {IMPORT_SECONDS / 60:.0f} minutes")
             digest.update(chunk)
             file.write(chunk)
     if size != expected.get("bytes") or digest.hexdigest() != expected.get("sha256"):
         raise LabError(f"the file is refused: {entry.filename} was altered or damaged; take another copy")
 
 
-def _check_run(folder: Path) -> None:
+@contextmanager
+def _unpacking() -> Iterator[None]:
+    """Turn whatever the reading of an archive raises into a refusal: its bytes are a stranger's."""
     try:
-        read_config(folder)
-        check_database(folder / DATABASE_NAME)
-        _check_texts(folder / file for file in (TOKENIZER_FILE, LABELS_FILE))
-        for checkpoint in checkpoint_folders(folder):
+        yield
+    except LabError:
+        raise
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise LabError(f"this is no exported run: {error}") from error
+    except (ValueError, struct.error, RuntimeError, LookupError) as error:  # names that are no UTF-8, fields that lie
+        raise LabError(f"this is no exported run: it is damaged ({error})") from error
+
+
+def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
+    """Give the unpacked run a database of our own, and read all of it once as the pages do. `LabError` if it cannot."""
+    foreign = run_dir.parent / DATABASE_NAME
+    os.rename(run_dir / DATABASE_NAME, foreign)
+    try:
+        rebuild_database(foreign, run_dir / DATABASE_NAME)
+        with RunWriter(run_dir / DATABASE_NAME) as writer:
+            origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
+            writer.set_meta("imported", {**origin, "at": time.time()})
+        read_through(run_dir)
+        for checkpoint in checkpoint_folders(run_dir):
             read_state(checkpoint)
-    except (ConfigError, StoreFormatError, CheckpointError) as error:
+        _check_object(run_dir / TOKENIZER_FILE)
+    except (LabError, ConfigError, CheckpointError) as error:
         raise LabError(f"the file is refused: {error}") from error
 
 
-def _check_texts(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.exists():
-            try:
-                json.loads(path.read_bytes())
-            except (ValueError, RecursionError) as error:
-                raise LabError(f"the file is refused: {path.name} is not JSON ({error})") from error
+def read_through(run_dir: Path) -> None:
+    """Read what lists, pages, reports and the protocol read of a run. Raises `LabError` where they would."""
+    name = run_dir.name
+    reading = Reading(run_dir.parent)
+    try:
+        reader = reading.reader(name)
+        reading.info(name)
+        reading.controls(name)
+        reading.lineage(name)
+        reading.findings(name)
+        reading.token_labels(name)
+        reader.scalars_of(reader.names(), max_points=100)
+        reader.latest()
+        reader.tail(None)
+        reader.log()
+        reader.version()
+    finally:
+        reading.close_readers()
+
+
+def _check_object(path: Path) -> None:
+    if path.exists() and not isinstance(parse_json(path.read_bytes(), path.name), dict):
+        raise LabError(f"{path.name} holds no object, as every tokenizer does")
 
 
 def _refuse_taken(lab: Lab, name: str) -> None:

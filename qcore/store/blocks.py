@@ -150,7 +150,7 @@ class BlockWriter:
         cursor = self._connection.execute(
             "INSERT INTO blocks (layout, rows, sealed, first_step, last_step, last_wall, data)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (layout, len(block.steps), sealed, *_extent(block), block.pack()),
+            (layout, len(block.steps), sealed, *extent(block), block.pack()),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -160,9 +160,10 @@ class BlockWriter:
         self._connection.execute(
             "UPDATE blocks SET rows = ?, sealed = coalesce(?, sealed), first_step = ?, last_step = ?, last_wall = ?,"
             " data = ? WHERE id = ?",
-            (len(block.steps), sealed, *_extent(block), block.pack(), block_id),
+            (len(block.steps), sealed, *extent(block), block.pack(), block_id),
         )
 
 
-def _extent(block: Block) -> tuple[int, int, float]:
+def extent(block: Block) -> tuple[int, int, float]:
+    """First and last step of a block, and the time of its last row."""
     return int(block.steps.min()), int(block.steps.max()), float(block.wall[-1])

@@ -1,48 +1,106 @@
-"""A run's database on a journey: made lighter before it leaves, and checked when one comes from elsewhere.
+"""A run's database on a journey: made lighter before it leaves, and read anew when one comes from elsewhere.
 
-What came from elsewhere is only trusted when it holds this program's own tables and nothing that would run: no trigger
-and no view.
+A stranger's file is never opened for writing and nothing of it is kept but its values: they are read through the same
+typed decoding as everywhere and written into a database that this program has just made.
 """
 
 import contextlib
-import sqlite3
 from pathlib import Path
+from typing import Any
 
-from qcore.store.errors import StoreFormatError
-from qcore.store.schema import SCHEMA, SCHEMA_VERSION, open_existing, open_reader
+import numpy as np
+
+from qcore.store.blocks import extent
+from qcore.store.checks import check_step, checked_block, load_arrays, read_names
+from qcore.store.declared import check_meta
+from qcore.store.errors import damaged, decoding, store_errors
+from qcore.store.guards import READ_PULSES, GuardedConnection
+from qcore.store.records import Command, Event, Finding, Generation, LogLine, Record, Status, columns, decode, from_json
+from qcore.store.schema import create_database, open_existing, open_foreign
+from qcore.store.shapes import ShapeError, count, integer, moment, text
+
+_COPIED: tuple[type[Record], ...] = (Command, Event, Generation, Finding, LogLine, Status)
+_TAKEN_AWAY = ("schema_version", "writer")
+"""Meta values that the new database has of its own, or gets with its first writer."""
 
 
 def drop_arrays(path: Path) -> None:
     """Take the arrays out of a database that nobody else has open, and give their room back."""
-    with contextlib.closing(open_existing(path)) as connection:
+    with store_errors(path), contextlib.closing(open_existing(path)) as connection:
         connection.execute("DELETE FROM arrays")
+        connection.may_attach(1)
         connection.execute("VACUUM")
 
 
-def check_database(path: Path) -> None:
-    """Raise StoreFormatError unless the file is a whole database of a run, with this program's tables alone."""
-    try:
-        with contextlib.closing(open_reader(path)) as connection:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            own = _objects(connection)
-            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        raise StoreFormatError(f"{path.name} is damaged ({error}): take another copy") from error
-    with contextlib.closing(sqlite3.connect(":memory:")) as memory:
-        memory.executescript(SCHEMA)
-        known = _objects(memory)
-    for name, (kind, sql) in own.items():
-        expected = known.get(name)
-        if expected is None or expected[0] != kind or (version == SCHEMA_VERSION and expected[1] != sql):
-            raise StoreFormatError(f"{path.name} holds the {kind} {name!r}, which no run of Collapse Lab has")
-    if version == SCHEMA_VERSION and (missing := sorted(known.keys() - own.keys())):
-        raise StoreFormatError(f"{path.name} lacks {missing[0]!r}: take another copy")
-    if problem != "ok":
-        raise StoreFormatError(f"{path.name} is damaged ({problem}): take another copy")
+def rebuild_database(source: Path, target: Path) -> None:
+    """Write a database of our own with all values of a stranger's, bit for bit; `target` must not exist yet.
+
+    source: a file that nobody writes, without a `-wal`. Raises `StoreFormatError` when it declares anything that no
+    run of this program has, `DamagedRunError` when its pages or any of its values are not what they should be.
+    """
+    with store_errors(source), contextlib.closing(open_foreign(source)) as old, decoding(source, "a value"):
+        # Each page is looked at once, so what is read after this is linear in the size of the file.
+        old.begin_work(READ_PULSES + source.stat().st_size // 2**17)
+        found = old.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise damaged(source, found)
+        create_database(target)
+        with contextlib.closing(open_existing(target)) as new:
+            new.execute("BEGIN IMMEDIATE")
+            _copy_meta(old, new)
+            _copy_blocks(old, new)
+            _copy_arrays(old, new)
+            for kind in _COPIED:
+                _copy_records(kind, old, new)
+            new.execute("COMMIT")
 
 
-def _objects(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
-    """Name → kind and definition of what the database declares; SQLite's own tables and indices are left out."""
-    rows = connection.execute("SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
-    return {name: (kind, sql) for name, kind, sql in rows}
+def _copy_meta(old: GuardedConnection, new: GuardedConnection) -> None:
+    rows = old.execute("SELECT key, value FROM meta").fetchall()
+    for key, _ in rows:
+        text(key, "meta.key")
+    check_meta({key: from_json(value, f"meta.{key}") for key, value in rows})
+    kept = [row for row in rows if row[0] not in _TAKEN_AWAY]
+    new.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", kept)
+
+
+def _copy_blocks(old: GuardedConnection, new: GuardedConnection) -> None:
+    widths = {}
+    for layout, names in old.execute("SELECT id, names FROM layouts ORDER BY id"):
+        integer(layout, "layouts.id")
+        widths[layout] = len(read_names(names))
+        new.execute("INSERT INTO layouts (id, names) VALUES (?, ?)", (layout, names))
+    heads = (integer, integer, count, count)
+    put = (
+        "INSERT INTO blocks (id, layout, rows, sealed, first_step, last_step, last_wall, data)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+    for number, layout, rows, sealed, data in old.execute("SELECT id, layout, rows, sealed, data FROM blocks"):
+        for check, value in zip(heads, (number, layout, rows, sealed), strict=True):
+            check(value, "blocks")
+        if layout not in widths or sealed > 1:
+            raise ShapeError(f"block {number} belongs to layout {layout}, sealed {sealed}")
+        block = checked_block(data, rows, widths[layout])
+        if np.abs(block.steps.astype(np.float64)).max() > 2**53:
+            raise ShapeError(f"block {number} has a step that no run has")
+        new.execute(put, (number, layout, rows, sealed, *extent(block), data))
+
+
+def _copy_arrays(old: GuardedConnection, new: GuardedConnection) -> None:
+    for row in old.execute("SELECT id, step, wall, name, data FROM arrays ORDER BY id"):
+        for check, value in zip((integer, integer, moment, text), row[:4], strict=True):
+            check(value, "arrays")
+        load_arrays(row[4])
+        new.execute("INSERT INTO arrays (id, step, wall, name, data) VALUES (?, ?, ?, ?, ?)", row)
+
+
+def _copy_records(kind: type[Any], old: GuardedConnection, new: GuardedConnection) -> None:
+    names = columns(kind)
+    key = {Status: "1, ", Generation: "rowid, ", Finding: "rowid, "}.get(kind, "")
+    marks = ", ".join("?" * (names.count(",") + 1 + bool(key)))
+    into = {"1, ": "id, "}.get(key, key) + names
+    for row in old.execute(f"SELECT {key}{names} FROM {kind.TABLE} ORDER BY rowid"):
+        decode(kind, row[bool(key) :])
+        if key:
+            check_step(row[0])
+        new.execute(f"INSERT INTO {kind.TABLE} ({into}) VALUES ({marks})", row)

@@ -5,7 +5,6 @@ from checkpoints, never telemetry. `CommandReader` asks SQLite's `data_version` 
 and looks into the table only after someone has committed something.
 """
 
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable
@@ -54,6 +53,7 @@ class Inbox:
         """
         values = _values(kind, payload, author, idempotency_key)
         with self._lock, store_errors(self._path), self._connection:
+            self._connection.begin_work()
             execute = self._connection.execute
             execute("BEGIN IMMEDIATE")
             known = execute("SELECT id FROM commands WHERE idempotency_key = ?", (values[-1],)).fetchone()
@@ -73,6 +73,7 @@ class Inbox:
     def put_generation(self, generation: Generation) -> None:
         """Insert a generation, or replace the one with the same id (a sample of a checkpoint while no worker lives)."""
         with self._lock, store_errors(self._path), self._connection:
+            self._connection.begin_work()
             self._connection.execute(PUT_GENERATION, encode(generation))
 
     def set_meta(self, key: str, value: Any) -> None:
@@ -81,6 +82,7 @@ class Inbox:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         values = (text("key", key), to_json(key, value))
         with self._lock, store_errors(self._path), self._connection:
+            self._connection.begin_work()
             self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
 
     def close(self) -> None:
@@ -113,13 +115,14 @@ class CommandReader:
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
         with store_errors(self._path):
-            self._connection: sqlite3.Connection = open_reader(self._path)
+            self._connection = open_reader(self._path)
         self._version = -1
         self._last_id = 0
 
     def pending(self) -> list[Command]:
         """Commands that were not handed out before by this reader. A new reader starts with all that is unresolved."""
         with store_errors(self._path):
+            self._connection.begin_work()
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
                 return []

@@ -7,7 +7,7 @@ bit for bit as they were logged, and what is not of its declared type is a `Dama
 """
 
 import contextlib
-import json
+import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
-from qcore.store.blocks import STEP, VALUE, unpack
+from qcore.store.blocks import STEP, VALUE
+from qcore.store.checks import SOUND, check_sound, check_step, check_wall, checked_block, load_arrays, read_names
+from qcore.store.declared import check_meta
 from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
@@ -33,6 +34,7 @@ from qcore.store.records import (
     Status,
     columns,
     decode,
+    from_json,
     one_of,
 )
 from qcore.store.schema import open_reader
@@ -52,10 +54,11 @@ class TailCursor:
     open_rows: tuple[tuple[int, int], ...]  # (block id, rows seen) of the blocks that may still grow
 
 
+# TOTAL(1), not COUNT(*): counting a whole table is one step to SQLite, which then looks at no limit.
 _VERSION = """SELECT
     (SELECT MAX(id) FROM arrays), (SELECT MAX(seq) FROM events), (SELECT MAX(id) FROM log),
     (SELECT MAX(id) FROM commands), (SELECT COUNT(*) FROM commands WHERE status = 'pending'),
-    (SELECT COUNT(*) FROM findings), (SELECT TOTAL(last_step) FROM findings),
+    (SELECT TOTAL(1) FROM findings), (SELECT TOTAL(last_step) FROM findings),
     (SELECT COUNT(*) FROM findings WHERE state = 'active'),
     (SELECT MAX(rowid) FROM generations),
     (SELECT status || length(text) FROM generations ORDER BY rowid DESC LIMIT 1)"""
@@ -77,6 +80,8 @@ class RunReader:
         self._own = threading.local()  # the connection of a thread that is within `moment()`
         with store_errors(self.path):
             self._idle = [open_reader(self.path)]
+        found = os.stat(self.path)
+        self._identity = (found.st_dev, found.st_ino)
 
     def __enter__(self) -> "RunReader":
         return self
@@ -85,6 +90,14 @@ class RunReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def is_of(self, path: Path) -> bool:
+        """Whether this reads the file that lies at `path` now, not one that was there before."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def close(self) -> None:
         """Close the connections, those in use after their reads; a second call does nothing. Later reads are refused
@@ -127,7 +140,7 @@ class RunReader:
         """The names of all series that have points, sorted."""
         sql = "SELECT names FROM layouts WHERE EXISTS (SELECT 1 FROM blocks WHERE layout = layouts.id)"
         with self._snapshot() as connection, decoding(self.path, "layouts"):
-            return sorted({name for (names,) in connection.execute(sql) for name in json.loads(names)})
+            return sorted({name for (names,) in connection.execute(sql) for name in read_names(names)})
 
     def scalars(
         self,
@@ -187,7 +200,7 @@ class RunReader:
         parts: dict[str, list[_Part]] = {}
         with self._snapshot() as connection, decoding(self.path, "scalars"):
             execute = connection.execute
-            epoch = json.loads(execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+            epoch = from_json(execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0], "meta.epoch")
             if cursor is None or cursor.epoch != epoch or cursor.names != wanted_names:
                 cursor = TailCursor(True, epoch, wanted_names, 0, ())
             else:
@@ -201,7 +214,7 @@ class RunReader:
                     continue
                 row, wanted = layouts[layout]
                 data = execute("SELECT data FROM blocks WHERE id = ?", (block_id,)).fetchone()[0]
-                block = unpack(data, rows).rows(slice(seen, None))
+                block = checked_block(data, rows, len(row)).rows(slice(seen, None))
                 for index in wanted:
                     parts.setdefault(row[index], []).append((block.steps, block.wall, block.values[index]))
         newest = max([cursor.last_block, *(head[0] for head in found)])
@@ -218,7 +231,7 @@ class RunReader:
             )
             for layout, row, wanted in _layouts(connection, names):
                 for data, rows, step in connection.execute(sql, {"layout": layout}):
-                    block = unpack(data, rows)
+                    block = checked_block(data, rows, len(row))
                     at = int(np.flatnonzero(block.steps == step)[-1])
                     for index in wanted:
                         point = (step, float(block.wall[at]), float(block.values[index, at]))
@@ -233,13 +246,13 @@ class RunReader:
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
             row = connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
-            return None if row is None else (row[0], safetensors.numpy.load(row[1]))
+            return None if row is None else (check_step(row[0]), load_arrays(row[1]))
 
     def array_steps(self, name: str) -> list[int]:
         """The steps at which `name` has arrays, ascending."""
-        with self._snapshot() as connection:
+        with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
             rows = connection.execute("SELECT DISTINCT step FROM arrays WHERE name = ? ORDER BY step", (name,))
-            return [step for (step,) in rows]
+            return [check_step(step) for (step,) in rows]
 
     # -- records --------------------------------------------------------------------------------------------------
 
@@ -290,7 +303,8 @@ class RunReader:
     def meta(self) -> dict[str, Any]:
         """The run's JSON values by key."""
         with self._snapshot() as connection, decoding(self.path, "meta"):
-            return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+            rows = connection.execute("SELECT key, value FROM meta")
+            return check_meta({key: from_json(value, f"meta.{key}") for key, value in rows})
 
     def _records(self, kind: type[R], condition: str, *values: object) -> list[R]:
         sql = f"SELECT {columns(kind)} FROM {kind.TABLE} {condition}"
@@ -306,6 +320,7 @@ class RunReader:
                 yield borrowed
         else:
             with store_errors(self.path):
+                connection.begin_work()
                 yield connection
 
     @contextmanager
@@ -318,6 +333,7 @@ class RunReader:
             connection = connection or open_reader(self.path)
             with contextlib.ExitStack() as unless_kept:
                 unless_kept.callback(connection.close)
+                connection.begin_work()
                 connection.execute("BEGIN")
                 yield connection
                 connection.execute("ROLLBACK")
@@ -337,7 +353,7 @@ def _layouts(
     """(id, its names, indices of the wanted ones) of each layout that has any of `names`; None wants all."""
     chosen = None if names is None else set(names)
     for layout, text in connection.execute("SELECT id, names FROM layouts").fetchall():
-        row = json.loads(text)
+        row = read_names(text)
         wanted = [index for index, name in enumerate(row) if chosen is None or name in chosen]
         if wanted:
             yield layout, row, wanted
@@ -350,7 +366,8 @@ def _columns(
     blocks = "FROM blocks WHERE layout = ? AND last_step >= ? AND first_step <= ?"
     arguments = (layout, low, high)
     execute = connection.execute
-    total = execute(f"SELECT coalesce(sum(rows), 0) {blocks}", arguments).fetchone()[0]
+    total = execute(f"SELECT {SOUND} {blocks}", (width, *arguments)).fetchone()
+    total = check_sound(total)
     # Filled in place (a list of pieces would be copied once more), as integers: their bits never change in a copy.
     table = np.empty((2 + len(wanted), total), STEP)
     at = 0
@@ -365,5 +382,6 @@ def _columns(
         for rows, data in execute(f"SELECT rows, data {blocks}", arguments):
             table[:, at : at + rows] = np.frombuffer(data, STEP).reshape(-1, rows)[chosen]
             at += rows
+    check_wall(table[1].view(VALUE))
     for position, index in enumerate(wanted):
         yield index, (table[0], table[1].view(VALUE), table[2 + position].view(VALUE))

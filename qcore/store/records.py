@@ -2,22 +2,30 @@
 
 A record's fields are its table's columns, in order; dict and list fields are stored as JSON text. Encoding happens in
 the caller's thread and checks every value against its field's type, so none can fail later in the writer thread.
+Decoding checks every column and every JSON field against its declared type, so none can fail later in a page.
 """
 
+import functools
 import json
 import math
 import operator
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from types import UnionType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import numpy as np
+
+from qcore.base import parse_json
+from qcore.store import shapes
+from qcore.store.declared import COMMANDS, EVENTS, FIELDS
 
 STATES = ("queued", "running", "paused", "finished", "stopped", "failed")
 COMMAND_STATUSES = ("pending", "applied", "refused")
 GENERATION_KINDS = ("prompt", "timeline")
 GENERATION_STATUSES = ("running", "done", "failed")
+FINDING_STATES = ("active", "resolved")
+MAX_TEXT = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -136,9 +144,67 @@ def columns(kind: type[R]) -> str:
 
 
 def decode(kind: type[R], row: tuple[Any, ...]) -> R:
-    """Build the record from a row selected with `columns(kind)`."""
-    pairs = zip(fields(kind), row, strict=True)
-    return kind(*(json.loads(value) if _encoder(entry.type) is to_json else value for entry, value in pairs))
+    """Build the record from a row selected with `columns(kind)`.
+
+    Raises `ShapeError`, or another `ValueError`, for a column or a JSON field that has not its declared type.
+    """
+    record = kind(*(read(value) for read, value in zip(_decoders(kind.TABLE), row, strict=True)))
+    match record:
+        case Event():
+            EVENTS.get(record.kind, shapes.anything)(record.payload, f"events.payload of {record.seq}")
+        case Command():
+            COMMANDS.get(record.kind, shapes.anything)(record.payload, f"commands.payload of {record.id}")
+            one_of("command status", record.status, COMMAND_STATUSES)
+        case Finding():
+            one_of("finding state", record.state, FINDING_STATES)
+        case Status():
+            shapes.count(record.step, "status.step")
+            shapes.count(record.total_steps, "status.total_steps")
+    return record
+
+
+@functools.cache
+def _decoders(table: str) -> tuple[Callable[[Any], Any], ...]:
+    [kind] = [kind for kind in get_args(Record) if table == kind.TABLE]
+    return tuple(_decoder(table, entry) for entry in fields(kind))
+
+
+def _decoder(table: str, entry: "Field[Any]") -> Callable[[Any], Any]:
+    where = f"{table}.{entry.name}"
+    may_lack = isinstance(entry.type, UnionType)
+    plain: Any = entry.type.__args__[0] if isinstance(entry.type, UnionType) else entry.type
+    if plain in (int, float, str):
+        check = {int: shapes.integer, float: shapes.moment, str: _short_text}[plain]
+
+        def column(value: Any) -> Any:
+            if value is not None or not may_lack:
+                check(value, where)
+            return value
+
+        return column
+    shape = FIELDS[(table, entry.name)]
+
+    def document(value: Any) -> Any:
+        _short_text(value, where, 64 * MAX_TEXT)
+        found = from_json(value, where)
+        shape(found, where)
+        return found
+
+    return document
+
+
+def _short_text(value: Any, where: str, most: int = MAX_TEXT) -> None:
+    shapes.text(value, where)
+    if len(value) > most:
+        raise shapes.ShapeError(f"{where} has {len(value):,} letters; at most {most:,} are read")
+
+
+def from_json(value: str, where: str) -> Any:
+    """The value of a JSON text of the database. Raises `DocumentError`, or `ShapeError` for what is no text."""
+    shapes.text(value, where)
+    found = parse_json(value, where)
+    # Such as "\ud83d", which Python's own writer makes of half a pair.
+    return shapes.without_lone_surrogates(found) if "\\ud" in value.lower() else found
 
 
 def encode(record: Record) -> tuple[Any, ...]:

@@ -1,17 +1,22 @@
 """The schema of a run's database, and the three ways to open it.
 
 A new database is built beside its place and moved in whole, so that nobody ever sees half a schema. Files of another
-program (by `application_id`) and of a newer schema (by `user_version`) are refused before anything is written to them.
+program (by `application_id`) and of a newer schema (by `user_version`) are refused before anything is written to them,
+and so is a file that declares anything else than a run's tables: every row of its `sqlite_master` is compared with what
+this program makes, whatever its name, so that no trigger, view or expression of a stranger is ever run.
 Pages are 16 KiB: a block of 20 scalars then spans three pages, which reads about twice as fast as with 4 KiB.
 """
 
 import contextlib
+import functools
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from qcore.store.errors import StoreFormatError, shown
+from qcore.store.errors import StoreFormatError, damaged, shown, store_errors
+from qcore.store.guards import WRITE_PULSES, GuardedConnection
 
 DATABASE_NAME = "run.sqlite"
 APPLICATION_ID = 0x43_4C_61_62  # "CLab"
@@ -112,6 +117,10 @@ CREATE TABLE status (
 """
 
 
+# version → its schema and the step to the next version; None for the newest. Databases of every version here open.
+VERSIONS: dict[int, tuple[str, Callable[[sqlite3.Connection], None] | None]] = {1: (SCHEMA, None)}
+
+
 def is_locked(error: BaseException | None) -> bool:
     """Whether another connection held the database for longer than `BUSY_SECONDS`: worth another attempt."""
     if not isinstance(error, sqlite3.OperationalError):
@@ -119,23 +128,28 @@ def is_locked(error: BaseException | None) -> bool:
     return (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path) -> GuardedConnection:
     """Open the run's database for writing, creating it (and its folder) when there is none."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _create(path)
+        create_database(path)
     return open_existing(path)
 
 
-def open_existing(path: Path) -> sqlite3.Connection:
-    """Open an existing database for short writes. Raises FileNotFoundError when there is none."""
+def open_existing(path: Path) -> GuardedConnection:
+    """Open an existing database for short writes. Raises FileNotFoundError when there is none.
+
+    It is looked at without the right to write first: what is refused stays as it is.
+    """
+    open_reader(path).close()
     connection = _connect(path, "mode=rw")
+    connection.begin_work(WRITE_PULSES)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path) -> GuardedConnection:
     """Open the database without the right to write.
 
     In a folder where SQLite may not create the `-shm` file that a WAL database needs, a finished run (no `-wal` left,
@@ -151,6 +165,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
         return _connect(path, "mode=ro&immutable=1")
 
 
+def open_foreign(path: Path) -> GuardedConnection:
+    """Open a file that came from elsewhere and that nobody writes: no lock, no `-shm`, and no `-wal` is looked at."""
+    return _connect(path, "mode=ro&immutable=1")
+
+
 def copy_database(source: Path, target: Path) -> None:
     """Copy a run's database as it is now, also while it is being written; `target` must not exist yet.
 
@@ -158,11 +177,14 @@ def copy_database(source: Path, target: Path) -> None:
     """
     if target.exists():
         raise FileExistsError(f"{target} exists: a copy never writes over a run")
-    with contextlib.closing(open_reader(source)) as from_run, contextlib.closing(sqlite3.connect(target)) as copy:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(store_errors(source))
+        from_run = opened.enter_context(contextlib.closing(open_reader(source)))
+        copy = opened.enter_context(contextlib.closing(sqlite3.connect(target)))
         from_run.backup(copy)
 
 
-def _connect(path: Path, parameters: str) -> sqlite3.Connection:
+def _connect(path: Path, parameters: str) -> GuardedConnection:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run database at {path}: check the run's name, or start the run first")
     with contextlib.ExitStack() as unless_refused:
@@ -172,9 +194,11 @@ def _connect(path: Path, parameters: str) -> sqlite3.Connection:
             timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
+            factory=GuardedConnection,
         )
         unless_refused.callback(connection.close)
         _check_format(connection, path)
+        connection.begin_work()
         unless_refused.pop_all()
     return connection
 
@@ -200,8 +224,43 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
             " update Collapse Lab"
         )
 
+    if version not in VERSIONS:
+        raise StoreFormatError(
+            f"{shown(path)} has schema version {version}, which no Collapse Lab has written: take another copy"
+        )
+    _check_schema(connection, path, version)
 
-def _create(path: Path) -> None:
+
+def _check_schema(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    known, own = _known(version), _declared(connection)
+    for name in sorted(own.keys() | known.keys(), key=str):
+        if name not in own:
+            raise damaged(path, f"it lacks {name!r}")
+        if own[name] != known.get(name):
+            kind = own[name][0][0]
+            raise StoreFormatError(
+                f"{shown(path)} holds the {kind} {name!r} as no run of Collapse Lab has it: it could run code of its"
+                " own; take another copy"
+            )
+
+
+@functools.cache
+def _known(version: int) -> dict[str, list[tuple[object, ...]]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as memory:
+        memory.executescript(VERSIONS[version][0])
+        return _declared(memory)
+
+
+def _declared(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Name → (type, table, definition) of all that the database declares, SQLite's own tables and indices among it."""
+    found: dict[str, list[tuple[object, ...]]] = {}
+    for kind, name, table, sql in connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"):
+        found.setdefault(name, []).append((kind, table, sql))
+    return found
+
+
+def create_database(path: Path) -> None:
+    """Write a new, empty database, whole or not at all."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)  # left by a process killed while it was here
     # Its owner's alone where the folder is; SQLite gives its other files the same rights.

@@ -289,6 +289,7 @@ class RunWriter:
 
     def _commit(self, items: deque[Item]) -> None:
         execute = self._connection.execute
+        self._connection.begin_work()
         execute("BEGIN IMMEDIATE")
         if execute("SELECT value FROM meta WHERE key = 'writer'").fetchone() != (to_json("writer", self._owner),):
             raise WriterReplacedError(f"{self._path} was opened by another writer: this one must be closed")

@@ -20,6 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from qcore.base import DocumentError, parse_json
 from qcore.train.folders import CheckpointState, read_folder, refusal, write_folder
 
 MODEL_FILE, OPTIMIZER_FILE, WATCH_FILE = "model.safetensors", "optimizer.safetensors", "watch.json"
@@ -101,9 +102,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         except SafetensorError as error:
             raise refusal(folder, f"{name} is not a safetensors file ({error})") from error
     try:
-        watch = json.loads(contents.get(WATCH_FILE, b"{}"))
-    except ValueError as error:
-        raise refusal(folder, f"{WATCH_FILE} is not JSON ({error})") from error
+        watch = parse_json(contents.get(WATCH_FILE, b"{}"), WATCH_FILE)
+    except DocumentError as error:
+        raise refusal(folder, str(error)) from error
+    if not isinstance(watch, dict):
+        raise refusal(folder, f"{WATCH_FILE} holds no object")
     return Checkpoint(folder, loaded[0], loaded[1], state, watch)
 
 

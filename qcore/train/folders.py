@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+from qcore.base import DocumentError, LabError, parse_json
 
 FORMAT = "collapse-lab-checkpoint"
 VERSION = 1
@@ -26,7 +29,7 @@ _WRITING, _REPLACED = ".writing-", ".replaced-"
 _NAME = re.compile(r"step-[0-9]+")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(LabError):
     """A checkpoint that must not be loaded; the message names the folder, what is wrong and the remedy."""
 
 
@@ -51,6 +54,20 @@ class CheckpointState:
     model: dict[str, Any] = field(default_factory=dict)
 
 
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "step": ((int,), "a whole number"),
+    "reason": ((str,), "text"),
+    "created": ((int, float), "a time"),
+    "controls": ((dict,), "an object"),
+    "event_seq": ((int,), "a whole number"),
+    "seconds_trained": ((int, float), "a duration"),
+    "scaler": ((dict,), "an object"),
+    "threads": ((int,), "a whole number"),
+    "torch_version": ((str,), "text"),
+    "model": ((dict,), "an object"),
+}
+
+
 def folder_name(step: int) -> str:
     """`step-000500`."""
     return f"step-{step:06d}"
@@ -67,6 +84,14 @@ def read_state(folder: Path) -> CheckpointState:
     return _parse(_read_document(folder), folder)
 
 
+def listed_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the folder says of its files: size and hash by name. Raises `CheckpointError` as `read_state`, and for a
+    name that is no plain file of the folder.
+    """
+    files: dict[str, dict[str, Any]] = _read_document(folder)["files"]
+    return files
+
+
 def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
     """State and verified contents of every file. Raises `CheckpointError` when anything is missing, altered or
     foreign.
@@ -74,8 +99,6 @@ def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
     document = _read_document(folder)
     contents = {}
     for name, expected in document["files"].items():
-        if Path(name).name != name:
-            raise refusal(folder, f"it lists the file {name!r} outside its folder")
         try:
             data = (folder / name).read_bytes()
         except OSError as error:
@@ -181,11 +204,11 @@ def refusal(folder: Path, reason: str) -> CheckpointError:
 
 def _read_document(folder: Path) -> dict[str, Any]:
     try:
-        document = json.loads((folder / "state.json").read_bytes())
+        document = parse_json((folder / "state.json").read_bytes(), "state.json")
     except OSError as error:
         raise refusal(folder, f"state.json cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise refusal(folder, "state.json is not JSON: it was cut off or altered") from error
+    except DocumentError as error:
+        raise refusal(folder, f"{error}: it was cut off or altered") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise refusal(folder, "it was not written by Collapse Lab")
     if document.get("version") != VERSION:
@@ -193,6 +216,9 @@ def _read_document(folder: Path) -> dict[str, Any]:
     files = document.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise refusal(folder, "its list of files is damaged")
+    for name in files:
+        if not name or Path(name).name != name or "\0" in name or name in (".", ".."):
+            raise refusal(folder, f"it lists the file {name[:80]!r} outside its folder")
     return document
 
 
@@ -200,6 +226,10 @@ def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
     known = fields(CheckpointState)
     if missing := [entry.name for entry in known if entry.name not in document and entry.default_factory is MISSING]:
         raise refusal(folder, f"state.json lacks {missing[0]!r}")
+    for name, (kinds, wanted) in _TYPES.items():
+        value: Any = document.get(name, {})
+        if isinstance(value, bool) or not isinstance(value, kinds) or (float in kinds and not _is_time(value)):
+            raise refusal(folder, f"{name} in state.json is {str(value)[:60]!r}, not {wanted}")
     state = CheckpointState(**{entry.name: document[entry.name] for entry in known if entry.name in document})
     if state.step != (int(folder.name[5:]) if _NAME.fullmatch(folder.name) else -1):
         raise refusal(folder, f"it holds step {state.step}: the folder was renamed")
@@ -217,6 +247,11 @@ def _folder_mode(run_dir: Path) -> int:
         return os.stat(run_dir).st_mode & 0o777
     except OSError:
         return 0o700
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it is a number of seconds that a calendar can show."""
+    return math.isfinite(value) and abs(value) < 2.5e11
 
 
 def _write_synced(path: Path, data: bytes) -> None:

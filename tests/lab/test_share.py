@@ -19,7 +19,7 @@ from qcore.lab import Lab, LabError
 from qcore.lab.report import report_parts
 from qcore.lab.share import MANIFEST, export_run, export_table, import_run
 from qcore.store import DATABASE_NAME, RunWriter
-from qcore.store.copies import check_database
+from qcore.store.copies import rebuild_database
 from qcore.store.schema import copy_database
 from tests.helpers import eventually, small_config
 
@@ -125,7 +125,7 @@ def test_the_copy_of_a_database_that_is_being_written_is_whole(tmp_path):
         copy_database(tmp_path / DATABASE_NAME, tmp_path / "copy.sqlite")
         writer.log_scalars(50, {"a": 1.0})
     assert not (tmp_path / "copy.sqlite-wal").exists()
-    check_database(tmp_path / "copy.sqlite")
+    rebuild_database(tmp_path / "copy.sqlite", tmp_path / "again.sqlite")
     with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
         assert copy.execute("SELECT sum(rows) FROM blocks").fetchone() == (50,)
 
@@ -284,7 +284,11 @@ def test_a_database_that_would_run_something_is_refused(origin, packed, lab, tmp
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
         data = evil.read_bytes()
-        refused(lab, repacked(packed, tmp_path / "bad.zip", "run.sqlite", data), "which no run|lacks 'findings'")
+        refused(
+            lab,
+            repacked(packed, tmp_path / "bad.zip", "run.sqlite", data),
+            "as no run of Collapse Lab has it|lacks 'findings'",
+        )
 
 
 def test_a_taken_name_is_refused_and_the_run_there_untouched(packed, lab):

@@ -31,13 +31,13 @@ def test_a_meta_value_is_set_beside_a_living_writer(tmp_path):
         writer.set_meta("kind", "phase_lm")
         writer.flush()
         with Inbox(path) as inbox:
-            inbox.set_meta("lineage", {"parent": "a"})
+            inbox.set_meta("remark", {"parent": "a"})
             with pytest.raises(ValueError, match="belongs to the store"):
                 inbox.set_meta("writer", "me")
         writer.set_meta("kind", "transformer")
     with RunReader(path) as reader:
         meta = reader.meta()
-    assert (meta["lineage"], meta["kind"]) == ({"parent": "a"}, "transformer")
+    assert (meta["remark"], meta["kind"]) == ({"parent": "a"}, "transformer")
 
 
 def test_events_are_forgotten_by_their_number(tmp_path):

@@ -32,6 +32,9 @@ def event(seq: int, step: int = 0) -> Event:
     return Event(seq, step, 100.0 + seq, "a person", "control", {"name": "lr", "old": 0.1, "new": [1, None, "ü"]}, None)
 
 
+TOKEN = {"id": 3, "label": "a", "probability": 0.5, "rank": 1, "entropy": 0.1, "top": [["a", 0.5]]}
+
+
 def status(step: int, **changes: object) -> Status:
     values = {"state": "running", "step": step, "total_steps": 100, "heartbeat": 5.5, "pid": 7, "host": "here"}
     return Status(**{**values, **changes})  # type: ignore[arg-type]
@@ -51,10 +54,10 @@ def hold_lock(path: Path) -> sqlite3.Connection:
 
 def test_records_come_back_as_they_were(path: Path, open_writer: Open) -> None:
     writer = open_writer()
-    generation = Generation(
-        "g1", 3, 9.5, "timeline", "Once\x00 “upon”", {"temperature": 0.7}, "a", [{"p": 0.5}], {"d": 1.0}
+    generation = Generation("g1", 3, 9.5, "timeline", "Once\x00 “upon”", {"temperature": 0.7}, "a", [TOKEN], {"d": 1.0})
+    finding = Finding(
+        "f1", "eos", 5, 9, "active", {"share": 0.9}, "EOS collapse", "why", [{"label": "eos_weight", "kind": "set"}]
     )
-    finding = Finding("f1", "eos", 5, 9, "open", {"share": 0.9}, "EOS collapse", "why", [{"control": "eos_weight"}])
     writer.add_event(event(0))
     writer.add_event(event(1))
     writer.put_generation(generation)
@@ -81,7 +84,7 @@ def test_a_generation_grows_in_place_and_limits_count_from_the_newest(path: Path
     for index in range(5):
         kind = "prompt" if index % 2 else "timeline"
         writer.put_generation(Generation(f"g{index}", index, 1.0, kind, "p", text=""))
-    writer.put_generation(Generation("g1", 1, 1.0, "prompt", "p", text="grown", tokens=[{"id": 3}], status="done"))
+    writer.put_generation(Generation("g1", 1, 1.0, "prompt", "p", text="grown", tokens=[TOKEN], status="done"))
     for index in range(5):
         writer.add_log(index, "info", str(index))
     writer.flush()
@@ -89,7 +92,7 @@ def test_a_generation_grows_in_place_and_limits_count_from_the_newest(path: Path
         assert [g.id for g in reader.generations()] == ["g0", "g1", "g2", "g3", "g4"]
         assert [g.id for g in reader.generations("timeline", limit=2)] == ["g2", "g4"]
         assert reader.generation("g1") == Generation(
-            "g1", 1, 1.0, "prompt", "p", text="grown", tokens=[{"id": 3}], status="done"
+            "g1", 1, 1.0, "prompt", "p", text="grown", tokens=[TOKEN], status="done"
         )
         assert [line.message for line in reader.log(limit=2)] == ["3", "4"]
 

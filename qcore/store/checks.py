@@ -1,0 +1,68 @@
+"""What is checked of scalars and arrays before NumPy reads their bytes: lengths, counts, times, types.
+
+Cheap beside the reading: SQLite knows a BLOB's length without reading it, and the times of a million points are looked
+over in a millisecond.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from qcore.store.blocks import MAX_ROWS, Block, unpack
+from qcore.store.declared import check_names
+from qcore.store.records import from_json
+from qcore.store.shapes import EARLIEST, LATEST, ShapeError, integer, refuse
+
+# Of the blocks of a layout of ? names: rows in all, fewest and most in one, how many are not as long as they should be.
+SOUND = (
+    "total(rows), coalesce(min(rows), 1), coalesce(max(rows), 0), total(typeof(rows) != 'integer'"
+    " OR typeof(data) != 'blob' OR length(data) != 8 * (2 + ?) * rows)"
+)
+
+
+def check_sound(found: tuple[Any, ...]) -> int:
+    """Rows in all, from what `SOUND` selects. Raises `ShapeError`."""
+    total, fewest, most, wrong = found
+    if wrong or type(fewest) is not int or type(most) is not int or fewest < 1 or most > MAX_ROWS:
+        raise ShapeError(f"{wrong:.0f} blocks have another length than their {fewest!r} to {most!r} rows need")
+    return int(total)
+
+
+def checked_block(data: Any, rows: Any, width: int) -> Block:
+    """The block of `width` series. Raises `ShapeError` unless its bytes are as many as its rows need."""
+    if type(rows) is not int or not 1 <= rows <= MAX_ROWS:
+        raise refuse("blocks.rows", rows, f"a number of rows from 1 to {MAX_ROWS}")
+    if not isinstance(data, bytes) or len(data) != 8 * (2 + width) * rows:
+        raise ShapeError(f"a block of {rows} rows of {width} series has another length")
+    block = unpack(data, rows)
+    check_wall(block.wall)
+    return block
+
+
+def check_wall(wall: np.ndarray) -> None:
+    """Raise `ShapeError` unless all are times that a calendar can show."""
+    # Two comparisons that NaN fails as well.
+    if len(wall) and not (wall.min() >= EARLIEST and wall.max() <= LATEST):
+        raise ShapeError("a point has a time that no calendar shows")
+
+
+def check_step(value: Any) -> int:
+    """A step as it stands in a column."""
+    integer(value, "step")
+    step: int = value
+    return step
+
+
+def read_names(text: Any) -> list[str]:
+    """The names of a layout, sorted."""
+    return check_names(from_json(text, "layouts.names"))
+
+
+def load_arrays(data: Any) -> dict[str, np.ndarray]:
+    """The arrays of one probe. Raises for bytes that are no safetensors file."""
+    if not isinstance(data, bytes):
+        raise refuse("arrays.data", type(data).__name__, "bytes")
+    return safetensors.numpy.load(data)
