@@ -101,7 +101,7 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
         text = sentence(error)
         if hidden not in text:
             raise
-        raise LabError(text.replace(hidden, "the new folder")) from error  # the hidden name is nobody's business
+        raise LabError(text.replace(hidden, "the new folder")) from error
     finally:
         if not site.kept:
             _discard(site.made)
@@ -114,17 +114,19 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
 def _new_site(parent: Path, kind: str) -> Site:
     for _ in range(_TRIES):
         path = parent / f"{kind}{uuid.uuid4().hex[:12]}"
-        path.mkdir(mode=0o700)
         lock = RunLock(path)
         try:
+            path.mkdir(mode=0o700)
             if lock.acquire(timeout=0.0) and lock.in_place:
                 return Site(path, lock)
             lock.release()  # somebody takes it for a dead maker's: the next one
         except FileNotFoundError:
-            continue
+            if not parent.is_dir():
+                raise
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 _discard(path)
+                error.filename = str(parent)  # the hidden name is nobody's business
                 raise
             (path / LOCK_FILE).unlink(missing_ok=True)
             return Site(path, None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from qcore.base import parse_json
 from qcore.config import ConfigError, RunConfig
 from qcore.lab.building import is_run_folder
-from qcore.lab.errors import LabError
+from qcore.lab.errors import LabError, sentence
 from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.lineage import Lineage, RunNode, history, read_lineage, run_tree
 from qcore.lab.listing import CONFIGS, Facts, Newest, open_readers, stamp
@@ -136,7 +136,7 @@ class Reading:
                 try:
                     reader = RunReader(path)
                 except OSError as error:
-                    raise LabError(f"run {name!r} cannot be read: {error}") from error
+                    raise LabError(f"run {name!r} cannot be read: {sentence(error)}") from error
                 self._readers.keep(name, reader)
             return reader
 
@@ -178,7 +178,7 @@ class Reading:
                     self._configs.keep(key, known)
             return known
         except OSError as error:
-            raise LabError(f"the configuration of run {name!r} cannot be read: {error}") from error
+            raise LabError(f"the configuration of run {name!r} cannot be read: {sentence(error)}") from error
         except UnicodeDecodeError as error:
             reason = f"{name}/{CONFIG_FILE} is not UTF-8 text (byte {error.start:,})"
             raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
@@ -211,7 +211,7 @@ class Reading:
         try:
             labels = parse_json(path.read_bytes(), f"{name}/{LABELS_FILE}")
         except OSError as error:
-            raise LabError(f"the token labels of run {name!r} cannot be read: {error}") from error
+            raise LabError(f"the token labels of run {name!r} cannot be read: {sentence(error)}") from error
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise LabError(f"{name}/{LABELS_FILE} is damaged: it must list texts; restore it from a copy")
         return [shown_name(label) for label in labels]

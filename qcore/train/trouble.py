@@ -169,7 +169,8 @@ def _text(error: BaseException) -> str:
         return f"the file is not UTF-8 text ({shown}: {error.reason}): save it as UTF-8"
     if isinstance(error, OSError) and error.errno is not None:
         where = _path(error)
-        meaning = _OS.get(error.errno) or f"{error.strerror or os.strerror(error.errno)}: check the path and its disk"
+        words = error.strerror or os.strerror(error.errno)
+        meaning = _OS.get(error.errno) or (f"{words}: check the path and its disk" if where else words)
         return f"{where}: {meaning}" if where else meaning
     if isinstance(error, MemoryError):
         return str(error) or "there was not enough memory: end what is not needed, or take a smaller batch or model"

@@ -179,7 +179,7 @@ def test_a_ghost_is_listed_with_what_to_do_and_can_be_deleted(lab):
     (folder / "step-000010").mkdir()  # somebody deleted the database of a run: nothing to take over
     [info] = lab.runs()
     assert (info.name, info.state) == ("a", "unreadable")
-    assert "delete the run" in info.message
+    assert "delete the run" in info.remedy
     with pytest.raises(TakenError):
         lab.start(small_config(), name="a")
     lab.delete("a")
