@@ -17,6 +17,7 @@ import typer
 from qcore.cli import ablation, bench, branching, exam, looking, serving, sharing, steering, training, verdicts
 from qcore.cli.base import app
 from qcore.cli.looking import controls_markdown, rules_markdown
+from qcore.lab.errors import FORESEEN, is_disk_trouble, sentence
 
 __all__ = [
     "ablation",
@@ -34,22 +35,26 @@ __all__ = [
     "verdicts",
 ]
 
+LONGEST = 2000
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 the run failed, 2 a mistake, 130 and 143 interrupted."""
+    """Run the command line and return its exit code: 0 done, 1 the run failed or the disk takes no more, 2 a mistake,
+    130 and 143 interrupted."""
     logging.getLogger("qcore").addHandler(logging.NullHandler())  # the run's own log keeps what a worker reports
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = app(given or ["--help"], prog_name="qcore", standalone_mode=False)
     except typer.TyperException as error:
-        return _mistake(f"{error.format_message().rstrip('.')}; see qcore --help")
-    except (ValueError, OSError) as error:
-        return _mistake(str(error) or type(error).__name__)
+        return _refused(f"{error.format_message().rstrip('.')}; see qcore --help")
+    except (ValueError, *FORESEEN) as error:
+        return _refused(sentence(error), 1 if is_disk_trouble(error) else 2)
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     return code if isinstance(code, int) else 0
 
 
-def _mistake(message: str) -> int:
-    print("qcore: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+def _refused(message: str, code: int = 2) -> int:
+    words = " ".join(message.split())
+    print("qcore: " + (words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"), file=sys.stderr)
+    return code

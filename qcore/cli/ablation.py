@@ -15,6 +15,7 @@ from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_ta
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset
 from qcore.lab.ablate import STRETCH, CaseResult, Row, base_config
 from qcore.lab.ablations import plan_ablation, train_ablation
+from qcore.lab.names import open_folder
 
 HEAD = (
     "change",
@@ -59,7 +60,7 @@ def ablate(
     """Compare each term and mechanism with plain cross-entropy: held-out loss, time to equal quality, samples."""
     started = time.monotonic()
     base = base_config(_start(preset_name, config), kind=kind, changes=pairs(changes or []), steps=steps)
-    folder = runs.resolve()
+    folder = open_folder(runs)
     plan = plan_ablation(folder, base, only, seeds, name)
     print(
         f"{plan.name}: {plan.total} runs of {base.value('steps')} steps, {len(plan.results)} of them kept",

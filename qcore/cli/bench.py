@@ -15,6 +15,7 @@ from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, pai
 from qcore.config import ConfigError, RunConfig, default_run, preset
 from qcore.lab.bench import MATCHES, bench_spec, run_benchmark
 from qcore.lab.bench_records import EQUAL, Benchmark, BenchSpec, published_counts, quality_rows
+from qcore.lab.names import open_folder
 
 _MODELS = "phase_lm,pam,flux_lm,transformer"
 
@@ -75,7 +76,7 @@ def compare_models(
         windows=windows,
         positions=_positions(positions),
     )
-    found = run_benchmark(runs.resolve(), spec, lambda stage: print(stage, file=sys.stderr, flush=True))
+    found = run_benchmark(open_folder(runs), spec, lambda stage: print(stage, file=sys.stderr, flush=True))
     if as_json:
         print_json({**asdict(found), "quality": [asdict(row) for row in quality_rows(found.runs)]})
     else:

@@ -11,6 +11,7 @@ import typer
 
 from qcore.cli.base import RUNS, AsJson, Runs, app, print_json
 from qcore.cli.training import signals
+from qcore.lab.names import open_folder
 
 POLL_SECONDS = 0.2
 TokenFile = Annotated[
@@ -38,7 +39,7 @@ def serve(
     from qcore.server.service import Service, is_loopback
     from qcore.server.token import TOKEN_FILE, open_token
 
-    runs.mkdir(parents=True, exist_ok=True)
+    open_folder(runs)
     token = open_token(token_file or runs / TOKEN_FILE, renew=new_token)
     with (
         signals() as received,

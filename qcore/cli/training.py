@@ -33,6 +33,7 @@ from qcore.cli.base import (
 )
 from qcore.config import ConfigError, RunConfig, Stop, preset, read_config
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.errors import told
 from qcore.lab.forecast import memory_forecast
 
 POLL_SECONDS = 0.5
@@ -82,7 +83,9 @@ def _memory(config: RunConfig, force: bool) -> str:
 
 def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:
     """A run configuration, or the published guide's; what became of the guide's keys goes to stderr."""
-    config, loaded = read_config(path.read_text("utf-8"), adapter=adapter)
+    with told(f"--config {str(path)!r}"):
+        text = path.read_text("utf-8")
+    config, loaded = read_config(text, adapter=adapter)
     if adapter and loaded is None:
         raise ConfigError(f"--adapter is for a guide's file, and {path} is a run configuration: leave it out")
     if loaded is not None and not quiet:
@@ -141,7 +144,10 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
         where = "" if lab.runs_dir == RUNS.resolve() else f" --runs {shlex.quote(str(lab.runs_dir))}"
         print(f"go on with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
         return 128 + received[0]
-    return 1 if info.state == "failed" else 0
+    if info.state in ("finished", "stopped"):
+        return 0
+    print(f"qcore: run {name!r} {info.state}: {info.message}", file=sys.stderr)
+    return 1
 
 
 def ending(info: RunInfo) -> str:

@@ -11,18 +11,27 @@ import contextlib
 import os
 import shutil
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
+from qcore.lab.building import FORKING, TakenError, building
 from qcore.lab.errors import LabError
 from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
 from qcore.lab.names import MAX_BYTES, check_name
 from qcore.store import DATABASE_NAME, OWN_META, Event, Inbox, RunReader, RunWriter, Status, copy_database
-from qcore.train.files import CATCH_UP, CONFIG_FILE, LABELS_FILE, LOCK_FILE, ORIGIN_FILE, TOKENIZER_FILE, is_held
+from qcore.train.files import (
+    CATCH_UP,
+    CONFIG_FILE,
+    LABELS_FILE,
+    LOCK_FILE,
+    ORIGIN_FILE,
+    TOKENIZER_FILE,
+    is_held,
+    write_text,
+)
 from qcore.train.folders import (
     FORK,
     CheckpointError,
@@ -32,6 +41,7 @@ from qcore.train.folders import (
     link_folder,
     read_state,
 )
+from qcore.train.lastwords import RESERVE_FILE, WORDS_FILE
 from qcore.train.replay import UNSIZED, changes_of
 
 if TYPE_CHECKING:
@@ -40,7 +50,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 60.0
 SCHEDULE = "schedule"
 _NEVER = ("seed", "kind")
-_BUILDING = ".forking-"
 _SHOWN = {"train/loss": "loss", "eval/ce": "eval_ce", "eval/flow": "eval_flow"}
 
 
@@ -116,7 +125,10 @@ def fork(
     )
     make_child(lab.folder(name), lab.reader(name), config, origin, split, lineage, lab.runs_dir / chosen)
     if start:
-        lab.resume(chosen, until=until, author=author)
+        try:
+            lab.resume(chosen, until=until, author=author)
+        except LabError as error:
+            raise LabError(f"the fork {chosen!r} is made, and could not be started: {error}; then resume it") from error
     return chosen
 
 
@@ -189,16 +201,15 @@ def make_child(
     child = config.with_values(split.config)
     extra = _growth(child, origin.changes, split.sizes) if split.sizes else None
     other_data = child.data != config.data
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        raise LabError(f"run name {folder.name!r} is taken: choose another") from None
-    with _reserved(folder), _building(folder.parent) as aside:
+    if folder.exists() and (folder / DATABASE_NAME).exists():  # before the work, not after it
+        raise TakenError(folder.name)
+    with building(folder.parent, FORKING) as site:
+        aside = site.path
         _copy_files(parent_dir, aside, (TOKENIZER_FILE, LABELS_FILE))
-        (aside / CONFIG_FILE).write_text(child.to_yaml(), encoding="utf-8")
+        write_text(aside / CONFIG_FILE, child.to_yaml())
         there = origin.saved_step == origin.step
         if not there and child != config:
-            (aside / ORIGIN_FILE).write_text(config.to_yaml(), encoding="utf-8")
+            write_text(aside / ORIGIN_FILE, config.to_yaml())
         if origin.folder is not None:
             link_folder(origin.folder, aside, FORK if there else "interval")
             for step in origin.put_back:
@@ -215,28 +226,8 @@ def make_child(
             total = int(split.live.get("steps", steps_in_force(config, origin.changes)))
             message = f"forked from {lineage.parent} at step {origin.step}"
             writer.set_status(_stopped(origin.step, total, message, _figures(reader, origin.step)))
-        os.rename(aside, folder)
-
-
-@contextlib.contextmanager
-def _building(runs_dir: Path) -> Iterator[Path]:
-    """A hidden folder to build a run in; what has not been renamed at the end is removed."""
-    aside = runs_dir / f"{_BUILDING}{uuid.uuid4().hex[:12]}"
-    aside.mkdir()
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _reserved(folder: Path) -> Iterator[None]:
-    """An empty folder holds a run's name; it goes when it is still empty at the end."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        site.move_in(folder)
+        site.keep()
 
 
 def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
@@ -257,10 +248,10 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
         for state, path in _states(folder):
             usable = state.step < step or (state.step == step and (first is None or state.event_seq < first))
             (kept if usable else dropped).append((state, path))
-        _keep_branch(lab, name, branch, step, author)
-        _move_children(lab, name, branch, step)
         base = kept[-1][0] if kept else None
-        with RunWriter(folder / DATABASE_NAME) as writer:
+        with RunWriter(folder / DATABASE_NAME) as writer:  # first: a run that cannot be written is left as it is
+            _keep_branch(lab, name, branch, step, author)
+            _move_children(lab, name, branch, step)
             writer.truncate_after(step, event_seq=base.event_seq if base else 0)
             events = reader.events()
             gone = {event.seq for event in undone} | {event.seq for event in events if event.step > step}
@@ -343,9 +334,11 @@ def _events(
 def _keep_branch(lab: Lab, name: str, branch: str, step: int, author: str) -> None:
     """Copy a run, its checkpoints linked, as the branch that a rewind to `step` leaves behind."""
     run_dir = lab.folder(name)
-    with _building(lab.runs_dir) as aside:
+    with building(lab.runs_dir, FORKING) as site:
+        aside = site.path
         files = [path.name for path in run_dir.iterdir() if path.is_file()]
-        _copy_files(run_dir, aside, [file for file in files if not file.startswith((DATABASE_NAME, LOCK_FILE))])
+        left = (DATABASE_NAME, LOCK_FILE, RESERVE_FILE, WORDS_FILE)
+        _copy_files(run_dir, aside, [file for file in files if not file.startswith(left)])
         for state, path in _states(run_dir):
             link_folder(path, aside, state.reason)
         copy_database(run_dir / DATABASE_NAME, aside / DATABASE_NAME)
@@ -360,7 +353,8 @@ def _keep_branch(lab: Lab, name: str, branch: str, step: int, author: str) -> No
         )
         with RunWriter(aside / DATABASE_NAME) as writer:
             writer.set_meta(LINEAGE, lineage_values(lineage))
-        os.rename(aside, lab.runs_dir / branch)
+        site.move_in(lab.runs_dir / branch)
+        site.keep()
 
 
 def _move_children(lab: Lab, name: str, branch: str, step: int) -> None:

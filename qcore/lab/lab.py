@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import shutil
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +35,21 @@ from qcore.config import (
     nearest_hint,
     to_row,
 )
-from qcore.lab.errors import LabError
+from qcore.lab.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
+from qcore.lab.errors import LabError, about_run, told
 from qcore.lab.forks import fork, rewind
 from qcore.lab.names import check_name, fresh_name
 from qcore.lab.reading import Reading
 from qcore.lab.replay import replay
 from qcore.lab.runs import RunInfo
 from qcore.lab.speaking import Speakers, sample_live
-from qcore.store import DATABASE_NAME, Generation, Inbox, RunWriter
+from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
-from qcore.train.files import CONFIG_FILE, RunLock, is_held
+from qcore.train.files import CONFIG_FILE, RunLock, is_held, write_text
+from qcore.train.lastwords import Failure
 from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
+from qcore.train.trouble import folder_gone
 
 if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
@@ -66,6 +70,7 @@ class Lab(Reading):
         self._speakers = Speakers()
         self._closed = False
         self._closing = threading.Lock()
+        sweep(self.runs_dir)
 
     def __enter__(self) -> Lab:
         return self
@@ -75,25 +80,53 @@ class Lab(Reading):
 
     # runs
 
+    def info(self, name: str) -> RunInfo:
+        """As of every reader; of a run of this process also that its folder went while it trained."""
+        try:
+            return super().info(name)
+        except LabError:
+            if (gone := self._gone(name)) is None:
+                raise
+            return gone
+
+    def _info(self, name: str, reader: RunReader) -> RunInfo:
+        info = super()._info(name, reader)
+        if not (info.here and info.state == "queued"):
+            return info
+        waits_for, place = self._slots.waiting(name)
+        return replace(info, waits_for=waits_for, place=place)
+
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
         """Create a run and train it in a background thread; return its name.
 
         It queues when `training` runs of this process train already. Raises `LabError` for a bad or taken name.
         """
-        chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
-        folder = self.runs_dir / chosen
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            raise LabError(f"run name {chosen!r} is taken: choose another, or resume that run") from None
-        (folder / CONFIG_FILE).write_text(config.to_yaml(), encoding="utf-8")
-        worker = self._hold(chosen, author)  # before the database makes a run of the folder
-        with RunWriter(folder / DATABASE_NAME) as writer:
-            writer.set_meta("preset", preset)
-            writer.set_meta("kind", config.kind)
-        worker.start()
-        return chosen
+        while True:
+            chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
+            try:
+                self._start(chosen, config, preset, author)
+            except TakenError as error:
+                if name is not None:
+                    raise TakenError(chosen, "choose another, or resume that run") from error
+            else:
+                return chosen
 
+    def _start(self, name: str, config: RunConfig, preset: str, author: str) -> None:
+        if (self.runs_dir / name / DATABASE_NAME).exists():  # before the work, not after it
+            raise TakenError(name)
+        with told("the run cannot be started"), building(self.runs_dir, STARTING) as site:
+            write_text(site.path / CONFIG_FILE, config.to_yaml())
+            with RunWriter(site.path / DATABASE_NAME) as writer:
+                writer.set_meta("preset", preset)
+                writer.set_meta("kind", config.kind)
+            site.move_in(self.runs_dir / name)
+            self._forget(name)  # of another run, which had this name until somebody deleted it
+            with self._held(name, author, lock=site.lock) as worker:
+                worker.start()
+            site.lock = None  # the worker's from here on
+            site.keep()
+
+    @about_run
     def resume(
         self,
         name: str,
@@ -122,21 +155,21 @@ class Lab(Reading):
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        worker = self._hold(name, author, Orders(until))
-        for change in wanted:
-            self._submit(name, change, author, None)
-        worker.start()
+        with self._held(name, author, Orders(until)) as worker:
+            if wanted:
+                with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
+                    inbox.submit_all([to_row(change) for change in wanted], author)
+            worker.start()
 
+    @about_run
     def delete(self, name: str) -> None:
         """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
-        folder = self.folder(name)
-        if is_held(folder):
-            raise LabError(f"run {name!r} is training: stop it before deleting it")
-        with self._lock:
-            self._workers.pop(name, None)
-            if reader := self._readers.pop(name, None):
-                reader.close()
-        shutil.rmtree(folder)
+        folder = self.runs_dir / check_name(name)
+        if not (is_run_folder(folder) and folder.is_dir()):
+            folder = self.folder(name)  # says that there is none
+        with keeping_off(folder, f"run {name!r} is training: stop it before deleting it"):
+            self._forget(name)
+            remove(folder)
 
     def wait(self, name: str, timeout: float | None = None) -> RunInfo:
         """Wait for the end of the run's worker in this process, at most `timeout` seconds, and return the run's
@@ -150,6 +183,7 @@ class Lab(Reading):
 
     # commands
 
+    @about_run
     def command(
         self, name: str, command: Command, *, author: str = "person", idempotency_key: str | None = None
     ) -> int:
@@ -165,6 +199,7 @@ class Lab(Reading):
             self.config(name).check_change(checked.name, checked.value)
         return self._submit(name, command, author, idempotency_key)
 
+    @about_run
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
         """The command's row, after at most `timeout` seconds of waiting for it to be applied or refused."""
         reader, deadline = self.reader(name), time.monotonic() + timeout
@@ -186,6 +221,7 @@ class Lab(Reading):
         """Hide a finding, or show it again; returns the command's id."""
         return self._about_finding(name, Mute(finding_id, muted), author)
 
+    @about_run
     def _about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
         known = [finding.id for finding in self.reader(name).findings()]
         if command.finding not in known:
@@ -194,6 +230,7 @@ class Lab(Reading):
 
     # branches
 
+    @about_run
     def replay(
         self, name: str, steps: int | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> ReplayResult:
@@ -205,6 +242,7 @@ class Lab(Reading):
         """
         return replay(self, name, steps, on_progress)
 
+    @about_run
     def fork(
         self,
         name: str,
@@ -239,6 +277,7 @@ class Lab(Reading):
             until=until,
         )
 
+    @about_run
     def rewind(self, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
         """Take a run back to a step, before the changes that were made at it (a schedule's stay); what came after is
         kept as a run of its own, whose name is returned. Forks of what came after hang on that run from now on.
@@ -248,6 +287,7 @@ class Lab(Reading):
         """
         return rewind(self, name, step, author=author, start=start)
 
+    @about_run
     def effect(self, name: str, step: int, changes: dict[str, Any], **options: Any) -> Effect:
         """What a change does to a metric: `forks` pairs of runs that go on from one state for `steps` steps, with and
         without it, each pair on batches of its own; the mean difference with its 95 % interval (paired t).
@@ -260,6 +300,7 @@ class Lab(Reading):
 
         return effect(self, name, step, changes, **options)
 
+    @about_run
     def sweep(self, name: str, step: int, control: str, values: Sequence[Any], **options: Any) -> Sweep:
         """Fork one state at several values of one control: a curve of the metric each. options: those of `effect`, but
         seeds (1) in place of forks: orders of the batches for each value, the run's own first."""
@@ -270,13 +311,8 @@ class Lab(Reading):
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[None]:
         """Keep every worker off a run for a while. Raises `LabError` while one holds it."""
-        lock = RunLock(self.folder(name))
-        if not lock.acquire():
-            raise LabError(f"run {name!r} is held by a worker: stop it first")
-        try:
+        with keeping_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
             yield
-        finally:
-            lock.release()
 
     # sampling
 
@@ -288,10 +324,11 @@ class Lab(Reading):
         Without `checkpoint` the live or paused model speaks between two steps, or, when no worker holds the run, its
         newest checkpoint. Raises `LabError` when there is neither, `CheckpointError` for a damaged checkpoint.
         """
-        if checkpoint is None and is_held(self.folder(name)):
-            yield from sample_live(self, name, prompt, settings, author)
-        else:
-            yield from self._speakers.sample(self, name, prompt, settings, checkpoint)
+        with told(f"run {name!r}"):
+            if checkpoint is None and is_held(self.folder(name)):
+                yield from sample_live(self, name, prompt, settings, author)
+            else:
+                yield from self._speakers.sample(self, name, prompt, settings, checkpoint)
 
     def sample_clips(
         self, name: str, settings: ClipSamplingConfig, *, checkpoint: int | None = None, author: str = "person"
@@ -323,6 +360,10 @@ class Lab(Reading):
     def _is_here(self, name: str) -> bool:
         return name in self._workers and self._workers[name].holds
 
+    def _failure(self, name: str) -> Failure | None:
+        worker = self._workers.get(name)
+        return worker.ending.failure if worker is not None else None
+
     def _submit(self, name: str, command: Command, author: str, key: str | None) -> int:
         kind, payload = to_row(command)
         with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
@@ -333,17 +374,52 @@ class Lab(Reading):
             worker.nudge()
         return command_id
 
-    def _hold(self, name: str, author: str, orders: Orders | None = None) -> Worker:
+    def _gone(self, name: str) -> RunInfo | None:
+        """What is known of a run of this process whose folder went while it trained; None for any other."""
+        worker = self._workers.get(name)
+        if worker is None or (worker.run_dir / DATABASE_NAME).exists():
+            return None
+        if worker.holds:
+            return RunInfo(name, "running", message=str(folder_gone(worker.run_dir)), alive=True, here=True)
+        failure = worker.ending.failure
+        if failure is None or failure.cause != "folder gone":
+            return None
+        return RunInfo(name, "failed", failure.step, failure.total_steps, message=failure.message, cause=failure.cause)
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._workers.pop(name, None)
+            if reader := self._readers.pop(name, None):
+                reader.close()
+
+    @contextlib.contextmanager
+    def _held(
+        self, name: str, author: str, orders: Orders | None = None, lock: RunLock | None = None
+    ) -> Iterator[Worker]:
+        """A worker that holds the run, to be started; whatever goes wrong before that gives the run back.
+
+        lock: the run's, when it is held already; it stays the caller's until the worker has been started.
+        """
         from qcore.train.worker import Worker
 
+        worker = Worker(self.runs_dir / name, self._slots, author, orders, lock)
         with self._lock:
             if self._closed:
                 raise LabError("this lab is closed: open a new one")
-            worker = Worker(self.runs_dir / name, self._slots, author, orders)
-            if not worker.hold():
+            if lock is None and not worker.hold():
                 raise LabError(f"run {name!r} is held by a worker already")
+            before = self._workers.get(name)
             self._workers[name] = worker
-            return worker
+        try:
+            yield worker
+        except BaseException:
+            with self._lock:
+                if before is None:
+                    self._workers.pop(name, None)
+                else:
+                    self._workers[name] = before
+            worker.let_go()
+            raise
 
 
 _shared: dict[Path, Lab] = {}
@@ -352,7 +428,7 @@ _shared_lock = threading.Lock()
 
 def shared_lab(runs_dir: Path | str) -> Lab:
     """The one lab of this process for a runs folder, created under a lock and closed when the process exits."""
-    key = Path(runs_dir).resolve()
+    key = Path(os.path.realpath(runs_dir))
     with _shared_lock:
         if not _shared:
             atexit.register(_at_exit)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qcore.store import DATABASE_NAME, RunReader
-from qcore.train.files import CONFIG_FILE, is_held
+from qcore.train.files import CONFIG_FILE, held
+from qcore.train.lastwords import WORDS_FILE
 
 READERS = 16
 """Readers that are kept open: a page shows one run, a comparison a few."""
@@ -67,17 +68,19 @@ def identity(path: Path | str) -> tuple[int, int, int, int] | None:
 
 
 def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
-    """The state of a run's files and of its lock; None while they may change without it, or there is no database."""
-    database = f"{run_dir}/{DATABASE_NAME}"
-    files = [identity(path) for path in (database, f"{database}-wal", f"{run_dir}/{CONFIG_FILE}")]
-    if files[0] is None:
+    """The state of a run's files and of its lock; None while they may change without it, there is no database, or the
+    lock cannot be known."""
+    database, alive = f"{run_dir}/{DATABASE_NAME}", here or held(run_dir)
+    names = (database, f"{database}-wal", f"{run_dir}/{CONFIG_FILE}", f"{run_dir}/{WORDS_FILE}")
+    files = [identity(path) for path in names]
+    if files[0] is None or alive is None or here:  # for whom a run of this process waits is in no file
         return None
     if files[1] is not None and not files[1][3]:
         files[1] = None  # nothing is in it: made by whoever only read
     written = max(file[2] for file in files if file is not None)
     if time.time_ns() - written < SETTLED_SECONDS * 1e9:
         return None
-    return (*files, here or is_held(run_dir))
+    return (*files, alive)
 
 
 class Facts:

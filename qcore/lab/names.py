@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import unicodedata
 from pathlib import Path
 
-from qcore.lab.errors import LabError
+from qcore.lab.errors import LabError, told
 
 MAX_BYTES = 120
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
@@ -45,6 +46,20 @@ def fresh_name(runs_dir: Path, stem: str) -> str:
     while (runs_dir / name).exists():
         name, number = f"{base}-{number}", number + 1
     return name
+
+
+def open_folder(runs_dir: Path | str) -> Path:
+    """The runs folder with its links resolved, made when there is none. Raises `LabError` for what cannot be one."""
+    path = Path(os.path.realpath(runs_dir))  # unlike `Path.resolve`, it bears links that lead in a circle
+    with told("the runs folder cannot be used"):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            what = "a link that leads nowhere" if path.is_symlink() else "a file, not a folder"
+            raise LabError(
+                f"the runs folder {str(runs_dir)!r} is {what}: name a folder, or a path that is free"
+            ) from None
+    return path
 
 
 def shown_name(name: str) -> str:

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qcore.base import parse_json
 from qcore.config import ConfigError, RunConfig
-from qcore.lab.errors import LabError
+from qcore.lab.building import is_run_folder
+from qcore.lab.errors import LabError, sentence
 from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.lineage import Lineage, RunNode, history, read_lineage, run_tree
 from qcore.lab.listing import CONFIGS, Facts, Newest, open_readers, stamp
-from qcore.lab.names import check_name, offered_name, shown_name
+from qcore.lab.names import check_name, offered_name, open_folder, shown_name
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
 from qcore.train.files import CONFIG_FILE, LABELS_FILE
 from qcore.train.folders import CheckpointError, checkpoint_folders, read_state
+from qcore.train.lastwords import Failure
 
 if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_CONFIG = 2**20
 _LIST_REMEDY = "Restore its folder from a copy, or delete it."
+_NO_DATABASE = "Put it back from a copy, or delete the run."
 _TRY_AGAIN = "Try again in a moment; its data are not changed."
 
 
@@ -40,8 +43,7 @@ class Reading:
     """All runs under `runs_dir`, to be looked at."""
 
     def __init__(self, runs_dir: Path | str) -> None:
-        self.runs_dir = Path(runs_dir).resolve()
-        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        self.runs_dir = open_folder(runs_dir)
         self._lock = threading.RLock()
         self._readers = open_readers()
         self._configs: Newest[str, RunConfig] = Newest(CONFIGS)
@@ -66,6 +68,8 @@ class Reading:
         refused = self._refused_name(name)
         if refused is not None:
             return refused
+        if not (self.runs_dir / name / DATABASE_NAME).exists():
+            return self._unreadable(name, f"its database {DATABASE_NAME} is missing", _NO_DATABASE)
         try:
             with self._borrowed(name) as reader:
                 return self._info(name, reader)
@@ -91,20 +95,27 @@ class Reading:
         return RunInfo(shown_name(name), "unreadable", created=created, message=reason, remedy=remedy)
 
     def _folders(self) -> list[str]:
-        """Names of the folders that hold a run's database, and of those only."""
+        """Names of the folders that hold a run's database, or what is left of a run without one."""
         with os.scandir(self.runs_dir) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
-        return [name for name in names if os.path.isfile(f"{self.runs_dir}/{name}/{DATABASE_NAME}")]
+        return [name for name in names if is_run_folder(f"{self.runs_dir}/{name}")]
 
     def _fact(self, name: str, kind: str, read: Any) -> Any:
-        return self._facts.get(name, kind, stamp(self.runs_dir / name, self._is_here(name)), read)
+        now = stamp(self.runs_dir / name, self._is_here(name))
+        return self._facts.get(name, kind, now and (*now, self._failure(name)), read)
 
     def info(self, name: str) -> RunInfo:
         """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
         return self._info(name, self.reader(name))
 
     def _info(self, name: str, reader: RunReader) -> RunInfo:
-        return run_info(self.folder(name), reader, self.config(name), here=self._is_here(name))
+        here, failure = self._is_here(name), self._failure(name)
+        return run_info(self.folder(name), reader, self.config(name), here=here, failure=failure)
+
+    def _failure(self, name: str) -> Failure | None:
+        """What ended the run's last worker in this process, whether or not it could be written; None when nothing."""
+        del name
+        return None
 
     def _is_here(self, name: str) -> bool:
         """Whether a worker of this process holds the run."""
@@ -125,7 +136,7 @@ class Reading:
                 try:
                     reader = RunReader(path)
                 except OSError as error:
-                    raise LabError(f"run {name!r} cannot be read: {error}") from error
+                    raise LabError(f"run {name!r} cannot be read: {sentence(error)}") from error
                 self._readers.keep(name, reader)
             return reader
 
@@ -167,7 +178,7 @@ class Reading:
                     self._configs.keep(key, known)
             return known
         except OSError as error:
-            raise LabError(f"the configuration of run {name!r} cannot be read: {error}") from error
+            raise LabError(f"the configuration of run {name!r} cannot be read: {sentence(error)}") from error
         except UnicodeDecodeError as error:
             reason = f"{name}/{CONFIG_FILE} is not UTF-8 text (byte {error.start:,})"
             raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
@@ -183,6 +194,10 @@ class Reading:
         """The folder of a run. Raises `LabError` for a bad name, or when there is no such run."""
         folder = self.runs_dir / check_name(name)
         if not (folder / DATABASE_NAME).is_file():
+            if is_run_folder(folder):
+                raise LabError(
+                    f"run {name!r} has no database: put its {DATABASE_NAME} back from a copy, or delete the run"
+                )
             known = sorted(path.parent.name for path in self.runs_dir.glob(f"*/{DATABASE_NAME}"))
             hint = f"; there are {', '.join(known[:8])}" if known else "; there are no runs yet"
             raise LabError(f"there is no run {name!r}{hint}")
@@ -196,7 +211,7 @@ class Reading:
         try:
             labels = parse_json(path.read_bytes(), f"{name}/{LABELS_FILE}")
         except OSError as error:
-            raise LabError(f"the token labels of run {name!r} cannot be read: {error}") from error
+            raise LabError(f"the token labels of run {name!r} cannot be read: {sentence(error)}") from error
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise LabError(f"{name}/{LABELS_FILE} is damaged: it must list texts; restore it from a copy")
         return [shown_name(label) for label in labels]

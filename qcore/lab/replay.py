@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import shutil
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qcore.lab.building import REPLAYING, Site, building
 from qcore.lab.errors import LabError
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
-from qcore.train.files import CONFIG_FILE, TOKENIZER_FILE, is_held
+from qcore.train.files import CONFIG_FILE, TOKENIZER_FILE
 from qcore.train.folders import FORK, checkpoint_folders, link_folder, read_state
 from qcore.train.replay import Orders, ReplayResult, changes_of, compare, recording_of
 from qcore.train.slots import Slots
@@ -24,7 +24,6 @@ from qcore.train.slots import Slots
 if TYPE_CHECKING:
     from qcore.lab.lab import Lab
 
-SCRATCH = ".replay-"
 _POLL_SECONDS = 0.1
 
 
@@ -42,16 +41,11 @@ def replay(
     if last is None or last[0] <= after:
         raise LabError(f"run {name!r} has made no step yet: there is nothing to replay")
     until = last[0] if steps is None else min(last[0], after + steps)
-    _sweep(lab.runs_dir)
-    scratch = lab.runs_dir / f"{SCRATCH}{uuid.uuid4().hex[:12]}"
-    scratch.mkdir()
-    try:
-        _prepare(run_dir, reader, base, scratch)
-        _train(scratch, Orders(until, recording_of(reader, until)), name, until, on_progress)
-        with RunReader(scratch / DATABASE_NAME) as again:
+    with building(lab.runs_dir, REPLAYING) as site:
+        _prepare(run_dir, reader, base, site.path)
+        _train(site, Orders(until, recording_of(reader, until)), name, until, on_progress)
+        with RunReader(site.path / DATABASE_NAME) as again:
             result = compare(reader, again, after, until)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return replace(result, seconds=time.monotonic() - started)
 
 
@@ -79,16 +73,13 @@ def _prepare(run_dir: Path, reader: RunReader, base: Path | None, scratch: Path)
             writer.add_event(event)
 
 
-def _train(
-    scratch: Path, orders: Orders, name: str, until: int, on_progress: Callable[[int, int], None] | None
-) -> None:
+def _train(site: Site, orders: Orders, name: str, until: int, on_progress: Callable[[int, int], None] | None) -> None:
     from qcore.train.worker import Worker
 
-    worker = Worker(scratch, Slots(), "replay", orders)
-    worker.hold()
-    worker.start()
+    worker = Worker(site.path, Slots(), "replay", orders, site.lock)
     try:
-        with RunReader(scratch / DATABASE_NAME) as reader:
+        worker.start()
+        with RunReader(site.path / DATABASE_NAME) as reader:
             while not worker.join(_POLL_SECONDS):
                 status = reader.status()
                 if on_progress is not None and status is not None:
@@ -101,10 +92,3 @@ def _train(
         raise LabError(f"the replay of {name!r} ended early: {status.message if status else 'its worker said nothing'}")
     if on_progress is not None:
         on_progress(until, until)
-
-
-def _sweep(runs_dir: Path) -> None:
-    """Delete what replays that were killed left behind."""
-    for leftover in runs_dir.glob(f"{SCRATCH}*"):
-        if not is_held(leftover):
-            shutil.rmtree(leftover, ignore_errors=True)

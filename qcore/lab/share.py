@@ -8,6 +8,7 @@ of that happens aside, and then everything that a page reads is read once, befor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,7 +28,8 @@ from typing import IO, Any, Literal, TextIO, cast
 from qcore import __version__
 from qcore.base import parse_json
 from qcore.config import ConfigError
-from qcore.lab.errors import LabError
+from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
+from qcore.lab.errors import LabError, told
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
 from qcore.lab.reading import Reading
@@ -55,8 +57,10 @@ IMPORT_SECONDS = 1800.0
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _KNOWN = re.compile(r"(step-\d{6,12}/)?[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(json|yaml|safetensors)")
 _STATE = "state.json"
+_OTHER_NAME = "import it under another name"
 
 
+@told("the run cannot be exported")
 def export_run(
     lab: Lab, name: str, path: Path | IO[bytes], *, checkpoints: Checkpoints = "newest", arrays: bool = True
 ) -> int:
@@ -69,9 +73,10 @@ def export_run(
     lab.info(name)
     run_dir = lab.runs_dir / name
     steps = _chosen(lab, name, checkpoints)
-    beside = path.parent if isinstance(path, Path) else None
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=beside) as scratch:
-        packed = Path(scratch) / "run.zip" if isinstance(path, Path) else path
+    beside = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
+    with building(beside, EXPORTING) as site:
+        sweep(beside)
+        packed = site.path / "run.zip" if isinstance(path, Path) else path
         files: dict[str, dict[str, Any]] = {}
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for step in steps:
@@ -80,10 +85,10 @@ def export_run(
                 if (run_dir / file).exists():
                     files[file] = _pack(archive, run_dir / file, file)
             # Last, so that it has all that the checkpoints build on.
-            copy_database(run_dir / DATABASE_NAME, Path(scratch) / DATABASE_NAME)
+            copy_database(run_dir / DATABASE_NAME, site.path / DATABASE_NAME)
             if not arrays:
-                drop_arrays(Path(scratch) / DATABASE_NAME)
-            files[DATABASE_NAME] = _pack(archive, Path(scratch) / DATABASE_NAME, DATABASE_NAME)
+                drop_arrays(site.path / DATABASE_NAME)
+            files[DATABASE_NAME] = _pack(archive, site.path / DATABASE_NAME, DATABASE_NAME)
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,
@@ -95,10 +100,11 @@ def export_run(
             }
             archive.writestr(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
         if isinstance(path, Path):
-            os.replace(Path(scratch) / "run.zip", path)
+            os.replace(site.path / "run.zip", path)
     return len(files)
 
 
+@told("the file cannot be imported")
 def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Add an exported run under its own name or another; returns the name.
 
@@ -106,7 +112,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
     or that the manifest does not list, sizes or hashes that differ from it, more than `limit_bytes` or the free disk, a
     damaged or foreign database, configuration or checkpoint, a taken name.
     """
-    aside: Path | None = None
+    stack = contextlib.ExitStack()
     deadline = time.monotonic() + IMPORT_SECONDS
     try:
         with _unpacking(), zipfile.ZipFile(source) as archive:
@@ -117,23 +123,22 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
             total = sum(entry.file_size for entry in entries.values())
             if total > shutil.disk_usage(lab.runs_dir).free:
                 raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: make room first")
-            aside = Path(tempfile.mkdtemp(prefix=".importing-", dir=lab.runs_dir))
-            run_dir = aside / chosen
-            run_dir.mkdir()
+            site = stack.enter_context(building(lab.runs_dir, IMPORTING))
+            run_dir = site.inside(chosen)
             for file, entry in entries.items():
                 _unpack(archive, entry, run_dir / file, manifest["files"][file], deadline)
         _take_over(run_dir, manifest)
         try:
-            os.rename(run_dir, lab.runs_dir / chosen)
-        except OSError:  # somebody took the name meanwhile
-            _refuse_taken(lab, chosen)
-            raise
+            site.move_in(lab.runs_dir / chosen)
+        except TakenError:  # somebody took the name meanwhile
+            raise TakenError(chosen, _OTHER_NAME) from None
+        site.keep()
     finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+        stack.close()
     return chosen
 
 
+@told("the curves cannot be exported")
 def export_table(
     lab: Lab,
     name: str,
@@ -336,5 +341,5 @@ def _check_object(path: Path) -> None:
 
 
 def _refuse_taken(lab: Lab, name: str) -> None:
-    if (lab.runs_dir / name).exists():
-        raise LabError(f"run name {name!r} is taken: import it under another name")
+    if (lab.runs_dir / name / DATABASE_NAME).exists():
+        raise TakenError(name, _OTHER_NAME)

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from qcore.config import ConfigError
 from qcore.lab import LabError
+from qcore.lab.errors import sentence
 from qcore.server.app import ENDPOINTS
 from qcore.server.bodies import CLIENT_HEADER, KEY_HEADER
 from qcore.server.endpoint import Endpoint
@@ -106,4 +107,4 @@ class Client:
         return response.status, response.read()
 
     def _silent(self, error: Exception) -> LabError:
-        return LabError(f"nobody answers at {self._url} ({error}): start the server with qcore serve")
+        return LabError(f"nobody answers at {self._url} ({sentence(error)}): start the server with qcore serve")

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qcore.config import ConfigError
 from qcore.lab import Lab
+from qcore.lab.errors import sentence
 from qcore.server.app import Protocol
 from qcore.server.problems import MEDIA_TYPE, Problem
 from qcore.server.stream import POLL_SECONDS
@@ -146,4 +147,6 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"{host}:{port} cannot be served: {error}; choose another --port or --host") from None
+        raise ConfigError(
+            f"{host}:{port} cannot be served: {sentence(error)}; choose another --port or --host"
+        ) from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcore.config import ConfigError
+from qcore.lab.errors import sentence
 
 TOKEN_FILE = ".protocol-token"
 SHORTEST = 20
@@ -62,7 +63,7 @@ def read_token(path: Path) -> Token:
     except FileNotFoundError:
         raise ConfigError(f"there is no token file {str(path)!r}: start qcore serve, which makes it") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the token file {str(path)!r} cannot be read: {error}") from None
+        raise ConfigError(f"the token file {str(path)!r} cannot be read: {sentence(error)}") from None
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"the token file {str(path)!r} is readable by others ({mode & 0o777:o}): chmod 600 it")
     if len(value) < SHORTEST or any(letter.isspace() for letter in value):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,10 +22,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qcore.config import ConfigError, RunConfig
-from qcore.lab import Lab, LabError
+from qcore.lab import Lab, LabError, StoreBusyError
+from qcore.lab.errors import FORESEEN, sentence, told
 
 CLOSE_SECONDS = 60.0
-_ERRORS: dict[str, type[ValueError]] = {"ConfigError": ConfigError, "LabError": LabError}
+_ERRORS: dict[str, type[ValueError]] = {
+    "ConfigError": ConfigError,
+    "StoreBusyError": StoreBusyError,
+    "LabError": LabError,
+}
+logger = logging.getLogger(__name__)
 
 
 class TrainerProcess:
@@ -75,14 +82,15 @@ class TrainerProcess:
             if self._closed:
                 raise LabError("the server is stopping: start it again with qcore serve")
             if self._process is None or self._process.poll() is not None:
-                self._process = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    encoding="utf-8",
-                    start_new_session=True,  # Ctrl-C is for the server, which then closes it in order
-                )
+                with told("the process that trains cannot be started"):
+                    self._process = subprocess.Popen(
+                        self._command,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        encoding="utf-8",
+                        start_new_session=True,  # Ctrl-C is for the server, which then closes it in order
+                    )
             process = self._process
             assert process.stdin is not None
             assert process.stdout is not None
@@ -112,17 +120,23 @@ def _obey(lab: Lab, request: dict[str, Any]) -> Any:
     return lab.fork(request.pop("name"), **request)
 
 
+def _answer(lab: Lab, line: str) -> dict[str, Any]:
+    """What becomes of one request. Whatever it meets, the other runs of this process train on."""
+    try:
+        return {"result": _obey(lab, json.loads(line))}
+    except (ValueError, *FORESEEN) as error:  # refused, locked, damaged, a full disk
+        kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), LabError.__name__)
+        return {"error": kind, "message": sentence(error)}
+    except Exception as error:  # the request's outer edge: in the log, and told as what it is
+        logger.exception("a request failed")
+        message = f"this is a defect of Collapse Lab ({type(error).__name__}; the server's log says more): report it"
+        return {"error": LabError.__name__, "message": message}
+
+
 def _serve(lab: Lab, requests: TextIO, replies: TextIO) -> None:
     """Answer a JSON line with a JSON line until the requests end."""
     for line in requests:
-        reply: dict[str, Any]
-        try:
-            reply = {"result": _obey(lab, json.loads(line))}
-        except (ConfigError, LabError) as error:
-            reply = {"error": type(error).__name__, "message": str(error)}
-        except (ValueError, OSError) as error:  # such as a damaged checkpoint, or a full disk
-            reply = {"error": LabError.__name__, "message": f"{type(error).__name__}: {error}"}
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(json.dumps(_answer(lab, line)) + "\n")
         replies.flush()
 
 

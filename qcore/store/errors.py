@@ -80,7 +80,13 @@ def damaged(path: Path, reason: object) -> DamagedRunError:
 
 
 def declared(error: sqlite3.Error, path: Path) -> StoreError:
-    """SQLite's error as one of the declared ones."""
+    """SQLite's error as one of the declared ones; it stays as the cause."""
+    found = _declared(error, path)
+    found.__cause__ = error
+    return found
+
+
+def _declared(error: sqlite3.Error, path: Path) -> StoreError:
     plain = result_code(error)
     if plain in _BUSY:
         return StoreBusyError(

@@ -7,6 +7,7 @@ and looks into the table only after someone has committed something.
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,13 +51,7 @@ class Inbox:
 
         Raises ValueError when the payload is not JSON, `StoreBusyError` when the database stays locked for 5 s.
         """
-        values = (
-            time.time(),
-            text("author", author),
-            text("kind", kind),
-            to_json("payload", payload),
-            None if idempotency_key is None else text("idempotency_key", idempotency_key),
-        )
+        values = _values(kind, payload, author, idempotency_key)
         with self._lock, store_errors(self._path), self._connection:
             self._connection.begin_work()
             execute = self._connection.execute
@@ -64,13 +59,16 @@ class Inbox:
             known = execute("SELECT id FROM commands WHERE idempotency_key = ?", (values[-1],)).fetchone()
             if known is not None:
                 return known[0]
-            cursor = execute(
-                "INSERT INTO commands (created, author, kind, payload, idempotency_key, status, message)"
-                " VALUES (?, ?, ?, ?, ?, 'pending', '')",
-                values,
-            )
+            cursor = execute(_INSERT, values)
             assert cursor.lastrowid is not None
             return cursor.lastrowid
+
+    def submit_all(self, commands: Iterable[tuple[str, dict[str, Any]]], author: str) -> None:
+        """Add pending commands, (kind, payload) each: all of them or, when one cannot be written, none."""
+        rows = [_values(kind, payload, author, None) for kind, payload in commands]
+        with self._lock, store_errors(self._path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(_INSERT, rows)
 
     def put_generation(self, generation: Generation) -> None:
         """Insert a generation, or replace the one with the same id (a sample of a checkpoint while no worker lives)."""
@@ -91,6 +89,22 @@ class Inbox:
         """Close the connection; a second call does nothing."""
         with self._lock:
             self._connection.close()
+
+
+_INSERT = (
+    "INSERT INTO commands (created, author, kind, payload, idempotency_key, status, message)"
+    " VALUES (?, ?, ?, ?, ?, 'pending', '')"
+)
+
+
+def _values(kind: str, payload: dict[str, Any], author: str, key: str | None) -> tuple[Any, ...]:
+    return (
+        time.time(),
+        text("author", author),
+        text("kind", kind),
+        to_json("payload", payload),
+        None if key is None else text("idempotency_key", key),
+    )
 
 
 class CommandReader:

@@ -263,6 +263,8 @@ def create_database(path: Path) -> None:
     """Write a new, empty database, whole or not at all."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)  # left by a process killed while it was here
+    # Its owner's alone where the folder is; SQLite gives its other files the same rights.
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, path.parent.stat().st_mode & 0o666))
     connection = sqlite3.connect(fresh, isolation_level=None)
     try:
         connection.execute("PRAGMA page_size = 16384")

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -24,6 +25,7 @@ RISKY, FORK = "risky change", "fork"
 KEPT_REASONS = ("automatic change", "requested", RISKY, FORK)
 """Checkpoints written for these reasons are never pruned."""
 _WRITING, _REPLACED = ".writing-", ".replaced-"
+_NAME = re.compile(r"step-[0-9]+")
 
 
 class CheckpointError(LabError):
@@ -72,7 +74,7 @@ def folder_name(step: int) -> str:
 
 def checkpoint_folders(run_dir: Path) -> list[Path]:
     """Checkpoint folders of a run, lowest step first."""
-    folders = [path for path in run_dir.glob("step-*") if path.name[5:].isdigit()]
+    folders = [path for path in run_dir.glob("step-*") if _NAME.fullmatch(path.name)]
     return sorted(folders, key=lambda path: int(path.name[5:]))
 
 
@@ -121,7 +123,7 @@ def write_folder(run_dir: Path, state: CheckpointState, contents: Mapping[str, b
     aside, replaced = run_dir / f"{_WRITING}{target.name}", run_dir / f"{_REPLACED}{target.name}"
     for leftover in (aside, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir()
+    aside.mkdir(mode=_folder_mode(run_dir))
     files = {}
     for name, data in contents.items():
         _write_synced(aside / name, data)
@@ -146,7 +148,7 @@ def link_folder(folder: Path, run_dir: Path, reason: str) -> Path:
     document = _read_document(folder)
     _parse(document, folder)
     aside, target = run_dir / f"{_WRITING}{folder.name}", run_dir / folder.name
-    aside.mkdir()
+    aside.mkdir(mode=_folder_mode(run_dir))
     for name in document["files"]:
         try:
             os.link(folder / name, aside / name)
@@ -229,7 +231,7 @@ def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
         if isinstance(value, bool) or not isinstance(value, kinds) or (is_number and not _is_plausible(value)):
             raise refusal(folder, f"{name} in state.json is {str(value)[:60]!r}, not {wanted}")
     state = CheckpointState(**{entry.name: document[entry.name] for entry in known if entry.name in document})
-    if state.step != int(folder.name[5:] if folder.name[5:].isdigit() else -1):
+    if state.step != (int(folder.name[5:]) if _NAME.fullmatch(folder.name) else -1):
         raise refusal(folder, f"it holds step {state.step}: the folder was renamed")
     return state
 
@@ -239,8 +241,22 @@ def _is_plausible(value: float) -> bool:
     return -2.5e11 < value < 2.5e11  # which NaN is not either
 
 
+def file_mode(run_dir: Path) -> int:
+    """Rights of a new file in a run folder: those of the folder. New run folders are their owner's alone, because
+    prompts and texts are nobody else's; one that somebody has opened to a group stays open to it."""
+    return _folder_mode(run_dir) & 0o666
+
+
+def _folder_mode(run_dir: Path) -> int:
+    try:
+        return os.stat(run_dir).st_mode & 0o777
+    except OSError:
+        return 0o700
+
+
+
 def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent)), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -124,21 +124,18 @@ class Monitor:
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
         self.detectors.resized()
 
-    def publish(self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False) -> None:
-        """Write the status row when the state changed or half a second has passed."""
+    def publish(
+        self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""
+    ) -> bool:
+        """Write the status row when the state changed or half a second has passed, and tell whether it did. cause: of a
+        failure."""
         now = time.time()
         when, what = self._published
         if not force and state == what and now - when < STATUS_SECONDS:
-            return
+            return False
         self._published = (now, state)
-        extra: dict[str, float | None] = {
-            **self._last,
-            f"{self._engine.unit}_per_second": self._units_per_second or None,
-            "seconds_left": (total_steps - step) * self._step_seconds if self._step_seconds else None,
-            "seconds_trained": self.seconds_trained,
-            "memory_mb": memory_mb(self._engine.device),
-            "torch_threads": torch.get_num_threads(),
-        }
+        seconds_left = (total_steps - step) * self._step_seconds if self._step_seconds else None
+        extra = {**self.figures(), "seconds_left": seconds_left, **({"cause": cause} if cause else {})}
         self._writer.set_status(
             Status(
                 state=state,
@@ -152,6 +149,17 @@ class Monitor:
                 extra=extra,
             )
         )
+        return True
+
+    def figures(self) -> dict[str, Any]:
+        """What the status row shows of the run beside its step."""
+        return {
+            **self._last,
+            f"{self._engine.unit}_per_second": self._units_per_second or None,
+            "seconds_trained": self.seconds_trained,
+            "memory_mb": memory_mb(self._engine.device),
+            "torch_threads": torch.get_num_threads(),
+        }
 
     def _log(self, step: int, scalars: dict[str, float]) -> None:
         self._writer.log_scalars(step, scalars)

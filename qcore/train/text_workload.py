@@ -26,7 +26,7 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.engine import Engine
-from qcore.train.files import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE
+from qcore.train.files import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.train.growth import grow, grown_section, in_force, resize
 from qcore.train.instruments import Instruments
 from qcore.train.text_instruments import TextInstruments
@@ -131,9 +131,9 @@ class TextWorkload(TextSpeaker, Workload):
         tokenizer, dataset, optim = self._tokenizer, self.engine.dataset, self.config.optim
         path = run_dir / TOKENIZER_FILE
         if not path.exists():
-            path.write_text(tokenizer.to_json(), encoding="utf-8")
             labels = [tokenizer.token_text(token) for token in range(tokenizer.vocab_size)]
-            (run_dir / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")
+            write_text(run_dir / LABELS_FILE, json.dumps(labels, ensure_ascii=False))
+            write_text(path, tokenizer.to_json())  # last: it says that both are there
         return {
             "family": "text",
             "parameters": parameter_count(self.engine.model),
