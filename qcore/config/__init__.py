@@ -18,7 +18,7 @@ from qcore.config.commands import (
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
-from qcore.config.documents import decoded, parse_yaml, read_text_file
+from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
 from qcore.config.errors import shortened, shown
 from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
 from qcore.config.flux import FluxConfig
@@ -72,6 +72,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.texts import Line
 from qcore.config.video import (
     ClipSamplingConfig,
     ClipsConfig,
@@ -89,6 +90,7 @@ __all__ = [
     "FAULT",
     "FAULTS",
     "LANGUAGE_KINDS",
+    "LARGEST",
     "MODEL_KINDS",
     "ORDER_SEED",
     "PAUSE",
@@ -118,6 +120,7 @@ __all__ = [
     "LanguageConfig",
     "LatentsConfig",
     "Limit",
+    "Line",
     "Mute",
     "ObjectiveConfig",
     "OptimConfig",

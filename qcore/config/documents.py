@@ -128,7 +128,9 @@ def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, st
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """The text of a configuration file. Raises `ConfigError` naming it when it is not UTF-8."""
+    """The text of a configuration file. Raises `ConfigError` naming it when it is too large or not UTF-8."""
+    if len(raw) > LARGEST:
+        raise ConfigError(f"{name} has more than {LARGEST} bytes: a configuration is far smaller, write less")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -154,8 +156,6 @@ def read_text_file(path: Path, name: str = "") -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{name} cannot be read ({reason}): name a YAML file that you may read") from None
-    if len(raw) > LARGEST:
-        raise ConfigError(f"{name} has more than {LARGEST} bytes: a configuration is far smaller, write less")
     return decoded(raw, name)
 
 

@@ -337,7 +337,8 @@ def _section(key: Any, part: object, sections: dict[str, type[Section]], base: R
 
 def _live_apart(values: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """A nested mapping without the live controls of its family, and those."""
-    kept, live = {}, {}
+    kept: dict[Any, Any] = {}
+    live: dict[str, Any] = {}
     sections = section_types(_kind_of(values))
     for key, part in values.items():
         kept[key] = part

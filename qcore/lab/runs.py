@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
-from qcore.store import RunReader
+from qcore.config import VIDEO_KINDS, ConfigError, Control, RunConfig, live_controls
+from qcore.store import Event, RunReader
 from qcore.train.files import is_held
 
 ACTIVE = ("queued", "running", "paused")
@@ -146,10 +146,17 @@ def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlSta
         for name, control in live_controls(config.kind).items()
         if not control.models or config.kind in control.models
     }
+    made: dict[str, list[Event]] = {name: [] for name in states}
     for event in reader.events():
-        if event.kind == "control" and event.payload["name"] in states:
-            old = states[event.payload["name"]]
-            states[old.control.name] = ControlState(
-                old.control, event.payload["new"], old.default, old.version + 1, event.step, event.author
-            )
+        if event.kind == "control" and (name := event.payload.get("name")) in made:
+            made[name].append(event)
+    for name, events in made.items():
+        for event in reversed(events):  # the newest one that holds: a run goes on without one that cannot be made
+            try:
+                _, value = config.check_change(name, event.payload.get("new"), stored=True)
+            except ConfigError:
+                continue
+            old = states[name]
+            states[name] = ControlState(old.control, value, old.default, len(events), event.step, event.author)
+            break
     return states
