@@ -1,4 +1,4 @@
-"""Changes as a person writes them, `name = value`: on the command line, in a page's form, in the label of a model."""
+"""Changes as a person writes them, `key = value`: on the command line, in a page's form, in the label of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qcore.config.names import normal_name
 
 
 def read_changes(items: Iterable[str]) -> dict[str, str]:
-    """Name → value of `name=value` or `name = value`, neither checked yet; empty items are passed over.
+    """Name → value of `key=value` or `key = value`, neither checked yet; empty items are passed over.
 
     The name is written as it is declared, the value as it stands, without the blanks around it. `ConfigError` names an
     item that is no change, and a name that is given twice.
@@ -22,7 +22,7 @@ def read_changes(items: Iterable[str]) -> dict[str, str]:
         name = normal_name(written)
         if not sign or not name:
             raise ConfigError(
-                f"{shortened(item.strip(), 80)!r} is refused: write it as name=value, such as learning_rate=0.001"
+                f"{shortened(item.strip(), 80)!r} is refused: write it as key=value, such as learning_rate=0.001"
             )
         if name in found:
             both = f"{shortened(found[name], 40)!r} and {shortened(value.strip(), 40)!r}"
