@@ -18,7 +18,9 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(shortened(message, LONGEST_MESSAGE))
+        # Half a character, which no terminal, page or database could take, is written out.
+        text = message.encode("utf-8", "backslashreplace").decode("utf-8")
+        super().__init__(shortened(text, LONGEST_MESSAGE))
 
 
 def shortened(text: str, most: int = 120) -> str:
