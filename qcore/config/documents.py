@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if anchor in self.anchors and anchor not in self._sizes:
                 raise self._refuse(
-                    event, f"*{shortened(str(anchor), 40)} stands for what it is a part of: write it out"
+                    event, f"*{shortened(str(anchor), 40)} stands for what it is a part of itself: write it out"
                 )
             self._nodes += self._sizes.get(str(anchor), 0)
         else:
@@ -57,6 +57,8 @@ class _Loader(yaml.SafeLoader):
         if self._nodes > MOST_NODES:
             raise self._refuse(event, f"it stands for more than {MOST_NODES} values: leave out what repeats itself")
         node = super().compose_node(parent, index)
+        if node is not None and node.tag == _MERGE:
+            raise self._refuse(event, "merge keys (<<) are not read: write the values out")
         if not isinstance(event, yaml.AliasEvent):
             self._depth -= 1
             if anchor is not None:
@@ -64,9 +66,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: MappingNode) -> None:
-        for key, _ in node.value:
-            if key.tag == _MERGE:
-                raise self._refuse(key, "merge keys (<<) are not read: write the values out")
+        """Nothing is merged: `compose_node` has refused it."""
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         if isinstance(node, ScalarNode) and node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
