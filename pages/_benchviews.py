@@ -12,7 +12,7 @@ import streamlit as st
 
 from pages import _forms, _parts, _roles
 from pages._plot import chart
-from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError, OptimConfig, RunConfig
+from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError, OptimConfig, RunConfig, read_changes
 from qcore.lab import Lab, LabError
 from qcore.lab.bench import MATCHES, bench_spec, cancel_benchmark, is_working, start_benchmark, trouble
 from qcore.lab.bench_records import EQUAL, Benchmark, benchmarks, published_counts, quality_rows, read_benchmark
@@ -320,10 +320,4 @@ def _start(lab: Lab) -> None:
 
 
 def _base(preset: str, changes: str, steps: int) -> RunConfig:
-    values: dict[str, Any] = {"steps": steps}
-    for item in filter(None, (part.strip() for part in changes.split(","))):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"{item!r} is refused: write key=value, such as context=256")
-        values[key.strip()] = value.strip()
-    return PRESETS[preset].config.with_values(values)
+    return PRESETS[preset].config.with_values({"steps": steps, **read_changes(changes.split(","))})

@@ -15,6 +15,7 @@ from qcore.config import (
     ConfigError,
     GuideLoad,
     RunConfig,
+    decoded,
     read_config,
     section_types,
 )
@@ -161,7 +162,10 @@ def _guide_notes(loaded: GuideLoad, key: str) -> None:
 def _take_file(key: str) -> None:
     file = st.session_state[f"{key}:file"]
     if file is not None:
-        st.session_state[key] = file.getvalue().decode("utf-8", errors="replace")
+        try:
+            st.session_state[key] = decoded(file.getvalue(), file.name)
+        except ConfigError as error:
+            _parts.note("error", str(error))
 
 
 def _checked(make: Any) -> tuple[RunConfig | None, str]:

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, pairs, print_json, print_table
-from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset
+from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, print_json, print_table
+from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
 from qcore.lab.ablate import STRETCH, CaseResult, Row, base_config
 from qcore.lab.ablations import plan_ablation, train_ablation
 from qcore.lab.names import open_folder
@@ -59,7 +59,7 @@ def ablate(
 ) -> int:
     """Compare each term and mechanism with plain cross-entropy: held-out loss, time to equal quality, samples."""
     started = time.monotonic()
-    base = base_config(_start(preset_name, config), kind=kind, changes=pairs(changes or []), steps=steps)
+    base = base_config(_start(preset_name, config), kind=kind, changes=read_changes(changes or []), steps=steps)
     folder = open_folder(runs)
     plan = plan_ablation(folder, base, only, seeds, name)
     print(
@@ -80,7 +80,7 @@ def _start(preset_name: str | None, path: Path | None) -> RunConfig | None:
     if preset_name is not None and path is not None:
         raise ConfigError("--preset and --config are two starting points: give one of them")
     if path is not None:
-        return RunConfig.from_yaml(path.read_text(encoding="utf-8"))
+        return RunConfig.from_yaml(read_text_file(path), shortened(str(path)))
     return None if preset_name is None else preset(preset_name).config
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from qcore.config import ConfigError, SetControl
+from qcore.config import SetControl, read_changes
 from qcore.lab import Lab, LabError
 
 AUTHOR = "cli"
@@ -40,20 +40,8 @@ def opened(runs: Path, *, create: bool = False) -> Lab:
     return Lab(runs)
 
 
-def pairs(items: Iterable[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{item!r} is refused: write it as key=value, for example learning_rate=0.001")
-        if key in pairs:
-            raise ConfigError(f"{key!r} is given twice: {pairs[key]!r} and {value!r}")
-        pairs[key] = value
-    return pairs
-
-
 def set_commands(items: Iterable[str]) -> list[SetControl]:
-    return [SetControl(key, value).checked() for key, value in pairs(items).items()]
+    return [SetControl(key, value).checked() for key, value in read_changes(items).items()]
 
 
 def figure(value: float | None, digits: int = 3) -> str:

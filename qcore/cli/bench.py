@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, pairs, print_json, print_table
-from qcore.config import ConfigError, RunConfig, default_run, preset
+from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table
+from qcore.config import ConfigError, RunConfig, default_run, preset, read_changes
 from qcore.lab.bench import MATCHES, bench_spec, run_benchmark
 from qcore.lab.bench_records import EQUAL, Benchmark, BenchSpec, published_counts, quality_rows
 from qcore.lab.names import open_folder
@@ -62,7 +62,7 @@ def compare_models(
 ) -> int:
     """Compare models: size, operations, speed, memory, generation and held-out bits per byte, and keep the results."""
     base = preset(preset_name).config if preset_name else default_run()
-    base = base.with_values({"steps": steps, **_texts(text or []), **pairs(changes or [])})
+    base = base.with_values({"steps": steps, **_texts(text or []), **read_changes(changes or [])})
     spec = bench_spec(
         [label.replace("+", ",") for label in models.split(",") if label],
         base,

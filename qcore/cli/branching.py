@@ -20,13 +20,12 @@ from qcore.cli.base import (
     app,
     figure,
     opened,
-    pairs,
     print_json,
     print_table,
 )
 from qcore.cli.steering import send_commands
 from qcore.cli.training import follow, signals
-from qcore.config import Grow
+from qcore.config import Grow, read_changes
 from qcore.lab.lineage import RunNode
 
 Step = Annotated[int, typer.Option("--step", help="Step to start from: a checkpoint, or any other that was made.")]
@@ -84,7 +83,7 @@ def fork(
         child = lab.fork(
             name,
             step=step,
-            changes=dict(pairs(changes or [])),
+            changes=dict(read_changes(changes or [])),
             new_name=new_name,
             author=AUTHOR,
             reason=reason,
@@ -122,7 +121,7 @@ def grow(
     as_json: AsJson = False,
 ) -> int:
     """Make the model of a training run larger, its outputs the same: qcore grow RUN --set width=192 --set heads=8."""
-    return send_commands(runs, name, [Grow(dict(pairs(changes or []))).checked()], as_json)
+    return send_commands(runs, name, [Grow(dict(read_changes(changes or []))).checked()], as_json)
 
 
 @app.command()
@@ -157,7 +156,7 @@ def effect(
         found = lab.effect(
             name,
             step,
-            dict(pairs(changes or [])),
+            dict(read_changes(changes or [])),
             metric=metric,
             forks=forks,
             steps=steps,

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from qcore.cli.base import AsJson, Changes, app, pairs, print_json, print_table
-from qcore.config import FAULTS, ConfigError
+from qcore.cli.base import AsJson, Changes, app, print_json, print_table
+from qcore.config import FAULTS, ConfigError, read_changes
 from qcore.lab.exam import HEALTHY_KINDS, ExamResult, exam_cases, result_to, run_exam
 
 
@@ -34,7 +34,7 @@ def exam(
     """Plant every fault and train healthy runs: detected or missed, at which step, false alarms. 1 when one fails."""
     if jobs < 1 or healthy < 0:
         raise ConfigError(f"--jobs {jobs} --healthy {healthy} is refused: at least one process, no negative count")
-    cases = exam_cases(only, healthy, pairs(changes or []), kinds or HEALTHY_KINDS)
+    cases = exam_cases(only, healthy, read_changes(changes or []), kinds or HEALTHY_KINDS)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
         folder = keep or Path(scratch)

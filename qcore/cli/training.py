@@ -27,13 +27,11 @@ from qcore.cli.base import (
     app,
     figure,
     opened,
-    pairs,
     print_json,
     set_commands,
 )
-from qcore.config import ConfigError, RunConfig, Stop, preset, read_config
+from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shortened
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.lab.errors import told
 from qcore.lab.forecast import memory_forecast
 
 POLL_SECONDS = 0.5
@@ -62,7 +60,7 @@ def train(
         raise ConfigError("--preset and --config are two starting points: give one of them")
     chosen = None if config is not None else preset_name or "tiny"
     start = _from_file(config, adapter, quiet) if config is not None else preset(chosen or "").config
-    final = start.with_values(pairs(changes or []) | ({} if steps is None else {"steps": steps}))
+    final = start.with_values(read_changes(changes or []) | ({} if steps is None else {"steps": steps}))
     memory = _memory(final, force)
     with signals() as received, opened(runs, create=True) as lab:
         run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
@@ -83,9 +81,7 @@ def _memory(config: RunConfig, force: bool) -> str:
 
 def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:
     """A run configuration, or the published guide's; what became of the guide's keys goes to stderr."""
-    with told(f"--config {str(path)!r}"):
-        text = path.read_text("utf-8")
-    config, loaded = read_config(text, adapter=adapter)
+    config, loaded = read_config(read_text_file(path), adapter=adapter, name=shortened(str(path)))
     if adapter and loaded is None:
         raise ConfigError(f"--adapter is for a guide's file, and {path} is a run configuration: leave it out")
     if loaded is not None and not quiet:

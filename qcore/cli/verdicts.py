@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from qcore.cli.base import AsJson, Changes, app, markdown_table, pairs, print_json, print_table
-from qcore.config import ConfigError
+from qcore.cli.base import AsJson, Changes, app, markdown_table, print_json, print_table
+from qcore.config import ConfigError, read_changes
 from qcore.lab.verdicts import (
     CORRELATIONS,
     EXPECTED,
@@ -53,7 +53,7 @@ def judge_guide(
     """Train every path with shared, mixed and independent noise; the guide's promises beside what was measured."""
     if jobs < 1 or seeds < 1:
         raise ConfigError(f"--jobs {jobs} --seeds {seeds} is refused: at least one of each")
-    configs = verdict_configs(paths or PATHS, noise or CORRELATIONS, seeds, pairs(changes or []))
+    configs = verdict_configs(paths or PATHS, noise or CORRELATIONS, seeds, read_changes(changes or []))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qcore-verdicts-") as scratch:
         folder = keep or Path(scratch)

@@ -1,5 +1,6 @@
 """Run configuration: sections whose fields are controls, presets, YAML in and out; every value is checked on entry."""
 
+from qcore.config.changes import read_changes
 from qcore.config.commands import (
     Acknowledge,
     Command,
@@ -17,10 +18,13 @@ from qcore.config.commands import (
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
+from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
+from qcore.config.errors import shortened, shown
 from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
 from qcore.config.flux import FluxConfig
 from qcore.config.guide import GuideLoad, from_guide, is_guide, read_config
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
+from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
 from qcore.config.phase import PhaseLMConfig
 from qcore.config.presets import PRESETS, Preset, preset
@@ -68,6 +72,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.texts import Line
 from qcore.config.video import (
     ClipSamplingConfig,
     ClipsConfig,
@@ -85,6 +90,7 @@ __all__ = [
     "FAULT",
     "FAULTS",
     "LANGUAGE_KINDS",
+    "LARGEST",
     "MODEL_KINDS",
     "ORDER_SEED",
     "PAUSE",
@@ -114,6 +120,7 @@ __all__ = [
     "LanguageConfig",
     "LatentsConfig",
     "Limit",
+    "Line",
     "Mute",
     "ObjectiveConfig",
     "OptimConfig",
@@ -147,6 +154,7 @@ __all__ = [
     "check_rules",
     "check_schedule",
     "command_from_row",
+    "decoded",
     "default_run",
     "find_control",
     "finding_names",
@@ -155,9 +163,15 @@ __all__ = [
     "knob",
     "live_controls",
     "nearest_hint",
+    "normal_name",
     "parse_schedule",
+    "parse_yaml",
     "preset",
+    "read_changes",
     "read_config",
+    "read_text_file",
     "section_types",
+    "shortened",
+    "shown",
     "to_row",
 ]

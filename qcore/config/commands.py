@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, get_args
 
 from qcore.config.controls import ConfigError, nearest_hint
+from qcore.config.errors import shown
 from qcore.config.run import MODEL_KINDS, check_live
 from qcore.config.sections import SamplingConfig, Section
 from qcore.config.video import ClipSamplingConfig
@@ -41,7 +42,7 @@ class Acknowledge:
     def checked(self) -> Acknowledge:
         """Raises `ConfigError` unless `finding` is the id of a finding."""
         if not isinstance(self.finding, str) or not self.finding:
-            raise ConfigError(f"finding = {self.finding!r} is refused: it must be the id of a finding")
+            raise ConfigError(f"finding = {shown(self.finding)} is refused: it must be the id of a finding")
         return self
 
 
@@ -57,7 +58,7 @@ class Mute:
         """Raises `ConfigError` unless `finding` is the id of a finding and `muted` a truth value."""
         Acknowledge(self.finding).checked()
         if not isinstance(self.muted, bool):
-            raise ConfigError(f"muted = {self.muted!r} is refused: it must be true or false")
+            raise ConfigError(f"muted = {shown(self.muted)} is refused: it must be true or false")
         return self
 
 
@@ -93,7 +94,7 @@ class Step:
     def checked(self) -> Step:
         """Raises `ConfigError` unless `count` is a whole number from 1 to 100,000."""
         if isinstance(self.count, bool) or not isinstance(self.count, int) or not 1 <= self.count <= 100_000:
-            raise ConfigError(f"count = {self.count!r} is refused: it must be a whole number from 1 to 100000")
+            raise ConfigError(f"count = {shown(self.count)} is refused: it must be a whole number from 1 to 100000")
         return self
 
 
@@ -133,12 +134,14 @@ class Sample:
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
         if not isinstance(self.settings, dict):
-            raise ConfigError(f"settings = {self.settings!r} is refused: it must map sampling settings to values")
+            raise ConfigError(f"settings = {shown(self.settings)} is refused: it must map sampling settings to values")
         known = {name: section for section in _SETTINGS for name in section.model_fields}
-        for name in self.settings:
-            if name not in known:
-                raise ConfigError(f"unknown sampling setting {name!r}{nearest_hint(name, known)}")
-        values = {name: known[name].control(name).check(value) for name, value in self.settings.items()}
+        values = {}
+        for written, value in self.settings.items():
+            name = next((found for section in _SETTINGS if (found := section.named(written))), None)
+            if name is None:
+                raise ConfigError(f"unknown sampling setting {shown(written)}{nearest_hint(str(written), known)}")
+            values[name] = known[name].control(name).check(value)
         return Sample(self.generation, self.prompt, values)
 
 
@@ -154,7 +157,7 @@ class Grow:
         Whether the model of the run can grow so is found when it is tried."""
         if not isinstance(self.changes, dict) or not self.changes:
             raise ConfigError("growth needs the new sizes of the model, such as width=192")
-        return Grow({name: _size(name, value) for name, value in self.changes.items()})
+        return Grow(dict(_size(name, value) for name, value in self.changes.items()))
 
 
 @dataclass(frozen=True)
@@ -167,22 +170,24 @@ class Restore:
     def checked(self) -> Restore:
         """Raises `ConfigError` unless `before` is a whole number from 1."""
         if isinstance(self.before, bool) or not isinstance(self.before, int) or self.before < 1:
-            raise ConfigError(f"before = {self.before!r} is refused: it must be a step from 1")
+            raise ConfigError(f"before = {shown(self.before)} is refused: it must be a step from 1")
         return self
 
 
-def _size(name: object, value: object) -> Any:
-    """The value of a model's size in its declared type, as the first family that accepts it has it."""
-    sections = [section for section in MODEL_KINDS.values() if name in section.model_fields and name != "kind"]
-    if not sections:
-        known = [field for section in MODEL_KINDS.values() for field in section.model_fields if field != "kind"]
-        raise ConfigError(f"unknown size {name!r} of a model{nearest_hint(str(name), known)}")
+def _size(written: object, value: object) -> tuple[str, Any]:
+    """Declared name and value of a model's size, as the first family that accepts it has it."""
     refused = ConfigError()
-    for section in sections:
+    for section in MODEL_KINDS.values():
+        name = section.named(written)
+        if name is None or name == "kind":
+            continue
         try:
-            return section.control(str(name)).check(value)
+            return name, section.control(name).check(value)
         except ConfigError as error:
             refused = error
+    if not str(refused):
+        known = [field for section in MODEL_KINDS.values() for field in section.model_fields if field != "kind"]
+        raise ConfigError(f"unknown size {shown(written)} of a model{nearest_hint(str(written), known)}")
     raise refused
 
 
@@ -198,11 +203,11 @@ def to_row(command: Command) -> tuple[str, dict[str, Any]]:
 def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
     """The checked command of a row. Raises `ConfigError` for an unknown kind, a missing or extra field, a bad value."""
     if kind not in _KINDS:
-        raise ConfigError(f"unknown command {kind!r}{nearest_hint(kind, _KINDS)}")
+        raise ConfigError(f"unknown command {shown(kind)}{nearest_hint(kind, _KINDS)}")
     if not isinstance(payload, dict):
-        raise ConfigError(f"command {kind!r} with {payload!r} is refused: its payload must be a mapping")
+        raise ConfigError(f"command {shown(kind)} with {shown(payload)} is refused: its payload must be a mapping")
     try:
         command = _KINDS[kind](**payload)
     except TypeError as error:
-        raise ConfigError(f"command {kind!r} with {sorted(payload)} is refused: {error}") from None
+        raise ConfigError(f"command {shown(kind)} with {shown(sorted(payload))} is refused: {error}") from None
     return command.checked()

@@ -7,23 +7,21 @@ alone. Every check raises `ConfigError` with the value received, the range and t
 
 from __future__ import annotations
 
-import difflib
 import math
-import reprlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
+from qcore.config.errors import ConfigError, shown
+from qcore.config.names import nearest_hint, normal_name
+
+__all__ = ["ConfigError", "Control", "Kind", "knob", "nearest_hint"]
+
 Kind = Literal["float", "int", "bool", "choice", "text", "texts"]
 Scale = Literal["linear", "log"]
 _ABBREVIATIONS = {"ce": "CE", "eos": "EOS", "lr": "LR", "z": "Z", "ffn": "FFN", "k": "K"}
 Value = float | int | bool | str | list[str]
-
-
-class ConfigError(ValueError):
-    """A person's mistake in a configuration or a control value; the message names the value and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,18 @@ class Control:
         words[0] = words[0][0].upper() + words[0][1:]
         return " ".join(words) + (f" ({self.unit})" if self.unit else "")
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The label as `normal_name` has it, without the unit and with it: what a person copies from a page."""
+        label = self.label
+        return normal_name(label.removesuffix(f" ({self.unit})") if self.unit else label), normal_name(label)
+
     def check_model(self, value: object, kind: str) -> None:
         """Raise `ConfigError` when `value` switches something on that the model family `kind` does not have."""
         if self.models and kind not in self.models and value != self.default:
             raise ConfigError(
-                f"{self.name} = {value!r} is refused: a {kind} has nothing that it acts on; keep {self.default!r}, or "
-                f"choose {' or '.join(self.models)}"
+                f"{self.name} = {shown(value)} is refused: a {kind} has nothing that it acts on; keep "
+                f"{self.default!r}, or choose {' or '.join(self.models)}"
             )
 
     @property
@@ -87,16 +91,14 @@ class Control:
             case "choice":
                 return self._check_choice(value)
             case "text":
-                if not isinstance(value, str):
-                    raise self._refuse(value)
-                return value
+                return self._check_text(value)
             case "texts":
                 return self._check_texts(value)
             case _:
                 return self._check_number(value)
 
     def _refuse(self, value: object, hint: str = "") -> ConfigError:
-        return ConfigError(f"{self.name} = {_shown(value)} is refused: it must be {self.range_text}{hint}")
+        return ConfigError(f"{self.name} = {shown(value)} is refused: it must be {self.range_text}{hint}")
 
     def _check_bool(self, value: object) -> bool:
         if isinstance(value, bool):
@@ -110,15 +112,26 @@ class Control:
             raise self._refuse(value, nearest_hint(value, self.choices) if isinstance(value, str) else "")
         return str(value)
 
+    def _check_text(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise self._refuse(value)
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:  # half a character: neither a file nor the database could keep it
+            raise self._refuse(value, " of valid Unicode letters") from None
+        return value
+
     def _check_texts(self, value: object) -> list[str]:
         if isinstance(value, str):
             value = [line for line in value.split("\n") if line.strip()]
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise self._refuse(value)
-        return list(value)
+        return [self._check_text(item) for item in value]
 
     def _check_number(self, value: object) -> float | int:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self._refuse(value)
+        if isinstance(value, str) and not value.strip().isascii():  # float() takes the digits of every script
             raise self._refuse(value)
         try:
             number = float(value)
@@ -135,23 +148,10 @@ class Control:
         return number
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlevel = 2
-
-
 def _bound(number: float | None) -> str:
     """A bound in full when it is whole (2147483647, not 2.14748e+09), else short."""
     assert number is not None
     return str(int(number)) if number == int(number) else f"{number:g}"
-
-
-def _shown(value: object) -> str:
-    """`repr` cut short; never expands nested YAML aliases, never fails on an integer of thousands of digits."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:
-        return "<an integer of thousands of digits>"
 
 
 def knob(
@@ -179,9 +179,3 @@ def knob(
     if isinstance(default, list):
         return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra)
     return Field(default=default, description=help, json_schema_extra=extra)
-
-
-def nearest_hint(name: str, valid: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the valid name nearest to `name`, or the empty text when none is near."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from qcore.config.controls import ConfigError, Control, nearest_hint
+from qcore.config.documents import parse_yaml
+from qcore.config.errors import shortened, shown
 from qcore.config.guidekeys import KEYS, METHODS, NO_EFFECT, PAIRS, PUBLISHED, STRAIGHT, WITH_ANCHOR
 from qcore.config.ltx import LTX_SIZES, SPATIAL_RATIO, TEMPORAL_RATIO, LatentsConfig, LTXVideoConfig
 from qcore.config.run import RunConfig
@@ -89,10 +89,10 @@ def from_guide(text: str, *, adapter: bool = False) -> GuideLoad:
     digits when its data set is not there; True configures LTX-Video with LoRA (kind `ltx_video`). `ConfigError` names
     an unknown section or key with the nearest valid one, a bad value with its range, and keys that contradict.
     """
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a huge integer
-        raise ConfigError(f"this is not YAML: {error}") from None
+    return _loaded(parse_yaml(text), adapter)
+
+
+def _loaded(document: object, adapter: bool) -> GuideLoad:
     given, empty = _checked(document)
     translation = _Translation(given, adapter)
     translation.run()
@@ -104,19 +104,17 @@ def from_guide(text: str, *, adapter: bool = False) -> GuideLoad:
     )
 
 
-def read_config(text: str, *, adapter: bool = False) -> tuple[RunConfig, GuideLoad | None]:
-    """A configuration file of ours or of the guide, told apart by its keys; the second is None for ours.
+def read_config(text: str, *, adapter: bool = False, name: str = "") -> tuple[RunConfig, GuideLoad | None]:
+    """A configuration file of ours or of the guide, told apart by its keys; the second is None for ours. name: of the
+    file, for refusals.
 
     `ConfigError` as `RunConfig.from_yaml` and `from_guide`.
     """
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        values = None  # RunConfig.from_yaml says what is wrong with it
+    values = parse_yaml(text, name)
     if is_guide(values):
-        loaded = from_guide(text, adapter=adapter)
+        loaded = _loaded(values, adapter)
         return loaded.config, loaded
-    return RunConfig.from_yaml(text), None
+    return RunConfig.from_dict({} if values is None else values), None
 
 
 def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
@@ -127,7 +125,7 @@ def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
     empty: list[str] = []
     for section, part in document.items():
         if section not in KEYS:
-            raise ConfigError(f"unknown section {section!r}{nearest_hint(str(section), KEYS)}")
+            raise ConfigError(f"unknown section {shown(section)}{nearest_hint(str(section), KEYS)}")
         if part is None:
             continue
         if not isinstance(part, dict):
@@ -135,7 +133,7 @@ def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
         for key, value in part.items():
             name = f"{section}.{key}"
             if key not in KEYS[section]:
-                raise ConfigError(f"unknown key {name}{_hint(str(key), section)}")
+                raise ConfigError(f"unknown key {shortened(name)}{_hint(str(key), section)}")
             if value is None:
                 empty.append(name)
             else:
@@ -153,7 +151,7 @@ def _value(name: str, control: Control, value: object) -> Any:
     if name not in PAIRS:
         return control.check(value)
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ConfigError(f"{name} = {value!r} is refused: it must be a list of two, each {control.range_text}")
+        raise ConfigError(f"{name} = {shown(value)} is refused: it must be a list of two, each {control.range_text}")
     return [control.check(item) for item in value]
 
 

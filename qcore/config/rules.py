@@ -11,11 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from qcore.config.controls import ConfigError, Control, nearest_hint
+from qcore.config.controls import Control
+from qcore.config.errors import shortened
 from qcore.config.faultbank import FAULTS
+from qcore.config.names import nearest_hint
+from qcore.config.texts import Line, lines_of
 
 Operator = Literal["=", "*=", "+="]
 Comparison = Literal[">", "<", ">=", "<="]
@@ -26,16 +29,13 @@ LARGEST_FACTOR = 100.0
 COOL_DOWN = 25
 """Steps between two automatic changes of one control, unless a limit says so."""
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_RULE = re.compile(r"\s*when\s+(?P<conditions>.+?)(?:\s+for\s+(?P<lasting>\d+)\s+steps?)?\s*:\s+(?P<rest>\S.*?)\s*")
-_ACTIVE = re.compile(r"\s*([A-Za-z]\w*)(?::(\w+))?\s+is\s+active\s*")
-_COMPARED = re.compile(rf"\s*([A-Za-z]\w*(?:/\w+)+)\s*(>=|<=|>|<)\s*({_NUMBER})\s*")
-_CHANGE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(\*=|\+=|=)\s*(\S.*?)\s*")
-_EVERY = re.compile(r"\s*every\s+(\d+)\s+steps?\s*")
-_AT_MOST = re.compile(r"\s*at\s+most\s+(\d+)\s+times?\s*")
-_LIMIT = re.compile(rf"\s*([A-Za-z_][\w.]*)\s*:\s*(?:({_NUMBER})\s*\.\.\s*({_NUMBER}))?\s*((?:,?\s*[^,]+)*)\s*")
-_FACTOR = re.compile(rf"\s*change\s+(?:x|×)\s*({_NUMBER})\s*")
-_DELTA = re.compile(rf"\s*change\s+(?:±|\+-)\s*({_NUMBER})\s*")
+_FINDING = re.compile(r"[A-Za-z]\w*(?::\w+)?")
+_SERIES = re.compile(r"[A-Za-z]\w*(?:/\w+)+")
+_EVERY, _TIMES = ("step", "steps"), ("time", "times")
+_HOW_LIMIT = (
+    "write control: LOW .. HIGH, change xFACTOR or ±DIFFERENCE, every N steps; such as 'learning_rate: 1e-5 .. 0.01, "
+    "change x2, every 50 steps'"
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class WhenRule:
     lasting: int = 1
     every: int = COOL_DOWN
     times: int = 1_000_000
+    line: Line = field(default=Line("", "", ""), compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Limit:
     factor: float | None = None
     delta: float | None = None
     every: int | None = None
+    line: Line = field(default=Line("", "", ""), compare=False)
 
     def allowed(self, control: Control, old: float, wanted: float) -> float:
         """The value nearest to `wanted` that bounds and largest change allow. A control on a logarithmic scale may
@@ -133,95 +135,106 @@ class Limit:
 
 def parse_rules(lines: Iterable[str]) -> tuple[WhenRule, ...]:
     """The rules of a text; empty lines are skipped. `ConfigError` names a line that is none."""
-    return tuple(_rule(line) for line in lines if line.strip())
+    return tuple(map(_rule, lines_of("rule", lines)))
 
 
 def parse_limits(lines: Iterable[str]) -> tuple[Limit, ...]:
     """The limits of a text; empty lines are skipped. `ConfigError` names a line that is none."""
-    return tuple(_limit(line) for line in lines if line.strip())
+    return tuple(map(_limit, lines_of("limit", lines)))
 
 
-def _rule(line: str) -> WhenRule:
-    found = _RULE.fullmatch(line)
-    if found is None:
-        raise ConfigError(
-            f"rule {line.strip()!r} is refused: write when CONDITION: control = value, such as "
-            "'when T1 is active: diversity_weight = 0.3'"
-        )
-    conditions = tuple(_condition(line, part) for part in re.split(r"\s+and\s+", found["conditions"]))
-    first, *options = found["rest"].split(";")
+def _rule(line: Line) -> WhenRule:
+    head, colon, rest = line.plain.partition(": ")
+    words = head.split()
+    if not colon or len(words) < 2 or words[0] != "when":
+        raise line.refuse("write when CONDITION: control = value, such as 'when T1 is active: diversity_weight = 0.3'")
+    lasting = 1
+    if len(words) > 4 and words[-3] == "for" and words[-1] in _EVERY:
+        lasting = line.whole(words[-2], "the number of steps,")
+        words = words[:-3]
+    conditions = tuple(_condition(line, part) for part in " ".join(words[1:]).split(" and "))
+    first, *options = rest.split(";")
     actions, verbs = [], []
-    for part in first.split(","):
-        if part.strip() in _VERBS:
-            verbs.append(part.strip())
+    for part in line.parts(first, ","):
+        if part in _VERBS:
+            verbs.append(part)
         else:
             actions.append(_action(line, part))
     every, times = COOL_DOWN, 1_000_000
     for option in options:
-        if match := _EVERY.fullmatch(option):
-            every = int(match[1])
-        elif match := _AT_MOST.fullmatch(option):
-            times = int(match[1])
-        else:
-            raise ConfigError(
-                f"rule {line.strip()!r} is refused: {option.strip()!r} is neither 'every N steps' nor 'at most N times'"
-            )
-    return WhenRule(
-        line.strip(), conditions, tuple(actions), tuple(verbs), max(1, int(found["lasting"] or 1)), max(1, every), times
-    )
+        match option.split():
+            case ["every", number, unit] if unit in _EVERY:
+                every = line.whole(number, "the number of steps,")
+            case ["at", "most", number, unit] if unit in _TIMES:
+                times = line.whole(number, "the number of times,")
+            case _:
+                text = shortened(option.strip(), 80)
+                raise line.refuse(f"{text!r} is neither 'every N steps' nor 'at most N times'")
+    return WhenRule(line.text, conditions, tuple(actions), tuple(verbs), max(1, lasting), max(1, every), times, line)
 
 
-def _condition(line: str, text: str) -> IsActive | Compared:
-    if match := _ACTIVE.fullmatch(text):
-        return IsActive(match[1], match[2] or "")
-    if match := _COMPARED.fullmatch(text):
-        return Compared(match[1], match[2], float(match[3]))  # type: ignore[arg-type]
-    raise ConfigError(
-        f"rule {line.strip()!r} is refused: {text.strip()!r} is no condition; write 'NAME is active' with the name "
-        "of a finding or the code of a fault, or 'series/name > number'"
-    )
+def _condition(line: Line, text: str) -> IsActive | Compared:
+    match text.split():
+        case [name, "is", "active"] if _FINDING.fullmatch(name):
+            finding, _, key = name.partition(":")
+            return IsActive(finding, key)
+    at = min((place for place in (text.find(">"), text.find("<")) if place > 0), default=-1)
+    series = text[:at].strip() if at > 0 else ""
+    if not _SERIES.fullmatch(series):
+        raise line.refuse(
+            f"{shortened(text.strip(), 80)!r} is no condition; write 'NAME is active' with the name of a finding or "
+            "the code of a fault, or 'series/name > number'"
+        )
+    sign = text[at : at + 2] if text[at + 1 : at + 2] == "=" else text[at]
+    return Compared(series, sign, line.number(text[at + len(sign) :]))  # type: ignore[arg-type]
 
 
-def _action(line: str, text: str) -> Action:
-    match = _CHANGE.fullmatch(text)
-    if match is None:
+def _action(line: Line, text: str) -> Action:
+    written, sign, value = text.partition("=")
+    operator = written[-1:] + "=" if written[-1:] in ("*", "+") else "="
+    name = line.name(written.removesuffix(operator[0]) if len(operator) == 2 else written)
+    if not sign or name is None or not value.strip():
         hint = nearest_hint(text.strip(), _VERBS)
-        raise ConfigError(
-            f"rule {line.strip()!r} is refused: {text.strip()!r} is no action; write control = value, *= factor, "
-            f"+= difference, or one of {', '.join(_VERBS)}{hint}"
+        raise line.refuse(
+            f"{shortened(text.strip(), 80)!r} is no action; write control = value, *= factor, += difference, or one of "
+            f"{', '.join(_VERBS)}{hint}"
         )
-    if match[2] != "=" and re.fullmatch(_NUMBER, match[3]) is None:
-        raise ConfigError(f"rule {line.strip()!r} is refused: {match[3]!r} is no number")
-    return Action(match[1], match[2], match[3])  # type: ignore[arg-type]
+    if operator != "=":
+        line.number(value)
+    return Action(name, operator, value.strip())  # type: ignore[arg-type]
 
 
-def _limit(line: str) -> Limit:
-    found = _LIMIT.fullmatch(line)
+def _limit(line: Line) -> Limit:
+    written, _, rest = line.plain.partition(":")
+    name = line.name(written)
+    if name is None or not rest.strip():
+        raise line.refuse(_HOW_LIMIT)
+    first, *parts = line.parts(rest, ",")
     values: dict[str, float | int] = {}
-    if found is not None:
-        if found[2] is not None:
-            values = {"low": float(found[2]), "high": float(found[3])}
-        for part in (part for part in found[4].split(",") if part.strip()):
-            if match := _FACTOR.fullmatch(part):
-                values["factor"] = float(match[1])
-            elif match := _DELTA.fullmatch(part):
-                values["delta"] = float(match[1])
-            elif match := _EVERY.fullmatch(part):
-                values["every"] = int(match[1])
-            else:
-                found = None
-                break
-    if found is None or not values:
-        raise ConfigError(
-            f"limit {line.strip()!r} is refused: write control: LOW .. HIGH, change xFACTOR or ±DIFFERENCE, every N "
-            "steps; such as 'learning_rate: 1e-5 .. 0.01, change x2, every 50 steps'"
-        )
+    if ".." in first:
+        low, _, high = first.partition("..")
+        high, _, more = high.strip().partition(" ")
+        values = {"low": line.number(low), "high": line.number(high)}
+        parts = [more, *parts] if more else parts
+    else:
+        parts = [first, *parts]
+    for part in parts:
+        values.update([_clause(line, part)])
     if values.get("low", 0) > values.get("high", math.inf) or values.get("factor", 2) < 1 or values.get("delta", 0) < 0:
-        raise ConfigError(
-            f"limit {line.strip()!r} is refused: LOW must not exceed HIGH, a factor is at least 1, a difference at "
-            "least 0"
-        )
-    return Limit(found[1], **values)  # type: ignore[arg-type]
+        raise line.refuse("LOW must not exceed HIGH, a factor is at least 1, a difference at least 0")
+    return Limit(name, line=line, **values)  # type: ignore[arg-type]
+
+
+def _clause(line: Line, text: str) -> tuple[str, float | int]:
+    match text.split():
+        case ["every", number, unit] if unit in _EVERY:
+            return "every", line.whole(number, "the number of steps,")
+        case ["change", *words]:
+            change = "".join(words)
+            for sign in ("x", "×", "±", "+-"):
+                if change.startswith(sign):
+                    return "factor" if sign in "x×" else "delta", line.number(change.removeprefix(sign))
+    raise line.refuse(_HOW_LIMIT)
 
 
 def finding_names(name: str) -> tuple[str, ...]:

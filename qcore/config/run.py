@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
+from qcore.config.documents import parse_yaml, yaml_text
+from qcore.config.errors import shortened, shown
 from qcore.config.faultbank import FAULTS
 from qcore.config.flux import FluxConfig
+from qcore.config.lines import checked_limits, checked_rules, checked_schedule, set_by
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
+from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
 from qcore.config.phase import PhaseLMConfig
-from qcore.config.rules import Limit, WhenRule, parse_limits, parse_rules
-from qcore.config.schedules import Schedule, parse_schedule
+from qcore.config.rules import Limit, WhenRule
+from qcore.config.schedules import Schedule
 from qcore.config.sections import (
     CommonProbes,
     DataConfig,
@@ -28,6 +31,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.together import MECHANISMS, check_backbone, check_heads, check_mechanism, check_switches, check_wave
 from qcore.config.video import (
     ClipSamplingConfig,
     ClipsConfig,
@@ -103,42 +107,58 @@ class RunConfig(BaseModel):
         """Validate a nested mapping; what it leaves out takes the model family's defaults. `ConfigError` names the key
         or value, the range and the nearest valid name.
         """
-        if not isinstance(values, dict):
-            raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
-        kind = values["model"].get("kind", KIND.default) if isinstance(values.get("model"), dict) else KIND.default
-        kind = KIND.check(kind)
-        base, sections = default_run(kind), section_types(kind)
-        parts: dict[str, Any] = {}
-        try:
-            for key, part in values.items():
-                parts[key] = part if key in _TOP else _section(key, part, sections, base)
-            return type(base).model_validate({**dict(base), **parts})
-        except ValidationError as error:
-            raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
+        config = _built(values)
+        config._check_lines(_TEXTS_CHECKED)
+        return config
 
     @staticmethod
-    def from_yaml(text: str) -> RunConfig:
-        """Read a YAML document; missing keys take their defaults. Errors as in `from_dict`."""
-        try:
-            values = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a huge integer
-            raise ConfigError(f"this is not YAML: {error}") from None
+    def from_yaml(text: str, name: str = "") -> RunConfig:
+        """Read a YAML document; missing keys take their defaults. Errors as in `parse_yaml` and `from_dict`."""
+        values = parse_yaml(text, name)
         return RunConfig.from_dict({} if values is None else values)
+
+    @staticmethod
+    def from_stored(text: str, name: str = "") -> tuple[RunConfig, dict[str, str]]:
+        """The configuration that a run was started with, and why values of live controls in it are refused, by name:
+        those take their defaults, so that a run whose schedule an earlier version accepted still goes on. Errors of
+        everything else as in `from_yaml`.
+        """
+        values = parse_yaml(text, name)
+        try:
+            return _built({} if values is None else values), {}
+        except ConfigError:
+            if not isinstance(values, dict):
+                raise
+        kept, live = _live_apart(values)
+        config, refused = _built(kept), {}
+        for key, value in live.items():
+            try:
+                config = config._changed({key: value})
+            except ConfigError as error:
+                refused[key] = str(error)
+        return config, refused
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML; `from_yaml` gives an equal one."""
         values = self.model_dump()
-        ordered = {name: values[name] for name in (*section_types(self.kind), *_TOP)}
-        return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return yaml_text({name: values[name] for name in (*section_types(self.kind), *_TOP)})
 
     def with_values(self, changes: dict[str, Any]) -> RunConfig:
-        """A copy with some values replaced; keys are names (`learning_rate`) or dotted names (`optim.learning_rate`).
+        """A copy with some values replaced; keys are names (`learning_rate`, as a page writes them, too) or dotted
+        names (`optim.learning_rate`).
 
         Changing `kind` keeps the fields that the new model family shares with the old one; where the data are
         of another kind it starts from the new family's defaults and keeps the seed.
         """
+        config = self._changed(changes)
+        other_model = config.model != self.model
+        config._check_lines(name for name in _TEXTS_CHECKED if other_model or self.value(name) != config.value(name))
+        return config
+
+    def _changed(self, changes: dict[str, Any]) -> RunConfig:
         values: dict[str, Any] = self.model_dump()
-        kind = changes.get("kind", changes.get("model.kind", self.kind))
+        kinds = [value for key, value in changes.items() if normal_name(str(key)) in ("kind", "model.kind")]
+        kind = kinds[-1] if kinds else self.kind
         if kind != self.kind:
             shared = section_types(kind)["model"].model_fields
             model = {name: value for name, value in values["model"].items() if name in shared}
@@ -151,7 +171,7 @@ class RunConfig(BaseModel):
                 values[control.name] = value
             else:
                 values[control.section][control.name] = value
-        return RunConfig.from_dict(values)
+        return _built(values)
 
     def value(self, name: str) -> Any:
         """The value of one control by its name or dotted name."""
@@ -159,12 +179,28 @@ class RunConfig(BaseModel):
         owner = self if control.name in _TOP else getattr(self, control.section)
         return getattr(owner, control.name)
 
-    def check_change(self, name: object, value: object) -> tuple[str, Any]:
-        """Name and value of a change of a live control of this run, checked against its model, too. `ConfigError`."""
+    def check_change(self, name: object, value: object, *, stored: bool = False) -> tuple[str, Any]:
+        """Name and value of a change of a live control of this run, checked against its model, too. stored: it was
+        accepted before, so what a line of it sets is checked when it sets it. `ConfigError`.
+        """
         found, checked = check_live(name, value, self.kind)
         check_mechanism(found, checked, self.model)
-        _check_wave(find_control(found, self.kind), checked, self.model)
+        check_wave(find_control(found, self.kind), checked, self.model)
+        if found in _TEXTS_CHECKED and not stored:
+            self._check_set_by(found, checked)
         return found, checked
+
+    def _check_lines(self, names: Iterable[str]) -> None:
+        """Raise `ConfigError` when a schedule or rule sets what this model has not."""
+        for name in names:
+            self._check_set_by(name, self.value(name))
+
+    def _check_set_by(self, name: str, lines: list[str]) -> None:
+        for line, control, value in set_by(_TEXTS_CHECKED[name](lines, self.kind)):
+            with line.named():
+                declared = find_control(control, self.kind)
+                check_mechanism(declared.name, declared.check(value), self.model)
+                check_wave(declared, declared.check(value), self.model)
 
     def live_values(self) -> dict[str, Any]:
         """Initial values of the controls that may change while training."""
@@ -185,15 +221,15 @@ class TextRunConfig(RunConfig):
     def _check_together(self) -> TextRunConfig:
         model = self.model
         if not isinstance(model, FluxConfig):
-            _check_heads(model.width, model.heads)
+            check_heads(model.width, model.heads)
         if isinstance(model, PhaseLMConfig) and model.phases <= -(-model.phases // model.heads) * (model.heads - 1):
             raise ConfigError(
                 f"phases = {model.phases} is refused: with heads = {model.heads} it leaves a head without any; "
                 f"take {-(-model.phases // model.heads) * model.heads}"
             )
         if isinstance(model, PhaseLMConfig):
-            _check_switches(model)
-        for weight in _MECHANISMS:
+            check_switches(model)
+        for weight in MECHANISMS:
             check_mechanism(weight, getattr(self.objective, weight), model)
         if isinstance(model, TransformerConfig) and (model.width // model.heads) % 2:
             raise ConfigError(
@@ -202,7 +238,7 @@ class TextRunConfig(RunConfig):
             )
         for control in ObjectiveConfig.controls():
             control.check_model(getattr(self.objective, control.name), model.kind)
-            _check_wave(control, getattr(self.objective, control.name), model)
+            check_wave(control, getattr(self.objective, control.name), model)
         _check_texts(self.optim, model.kind)
         needed = {"text": "path", "huggingface": "hub_name"}.get(self.data.source)
         if needed and not getattr(self.data, needed):
@@ -227,7 +263,7 @@ class VideoRunConfig(RunConfig):
     def _check_together(self) -> VideoRunConfig:
         model, data = self.model, self.data
         if isinstance(model, VideoFlowConfig) and isinstance(data, ClipsConfig):
-            self._check_backbone(model, data)
+            check_backbone(model, data)
         elif isinstance(model, LTXVideoConfig) and isinstance(data, LatentsConfig):
             check_adapter(model, data)
         else:
@@ -235,79 +271,10 @@ class VideoRunConfig(RunConfig):
         _check_texts(self.optim, model.kind)
         return self
 
-    @staticmethod
-    def _check_backbone(model: VideoFlowConfig, data: ClipsConfig) -> None:
-        _check_heads(model.width, model.heads)
-        if data.source == "folder" and not data.path:
-            raise ConfigError("source = 'folder' needs path, which is empty: give it a folder of videos")
-        if data.source == "digits" and data.digit_size > data.canvas:
-            raise ConfigError(f"digit_size = {data.digit_size} is refused: the canvas has {data.canvas} px")
-        if data.source == "digits" and data.speed_low > data.speed_high:
-            raise ConfigError(f"speed_low = {data.speed_low} is refused: speed_high is {data.speed_high}")
-        if data.source == "digits" and data.colour != "grey":
-            raise ConfigError("colour = 'rgb' is refused: the digits are grey; take source = 'folder'")
-        side = data.canvas
-        if model.latents != "pixels":
-            if side % model.latent_patch:
-                raise ConfigError(
-                    f"latent_patch = {model.latent_patch} is refused: it does not divide the canvas of {side} px"
-                )
-            side //= model.latent_patch
-        if side % model.patch:
-            raise ConfigError(f"patch = {model.patch} is refused: it does not divide the {side} positions of a frame")
-
 
 def _check_texts(optim: OptimConfig, kind: str) -> None:
     for name, check in _TEXTS_CHECKED.items():
         check(getattr(optim, name), kind)
-
-
-def _check_switches(model: PhaseLMConfig) -> None:
-    if model.attention != "interference" and not model.interference_attention:
-        raise ConfigError(
-            f"attention = {model.attention!r} is refused: interference_attention = False switches attention off; set "
-            "it to True"
-        )
-    if model.concepts == 1:
-        raise ConfigError("concepts = 1 is refused: one concept tells no words apart; take 0 for none, or at least 2")
-    if model.experts == 1:
-        raise ConfigError("experts = 1 is refused: one expert leaves no choice; take 0 for none, or at least 2")
-    if model.experts and model.experts_active > model.experts:
-        raise ConfigError(
-            f"experts_active = {model.experts_active} is refused: there are {model.experts} experts; take at most as "
-            "many"
-        )
-    if model.language_phases and model.languages < 2:
-        raise ConfigError("languages = 1 is refused: language_phases needs languages to tell apart; take at least 2")
-
-
-_MECHANISMS = {"concept_weight": "concepts", "balance_weight": "experts"}
-
-
-def check_mechanism(name: str, value: object, model: Section) -> None:
-    """Raise `ConfigError` when `value` weighs a term whose mechanism the model has not: the run would stop at its next
-    step. Nothing for other names, and for families without such a mechanism, which `Control.check_model` refuses.
-    """
-    switch = _MECHANISMS.get(name)
-    if switch and value and not getattr(model, switch, 1):
-        raise ConfigError(
-            f"{name} = {value!r} is refused: the model has no {switch}; set {switch} to at least 2, or {name} to 0"
-        )
-
-
-def _check_wave(control: Control, value: Any, model: Section) -> None:
-    """A real memory has no phases for the phase terms."""
-    real = isinstance(model, PAMConfig) and not model.complex_state
-    if real and "pam" in control.models and value != control.default:
-        raise ConfigError(
-            f"{control.name} = {value:g} is refused: with complex_state off there are no phases; keep "
-            f"{control.default:g}, or switch complex_state on"
-        )
-
-
-def _check_heads(width: int, heads: int) -> None:
-    if width % heads:
-        raise ConfigError(f"width = {width} is refused: it must be a multiple of heads = {heads}")
 
 
 def default_run(kind: str = KIND.default) -> RunConfig:
@@ -317,26 +284,69 @@ def default_run(kind: str = KIND.default) -> RunConfig:
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes a text that holds U+0085, which PyYAML would otherwise write raw and read back as a line break."""
+def _built(values: object) -> RunConfig:
+    """The configuration of a nested mapping. `ConfigError` as of `RunConfig.from_dict`."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
+    values = _at_top(values)
+    kind = _kind_of(values)
+    base, sections = default_run(kind), section_types(kind)
+    parts: dict[str, Any] = {}
+    try:
+        for key, part in values.items():
+            parts[key] = part if key in _TOP else _section(key, part, sections, base)
+        return type(base).model_validate({**dict(base), **parts})
+    except ValidationError as error:
+        raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
 
 
-def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+def _at_top(values: dict[Any, Any]) -> dict[Any, Any]:
+    """The same under the names of the declarations. `ConfigError` for a key that stands twice."""
+    found: dict[Any, Any] = {}
+    for key, part in values.items():
+        name = normal_name(key) if isinstance(key, str) else key
+        if name in found:
+            raise ConfigError(f"{shown(key)} is given twice: leave one out")
+        found[name] = part
+    return found
 
 
-_Dumper.add_representer(str, _text_node)
+def _kind_of(values: dict[Any, Any]) -> str:
+    """The model family that a nested mapping asks for. `ConfigError` for one that there is not."""
+    model = values.get("model")
+    named = {normal_name(str(key)): value for key, value in model.items()} if isinstance(model, dict) else {}
+    return str(KIND.check(named.get("kind", KIND.default)))
 
 
-def _section(key: str, part: object, sections: dict[str, type[Section]], base: RunConfig) -> Section:
+def _section(key: Any, part: object, sections: dict[str, type[Section]], base: RunConfig) -> Section:
     if key not in sections:
-        raise ConfigError(f"unknown section {key!r}{nearest_hint(str(key), [*sections, *_TOP])}")
+        raise ConfigError(f"unknown section {shown(key)}{nearest_hint(str(key), [*sections, *_TOP])}")
     if not isinstance(part, dict):
         raise ConfigError(f"section {key!r} is a mapping of names to values, not {type(part).__name__}")
-    for name in part:
-        if name not in sections[key].model_fields:
-            raise ConfigError(f"unknown key {key}.{name}{nearest_hint(str(name), sections[key].model_fields)}")
-    return sections[key].model_validate({**getattr(base, key).model_dump(), **part})
+    given: dict[str, Any] = {}
+    for written, value in part.items():
+        name = sections[key].named(written)
+        if name is None:
+            hint = nearest_hint(str(written), sections[key].model_fields)
+            raise ConfigError(f"unknown key {key}.{shortened(str(written), 80)}{hint}")
+        if name in given:
+            raise ConfigError(f"{key}.{name} is given twice: leave one out")
+        given[name] = value
+    return sections[key].model_validate({**getattr(base, key).model_dump(), **given})
+
+
+def _live_apart(values: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """A nested mapping without the live controls of its family, and those."""
+    kept: dict[Any, Any] = {}
+    live: dict[str, Any] = {}
+    sections = section_types(_kind_of(values))
+    for key, part in values.items():
+        kept[key] = part
+        if key in sections and isinstance(part, dict):
+            controls = {control.name for control in sections[key].controls() if control.live}
+            live |= {f"{key}.{name}": value for name, value in part.items() if name in controls}
+            kept[key] = {name: value for name, value in part.items() if name not in controls}
+    return kept, live
 
 
 def section_types(kind: str) -> dict[str, type[Section]]:
@@ -379,18 +389,33 @@ def live_controls(kind: str = KIND.default) -> dict[str, Control]:
     return {control.name: control for control in all_controls(kind) if control.live}
 
 
-def find_control(name: str, kind: str = KIND.default) -> Control:
-    """The declaration behind a name or dotted name, or `ConfigError` with the nearest valid name."""
-    controls = {control.name: control for control in all_controls(kind)}
-    section, _, leaf = name.rpartition(".")
-    control = controls.get(leaf)
-    if control is None or (section and section != control.section):
-        others = [other for other in MODEL_KINDS if any(known.name == leaf for known in all_controls(other))]
-        if others and not section:
-            raise ConfigError(f"{name!r} is no value of a {kind}: it belongs to {' and '.join(others)}")
-        dotted = [f"{control.section}.{control.name}" for control in controls.values()]
-        hint = nearest_hint(name, dotted if section else controls)
-        raise ConfigError(f"unknown name {name!r}{hint}")
+@cache
+def _by_name(kind: str) -> dict[str, Control]:
+    """Controls of a family by every name that is accepted: their own, with the section, and as pages write them."""
+    controls = all_controls(kind)
+    found = {control.name: control for control in controls}
+    found |= {f"{control.section}.{control.name}": control for control in controls}
+    for control in controls:
+        for written in control.written:
+            found.setdefault(written, control)
+    return found
+
+
+def find_control(name: object, kind: str = KIND.default) -> Control:
+    """The declaration behind a name or dotted name, written in any case, with blanks or hyphens, or as a page titles
+    it; else `ConfigError` with the nearest valid name.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"name = {shown(name)} is refused: it must be the name of a control")
+    plain = normal_name(name)
+    control = _by_name(kind).get(plain)
+    if control is None:
+        dot, leaf = "." in plain, plain.rpartition(".")[2]
+        others = [other for other in MODEL_KINDS if leaf in _by_name(other)]
+        if others and not dot:
+            raise ConfigError(f"{shown(name)} is no value of a {kind}: it belongs to {' and '.join(others)}")
+        known = [known for known in _by_name(kind) if ("." in known) == dot]
+        raise ConfigError(f"unknown name {shown(name)}{nearest_hint(plain, known)}")
     return control
 
 
@@ -398,61 +423,43 @@ def check_live(name: object, value: object, kind: str | None = None) -> tuple[st
     """Name and value of a change of a live control, checked. Without `kind`, any family that has such a control will
     do. `ConfigError` for an unknown or fixed name, or a bad value.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"name = {name!r} is refused: it must be the name of a control")
     family = kind or _family_of(name)
     control = find_control(name, family)
-    if kind is not None:
-        control.check_model(value, kind)
     if not control.live:
         raise ConfigError(
             f"{control.name} cannot change while training; start a new run with --set {control.name}=…"
             f"{nearest_hint(control.name, live_controls(family))}"
         )
     checked = control.check(value)
+    if kind is not None:
+        control.check_model(checked, kind)
     if control.name in _TEXTS_CHECKED:
         _TEXTS_CHECKED[control.name](checked, kind)
     return control.name, checked
 
 
 def check_schedule(lines: list[str], kind: str | None = None) -> Schedule:
-    """What a schedule says, each value checked against its control, and against the model family when given."""
-    schedule = parse_schedule(lines)
-    for change in schedule.changes:
-        _check_scheduled(change.name, change.value, kind)
-    for ramp in schedule.ramps:
-        if find_control(ramp.name, kind or _family_of(ramp.name)).kind not in ("float", "int"):
-            raise ConfigError(f"{ramp.name} cannot move from step to step: it is no number; set it at single steps")
-        for value in ramp.values:
-            _check_scheduled(ramp.name, value, kind)
-    return schedule
+    """What a schedule says, each value checked against its control, and against the model family when given; names as
+    they are declared. `ConfigError` names the line.
+    """
+    return checked_schedule(lines, _found_by(kind), lambda name, value: _check_scheduled(name, value, kind))
 
 
 def check_rules(lines: list[str], kind: str | None = None) -> tuple[WhenRule, ...]:
-    """What rules say, each action checked against its control, and against the model family when given."""
-    rules = parse_rules(lines)
-    for rule in rules:
-        for action in rule.actions:
-            if action.operator == "=":
-                _check_scheduled(action.name, action.value, kind)
-            elif find_control(action.name, kind or _family_of(action.name)).kind not in ("float", "int"):
-                raise ConfigError(f"{action.name} {action.operator} {action.value} is refused: it is no number")
-            elif not find_control(action.name, kind or _family_of(action.name)).live:
-                raise ConfigError(f"{action.name} cannot change while training: name a live control")
-    return rules
+    """What rules say, each action checked against its control, and against the model family when given; names as they
+    are declared. `ConfigError` names the line.
+    """
+    return checked_rules(lines, _found_by(kind), lambda name, value: _check_scheduled(name, value, kind))
 
 
 def check_limits(lines: list[str], kind: str | None = None) -> dict[str, Limit]:
-    """Limits of automatic changes by control name, each within the control's own range."""
-    limits = parse_limits(lines)
-    for limit in limits:
-        control = find_control(limit.name, kind or _family_of(limit.name))
-        if not control.live:
-            raise ConfigError(f"{limit.name} cannot change while training: it needs no limit")
-        for bound in (limit.low, limit.high):
-            if bound is not None:
-                control.check(bound)
-    return {limit.name: limit for limit in limits}
+    """Limits of automatic changes by control name, each within the control's own range. `ConfigError` names the
+    line."""
+    return checked_limits(lines, _found_by(kind))
+
+
+def _found_by(kind: str | None) -> Callable[[str], Control]:
+    return lambda name: find_control(name, kind or _family_of(name))
 
 
 _TEXTS_CHECKED: dict[str, Callable[[list[str], str | None], object]] = {
@@ -463,15 +470,18 @@ _TEXTS_CHECKED: dict[str, Callable[[list[str], str | None], object]] = {
 """Controls whose lines say something themselves."""
 
 
-def _check_scheduled(name: str, value: object, kind: str | None) -> None:
+def _check_scheduled(name: str, value: object, kind: str | None) -> str:
     found, _ = check_live(name, value, kind)
     if found in _TEXTS_CHECKED:
         raise ConfigError(f"{found} cannot be changed by a schedule or a rule: write all its lines into one")
+    return found
 
 
-def _family_of(name: str) -> str:
+def _family_of(name: object) -> str:
     """A family that has a live control of this name, else the default one, whose refusal will do."""
-    return next((kind for kind in MODEL_KINDS if name.rpartition(".")[2] in live_controls(kind)), KIND.default)
+    leaf = normal_name(str(name)).rpartition(".")[2]
+    having = (kind for kind in MODEL_KINDS if (found := _by_name(kind).get(leaf)) is not None and found.live)
+    return next(having, KIND.default)
 
 
 def _plain(message: str) -> str:

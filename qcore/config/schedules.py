@@ -11,23 +11,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, get_args
 
-from qcore.config.controls import ConfigError
+from qcore.config.errors import ConfigError, shortened
+from qcore.config.texts import Line, lines_of
 
 Shape = Literal["linear", "cosine", "log"]
-_MOMENT = r"\d+(?:\.\d+)?\s*%?"
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_ARROW = r"\s*(?:->|→)\s*"
-_POINT = re.compile(rf"\s*(?:stage\s+(?P<stage>\S.*?)\s+)?(?P<at>{_MOMENT})\s*:\s*(?P<changes>\S.*?)\s*")
-_RAMP = re.compile(
-    rf"\s*(?P<knots>{_MOMENT}(?:\s*\.\.\s*{_MOMENT})+)\s*:\s*(?P<name>[A-Za-z_][\w.]*)\s*=\s*"
-    rf"(?P<values>{_NUMBER}(?:{_ARROW}{_NUMBER})+)(?:\s+(?P<shape>\w+))?\s*"
-)
-_CHANGE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*(\S.*?)\s*")
-_NEXT_CHANGE = re.compile(r",(?=\s*[A-Za-z_][\w.]*\s*=)")
+_SHAPES = get_args(Shape)
+_STAGE = "stage "
+_STAGE_END = re.compile(r" (?P<at>[0-9][0-9.]* ?%?) ?:")
+_MOMENT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -44,12 +39,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class ScheduledChange:
-    """One change at one moment. stage: what begins with it, as its line says, or empty."""
+    """One change at one moment. stage: what begins with it, as its line says, or empty · line: where it stands."""
 
     moment: Moment
     name: str
     value: str
     stage: str = ""
+    line: Line = field(default=Line("", "", ""), compare=False)
 
     def step(self, total_steps: int) -> int:
         """Number of updates after which the change is made."""
@@ -66,6 +62,7 @@ class Ramp:
     name: str
     values: tuple[float, ...]
     shape: Shape = "linear"
+    line: Line = field(default=Line("", "", ""), compare=False)
 
     def span(self, total_steps: int) -> tuple[int, int]:
         """First and last step of the way."""
@@ -94,65 +91,79 @@ def parse_schedule(lines: Iterable[str]) -> Schedule:
     """The points and ramps of a schedule; empty lines are skipped. `ConfigError` names a line that is none."""
     changes: list[ScheduledChange] = []
     ramps: list[Ramp] = []
-    for line in lines:
-        if not line.strip():
-            continue
-        if found := _RAMP.fullmatch(line):
-            ramps.append(_ramp(line, found))
-        elif found := _POINT.fullmatch(line):
-            changes += _points(line, found)
-        else:
+    for line in lines_of("schedule line", lines):
+        head, colon, rest = line.plain.partition(":")
+        if not colon or not rest.strip():
             raise _refuse(line)
+        if line.plain.startswith(_STAGE):
+            changes += _staged(line)
+        elif ".." in head:
+            ramps.append(_ramp(line, head, rest))
+        else:
+            changes += _points(line, _moment(line, head), rest)
     return Schedule(tuple(changes), tuple(ramps))
 
 
-def _points(line: str, found: re.Match[str]) -> list[ScheduledChange]:
-    moment, stage = _moment(line, found["at"]), found["stage"] or ""
+def _staged(line: Line) -> list[ScheduledChange]:
+    """`stage NAME MOMENT: …`; the name may hold anything, a colon, too."""
+    found = _STAGE_END.search(line.plain, len(_STAGE))
+    if found is None:
+        raise _refuse(line)
+    stage, rest = line.plain[len(_STAGE) : found.start()], line.plain[found.end() :]
+    return _points(line, _moment(line, found["at"]), rest, stage)
+
+
+def _points(line: Line, moment: Moment, text: str, stage: str = "") -> list[ScheduledChange]:
     changes = []
-    for part in _NEXT_CHANGE.split(found["changes"]):
-        change = _CHANGE.fullmatch(part)
-        if change is None:
+    for part in line.parts(text, ","):
+        written, sign, value = part.partition("=")
+        name = line.name(written)
+        if not sign or name is None or not value.strip():
             raise _refuse(line)
-        changes.append(ScheduledChange(moment, change[1], change[2], stage))
+        changes.append(ScheduledChange(moment, name, value.strip(), stage, line))
     return changes
 
 
-def _ramp(line: str, found: re.Match[str]) -> Ramp:
-    knots = tuple(_moment(line, text) for text in found["knots"].split(".."))
-    values = tuple(float(text) for text in re.split(_ARROW, found["values"]))
-    shape = found["shape"] or "linear"
-    if shape not in get_args(Shape):
-        raise ConfigError(
-            f"schedule line {line.strip()!r} is refused: {shape!r} is no shape; write {' or '.join(get_args(Shape))}"
-        )
+def _ramp(line: Line, head: str, text: str) -> Ramp:
+    written, sign, way = text.partition("=")
+    name = line.name(written)
+    *before, last = way.replace("→", "->").split("->")
+    ends = last.split()
+    if not sign or name is None or not before or not 1 <= len(ends) <= 2:
+        raise _refuse(line)
+    knots = tuple(_moment(line, part) for part in head.split(".."))
+    values = tuple(line.number(part) for part in [*before, ends[0]])
+    shape = ends[1] if len(ends) == 2 else "linear"
+    if shape not in _SHAPES:
+        raise line.refuse(f"{shortened(shape, 80)!r} is no shape; write {' or '.join(_SHAPES)}")
     if len(knots) != len(values):
-        raise ConfigError(
-            f"schedule line {line.strip()!r} is refused: {len(knots)} steps and {len(values)} values; give each "
-            "step one"
-        )
+        raise line.refuse(f"{len(knots)} steps and {len(values)} values; give each step one")
     if any(a.is_share == b.is_share and a.at >= b.at for a, b in pairwise(knots)):
-        raise ConfigError(f"schedule line {line.strip()!r} is refused: its steps must grow from knot to knot")
+        raise line.refuse("its steps must grow from knot to knot")
     if shape == "log" and min(values) <= 0:
-        raise ConfigError(
-            f"schedule line {line.strip()!r} is refused: a geometric way needs values above 0; leave out `log`"
-        )
-    return Ramp(knots, found["name"], values, shape)  # type: ignore[arg-type]
+        raise line.refuse("a geometric way needs values above 0; leave out `log`")
+    return Ramp(knots, name, values, shape, line)  # type: ignore[arg-type]
 
 
-def _moment(line: str, text: str) -> Moment:
-    number, share = float(text.rstrip("% \t")), text.rstrip().endswith("%")
-    if not share and "." in text:
-        raise ConfigError(f"schedule line {line.strip()!r} is refused: a step is a whole number, or a share with %")
-    if share and number > 100:
-        raise ConfigError(f"schedule line {line.strip()!r} is refused: a share lies between 0% and 100%")
-    return Moment(number, share)
+def _moment(line: Line, text: str) -> Moment:
+    text = text.strip()
+    share = text.endswith("%")
+    digits = text[:-1].rstrip() if share else text
+    if _MOMENT.fullmatch(digits[:41]) is None:
+        raise _refuse(line)
+    if not share and "." in digits:
+        raise line.refuse("a step is a whole number, or a share with %")
+    if not share:
+        return Moment(line.whole(digits, "a step,"), False)
+    if (number := line.number(digits)) > 100:
+        raise line.refuse("a share lies between 0% and 100%")
+    return Moment(number, True)
 
 
-def _refuse(line: str) -> ConfigError:
-    return ConfigError(
-        f"schedule line {line.strip()!r} is refused: write STEP: control = value, such as "
-        "'120: coherence_weight = 0.02' or '36%: coherence_weight = 0.01', or a way from step to step, "
-        "'100 .. 300: learning_rate = 0.003 -> 0.0003 log'"
+def _refuse(line: Line) -> ConfigError:
+    return line.refuse(
+        "write STEP: control = value, such as '120: coherence_weight = 0.02' or '36%: coherence_weight = 0.01', or a "
+        "way from step to step, '100 .. 300: learning_rate = 0.003 -> 0.0003 log'"
     )
 
 

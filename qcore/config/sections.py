@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from qcore.config.controls import Control, Kind, knob
+from qcore.config.names import normal_name
 
 
 class Section(BaseModel):
@@ -41,6 +42,16 @@ class Section(BaseModel):
             choices=tuple(choices),
             **declared,
         )
+
+    @classmethod
+    def named(cls, name: object) -> str | None:
+        """The field that a name means, written as it is declared or as a page writes it; None for no field."""
+        if not isinstance(name, str):
+            return None
+        plain = normal_name(name).removeprefix(f"{cls.section}.")
+        if plain in cls.model_fields:
+            return plain
+        return next((control.name for control in cls.controls() if plain in control.written), None)
 
     @classmethod
     def controls(cls) -> tuple[Control, ...]:

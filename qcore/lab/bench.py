@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, TextRunConfig, nearest_hint
+from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, TextRunConfig, nearest_hint, read_changes
 from qcore.lab import background
 from qcore.lab.bench_records import (
     EQUAL,
@@ -85,13 +85,7 @@ def _config_of(label: str, base: RunConfig) -> RunConfig:
         raise ConfigError(
             f"model {kind!r} is refused: choose {', '.join(LANGUAGE_KINDS)}{nearest_hint(kind, LANGUAGE_KINDS)}"
         )
-    changes: dict[str, Any] = {"kind": kind}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"{item!r} of {label!r} is refused: write key=value")
-        changes[key] = value
-    return base.with_values(changes)
+    return base.with_values({**read_changes(rest.split(",")), "kind": kind})
 
 
 def run_benchmark(runs_dir: Path, spec: BenchSpec, report: Report = lambda text: None) -> Benchmark:

@@ -6,11 +6,21 @@ what, not what would have come of them; that is what a fork is for. A resolved f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qcore.config import ConfigError, RunConfig, Schedule, check_live, check_schedule, find_control
+from qcore.config import (
+    ConfigError,
+    RunConfig,
+    Schedule,
+    check_live,
+    check_schedule,
+    find_control,
+    normal_name,
+    shown,
+)
 from qcore.detect import Verdict
 from qcore.store import RunReader
 from qcore.train.automation import Automation
@@ -39,15 +49,16 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
     automatically is not. `ConfigError` for a text that cannot be read.
     """
     for name in changes:
-        if name not in AUTOMATIC:
-            raise ConfigError(f"{name} = {changes[name]!r} is refused: a dry run varies {', '.join(AUTOMATIC)}")
+        if normal_name(name) not in AUTOMATIC:
+            raise ConfigError(f"{name} = {shown(changes[name])} is refused: a dry run varies {', '.join(AUTOMATIC)}")
     board = config.live_values()
-    for name, value in changes.items():
-        board[name] = check_live(name, value, config.kind)[1]
+    board.update(config.check_change(name, value) for name, value in changes.items())
     by_hand: dict[int, list[tuple[str, Any]]] = {}
     for event in reader.events():
-        if event.kind == "control" and event.author not in _PEOPLE_LEFT_OUT and event.payload["name"] not in AUTOMATIC:
-            by_hand.setdefault(event.step, []).append((event.payload["name"], event.payload["new"]))
+        written, new = event.payload.get("name"), event.payload.get("new")
+        if event.kind == "control" and event.author not in _PEOPLE_LEFT_OUT and written not in AUTOMATIC:
+            with contextlib.suppress(ConfigError):  # the run went on without a change that cannot be made
+                by_hand.setdefault(event.step, []).append(config.check_change(written, new, stored=True))
     values: dict[int, dict[str, float]] = {}
     for name, series in reader.scalars_of(reader.names()).items():
         for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
@@ -68,8 +79,9 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             board[name] = value
         for point in schedule.changes:
             if point.step(total) == step:
-                name, checked = check_live(point.name, point.value, config.kind)
-                change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
+                with contextlib.suppress(ConfigError):  # the run warns of a line that its model has nothing for
+                    name, checked = config.check_change(point.name, point.value)
+                    change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
         for ramp in schedule.ramps:
             start, end = ramp.span(total)
             name = find_control(ramp.name, config.kind).name

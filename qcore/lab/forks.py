@@ -314,7 +314,7 @@ def _events(
     board = config.live_values()
     for event in origin.changes:
         if event.kind == "control":
-            board[event.payload["name"]] = event.payload["new"]
+            board[str(event.payload.get("name"))] = event.payload.get("new")
     made: list[tuple[str, dict[str, Any]]] = [("fork", {"parent": lineage.parent, "changes": lineage.all_changes})]
     if growth is not None:
         made.append(("grow", growth))
@@ -400,8 +400,9 @@ def steps_in_force(config: RunConfig, changes: list[Event]) -> int:
     """Where the run ends."""
     steps = config.optim.steps
     for event in changes:
-        if event.payload.get("name") == "steps":
-            steps = event.payload["new"]
+        if event.kind == "control" and event.payload.get("name") == "steps":
+            with contextlib.suppress(ConfigError):  # the run goes on without a change that cannot be made
+                steps = config.check_change("steps", event.payload.get("new"), stored=True)[1]
     return int(steps)
 
 

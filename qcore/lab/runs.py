@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
-from qcore.store import RunReader
-from qcore.store.errors import damaged
+from qcore.config import VIDEO_KINDS, ConfigError, Control, RunConfig, live_controls
+from qcore.store import Event, RunReader
 from qcore.train.files import is_held, lives
 from qcore.train.lastwords import Failure, read_words
 
@@ -171,21 +170,17 @@ def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlSta
         for name, control in live_controls(config.kind).items()
         if not control.models or config.kind in control.models
     }
+    made: dict[str, list[Event]] = {name: [] for name in states}
     for event in reader.events():
-        if event.kind == "control" and event.payload["name"] in states:
-            old = states[event.payload["name"]]
-            _check_type(old.control, event.payload["new"], reader)
-            states[old.control.name] = ControlState(
-                old.control, event.payload["new"], old.default, old.version + 1, event.step, event.author
-            )
+        if event.kind == "control" and (name := event.payload.get("name")) in made:
+            made[name].append(event)
+    for name, events in made.items():
+        for event in reversed(events):  # the newest one that holds: a run goes on without one that cannot be made
+            try:
+                _, value = config.check_change(name, event.payload.get("new"), stored=True)
+            except ConfigError:
+                continue
+            old = states[name]
+            states[name] = ControlState(old.control, value, old.default, len(events), event.step, event.author)
+            break
     return states
-
-
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int, float), "float": (int, float), "bool": (bool,), "texts": (list,)}
-
-
-def _check_type(control: Control, value: Any, reader: RunReader) -> None:
-    """Raise `DamagedRunError` for a value that the control's slider, box or text field could not show."""
-    wanted = _TYPES.get(control.kind, (str,))
-    if not isinstance(value, wanted) or (isinstance(value, bool) and control.kind != "bool"):
-        raise damaged(reader.path, f"an event sets {control.name} to {str(value)[:60]!r}: {control.range_text}")

@@ -118,9 +118,12 @@ def _candidates(inputs_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor, window: 
     tokens = inputs_BT.shape[1]
     # An input is real when it was a real target one position earlier; the first takes its own position's word.
     real_BT = torch.cat([mask_BT[:, :1], mask_BT[:, :-1]], dim=1)
-    # The next position that holds the same token: a stable sort puts equal tokens side by side, in order.
-    order_BT = inputs_BT.argsort(dim=1, stable=True)
-    sorted_BT = inputs_BT.gather(1, order_BT)
+    # The next real position that holds the same token: a stable sort puts equal tokens side by side, in order. What is
+    # not real gets a number of its own, below every token, so that it follows nothing and nothing follows it.
+    alone_T = -1 - torch.arange(tokens, device=inputs_BT.device)
+    keyed_BT = torch.where(real_BT, inputs_BT, alone_T)
+    order_BT = keyed_BT.argsort(dim=1, stable=True)
+    sorted_BT = keyed_BT.gather(1, order_BT)
     follower_BT = torch.full_like(order_BT, tokens)
     follower_BT[:, :-1] = torch.where(sorted_BT[:, 1:] == sorted_BT[:, :-1], order_BT[:, 1:], tokens)
     next_BT = torch.empty_like(order_BT).scatter_(1, order_BT, follower_BT)

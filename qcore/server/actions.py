@@ -33,6 +33,7 @@ from qcore.config import (
     Stop,
     nearest_hint,
     preset,
+    shown,
     to_row,
 )
 from qcore.lab import LabError
@@ -126,10 +127,13 @@ def _sample(call: Call) -> Answer:
     family = call.lab.info(name).family
     section: type[Section] = ClipSamplingConfig if family == "video" else SamplingConfig
     given: dict[str, Any] = call.values["settings"] or {}
-    for key in given:
-        if key not in section.model_fields:
-            raise ConfigError(f"unknown sampling setting {key!r}{nearest_hint(key, section.model_fields)}")
-    changed = {key: section.control(key).check(value) for key, value in given.items()}
+    changed = {}
+    for written, value in given.items():
+        key = section.named(written)
+        if key is None:
+            hint = nearest_hint(written, section.model_fields)
+            raise ConfigError(f"unknown sampling setting {shown(written)}{hint}")
+        changed[key] = section.control(key).check(value)
     settings = section(**{**call.lab.config(name).sampling.model_dump(), **changed})
     if checkpoint is None and call.lab.info(name).alive:
         # The id follows from the key, so that a repeated request asks for the same generation.

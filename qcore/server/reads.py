@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls, nearest_hint
+from qcore.config import (
+    MODEL_KINDS,
+    PRESETS,
+    ConfigError,
+    Control,
+    all_controls,
+    find_control,
+    nearest_hint,
+    normal_name,
+    shown,
+)
 from qcore.lab import ControlState, FindingInfo, RunInfo
 from qcore.server.endpoint import RUN, Answer, Call, Endpoint
 from qcore.server.fields import Field
@@ -80,15 +90,17 @@ def _controls(call: Call) -> Answer:
 
 def known_control(call: Call) -> ControlState:
     """The live control of the path. Raises `Problem`: 404 for an unknown name, 422 for one that is fixed."""
-    name, states = call.values["control"], call.lab.controls(call.run)
+    written, states = call.values["control"], call.lab.controls(call.run)
+    kind = call.lab.config(call.run).kind
+    try:
+        name = find_control(written, kind).name
+    except ConfigError:
+        detail = f"a {kind} has no control {shown(written)}{nearest_hint(normal_name(written), states)}"
+        raise Problem(404, "unknown-control", detail, "GET /v1/runs/{name}/controls lists them.") from None
     if name in states:
         return states[name]
-    kind = call.lab.config(call.run).kind
-    if any(control.name == name for control in all_controls(kind)):
-        detail = f"{name} cannot change while a run trains"
-        raise Problem(422, "fixed-control", detail, "Start a new run with it: POST /v1/runs with changes.")
-    detail = f"a {kind} has no control {name[:80]!r}{nearest_hint(name[:80], states)}"
-    raise Problem(404, "unknown-control", detail, "GET /v1/runs/{name}/controls lists them.")
+    detail = f"{name} cannot change while a run trains"
+    raise Problem(422, "fixed-control", detail, "Start a new run with it: POST /v1/runs with changes.")
 
 
 def _control(call: Call) -> Answer:

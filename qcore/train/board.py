@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qcore.config import RunConfig, SetControl, live_controls
+from qcore.config import ConfigError, RunConfig, SetControl, live_controls
 
 
 class ControlBoard(Mapping[str, Any]):
@@ -29,13 +29,13 @@ class ControlBoard(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def check(self, name: str, value: Any) -> SetControl:
-        """The change in the declared type. Raises `ConfigError` when it is refused."""
-        return SetControl(*self._config.check_change(name, value))
+    def check(self, name: Any, value: Any, *, stored: bool = False) -> SetControl:
+        """The change in the declared type. stored: it was accepted before. Raises `ConfigError` when it is refused."""
+        return SetControl(*self._config.check_change(name, value, stored=stored))
 
-    def set(self, name: str, value: Any) -> Any:
+    def set(self, name: str, value: Any, *, stored: bool = False) -> Any:
         """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
-        checked = self.check(name, value)
+        checked = self.check(name, value, stored=stored)
         old = self._values[checked.name]
         self._values[checked.name] = checked.value
         return old
@@ -44,8 +44,15 @@ class ControlBoard(Mapping[str, Any]):
         """Whether a checkpoint must be written before this control changes."""
         return live_controls(self.kind)[name].risky
 
-    def restore(self, values: Mapping[str, Any]) -> None:
-        """Take the values of a checkpoint; controls that it does not know keep theirs."""
+    def restore(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Take the values of a checkpoint; controls that it does not know keep theirs, and so do those whose value
+        there is refused: why, by name.
+        """
+        refused = {}
         for name, value in values.items():
             if name in self._values:
-                self.set(name, value)
+                try:
+                    self.set(name, value, stored=True)
+                except ConfigError as error:
+                    refused[name] = str(error)
+        return refused

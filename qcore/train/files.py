@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from qcore.config import ConfigError, RunConfig
+from qcore.config import LARGEST, RunConfig, decoded
 from qcore.train.folders import file_mode
 from qcore.train.trouble import folder_gone
 
@@ -145,7 +145,13 @@ def read_config(run_dir: Path, name: str = CONFIG_FILE) -> RunConfig:
     """The run's configuration. Raises `ConfigError` when the file holds something else, `OSError` when it is
     missing.
     """
-    try:
-        return RunConfig.from_yaml((run_dir / name).read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name} is not UTF-8 text (byte offset {error.start}): restore it from a copy") from error
+    return stored_config(run_dir, name)[0]
+
+
+def stored_config(run_dir: Path, name: str = CONFIG_FILE) -> tuple[RunConfig, dict[str, str]]:
+    """The run's configuration, and why values of live controls in it are refused, by name: those take their defaults.
+    Errors as of `read_config`.
+    """
+    with open(run_dir / name, "rb") as file:
+        raw = file.read(LARGEST + 1)
+    return RunConfig.from_stored(decoded(raw, name), name)

@@ -254,7 +254,6 @@ def _folder_mode(run_dir: Path) -> int:
         return 0o700
 
 
-
 def _write_synced(path: Path, data: bytes) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent)), "wb") as file:
         file.write(data)

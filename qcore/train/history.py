@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from qcore.config import ConfigError, SetControl, shown
 from qcore.store import Event, RunWriter
+from qcore.train.board import ControlBoard
 from qcore.train.replay import changes_of
+
+REFUSED = "refused"
+"""Kind of the event of a change that was kept and cannot be made: a control's text that an earlier version took."""
 
 
 class History:
@@ -61,10 +66,39 @@ class History:
                 step, "info", f"the change of {name} at step {event.step} was superseded before it was replayed"
             )
 
+    def refuse(self, step: int, event: Event, why: str) -> None:
+        """A change of the past cannot be made: its event says so from now on, and nobody makes it again."""
+        gone = replace(event, kind=REFUSED, payload={**event.payload, "reason": why})
+        self.events[self.events.index(event)] = gone
+        self._writer.add_event(gone)
+        self._writer.add_log(step, "warning", f"the change made at step {event.step} is left out: {why}")
+
+    def made_again(self, step: int, event: Event, board: ControlBoard) -> SetControl | None:
+        """Change a control as an event says; None, and the event is refused, where that cannot be done any more."""
+        try:
+            wanted = board.check(event.payload.get("name"), event.payload.get("new"), stored=True)
+        except ConfigError as error:
+            self.refuse(step, event, str(error))
+            return None
+        board.set(wanted.name, wanted.value, stored=True)
+        return wanted
+
+    def settle(self, board: ControlBoard, refused: Mapping[str, str], step: int, event_seq: int) -> None:
+        """Give controls whose saved value is refused the value before it: of the newest change up to event `event_seq`
+        that can be made, else the one that the run started with.
+        """
+        for name, why in refused.items():
+            made = [event for event in self.events if event.kind == "control" and event.payload.get("name") == name]
+            for event in reversed([event for event in made if event.seq <= event_seq]):
+                if self.made_again(step, event, board) is not None:
+                    break
+            self._writer.add_log(step, "warning", f"{why}; the run goes on with {name} = {shown(board[name])}")
+
     @property
     def muted(self) -> list[str]:
         """Findings that people have muted."""
-        last = {event.payload["finding"]: event.payload["muted"] for event in self.events if event.kind == "mute"}
+        mutes = [event.payload for event in self.events if event.kind == "mute"]
+        last = {str(payload.get("finding")): payload.get("muted") is True for payload in mutes}
         return [finding for finding, muted in last.items() if muted]
 
     def happened(self, *kinds: str) -> bool:

@@ -20,7 +20,16 @@ import torch
 from qcore.config import RunConfig
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
 from qcore.train.families import open_workload
-from qcore.train.files import CATCH_UP, ORIGIN_FILE, TOKENIZER_FILE, check_present, place_of, read_config
+from qcore.train.files import (
+    CATCH_UP,
+    CONFIG_FILE,
+    ORIGIN_FILE,
+    TOKENIZER_FILE,
+    check_present,
+    place_of,
+    read_config,
+    stored_config,
+)
 from qcore.train.folders import checkpoint_folders, newest_state, read_state
 from qcore.train.lastwords import Ending, forget_words, keep_reserve, release_reserve
 from qcore.train.replay import Orders
@@ -86,7 +95,9 @@ def train_run(
 
         with contextlib.ExitStack() as closing:
             try:
-                config = read_config(run_dir)
+                config, refused = stored_config(run_dir)
+                for key, why in refused.items():
+                    writer.add_log(step, "warning", f"{CONFIG_FILE}: {why}; the run takes the default of {key}")
                 total = total or config.optim.steps
                 writer.set_status(_status("queued", step, total, "opening the data"))
                 goal = meta.get(CATCH_UP)

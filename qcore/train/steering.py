@@ -16,7 +16,10 @@ from qcore.config import (
     PAUSE,
     RESTORE,
     ConfigError,
+    Line,
     Ramp,
+    Schedule,
+    SetControl,
     check_schedule,
     find_control,
     live_controls,
@@ -43,7 +46,8 @@ def good_before(run_dir: Path, step: int, events: Sequence[Event], section: Mapp
     """
     controls = live_controls(str(section["kind"]))
     changes = [event for event in events if event.kind == "control" and step - RECENT <= event.step < step]
-    causes = [event.step for event in changes if controls[event.payload["name"]].risky]
+    risky = {name for name, control in controls.items() if control.risky}
+    causes = [event.step for event in changes if event.payload.get("name") in risky]
     limit = max(causes, default=step - 1)
     for folder in reversed(checkpoint_folders(run_dir)):
         try:
@@ -83,6 +87,9 @@ class Steering:
         self._events = events
         self._writer = writer
         self._scheduled: tuple[int, list[str]] | None = None
+        self._text: list[str] = []
+        self._planned = Schedule()
+        self._refused: set[str] = set()
         self._asked = -1
         self._saved = -1
 
@@ -96,14 +103,25 @@ class Steering:
         self._scheduled = (step, text)
         if not text:
             return
-        total, schedule = int(self._board["steps"]), check_schedule(text, self._board.kind)
-        for point in schedule.changes:
-            if point.step(total) == step:
-                wanted = self._board.check(point.name, point.value)
-                if not self._made(wanted.name, wanted.value):
-                    self._change(wanted.name, wanted.value, SCHEDULE, point.stage or "a point of the schedule")
-        for ramp in schedule.ramps:
+        if self._text != text:
+            self._text, self._planned = list(text), check_schedule(text, self._board.kind)
+        total = int(self._board["steps"])
+        for point in self._planned.changes:
+            wanted = self._wanted(point.line, point.name, point.value) if point.step(total) == step else None
+            if wanted is not None and not self._made(wanted.name, wanted.value):
+                self._change(wanted.name, wanted.value, SCHEDULE, point.stage or "a point of the schedule")
+        for ramp in self._planned.ramps:
             self._move(ramp, total)
+
+    def _wanted(self, line: Line, name: str, value: Any) -> SetControl | None:
+        """What a line of the schedule sets; None, and a warning once a line, where this model has nothing for it."""
+        try:
+            return self._board.check(name, value)
+        except ConfigError as error:
+            if line.text not in self._refused:
+                self._refused.add(line.text)
+                self._warn(SCHEDULE, line.refuse(str(error)))
+        return None
 
     def act(self, active: Sequence[Verdict], muted: Sequence[str]) -> None:
         """Ask rules and autopilot once a step, and do what they want."""
@@ -167,7 +185,7 @@ class Steering:
         return [
             event
             for event in self._events
-            if event.kind == "control" and event.payload["name"] == name and author in ("", event.author)
+            if event.kind == "control" and event.payload.get("name") == name and author in ("", event.author)
         ]
 
     def _move(self, ramp: Ramp, total: int) -> None:
@@ -177,7 +195,11 @@ class Steering:
         since = [event for event in self._changes(control.name) if start <= event.step <= step]
         if not start <= step <= end or any(event.author != SCHEDULE for event in since):
             return
-        value = control.check(round(ramp.value(step, total)) if control.kind == "int" else ramp.value(step, total))
+        reached = round(ramp.value(step, total)) if control.kind == "int" else ramp.value(step, total)
+        wanted = self._wanted(ramp.line, control.name, reached)
+        if wanted is None:
+            return
+        value = wanted.value
         if not since or step == end:
             self._change(control.name, value, SCHEDULE, f"a way over steps {start} to {end}")
         else:

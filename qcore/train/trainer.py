@@ -303,10 +303,11 @@ class Trainer:
 
     def set_control(self, name: str, value: Any, author: str, reason: str = "", command: int | None = None) -> str:
         """Change a control with an event; what happened, in words. `ConfigError` when it is refused."""
+        wanted = self._board.check(name, value)
+        name, value = wanted.name, wanted.value
         old = self._board[name]
         if value == old:
             return f"{name} is {old} already"
-        self._board.check(name, value)
         if self._board.is_risky(name) and author not in AUTOMATIC:
             self.save(RISKY)
         self._history.supersede(self.step, name)
@@ -388,7 +389,7 @@ class Trainer:
                 refusals.append(str(error))
                 continue
             state = checkpoint.state
-            self._board.restore(state.controls)
+            self._history.settle(self._board, self._board.restore(state.controls), state.step, state.event_seq)
             self._engine.scaler.load_state_dict(state.scaler)
             self.step = state.step
             self._monitor.seconds_trained = state.seconds_trained
@@ -426,8 +427,12 @@ class Trainer:
                 step = event.payload["from_step"]
                 self._put_back(self._passed.get(step) or load_checkpoint(self._run_dir / folder_name(step)))
             else:
-                self._board.set(event.payload["name"], event.payload["new"])
-                self._control_changed(event.payload)
+                self._change_again(event)
+
+    def _change_again(self, event: Event) -> None:
+        """A change of a control that cannot be made any more is refused; the run goes on with the value before it."""
+        if (wanted := self._history.made_again(self.step, event, self._board)) is not None:
+            self._control_changed({**event.payload, "name": wanted.name})
 
     def _saving(self, reason: str, then: str = "") -> Iterator[None]:
         if then:

@@ -37,12 +37,14 @@ class Speaker(ABC):
         """The run's sampling settings with `changes`. Raises `ConfigError` for a setting of another family."""
         own = self.config.sampling
         fields = type(own).model_fields
-        for name in changes:
+        checked = {}
+        for name, value in changes.items():
             if name not in fields:
                 raise ConfigError(
                     f"{name!r} is no sampling setting of a {self.config.kind}{nearest_hint(name, fields)}"
                 )
-        return type(own).model_validate({**own.model_dump(), **changes})
+            checked[name] = own.control(name).check(value)
+        return type(own).model_validate({**own.model_dump(), **checked})
 
 
 class Workload(Speaker):
