@@ -194,8 +194,8 @@ def _binary(head: bytes) -> str:
     if any(head.startswith(mark) for mark, _ in BOMS):
         return ""
     if b"\0" in head:
-        zeros = max(part.count(0) / max(1, len(part)) for part in (head[::2], head[1::2]))
-        if zeros > 0.3 and head.strip(b"\0"):
+        few, many = sorted(part.count(0) / max(1, len(part)) for part in (head[::2], head[1::2]))
+        if few < 0.1 < 0.3 < many and len(head) > 8:
             return "UTF-16 without a mark at its beginning, or binary"
         return f"binary (a NUL at byte offset {head.index(0)})"
     if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5":

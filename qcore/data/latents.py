@@ -20,7 +20,7 @@ from torch import Tensor
 
 from qcore.config.ltx import LatentsConfig
 from qcore.data.clips import ClipDataset, TextStates, epoch_order
-from qcore.data.corpora import text_files
+from qcore.data.earlier import text_files
 from qcore.data.streams import philox, split_documents, visit
 from qcore.data.videos import SkippedFile
 

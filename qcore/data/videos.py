@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from qcore.config import ClipsConfig
-from qcore.data.corpora import text_files
+from qcore.data.earlier import text_files
 from qcore.data.streams import split_documents
 
 log = logging.getLogger(__name__)

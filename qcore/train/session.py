@@ -54,7 +54,7 @@ def train_run(
         def made(config: RunConfig, orders: Orders) -> Trainer:
             workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
-            _describe(run_dir, writer, workload)
+            _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
             writer.flush()
             with RunReader(run_dir / DATABASE_NAME) as reader:
                 events, newest = reader.events(), reader.generations("timeline", limit=NEWEST_SAMPLES)
@@ -123,7 +123,7 @@ def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:
         )
 
 
-def _describe(run_dir: Path, writer: RunWriter, workload: Workload) -> None:
+def _describe(run_dir: Path, writer: RunWriter, workload: Workload, first: bool) -> None:
     engine = workload.engine
     facts = {
         **workload.describe(run_dir),
@@ -134,6 +134,9 @@ def _describe(run_dir: Path, writer: RunWriter, workload: Workload) -> None:
     }
     for key, value in facts.items():
         writer.set_meta(key, value)
+    if first:  # a run that goes on has said so before
+        for said in facts.get("data_warnings", ()):
+            writer.add_log(0, "warning", f"data: {said}")
 
 
 def _status(state: str, step: int, total: int, message: str) -> Status:

@@ -8,7 +8,7 @@ import pytest
 
 from qcore.config import DataConfig
 from qcore.data import load_corpus, open_dataset
-from qcore.data.corpora import PIECE, divide
+from qcore.data.documents import PIECE, divide
 
 WIKITEXT = " \n = First title = \n\n Text one . \n\n = = Section = = \n\n more \n = Second title = \n\n Text two . \n"
 
