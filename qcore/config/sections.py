@@ -89,6 +89,9 @@ class DataConfig(Section):
     hub_name: str = knob("", help="Name of a Hugging Face data set, or a builder such as json (source: huggingface).")
     hub_config: str = knob("", help="Configuration of the data set, if it has several.")
     hub_split: str = knob("train", help="Split to read, as the datasets library writes it (train, train[:10%]).")
+    validation_split: str = knob(
+        "", help="Split to hold out (source: huggingface), such as validation; empty: a share of hub_split is held out."
+    )
     data_files: str = knob(
         "",
         help="Local files for the builder json, csv, parquet, arrow or text: one, several between commas, or a/*.csv.",

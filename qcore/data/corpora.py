@@ -55,7 +55,16 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def load_held_out(config: DataConfig) -> Corpus | None:
-    """The documents of `config.validation_path`; None where it is empty. Errors as of `load_corpus`."""
+    """The documents of `config.validation_path` or of the split `config.validation_split`; None where both are empty.
+    Errors as of `load_corpus`.
+    """
+    if config.validation_split:
+        if config.source != "huggingface":
+            raise DataError(
+                f"data.validation_split = {config.validation_split!r} goes with the source 'huggingface', and the "
+                f"source is {config.source!r}: leave it empty"
+            )
+        return _corpus(config.hub_name, _rows(config, config.validation_split))
     if not config.validation_path:
         return None
     if config.source != "text":

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from qcore.config import DataConfig, nearest_hint
+import numpy as np
+
+from qcore.config import ClipsConfig, DataConfig, nearest_hint
 from qcore.data.documents import ARTICLE, articles, divide
 
 log = logging.getLogger(__name__)
@@ -103,3 +108,56 @@ def read_hugging_face(config: DataConfig) -> list[str]:
     texts = [row.replace("\r\n", "\n") for row in rows if row is not None]
     titles = sum(ARTICLE.fullmatch(row.strip("\n")) is not None for row in texts)
     return articles("\n".join(row.strip("\n") for row in texts)) if titles > 1 else texts
+
+
+def read_clips(path: Path, config: ClipsConfig, limit: int) -> tuple[list[np.ndarray], str]:
+    """The first `limit` clips of one video, each uint8 [F, C, H, W], and what is wrong with the file ("": nothing).
+
+    Of the frames, every `frame_stride`-th is taken; clips start `clip_stride` taken frames apart (0: F, no overlap).
+    No more than one clip of frames is held beside the finished clips, however long the video is.
+    """
+    import av  # only this source needs it
+    from av.video.reformatter import VideoReformatter
+
+    frames, step = config.frames, config.clip_stride or config.frames
+    pixel_format = "rgb24" if config.colour == "rgb" else "gray"
+    scale = VideoReformatter().reformat  # one for the file: it keeps the scaler's tables from frame to frame
+    window: deque[np.ndarray] = deque(maxlen=frames)
+    clips: list[np.ndarray] = []
+    taken = number = 0
+    try:
+        source = av.open(str(path), metadata_errors="replace")
+        with source as container:
+            if container.format.name == "tty":  # the decoder of terminal art, which takes any text
+                return [], "is text, not a video"
+            if not container.streams.video:
+                return [], "has no video stream"
+            for frame in container.decode(container.streams.video[0]):
+                number += 1
+                if (number - 1) % config.frame_stride:
+                    continue
+                if taken % step < frames:  # else between two clips
+                    window.append(_pixels(scale, frame, config.canvas, pixel_format))
+                taken += 1
+                if taken >= frames and (taken - frames) % step == 0:
+                    clips.append(np.stack(window))
+                    if len(clips) == limit:
+                        return clips, ""
+    except (av.FFmpegError, OSError) as error:
+        broken = (error.strerror or str(error)).rstrip(".")
+        after = f" after {number} frames; its first {len(clips)} clips are used" if clips else ""
+        return clips, f"cannot be decoded ({broken}){after}"
+    if not clips:
+        needed = (frames - 1) * config.frame_stride + 1
+        return [], f"is too short: {number} frames, and a clip takes {needed}"
+    return clips, ""
+
+
+def _pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str) -> np.ndarray:
+    """The centre of a frame as uint8 [C, canvas, canvas]; area scaling averages what falls into a pixel."""
+    shorter = min(frame.width, frame.height)
+    width, height = (max(canvas, round(side * canvas / shorter)) for side in (frame.width, frame.height))
+    small = scale(frame, width=width, height=height, format=pixel_format, interpolation="AREA").to_ndarray()
+    top, left = (height - canvas) // 2, (width - canvas) // 2
+    cropped = small[top : top + canvas, left : left + canvas]
+    return np.ascontiguousarray(cropped.reshape(canvas, canvas, -1).transpose(2, 0, 1))

@@ -139,6 +139,8 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
         loaded = _load(config, str(folder), split)
     except Exception as error:  # see `read_saved`
         cause = innermost(error)
+        if not found.tables and found.skipped:
+            cause = "; ".join(f"{file.path} {file.reason}" for file in found.skipped[:3])
         if "zstd" in cause:
             cause += "; install the package zstandard, or unpack the files"
         for path, form in found.tables:  # which of them it was, and where

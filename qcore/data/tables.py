@@ -112,9 +112,8 @@ def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tup
         named = [found for found in usable if found[-1].lower() == _DEFAULT]
         for group in (named, chats, flat, usable):
             if len(group) == 1:
-                return group[
-                    0
-                ], f"column {'.'.join(group[0])!r} was read: it is the one that holds {_held(group, chats)}"
+                held = "a chat, written out as “role: text”" if group[0] in chats else "text"
+                return group[0], f"column {'.'.join(group[0])!r} was read: it is the one that holds {held}"
         known = [found for found in flat if found[-1].lower() in TEXT_COLUMNS]
         if len(known) == 1:
             return known[0], f"column {known[0][0]!r} was read, of {', '.join('.'.join(found) for found in flat)}"
@@ -236,20 +235,24 @@ def _of_json_lines(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"line {number}"
         try:
-            row = _parsed(line)
+            row = _parsed(line.rstrip())
         except ValueError as error:
             if number == 1 and (whole := _whole(text)) is not None:
                 yield from _rows_of(path, whole)
                 return
             last = " (the file seems to be cut off there)" if not lines.read(1) else ""
-            reason = f"{getattr(error, 'msg', error)} at column {getattr(error, 'colno', 1)}"
-            raise DataError(f"{shown(path)!r}, {where}: is no JSON: {reason}{last}; mend or remove the line") from error
+            reason = f"{_json_words(error)} at column {getattr(error, 'colno', 1)}"
+            raise DataError(f"{shown(path)!r}, {where}: no JSON: {reason}{last}; mend or remove the line") from error
         if not isinstance(row, dict | str):
             if number == 1 and isinstance(row, list):
                 yield from _rows_of(path, row if row and isinstance(row[0], dict) else _whole(text))
                 return
             raise DataError(f'{shown(path)!r}, {where}: holds {kind_of(row)}, and a row is an object {{"text": …}}')
         yield where, row
+
+
+def _json_words(error: ValueError) -> str:
+    return str(getattr(error, "msg", error)).removesuffix(" at").removesuffix(" starting")
 
 
 def _whole(text: str) -> Any:
@@ -266,7 +269,7 @@ def _of_json(path: Path, text: str) -> Iterator[Row]:
         first = next(line for line in text.split("\n") if line.strip())
         if _whole(first) is not None and text.strip() != first.strip():  # JSON lines under another name
             return _of_json_lines(path, text)
-        reason = f"line {getattr(error, 'lineno', 1)}: is no JSON: {getattr(error, 'msg', error)}"
+        reason = f"line {getattr(error, 'lineno', 1)}: no JSON: {_json_words(error)}"
         raise DataError(f"{shown(path)!r}, {reason} at column {getattr(error, 'colno', 1)}; mend the file") from error
     return _rows_of(path, whole)
 
@@ -309,7 +312,7 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
             if "unexpected end" in words:
                 words = "a quotation mark is opened and never closed"
             raise DataError(
-                f"{shown(path)!r}, line {begun}: is no row of a CSV file separated by {_DELIMITERS[delimiter]} "
+                f"{shown(path)!r}, line {begun}: no row of a CSV file separated by {_DELIMITERS[delimiter]} "
                 f"({words}); mend the line"
             ) from error
         if row is None:

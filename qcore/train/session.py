@@ -81,7 +81,8 @@ def train_run(
             try:
                 config = read_config(run_dir)
                 total = total or config.optim.steps
-                writer.set_status(_status("queued", step, total, "opening the data"))
+                named = getattr(config.data, "hub_name", "") if config.data.source == "huggingface" else ""  # type: ignore[attr-defined]
+                writer.set_status(_status("queued", step, total, f"opening the data {named}".rstrip()))
                 goal = meta.get(CATCH_UP)
                 if goal is not None and not _is_there(run_dir, goal):
                     way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config

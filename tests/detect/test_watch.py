@@ -19,7 +19,6 @@ from qcore.detect.pulse import Pulse
 from qcore.detect.rule import above, below, latch
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
 
-
 _BAD_DATA = {
     "documents": 360.0,
     "duplicates": 320.0,
