@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def _uneven_step(path: Path) -> Fraction | None:
         except av.FFmpegError:
             return None
         base = stream.time_base
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False) if later > earlier]
+    gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     if len(gaps) < 3 or base is None:
         return None
     usual = statistics.median_low(gaps)
@@ -200,9 +200,8 @@ def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str
 def picture(path: Path, canvas: int, pixel_format: str) -> np.ndarray:
     """One picture as a frame. Errors: `UnusableError`."""
     said = Said()
-    found = next(
-        (one for one in frames_of(path, canvas, pixel_format, lambda number: True, said) if one is not None), None
-    )
+    frames = frames_of(path, canvas, pixel_format, lambda number: True, said)
+    found = next((one for one in frames if one is not None), None)
     if found is None:
         raise UnusableError(said.broken or "holds no picture")
     return np.asarray(found)

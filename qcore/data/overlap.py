@@ -2,8 +2,8 @@
 
 A document is known by a sample of its runs of `RUN` characters (white space as one space, letters in lower case):
 every fourth, chosen by its hash. A held-out document is contained when at least `SHARE` of its sampled runs stand in
-one training document, so that a copy with a word changed or a line put before it still counts, and texts that only share
-their sentences (a grammar's, a form's) do not. Characters and not words, for languages without spaces.
+one training document, so that a copy with a word changed or a line put before it still counts, and texts that only
+share their sentences (a grammar's, a form's) do not. Characters and not words, for languages without spaces.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Clips cut from real videos: any container and codec that PyAV decodes, read as a stream, kept as small uint8 frames.
 
 A frame is scaled until its shorter side fills the canvas, then cropped at the centre, so that motion keeps its shape.
-Pictures that are numbered are the frames of a sequence. A file that cannot be read, or is too short, is left out with its reason, and a file that breaks off keeps the clips
-before the break. Only local files are read: a playlist among them cannot reach the network.
+Pictures that are numbered are the frames of a sequence. A file that cannot be read, or is too short, is left out with
+its reason, and a file that breaks off keeps the clips before the break. Only local files are read: a playlist among
+them cannot reach the network.
 """
 
 from __future__ import annotations
