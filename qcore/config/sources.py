@@ -21,6 +21,7 @@ from qcore.config.video import ClipsConfig
 
 HEAD = 8192
 MOST_FILES = 500_000
+_LONGEST_NAME = 240
 _PASSED_FOLDERS = frozenset({"node_modules", "__pycache__"})
 _ABOUT_A_FOLDER = frozenset({"readme", "license", "licence", "copying", "notice", "citation"})
 _ABOUT_SUFFIXES = frozenset({"", ".md", ".txt", ".rst", ".cff", ".mit", ".apache"})
@@ -102,8 +103,10 @@ def check_source(config: RunConfig) -> SourceCheck:
 
 
 def shown(path: Path | str) -> str:
-    """A path as printable text; bytes that are no UTF-8 and control characters become `�`."""
+    """A path as printable text, a very long one cut; bytes that are no UTF-8 and control characters become `�`."""
     text = os.fsencode(path).decode("utf-8", "replace")
+    if len(text) > _LONGEST_NAME:
+        text = f"{text[: _LONGEST_NAME // 2]}…{text[-_LONGEST_NAME // 2 :]}"
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
