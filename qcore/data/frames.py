@@ -104,13 +104,21 @@ def _stream_of(container: Any, said: Said) -> Any:
     if not streams:
         has = "only a cover picture, no" if container.streams.video else "no"
         raise UnusableError(f"has {has} video stream")
-    best = max(streams, key=lambda stream: (stream.codec_context.width or 0) * (stream.codec_context.height or 0))
+    best = max(streams, key=_size)
+    if best.codec_context is None:
+        raise UnusableError("has a video stream of a kind that the decoder does not know")
     width, height = best.codec_context.width, best.codec_context.height
     if (width or 0) * (height or 0) > _MOST_PIXELS:
         raise UnusableError(f"has frames of {width} × {height} pixels, more than {_MOST_PIXELS // 10**6} million")
     if len(streams) > 1:
         said.notes.append(f"has {len(streams)} video streams; the largest ({width} × {height}) is read")
     return best
+
+
+def _size(stream: Any) -> int:
+    """Pixels of a stream's frames; 0 where nobody knows them."""
+    found = stream.codec_context
+    return (found.width or 0) * (found.height or 0) if found is not None else 0
 
 
 def _note_shape(stream: Any, step: Fraction | None, said: Said) -> None:
@@ -138,9 +146,7 @@ def _uneven_step(path: Path) -> Fraction | None:
     with av.open(str(path), metadata_errors="replace") as container:
         if container.format.name == "tty" or not container.streams.video:
             return None
-        stream = max(
-            container.streams.video, key=lambda one: (one.codec_context.width or 0) * (one.codec_context.height or 0)
-        )
+        stream = max(container.streams.video, key=_size)
         packets = islice(container.demux(stream), _TIMED)
         try:
             times = sorted(packet.pts for packet in packets if packet.pts is not None)

@@ -9,7 +9,7 @@ from qcore.config import SkippedFile
 from qcore.data.overlap import Overlap
 
 _NAMED = 3
-_NOTABLE, _UNKNOWN = 0.05, 0.2
+_NOTABLE, _UNKNOWN = 0.05, 0.3
 """Shares from which on something is worth a warning in the run's log."""
 
 

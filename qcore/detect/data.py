@@ -146,7 +146,7 @@ DATA_RULES: tuple[Rule, ...] = (
         "The vocabulary does not fit the text",
         "Much of the text is the unknown token: words that the vocabulary does not hold, or sentences taken for words "
         "where no spaces stand between them. The model learns that token, and writes none of the text.",
-        {"share": 0.2},
+        {"share": 0.3},
         _COUNTED,
         ("optim/planned_lr_sum",),
         unknown_tokens,

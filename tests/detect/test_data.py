@@ -71,7 +71,7 @@ def test_what_was_counted_is_found_at_step_0(changes: dict[str, float], name: st
         {"documents": 79.0, "duplicates": 8.0},  # a share, of few
         {"held_out_compared": 8.0, "held_out_near": 5.0},  # the interpreter's documentation, at its worst seed
         {"held_out_compared": 1.0, "held_out_near": 1.0},
-        {"held_out_unknown_share": 0.15},
+        {"held_out_unknown_share": 0.25},
         {"skipped_share": 0.04},
     ],
 )
