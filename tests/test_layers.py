@@ -26,7 +26,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "viz": (set(), {"numpy", "plotly"}),
     "flow": (set(), {"torch"}),
     "models": ({"config"}, {"torch"}),
-    "data": ({"config"}, {"torch", "numpy", "datasets", "tokenizers", "av", "sklearn", "safetensors"}),
+    "data": ({"config"}, {"torch", "numpy", "datasets", "tokenizers", "av", "sklearn", "safetensors", "pyarrow"}),
     "objectives": ({"flow"}, {"torch", "numpy"}),
     "diagnostics": ({"flow"}, {"torch", "numpy"}),
     "detect": (set(), {"numpy"}),

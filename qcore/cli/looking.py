@@ -60,9 +60,11 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
     if info.family == "video":
         measured = [f"{key} {figure(value)}" for key, value in meta.get("data_frames", {}).items()]
-        print(f"data         {', '.join(measured) or 'not measured yet'}")
+        print(f"frames       {', '.join(measured) or 'not measured yet'}")
     else:
         print(f"references   {', '.join(references) or 'not measured yet'} (nats a token)")
+    for line in meta.get("data_report") or ():
+        print(f"data         {line}")
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")
     for state in changed:
         print(f"changed      {state.control.name} {state.default} → {state.value} (step {state.step}, {state.author})")

@@ -66,7 +66,7 @@ def train(
         run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
         if memory and not quiet:
             print(memory, file=sys.stderr)
-        return follow(lab, run, received, quiet=quiet, as_json=as_json)
+        return follow(lab, run, received, quiet=quiet, as_json=as_json, starts=True)
 
 
 def _memory(config: RunConfig, force: bool) -> str:
@@ -123,17 +123,21 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool) -> int:
-    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes."""
+def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool, starts: bool = False) -> int:
+    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes. starts: say what the
+    data are, once they are open.
+    """
     progress = _Progress(enabled=not quiet)
-    asked = False
+    asked, told = False, quiet or not starts
     while (info := lab.wait(name, POLL_SECONDS)).here:
+        told = told or _tell_data(lab, name)
         progress.show(info)
         if received and not asked:
             asked = True
             print(f"\nstopping {name} with a checkpoint …", file=sys.stderr, flush=True)
             with suppress(LabError):  # it ended in this very moment
                 lab.command(name, Stop(), author=AUTHOR)
+    told = told or _tell_data(lab, name)
     progress.show(info, last=True)
     print_json(info) if as_json else print(ending(info))
     if received:
@@ -144,6 +148,14 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
         return 0
     print(f"qcore: run {name!r} {info.state}: {info.message}", file=sys.stderr)
     return 1
+
+
+def _tell_data(lab: Lab, name: str) -> bool:
+    """Say what opening the data has found, on stderr; False while they are not open yet."""
+    said = lab.reader(name).meta().get("data_report")
+    for line in said if isinstance(said, list) else ():
+        print(f"data: {line}", file=sys.stderr)
+    return said is not None
 
 
 def ending(info: RunInfo) -> str:

@@ -41,6 +41,7 @@ from qcore.config.rules import (
     finding_names,
 )
 from qcore.config.run import (
+    BEFORE,
     FAULT,
     LANGUAGE_KINDS,
     MODEL_KINDS,
@@ -72,6 +73,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.sources import DataError, SkippedFile, SourceCheck, check_source
 from qcore.config.texts import Line
 from qcore.config.video import (
     ClipSamplingConfig,
@@ -83,6 +85,7 @@ from qcore.config.video import (
 )
 
 __all__ = [
+    "BEFORE",
     "CHECKPOINT",
     "COOL_DOWN",
     "CURRICULA",
@@ -110,6 +113,7 @@ __all__ = [
     "Continue",
     "Control",
     "DataConfig",
+    "DataError",
     "FaultCase",
     "FlowConfig",
     "FluxConfig",
@@ -139,6 +143,8 @@ __all__ = [
     "ScheduledChange",
     "Section",
     "SetControl",
+    "SkippedFile",
+    "SourceCheck",
     "Step",
     "Stop",
     "TextRunConfig",
@@ -153,6 +159,7 @@ __all__ = [
     "check_live",
     "check_rules",
     "check_schedule",
+    "check_source",
     "command_from_row",
     "decoded",
     "default_run",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -69,6 +69,9 @@ FAULT = Control(
     "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
 )
 _TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
+Defaults = Mapping[str, Mapping[str, Any]]
+BEFORE: Defaults = {"data": {"data_version": 1}}
+"""What a run's own file means where it leaves a key out because there was none yet, by section."""
 
 
 class RunConfig(BaseModel):
@@ -112,20 +115,21 @@ class RunConfig(BaseModel):
         return config
 
     @staticmethod
-    def from_yaml(text: str, name: str = "") -> RunConfig:
-        """Read a YAML document; missing keys take their defaults. Errors as in `parse_yaml` and `from_dict`."""
-        values = parse_yaml(text, name)
-        return RunConfig.from_dict({} if values is None else values)
+    def from_yaml(text: str, name: str = "", before: Defaults | None = None) -> RunConfig:
+        """Read a YAML document; missing keys take their defaults, or those of `before` (section → key → value). Errors
+        as in `parse_yaml` and `from_dict`.
+        """
+        return RunConfig.from_dict(_with_defaults(parse_yaml(text, name), before))
 
     @staticmethod
-    def from_stored(text: str, name: str = "") -> tuple[RunConfig, dict[str, str]]:
+    def from_stored(text: str, name: str = "", before: Defaults | None = None) -> tuple[RunConfig, dict[str, str]]:
         """The configuration that a run was started with, and why values of live controls in it are refused, by name:
         those take their defaults, so that a run whose schedule an earlier version accepted still goes on. Errors of
         everything else as in `from_yaml`.
         """
-        values = parse_yaml(text, name)
+        values = _with_defaults(parse_yaml(text, name), before)
         try:
-            return _built({} if values is None else values), {}
+            return _built(values), {}
         except ConfigError:
             if not isinstance(values, dict):
                 raise
@@ -282,6 +286,16 @@ def default_run(kind: str = KIND.default) -> RunConfig:
     if kind in VIDEO_KINDS:
         return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": _VIDEO_DATA[kind]()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
+
+
+def _with_defaults(values: Any, before: Defaults | None) -> Any:
+    """What a document holds, an empty one being no sections, with the values of `before` where it has none."""
+    values = {} if values is None else values
+    if isinstance(values, dict):
+        for section, keys in (before or {}).items():
+            part = values.get(section, {})
+            values = {**values, section: {**keys, **part} if isinstance(part, dict) else part}
+    return values
 
 
 def _built(values: object) -> RunConfig:

@@ -5,14 +5,15 @@ Shapes: B batch, T context, S = T + 1 a window, N tokens of a stream, M evaluate
 n-gram contexts, K known positions. Losses are nats. Everything is a pure function of the configuration and its seeds.
 """
 
+from qcore.config import SkippedFile
 from qcore.data.clips import ClipDataset, TextStates, open_clips
 from qcore.data.corpora import Corpus, load_corpus
 from qcore.data.dataset import Dataset, open_dataset
 from qcore.data.references import References, bits_per_byte, ngram_nats
+from qcore.data.report import TextReport, skipped_sentence
 from qcore.data.stories import bilingual_log_probability, story_grammar, translation_pairs, translations
 from qcore.data.streams import Batch, asked_for
 from qcore.data.tokenizers import Tokenizer, build_tokenizer, tokenizer_from_json
-from qcore.data.videos import SkippedFile
 
 __all__ = [
     "Batch",
@@ -21,6 +22,7 @@ __all__ = [
     "Dataset",
     "References",
     "SkippedFile",
+    "TextReport",
     "TextStates",
     "Tokenizer",
     "asked_for",
@@ -31,6 +33,7 @@ __all__ = [
     "ngram_nats",
     "open_clips",
     "open_dataset",
+    "skipped_sentence",
     "story_grammar",
     "tokenizer_from_json",
     "translation_pairs",

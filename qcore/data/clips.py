@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qcore.config import ClipsConfig, LatentsConfig
+from qcore.config import ClipsConfig, DataError, LatentsConfig, SkippedFile
 from qcore.data.digits import digit_clips
 from qcore.data.streams import shuffled, visit
-from qcore.data.videos import Footage, SkippedFile, video_clips
+from qcore.data.videos import Footage, video_clips
 
 _MEMORY_LIMIT = 16 * 2**30  # bytes of clips, which are held in memory
 
@@ -42,7 +42,8 @@ class ClipDataset:
     """Clips split into training and held-out ones.
 
     train_NFCHW, validation_NFCHW: uint8 pixels as read. mean, std: of all training pixels, in units of 0–255; what
-    batches hold is (pixel − mean) ÷ std. fingerprint: hex, equal exactly when the clips of both sides are.
+    batches hold is (pixel − mean) ÷ std. notes: what a person should know of the reading, a sentence
+    each. fingerprint: hex, equal exactly when the clips of both sides are.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ClipDataset:
     mean: float
     std: float
     skipped: tuple[SkippedFile, ...]
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -154,7 +156,7 @@ def open_clips(config: ClipsConfig | LatentsConfig) -> ClipDataset:
     channels = 3 if config.colour == "rgb" else 1
     size = config.clips * config.frames * channels * config.canvas**2
     if size > _MEMORY_LIMIT:
-        raise ValueError(
+        raise DataError(
             f"clips = {config.clips} with frames = {config.frames} and canvas = {config.canvas} could take "
             f"{size / 2**30:.0f} GiB of memory (at most {_MEMORY_LIMIT / 2**30:.0f}): lower clips, frames or canvas"
         )
@@ -163,10 +165,10 @@ def open_clips(config: ClipsConfig | LatentsConfig) -> ClipDataset:
     train, validation = torch.from_numpy(footage.train_NFCHW), torch.from_numpy(footage.validation_NFCHW)
     mean, std = _moments(train)
     if std == 0:
-        raise ValueError(
+        raise DataError(
             f"every pixel of the training clips of {footage.name!r} is {mean:g}: give data with something to see"
         )
-    return ClipDataset(footage.name, train, validation, mean, std, footage.skipped)
+    return ClipDataset(footage.name, train, validation, mean, std, footage.skipped, notes=footage.notes)
 
 
 @lru_cache(maxsize=4)

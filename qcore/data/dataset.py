@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from qcore.config import DataConfig
-from qcore.data.corpora import Corpus, load_corpus, load_held_out
+from qcore.data.corpora import Corpus, load_corpus, load_held_out, splittable
+from qcore.data.overlap import overlap
 from qcore.data.references import References, cached, generator_nats, ngram_nats
+from qcore.data.report import TextReport
 from qcore.data.streams import Batch, PackedStream, PaddedStream, Split, Stream, given_split, split_documents
 from qcore.data.tokenizers import UNK, Tokenizer, build_tokenizer
 
@@ -30,6 +32,8 @@ class Dataset:
     word that became unk counts its bytes, so bits per byte flatter a small word vocabulary). truncated: rows of
     both sides cut by padded packing. duplicates: documents that repeat another; both copies are on one side.
     fingerprint: hex, equal exactly when tokens, tokenizer, packing and context are.
+
+    report: what was counted on the way, for a person and for the detectors.
 
     With `validation_path` the two sides are as they were given: a document of both counts as a duplicate, not moved.
     """
@@ -46,6 +50,7 @@ class Dataset:
     duplicates: int
     truncated: int
     fingerprint: str
+    report: TextReport
 
     def train_batch(self, seed: int, position: int, batch_size: int) -> Batch:
         """Batch number `position` of that size: a pure function of the arguments, bit for bit."""
@@ -72,10 +77,19 @@ def open_dataset(
     """
     corpus, apart = load_corpus(config), load_held_out(config)
     if apart is None:
-        split = split_documents(corpus.documents, config.validation_fraction, config.data_seed)
+        corpus = splittable(corpus, config.data_version)
+        split = split_documents(
+            corpus.documents, config.validation_fraction, config.data_seed, version=config.data_version
+        )
     else:
-        split = given_split(corpus.documents, apart)
-        corpus = replace(corpus, documents=(*corpus.documents, *apart))
+        split = given_split(corpus.documents, apart.documents)
+        corpus = replace(
+            corpus,
+            documents=(*corpus.documents, *apart.documents),
+            size=corpus.size + apart.size,
+            skipped=(*corpus.skipped, *apart.skipped),
+            notes=(*corpus.notes, *(f"held out: {note}" for note in apart.notes)),
+        )
     texts = [corpus.documents[number] for number in split.train]
     held_out = [corpus.documents[number] for number in split.validation]
     tokenizer = tokenizer or build_tokenizer(config, texts)
@@ -90,6 +104,21 @@ def open_dataset(
     fingerprint = _fingerprint(tokenizer, config.packing, context, train, validation)
     ngrams = cached(cache_dir, fingerprint, lambda: _references(tokenizer, train, validation))
     predictions = int(validation.targets_N.sum())
+    letters = sum(map(len, held_out)) / max(1, sum(map(len, held_out_ids)))
+    report = TextReport(
+        train_documents=len(texts),
+        validation_documents=len(held_out),
+        duplicates=split.duplicates,
+        truncated=train.truncated + validation.truncated,
+        tokens=len(train.tokens_N),
+        unknown_share=float(np.mean(train.tokens_N == UNK)),
+        held_out_unknown_share=float(np.mean(validation.tokens_N == UNK)),
+        characters_per_token=letters,
+        overlap=overlap(texts, held_out),
+        size=corpus.size,
+        skipped=corpus.skipped,
+        notes=corpus.notes,
+    )
     room = context if config.packing == "padded" else None
     return Dataset(
         name=corpus.name,
@@ -104,6 +133,7 @@ def open_dataset(
         duplicates=split.duplicates,
         truncated=train.truncated + validation.truncated,
         fingerprint=fingerprint,
+        report=report,
     )
 
 

@@ -18,11 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from qcore.config import DataError, SkippedFile
 from qcore.config.ltx import LatentsConfig
+from qcore.config.sources import shown, walk
 from qcore.data.clips import ClipDataset, TextStates, epoch_order
-from qcore.data.corpora import text_files
+from qcore.data.earlier import text_files
 from qcore.data.streams import philox, split_documents, visit
-from qcore.data.videos import SkippedFile
 
 _SUFFIX = ".safetensors"
 _WAVES = 6
@@ -135,7 +136,7 @@ def open_latents(config: LatentsConfig) -> LatentClips:
     if len(names) == 1:
         clips = files[names[0]].clips_NFCHW
         if len(clips) < 2:
-            raise ValueError(
+            raise DataError(
                 f"{config.path!r} gives one clip of {config.frames} latent frames, and a training and a held-out side "
                 "need two: lower frames, or add files"
             )
@@ -143,7 +144,7 @@ def open_latents(config: LatentsConfig) -> LatentClips:
         sides = [(clips[:first], np.zeros(first, np.int64)), (clips[first:], np.zeros(len(clips) - first, np.int64))]
     else:
         digests = [hashlib.sha256(files[name].clips_NFCHW.numpy().tobytes()).hexdigest() for name in names]
-        split = split_documents(digests, config.validation_fraction, config.data_seed)
+        split = split_documents(digests, config.validation_fraction, config.data_seed, version=config.data_version)
         sides = [_side([files[names[number]] for number in side], side) for side in (split.train, split.validation)]
     (train, train_text), (validation, validation_text) = sides
     name = Path(config.path).expanduser().resolve().name
@@ -167,7 +168,7 @@ def _normalised(
 ) -> LatentClips:
     std_C, mean_C = torch.std_mean(train.double(), (0, 1, 3, 4), correction=0)
     if not std_C.any():
-        raise ValueError(f"the training latents of {name!r} never change: give data with something to see")
+        raise DataError(f"the training latents of {name!r} never change: give data with something to see")
     if config.normalisation != "data":  # stored: done file by file, with the numbers of each
         mean_C, std_C = torch.zeros_like(mean_C), torch.ones_like(std_C)
     std_C[std_C == 0] = 1.0  # a channel that never changes carries nothing: it becomes 0
@@ -216,18 +217,23 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
     """Usable files by their path relative to the folder, and the others with the reason."""
     root = Path(config.path).expanduser()
     if not root.exists():
-        raise ValueError(f"path = {config.path!r} does not exist: give a folder of latents ({_SUFFIX} files)")
-    paths = [root] if root.is_file() else text_files(root)
+        raise DataError(f"path = {config.path!r} does not exist: give a folder of latents ({_SUFFIX} files)")
     files: dict[str, _File] = {}
     skipped: list[SkippedFile] = []
+    if root.is_file() or config.data_version < 2:
+        paths = [root] if root.is_file() else text_files(root)
+    else:
+        found = walk(root)
+        paths = list(found.files)
+        skipped += found.odd
     wanted = config.clips
     for number, path in enumerate(paths):
-        name = path.name if path == root else str(path.relative_to(root))
+        name = path.name if path == root else shown(path.relative_to(root))
         try:
             file = _read(path, config)
             _check_same(file, list(files.values()))
         except _UnusableError as reason:
-            skipped.append(SkippedFile(name, str(reason)))
+            skipped.append(SkippedFile(name, str(reason), path.stat().st_size))
             continue
         share = -(-wanted // (len(paths) - number))
         files[name] = _File(file.clips_NFCHW[:share].clone(), file.states_LE, file.mask_L)
@@ -236,7 +242,7 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
             break
     if not files:
         reasons = "; ".join(f"{file.path}: {file.reason}" for file in skipped[:5]) or "it holds no files"
-        raise ValueError(f"no latents under path = {config.path!r} could be used ({reasons}): give {_SUFFIX} files")
+        raise DataError(f"no latents under path = {config.path!r} could be used ({reasons}): give {_SUFFIX} files")
     return files, tuple(skipped)
 
 

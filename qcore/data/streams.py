@@ -61,10 +61,12 @@ class Split:
     duplicates: int
 
 
-def split_documents(documents: Sequence[str], validation_fraction: float, seed: int) -> Split:
+def split_documents(documents: Sequence[str], validation_fraction: float, seed: int, version: int = 2) -> Split:
     """A seeded split by document: equal documents stay on one side, each side keeps its documents in order.
 
-    Errors: ValueError when there are not two different documents, or the fraction is outside (0, 1).
+    Groups of equal documents that are larger than the share wanted stay in training, as long as there are others to
+    hold out; by the rules of version 1 such a group could take most documents away. Documents without copies are split
+    alike by both. Errors: ValueError when there are not two different documents, or the fraction is outside (0, 1).
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"data.validation_fraction is {validation_fraction}; it must be between 0 and 1")
@@ -78,12 +80,24 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
         )
     members = list(groups.values())
     wanted, validation = max(1, round(validation_fraction * len(documents))), set[int]()
-    for group in shuffled(len(members), seed, stream=0)[:-1]:
+    order = shuffled(len(members), seed, stream=0)
+    if version > 1:
+        order = _small_first(order, members, wanted)
+    for group in order[:-1]:
         if len(validation) >= wanted:
             break
+        if version > 1 and validation and len(validation) + len(members[group]) > 2 * wanted:
+            continue
         validation.update(members[group])
     train = tuple(number for number in range(len(documents)) if number not in validation)
     return Split(train, tuple(sorted(validation)), len(documents) - len(groups))
+
+
+def _small_first(order: np.ndarray, members: list[list[int]], wanted: int) -> np.ndarray:
+    """Groups in their order, those larger than the share wanted at the end, and they from the smallest on."""
+    sizes = np.array([len(members[group]) for group in order])
+    large = sizes > wanted
+    return np.concatenate((order[~large], order[large][np.argsort(sizes[large], kind="stable")]))
 
 
 def given_split(train: Sequence[str], validation: Sequence[str]) -> Split:

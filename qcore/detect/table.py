@@ -5,7 +5,7 @@ Every threshold is here; what each means, and how many measurements in a row it 
 
 from __future__ import annotations
 
-from qcore.detect import collapse, gradients, leaks, phases, tokens, video
+from qcore.detect import collapse, data, gradients, leaks, phases, tokens, video
 from qcore.detect.rule import Rule
 from qcore.detect.verdict import Family
 
@@ -385,18 +385,7 @@ RULES: tuple[Rule, ...] = (
         shows=("flow/noise_correlation", "frames/generated/*", "frames/held_out/*", "frames/data/divergence"),
         families=_CLIPS,
     ),
-    Rule(
-        "skipped_files",
-        (),
-        "Files of the data were left out",
-        "Some files of the folder could not be read as videos and were skipped. "
-        "The run goes on with what is left, which may not be what you meant it to learn.",
-        {"files": 0},
-        "it only counts what was skipped",
-        ("train/loss",),
-        video.skipped_files,
-        families=_CLIPS,
-    ),
+    *data.DATA_RULES,
     Rule(
         "batch_dependence",
         ("B1",),

@@ -26,7 +26,9 @@ class Facts:
     over all planned steps · term_ranges: lowest and highest value of each term, infinite where it has no bound ·
     hinges: terms that are rightly 0 without gradient · fault: code of the planted fault, or "" · controls: values of
     the controls at the start, as far as known; remedies are computed from them and from later events · skipped: path
-    and reason of each file of the data that could not be read.
+    and reason of each file of the data that was not read · data: what opening a text has counted: documents,
+    duplicates, skipped_share (of the bytes), held_out_compared, held_out_equal, held_out_near, unknown_share,
+    held_out_unknown_share, characters_per_token.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Facts:
     fault: str = ""
     controls: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
+    data: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def family(self) -> Family:

@@ -15,7 +15,7 @@ from typing import Any
 
 from qcore.detect.guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import Report, known, number, pause, percent, remedy, stop, without_fault
+from qcore.detect.verdict import Report, known, pause, percent, remedy, stop, without_fault
 
 _GENERATED, _HELD_OUT, _DATA, _DENOISED = "frames/generated/", "frames/held_out/", "frames/data/", "frames/denoised/"
 _MEASURES = ("divergence", "cosine", "orthogonality", "coherence", "std", "entanglement")
@@ -294,24 +294,6 @@ def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         label = f"Set noise_correlation to {sampled:g}"
         learn = remedy(label, "Trains on the noise that is sampled with.", "set", {"noise_correlation": sampled})
         return Report(title, numbers, figure, [as_trained, learn])
-
-    return sign_of(store, report)
-
-
-def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
-    """Files of the folder that could not be read; known before the first step, and final."""
-    files = seen.facts.skipped
-    if len(files) <= limits["files"] or seen.step > 0:
-        return []
-    store = memory.setdefault("all", {})
-    latch(store, "files", seen.step, True)
-
-    def report() -> Report:
-        path, reason = files[0]
-        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        numbers = [number("files left out", len(files), "files", limits["files"])]
-        why = "The run goes on with the other files; mend or remove these and start a new one."
-        return Report(f"{len(files)} left out: {path}{others} ({reason})", numbers, None, [pause(why)])
 
     return sign_of(store, report)
 

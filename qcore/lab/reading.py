@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qcore.base import parse_json
-from qcore.config import ConfigError, RunConfig
+from qcore.config import LARGEST, ConfigError, RunConfig
 from qcore.lab.building import is_run_folder
 from qcore.lab.errors import LabError, sentence
 from qcore.lab.findings import FindingInfo, finding_infos
@@ -25,7 +25,7 @@ from qcore.lab.names import check_name, offered_name, open_folder, shown_name
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
-from qcore.train.files import CONFIG_FILE, LABELS_FILE
+from qcore.train.files import CONFIG_FILE, LABELS_FILE, config_of
 from qcore.train.folders import CheckpointError, checkpoint_folders, read_state
 from qcore.train.lastwords import Failure
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
 
 
-MAX_CONFIG = 2**20
 _LIST_REMEDY = "Restore its folder from a copy, or delete it."
 _NO_DATABASE = "Put it back from a copy, or delete the run."
 _TRY_AGAIN = "Try again in a moment; its data are not changed."
@@ -165,25 +164,20 @@ class Reading:
         path = self.folder(name) / CONFIG_FILE
         try:
             with path.open("rb") as file:
-                data = file.read(MAX_CONFIG + 1)
+                data = file.read(LARGEST + 1)
             # By what it holds: many runs of a folder have the same one.
             key = hashlib.sha256(data).hexdigest()
             with self._lock:
                 known = self._configs.use(key)
             if known is None:
-                if len(data) > MAX_CONFIG:
-                    raise ConfigError(f"it has more than {MAX_CONFIG:,} bytes")
-                known = RunConfig.from_yaml(data.decode("utf-8"))
+                known, _ = config_of(data, f"{name}/{CONFIG_FILE}")
                 with self._lock:
                     self._configs.keep(key, known)
             return known
         except OSError as error:
             raise LabError(f"the configuration of run {name!r} cannot be read: {sentence(error)}") from error
-        except UnicodeDecodeError as error:
-            reason = f"{name}/{CONFIG_FILE} is not UTF-8 text (byte {error.start:,})"
-            raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
         except (ConfigError, *BAD_DATA) as error:
-            reason = f"{name}/{CONFIG_FILE}: {str(error) or type(error).__name__}"
+            reason = str(error) or type(error).__name__
             raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
 
     def controls(self, name: str) -> dict[str, ControlState]:

@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from qcore.config import LARGEST, RunConfig, decoded
+from qcore.config import BEFORE, LARGEST, RunConfig, decoded
 from qcore.train.folders import file_mode
 from qcore.train.trouble import folder_gone
 
@@ -153,5 +153,9 @@ def stored_config(run_dir: Path, name: str = CONFIG_FILE) -> tuple[RunConfig, di
     Errors as of `read_config`.
     """
     with open(run_dir / name, "rb") as file:
-        raw = file.read(LARGEST + 1)
-    return RunConfig.from_stored(decoded(raw, name), name)
+        return config_of(file.read(LARGEST + 1), name)
+
+
+def config_of(data: bytes, name: str = CONFIG_FILE) -> tuple[RunConfig, dict[str, str]]:
+    """As `stored_config`, of what the file holds."""
+    return RunConfig.from_stored(decoded(data, name), name, BEFORE)

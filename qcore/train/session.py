@@ -70,7 +70,7 @@ def train_run(
         def made(config: RunConfig, orders: Orders) -> Trainer:
             workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
-            _describe(run_dir, writer, workload)
+            _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
             writer.flush()
             with RunReader(run_dir / DATABASE_NAME) as reader:
                 events, newest = reader.events(), reader.generations("timeline", limit=NEWEST_SAMPLES)
@@ -99,7 +99,8 @@ def train_run(
                 for key, why in refused.items():
                     writer.add_log(step, "warning", f"{CONFIG_FILE}: {why}; the run takes the default of {key}")
                 total = total or config.optim.steps
-                writer.set_status(_status("queued", step, total, "opening the data"))
+                named = getattr(config.data, "hub_name", "") if config.data.source == "huggingface" else ""  # type: ignore[attr-defined]
+                writer.set_status(_status("queued", step, total, f"opening the data {named}".rstrip()))
                 goal = meta.get(CATCH_UP)
                 if goal is not None and not _is_there(run_dir, goal):
                     way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
@@ -155,7 +156,7 @@ def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:
         )
 
 
-def _describe(run_dir: Path, writer: RunWriter, workload: Workload) -> None:
+def _describe(run_dir: Path, writer: RunWriter, workload: Workload, first: bool) -> None:
     engine = workload.engine
     facts = {
         **workload.describe(run_dir),
@@ -166,6 +167,9 @@ def _describe(run_dir: Path, writer: RunWriter, workload: Workload) -> None:
     }
     for key, value in facts.items():
         writer.set_meta(key, value)
+    if first:  # a run that goes on has said so before
+        for said in facts.get("data_warnings", ()):
+            writer.add_log(0, "warning", f"data: {said}")
 
 
 def _status(state: str, step: int, total: int, message: str) -> Status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
+MOST_NAMED = 100
+"""Files that were not used are named in a run's description up to this many."""
 
 
 class TextSpeaker(Speaker):
@@ -117,6 +119,8 @@ class TextWorkload(TextSpeaker, Workload):
             accumulation=engine.config.optim.accumulation,
             fault=engine.config.fault,
             controls=dict(controls),
+            skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
+            data=engine.dataset.report.facts(),
         )
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
@@ -142,6 +146,9 @@ class TextWorkload(TextSpeaker, Workload):
             "tokens_per_step": optim.batch_size * optim.accumulation * self.config.model.context,
             "references": vars(dataset.references),
             "corpus": dataset.name,
+            "data_report": dataset.report.sentences(),
+            "data_warnings": dataset.report.warnings(),
+            "skipped_files": [asdict(skipped) for skipped in dataset.report.skipped[:MOST_NAMED]],
             "special_tokens": {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")},
         }
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qcore.config import ClipSamplingConfig, VideoRunConfig
-from qcore.data import open_clips
+from qcore.data import open_clips, skipped_sentence
 from qcore.detect import Facts
 from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, frame_statistics, singular_spectrum
 from qcore.models import parameter_count
@@ -118,8 +118,6 @@ class VideoWorkload(VideoSpeaker, Workload):
 
     def instruments(self, writer: RunWriter) -> Instruments:
         self._writer = writer
-        for skipped in self.engine.dataset.skipped:
-            writer.add_log(0, "warning", f"{skipped.path} was skipped: {skipped.reason}")
         return VideoInstruments(self.engine, writer, self._reference)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
@@ -163,6 +161,12 @@ class VideoWorkload(VideoSpeaker, Workload):
             "validation_clips": data.validation_count,
             "data_frames": self._of_data,
             "skipped_files": [asdict(skipped) for skipped in data.skipped],
+            "data_report": [
+                f"{data.train_count:,} training clips, {data.validation_count:,} held out",
+                *([skipped_sentence(data.skipped)] if data.skipped else []),
+                *data.notes,
+            ],
+            "data_warnings": [f"{skipped.path} {skipped.reason}" for skipped in data.skipped],
         }
 
     def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qcore.config import ClipsConfig
-from qcore.data import open_clips, videos
+from qcore.data import frames as frames_module
+from qcore.data import open_clips
 from qcore.data.videos import read_clips, video_clips
 
 
@@ -187,8 +188,8 @@ def test_one_video_is_split_in_time_without_a_shared_frame(tmp_path, step):
 def test_reading_stops_at_the_clips_wanted(tmp_path, monkeypatch):
     for number, length in enumerate((200, 12, 200)):
         write_video(tmp_path / f"{number}.mkv", noise(length, seed=number))
-    decoded, pixels = [], videos._pixels
-    monkeypatch.setattr(videos, "_pixels", lambda *arguments: decoded.append(1) or pixels(*arguments))
+    decoded, pixels = [], frames_module.pixels
+    monkeypatch.setattr(frames_module, "pixels", lambda *arguments: decoded.append(1) or pixels(*arguments))
     data = open_clips(config(tmp_path, clips=18))
     assert data.train_count + data.validation_count == 18  # 6 of the first, 3 of the second, 9 of the third
     assert len(decoded) == 18 * 4

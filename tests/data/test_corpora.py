@@ -8,7 +8,7 @@ import pytest
 
 from qcore.config import DataConfig
 from qcore.data import load_corpus, open_dataset
-from qcore.data.corpora import PIECE, divide
+from qcore.data.documents import PIECE, divide
 
 WIKITEXT = " \n = First title = \n\n Text one . \n\n = = Section = = \n\n more \n = Second title = \n\n Text two . \n"
 
@@ -64,7 +64,7 @@ def test_wikitext_is_divided_by_article(tmp_path):
     assert "".join(documents).replace("\n", "") == WIKITEXT.replace("\n", "")[1:]
 
 
-def test_a_folder_is_one_document_a_file_in_sorted_order(tmp_path, caplog):
+def test_a_folder_is_one_document_a_file_in_sorted_order(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / ".git").mkdir()
     (tmp_path / "b.md").write_text("second\n\nwith a blank line")
@@ -80,9 +80,16 @@ def test_a_folder_is_one_document_a_file_in_sorted_order(tmp_path, caplog):
     corpus = text_corpus(tmp_path)
     assert corpus.documents == ("    first = 1", "second\n\nwith a blank line", "third ü")
     assert corpus.name == tmp_path.name
-    for name in ("image.png", "nul.bin", "empty.txt"):
-        assert name in caplog.text
-    assert caplog.text.count("skipped") == 3
+    reasons = {file.path: file.reason for file in corpus.skipped}
+    assert reasons == {
+        "broken": "is a link to nothing (No such file or directory)",
+        "empty.txt": "is empty",
+        "image.png": "is a PNG picture",
+        "nul.bin": "is a .bin file",
+        "pipe": "is a pipe, not a file",
+    }
+    assert corpus.notes == ("2 hidden names were passed over",)
+    assert corpus.size == sum((tmp_path / name).stat().st_size for name in ("a.py", "b.md", "sub/c.txt"))
 
 
 def test_a_folder_of_one_file_is_divided_like_the_file(tmp_path):
@@ -94,10 +101,14 @@ def test_a_folder_of_one_file_is_divided_like_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("latin.txt", "für".encode("latin-1"), r"latin\.txt' is not UTF-8: byte 0xFC at offset 1; save it as UTF-8"),
+        (
+            "latin.txt",
+            "für".encode("latin-1"),
+            r"latin\.txt' is not UTF-8: byte 0xFC at offset 1, line 1; save it as UTF-8",
+        ),
         ("empty.txt", b"", r"empty\.txt' is empty"),
         ("blank.txt", b" \n\t\n", r"blank\.txt' is empty"),
-        ("nul.txt", b"abc\0", r"nul\.txt' is not text: NUL at byte offset 3"),
+        ("nul.txt", b"abc\0", r"nul\.txt' is binary \(a NUL at byte offset 3\), not text: give a text file"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, name, content, message):
@@ -111,10 +122,10 @@ def test_bad_places_are_named(tmp_path):
         text_corpus("/no/such/place")
     with pytest.raises(ValueError, match=r"data\.path is empty"):
         text_corpus("")
-    with pytest.raises(ValueError, match=r"no file under data.path"):
+    with pytest.raises(ValueError, match=r"data.path .* no file under it holds UTF-8 text \(it holds no files\)"):
         text_corpus(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="neither a file nor a folder"):
+    with pytest.raises(ValueError, match="is a pipe, not a file"):
         text_corpus(tmp_path / "pipe")
 
 
@@ -151,7 +162,7 @@ def test_local_files_through_the_hub_loader(hub):
     assert corpus.documents == tuple(f"Row {i} é." for i in range(6))
     assert (corpus.name, corpus.nats) == ("json", None)
     assert hub("json", hub.folder / "rows.json", text_column="title", hub_split="train[:2]").documents == ("T0", "T1")
-    assert hub("text", hub.folder / "lines.txt").documents == ("one", "two", "three")
+    assert hub("text", hub.folder / "lines.txt").documents == ("one\ntwo\n\nthree",), "one file is one document"
     assert hub("csv", hub.folder / "rows.csv").documents == ("a, b", "c")
     articles = hub("text", hub.folder / "wiki.txt").documents
     assert [text.split("\n")[0].strip() for text in articles] == ["= First title =", "= Second title ="]
@@ -161,13 +172,13 @@ def test_hub_mistakes_are_named(hub):
     rows = hub.folder / "rows.json"
     with pytest.raises(ValueError, match=r"no column 'txt'; did you mean 'text'.*'text', 'title', 'number'"):
         hub("json", rows, text_column="txt")
-    with pytest.raises(ValueError, match="column 'number' of 'json' holds int, not text"):
+    with pytest.raises(ValueError, match=r"rows\.json', line 1: column 'number' holds a number, not text"):
         hub("json", rows, text_column="number")
-    with pytest.raises(ValueError, match=r"'json'.*split 'trian'.*could not be loaded.*Check the names"):
+    with pytest.raises(ValueError, match=r"hub_split 'trian' is refused.*local files are one split, train"):
         hub("json", rows, hub_split="trian")
     with pytest.raises(ValueError, match=r"nowhere\.json"):
         hub("json", hub.folder / "nowhere.json")
-    with pytest.raises(ValueError, match=r"'nobody/nothing'.*could not be loaded.*connection"):
+    with pytest.raises(ValueError, match=r"'nobody/nothing'.*could not be loaded.*offline by its setting"):
         load_corpus(DataConfig(source="huggingface", hub_name="nobody/nothing"))
     with pytest.raises(ValueError, match="hub_name is empty"):
         load_corpus(DataConfig(source="huggingface"))
@@ -191,7 +202,7 @@ def test_a_held_out_file_is_the_whole_validation_side(tmp_path):
 
 def test_a_wrong_held_out_place_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("some text " * 500)
-    with pytest.raises(ValueError, match=r"data\.validation_path '/no/such' does not exist"):
+    with pytest.raises(ValueError, match=r"data\.validation_path = '/no/such' does not exist"):
         open_dataset(DataConfig(source="text", path=str(tmp_path / "a.txt"), validation_path="/no/such"), 8, None)
     with pytest.raises(ValueError, match="goes with the source 'text'"):
         open_dataset(DataConfig(documents=30, validation_path=str(tmp_path / "a.txt")), 8, None)

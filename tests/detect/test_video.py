@@ -311,7 +311,7 @@ def test_what_bends_the_flow_are_live_controls() -> None:
 
 def test_a_broken_file_is_named_with_its_reason() -> None:
     watch = Watch(facts(skipped=(("clips/broken.mp4", "no video stream"), ("clips/b.avi", "truncated"))))
-    told = run(watch, range(100))
+    told = watch.observe(0, {"optim/planned_lr_sum": 1.0}, weights()) + run(watch, range(100))
     assert summary(told) == [("skipped_files", "active", 0, 0)]
     assert told[0].title == "2 left out: clips/broken.mp4 and 1 more (no video stream)"
 
@@ -368,14 +368,15 @@ def test_the_guides_bands_hold_what_they_say() -> None:
 
 def test_findings_can_be_stored_and_their_remedies_obeyed() -> None:
     told = run(Watch(facts(controls=SHARED, fault="V2")), range(301), samples="shared", correlation=1.0)
-    told += run(Watch(facts(skipped=(("a", "b"),), fault="V2")), range(401), samples="pushed")
+    told += run(Watch(facts(fault="V2")), range(401), samples="pushed")
+    told += Watch(facts(skipped=(("a", "b"),))).observe(0, {"optim/planned_lr_sum": 1.0}, weights())
     told += run(Watch(facts(controls=SHARED)), range(100), samples="less common")
     broken = {"flow/velocity_error": 1.0, "flow/position_response": 0.001}
     told += Watch(facts()).observe(0, broken, weights())
     frozen = Watch(facts())
     for step in range(0, 101, 25):
         told += frozen.observe(step, {f"frames/generated/{name}": value for name, value in OF_DATA.items()}, weights())
-    assert names(told) == {rule.name for rule in RULES if rule.families == ("video",)}
+    assert names(told) == {rule.name for rule in RULES if rule.families == ("video",)} | {"skipped_files"}
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
         assert any(character.isdigit() for character in verdict.title)

@@ -19,6 +19,16 @@ from qcore.detect.pulse import Pulse
 from qcore.detect.rule import above, below, latch
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
 
+_BAD_DATA = {
+    "documents": 360.0,
+    "duplicates": 320.0,
+    "skipped_share": 0.9,
+    "held_out_compared": 36.0,
+    "held_out_equal": 30.0,
+    "held_out_unknown_share": 0.6,
+    "characters_per_token": 9.0,
+}
+
 
 def _every_verdict() -> list[Verdict]:
     told = []
@@ -27,6 +37,7 @@ def _every_verdict() -> list[Verdict]:
             watch = Watch(facts(**{**known, "fault": fault}))
             told += run(watch, range(0, 401, 50), spoil=lambda s, v: values, term_weights=weights(**weighted))  # noqa: B023
         told += run(Watch(facts(fault=fault)), range(400), spoil=_broken)
+        told += run(Watch(facts(fault=fault, data=_BAD_DATA, skipped=(("a", "is a PNG picture"),))), range(50))
         watch = Watch(facts(fault=fault))
         run(watch, range(50))
         told.append(watch.failure(50, ["z_loss", "layers.0.weight"], "the gradient is not finite"))

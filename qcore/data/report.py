@@ -1,0 +1,120 @@
+"""What opening a text has found: counts for the detectors, and sentences for a person where a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qcore.config import SkippedFile
+from qcore.data.overlap import Overlap
+
+_NAMED = 3
+_NOTABLE, _UNKNOWN = 0.05, 0.3
+"""Shares from which on something is worth a warning in the run's log."""
+
+
+@dataclass(frozen=True)
+class TextReport:
+    """Counts of a text run's data.
+
+    duplicates: documents that repeat another · truncated: rows cut at the context, of both sides (padded packing) ·
+    size: bytes of the files that were read, 0 where there are none · unknown_share, held_out_unknown_share: share of
+    the tokens of each side that are <unk> · characters_per_token: of the held-out text · notes: further sentences.
+    """
+
+    train_documents: int
+    validation_documents: int
+    duplicates: int
+    truncated: int
+    tokens: int
+    unknown_share: float
+    held_out_unknown_share: float
+    characters_per_token: float
+    overlap: Overlap
+    size: int = 0
+    skipped: tuple[SkippedFile, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def documents(self) -> int:
+        """Documents of both sides."""
+        return self.train_documents + self.validation_documents
+
+    @property
+    def skipped_share(self) -> float:
+        """Share of the bytes of all files that were not read."""
+        left_out = sum(file.size for file in self.skipped)
+        return left_out / max(1, left_out + self.size)
+
+    def facts(self) -> dict[str, float]:
+        """The counts that the detectors read."""
+        return {
+            "documents": float(self.documents),
+            "duplicates": float(self.duplicates),
+            "skipped_share": self.skipped_share,
+            "held_out_compared": float(self.overlap.looked_at),
+            "held_out_equal": float(self.overlap.exact),
+            "held_out_near": float(self.overlap.near),
+            "unknown_share": self.unknown_share,
+            "held_out_unknown_share": self.held_out_unknown_share,
+            "characters_per_token": self.characters_per_token,
+        }
+
+    def sentences(self) -> list[str]:
+        """What a person should know at the start: the shares always, the rest where there is something to say."""
+        held_out = self.validation_documents / max(1, self.documents)
+        read = f" from {bytes_text(self.size)}" if self.size else ""
+        unknown = f", {share_text(self.held_out_unknown_share)} of the held-out ones <unk>"
+        said = [
+            f"{self.train_documents:,} training documents, {self.validation_documents:,} held out "
+            f"({share_text(held_out)}){read}",
+            f"{self.tokens:,} training tokens, {self.characters_per_token:.1f} characters each"
+            f"{unknown if self.held_out_unknown_share else ''}",
+        ]
+        return [*said, *self._amiss(0.0), *self.notes]
+
+    def warnings(self) -> list[str]:
+        """What is likely to be amiss with the data, a sentence each."""
+        return self._amiss(_NOTABLE)
+
+    def _amiss(self, least: float) -> list[str]:
+        """Sentences about shares above `least`; files that were not used are always said."""
+        said = []
+        share = self.duplicates / max(1, self.documents)
+        if share > least:
+            said.append(f"{self.duplicates:,} of {self.documents:,} documents ({share_text(share)}) repeat another")
+        found = self.overlap
+        if found.share > least:
+            said.append(
+                f"{found.exact + found.near:,} of {found.looked_at:,} held-out documents that were compared stand in "
+                f"training ({found.exact:,} whole, {found.near:,} nearly)"
+            )
+        if self.truncated and not least:  # which is what padded packing does, and no fault
+            cut = share_text(self.truncated / self.documents)
+            said.append(f"{self.truncated:,} of {self.documents:,} documents ({cut}) are cut at the context")
+        if self.held_out_unknown_share > max(least, _UNKNOWN):
+            said.append(f"{share_text(self.held_out_unknown_share)} of the held-out tokens are <unk>")
+        if self.skipped:
+            said.append(skipped_sentence(self.skipped, f", {share_text(self.skipped_share)} of the bytes"))
+        return said
+
+
+def skipped_sentence(skipped: Sequence[SkippedFile], share: str = "") -> str:
+    """How many files were not used, their bytes, and the first names with the reason."""
+    size = sum(file.size for file in skipped)
+    named = "; ".join(f"{file.path} {file.reason}" for file in skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    return f"{len(skipped):,} file{'s' * (len(skipped) > 1)} not used ({bytes_text(size)}{share}): {named}{more}"
+
+
+def bytes_text(size: int) -> str:
+    """A number of bytes for a person."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def share_text(share: float) -> str:
+    """A share as a percentage, with a decimal below ten."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"

@@ -1,0 +1,155 @@
+"""Rules about the data, known before the first step and final: what was left out, what comes twice, what stands on both
+sides of the split, and words that the vocabulary does not know.
+
+Each looks once, at step 0, at the facts that opening the data has counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qcore.detect.rule import Limits, Memory, Rule, Seen, Sign, latch, sign_of
+from qcore.detect.verdict import Report, known, number, pause, percent, remedy
+
+_NEW = "new_run"
+_COUNTED = "0 of 60 healthy exam runs; it counts"
+
+
+def _once(seen: Seen, memory: Memory, bad: bool, report: Callable[[], Report]) -> list[Sign]:
+    if seen.step > 0 or not bad:
+        return []
+    store = memory.setdefault("all", {})
+    latch(store, "data", seen.step, True)
+    return sign_of(store, report)
+
+
+def _fact(seen: Seen, name: str) -> float:
+    return float(seen.facts.data.get(name, 0.0))
+
+
+def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Files that were not used: of videos any, of text a share of the bytes that counts."""
+    files, share = seen.facts.skipped, _fact(seen, "skipped_share")
+    bad = share > limits["share"] if seen.facts.family == "text" else len(files) > limits["files"]
+
+    def report() -> Report:
+        path, reason = files[0]
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        numbers = [number("files left out", len(files), "files", limits["files"])]
+        if seen.facts.family == "text":
+            numbers.append(number("share of the bytes left out", share, "", limits["share"]))
+        bytes_out = f", {percent(share)} of the bytes" if seen.facts.family == "text" else ""
+        why = "The run goes on with the other files; mend or remove these and start a new one."
+        return Report(f"{len(files)} left out{bytes_out}: {path}{others} ({reason})", numbers, None, [pause(why)])
+
+    return _once(seen, memory, bool(files) and bad, report)
+
+
+def repeated_documents(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Many documents are copies of others."""
+    count, total = _fact(seen, "duplicates"), _fact(seen, "documents")
+    share = count / max(1.0, total)
+
+    def report() -> Report:
+        numbers = known(
+            ("documents that repeat another", count, "documents", None),
+            ("documents", total, "documents", None),
+            ("share", share, "", limits["share"]),
+        )
+        title = f"{count:.0f} of {total:.0f} documents ({percent(share)}) are copies of others"
+        why = "Copies are learned by heart and count as often as they come; remove them and start a new run."
+        return Report(title, numbers, None, [pause(why)])
+
+    return _once(seen, memory, share > limits["share"] and count >= limits["documents"], report)
+
+
+def held_out_in_training(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Documents of the held-out side stand in training, whole or nearly."""
+    equal, near = _fact(seen, "held_out_equal"), _fact(seen, "held_out_near")
+    compared, count = _fact(seen, "held_out_compared"), equal + near
+    share = count / max(1.0, compared)
+    many = share > limits["share"] and count >= limits["documents"]
+
+    def report() -> Report:
+        numbers = known(
+            ("held-out documents that stand in training", count, "documents", None),
+            ("of them equal", equal, "documents", None),
+            ("held-out documents compared", compared, "documents", None),
+            ("share", share, "", limits["share"]),
+        )
+        title = (
+            f"{count:.0f} of {compared:.0f} held-out documents ({percent(share)}) stand in training, {equal:.0f} whole"
+        )
+        why = "The held-out loss then measures memory; remove the copies, or hold other text out, in a new run."
+        return Report(title, numbers, None, [pause(why)])
+
+    return _once(seen, memory, many or (share > limits["nearly_all"] and count > 1), report)
+
+
+def unknown_tokens(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+    """Much of the held-out text is the unknown token, as in languages without spaces."""
+    share, train = _fact(seen, "held_out_unknown_share"), _fact(seen, "unknown_share")
+    letters = seen.facts.data.get("characters_per_token")
+
+    def report() -> Report:
+        numbers = known(
+            ("share of <unk> in held-out text", share, "", limits["share"]),
+            ("share of <unk> in training", train, "", None),
+            ("characters a token", letters, "characters", None),
+        )
+        title = f"{percent(share)} of the held-out tokens are <unk>: the vocabulary does not fit this text"
+        why = "Pieces of bytes reach every text, also where no spaces stand between words."
+        fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]
+        return Report(title, numbers, None, fixes)
+
+    return _once(seen, memory, share > limits["share"], report)
+
+
+DATA_RULES: tuple[Rule, ...] = (
+    Rule(
+        "skipped_files",
+        (),
+        "Files of the data were left out",
+        "Some files of the folder could not be read as what the run learns from, and were skipped. "
+        "The run goes on with what is left, which may not be what you meant it to learn.",
+        {"files": 0, "share": 0.05},
+        "it only counts what was skipped",
+        ("optim/planned_lr_sum",),
+        skipped_files,
+        families=("text", "video"),
+    ),
+    Rule(
+        "repeated_documents",
+        (),
+        "Documents come many times",
+        "Many documents are exact copies of others. Each copy is learned again, so that the loss falls by memory; all "
+        "copies of a document are kept on one side, training where they are many.",
+        {"share": 0.1, "documents": 12},
+        _COUNTED,
+        ("optim/planned_lr_sum",),
+        repeated_documents,
+    ),
+    Rule(
+        "held_out_in_training",
+        (),
+        "Held-out text stands in training",
+        "Held-out documents stand in training, whole or with a few words changed. The held-out loss, and the "
+        "references beside it, then say how well the text is remembered and not how well the next one would be read.",
+        {"share": 0.1, "documents": 12, "nearly_all": 0.9},
+        f"{_COUNTED}, on a sample of 300 documents",
+        ("optim/planned_lr_sum",),
+        held_out_in_training,
+    ),
+    Rule(
+        "unknown_tokens",
+        (),
+        "The vocabulary does not fit the text",
+        "Much of the text is the unknown token: words that the vocabulary does not hold, or sentences taken for words "
+        "where no spaces stand between them. The model learns that token, and writes none of the text.",
+        {"share": 0.3},
+        _COUNTED,
+        ("optim/planned_lr_sum",),
+        unknown_tokens,
+    ),
+)
+"""The rules about the data, for the one table."""
