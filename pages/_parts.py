@@ -17,6 +17,7 @@ import streamlit as st
 
 from pages import _roles
 from pages._panel import pulse
+from pages._plain import plain
 from qcore.config import Command, ConfigError
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark, event_words
@@ -329,11 +330,6 @@ def short(name: str, length: int = 36) -> str:
     """A long name with its middle left out."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
-
-
-def plain(text: str) -> str:
-    """`text` as Markdown that shows every letter as it is."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()<>#+-!|$~:@" else letter for letter in text)
 
 
 def duration(seconds: float | None) -> str:

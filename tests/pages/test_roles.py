@@ -136,7 +136,7 @@ def test_operators_may_be_listed_in_the_secrets(paused: Lab):
 @pytest.mark.parametrize(
     ("headers", "address", "local"),
     [
-        ({}, "127.0.0.1", True),
+        ({}, "127.0.0.1", False),  # what has no Host is no browser
         ({"Host": "localhost:8501"}, "localhost", True),
         ({"Host": "127.0.0.1:8501"}, "127.0.0.1", True),
         ({"Host": "[::1]:8501"}, "::1", True),
