@@ -110,7 +110,7 @@ def sidebar(lab: Lab) -> None:
             key=key,
             format_func=short,
             placeholder="no run yet",
-            help=name,
+            help=plain(name) if name else None,
             on_change=take,
             args=("run", key),
         )
@@ -143,7 +143,7 @@ def _alarm(lab: Lab, info: RunInfo) -> None:
         st.page_link(
             "pages/findings.py",
             label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {words}]",
-            help=" · ".join(one.title for one in found[:3]) + (" · …" if len(found) > 3 else ""),
+            help=" · ".join(plain(one.title) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
         )
     if seconds := follow_seconds(info):
         shown = alarm_now(lab, info.name)
@@ -221,7 +221,7 @@ def heading(title: str, info: RunInfo) -> None:
     """Page title with the run's name beside it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.title(title, anchor=False, width="content")
-        st.text(short(info.name), width="content", help=info.name)
+        st.text(short(info.name), width="content", help=plain(info.name))
 
 
 def trouble(info: RunInfo) -> None:

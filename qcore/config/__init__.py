@@ -17,6 +17,7 @@ from qcore.config.commands import (
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
+from qcore.config.dataroot import DATA_ROOT, check_root, data_root
 from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
 from qcore.config.flux import FluxConfig
 from qcore.config.guide import GuideLoad, from_guide, is_guide, read_config
@@ -81,6 +82,7 @@ __all__ = [
     "CHECKPOINT",
     "COOL_DOWN",
     "CURRICULA",
+    "DATA_ROOT",
     "EXAM_BASE",
     "FAULT",
     "FAULTS",
@@ -144,9 +146,11 @@ __all__ = [
     "all_controls",
     "check_limits",
     "check_live",
+    "check_root",
     "check_rules",
     "check_schedule",
     "command_from_row",
+    "data_root",
     "default_run",
     "find_control",
     "finding_names",
