@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import streamlit as st
 from streamlit import net_util
@@ -120,7 +121,7 @@ def greeting() -> list[str]:
     scheme = "https" if st.get_option("server.sslCertFile") else "http"
     address = str(st.get_option("server.address") or "")
     host = "127.0.0.1" if address in EVERYWHERE else f"[{address}]" if ":" in address else address
-    query = f"?token={_entry.passes.token.value}" if _entry.passes else ""
+    query = f"?token={quote(_entry.passes.token.value, safe='')}" if _entry.passes else ""
     base = f"{_entry.base}/" if _entry.base else ""
     rest = f":{st.get_option('server.port')}/{base}{query}"
     lines = [f"  Collapse Lab: {scheme}://{host}{rest if query or base else rest.rstrip('/')}"]

@@ -60,7 +60,7 @@ def test_links_that_lead_out_are_followed(root: Path):
     with pytest.raises(ConfigError, match=r"away\.txt' in it is a link"):
         check_root(of(path="deep"))
     (root / "loop").symlink_to(root / "loop")
-    with pytest.raises(ConfigError, match="data.path"):
+    with pytest.raises(ConfigError, match=r"data\.path"):
         check_root(of(path="loop"))
 
 
