@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 
-_MARKS = frozenset("\\`*_{}[]()<>#+-!|$~:@&=.'\"")
+_MARKS = frozenset("\\`*_{}[]()<>#+-!|$~:@&")
+_AT_THE_START = re.compile(
+    r"^([ \t]*(?:[0-9]{1,9}(?=\.(?:\s|\Z))|(?==)))([.=])", re.MULTILINE
+)  # a list, a heading's line
 _BREAKS = re.compile(
     r"(?<=http):(?=//)|(?<=https):(?=//)"  # http://…
     r"|(?<=www)\."  # www.…
@@ -18,7 +21,6 @@ _BREAKS = re.compile(
     r"|(?<=[-<>~])[-=>]",  # -> <- <-> -- >= <= ~=
     re.IGNORECASE,
 )
-_KEPT = frozenset("&=.'\"")
 
 
 def plain(text: str) -> str:
@@ -27,7 +29,7 @@ def plain(text: str) -> str:
     for found in _BREAKS.finditer(text):
         parts += [_escaped(text[done : found.start()]), f":color[\\{found[0]}]"]
         done = found.end()
-    return "".join([*parts, _escaped(text[done:])])
+    return _AT_THE_START.sub(r"\1\\\2", "".join([*parts, _escaped(text[done:])]))
 
 
 def _escaped(text: str) -> str:

@@ -180,7 +180,8 @@ def badge() -> None:
     who = person()
     if "is_logged_in" in st.user.to_dict():
         role = "operator" if who.operates else "viewer"
-        name = plain(who.email) or "an account without an e-mail"
+        before, at, host = who.email.rpartition("@")  # their own address may look like one
+        name = f"{plain(before)}\\{at}{plain(host)}" if at else "an account without an e-mail"
         st.sidebar.caption(f"{name} · {role}", help=None if who.operates else VIEWER_HELP)
         st.sidebar.button(
             "Log out", icon=":material/logout:", type="tertiary", help="End this login.", on_click=st.logout

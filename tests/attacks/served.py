@@ -99,6 +99,17 @@ def running_app(
 
 
 @contextlib.contextmanager
+def running_script(script: Path, log: Path) -> Iterator[Served]:
+    """`streamlit run` of another script than the app."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(script), "--server.port", str(port), "--server.headless", "true"]
+    with _running(f"print('to listen at :{port}')" + _APP, command, {}, log, r"to listen at :(\d+)") as served:
+        yield served
+
+
+@contextlib.contextmanager
 def running_serve(runs: Path, *, before: str = "", log: Path) -> Iterator[Served]:
     """`qcore serve` over a runs folder."""
     with _running(before + _SERVE, [str(runs), "--port", "0"], {}, log, r"serving .* at \S+:(\d+)/v1") as served:
