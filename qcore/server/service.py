@@ -18,7 +18,7 @@ import uvicorn
 from qcore.config import ConfigError
 from qcore.lab import Lab
 from qcore.server.app import Protocol
-from qcore.server.hosts import is_loopback
+from qcore.server.hosts import Hosts, is_loopback
 from qcore.server.problems import MEDIA_TYPE, Problem
 from qcore.server.stream import POLL_SECONDS
 from qcore.server.token import TOKEN_FILE, Token, open_token
@@ -61,6 +61,7 @@ class Service:
         training: int = 1,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        Hosts.of([host, *hosts])  # a name that is none is refused before anything is opened
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
