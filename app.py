@@ -1,4 +1,5 @@
-"""Collapse Lab in the browser: opens the lab, registers the pages and the channels by which they follow runs.
+"""Collapse Lab in the browser: opens the lab, registers the pages, the channels by which they follow runs, and
+the door before it all.
 
 `streamlit run app.py`; the runs folder is QCORE_RUNS, else ./checkpoints.
 """
@@ -8,8 +9,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.watcher import polling_path_watcher
 
-from pages import _edge, _parts
-from qcore.server.live import lifespan, route
+from pages import _doors, _edge, _parts
+from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
 ICON = Path(__file__).parent / ".streamlit" / "icon.svg"
@@ -45,4 +46,5 @@ if __name__ == "__main__":  # Streamlit runs this file as the script of every pa
 else:  # and imports it for what it serves beside them.
     # Left alone it looks for another config.toml ten times a second; each look holds up a thread that trains.
     setattr(polling_path_watcher, "_POLLING_PERIOD_SECS", CONFIG_SECONDS)  # noqa: B010 - a constant, to the type check
-    app = st.App(__file__, routes=[route(st.get_option("server.baseUrlPath"))], lifespan=lifespan)
+    entry = _doors.opened()
+    app = st.App(__file__, routes=[route(entry.base)], middleware=[entry.middleware], lifespan=_doors.serving)

@@ -154,7 +154,7 @@ def _card(
 def _when(finding: FindingInfo) -> str:
     since = f"since step {finding.since_step:,}" if finding.since_step else "before the first step"
     until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
-    return f"{since}{until} · {name_words(finding.name)}"
+    return f"{since}{until} · {_parts.plain(name_words(finding.name))}"
 
 
 def _numbers(numbers: list[dict[str, Any]]) -> None:

@@ -101,7 +101,7 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
                 key=f"reset:{run}:{name}",
                 icon=":material/undo:",
                 type="tertiary",
-                help=f"Back to the initial value, {value_words(state.default)}",
+                help=f"Back to the initial value, {_parts.plain(value_words(state.default))}",
                 on_click=_set,
                 args=(lab, run, name, state.default),
             )
@@ -112,7 +112,8 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
     elif ack is not None:
         st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {_parts.plain(ack['text'])}")
     elif changed and state.step is not None:
-        st.caption(f"{value_words(state.default)} → {value_words(state.value)} at step {state.step} by {state.author}")
+        was, now = (_parts.plain(value_words(value)) for value in (state.default, state.value))
+        st.caption(f"{was} → {now} at step {state.step} by {_parts.plain(state.author)}")
 
 
 def _curricula(lab: Lab, run: str) -> None:

@@ -153,8 +153,8 @@ def _guide_notes(loaded: GuideLoad, key: str) -> None:
         help="Off: the guide's flow on the small backbone and the built-in digits. On: the adapter, with the published "
         "weights of the file's variant.",
     )
-    lines = [f"- `{mapped.key}` → `{mapped.ours}` = {mapped.value}" for mapped in loaded.mapped]
-    lines += [f"- `{note.key}`: {note.why}" for note in (*loaded.adjusted, *loaded.without_effect)]
+    lines = [f"- `{mapped.key}` → `{mapped.ours}` = {_parts.plain(str(mapped.value))}" for mapped in loaded.mapped]
+    lines += [f"- `{note.key}`: {_parts.plain(note.why)}" for note in (*loaded.adjusted, *loaded.without_effect)]
     with st.expander(f"The guide's file: what became of its {len(lines)} keys", icon=":material/menu_book:"):
         st.markdown("\n".join(lines))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from pages import _roles
 from pages._plot import PLOT_SCRIPT, plot_json
 from qcore.server.live import Channel, View
 from qcore.viz import Figure
@@ -171,7 +172,7 @@ def panel(key: str, read: Callable[[], View], seconds: float) -> None:
     read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`.
     """
     view = read()
-    channel = Channel(read)
+    channel = Channel(read, _roles.presence())
     st.session_state.setdefault("channels", {})[key] = channel  # open until the next run of the page replaces it
     data = (
         f'{{"address":{json.dumps(channel.address)},"seconds":{seconds},"tag":{json.dumps(view.etag)},'

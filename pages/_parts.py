@@ -17,6 +17,7 @@ import streamlit as st
 
 from pages import _roles
 from pages._panel import pulse
+from pages._plain import plain
 from qcore.config import Command, ConfigError
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark, event_words
@@ -109,7 +110,7 @@ def sidebar(lab: Lab) -> None:
             key=key,
             format_func=short,
             placeholder="no run yet",
-            help=name,
+            help=plain(name) if name else None,
             on_change=take,
             args=("run", key),
         )
@@ -142,7 +143,7 @@ def _alarm(lab: Lab, info: RunInfo) -> None:
         st.page_link(
             "pages/findings.py",
             label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {words}]",
-            help=" · ".join(one.title for one in found[:3]) + (" · …" if len(found) > 3 else ""),
+            help=" · ".join(plain(one.title) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
         )
     if seconds := follow_seconds(info):
         shown = alarm_now(lab, info.name)
@@ -217,7 +218,7 @@ def heading(title: str, info: RunInfo) -> None:
     """Page title with the run's name beside it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.title(title, anchor=False, width="content")
-        st.text(short(info.name), width="content", help=info.name)
+        st.text(short(info.name), width="content", help=plain(info.name))
 
 
 def trouble(info: RunInfo) -> None:
@@ -326,11 +327,6 @@ def short(name: str, length: int = 36) -> str:
     """A long name with its middle left out."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
-
-
-def plain(text: str) -> str:
-    """`text` as Markdown that shows every letter as it is."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()<>#+-!|$~:@" else letter for letter in text)
 
 
 def duration(seconds: float | None) -> str:

@@ -37,20 +37,23 @@ def serve(
 ) -> int:
     """Serve the control protocol over HTTP until Ctrl-C: scripts and agents start, watch and steer runs."""
     from qcore.server.service import Service, is_loopback
-    from qcore.server.token import TOKEN_FILE, open_token
+    from qcore.server.token import TOKEN, TOKEN_FILE, open_token, token_setting
 
     open_folder(runs)
-    token = open_token(token_file or runs / TOKEN_FILE, renew=new_token)
+    token = token_setting()[1] or open_token(token_file or runs / TOKEN_FILE, renew=new_token)
     with (
         signals() as received,
         Service(runs, host=host, port=port, token=token, hosts=allow_host or [], training=training) as service,
     ):
         if as_json:
-            print_json({"url": service.url, "token_file": str(token.path), "runs": str(service.lab.runs_dir)})
+            print_json({"url": service.url, "token_file": str(token.path or ""), "runs": str(service.lab.runs_dir)})
         else:
             print(f"serving {service.lab.runs_dir} at {service.url}/v1; the document is {service.url}/openapi.json")
         sys.stdout.flush()
-        print(f"token file   {token.path} (its owner alone may read it)", file=sys.stderr)
+        if token.path is None:
+            print(f"token        that of the environment variable {TOKEN}", file=sys.stderr)
+        else:
+            print(f"token file   {token.path} (its owner alone may read it)", file=sys.stderr)
         if token.fresh:
             print(f"token        {token.value} (shown once)", file=sys.stderr)
         if not is_loopback(host):
@@ -69,12 +72,12 @@ def mcp(
         str, typer.Option("--url", envvar="QCORE_URL", help="Where qcore serve answers.")
     ] = "http://127.0.0.1:8620",
     token_file: TokenFile = None,
-    token: Annotated[str, typer.Option(envvar="QCORE_TOKEN", hidden=True)] = "",
     runs: Runs = RUNS,
 ) -> None:
     """Offer the protocol as MCP tools on standard input and output, for an agent's program to start."""
-    from qcore.server.token import TOKEN_FILE, read_token
+    from qcore.server.token import TOKEN_FILE, read_token, token_setting
     from qcore.server.tools import serve_stdio
 
-    secret = token or read_token(token_file or runs / TOKEN_FILE).value
-    serve_stdio(url, secret)
+    # By the environment or a file, never as an argument: every account of a machine can read those of a process.
+    given = token_setting()[1]
+    serve_stdio(url, (given or read_token(token_file or runs / TOKEN_FILE)).value)

@@ -18,6 +18,7 @@ from qcore.config.commands import (
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
+from qcore.config.dataroot import DATA_ROOT, check_root, data_root
 from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
 from qcore.config.errors import shortened, shown
 from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
@@ -89,6 +90,7 @@ __all__ = [
     "CHECKPOINT",
     "COOL_DOWN",
     "CURRICULA",
+    "DATA_ROOT",
     "EXAM_BASE",
     "FAULT",
     "FAULTS",
@@ -157,10 +159,12 @@ __all__ = [
     "all_controls",
     "check_limits",
     "check_live",
+    "check_root",
     "check_rules",
     "check_schedule",
     "check_source",
     "command_from_row",
+    "data_root",
     "decoded",
     "default_run",
     "find_control",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
+from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, check_root, find_control
 from qcore.lab.building import FORKING, TakenError, building
 from qcore.lab.errors import LabError
 from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
@@ -148,7 +148,7 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
             sizes[control.name] = control.check(value)
         else:
             fixed[control.name] = control.check(value)
-    config.with_values(fixed)
+    check_root(config.with_values(fixed))
     return Split(live, fixed, sizes)
 
 

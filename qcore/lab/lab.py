@@ -32,6 +32,7 @@ from qcore.config import (
     SetControl,
     Step,
     Stop,
+    check_root,
     nearest_hint,
     to_row,
 )
@@ -101,6 +102,7 @@ class Lab(Reading):
 
         It queues when `training` runs of this process train already. Raises `LabError` for a bad or taken name.
         """
+        check_root(config)
         while True:
             chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
             try:
@@ -146,6 +148,7 @@ class Lab(Reading):
         info = self.info(name)
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
+        check_root(self.config(name))
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
             self.config(name).check_change(change.name, change.value)

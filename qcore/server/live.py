@@ -2,7 +2,9 @@
 
 A script rerun costs the machine that trains: Streamlit goes through all elements of the page, whatever has changed. A
 page that only shows newer figures opens a channel instead, and the browser asks it every few seconds. The address of a
-channel is a secret of its page: only a session that was let in gets one, and it ends with the session.
+channel is a secret of its page: only a session that was let in gets one. It ends when nobody has asked for a minute (a
+page in a hidden tab asks not at all: back in view it is told so, and draws itself anew, with another address), and it
+answers only while the session of its page is connected and has the rights that it had.
 
     GET /live/{secret}    200 what is shown now, as JSON, with its ETag · 304 nothing is newer than If-None-Match
                           205 the page itself has changed: run its script again · 410 no such channel, or no such run
@@ -15,6 +17,7 @@ import contextlib
 import secrets
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -26,6 +29,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from qcore.lab import LabError, close_shared
+from qcore.server.wire import Http, spare_the_log
+
+IDLE_SECONDS = 60.0
+"""A channel that nobody has asked for so long has ended; pages ask more often."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,35 @@ class View:
 
 
 class Channel:
-    """One page of one session. It is open as long as someone holds it.
+    """One page of one session. It is open as long as someone holds it, and asks.
 
-    read: gives the view of now; called in the server's threads, so it must not touch the session.
+    read: gives the view of now; called in the server's threads, so it must not touch the session · here: whether the
+    session that it was made for is connected, with the same rights; called on the server's loop.
     """
 
-    def __init__(self, read: Callable[[], View]) -> None:
-        self._read = read
-        secret = secrets.token_urlsafe(24)
-        self.address = f"live/{secret}"
-        _open[secret] = self
+    def __init__(self, read: Callable[[], View], here: Callable[[], bool] = lambda: True) -> None:
+        self._read, self._here = read, here
+        self._asked = time.monotonic()
+        self._secret = secrets.token_urlsafe(24)
+        self.address = f"live/{self._secret}"
+        _open[self._secret] = self
+        for one in (reference() for reference in _open.valuerefs()):
+            if one is not None and one.is_over:
+                _open.pop(one._secret, None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody has asked for so long that nobody will be answered again."""
+        return time.monotonic() - self._asked > IDLE_SECONDS
+
+    def may_answer(self) -> bool:
+        """Whether a question that comes now is answered. While the session is away it is not; that alone ends
+        nothing, as a broken connection comes back.
+        """
+        if self.is_over or not self._here():
+            return False
+        self._asked = time.monotonic()
+        return True
 
     def answer(self, known: str | None) -> Response:
         """The answer to someone who has the view with the ETag `known`, or none yet."""
@@ -75,7 +101,7 @@ _open: WeakValueDictionary[str, Channel] = WeakValueDictionary()
 
 async def _answer(request: Request) -> Response:
     channel = _open.get(request.path_params["secret"])
-    if channel is None:
+    if channel is None or not channel.may_answer():
         return Response("this page is no longer open: load it again\n", 410, media_type="text/plain")
     return await run_in_threadpool(channel.answer, request.headers.get("if-none-match"))
 
@@ -101,7 +127,9 @@ async def lifespan(_: object) -> AsyncIterator[None]:
     """
     received: list[int] = []
     server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    spare_the_log()
     if isinstance(server, uvicorn.Server):
+        server.config.http_protocol_class = Http
         server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or GRACE_SECONDS
 
         def end(number: int, _: object) -> None:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qcore.config import ConfigError
 from qcore.lab import Lab
 from qcore.lab.errors import sentence
 from qcore.server.app import Protocol
+from qcore.server.hosts import Hosts, is_loopback
 from qcore.server.problems import MEDIA_TYPE, Problem
 from qcore.server.stream import POLL_SECONDS
 from qcore.server.token import TOKEN_FILE, Token, open_token
 from qcore.server.trainer import TrainerProcess
+from qcore.server.wire import Http, spare_the_log
+
+__all__ = ["HOST", "PORT", "Service", "is_loopback"]
 
 HOST = "127.0.0.1"
 PORT = 8620
@@ -32,7 +34,7 @@ GRACE_SECONDS = 5
 _JOIN_SECONDS = 30.0
 
 
-class _Http(H11Protocol):
+class _Http(Http):
     """HTTP/1.1 whose own refusals are problem documents, too."""
 
     def send_400_response(self, msg: str) -> None:
@@ -60,6 +62,7 @@ class Service:
         training: int = 1,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        Hosts.of([host, *hosts])  # a name that is none is refused before anything is opened
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
@@ -80,6 +83,7 @@ class Service:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         self._server = uvicorn.Server(config)
+        spare_the_log()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._ready = threading.Event()
@@ -132,14 +136,6 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._loop.call_soon(self._ready.set)
         await self._server.serve(sockets=[self._socket])
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server at `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listening(host: str, port: int) -> socket.socket:

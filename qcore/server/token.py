@@ -11,6 +11,9 @@ import hmac
 import os
 import secrets
 import stat
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,13 @@ from qcore.config import ConfigError
 from qcore.lab.errors import sentence
 
 TOKEN_FILE = ".protocol-token"
+TOKEN = "QCORE_TOKEN"
+"""Environment variable: `on`, `off`, or the secret itself; unset, the app asks for one where a stranger could come."""
+
+TOKEN_PATH = "QCORE_TOKEN_FILE"
 SHORTEST = 20
+PASS_DAYS = 30
+KEPT_ENDED = 10_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,62 @@ class Token:
         """Whether a client showed this secret; takes the same time for any other text."""
         digests = (hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (self.value, shown))
         return hmac.compare_digest(*digests)
+
+    def is_borne(self, values: Sequence[str]) -> bool:
+        """Whether the values of a request's `Authorization` headers are this secret as a bearer token."""
+        scheme, _, secret = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+        return scheme.lower() == "bearer" and self.matches(secret.strip())
+
+
+class Passes:
+    """Proofs that a browser has shown the token: what its cookie holds, so that the token itself is in none.
+
+    A pass is `time.nonce.MAC` under a key derived from the token: it outlives a restart of the server and ends with the
+    token, after `PASS_DAYS`, or when its bearer leaves.
+    """
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+        self._key = hmac.digest(token.value.encode(), b"collapse lab: a browser's pass", "sha256")
+        self.cookie = f"collapse-lab-{hmac.digest(self._key, b'name', 'sha256').hex()[:8]}"
+        """Name of the cookie: cookies know no ports, so two labs of one machine need two names."""
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def issue(self) -> str:
+        """A new pass."""
+        head = f"{int(time.time()):x}.{secrets.token_hex(16)}"
+        return f"{head}.{self._mac(head)}"
+
+    def holds(self, text: str) -> bool:
+        """Whether a text is a pass that has not ended."""
+        head, _, mac = text.rpartition(".")
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac(head).encode()) or text in self._ended:
+            return False
+        return time.time() - int(head.partition(".")[0], 16) < PASS_DAYS * 86400
+
+    def end(self, text: str) -> None:
+        """End a pass that holds."""
+        self._ended[text] = None
+        while len(self._ended) > KEPT_ENDED:
+            self._ended.popitem(last=False)
+
+    def _mac(self, head: str) -> str:
+        return hmac.digest(self._key, head.encode("utf-8", "replace"), "sha256").hex()
+
+
+def token_setting() -> tuple[bool | None, Token | None]:
+    """What QCORE_TOKEN says: whether a token is asked for (None: where a stranger could come), and the secret, if it is
+    given there. Raises `ConfigError` for one that is too short.
+    """
+    said = os.environ.get(TOKEN, "").strip()
+    if said.lower() in ("", "on", "off"):
+        return {"": None, "on": True, "off": False}[said.lower()], None
+    if len(said) < SHORTEST or any(letter.isspace() for letter in said):
+        raise ConfigError(
+            f"{TOKEN} holds {len(said)} letters and no token: give it on, off, or a secret of {SHORTEST} letters or "
+            "more without blanks"
+        )
+    return True, Token(said)
 
 
 def open_token(path: Path, *, renew: bool = False) -> Token:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qcore.config import RunConfig, TextRunConfig, VideoRunConfig
+from qcore.config import RunConfig, TextRunConfig, VideoRunConfig, check_root
 from qcore.train.files import CACHE_FOLDER
 from qcore.train.text_workload import TextWorkload, load_text
 from qcore.train.video_workload import VideoWorkload, load_video
@@ -18,6 +18,7 @@ def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = No
 
     tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
     """
+    check_root(config)
     if isinstance(config, VideoRunConfig):
         return VideoWorkload(config)
     assert isinstance(config, TextRunConfig)
@@ -26,7 +27,8 @@ def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = No
 
 def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
     """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with. `CheckpointError` for a bad
-    folder."""
+    folder, `ConfigError` where its weights lie outside of the root for data."""
+    check_root(config)
     if isinstance(config, VideoRunConfig):
         return load_video(config, folder)
     assert isinstance(config, TextRunConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +11,23 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages import _roles
+from pages import _doors, _roles
 from qcore.config import Pause, SaveCheckpoint, SetControl
 from qcore.lab import Lab, LabError
+from qcore.server.door import Entry
+from qcore.server.hosts import Hosts
+from qcore.server.token import Passes, Token
 from tests.helpers import eventually
 from tests.pages.drive import APP, FINDINGS, GENERATIONS, PAGES, open_app, texts
 
 ALICE = {"is_logged_in": True, "email": "Alice@example.org", "email_verified": True}
+
+
+FORWARDERS = (
+    *("Forwarded", "Via", "via", "X-Forwarded-Proto", "x-forwarded-port", "X-Real-IP", "X-Client-IP", "Client-IP"),
+    *("CF-Connecting-IP", "CF-Ray", "CDN-Loop", "True-Client-IP", "Fastly-Client-IP", "Fly-Client-IP", "Remote-User"),
+    *("X-Amzn-Trace-Id", "X-Envoy-External-Address", "X-Original-Host", "X-Cluster-Client-IP", "X-Request-ID"),
+)
 
 
 @pytest.fixture
@@ -111,7 +122,13 @@ def test_a_listed_person_operates_under_the_e_mail(paused: Lab, monkeypatch: pyt
     [
         {**ALICE, "email": "eve@example.org"},
         {**ALICE, "email_verified": False},
+        {**ALICE, "email_verified": "true"},
+        {**ALICE, "email_verified": "false"},
+        {**ALICE, "email_verified": 1},
+        {**ALICE, "email_verified": None},
+        {key: value for key, value in ALICE.items() if key != "email_verified"},
         {"is_logged_in": True},
+        {"is_logged_in": True, "email_verified": True, "email": ""},
     ],
 )
 def test_others_who_are_logged_in_are_viewers(paused: Lab, monkeypatch: pytest.MonkeyPatch, user: dict[str, Any]):
@@ -136,7 +153,7 @@ def test_operators_may_be_listed_in_the_secrets(paused: Lab):
 @pytest.mark.parametrize(
     ("headers", "address", "local"),
     [
-        ({}, "127.0.0.1", True),
+        ({}, "127.0.0.1", False),  # what has no Host is no browser
         ({"Host": "localhost:8501"}, "localhost", True),
         ({"Host": "127.0.0.1:8501"}, "127.0.0.1", True),
         ({"Host": "[::1]:8501"}, "::1", True),
@@ -144,14 +161,145 @@ def test_operators_may_be_listed_in_the_secrets(paused: Lab):
         ({"Host": "localhost:8501"}, "0.0.0.0", False),
         ({"Host": "lab.example.org"}, "127.0.0.1", False),  # a proxy of this machine
         ({"Host": "localhost", "X-Forwarded-For": "10.0.0.7"}, "127.0.0.1", False),
+        *(({"Host": "127.0.0.1:8501", name: "10.0.0.7"}, "127.0.0.1", False) for name in FORWARDERS),
+        ({"Host": "127.0.0.1:8501", "User-Agent": "x", "Cookie": "a=b", "Sec-Fetch-Site": "same-origin",
+          "Accept-Language": "de", "DNT": "1", "Priority": "u=4", "Referer": "http://x"}, "127.0.0.1", True),
+        ({"Host": "0x7f.1:8501"}, "127.0.0.1", False),
+        ({"Host": "127.1"}, "127.0.0.1", False),
+        ({"Host": "localhost.:8501"}, "127.0.0.1", False),
+        ({"Host": "evil@127.0.0.1:8501"}, "127.0.0.1", False),
+        ({"Host": "[::1"}, "127.0.0.1", False),
+        ({"Host": ""}, "127.0.0.1", False),
+        ({"Host": "127.0.0.2:8501"}, "127.0.0.2", True),
+        ({"User-Agent": "x"}, "127.0.0.1", False),
     ],
-)
+)  # fmt: skip
 def test_local_is_a_loopback_address_without_a_proxy(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], address: str | None, local: bool
 ):
     monkeypatch.setattr(st, "context", SimpleNamespace(headers=headers))
     monkeypatch.setattr(st, "get_option", lambda _: address)
     assert _roles.is_local() is local
+
+
+@pytest.mark.parametrize(
+    ("peer", "local"), [(None, True), ("127.0.0.2", True), ("::1", True), ("10.0.0.7", False), ("2001:db8::1", False)]
+)
+def test_a_peer_of_another_machine_is_not_local(monkeypatch: pytest.MonkeyPatch, peer: str | None, local: bool):
+    monkeypatch.setattr(st, "context", SimpleNamespace(headers={"Host": "localhost:8501"}, ip_address=peer))
+    monkeypatch.setattr(st, "get_option", lambda _: "127.0.0.1")
+    assert _roles.is_local() is local
+
+
+def test_whoever_has_hung_up_while_the_script_runs_is_not_local(paused: Lab, monkeypatch: pytest.MonkeyPatch):
+    """In a server, a session without a request is one that has gone; in AppTest, nobody is there at all."""
+    assert not open_app().button(key="do:Save checkpoint").disabled
+    monkeypatch.setattr(_doors, "_entry", Entry(Hosts.of([])))
+    assert open_app().button(key="do:Save checkpoint").disabled
+
+
+def test_who_has_the_token_operates(paused: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
+    assert open_app().button(key="do:Save checkpoint").disabled
+    monkeypatch.setattr(_doors, "_entry", Entry(Hosts.of([]), Passes(Token("a-secret-of-more-than-twenty-letters"))))
+    at = open_app()
+    assert not at.exception
+    assert not at.button(key="do:Save checkpoint").disabled
+
+
+ILL_SECRETS: list[dict[str, Any]] = [
+    {"roles": "x"},
+    {"roles": 5},
+    {"roles": ["alice@example.org"]},
+    {"roles": {"operators": "*@example.org"}},
+    {"roles": {"operators": "alice@example.org"}},
+    {"roles": {"operators": "*"}},
+    {"roles": {"operators": 5}},
+    {"roles": {"operators": True}},
+    {"roles": {"operators": [["alice@example.org"]]}},
+    {"roles": {"operators": ["alice@example.org", 5]}},
+    {"roles": {"operators": {"alice@example.org": True}}},
+    {"roles": {"operators": ["*@example.org"]}},
+    {"roles": {"operators": ["alice"]}},
+    {"roles": {"operators": ["alice@example.org, eve@example.org"]}},
+    {"roles": {"operator": ["alice@example.org"]}},
+    {"auth": "x"},
+]
+
+
+@pytest.mark.parametrize("ill", ILL_SECRETS, ids=str)
+def test_a_setting_of_roles_that_is_wrong_closes_the_lab_and_says_why(paused: Lab, ill: dict[str, Any]):
+    for user in ({}, ALICE):
+        at = AppTest.from_file(str(APP), default_timeout=60)
+        at.user = dict(user)
+        for key, value in ill.items():
+            at.secrets[key] = value
+        at.run()
+        assert not at.exception
+        assert "alive" not in texts(at)
+        assert len(at.button) == 0
+        assert "secrets" in at.error[0].value.replace("\\", "")
+        assert "refused" in at.error[0].value
+
+
+@pytest.mark.parametrize("listed", ["*@example.org", "alice", "alice@example.org;eve@example.org", "@"])
+def test_a_pattern_in_the_environment_names_nobody(paused: Lab, monkeypatch: pytest.MonkeyPatch, listed: str):
+    monkeypatch.setenv(_roles.OPERATORS, listed)
+    for user in ({}, ALICE):
+        assert "refused as an operator" in as_user(user).error[0].value
+
+
+def test_secrets_that_cannot_be_read_close_the_lab(paused: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What they say about a login is not known: an app that is open meanwhile would be open to everyone."""
+    from streamlit import config
+    from streamlit.runtime.secrets import secrets_singleton
+
+    (tmp_path / "secrets.toml").write_text("[auth\nclient_id = 1")
+    real = config.get_option
+    files = [str(tmp_path / "secrets.toml")]
+    monkeypatch.setattr(config, "get_option", lambda name: files if name == "secrets.files" else real(name))
+    secrets_singleton._reset()
+    try:
+        at = open_app()
+        assert "cannot be read" in at.error[0].value
+        assert len(at.button) == 0
+        (tmp_path / "secrets.toml").unlink()
+        secrets_singleton._reset()
+        assert "alive" in texts(open_app())
+    finally:
+        secrets_singleton._reset()
+
+
+class Sessions:
+    """A server's sessions, as far as a channel asks for them."""
+
+    def __init__(self) -> None:
+        self.connected, self.user = True, dict(ALICE)
+
+    def get_app_session(self, identity: str) -> Any:
+        assert identity == "mine"
+        return SimpleNamespace(matches_user_info=lambda user: self.user == user) if self.connected else None
+
+
+def test_a_channel_ends_with_the_login_the_rights_and_the_connection(monkeypatch: pytest.MonkeyPatch):
+    sessions = Sessions()
+    monkeypatch.setenv(_roles.OPERATORS, "alice@example.org")
+    monkeypatch.setattr(_doors, "_entry", Entry(Hosts.of([])))
+    monkeypatch.setattr(_roles, "get_script_run_ctx", lambda **_: SimpleNamespace(session_id="mine", user_info=ALICE))
+    monkeypatch.setattr(_roles.runtime, "get_instance", lambda: sessions)
+    monkeypatch.setattr(st, "user", SimpleNamespace(to_dict=lambda: dict(ALICE)))
+    here = _roles.presence()
+    assert here()
+    sessions.connected = False
+    assert not here()
+    sessions.connected = True
+    assert here()
+    sessions.user = {}  # logged out
+    assert not here()
+    sessions.user = dict(ALICE)
+    monkeypatch.setenv(_roles.OPERATORS, "bob@example.org")
+    assert not here()
+    monkeypatch.setenv(_roles.OPERATORS, "alice")  # a setting that nobody understands
+    assert not here()
 
 
 def test_a_viewers_lab_reads_and_refuses_the_rest(finished: Lab):

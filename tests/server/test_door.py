@@ -10,6 +10,7 @@ import pytest
 
 from qcore.config import MODEL_KINDS, ConfigError, live_controls
 from qcore.server.app import ENDPOINTS
+from qcore.server.hosts import HOSTS
 from qcore.server.openapi import document
 from qcore.server.service import Service, is_loopback
 from qcore.server.token import TOKEN_FILE, Token, open_token, read_token
@@ -37,6 +38,7 @@ def test_the_scheme_may_be_written_in_any_case(call: Caller, service: Service):
 @pytest.mark.parametrize(
     ("host", "allowed"),
     [("localhost", True), ("localhost:8620", True), ("127.0.0.1:1", True), ("[::1]:8620", True), ("10.0.0.2", True),
+     ("evil@127.0.0.1", False), ("localhost.", False), ("127.0.0.1:99999", False), ("127.1", False), ("::1", False),
      ("evil.example", False), ("127.0.0.1.evil.example:8620", False), ("", False), ("[::1", False)],
 )  # fmt: skip
 def test_a_name_that_is_not_ours_is_refused(call: Caller, host: str, allowed: bool):
@@ -51,6 +53,21 @@ def test_a_page_of_another_origin_is_refused_even_with_the_token(call: Caller, s
     assert call("GET", "/v1/runs", Origin=f"http://{own}").status == 200
     for origin in ("http://evil.example", "null", "http://10.6.6.6", f"http://{service.host}:1"):
         assert call("GET", "/v1/runs", Origin=origin).status == 403
+
+
+def test_a_name_that_is_none_is_refused_before_the_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigError, match="host names alone"):
+        Service(tmp_path / "runs", port=0, hosts=["http://lab.example"])
+    monkeypatch.setenv(HOSTS, "*.example")
+    with pytest.raises(ConfigError, match="host names alone"):
+        Service(tmp_path / "runs", port=0)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_names_of_the_environment_are_the_protocol_s_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(HOSTS, "lab.example")
+    with Service(tmp_path, port=0) as named:
+        assert Caller(named)("GET", "/v1/runs", Host="lab.example", Origin="https://lab.example").status == 200
 
 
 def test_a_named_host_can_be_allowed(tmp_path: Path):

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from qcore.lab import Lab, LabError
+from qcore.server import live as of_live
 from qcore.server.live import Channel, View, lifespan, route
 from tests.helpers import small_config
 
@@ -106,6 +107,57 @@ def test_nobody_is_answered_without_the_secret_of_a_page_that_is_open():
     assert get(address)[0] == 410
     assert get(other.address)[0] == 200
     assert page.made == 1
+
+
+def test_nobody_is_answered_after_a_minute_without_a_question(monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr(of_live.time, "monotonic", lambda: now)
+    channel = Channel(Page().read)
+    for _ in range(10):  # asked, it lives on
+        now += of_live.IDLE_SECONDS - 1
+        assert get(channel.address)[0] == 200
+    now += of_live.IDLE_SECONDS + 1
+    status, _, body = get(channel.address)
+    assert (status, b"load it again" in body) == (410, True)
+    now -= 30
+    other = Channel(Page().read)
+    now += 31
+    assert get(channel.address)[0] == 410
+    assert get(other.address)[0] == 200
+
+
+def test_channels_that_are_over_are_forgotten(monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr(of_live.time, "monotonic", lambda: now)
+    channels = [Channel(Page().read) for _ in range(50)]
+    now += of_live.IDLE_SECONDS + 1
+    channels.append(Channel(Page().read))
+    assert [one in list(of_live._open.values()) for one in channels] == [False] * 50 + [True]
+
+
+def test_a_page_asks_more_often_than_its_channel_lives():
+    from pages import _panel, _parts
+
+    assert max(*_parts.INTERVALS.values(), _parts.ALARM_SECONDS, _panel.SLOWEST) * 2 < of_live.IDLE_SECONDS <= 90
+
+
+def test_a_session_that_is_away_is_not_answered_and_one_that_comes_back_is(monkeypatch: pytest.MonkeyPatch):
+    now, here = 1000.0, True
+    monkeypatch.setattr(of_live.time, "monotonic", lambda: now)
+    page = Page()
+    channel = Channel(page.read, lambda: here)
+    assert get(channel.address)[0] == 200
+    here = False
+    assert get(channel.address)[0] == 410
+    assert page.made == 1
+    here = True
+    assert get(channel.address)[0] == 200
+    here = False
+    for _ in range(4):  # asking while it is away keeps nothing alive
+        now += of_live.IDLE_SECONDS / 3
+        assert get(channel.address)[0] == 410
+    here = True
+    assert get(channel.address)[0] == 410
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,16 @@ def test_mcp_without_a_token_file_says_what_to_do(tmp_path: Path, capsys: pytest
     os.environ.pop("QCORE_TOKEN", None)
     assert cli.main(["mcp", "--runs", str(tmp_path)]) == 2
     assert "qcore serve" in capsys.readouterr().err
+
+
+def test_the_secret_of_the_environment_is_the_protocol_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QCORE_TOKEN", "short")
+    assert cli.main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert not (tmp_path / TOKEN_FILE).exists()
+    assert cli.main(["mcp", "--runs", str(tmp_path)]) == 2
+
+
+def test_a_token_is_no_argument(capsys: pytest.CaptureFixture[str]):
+    """Every account of a machine can read the arguments of its processes."""
+    assert cli.main(["mcp", "--token", "a-secret-of-more-than-twenty-letters"]) == 2
+    assert "--token" in capsys.readouterr().err

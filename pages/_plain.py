@@ -1,0 +1,36 @@
+"""Text from a run or a person as Markdown that shows it, letter by letter.
+
+A backslash does not stop what Streamlit looks for in the finished text: addresses and e-mails that become links, names
+between colons that become pictures, arrows made of dashes. Each needs its letters in one piece of text, so one of them
+gets a piece of its own: `:color[…]` without any colour, which looks like nothing and is not copied with the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MARKS = frozenset("\\`*_{}[]()<>#+-!|$~:@&")
+_AT_THE_START = re.compile(
+    r"^([ \t]*(?:[0-9]{1,9}(?=\.(?:\s|\Z))|(?==)))([.=])", re.MULTILINE
+)  # a list, a heading's line
+_BREAKS = re.compile(
+    r"(?<=http):(?=//)|(?<=https):(?=//)"  # http://…
+    r"|(?<=www)\."  # www.…
+    r"|@"  # a@b.c
+    r"|:(?=[\w+/-]+:)"  # :name:
+    r"|(?<=[-<>~])[-=>]",  # -> <- <-> -- >= <= ~=
+    re.IGNORECASE,
+)
+
+
+def plain(text: str) -> str:
+    """`text` as Markdown that shows every letter as it is."""
+    parts, done = [], 0
+    for found in _BREAKS.finditer(text):
+        parts += [_escaped(text[done : found.start()]), f":color[\\{found[0]}]"]
+        done = found.end()
+    return _AT_THE_START.sub(r"\1\\\2", "".join([*parts, _escaped(text[done:])]))
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in _MARKS else letter for letter in text)
