@@ -25,6 +25,7 @@ from qcore.lab.errors import LabError
 from qcore.lab.names import check_name
 from qcore.lab.variants import Variant, variants_of
 
+MODULE = "qcore.lab.ablations"
 FOLDER = ".ablations"
 FORMAT, VERSION = "collapse-lab-ablation", 1
 _WORK = "work"
@@ -152,7 +153,7 @@ def start_ablation(runs_dir: Path, plan: Ablation, jobs: int) -> str:
     place.mkdir(parents=True, exist_ok=True)
     if not is_training(runs_dir, plan.name):
         _write(runs_dir, plan)
-    background.start(place, __name__, str(runs_dir), plan.name, str(jobs))
+    background.start(place, MODULE, str(runs_dir), plan.name, str(jobs))
     return plan.name
 
 

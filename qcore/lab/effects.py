@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qcore.lab.lab import Lab
     from qcore.lab.reading import Reading
 
+MODULE = "qcore.lab.effects"
 EFFECTS = ".effects"
 FORK_SECONDS = 24 * 3600.0
 _SPEC, _FORKS, _EFFECT, _SWEEP = "spec.json", "forks.jsonl", "effect.json", "sweep.json"
@@ -339,7 +340,7 @@ def _measure(
             on_progress(len(found), len(arms))
 
     if waiting:
-        fan_out(folder, {arm.key: config for arm in waiting}, jobs, __name__, keep)
+        fan_out(folder, {arm.key: config for arm in waiting}, jobs, MODULE, keep)
         shutil.rmtree(folder / RUNS_FOLDER)
     return folder, {arm.key: found[arm.key] for arm in arms}
 
@@ -360,7 +361,7 @@ def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origi
         lineage = _lineage(lab, name, step, nothing)
         make_child(lab.folder(name), lab.reader(name), config, origin, nothing, lineage, base)
     if not (base / folder_name(step)).exists():
-        fan_out(folder, {_BASE: config}, 1, __name__, lambda line: None)
+        fan_out(folder, {_BASE: config}, 1, MODULE, lambda line: None)
     return base, Origin(step, base / folder_name(step), origin.changes)
 
 
