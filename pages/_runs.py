@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 import streamlit as st
 
-from pages import _families, _parts, _roles
+from pages import _families, _newrun, _parts, _roles
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
 
@@ -16,7 +16,9 @@ def runs(lab: Lab, info: RunInfo) -> None:
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
     live(lab, alive, lambda _: _table(lab), runs=lab.runs)
-    _deletion(lab, info)
+    with st.container(horizontal=True, gap="small"):
+        _newrun.from_this(lab, info, "do:new from (all)")
+        _deletion(lab, info)
 
 
 def _deletion(lab: Lab, info: RunInfo) -> None:

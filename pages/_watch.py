@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _charts, _families, _knobs, _parts, _roles, _share
+from pages import _charts, _families, _knobs, _newrun, _parts, _roles, _share
 from pages._panel import Block, blocks_json, panel, progress_html, table_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import Lab, LabError, RunInfo
@@ -83,6 +83,7 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
         )
         if not info.alive and state != "unreadable":
             _resume(lab, info)
+        _newrun.from_this(lab, info, "do:new from")
         _share.show_share(lab, info)
         if state != "unreadable":
             st.html(_TO_KNOBS)

@@ -22,6 +22,7 @@ from qcore.config import ConfigError, RunConfig
 from qcore.lab import background
 from qcore.lab.ablate import CaseResult, Row, ablation_rows, result_from, run_ablation
 from qcore.lab.errors import LabError
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.names import check_name
 from qcore.lab.variants import Variant, variants_of
 
@@ -69,7 +70,7 @@ def plan_ablation(
     """
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} is refused: at least one; three and more tell something")
-    base = config.with_values({"seed": 0, "data_seed": 0})
+    base = checked_inputs(config).with_values({"seed": 0, "data_seed": 0})
     digest = hashlib.sha256(base.to_yaml().encode()).hexdigest()[:6]
     chosen = check_name(name or f"{config.kind}-{config.value('steps')}-{digest}")
     wanted = variants_of(config.kind, only)

@@ -31,6 +31,7 @@ from qcore.lab.bench_records import (
     write_benchmark,
 )
 from qcore.lab.errors import LabError
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.fleet import RUNS_FOLDER, fan_out, share, trained
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
@@ -61,7 +62,7 @@ def bench_spec(
     """A benchmark of `models`, each `kind` or `kind:key=value,key=value` on top of the base configuration.
 
     reference: what the others are matched to and timed against; default a transformer if there is one, else the first ·
-    more: fields of `BenchSpec`. `ConfigError` for an unknown model or value.
+    more: fields of `BenchSpec`. `ConfigError` for an unknown model or value, or data that is not there.
     """
     if len(models) < 1 or len(set(models)) < len(models):
         raise ConfigError(f"models = {', '.join(models) or 'none'} is refused: name at least one, each once")
@@ -72,6 +73,7 @@ def bench_spec(
     for key in ("seeds", "jobs", "rounds"):
         if more.get(key, 1) < 1:
             raise ConfigError(f"{key} = {more[key]} is refused: at least 1")
+    base = checked_inputs(base)
     configs = {label: _config_of(label, base) for label in models}
     chosen = reference or next((label for label in models if label.startswith("transformer")), models[0])
     if chosen not in configs:

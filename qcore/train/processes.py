@@ -15,7 +15,9 @@ ROOT = "qcore."
 def worker_command(module: str, *arguments: str) -> list[str]:
     """`python -m module arguments`. `ValueError` for anything but the full dotted name of a module of this package."""
     if not module.startswith(ROOT) or not all(part.isidentifier() for part in module.split(".")):
-        raise ValueError(f"module = {module!r} is refused: a process is started by a full name, such as qcore.lab.bench")
+        raise ValueError(
+            f"module = {module!r} is refused: a process is started by a full name, such as qcore.lab.bench"
+        )
     return [sys.executable, "-m", module, *arguments]
 
 
@@ -26,7 +28,9 @@ def ending(code: int, said: str) -> str:
     """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if code == -signal.SIGKILL:
-        return "it was killed (SIGKILL), most often because the machine had no memory left: take a smaller model or batch"
+        return (
+            "it was killed (SIGKILL), most often because the machine had no memory left: take a smaller model or batch"
+        )
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         return f"it was ended by {name}" + (f" after saying: {lines[-1][-600:]}" if lines else "")
