@@ -37,6 +37,7 @@ from qcore.config.rules import (
     finding_names,
 )
 from qcore.config.run import (
+    BEFORE,
     FAULT,
     LANGUAGE_KINDS,
     MODEL_KINDS,
@@ -68,6 +69,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.sources import DataError, SkippedFile, SourceCheck, check_source
 from qcore.config.video import (
     ClipSamplingConfig,
     ClipsConfig,
@@ -78,6 +80,7 @@ from qcore.config.video import (
 )
 
 __all__ = [
+    "BEFORE",
     "CHECKPOINT",
     "COOL_DOWN",
     "CURRICULA",
@@ -104,6 +107,7 @@ __all__ = [
     "Continue",
     "Control",
     "DataConfig",
+    "DataError",
     "FaultCase",
     "FlowConfig",
     "FluxConfig",
@@ -132,6 +136,8 @@ __all__ = [
     "ScheduledChange",
     "Section",
     "SetControl",
+    "SkippedFile",
+    "SourceCheck",
     "Step",
     "Stop",
     "TextRunConfig",
@@ -146,6 +152,7 @@ __all__ = [
     "check_live",
     "check_rules",
     "check_schedule",
+    "check_source",
     "command_from_row",
     "default_run",
     "find_control",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from qcore.config.controls import ConfigError, knob
-from qcore.config.sections import Section
+from qcore.config.sections import Section, data_version
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class LatentsConfig(Section):
     )
     validation_fraction: float = knob(0.1, low=0.01, high=0.5, help="Share of the clips, or files, held out.")
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the waves and of the split.")
+    data_version: int = data_version()
 
 
 def check_adapter(model: LTXVideoConfig, data: LatentsConfig) -> None:

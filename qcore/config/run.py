@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -65,6 +65,8 @@ FAULT = Control(
     "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
 )
 _TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
+BEFORE: Mapping[str, Mapping[str, Any]] = {"data": {"data_version": 1}}
+"""What a run's own file means where it leaves a key out because there was none yet, by section."""
 
 
 class RunConfig(BaseModel):
@@ -117,13 +119,18 @@ class RunConfig(BaseModel):
             raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
 
     @staticmethod
-    def from_yaml(text: str) -> RunConfig:
-        """Read a YAML document; missing keys take their defaults. Errors as in `from_dict`."""
+    def from_yaml(text: str, before: Mapping[str, Mapping[str, Any]] | None = None) -> RunConfig:
+        """Read a YAML document; missing keys take their defaults, or those of `before`. Errors as in `from_dict`."""
         try:
             values = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a huge integer
             raise ConfigError(f"this is not YAML: {error}") from None
-        return RunConfig.from_dict({} if values is None else values)
+        values = {} if values is None else values
+        if before and isinstance(values, dict):
+            for section, keys in before.items():
+                part = values.get(section, {})
+                values = {**values, section: {**keys, **part} if isinstance(part, dict) else part}
+        return RunConfig.from_dict(values)
 
     def to_yaml(self) -> str:
         """The whole configuration as YAML; `from_yaml` gives an equal one."""

@@ -48,6 +48,16 @@ class Section(BaseModel):
         return tuple(cls.control(name) for name in cls.model_fields)
 
 
+def data_version() -> Any:
+    """The field that says by which rules a run's data are read and split; see `qcore.data`."""
+    return knob(
+        2,
+        low=1,
+        high=2,
+        help="Rules by which files are read and documents split; 1: those of runs from before there was a second.",
+    )
+
+
 class TransformerConfig(Section):
     """Strong reference transformer: RoPE, RMS norm, SwiGLU, fused causal attention."""
 
@@ -79,8 +89,14 @@ class DataConfig(Section):
     hub_name: str = knob("", help="Name of a Hugging Face data set, or a builder such as json (source: huggingface).")
     hub_config: str = knob("", help="Configuration of the data set, if it has several.")
     hub_split: str = knob("train", help="Split to read, as the datasets library writes it (train, train[:10%]).")
-    data_files: str = knob("", help="Local file for the json, text or csv builder.")
-    text_column: str = knob("text", help="Column that holds the text.")
+    data_files: str = knob(
+        "",
+        help="Local files for the builder json, csv, parquet, arrow or text: one, several between commas, or a/*.csv.",
+    )
+    text_column: str = knob(
+        "text",
+        help="Column that holds the text; a dotted name (data.text) reaches into it, a chat is written out plainly.",
+    )
     tokenizer: Literal["byte", "word", "bpe"] = knob("word", help="Unit of prediction.")
     vocab_size: int = knob(2048, low=32, high=131072, scale="log", help="Largest vocabulary (word and bpe).")
     packing: Literal["packed", "padded"] = knob(
@@ -99,6 +115,7 @@ class DataConfig(Section):
         help="How far ahead the target lies; 1: the next token, 0: the published mistake, the token that is read.",
     )
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the story grammar and of the split.")
+    data_version: int = data_version()
 
 
 def _weight(default: float, help: str, *, models: tuple[str, ...] = ()) -> Any:

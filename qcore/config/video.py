@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from qcore.config.controls import knob
-from qcore.config.sections import CommonProbes, Section
+from qcore.config.sections import CommonProbes, Section, data_version
 
 
 class VideoFlowConfig(Section):
@@ -65,6 +65,7 @@ class ClipsConfig(Section):
     speed_high: float = knob(0.9, low=0, high=16, unit="px a frame", help="Fastest digit (source: digits).")
     validation_fraction: float = knob(0.1, low=0.01, high=0.5, help="Share of the clips, or files, held out.")
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the trajectories and of the split.")
+    data_version: int = data_version()
 
 
 class FlowConfig(Section):

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from qcore.config import RunConfig
+from qcore.config import BEFORE, RunConfig
 
 CONFIG_FILE = "config.yaml"
 TOKENIZER_FILE = "tokenizer.json"
@@ -82,4 +82,4 @@ def read_config(run_dir: Path, name: str = CONFIG_FILE) -> RunConfig:
     """The run's configuration. Raises `ConfigError` when the file holds something else, `OSError` when it is
     missing.
     """
-    return RunConfig.from_yaml((run_dir / name).read_text(encoding="utf-8"))
+    return RunConfig.from_yaml((run_dir / name).read_text(encoding="utf-8"), BEFORE)

@@ -1,0 +1,411 @@
+"""What a path holds, told from its kind, its suffix and its first bytes, before anything is created or believed.
+
+Nothing here reads more than `HEAD` bytes of a file, follows a link to a folder, or opens what is no regular file, so
+that a pipe, a device or a sparse file of terabytes is refused at once. Reading whole files is the data's work.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+
+from qcore.config.controls import ConfigError
+from qcore.config.forms import PACKED, TABLES, Form, form_of
+from qcore.config.ltx import LatentsConfig
+from qcore.config.run import RunConfig
+from qcore.config.sections import DataConfig
+from qcore.config.video import ClipsConfig
+
+HEAD = 8192
+MOST_FILES = 500_000
+_PASSED_FOLDERS = frozenset({"node_modules", "__pycache__"})
+_ABOUT_A_FOLDER = frozenset({"readme", "license", "licence", "copying", "notice", "citation"})
+_ABOUT_SUFFIXES = frozenset({"", ".md", ".txt", ".rst", ".cff", ".mit", ".apache"})
+_SPLITS = ("train", "validation", "valid", "test", "dev", "eval")
+_CARD = ("configs:", "dataset_info:", "task_categories:", "size_categories:")
+BUILDERS = {"json": "jsonl", "csv": "csv", "parquet": "parquet", "arrow": "arrow", "text": "text"}
+"""Names of the data-set library for local files, and the form that they read."""
+
+
+class DataError(ConfigError):
+    """A path, or what it holds, cannot be used as data; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is not used, or not all of it: its path, relative to the folder, why, and its size in bytes."""
+
+    path: str
+    reason: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What lies below a folder, in sorted order: regular files, what is no file to open, and how many names are
+    hidden.
+    """
+
+    files: tuple[Path, ...]
+    odd: tuple[SkippedFile, ...]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files below a folder by what they hold: prose and tables with their forms, others with the reason.
+
+    card: whether it is laid out as a data set of the hub · saved: whether the data-set library saved it.
+    """
+
+    prose: tuple[tuple[Path, Form], ...]
+    tables: tuple[tuple[Path, Form], ...]
+    skipped: tuple[SkippedFile, ...]
+    hidden: int
+    card: bool
+    saved: bool
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """What a run's data look like from outside. words: one line for a person · files, size: how many files would be
+    read and their bytes; 0 where the data are built in or have a name on the hub · skipped: what would be left out.
+    """
+
+    words: str
+    files: int = 0
+    size: int = 0
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+def check_source(config: RunConfig) -> SourceCheck:
+    """Look at the paths that a run will read, by stat and first bytes only.
+
+    Errors: `DataError` naming the setting, the path and the remedy, where the run could only fail: a missing path,
+    a pipe or device, an archive, a picture, an empty file, a folder without anything to learn from.
+    """
+    data = config.data
+    if isinstance(data, ClipsConfig | LatentsConfig):
+        return _check_clips(data)
+    assert isinstance(data, DataConfig)
+    if data.source == "text":
+        found = _check_text(data.path, "data.path")
+        if data.validation_path:
+            _check_text(data.validation_path, "data.validation_path")
+        return found
+    if data.source == "huggingface":
+        return _check_hub(data)
+    return SourceCheck(f"built in: {data.source}")
+
+
+def shown(path: Path | str) -> str:
+    """A path as printable text; bytes that are no UTF-8 and control characters become `�`."""
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def place(location: str, setting: str, wanted: str) -> Path:
+    """The path a person wrote, `~` expanded, of something that exists. `DataError` names setting and remedy."""
+    if not location.strip():
+        raise DataError(f"{setting} is empty: give it {wanted}")
+    said = f"{setting} = {shown(location)!r}"
+    try:
+        path = Path(location).expanduser()
+        path.stat()
+    except RuntimeError as error:  # a home that nobody has; older Pythons say a link that leads to itself so, too
+        raise DataError(f"{said} cannot be found ({error}): give {wanted}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{said} {_unfound(error)}: give {wanted}") from None
+    return path
+
+
+def _unfound(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    return f"cannot be found ({plain_error(error)})"
+
+
+def plain_error(error: BaseException) -> str:
+    """The reason of an error in words, without its number."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().rstrip(".")
+
+
+def odd_kind(mode: int) -> str:
+    """What something is that is neither a regular file nor a folder; empty for those."""
+    for test, words in (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return words
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "no regular file"
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a regular file. Errors: `OSError`; `ValueError` when it is not one."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"is {odd_kind(mode) or 'a folder'}, not a file")
+    with path.open("rb") as file:
+        return file.read(HEAD)
+
+
+def look(path: Path) -> Form:
+    """The form of one file. Errors: `ValueError` with the reason alone, when it cannot be opened or is no file."""
+    try:
+        return form_of(read_head(path), path.name)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({plain_error(error)})") from error
+
+
+def walk(folder: Path) -> Walk:
+    """Everything below a folder but hidden names, in sorted order; links to folders are not followed."""
+    files: list[Path] = []
+    odd: list[SkippedFile] = []
+    hidden = 0
+    unread: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
+        kept: list[str] = []
+        for name in sorted(folders):
+            path = Path(parent, name)
+            if name.startswith("."):
+                hidden += 1
+            elif name in _PASSED_FOLDERS:
+                odd.append(SkippedFile(_relative(path, folder), "is a folder of programs, which nothing is read from"))
+            elif path.is_symlink():
+                odd.append(SkippedFile(_relative(path, folder), "is a link to a folder, and links are not followed"))
+            else:
+                kept.append(name)
+        folders[:] = kept
+        for name in names:
+            path = Path(parent, name)
+            if name.startswith("."):
+                hidden += 1
+                continue
+            try:
+                mode = path.stat().st_mode
+            except (OSError, RuntimeError) as error:
+                odd.append(SkippedFile(_relative(path, folder), f"is a link to nothing ({plain_error(error)})"))
+                continue
+            if stat.S_ISREG(mode):
+                files.append(path)
+            else:
+                kind = odd_kind(mode) or "a folder"
+                odd.append(SkippedFile(_relative(path, folder), f"is {kind}, not a file"))
+        if len(files) > MOST_FILES:
+            raise DataError(
+                f"{shown(folder)!r} holds more than {MOST_FILES:,} files: give a folder of fewer, or join them"
+            )
+    for closed in unread:
+        where = Path(os.fsdecode(closed.filename)) if closed.filename else folder
+        odd.append(SkippedFile(_relative(where, folder), f"cannot be opened ({plain_error(closed)})"))
+    return Walk(tuple(sorted(files)), tuple(odd), hidden)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return shown(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def survey(folder: Path) -> Survey:
+    """Every file below a folder by its form. A file about the folder (README, LICENSE) is never prose."""
+    found = walk(folder)
+    prose: list[tuple[Path, Form]] = []
+    tables: list[tuple[Path, Form]] = []
+    skipped = list(found.odd)
+    card = False
+    for path in found.files:
+        size = path.stat().st_size
+        try:
+            form = look(path)
+        except ValueError as error:
+            skipped.append(SkippedFile(_relative(path, folder), str(error), size))
+            continue
+        if path.name.lower() == "readme.md" and path.parent == folder:
+            card = is_card(path)
+        if form.refused:
+            skipped.append(SkippedFile(_relative(path, folder), f"is {form.words}", size))
+        elif size == 0:
+            skipped.append(SkippedFile(_relative(path, folder), "is empty", 0))
+        elif is_about(path):
+            reason = "is about the folder; give it by itself if it is to be learned"
+            skipped.append(SkippedFile(_relative(path, folder), reason, size))
+        else:
+            (tables if form.name in TABLES else prose).append((path, form))
+    names = {path.name for path, _ in tables if path.parent == folder}
+    saved = "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names
+    split = [path for path, _ in tables if path.stem.lower().split("-")[0].split(".")[0] in _SPLITS]
+    return Survey(
+        tuple(prose), tuple(tables), tuple(skipped), found.hidden, bool(tables) and (card or len(split) > 1), saved
+    )
+
+
+def is_about(path: Path) -> bool:
+    """Whether a file describes the folder it lies in."""
+    return path.stem.lower() in _ABOUT_A_FOLDER and path.suffix.lower() in _ABOUT_SUFFIXES
+
+
+def is_card(path: Path) -> bool:
+    """Whether a README is the card of a data set: a front matter with the keys of one."""
+    try:
+        head = read_head(path).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return False
+    front = head[3:].split("\n---", 1)[0] if head.startswith("---") else ""
+    return any(line.startswith(_CARD) for line in front.split("\n"))
+
+
+def data_set_folder(folder: str) -> str:
+    """What to do with a data set that was given as text."""
+    return (
+        f"this is a data set folder: use source=huggingface, hub_name={shown(folder)} (and hub_config, hub_split, "
+        "text_column where it has several)"
+    )
+
+
+def _check_text(location: str, setting: str) -> SourceCheck:
+    path = place(location, setting, "the path of a UTF-8 text file or a folder of them")
+    said = f"{setting} = {shown(location)!r}"
+    if path.is_dir():
+        found = survey(path)
+        used = found.prose or (() if found.card and not found.saved else found.tables)
+        if found.card and not found.saved:
+            raise DataError(f"{said} is refused: {data_set_folder(location)}")
+        if not used:
+            raise DataError(f"{said} is refused: {nothing_in(found)}")
+        form = "a saved data set" if found.saved else ("tables" if not found.prose else "text")
+        passed = () if used is found.tables else tuple(_passed(path, found))
+        size = sum(file.stat().st_size for file, _ in used)
+        return SourceCheck(f"a folder of {form}, {len(used):,} files", len(used), size, (*found.skipped, *passed))
+    return check_file(path, said)
+
+
+def _passed(folder: Path, found: Survey) -> list[SkippedFile]:
+    """Tables beside prose, which are not read with it."""
+    return [
+        SkippedFile(_relative(path, folder), f"is {form.words}; give it by itself to read it", path.stat().st_size)
+        for path, form in found.tables
+    ]
+
+
+def passed_tables(folder: Path, found: Survey) -> tuple[SkippedFile, ...]:
+    """The tables of a folder that is read as prose, as files that are left out."""
+    return tuple(_passed(folder, found))
+
+
+def nothing_in(found: Survey) -> str:
+    """Why a folder gives no text."""
+    reasons = "; ".join(f"{file.path} {file.reason}" for file in found.skipped[:5]) or "it holds no files"
+    hidden = f"; {found.hidden} hidden names are not looked at" if found.hidden else ""
+    return f"no file under it holds UTF-8 text ({reasons}{hidden}): give another folder, or a text file"
+
+
+def check_file(path: Path, said: str) -> SourceCheck:
+    """One file that is to give text. `DataError` names what it is and the remedy."""
+    try:
+        form, size = look(path), path.stat().st_size
+    except (ValueError, OSError) as error:
+        raise DataError(f"{said} {error}: give a UTF-8 text file or a folder of them") from None
+    if size == 0:
+        raise DataError(f"{said} is empty: give a file with text")
+    if form.refused:
+        raise DataError(f"{said} is {form.words}, not text: {form.remedy}")
+    return SourceCheck(form.words, 1, size)
+
+
+def listed_files(text: str) -> list[str]:
+    """The paths in a setting: one, or several between commas; a path that itself has a comma is found as it is."""
+    if os.path.lexists(os.path.expanduser(text)) or "," not in text:
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def local_files(text: str, setting: str = "data.data_files") -> list[Path]:
+    """The files that a list of paths and patterns names. `DataError` names what is not there."""
+    found: list[Path] = []
+    for part in listed_files(text):
+        expanded = os.path.expanduser(part)
+        if os.path.lexists(expanded) or not has_magic(expanded):
+            found.append(place(part, setting, "a file, a list of files between commas, or a pattern such as a/*.jsonl"))
+            continue
+        matched = [Path(name) for name in sorted(glob(expanded, recursive=True)) if os.path.isfile(name)]
+        if not matched:
+            raise DataError(f"{setting} = {shown(part)!r} matches no file: give a pattern such as a/*.jsonl")
+        found += matched
+    return found
+
+
+def is_remote(text: str) -> bool:
+    """Whether a text names a place on the network, which nothing here looks at."""
+    return "://" in text
+
+
+def _check_hub(data: DataConfig) -> SourceCheck:
+    if data.data_files and not is_remote(data.data_files):
+        if data.hub_name not in BUILDERS and not os.path.isdir(os.path.expanduser(data.hub_name)):
+            return SourceCheck(f"{data.hub_name} on the hub")  # its own files, named relative to it
+        if data.hub_name not in BUILDERS:
+            return SourceCheck(f"files of the data set folder {shown(data.hub_name)}")
+        files = local_files(data.data_files)
+        checks = [check_file(path, f"data.data_files = {shown(path)!r}") for path in files]
+        return SourceCheck(
+            f"{len(files)} local file{'s' * (len(files) > 1)}", len(files), sum(found.size for found in checks)
+        )
+    if data.hub_name in BUILDERS and not data.data_files:
+        raise DataError(f"hub_name = {data.hub_name!r} reads local files and data_files is empty: name a file there")
+    if looks_local(data.hub_name):
+        path = place(data.hub_name, "data.hub_name", "the name of a data set, or a folder that holds one")
+        if not path.is_dir():
+            raise DataError(
+                f"data.hub_name = {shown(data.hub_name)!r} is a file: take hub_name=json (or csv, parquet, arrow, "
+                "text) with data_files, or source=text with path"
+            )
+        found = walk(path)
+        if not found.files:
+            raise DataError(f"data.hub_name = {shown(data.hub_name)!r} is a folder without files: give another")
+        return SourceCheck(
+            f"the data set folder {shown(path.name)}",
+            len(found.files),
+            sum(file.stat().st_size for file in found.files),
+            found.odd,
+        )
+    return SourceCheck(f"{data.hub_name} on the hub")
+
+
+def looks_local(name: str) -> bool:
+    """Whether a data set's name is a path: it exists, or is written like one."""
+    return name.startswith(("/", "./", "../", "~")) or os.path.exists(name)
+
+
+def _check_clips(data: ClipsConfig | LatentsConfig) -> SourceCheck:
+    if data.source in ("digits", "random"):
+        return SourceCheck(f"built in: {data.source}")
+    wanted = "a folder of videos, or one" if isinstance(data, ClipsConfig) else "a folder of .safetensors files"
+    path = place(data.path, "data.path", wanted)
+    said = f"data.path = {shown(data.path)!r}"
+    if not path.is_dir():
+        try:
+            read_head(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{said} {_reason(error)}: give {wanted}") from None
+        if path.stat().st_size == 0:
+            raise DataError(f"{said} is empty: give {wanted}")
+        return SourceCheck(shown(path.name), 1, path.stat().st_size)
+    found = walk(path)
+    if not found.files:
+        raise DataError(f"{said} is a folder without files: give {wanted}")
+    sizes = sum(file.stat().st_size for file in found.files)
+    return SourceCheck(f"a folder of {len(found.files):,} files", len(found.files), sizes, found.odd)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return f"cannot be read ({plain_error(error)})" if isinstance(error, OSError) else str(error)
+
+
+def unpacked_name(name: str, packing: str) -> str:
+    """The name of a compressed file without the suffix of its compression."""
+    return name[: -len(Path(name).suffix)] if packing and Path(name).suffix.lower() in PACKED else name
