@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ from qcore.lab.speaking import Speakers, sample_live
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunWriter
 from qcore.store import Command as CommandRow
 from qcore.train.files import CONFIG_FILE, RunLock, is_held
+from qcore.train.lastwords import Failure
 from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
 
@@ -75,6 +77,14 @@ class Lab(Reading):
         self.close()
 
     # runs
+
+    def info(self, name: str) -> RunInfo:
+        """As of every reader; of the runs of this process also for whom a queued one waits."""
+        info = super().info(name)
+        if not (info.here and info.state == "queued"):
+            return info
+        waits_for, place = self._slots.waiting(name)
+        return replace(info, waits_for=waits_for, place=place)
 
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
         """Create a run and train it in a background thread; return its name.
@@ -325,6 +335,10 @@ class Lab(Reading):
 
     def _is_here(self, name: str) -> bool:
         return name in self._workers and self._workers[name].holds
+
+    def _failure(self, name: str) -> Failure | None:
+        worker = self._workers.get(name)
+        return worker.ending.failure if worker is not None else None
 
     def _submit(self, name: str, command: Command, author: str, key: str | None) -> int:
         kind, payload = to_row(command)

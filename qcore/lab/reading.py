@@ -22,6 +22,7 @@ from qcore.store import DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
 from qcore.train.files import CONFIG_FILE, LABELS_FILE, read_config
 from qcore.train.folders import CheckpointError, checkpoint_folders, read_state
+from qcore.train.lastwords import Failure
 
 if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
@@ -51,7 +52,13 @@ class Reading:
 
     def info(self, name: str) -> RunInfo:
         """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
-        return run_info(self.folder(name), self.reader(name), self.config(name), here=self._is_here(name))
+        here, failure = self._is_here(name), self._failure(name)
+        return run_info(self.folder(name), self.reader(name), self.config(name), here=here, failure=failure)
+
+    def _failure(self, name: str) -> Failure | None:
+        """What ended the run's last worker in this process, whether or not it could be written; None when nothing."""
+        del name
+        return None
 
     def _is_here(self, name: str) -> bool:
         """Whether a worker of this process holds the run."""

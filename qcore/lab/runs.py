@@ -9,8 +9,10 @@ from typing import Any
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.store import RunReader
 from qcore.train.files import is_held
+from qcore.train.lastwords import Failure, read_words
 
 ACTIVE = ("queued", "running", "paused")
+ENDED = "process ended"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,9 @@ class RunInfo:
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
     epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
-    this process · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity.
+    this process · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity · cause: of a failure or
+    interruption, one of `qcore.train.trouble.CAUSES`; empty when it is not known · waits_for: of a queued run of this
+    process, the runs that hold the places; place: its own in the queue, from 1.
     """
 
     name: str
@@ -44,6 +48,9 @@ class RunInfo:
     seconds_trained: float = 0.0
     memory_mb: float | None = None
     drops: int = 0
+    cause: str = ""
+    waits_for: tuple[str, ...] = ()
+    place: int = 0
 
     @property
     def held_out(self) -> float | None:
@@ -89,14 +96,22 @@ class CheckpointInfo:
     path: Path
 
 
-def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool) -> RunInfo:
-    """Collect one run's row. A run that was active when its worker vanished is `interrupted`."""
+def run_info(
+    run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool, failure: Failure | None = None
+) -> RunInfo:
+    """Collect one run's row. A run that was active when its worker vanished is `interrupted`.
+
+    failure: what this process knows of the end of the run's last worker, should the database not have taken it.
+    """
     meta, status = reader.meta(), reader.status()
     alive = here or is_held(run_dir)
     family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
+    words = None if alive else failure or read_words(run_dir)
+    if words is not None and status is not None and status.heartbeat > words.wall:
+        words = None  # another worker has had the run since
     if status is None:
-        state = "queued" if alive else "interrupted"
+        state = "queued" if alive else "failed" if words else "interrupted"
         return RunInfo(
             run_dir.name,
             state,
@@ -107,11 +122,16 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
             preset=preset,
             alive=alive,
             here=here,
+            message=words.message if words else "",
+            cause=words.cause if words else "" if alive else ENDED,
         )
-    state, message = status.state, status.message
-    if state in ACTIVE and not alive:
+    state, message, extra = status.state, status.message, status.extra
+    cause = str(extra.get("cause", "")) if state == "failed" else ""
+    if words is not None:
+        state, message, cause = "failed", words.message, words.cause
+    elif state in ACTIVE and not alive:
         state, message = "interrupted", "its worker ended without a word; resume continues from the newest checkpoint"
-    extra = status.extra
+        cause = ENDED
     return RunInfo(
         name=run_dir.name,
         state=state,
@@ -135,6 +155,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),
         drops=status.drops,
+        cause=cause,
     )
 
 

@@ -7,12 +7,14 @@ a dead worker is never taken for a live one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
 from pathlib import Path
 
-from qcore.config import BEFORE, RunConfig
+from qcore.config import BEFORE, ConfigError, RunConfig
+from qcore.train.trouble import folder_gone
 
 CONFIG_FILE = "config.yaml"
 TOKENIZER_FILE = "tokenizer.json"
@@ -24,9 +26,12 @@ ORIGIN_FILE = "origin.yaml"
 CATCH_UP = "catch_up"
 """Meta value: the step that a run was put at, to which it goes from an earlier checkpoint before anything else."""
 
+ACTIVE = ("queued", "running", "paused")
+BELIEVED_SECONDS = 30.0
+
 
 class RunLock:
-    """Exclusive hold on a run folder by one worker of one process."""
+    """Exclusive hold on a run folder by one worker of one process. The folder may be renamed while it is held."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / LOCK_FILE
@@ -35,51 +40,120 @@ class RunLock:
     def acquire(self, timeout: float = 1.0) -> bool:
         """Take the lock; False when another worker, in this or another process, holds it.
 
-        Tries for `timeout` seconds, because `is_held` of another process touches the lock for an instant.
+        Tries for `timeout` seconds, because `is_held` of another process touches the lock for an instant. Raises
+        `OSError` where the folder cannot be written, or the file system has no locks.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    return False
-                time.sleep(0.01)
-            else:
-                self._descriptor = descriptor
-                return True
+        with contextlib.ExitStack() as unless_taken:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, file_mode(self._path.parent))
+            unless_taken.callback(os.close, descriptor)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        return False
+                    time.sleep(0.01)
+                except OSError as error:
+                    error.filename = str(self._path)  # flock knows only a number
+                    raise
+                else:
+                    self._descriptor = descriptor
+                    unless_taken.pop_all()
+                    return True
 
     @property
     def held(self) -> bool:
         """Whether this object holds the lock."""
         return self._descriptor is not None
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the lock that is held is still the one of the folder: nobody has deleted or replaced it."""
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return False
+        return self._descriptor is not None and os.path.samestat(there, os.fstat(self._descriptor))
+
     def release(self) -> None:
         """Give the lock back; does nothing when it is not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def is_held(run_dir: Path) -> bool:
-    """Whether a worker of any process holds the run."""
+def held(run_dir: Path) -> bool | None:
+    """Whether a worker of any process holds the run; None where that cannot be known: the file system has no locks, or
+    the lock may not be looked at."""
     try:
         descriptor = os.open(run_dir / LOCK_FILE, os.O_RDONLY)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:
+        return None
     finally:
         os.close(descriptor)
     return False
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a worker of any process is known to hold the run."""
+    return held(run_dir) is True
+
+
+def lives(run_dir: Path, state: str, heartbeat: float) -> bool:
+    """Whether a run has a worker. Where there are no locks, one that spoke lately is believed: state and time of its
+    status row."""
+    found = held(run_dir)
+    return found if found is not None else state in ACTIVE and abs(time.time() - heartbeat) < BELIEVED_SECONDS
+
+
+def place_of(run_dir: Path) -> tuple[int, int]:
+    """What a folder is on its disk, whatever it is called."""
+    found = os.stat(run_dir)
+    return found.st_dev, found.st_ino
+
+
+def check_present(run_dir: Path, place: tuple[int, int]) -> None:
+    """Raise `RunError` when the folder is no longer there, or is another one."""
+    try:
+        present = place_of(run_dir) == place
+    except OSError:
+        present = False
+    if not present:
+        raise folder_gone(run_dir)
+
+
+def file_mode(run_dir: Path) -> int:
+    """Rights of a new file in a run folder: those of the folder. New folders are their owner's alone, because prompts
+    and texts are nobody else's; a folder that somebody has opened to a group stays open to it."""
+    try:
+        return os.stat(run_dir).st_mode & 0o666
+    except OSError:
+        return 0o600
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file of a run folder aside and move it in: it is whole or absent."""
+    aside = path.with_name(f".{path.name}.new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent))
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(aside, path)
 
 
 def read_config(run_dir: Path, name: str = CONFIG_FILE) -> RunConfig:
     """The run's configuration. Raises `ConfigError` when the file holds something else, `OSError` when it is
     missing.
     """
-    return RunConfig.from_yaml((run_dir / name).read_text(encoding="utf-8"), BEFORE)
+    try:
+        return RunConfig.from_yaml((run_dir / name).read_text(encoding="utf-8"), BEFORE)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8 text (byte offset {error.start}): restore it from a copy") from error

@@ -124,15 +124,19 @@ class Monitor:
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
         self.detectors.resized()
 
-    def publish(self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False) -> None:
-        """Write the status row when the state changed or half a second has passed."""
+    def publish(
+        self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""
+    ) -> bool:
+        """Write the status row when the state changed or half a second has passed, and tell whether it did. cause: of a
+        failure."""
         now = time.time()
         when, what = self._published
         if not force and state == what and now - when < STATUS_SECONDS:
-            return
+            return False
         self._published = (now, state)
-        extra: dict[str, float | None] = {
+        extra: dict[str, float | str | None] = {
             **self._last,
+            **({"cause": cause} if cause else {}),
             f"{self._engine.unit}_per_second": self._units_per_second or None,
             "seconds_left": (total_steps - step) * self._step_seconds if self._step_seconds else None,
             "seconds_trained": self.seconds_trained,
@@ -152,6 +156,7 @@ class Monitor:
                 extra=extra,
             )
         )
+        return True
 
     def _log(self, step: int, scalars: dict[str, float]) -> None:
         self._writer.log_scalars(step, scalars)

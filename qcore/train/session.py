@@ -11,7 +11,6 @@ import os
 import shutil
 import threading
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ import torch
 from qcore.config import RunConfig
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
 from qcore.train.families import open_workload
-from qcore.train.files import CATCH_UP, ORIGIN_FILE, TOKENIZER_FILE, read_config
+from qcore.train.files import CATCH_UP, ORIGIN_FILE, TOKENIZER_FILE, check_present, place_of, read_config
 from qcore.train.folders import checkpoint_folders, newest_state, read_state
+from qcore.train.lastwords import Ending, forget_words, keep_reserve, release_reserve
 from qcore.train.replay import Orders
 from qcore.train.slots import Slots
 from qcore.train.trainer import Trainer
+from qcore.train.trouble import RunError
 from qcore.train.workload import Workload
 
 NEWEST_SAMPLES = 64
@@ -40,16 +41,22 @@ def train_run(
     nudge: threading.Event,
     since: float,
     orders: Orders,
+    ending: Ending,
 ) -> None:
     """Train the run until its end, a stop or a failure; the caller holds its lock since `since` (epoch seconds).
 
-    A run that was put at a step between two checkpoints first goes there, as the run that it comes from went.
+    A run that was put at a step between two checkpoints first goes there, as the run that it comes from went. ending:
+    told what ends the run, before anything is written of it: the disk may take nothing more. Raises what could not be
+    written.
     """
+    place = place_of(run_dir)
+    keep_reserve(run_dir)
     with RunWriter(run_dir / DATABASE_NAME) as writer:
         trainer: Trainer | None = None
         with RunReader(run_dir / DATABASE_NAME) as reader:
             before, meta = reader.status(), reader.meta()
         step, total = (before.step, before.total_steps) if before else (0, 0)
+        forget_words(run_dir)
 
         def made(config: RunConfig, orders: Orders) -> Trainer:
             workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
@@ -95,9 +102,22 @@ def train_run(
                 trainer.run(author)
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)
-                step = trainer.step if trainer else step
-                writer.add_log(step, "error", traceback.format_exc())
-                writer.set_status(_status("failed", step, total, f"{type(error).__name__}: {error}"))
+                failure = ending.failed(
+                    _explained(error, run_dir, place), trainer.step if trainer else step, total, opening=trainer is None
+                )
+                if failure.cause == "disk":
+                    release_reserve(run_dir)
+                writer.add_log(failure.step, "error", failure.details)
+                writer.set_status(failure.status())
+
+
+def _explained(error: Exception, run_dir: Path, place: tuple[int, int]) -> Exception:
+    """The error, or that the run's folder is gone, from which it follows."""
+    try:
+        check_present(run_dir, place)
+    except RunError as gone:
+        return gone.with_traceback(error.__traceback__)
+    return error
 
 
 def _is_there(run_dir: Path, goal: int) -> bool:
@@ -115,11 +135,12 @@ def _cut_way_back(run_dir: Path, goal: int) -> None:
 
 
 def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:
-    """Raise `ValueError` when a run that goes on would see other data than it started with."""
+    """Raise `RunError` when a run that goes on would see other data than it started with."""
     if meta.get("data_fingerprint", workload.fingerprint) != workload.fingerprint:
-        raise ValueError(
+        raise RunError(
+            "data",
             "the data of this run has changed since it started, so it cannot go on as the same run: restore it, or "
-            "start a new run on what there is now"
+            "start a new run on what there is now",
         )
 
 

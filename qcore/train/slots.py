@@ -34,5 +34,13 @@ class Slots:
         with self._changed:
             return max(0, self._queue.index(run) - self.limit + 1) if run in self._queue else 0
 
+    def waiting(self, run: str) -> tuple[tuple[str, ...], int]:
+        """Runs that hold the places which `run` waits for, and its own place among those that wait, from 1; empty and 0
+        when it waits for none."""
+        with self._changed:
+            if run not in self._queue or self._has_place(run):
+                return (), 0
+            return tuple(self._queue[: self.limit]), self._queue.index(run) - self.limit + 1
+
     def _has_place(self, run: str) -> bool:
         return run in self._queue[: self.limit]

@@ -32,6 +32,7 @@ from qcore.train.checkpoint import (
     save_checkpoint,
     snapshot,
 )
+from qcore.train.files import check_present, place_of
 from qcore.train.folders import (
     FORK,
     KEPT_REASONS,
@@ -82,6 +83,7 @@ class Trainer:
         self.name = run_dir.name
         self.step = 0
         self._run_dir = run_dir
+        self._place = place_of(run_dir)
         self._config = config
         self._workload = workload
         self._engine = workload.engine
@@ -119,7 +121,7 @@ class Trainer:
         finally:
             self._slots.release(self.name)
         self._writer.flush()
-        self._publish(state, message, force=True)
+        self._publish(state, message, force=True, cause="numeric" if state == "failed" else "")
         return state
 
     def _run(self, author: str) -> tuple[str, str]:
@@ -484,8 +486,9 @@ class Trainer:
         self._publish(state)
         self._nudge.wait(IDLE_SECONDS)
 
-    def _publish(self, state: str, message: str = "", *, force: bool = False) -> None:
-        self._monitor.publish(state, self.step, int(self._board["steps"]), message, force=force)
+    def _publish(self, state: str, message: str = "", *, force: bool = False, cause: str = "") -> None:
+        if self._monitor.publish(state, self.step, int(self._board["steps"]), message, force=force, cause=cause):
+            check_present(self._run_dir, self._place)
 
     def _add_event(self, kind: str, payload: dict[str, Any], author: str, command: int | None = None) -> None:
         self._history.add(self.step, kind, payload, author, command)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qcore.train.allocator import keep_freed_memory, release_freed_memory
 from qcore.train.files import RunLock
+from qcore.train.lastwords import Ending, leave, release_reserve
 from qcore.train.replay import Orders
 from qcore.train.slots import Slots
 
@@ -22,18 +23,21 @@ logger = logging.getLogger(__name__)
 
 class Worker:
     """Trains the run in `run_dir`. `start` returns at once; `stop` asks for a checkpoint and an end; `join` waits
-    for it.
+    for it. ending: why it failed, whether or not that could be written. lock: of the run, when it is held already.
     """
 
-    def __init__(self, run_dir: Path, slots: Slots, author: str, orders: Orders | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, slots: Slots, author: str, orders: Orders | None = None, lock: RunLock | None = None
+    ) -> None:
         self.run_dir = run_dir
+        self.ending = Ending()
         self._orders = orders or Orders()
         self._slots = slots
         self._author = author
         self._stopping = threading.Event()
         self._nudge = threading.Event()
-        self._lock = RunLock(run_dir)
-        self._since = 0.0
+        self._lock = lock or RunLock(run_dir)
+        self._since = time.time()
         # A daemon, because the interpreter would otherwise wait for it before the exit handlers that stop it run.
         self._thread = threading.Thread(target=self._main, name=f"train-{run_dir.name}", daemon=True)
 
@@ -44,9 +48,18 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread of a run that is held. It queues now: runs train in the order of their start, whichever has
-        opened its data first."""
+        opened its data first. Raises `RuntimeError` when this process gets no further thread."""
         self._slots.request(self.run_dir.name)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.let_go()
+            raise
+
+    def let_go(self) -> None:
+        """Give back what a worker holds that has not been started, or has ended."""
+        self._slots.release(self.run_dir.name)
+        self._lock.release()
 
     def nudge(self) -> None:
         """Tell a waiting worker that a command has arrived."""
@@ -74,10 +87,20 @@ class Worker:
             from qcore.train.session import train_run
 
             keep_freed_memory()
-            train_run(self.run_dir, self._slots, self._author, self._stopping, self._nudge, self._since, self._orders)
-        except Exception:  # the thread's outer edge: what not even the run's own log could take
+            train_run(
+                self.run_dir,
+                self._slots,
+                self._author,
+                self._stopping,
+                self._nudge,
+                self._since,
+                self._orders,
+                self.ending,
+            )
+        except Exception as error:  # the thread's outer edge: what the run's own writer could not take
             logger.exception("the store of %s failed", self.run_dir.name)
+            leave(self.run_dir, self.ending.failed(error))
         finally:
-            self._slots.release(self.run_dir.name)
-            self._lock.release()
+            release_reserve(self.run_dir)
+            self.let_go()
             release_freed_memory()
