@@ -1,4 +1,4 @@
-"""Start a run: a preset or an earlier run changed in a form that the declarations make, or a whole configuration as YAML.
+"""Start a run: a preset or an earlier run, changed in a form that the declarations make, or a whole one as YAML.
 
 What a person has typed stays for the session, whatever is shown in between. Start reads the fields themselves: what was
 typed last may not have been drawn yet, and what is drawn is then of another moment than what would start.
@@ -63,7 +63,7 @@ def from_this(lab: Lab, info: RunInfo, key: str) -> None:
             "New run from this one",
             icon=":material/content_copy:",
             key=key,
-            help="Its configuration, with its controls as they stand now, in the form of a new run: nothing starts yet.",
+            help="Its configuration and its controls as they stand, in the form of a new run. Nothing starts yet.",
             on_click=_open_from,
             args=(info.name,),
         )

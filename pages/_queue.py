@@ -9,6 +9,7 @@ import streamlit as st
 from pages import _parts
 from qcore.config import Pause
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.waiting import where
 
 _FIRST = "new:first"
 
@@ -17,12 +18,6 @@ def ahead(lab: Lab) -> list[RunInfo]:
     """Runs of this process that a new one would wait for, the one that trains first."""
     found = [info for info in lab.runs() if info.here and info.state in ("running", "queued")]
     return sorted(found, key=lambda info: (info.state != "running", info.created))
-
-
-def where(info: RunInfo) -> str:
-    """How far a run is: `NAME (step 120 of 400, about 27 min left)`."""
-    left = f", about {_parts.duration(info.seconds_left)} left" if info.seconds_left is not None else ""
-    return f"{_parts.short(info.name)} (step {info.step:,} of {info.total_steps:,}{left})"
 
 
 def warn(lab: Lab) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from pages import _families, _newrun, _parts, _roles
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.waiting import waiting_words
 
 
 def runs(lab: Lab, info: RunInfo) -> None:
@@ -53,7 +54,7 @@ def _table(lab: Lab) -> Hashable:
     st.dataframe(
         {
             "run": [run.name for run in found],
-            "state": [run.state for run in found],
+            "state": [waiting_words(run, found, short=True) or run.state for run in found],
             "progress": [run.step / run.total_steps if run.total_steps else 0.0 for run in found],
             "step": [run.step for run in found],
             "of": [run.total_steps for run in found],

@@ -39,8 +39,10 @@ def holding(folder: Path) -> Iterator[None]:
 
 
 def start(folder: Path, module: str, *arguments: str) -> None:
-    """Run `python -m module arguments` apart, module by its full name; what it says goes to the folder's log. `LabError`
-    while one works."""
+    """Run `python -m module arguments` apart, module by its full name; what it says goes to the folder's log.
+
+    `LabError` while one works.
+    """
     if working(folder):
         raise LabError(f"{folder.name!r} is being worked on already: wait for it, or end it")
     command = worker_command(module, *arguments)

@@ -31,8 +31,8 @@ from qcore.lab.bench_records import (
     write_benchmark,
 )
 from qcore.lab.errors import LabError
-from qcore.lab.inputs import checked_inputs
 from qcore.lab.fleet import RUNS_FOLDER, fan_out, share, trained
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
 from qcore.train.processes import ending, worker_command

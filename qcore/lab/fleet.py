@@ -1,8 +1,8 @@
 """Many runs side by side: each an ordinary run through the façade, spread over a few processes.
 
 A small model keeps one core busy and no more, and torch holds its interpreter: processes, not threads. The module
-that asks gives its own full name; its `__main__` trains the configurations that lie in the folder and prints a JSON line of
-each, which comes back here.
+that asks gives its own full name; its `__main__` trains the configurations that lie in the folder and prints a JSON
+line of each, which comes back here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a run's data will take, told before they are opened: bytes of text by stat, memory by what was measured, and the
-vocabulary that the tokenizer will find, counted where that is cheap.
+"""What a run's data will take, told before they are opened: bytes of text by stat, memory by what was measured, and
+the vocabulary that the tokenizer will find, counted where that is cheap.
 
 Opening a text costs more than keeping it: documents are text, then ids, then the 64-bit codes of n-grams for the
-references. Measured peaks over the bytes of the file (1, 10 and 100 MB of Zipfian text): bytes 84, 72, – · words 34, 19,
+references. Measured peaks over the bytes of the file (1, 10, 100 MB of Zipfian text): bytes 84, 72, – · words 34, 19,
 12 · BPE 71, 34, –. The lines below go through the small ones and lie above the large one.
 """
 
@@ -37,8 +37,8 @@ _BUILDERS = ("json", "text", "csv", "parquet", "arrow")
 
 @dataclass(frozen=True)
 class DataForecast:
-    """source: bytes of the text or clips, None when nobody can tell · peak, held: bytes of memory while they are opened,
-    and while the run trains on them."""
+    """source: bytes of the text or clips, None when nobody can tell · peak, held: bytes of memory while they are
+    opened, and while the run trains on them."""
 
     source: float | None
     peak: int

@@ -52,8 +52,8 @@ class MemoryForecast:
     micro-batch keeps for its backward pass · passing: gradients that live while that pass is in one layer · available:
     free memory of the device when it was asked · counted: whether the vocabulary was counted, else it is the largest
     that the tokenizer may make · source: bytes of the data, None when unknown · opening, held: memory of the data while
-    they are opened, before the first step, and while the run trains on them; on a GPU neither is the device's · machine:
-    free memory of the machine, where that is another one.
+    they are opened, before the first step, and while the run trains on them; neither is a GPU's · machine: free memory
+    of the machine, where the device has its own.
     """
 
     parameters: int

@@ -1,7 +1,7 @@
 """How this project starts a process of its own: a module by its full name, never by what `__name__` happens to be.
 
-In a process that was itself started with `-m`, a module's `__name__` is `__main__`, and `-m __main__` finds nothing: what
-worked from the terminal, where the module had been imported, would then fail from the app.
+In a process that was itself started with `-m`, a module's `__name__` is `__main__`, and `-m __main__` finds nothing:
+what worked from the terminal, where the module had been imported, would then fail from the app.
 """
 
 from __future__ import annotations

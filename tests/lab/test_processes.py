@@ -1,4 +1,4 @@
-"""Workers are started by the full name of their module, so that they start from any process: terminal, app or worker."""
+"""Workers are started by the full name of their module, so that they start from any process."""
 
 import ast
 import importlib.util
