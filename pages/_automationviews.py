@@ -89,7 +89,13 @@ def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:
 def _text(lab: Lab, info: RunInfo, name: str, title: str, example: str, lines: list[str]) -> None:
     key = f"text:{info.name}:{name}:{hash(tuple(lines))}"
     st.text_area(
-        title, "\n".join(lines), key=key, height=_HEIGHT, placeholder=example, help=find_control(name, info.kind).help
+        title,
+        "\n".join(lines),
+        key=key,
+        height=_HEIGHT,
+        placeholder=example,
+        help=find_control(name, info.kind).help,
+        persist_state="session",
     )
     with st.container(horizontal=True, gap="small"):
         _roles.button(
@@ -140,7 +146,7 @@ def _dry(lab: Lab, info: RunInfo) -> None:
         "is for a fork to show. People's own changes are kept; a finding that was resolved has no remedies any more."
     )
     values = _now(lab, info)
-    with st.form("dry"):
+    with st.container(border=True):
         columns = st.columns(len(TEXTS))
         changes: dict[str, Any] = {}
         for column, (name, (title, example)) in zip(columns, TEXTS.items(), strict=True):
@@ -151,6 +157,7 @@ def _dry(lab: Lab, info: RunInfo) -> None:
                 height=_HEIGHT,
                 placeholder=example,
                 help=find_control(name, info.kind).help,
+                persist_state="session",
             )
             changes[name] = text.split("\n")
         changes["autopilot"] = st.toggle(
@@ -158,8 +165,9 @@ def _dry(lab: Lab, info: RunInfo) -> None:
             values["autopilot"],
             key=f"dry:{info.name}:autopilot",
             help=find_control("autopilot", info.kind).help,
+            persist_state="session",
         )
-        asked = st.form_submit_button("Try on the recorded run", icon=":material/science:", type="primary")
+        asked = st.button("Try on the recorded run", key="do:dry", icon=":material/science:", type="primary")
     if not asked:
         return
     try:
