@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import statistics
 import sys
@@ -266,12 +267,21 @@ def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
     if len(differences) < 2:
         return f"no answer: {len(differences)} of {forks} pairs gave a value of {metric}"
     found = paired(differences)
-    interval = f"{found.mean:+.4g}, 95 % from {found.low:+.4g} to {found.high:+.4g}"
+    mean, low, high = _plain_numbers(found.mean, found.low, found.high)
+    interval = f"{mean}, 95 % from {low} to {high}"
     if found.detected:
         return f"effect: the change moves {metric} by {interval}{failed}"
     more = "more pairs than can be made" if found.needed is None else f"about {found.needed} pairs"
     tail = "every pair is the same" if found.mean == found.low == found.high else f"{more} would show one of this size"
     return f"no detectable effect on {metric}: {interval}; {tail}{failed}"
+
+
+def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]:
+    """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
+    spread = abs(high - low) or abs(mean)
+    known = math.isfinite(spread) and spread > 0
+    decimals = min(12, max(0, 2 - math.floor(math.log10(spread)))) if known else 4
+    return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"
 
 
 def effect_from(values: dict[str, Any]) -> Effect:
