@@ -198,6 +198,7 @@ def _form(lab: Lab) -> None:
             "Start from",
             [_SMALL, *presets],
             key="ablation:start",
+            persist_state="session",
             format_func=lambda one: one if one == _SMALL else PRESETS[one].title,
             help="The small model is made for this; a preset keeps its sizes and data.",
         )
@@ -205,6 +206,7 @@ def _form(lab: Lab) -> None:
             "Model family",
             list(LANGUAGE_KINDS),
             key="ablation:kind",
+            persist_state="session",
             default=next(iter(LANGUAGE_KINDS)),
             required=True,
             disabled=start != _SMALL,
@@ -217,16 +219,33 @@ def _form(lab: Lab) -> None:
             "Variants",
             list(known),
             key=f"ablation:only:{kind}",
+            persist_state="session",
             format_func=lambda name: known[name].title,
             placeholder="all of them",
             help="What is switched on, or off, one at a time. Nothing chosen takes all.",
         )
     with right:
-        steps = st.number_input("Steps", 30, 1_000_000, 300, 30, key="ablation:steps", help="Of each run.")
-        seeds = st.number_input(
-            "Seeds", 1, 100, 3, key="ablation:seeds", help="Runs of each; three at least for a verdict."
+        steps = st.number_input(
+            "Steps", 30, 1_000_000, 300, 30, key="ablation:steps", help="Of each run.", persist_state="session"
         )
-        jobs = st.number_input("Processes", 1, 64, 2, key="ablation:jobs", help="Runs at a time, one core each.")
+        seeds = st.number_input(
+            "Seeds",
+            1,
+            100,
+            3,
+            key="ablation:seeds",
+            help="Runs of each; three at least for a verdict.",
+            persist_state="session",
+        )
+        jobs = st.number_input(
+            "Processes",
+            1,
+            64,
+            2,
+            key="ablation:jobs",
+            help="Runs at a time, one core each.",
+            persist_state="session",
+        )
     try:
         base = base_config(None if start == _SMALL else PRESETS[start].config, kind=kind, steps=int(steps))
         plan = plan_ablation(lab.runs_dir, base, only or None, int(seeds))

@@ -14,7 +14,8 @@ from pages import _parts, _roles
 from pages._live import live
 from pages._plot import chart
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
-from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run, planned
+from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
+from qcore.lab.planning import RATE, planned_courses, tried_rates
 from qcore.viz import Line, Mark, curves, event_words, name_words, value_words
 
 VIEWS = ("Texts", "Dry run", "What was done")
@@ -65,9 +66,12 @@ def _texts(lab: Lab, info: RunInfo) -> None:
         for name, (title, example) in TEXTS.items():
             _text(lab, info, name, title, example, values[name])
     with right:
-        st.subheader("Planned", anchor=False, help="What the schedule in force makes of each number it moves.")
-        started = {name: state.default for name, state in lab.controls(info.name).items()}
-        _plan(info, {**started, "schedule": values["schedule"], "steps": values["steps"]})
+        st.subheader(
+            "Planned",
+            anchor=False,
+            help="What policy and schedule in force make of the learning rate, and of each number that is moved.",
+        )
+        _plan(lab, info)
 
 
 def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:
@@ -89,7 +93,13 @@ def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:
 def _text(lab: Lab, info: RunInfo, name: str, title: str, example: str, lines: list[str]) -> None:
     key = f"text:{info.name}:{name}:{hash(tuple(lines))}"
     st.text_area(
-        title, "\n".join(lines), key=key, height=_HEIGHT, placeholder=example, help=find_control(name, info.kind).help
+        title,
+        "\n".join(lines),
+        key=key,
+        height=_HEIGHT,
+        placeholder=example,
+        help=find_control(name, info.kind).help,
+        persist_state="session",
     )
     with st.container(horizontal=True, gap="small"):
         _roles.button(
@@ -115,23 +125,38 @@ def _send(lab: Lab, info: RunInfo, name: str, value: Any) -> None:
     _parts.send(lab, info.name, SetControl(name, value))
 
 
-def _plan(info: RunInfo, values: dict[str, Any]) -> None:
-    found = planned(values["schedule"], values, info.kind)
-    if not found:
-        st.info("The schedule moves no number yet. Write a line on the left; its course is drawn here.")
+def _plan(lab: Lab, info: RunInfo) -> None:
+    """The rate that is used, past and planned, and what the schedule moves; rules and people may still change it."""
+    reader = lab.reader(info.name)
+    names = [RATE, *(name for name in reader.names() if name.startswith("control/"))]
+    recorded = {
+        name: (line.steps.tolist(), line.values.tolist()) for name, line in lab.history(info.name, names, 4000).items()
+    }
+    try:
+        found = planned_courses(lab.config(info.name), reader.events(), info.step, recorded)
+    except ConfigError as error:
+        st.error(_parts.plain(str(error)), icon=":material/block:")
         return
-    here = [Mark(info.step, f"the run is at step {info.step:,}")]
-    for name, (steps, numbers) in list(found.items())[:_SHOWN_CHARTS]:
-        line = Line(name_words(name), steps, numbers, smooth=False)
-        unit = find_control(name, info.kind).unit
-        title = find_control(name, info.kind).label
+    here = [Mark(info.step, f"the run is at step {info.step:,}; what follows is planned")]
+    for name, course in list(found.items())[: _SHOWN_CHARTS + 1]:
+        title, unit, what = _what(info.kind, name)
+        line = Line(what, course.steps, course.values, smooth=False)
         chart(
             curves([line], title=title, y_title=unit, marks=here, height=180, uirevision=f"plan:{info.name}:{name}"),
             f"plan:{name}",
-            f"Planned {name_words(name)} over steps",
+            f"Planned {what} over steps",
         )
-    if len(found) > _SHOWN_CHARTS:
-        st.caption(f"and {len(found) - _SHOWN_CHARTS} more")
+    if len(found) == 1:
+        st.caption("The schedule moves no number yet. Write a line on the left; its course is drawn here.")
+    elif len(found) > _SHOWN_CHARTS + 1:
+        st.caption(f"and {len(found) - _SHOWN_CHARTS - 1} more")
+
+
+def _what(kind: str, name: str) -> tuple[str, str, str]:
+    """Title, unit and words of a planned number."""
+    if name == RATE:
+        return "Learning rate as it is used (policy × controls)", "", "learning rate"
+    return find_control(name, kind).label, find_control(name, kind).unit, name_words(name)
 
 
 def _dry(lab: Lab, info: RunInfo) -> None:
@@ -140,7 +165,7 @@ def _dry(lab: Lab, info: RunInfo) -> None:
         "is for a fork to show. People's own changes are kept; a finding that was resolved has no remedies any more."
     )
     values = _now(lab, info)
-    with st.form("dry"):
+    with st.container(border=True):
         columns = st.columns(len(TEXTS))
         changes: dict[str, Any] = {}
         for column, (name, (title, example)) in zip(columns, TEXTS.items(), strict=True):
@@ -151,6 +176,7 @@ def _dry(lab: Lab, info: RunInfo) -> None:
                 height=_HEIGHT,
                 placeholder=example,
                 help=find_control(name, info.kind).help,
+                persist_state="session",
             )
             changes[name] = text.split("\n")
         changes["autopilot"] = st.toggle(
@@ -158,8 +184,9 @@ def _dry(lab: Lab, info: RunInfo) -> None:
             values["autopilot"],
             key=f"dry:{info.name}:autopilot",
             help=find_control("autopilot", info.kind).help,
+            persist_state="session",
         )
-        asked = st.form_submit_button("Try on the recorded run", icon=":material/science:", type="primary")
+        asked = st.button("Try on the recorded run", key="do:dry", icon=":material/science:", type="primary")
     if not asked:
         return
     try:
@@ -167,6 +194,7 @@ def _dry(lab: Lab, info: RunInfo) -> None:
     except (ConfigError, LabError) as error:
         st.error(_parts.plain(str(error)), icon=":material/block:")
         return
+    _rates(lab, info, changes, found)
     if not found:
         st.info("Nothing would have been done: no step was reached, and no condition held long enough.")
         return
@@ -177,6 +205,29 @@ def _dry(lab: Lab, info: RunInfo) -> None:
         [_change_words(one.name, one.old, one.new) for one in found],
         [one.reason for one in found],
         "dry_table",
+    )
+
+
+def _rates(lab: Lab, info: RunInfo, changes: dict[str, Any], found: list[DryChange]) -> None:
+    """The rate as it was used, and as it would have been."""
+    config, reader = lab.config(info.name), lab.reader(info.name)
+    series = reader.scalars(RATE)
+    automatic = {name: value for name, value in changes.items() if name != "autopilot"}
+    by_hand = [
+        (event.step, str(event.payload["name"]), event.payload["new"])
+        for event in reader.events()
+        if event.kind == "control" and event.author not in AUTOMATIC and event.payload["name"] not in automatic
+    ]
+    made = by_hand + [(one.step, one.name, one.new) for one in found]
+    steps, rates = tried_rates(config, sorted(made, key=lambda one: one[0]), changes["schedule"], info.step)
+    lines = [
+        Line("as recorded", series.steps, series.values, smooth=False),
+        Line("as it would have been", steps, rates, smooth=False),
+    ]
+    chart(
+        curves(lines, title="Learning rate of each update", uirevision="dry:rate", height=220),
+        "dry_rate",
+        "Learning rate as recorded and as it would have been",
     )
 
 

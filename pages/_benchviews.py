@@ -247,10 +247,18 @@ def _form(lab: Lab) -> None:
     left, right = st.columns([3, 2], gap="large")
     kinds = list(LANGUAGE_KINDS)
     with left:
-        st.multiselect("Models", kinds, kinds, key="bench:models", help="Families with their defaults.")
+        st.multiselect(
+            "Models",
+            kinds,
+            kinds,
+            key="bench:models",
+            help="Families with their defaults.",
+            persist_state="session",
+        )
         st.text_input(
             "More models",
             key="bench:more",
+            persist_state="session",
             placeholder="pam:complex_state=false; transformer:width=128,layers=4",
             help="A family, a colon and changed values, such as another size; separated by semicolons.",
         )
@@ -258,12 +266,14 @@ def _form(lab: Lab) -> None:
             "Starting point",
             _PRESETS,
             key="bench:preset",
+            persist_state="session",
             format_func=lambda name: PRESETS[name].title,
             help="Text, sizes and optimisation that all models share.",
         )
         st.text_input(
             "Changes to it",
             key="bench:changes",
+            persist_state="session",
             placeholder="context=256, batch_size=4",
             help="Values of the run, as in `qcore train --set`, separated by commas.",
         )
@@ -272,6 +282,7 @@ def _form(lab: Lab) -> None:
             "Match by",
             MATCHES,
             key="bench:match",
+            persist_state="session",
             default=MATCHES[0],
             required=True,
             help="What all models share with the reference, within 2 %: the feed-forward width is solved for.",
@@ -282,13 +293,22 @@ def _form(lab: Lab) -> None:
             selection_mode="multi",
             default=EQUAL,
             key="bench:equal",
+            persist_state="session",
             help="Trains every model; none: measure only.",
         )
         _forms.field(OptimConfig.control("steps"), 400, "bench:steps")
         st.number_input(
-            "Seeds", 1, 20, 1, key="bench:seeds", help="Runs of each model; three and more give an interval."
+            "Seeds",
+            1,
+            20,
+            1,
+            key="bench:seeds",
+            help="Runs of each model; three and more give an interval.",
+            persist_state="session",
         )
-        st.text_input("Name", "benchmark", key="bench:name", max_chars=60, help="Of what is kept.")
+        st.text_input(
+            "Name", "benchmark", key="bench:name", max_chars=60, help="Of what is kept.", persist_state="session"
+        )
     _roles.button(
         "Start the benchmark",
         type="primary",
@@ -315,7 +335,7 @@ def _start(lab: Lab) -> None:
             seeds=int(form["seeds"]),
         )
         _parts.switch("bench", start_benchmark(lab.runs_dir, spec))
-    except (ConfigError, LabError) as error:
+    except (ConfigError, LabError, OSError) as error:
         _parts.note("error", str(error))
 
 

@@ -59,11 +59,11 @@ def figures(
     **look: Any,
 ) -> dict[str, Figure]:
     """Every figure by its key, the loss first. unit: of a language run's loss; others have one · look: span, log_x,
-    log_y of `viz.curves`; log_y is for the loss.
+    log_y of `viz.curves`; log_y is for the loss, and empty: what it says before there is one.
     """
-    log_y = look.pop("log_y")
+    log_y, empty = look.pop("log_y"), look.pop("empty", "The first step is on its way.")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
-    found = {"loss": _loss(series, meta, words, unit, log_y=log_y, **shared)}
+    found = {"loss": _loss(series, meta, words, unit, log_y=log_y, message=empty, **shared)}
     found["terms"] = curves(
         [Line(term.replace("_", " "), *_points(series[f"term/{term}"])) for term in terms],
         title="Terms, unweighted",
@@ -107,7 +107,6 @@ def _loss(series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: U
         y_title=y_title,
         references=references,
         height=380,
-        message="The first step is on its way.",
         **shared,
     )
 

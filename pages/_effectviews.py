@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _families, _parts, _roles
-from pages._changes import read_changes
+from pages._changes import changes_box, control_title, read_changes
 from pages._plot import chart
 from qcore.config import ConfigError, find_control, live_controls
 from qcore.lab import Lab, LabError, Question, RunInfo, ask, asked, end
@@ -24,16 +24,26 @@ def effect(lab: Lab, info: RunInfo) -> None:
         "The difference is given with its 95 % interval; *no detectable effect* is an answer."
     )
     _standing(lab)
-    with st.form("effect"):
-        changes = st.text_area(
-            "The change", key="effect_changes", placeholder="diversity_weight = 0.3", height=80, help="One a line."
+    with st.container(border=True):
+        values = {name: state.value for name, state in lab.controls(info.name).items()}
+        changes_box("The change", "effect_changes", info.kind, values, live_only=True)
+        _shared(info, lab)
+        st.number_input(
+            "Pairs",
+            2,
+            64,
+            5,
+            key="effect_forks",
+            help="More pairs find smaller effects.",
+            persist_state="session",
         )
-        shared = _shared(info, lab)
-        count = st.number_input("Pairs", 2, 64, 5, key="effect_forks", help="More pairs find smaller effects.")
-        go = st.form_submit_button("Measure it", icon=":material/science:", type="primary", **_roles.locked())
-    if go:
-        _ask(
-            lab, lambda: Question("effect", info.name, changes=dict(read_changes(changes)), forks=int(count), **shared)
+        _roles.button(
+            "Measure it",
+            key="do:effect",
+            icon=":material/science:",
+            type="primary",
+            on_click=_ask,
+            args=(lab, _effect_question, info),
         )
     found = lab.effects(info.name)
     if not found:
@@ -66,30 +76,59 @@ def sweep(lab: Lab, info: RunInfo) -> None:
     """Ask for a sweep of one control, and see the answers that there are."""
     st.markdown("Forks of **one state** at several values of one control: what each value would have done.")
     _standing(lab)
-    with st.form("sweep"):
-        names = [name for name, control in live_controls(info.kind).items() if control.kind not in ("text", "texts")]
-        usual = "learning_rate" if "learning_rate" in names else names[0]
+    with st.container(border=True):
+        offered = {
+            name: control
+            for name, control in live_controls(info.kind).items()
+            if control.kind not in ("text", "texts") and (not control.models or info.kind in control.models)
+        }
+        names = list(offered)
         control = st.selectbox(
-            "Control", names, names.index(usual), key="sweep_control", help="What the forks differ in."
+            "Control",
+            names,
+            names.index("learning_rate") if "learning_rate" in offered else 0,
+            key="sweep_control",
+            format_func=lambda one: f"{control_title(offered[one])} · {one}" if one in offered else one,
+            help="What the forks differ in.",
+            persist_state="session",
         )
         text = st.text_input(
-            "Values", key="sweep_values", placeholder="0.001, 0.003, 0.01", help="Separated by commas."
+            "Values",
+            key=f"sweep_values:{control}",
+            placeholder="0.001, 0.003, 0.01",
+            help="Separated by commas.",
+            persist_state="session",
         )
-        shared = _shared(info, lab)
-        count = st.number_input(
-            "Forks for each value", 1, 16, 1, key="sweep_forks", help="On other orders of the batches."
+        said = st.empty()
+        _shared(info, lab)
+        st.number_input(
+            "Forks for each value",
+            1,
+            16,
+            1,
+            key="sweep_forks",
+            help="On other orders of the batches.",
+            persist_state="session",
         )
-        go = st.form_submit_button("Sweep", icon=":material/tune:", type="primary", **_roles.locked())
-    if go:
-
-        def question() -> Question:
-            declared = find_control(control, info.kind)
-            values = [declared.check(part.strip()) for part in text.split(",") if part.strip()]
-            if not values:
-                raise ConfigError(f"a sweep of {control} needs values, such as 0.001, 0.003, 0.01")
-            return Question("sweep", info.name, control=control, values=values, forks=int(count), **shared)
-
-        _ask(lab, question)
+        now = lab.controls(info.name)[control].value
+        try:
+            values = _sweep_values(control, text, info.kind) if text.strip() else []
+            said.caption(
+                f"{control_title(offered[control])}: {offered[control].range_text}; now {value_words(now)}."
+                + (f" {len(values)} values." if values else "")
+            )
+        except ConfigError as error:
+            values = None
+            said.error(_parts.plain(str(error)), icon=":material/block:")
+        _roles.button(
+            "Sweep",
+            key="do:sweep",
+            icon=":material/tune:",
+            type="primary",
+            disabled=values is None,
+            on_click=_ask,
+            args=(lab, _sweep_question, info),
+        )
     found = lab.sweeps(info.name)
     if not found:
         st.info("Nothing has been swept from this run yet. Choose a control and its values above.")
@@ -121,37 +160,90 @@ def sweep(lab: Lab, info: RunInfo) -> None:
             chart(figure, f"sweep:{index}", f"{one.metric} over steps at {title}")
 
 
-def _shared(info: RunInfo, lab: Lab) -> dict[str, Any]:
+def _effect_question(info: RunInfo) -> Question:
+    held = st.session_state
+    changes = dict(read_changes(str(held.get("effect_changes") or ""), info.kind))
+    if not changes:
+        raise ConfigError("an effect needs a change to measure: choose a control and a value, and press Add")
+    for name, value in changes.items():
+        find_control(name, info.kind).check(value)
+    return Question("effect", info.name, changes=changes, forks=int(held["effect_forks"]), **_asked_for(info))
+
+
+def _sweep_question(info: RunInfo) -> Question:
+    held = st.session_state
+    control = str(held["sweep_control"])
+    values = _sweep_values(control, str(held.get(f"sweep_values:{control}") or ""), info.kind)
+    forks = int(held["sweep_forks"])
+    return Question("sweep", info.name, control=control, values=values, forks=forks, **_asked_for(info))
+
+
+def _sweep_values(control: str, text: str, kind: str) -> list[Any]:
+    """The values of a sweep, each within the control's range. `ConfigError` names the one that is not, or is twice."""
+    declared = find_control(control, kind)
+    values = [declared.check(part.strip()) for part in text.split(",") if part.strip()]
+    if not values:
+        raise ConfigError(f"a sweep of {control} needs values, such as 0.001, 0.003, 0.01")
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ConfigError(f"the value {value_words(twice[0])} stands there twice: give each once")
+    return values
+
+
+def _shared(info: RunInfo, lab: Lab) -> None:
     """Fields that both questions have."""
     usual = _families.words(info).held
     offered = [name for name in lab.reader(info.name).names() if not name.startswith(("cost/", "train/step"))]
     columns = st.columns(3)
-    step = columns[0].number_input(
+    columns[0].number_input(
         "From step",
         0,
         max(1, info.step),
         max(0, info.step // 2),
-        key="from_step",
+        key=f"from_step:{info.name}",
         help="The state that all forks start from.",
+        persist_state="session",
     )
-    steps = columns[1].number_input("Steps", 1, 1_000_000, 100, key="fork_steps", help="Of training in each fork.")
+    columns[1].number_input(
+        "Steps",
+        1,
+        1_000_000,
+        100,
+        key="fork_steps",
+        help="Of training in each fork.",
+        persist_state="session",
+    )
     place = offered.index(usual) if usual in offered else 0
-    metric = columns[2].selectbox(
-        "Metric", offered, place, key="fork_metric", help="What is compared: its value at the end."
+    columns[2].selectbox(
+        "Metric",
+        offered,
+        place,
+        key=f"fork_metric:{info.family}",
+        help="What is compared: its value at the end.",
+        persist_state="session",
     )
-    return {"step": int(step), "steps": int(steps), "metric": metric}
 
 
-def _ask(lab: Lab, make: Any) -> None:
+def _asked_for(info: RunInfo) -> dict[str, Any]:
+    """What these fields hold."""
+    held = st.session_state
+    return {
+        "step": int(held[f"from_step:{info.name}"]),
+        "steps": int(held["fork_steps"]),
+        "metric": held[f"fork_metric:{info.family}"],
+    }
+
+
+def _ask(lab: Lab, make: Any, info: RunInfo) -> None:
+    """Begin to answer what the fields say now; what was typed stays when it is refused."""
     if why := _roles.refused():
-        st.error(why, icon=":material/block:")
+        _parts.note("error", why)
         return
     try:
-        ask(lab.runs_dir, make())
-    except (LabError, ConfigError) as error:
-        st.error(_parts.plain(str(error)), icon=":material/block:")
-        return
-    st.rerun()
+        question = make(info)
+        ask(lab.runs_dir, question)
+    except (LabError, ConfigError, OSError) as error:
+        _parts.note("error", str(error))
 
 
 def _standing(lab: Lab) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _family, _parts, _roles
-from pages._changes import CHANGES_HELP, read_changes
+from pages import _family, _parts, _queue, _roles
+from pages._changes import changes_box, read_changes
 from pages._live import live
 from pages._plot import chart
-from qcore.config import ConfigError
+from qcore.config import ConfigError, all_controls
 from qcore.lab import Lab, LabError, RunInfo, RunNode
+from qcore.lab.waiting import waiting_words
 from qcore.viz import Branch, branches, name_words, value_words
 
 _MOST_MARKS = 40
@@ -74,36 +75,61 @@ def _words(node: RunNode) -> str:
 def _fork_form(lab: Lab, info: RunInfo) -> None:
     st.subheader("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
     saved = [item.step for item in lab.checkpoints(info.name)]
-    with st.form("fork", border=True):
-        step = st.number_input(
+    key = f"fork_step:{info.name}:{info.step if not info.alive else 0}"
+    with st.container(border=True):
+        st.number_input(
             "From step",
             0,
             max(info.step, 1),
             info.step if info.step < info.total_steps else max((one for one in saved if one < info.step), default=0),
-            key=f"fork_step:{info.name}:{info.step if not info.alive else 0}",
+            key=key,
             help="At a checkpoint the fork is ready at once ("
             + (", ".join(f"{one:,}" for one in saved[-6:]) or "there is none yet")
             + "); any other step is reached from the nearest earlier one, exactly.",
+            persist_state="session",
         )
-        text = st.text_area(
-            "What changes", key="fork_changes", placeholder="diversity_weight = 0.3", height=100, help=CHANGES_HELP
+        values = {name: state.value for name, state in lab.controls(info.name).items()}
+        fixed = {control.name: lab.config(info.name).value(control.name) for control in all_controls(info.kind)}
+        changes_box("What changes", "fork_changes", info.kind, {**fixed, **values})
+        st.text_input(
+            "Name", key="fork_name", placeholder="made up when empty", help="Of the new run.", persist_state="session"
         )
-        name = st.text_input("Name", key="fork_name", placeholder="made up when empty", help="Of the new run.")
-        why = st.text_input("Why", key="fork_why", placeholder="what if …", help="Stands on the edge of the tree.")
-        asked = st.form_submit_button("Fork", icon=":material/call_split:", type="primary", **_roles.locked())
-    if asked:
-        _fork(lab, info, int(step), text, name.strip(), why.strip())
+        st.text_input(
+            "Why",
+            key="fork_why",
+            placeholder="what if …",
+            help="Stands on the edge of the tree.",
+            persist_state="session",
+        )
+        _queue.warn(lab)
+        _roles.button(
+            "Fork", key="do:fork", icon=":material/call_split:", type="primary", on_click=_fork, args=(lab, info, key)
+        )
 
 
-def _fork(lab: Lab, info: RunInfo, step: int, text: str, name: str, why: str) -> None:
-    try:
-        options: dict[str, Any] = {"new_name": name or None, "reason": why}
-        child = lab.fork(info.name, step=step, changes=read_changes(text), **options)
-    except (LabError, ConfigError) as error:
-        st.error(_parts.plain(str(error)), icon=":material/block:")
+def _fork(lab: Lab, info: RunInfo, key: str) -> None:
+    """Reads the fields themselves; what was typed stays when it is refused."""
+    if why := _roles.refused():
+        _parts.note("error", why)
         return
-    _parts.note("done", f"Forked {child} from step {step:,}; it trains when its turn comes")
-    st.rerun()
+    held = st.session_state
+    try:
+        step = int(held[key])
+        options: dict[str, Any] = {
+            "new_name": str(held.get("fork_name") or "").strip() or None,
+            "reason": str(held.get("fork_why") or "").strip(),
+        }
+        before = _queue.ahead(lab)
+        child = lab.fork(
+            info.name, step=step, changes=read_changes(str(held.get("fork_changes") or ""), info.kind), **options
+        )
+        _queue.make_way(lab, before)
+    except (LabError, ConfigError) as error:
+        _parts.note("error", str(error))
+        return
+    waits = waiting_words(lab.info(child), lab.runs())
+    _parts.note("done", f"Forked {child} from step {step:,}" + (f"; {waits}" if waits else ""))
+    held["fork_name"] = ""
 
 
 def _rewind_form(lab: Lab, info: RunInfo) -> None:
@@ -115,23 +141,34 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
     if info.step <= first:
         st.caption("It has made no step of its own yet.")
         return
-    with st.form("rewind", border=True):
-        step = st.number_input(
+    key = f"rewind_step:{info.name}:{info.step if not info.alive else 0}"
+    with st.container(border=True):
+        st.number_input(
             "To step",
             first,
             info.step,
             max(first, info.step - 1),
-            key=f"rewind_step:{info.name}:{info.step if not info.alive else 0}",
+            key=key,
             help="To before the changes that were made at this step. The run is stopped for it, and goes on if it was "
             "training.",
+            persist_state="session",
         )
-        asked = st.form_submit_button("Rewind", icon=":material/history:", **_roles.locked())
-    if not asked:
+        with st.popover("Rewind", icon=":material/history:"):
+            st.markdown(
+                "The run goes back to that step; what came after is kept as a run of its own. Charts and checkpoints "
+                "after the step move there."
+            )
+            _roles.button("Rewind now", key="do:rewind", type="primary", on_click=_rewind, args=(lab, info, key))
+
+
+def _rewind(lab: Lab, info: RunInfo, key: str) -> None:
+    if why := _roles.refused():
+        _parts.note("error", why)
         return
+    step = int(st.session_state[key])
     try:
-        branch = lab.rewind(info.name, int(step))
+        branch = lab.rewind(info.name, step)
     except (LabError, ConfigError) as error:
-        st.error(_parts.plain(str(error)), icon=":material/block:")
+        _parts.note("error", str(error))
         return
-    _parts.note("done", f"Rewound to step {int(step):,}; {branch} keeps what came after")
-    st.rerun()
+    _parts.note("done", f"Rewound to step {step:,}; {branch} keeps what came after")

@@ -35,8 +35,8 @@ def tooltip(control: Control) -> str:
 
 
 def field(control: Control, value: Any, key: str, *, disabled: bool = False) -> Any:
-    """A form field that starts at `value`; returns what it holds."""
-    shared: dict[str, Any] = {"key": key, "help": tooltip(control), "disabled": disabled}
+    """A form field that starts at `value`, and for the session holds what was put in; returns what it holds."""
+    shared: dict[str, Any] = {"key": key, "help": tooltip(control), "disabled": disabled, "persist_state": "session"}
     match control.kind:
         case "bool":
             return st.toggle(control.label, value, **shared)
@@ -45,22 +45,41 @@ def field(control: Control, value: Any, key: str, *, disabled: bool = False) -> 
         case "text":
             return st.text_input(control.label, value, **shared)
         case "texts":
-            text = st.text_area(control.label, "\n".join(value), height=90, **shared)
-            return [line for line in text.split("\n") if line.strip()]
+            return _lines(st.text_area(control.label, "\n".join(value), height=90, **shared))
         case _:
             return st.number_input(control.label, value=value, **_number(control), **shared)
 
 
+def held(control: Control, value: Any, key: str) -> Any:
+    """What the form field of that key holds, drawn or not; `value` where nobody has touched it."""
+    found = st.session_state.get(key)
+    if found is None:
+        return value
+    return _lines(found) if control.kind == "texts" else found
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.strip()]
+
+
 def fields(
-    section: type[Section], values: Mapping[str, Any], prefix: str, *, skip: tuple[str, ...] = ()
+    section: type[Section],
+    values: Mapping[str, Any],
+    prefix: str,
+    *,
+    skip: tuple[str, ...] = (),
+    notes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Form fields of one section in two columns; returns its values by name."""
+    """Form fields of one section in two columns; returns its values by name. notes: takes a place below each field of
+    text, by name, for what is to be said of it."""
     columns = st.columns(2)
     found = {}
     shown = [control for control in section.controls() if control.name not in skip]
     for index, control in enumerate(shown):
         with columns[index * 2 // len(shown)]:
             found[control.name] = field(control, values[control.name], f"{prefix}:{control.name}")
+            if notes is not None and control.kind == "text":
+                notes[control.name] = st.empty()
     return found
 
 

@@ -1,12 +1,19 @@
-"""Start a run: a preset changed in a form that the declarations make, or a whole configuration as YAML."""
+"""Start a run: a preset or an earlier run, changed in a form that the declarations make, or a whole one as YAML.
+
+What a person has typed stays for the session, whatever is shown in between. Start reads the fields themselves: what was
+typed last may not have been drawn yet, and what is drawn is then of another moment than what would start.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from pages import _forms, _parts, _roles
+from pages import _forms, _parts, _queue, _roles
 from qcore.config import (
     MODEL_KINDS,
     PRESETS,
@@ -19,130 +26,258 @@ from qcore.config import (
     read_config,
     section_types,
 )
-from qcore.lab import Lab, LabError
+from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.forecast import memory_forecast
+from qcore.lab.inputs import input_problems, place
 
 WAYS = ("Form", "YAML")
 _INSIST, _INSISTS = "Start all the same", "new:insists"
+_RUN, _FROM, _SHOWN = "run:", "new:from", "new:shown"
+_SOURCES = {
+    "documents": ("stories", "bilingual"),
+    "path": ("text", "folder"),
+    "validation_path": ("text",),
+    **dict.fromkeys(("hub_name", "hub_config", "hub_split", "data_files", "text_column"), ("huggingface",)),
+    **dict.fromkeys(("digit_size", "speed_low", "speed_high"), ("digits",)),
+    **dict.fromkeys(("colour", "frame_stride", "clip_stride"), ("folder",)),
+    **dict.fromkeys(("channels", "latent_height", "latent_width"), ("random",)),
+    "normalisation": ("folder",),
+}
+"""Settings of the data that only some sources read; the others are not asked for."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a form starts from. key: of its fields, another one for another configuration · preset: named in the run."""
+
+    config: RunConfig
+    title: str
+    about: str
+    key: str
+    preset: str
+
+
+def from_this(lab: Lab, info: RunInfo, key: str) -> None:
+    """The button that every run has: its configuration and the controls as they stand, in the form of a new run."""
+    if info.state != "unreadable":
+        st.button(
+            "New run from this one",
+            icon=":material/content_copy:",
+            key=key,
+            help="Its configuration and its controls as they stand, in the form of a new run. Nothing starts yet.",
+            on_click=_open_from,
+            args=(info.name,),
+        )
+
+
+def _open_from(name: str) -> None:
+    st.session_state[_FROM] = name
+    st.session_state["preset"] = f"{_RUN}{name}"
+    _parts.switch("view", "New run")
 
 
 def new_run(lab: Lab) -> None:
     """The whole view: preset, values, preview and the start button."""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        preset = st.selectbox(
+        chosen = st.selectbox(
             "Preset",
-            list(PRESETS),
+            _choices(lab),
             key="preset",
             bind="query-params",
-            format_func=lambda name: PRESETS[name].title,
-            help="A named starting point; every value can be changed below.",
+            format_func=lambda one: _title(one),
+            help="A named starting point, or an earlier run; every value can be changed below.",
         )
-        st.caption(PRESETS[preset].about)
+        start = _start_of(lab, chosen)
+        st.caption(start.about)
         way = st.segmented_control("Edit as", WAYS, key="edit_as", default="Form", required=True, bind="query-params")
     with right:
-        name = st.text_input("Name (optional)", key="new:name", placeholder="made from preset and time", max_chars=120)
-        place = st.container()
-    config, error = _form(preset) if way == "Form" else _yaml(preset)
-    with place:
+        st.text_input(
+            "Name (optional)",
+            key="new:name",
+            placeholder="made from preset and time",
+            max_chars=120,
+            persist_state="session",
+        )
+        spot = st.empty()
+        if st.session_state.get(_SHOWN) != (start.key, way):
+            with spot.container():  # nothing of what was chosen before stands beside it while it is being counted
+                st.button("Start", icon=":material/play_arrow:", width="stretch", key="new:waiting", disabled=True)
+                st.caption("Reading what was chosen …")
+    notes: dict[str, Any] = {}
+    config, error = _form(start, notes) if way == "Form" else _yaml(start)
+    problems = input_problems(config) if config else {}
+    with spot.container():
         # The button comes first: the forecast below it waits for torch, seconds after a server's start.
         _roles.button(
             "Start",
             type="primary",
             icon=":material/play_arrow:",
             width="stretch",
-            disabled=config is None,
+            disabled=config is None or bool(problems),
             on_click=_start,
-            args=(lab, config, name, preset if config and config == PRESETS[preset].config else f"{preset}-edited"),
+            args=(lab,),
         )
-        if error:
-            st.error(_parts.plain(error), icon=":material/block:")
-        elif config:
+        for why in [error] if error else problems.values():
+            st.error(_parts.plain(why), icon=":material/block:")
+        if config and not problems:
+            _queue.warn(lab)
             st.caption(_summary(config))
             _memory(config)
+    st.session_state[_SHOWN] = (start.key, way)
+    if config:
+        _say_paths(config, problems, notes)
     if config and way == "Form":
         with st.expander("This run as YAML", icon=":material/code:"):
             st.code(config.to_yaml(), language="yaml")
 
 
-def _memory(config: RunConfig) -> None:
-    """Say what the run will need; when that is more than there is, it starts only if somebody insists."""
+# what it starts from
+
+
+def _choices(lab: Lab) -> list[str]:
+    """The presets, and the run that somebody wants another of; the link names it, too."""
+    asked = st.query_params.get("preset", "")
+    name = st.session_state.get(_FROM) or (asked.removeprefix(_RUN) if asked.startswith(_RUN) else "")
+    known = bool(name) and _parts.info_of(lab, name).state != "unreadable"
+    if not known and str(st.session_state.get("preset", "")).startswith(_RUN):
+        st.session_state["preset"] = next(iter(PRESETS))  # its run is gone
+    return [*([f"{_RUN}{name}"] if known else []), *PRESETS]
+
+
+def _title(choice: str) -> str:
+    return f"Run {choice.removeprefix(_RUN)}" if choice.startswith(_RUN) else PRESETS[choice].title
+
+
+def _start_of(lab: Lab, choice: str) -> Start:
+    if not choice.startswith(_RUN):
+        found = PRESETS[choice]
+        return Start(found.config, found.title, found.about, f"new:{choice}", choice)
+    name = choice.removeprefix(_RUN)
+    config, states = lab.config(name), lab.controls(name)
+    moved = {key: state.value for key, state in states.items() if state.value != config.value(key)}
     try:
-        found = memory_forecast(config)
-    except ValueError as error:
-        st.error(_parts.plain(str(error)), icon=":material/block:")
-        return
-    if found is None:
-        return
-    words = f"{found.parameters:,} parameters. {found.text}"
-    if found.published:
-        words += f" The published model of these sizes had {found.published / 1e6:.2f} M, with 256 characters."
-    if found.verdict == "fits":
-        st.caption(_parts.plain(words), help="Counted before the start, without computing anything.")
-    elif found.verdict == "tight":
-        st.warning(_parts.plain(words), icon=":material/memory:")
-    else:
-        st.error(_parts.plain(words), icon=":material/block:")
-        st.checkbox(_INSIST, key=_INSISTS, help="It will most likely be ended by the system.")
-
-
-def _start(lab: Lab, config: RunConfig, name: str, preset: str) -> None:
-    try:
-        found = memory_forecast(config)
-        if found is not None and found.verdict == "too large" and not st.session_state.get(_INSISTS):
-            raise LabError(f"{found.text} Or tick “{_INSIST}”.")
-        started = lab.start(config, name=name.strip() or None, preset=preset)
-    except (LabError, ValueError) as error:
-        _parts.note("error", str(error))
-        return
-    _parts.switch("run", started)
-    _parts.switch("view", "Watch")
-    st.session_state["new:name"] = ""
-
-
-def _form(preset: str) -> tuple[RunConfig | None, str]:
-    """Fields of every section, starting at the preset's values; the configuration, or what is wrong with it."""
-    base = PRESETS[preset].config
-    prefix = f"new:{preset}"
-    kind = st.segmented_control(
-        "Model family", list(MODEL_KINDS), key=f"{prefix}:kind", default=base.kind, required=True
+        config = config.with_values(moved)
+    except ConfigError:  # a run whose controls were moved to where no run may start
+        moved = {}
+    info = lab.info(name)
+    about = f"As **{_parts.plain(_parts.short(name))}** was started" + (
+        f" (preset {_parts.plain(info.preset)})" if info.preset else ""
     )
-    base = base if kind == base.kind else base.with_values({"kind": kind})
-    values: dict[str, Any] = {}
+    if moved:
+        changed = ", ".join(find_words(states[key].control.label, value) for key, value in moved.items())
+        about += f", with its controls as they stand now: {_parts.plain(changed)}"
+    digest = hashlib.sha256(config.to_yaml().encode()).hexdigest()[:8]
+    return Start(config, _title(choice), f"{about}.", f"new:{name}:{digest}", info.preset or config.kind)
+
+
+def find_words(label: str, value: Any) -> str:
+    """A control and its value, short."""
+    text = " · ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{label} {text if len(text) <= 60 else text[:59] + '…'}"
+
+
+# the form
+
+
+def _family(start: Start) -> str:
+    """The model family that the form stands at."""
+    return str(st.session_state.get(f"{start.key}:kind") or start.config.kind)
+
+
+def _based(start: Start, kind: str) -> RunConfig:
+    return start.config if kind == start.config.kind else start.config.with_values({"kind": kind})
+
+
+def _form(start: Start, notes: dict[str, Any]) -> tuple[RunConfig | None, str]:
+    """Fields of every section, starting at the preset's values; the configuration, or what is wrong with it. notes: a
+    place below each field that is a path, by name."""
+    kind = st.segmented_control(
+        "Model family",
+        list(MODEL_KINDS),
+        key=f"{start.key}:kind",
+        default=start.config.kind,
+        required=True,
+        persist_state="session",
+    )
+    base = _based(start, kind)
     for section, cls in section_types(kind).items():
-        with st.expander(_forms.SECTION_TITLES[section]):
+        with st.expander(
+            _forms.SECTION_TITLES[section], expanded=section == "data" and bool(st.session_state.get("new:troubled"))
+        ):
             part = getattr(base, section).model_dump()
-            values |= _forms.fields(cls, part, f"{prefix}:{kind}", skip=("kind",))
+            _forms.fields(cls, part, f"{start.key}:{kind}", skip=_skipped(start, kind, part), notes=notes)
             if section == "optim":
-                values["seed"] = _forms.field(SEED, base.seed, f"{prefix}:seed")
-    return _checked(lambda: base.with_values(values))
+                _forms.field(SEED, base.seed, f"{start.key}:{kind}:seed")
+    return _checked(lambda: _formed(start))
 
 
-def _yaml(preset: str) -> tuple[RunConfig | None, str]:
+def _skipped(start: Start, kind: str, part: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields that do not matter: of data that come from elsewhere."""
+    if "source" not in part:
+        return ("kind",)
+    source = st.session_state.get(f"{start.key}:{kind}:source", part["source"])
+    return ("kind", *(name for name, sources in _SOURCES.items() if name in part and source not in sources))
+
+
+def _formed(start: Start) -> RunConfig:
+    """The configuration that the fields say, by what the session holds of them. `ConfigError` when it cannot be."""
+    kind = _family(start)
+    base = _based(start, kind)
+    values: dict[str, Any] = {"seed": _forms.held(SEED, base.seed, f"{start.key}:{kind}:seed")}
+    for section, cls in section_types(kind).items():
+        part = getattr(base, section).model_dump()
+        skip = _skipped(start, kind, part)
+        for control in cls.controls():
+            if control.name not in skip and control.name != "kind":
+                values[control.name] = _forms.held(control, part[control.name], f"{start.key}:{kind}:{control.name}")
+    return base.with_values(values)
+
+
+def _say_paths(config: RunConfig, problems: Mapping[str, str], notes: Mapping[str, Any]) -> None:
+    """Next to each path: what is wrong with it, or where it leads when it was not written in full."""
+    st.session_state["new:troubled"] = any(name in notes for name in problems)
+    for name, spot in notes.items():
+        value = str(getattr(config.data, name, ""))
+        if name in problems:
+            spot.error(_parts.plain(problems[name]), icon=":material/block:")
+        elif value and str(place(value)) != value and getattr(config.data, "source", "") != "huggingface":
+            spot.caption(f"This is {_parts.plain(str(place(value)))}.")
+
+
+# the text
+
+
+def _yaml(start: Start) -> tuple[RunConfig | None, str]:
     """A configuration as text, pasted or from a file; starts at the preset's."""
-    key = f"new:{preset}:yaml"
-    st.session_state.setdefault(key, PRESETS[preset].config.to_yaml())
+    key = f"{start.key}:yaml"
+    st.session_state.setdefault(key, start.config.to_yaml())
     uploaded = st.file_uploader(
         "From a file", type=["yaml", "yml"], key=f"{key}:file", on_change=_take_file, args=(key,)
     )
     del uploaded
-    text = st.text_area(
+    st.text_area(
         "Configuration",
         key=key,
         height=420,
         help="Keys that are left out take their defaults. The published collapse guide's own file is read, too.",
+        persist_state="session",
     )
     loaded: list[GuideLoad] = []
-
-    def read() -> RunConfig:
-        config, guide = read_config(text, adapter=bool(st.session_state.get(f"{key}:adapter")))
-        loaded.extend([guide] if guide else [])
-        return config
-
-    found = _checked(read)
+    found = _checked(lambda: _written(start, loaded))
     if loaded:
         _guide_notes(loaded[0], f"{key}:adapter")
     return found
+
+
+def _written(start: Start, loaded: list[GuideLoad] | None = None) -> RunConfig:
+    """The configuration that the text says. `ConfigError` when it cannot be."""
+    key = f"{start.key}:yaml"
+    text = str(st.session_state.get(key, start.config.to_yaml()))
+    config, guide = read_config(text, adapter=bool(st.session_state.get(f"{key}:adapter")))
+    if loaded is not None and guide:
+        loaded.append(guide)
+    return config
 
 
 def _guide_notes(loaded: GuideLoad, key: str) -> None:
@@ -150,6 +285,7 @@ def _guide_notes(loaded: GuideLoad, key: str) -> None:
     st.toggle(
         "Train LTX-Video with LoRA",
         key=key,
+        persist_state="session",
         help="Off: the guide's flow on the small backbone and the built-in digits. On: the adapter, with the published "
         "weights of the file's variant.",
     )
@@ -173,6 +309,57 @@ def _checked(make: Any) -> tuple[RunConfig | None, str]:
         return make(), ""
     except ConfigError as error:
         return None, str(error)
+
+
+# what will be, and the start of it
+
+
+def _memory(config: RunConfig) -> None:
+    """Say what the run will need; when that is more than there is, it starts only if somebody insists."""
+    spot = st.empty()
+    spot.caption("Counting parameters and memory …")
+    try:
+        found = memory_forecast(config)
+    except ValueError as error:
+        spot.error(_parts.plain(str(error)), icon=":material/block:")
+        return
+    if found is None:
+        spot.empty()
+        return
+    words = _parts.plain(f"{found.parameters_text}. {found.text}")
+    if found.published:
+        words += f" The published model of these sizes had {found.published / 1e6:.2f} M, with 256 characters."
+    if found.verdict == "fits":
+        spot.caption(words, help="Counted before the start, without computing anything.")
+    elif found.verdict == "tight":
+        spot.warning(words, icon=":material/memory:")
+    else:
+        spot.error(words, icon=":material/block:")
+        st.checkbox(_INSIST, key=_INSISTS, help="It will most likely be ended by the system.")
+
+
+def _start(lab: Lab) -> None:
+    """Start what the fields say now."""
+    choice = st.session_state.get("preset") or next(iter(PRESETS))
+    name = str(st.session_state.get("new:name") or "").strip()
+    try:
+        start = _start_of(lab, choice)
+        config = _formed(start) if (st.session_state.get("edit_as") or "Form") == "Form" else _written(start)
+        found = memory_forecast(config)
+        if found is not None and found.verdict == "too large" and not st.session_state.get(_INSISTS):
+            raise LabError(f"{found.text} Or tick “{_INSIST}”.")
+        preset = (
+            start.preset if config == start.config or start.preset.endswith("-edited") else f"{start.preset}-edited"
+        )
+        before = _queue.ahead(lab)
+        started = lab.start(config, name=name or None, preset=preset)
+        _queue.make_way(lab, before)  # after the start: nothing is paused for a run that was refused
+    except (LabError, ValueError) as error:
+        _parts.note("error", str(error))
+        return
+    _parts.switch("run", started)
+    _parts.switch("view", "Watch")
+    st.session_state["new:name"] = ""
 
 
 def _summary(config: RunConfig) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from pages import _roles
+from pages import _advice, _roles
 from pages._panel import pulse
 from pages._plain import plain
 from qcore.config import Command, ConfigError
@@ -224,9 +224,7 @@ def heading(title: str, info: RunInfo) -> None:
 def trouble(info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
     if info.state == "failed":
-        remedy = (
-            "Lower the learning rate or the weight of the term that broke, then press *Resume* in the control room."
-        )
+        remedy = _advice.remedy(info)
         st.error(f"**The run failed at step {info.step}.** {plain(info.message)}\n\n{remedy}", icon=":material/error:")
     elif info.state == "unreadable":
         st.error(

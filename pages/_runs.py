@@ -6,9 +6,10 @@ from collections.abc import Hashable
 
 import streamlit as st
 
-from pages import _families, _parts, _roles
+from pages import _families, _newrun, _parts, _roles
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.waiting import waiting_words
 
 
 def runs(lab: Lab, info: RunInfo) -> None:
@@ -16,7 +17,9 @@ def runs(lab: Lab, info: RunInfo) -> None:
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
     live(lab, alive, lambda _: _table(lab), runs=lab.runs)
-    _deletion(lab, info)
+    with st.container(horizontal=True, gap="small"):
+        _newrun.from_this(lab, info, "do:new from (all)")
+        _deletion(lab, info)
 
 
 def _deletion(lab: Lab, info: RunInfo) -> None:
@@ -51,7 +54,7 @@ def _table(lab: Lab) -> Hashable:
     st.dataframe(
         {
             "run": [run.name for run in found],
-            "state": [run.state for run in found],
+            "state": [waiting_words(run, found, short=True) or run.state for run in found],
             "progress": [run.step / run.total_steps if run.total_steps else 0.0 for run in found],
             "step": [run.step for run in found],
             "of": [run.total_steps for run in found],

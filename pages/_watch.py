@@ -8,10 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _charts, _families, _knobs, _parts, _roles, _share
+from pages import _advice, _charts, _families, _knobs, _newrun, _parts, _roles, _share
 from pages._panel import Block, blocks_json, panel, progress_html, table_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.waiting import waiting_words
 from qcore.server.live import View
 from qcore.viz import UNITS
 
@@ -83,6 +84,7 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
         )
         if not info.alive and state != "unreadable":
             _resume(lab, info)
+        _newrun.from_this(lab, info, "do:new from")
         _share.show_share(lab, info)
         if state != "unreadable":
             st.html(_TO_KNOBS)
@@ -95,7 +97,9 @@ def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
 
 
 def _resume(lab: Lab, info: RunInfo) -> None:
-    with st.popover("Resume", icon=":material/restart_alt:", type="primary"):
+    with st.popover(
+        "Resume", icon=":material/restart_alt:", type="primary" if _advice.resume_helps(info) else "secondary"
+    ):
         least = info.step + 1 if info.state == "finished" else max(info.step, 1)
         goal = max(info.total_steps, least) if info.state != "finished" else info.step + max(100, info.total_steps // 2)
         steps = st.number_input("Train until step", least, 10_000_000, goal, key=f"resume:{info.name}:{info.step}")
@@ -148,18 +152,29 @@ def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunIn
     events = reader.events()
     lines = reader.log(limit=LOG_LINES) if options["log"] == "Trainer log" else []
     newest = lines[-1].id if lines else 0
-    body = partial(_body, lab, info, options, events, lines)
-    return View(f"{info.step}-{info.state}-{len(events)}-{newest}", body, is_stale(info))
+    waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
+    body = partial(_body, lab, info, options, events, lines, waits)
+    return View(f"{info.step}-{info.state}-{len(events)}-{newest}-{waits}", body, is_stale(info))
 
 
-def _body(lab: Lab, info: RunInfo, options: dict[str, Any], events: list[Any], lines: list[Any]) -> str:
+def _body(
+    lab: Lab, info: RunInfo, options: dict[str, Any], events: list[Any], lines: list[Any], waits: str = ""
+) -> str:
     reader = lab.reader(info.name)
     look = dict(options)
     log = look.pop("log")
     words = _families.words(info)
     series = reader.scalars_of(_charts.names(words, look["terms"]), max_points=_charts.MAX_POINTS)
-    found = _charts.figures(series, reader.meta(), _parts.marks(events), words=words, run=info.name, **look)
-    blocks = _progress(info, {name: float(line.values[-1]) for name, line in series.items() if len(line)})
+    found = _charts.figures(
+        series,
+        reader.meta(),
+        _parts.marks(events),
+        words=words,
+        run=info.name,
+        empty=_advice.nothing_yet(info, waits),
+        **look,
+    )
+    blocks = _progress(info, waits, {name: float(line.values[-1]) for name, line in series.items() if len(line)})
     for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
         blocks.append(Block(f"chart:{key}", figure=found.pop(key), alt=alt))
     blocks += [
@@ -184,8 +199,14 @@ def _findings(lab: Lab, run: str) -> None:
         st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
 
 
-def _progress(info: RunInfo, last: dict[str, float]) -> list[Block]:
-    left = f" · {_parts.duration(info.seconds_left)} left" if info.seconds_left is not None else ""
+def _progress(info: RunInfo, waits: str, last: dict[str, float]) -> list[Block]:
+    left = (
+        f" · {waits}"
+        if waits
+        else f" · {_parts.duration(info.seconds_left)} left"
+        if info.seconds_left is not None
+        else ""
+    )
     share = min(1.0, info.step / info.total_steps) if info.total_steps else 0.0
     words = _families.words(info)
     strip = _parts.strip_html(

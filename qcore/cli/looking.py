@@ -12,6 +12,7 @@ from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table
 from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
+from qcore.lab.waiting import waiting_words
 
 
 @app.command("list")
@@ -28,7 +29,8 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
         for info in infos:
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else ""
             step = f"{info.step}/{info.total_steps}"
-            rows.append((info.name, info.state, step, figure(info.loss), figure(info.held_out), info.kind, created))
+            state = waiting_words(info, infos, short=True) or info.state
+            rows.append((info.name, state, step, figure(info.loss), figure(info.held_out), info.kind, created))
         print_table(rows)
         for info in infos:
             if info.state == "unreadable":
@@ -44,6 +46,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         meta, events, log = reader.meta(), reader.events(), reader.log(limit=5)
         latest = {series: {"step": step, "value": value} for series, (step, value) in reader.latest().items()}
         config, findings = lab.config(name), lab.findings(name)
+        waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
     if as_json:
         live = {key: {**vars(state), "control": key} for key, state in controls.items()}
         parts = {"run": info, "meta": meta, "controls": live, "checkpoints": checkpoints, "events": events}
@@ -53,6 +56,8 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
     changed = [state for state in controls.values() if state.version]
     print(ending(info))
+    if waits:
+        print(f"waits        {waits}")
     for finding in findings:
         said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
         print(f"finding      {finding.name} since step {finding.since_step} ({said}): {finding.title}")

@@ -33,6 +33,7 @@ from qcore.cli.base import (
 from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shortened
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.forecast import memory_forecast
+from qcore.lab.inputs import checked_inputs
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -61,6 +62,7 @@ def train(
     chosen = None if config is not None else preset_name or "tiny"
     start = _from_file(config, adapter, quiet) if config is not None else preset(chosen or "").config
     final = start.with_values(read_changes(changes or []) | ({} if steps is None else {"steps": steps}))
+    final = checked_inputs(final)
     memory = _memory(final, force)
     with signals() as received, opened(runs, create=True) as lab:
         run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
@@ -76,7 +78,7 @@ def _memory(config: RunConfig, force: bool) -> str:
         return ""
     if found.verdict == "too large" and not force:
         raise ConfigError(f"{found.text} Add --force to start it all the same")
-    return f"{found.parameters:,} parameters. {found.text}"
+    return f"{found.parameters_text}. {found.text}"
 
 
 def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:

@@ -1,6 +1,6 @@
 """The façade of the lab: what app, CLI and tests use to start, watch and steer runs."""
 
-from qcore.lab.dryrun import DryChange, dry_run, planned
+from qcore.lab.dryrun import DryChange, dry_run
 from qcore.lab.errors import LabError
 from qcore.lab.exact import exact_flow
 from qcore.lab.findings import FindingInfo, RuleInfo, rule_infos
@@ -35,7 +35,6 @@ __all__ = [
     "end",
     "exact_flow",
     "guide",
-    "planned",
     "rule_infos",
     "shared_lab",
 ]

@@ -25,6 +25,7 @@ from qcore.lab.lab import Lab
 from qcore.lab.statistics import Paired, paired
 from qcore.lab.variants import BASE, Variant, variants_of, waves
 
+MODULE = "qcore.lab.ablate"
 STRETCH = 1.5
 """A variant that is behind trains on to so many times the steps before it counts as not having caught up."""
 CASE_SECONDS = 3600.0
@@ -221,7 +222,7 @@ def run_ablation(
             if case.variant in against
         }
         (folder / TARGETS_FILE).write_text(json.dumps(targets), encoding="utf-8")
-        fan_out(folder, {name: case.config for name, case in missing.items()}, jobs, __name__, keep)
+        fan_out(folder, {name: case.config for name, case in missing.items()}, jobs, MODULE, keep)
     return [results[case.name] for case in ablation_cases(config, variants, seeds)]
 
 

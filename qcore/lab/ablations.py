@@ -22,9 +22,11 @@ from qcore.config import ConfigError, RunConfig
 from qcore.lab import background
 from qcore.lab.ablate import CaseResult, Row, ablation_rows, result_from, run_ablation
 from qcore.lab.errors import LabError
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.names import check_name
 from qcore.lab.variants import Variant, variants_of
 
+MODULE = "qcore.lab.ablations"
 FOLDER = ".ablations"
 FORMAT, VERSION = "collapse-lab-ablation", 1
 _WORK = "work"
@@ -68,7 +70,7 @@ def plan_ablation(
     """
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds} is refused: at least one; three and more tell something")
-    base = config.with_values({"seed": 0, "data_seed": 0})
+    base = checked_inputs(config).with_values({"seed": 0, "data_seed": 0})
     digest = hashlib.sha256(base.to_yaml().encode()).hexdigest()[:6]
     chosen = check_name(name or f"{config.kind}-{config.value('steps')}-{digest}")
     wanted = variants_of(config.kind, only)
@@ -152,7 +154,7 @@ def start_ablation(runs_dir: Path, plan: Ablation, jobs: int) -> str:
     place.mkdir(parents=True, exist_ok=True)
     if not is_training(runs_dir, plan.name):
         _write(runs_dir, plan)
-    background.start(place, __name__, str(runs_dir), plan.name, str(jobs))
+    background.start(place, MODULE, str(runs_dir), plan.name, str(jobs))
     return plan.name
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from qcore.lab.errors import LabError
 from qcore.train.files import RunLock, is_held
+from qcore.train.processes import worker_command
 
 LOG_FILE, _PID_FILE = "log.txt", "pid"
 POLL_SECONDS = 0.05
@@ -39,10 +39,13 @@ def holding(folder: Path) -> Iterator[None]:
 
 
 def start(folder: Path, module: str, *arguments: str) -> None:
-    """Run `python -m module arguments` apart; what it says goes to the folder's log. `LabError` while one works."""
+    """Run `python -m module arguments` apart, module by its full name; what it says goes to the folder's log.
+
+    `LabError` while one works.
+    """
     if working(folder):
         raise LabError(f"{folder.name!r} is being worked on already: wait for it, or end it")
-    command = [sys.executable, "-m", module, *arguments]
+    command = worker_command(module, *arguments)
     with (folder / LOG_FILE).open("wb") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     with _lock:
@@ -73,6 +76,7 @@ def cancel(folder: Path, timeout: float = 10.0) -> None:
 
 
 def last_words(folder: Path) -> str:
-    """The end of the process's log; empty without one."""
+    """What the process said last, without the traceback above it; empty without a log."""
     path = folder / LOG_FILE
-    return path.read_text(encoding="utf-8", errors="replace").strip()[-600:] if path.exists() else ""
+    text = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+    return text.splitlines()[-1][-600:] if "Traceback (most recent call last)" in text else text[-600:]

@@ -32,9 +32,12 @@ from qcore.lab.bench_records import (
 )
 from qcore.lab.errors import LabError
 from qcore.lab.fleet import RUNS_FOLDER, fan_out, share, trained
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
+from qcore.train.processes import ending, worker_command
 
+MODULE = "qcore.lab.bench"
 RUN_SECONDS = 24 * 3600.0
 CACHE = ".cache"
 MATCHES = ("parameters", "compute", "none")
@@ -59,7 +62,7 @@ def bench_spec(
     """A benchmark of `models`, each `kind` or `kind:key=value,key=value` on top of the base configuration.
 
     reference: what the others are matched to and timed against; default a transformer if there is one, else the first ·
-    more: fields of `BenchSpec`. `ConfigError` for an unknown model or value.
+    more: fields of `BenchSpec`. `ConfigError` for an unknown model or value, or data that is not there.
     """
     if len(models) < 1 or len(set(models)) < len(models):
         raise ConfigError(f"models = {', '.join(models) or 'none'} is refused: name at least one, each once")
@@ -70,6 +73,7 @@ def bench_spec(
     for key in ("seeds", "jobs", "rounds"):
         if more.get(key, 1) < 1:
             raise ConfigError(f"{key} = {more[key]} is refused: at least 1")
+    base = checked_inputs(base)
     configs = {label: _config_of(label, base) for label in models}
     chosen = reference or next((label for label in models if label.startswith("transformer")), models[0])
     if chosen not in configs:
@@ -119,7 +123,7 @@ def run_benchmark(runs_dir: Path, spec: BenchSpec, report: Report = lambda text:
                 ),
             )
             tell("done", state="finished")
-        except (LabError, OSError) as error:
+        except (ValueError, OSError) as error:
             tell(str(error), state="failed")
             raise
     return found
@@ -131,7 +135,7 @@ def start_benchmark(runs_dir: Path, spec: BenchSpec) -> str:
     if (folder / RESULT_FILE).exists():
         raise LabError(f"there is a benchmark {spec.name!r} already: choose another name")
     write_benchmark(runs_dir, Benchmark(spec, time.time(), "starting", machine=_machine()))
-    background.start(folder, __name__, "run", str(runs_dir), spec.name)
+    background.start(folder, MODULE, "run", str(runs_dir), spec.name)
     return spec.name
 
 
@@ -157,7 +161,7 @@ def _machine() -> dict[str, Any]:
 
 def _measured(folder: Path, spec: BenchSpec, report: Report) -> list[dict[str, Any]]:
     """Match and measure in a child process, whose lines are stages and, last, the measurements."""
-    command = [sys.executable, "-m", __name__, "measure", str(folder)]
+    command = worker_command(MODULE, "measure", str(folder))
     (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     found: list[dict[str, Any]] = []
@@ -172,9 +176,9 @@ def _measured(folder: Path, spec: BenchSpec, report: Report) -> list[dict[str, A
                 report(message["stage"])
             else:
                 found = message["measurements"]
-        if process.wait():
+        if code := process.wait():
             log.seek(0)
-            raise LabError(f"measuring failed: {log.read().strip()[-600:]}")
+            raise LabError(f"measuring failed: {ending(code, log.read())}")
     return found
 
 
@@ -225,7 +229,7 @@ def _train(
         keep(QualityRun(**{**found, **lists, "label": label, "equal": equal}), references)
 
     if plan:
-        fan_out(folder, {name: config for name, (_, _, config) in plan.items()}, spec.jobs, __name__, take)
+        fan_out(folder, {name: config for name, (_, _, config) in plan.items()}, spec.jobs, MODULE, take)
 
 
 # what the child processes do

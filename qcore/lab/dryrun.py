@@ -11,23 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qcore.config import (
-    ConfigError,
-    RunConfig,
-    Schedule,
-    check_live,
-    check_schedule,
-    find_control,
-    normal_name,
-    shown,
-)
+from qcore.config import ConfigError, RunConfig, check_schedule, find_control, normal_name, shown
 from qcore.detect import Verdict
 from qcore.store import RunReader
 from qcore.train.automation import Automation
 
 SCHEDULE = "schedule"
 AUTOMATIC = ("schedule", "rules", "limits", "autopilot", "autopilot_patience")
-_RAMP_POINTS = 100
 _PEOPLE_LEFT_OUT = ("rule", "autopilot", SCHEDULE)
 
 
@@ -102,40 +92,6 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             for name, value in proposal.changes.items():
                 change(step, proposal.author, proposal.reason, name, value)
     return found
-
-
-def planned(lines: list[str], values: Mapping[str, Any], kind: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every number that a schedule moves, from step 0 to the run's end: its corners, and a hundred
-    points of a ramp. values: the live controls now. `ConfigError` for lines that cannot be read.
-    """
-    schedule, total = check_schedule(lines, kind), int(values["steps"])
-    moments: dict[str, set[int]] = {}
-    for point in schedule.changes:
-        at = point.step(total)
-        moments.setdefault(find_control(point.name, kind).name, set()).update((max(0, at - 1), at))
-    for ramp in schedule.ramps:
-        start, end = ramp.span(total)
-        steps = {start + round((end - start) * part / _RAMP_POINTS) for part in range(_RAMP_POINTS + 1)}
-        moments.setdefault(find_control(ramp.name, kind).name, set()).update(steps, (max(0, start - 1),))
-    found = {}
-    for name in moments:
-        if find_control(name, kind).kind in ("float", "int"):
-            corners = sorted({0, total, *(step for step in moments[name] if step <= total)})
-            found[name] = corners, [_at(step, name, schedule, values, total, kind) for step in corners]
-    return found
-
-
-def _at(step: int, name: str, schedule: Schedule, values: Mapping[str, Any], total: int, kind: str) -> float:
-    """Value of one number after `step` updates: what came last, a later line before an earlier one."""
-    value, since = float(values[name]), -1
-    for point in schedule.changes:
-        if find_control(point.name, kind).name == name and since <= point.step(total) <= step:
-            value, since = float(check_live(name, point.value, kind)[1]), point.step(total)
-    for ramp in schedule.ramps:
-        start, end = ramp.span(total)
-        if find_control(ramp.name, kind).name == name and start <= step and since <= min(end, step):
-            value, since = ramp.value(step, total), min(end, step)
-    return value
 
 
 def _verdict(row: Mapping[str, Any]) -> tuple[int, Verdict]:

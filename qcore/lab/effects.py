@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import statistics
 import sys
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from qcore.lab.lab import Lab
     from qcore.lab.reading import Reading
 
+MODULE = "qcore.lab.effects"
 EFFECTS = ".effects"
 FORK_SECONDS = 24 * 3600.0
 _SPEC, _FORKS, _EFFECT, _SWEEP = "spec.json", "forks.jsonl", "effect.json", "sweep.json"
@@ -265,12 +267,21 @@ def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
     if len(differences) < 2:
         return f"no answer: {len(differences)} of {forks} pairs gave a value of {metric}"
     found = paired(differences)
-    interval = f"{found.mean:+.4g}, 95 % from {found.low:+.4g} to {found.high:+.4g}"
+    mean, low, high = _plain_numbers(found.mean, found.low, found.high)
+    interval = f"{mean}, 95 % from {low} to {high}"
     if found.detected:
         return f"effect: the change moves {metric} by {interval}{failed}"
     more = "more pairs than can be made" if found.needed is None else f"about {found.needed} pairs"
     tail = "every pair is the same" if found.mean == found.low == found.high else f"{more} would show one of this size"
     return f"no detectable effect on {metric}: {interval}; {tail}{failed}"
+
+
+def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]:
+    """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
+    spread = abs(high - low) or abs(mean)
+    known = math.isfinite(spread) and spread > 0
+    decimals = min(12, max(0, 2 - math.floor(math.log10(spread)))) if known else 4
+    return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"
 
 
 def effect_from(values: dict[str, Any]) -> Effect:
@@ -339,7 +350,7 @@ def _measure(
             on_progress(len(found), len(arms))
 
     if waiting:
-        fan_out(folder, {arm.key: config for arm in waiting}, jobs, __name__, keep)
+        fan_out(folder, {arm.key: config for arm in waiting}, jobs, MODULE, keep)
         shutil.rmtree(folder / RUNS_FOLDER)
     return folder, {arm.key: found[arm.key] for arm in arms}
 
@@ -360,7 +371,7 @@ def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origi
         lineage = _lineage(lab, name, step, nothing)
         make_child(lab.folder(name), lab.reader(name), config, origin, nothing, lineage, base)
     if not (base / folder_name(step)).exists():
-        fan_out(folder, {_BASE: config}, 1, __name__, lambda line: None)
+        fan_out(folder, {_BASE: config}, 1, MODULE, lambda line: None)
     return base, Origin(step, base / folder_name(step), origin.changes)
 
 

@@ -27,6 +27,7 @@ from qcore.config import (
 from qcore.lab.fleet import fan_out, share, trained
 from qcore.lab.lab import Lab
 
+MODULE = "qcore.lab.exam"
 COLLAPSED = 0.5
 CASE_SECONDS = 300.0
 FAULTS_FILE = "faults.json"
@@ -174,7 +175,7 @@ def run_exam(
 
     faults = {name: case.fault for name, case in known.items()}
     (folder / FAULTS_FILE).write_text(json.dumps(faults), encoding="utf-8")
-    fan_out(folder, {name: case.config for name, case in known.items()}, jobs, __name__, keep)
+    fan_out(folder, {name: case.config for name, case in known.items()}, jobs, MODULE, keep)
     return [results[name] for name in known]
 
 

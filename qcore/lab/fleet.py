@@ -1,15 +1,14 @@
 """Many runs side by side: each an ordinary run through the façade, spread over a few processes.
 
 A small model keeps one core busy and no more, and torch holds its interpreter: processes, not threads. The module
-that asks gives its own name; its `__main__` trains the configurations that lie in the folder and prints a JSON line of
-each, which comes back here.
+that asks gives its own full name; its `__main__` trains the configurations that lie in the folder and prints a JSON
+line of each, which comes back here.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from qcore.config import RunConfig
 from qcore.lab.errors import LabError
 from qcore.lab.lab import Lab
 from qcore.lab.runs import RunInfo
+from qcore.train.processes import ending, worker_command
 
 RUNS_FOLDER = "runs"
 
@@ -35,7 +35,7 @@ def fan_out(
     def drive(number: int, part: list[str]) -> None:
         for name in part:
             (folder / f"{name}.yaml").write_text(configs[name].to_yaml(), encoding="utf-8")
-        command = [sys.executable, "-m", module, str(folder), *part]
+        command = worker_command(module, str(folder), *part)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (
             (folder / f"worker-{number}.log").open("w+", encoding="utf-8") as log,
@@ -45,9 +45,9 @@ def fan_out(
             for line in process.stdout:
                 with lock:
                     keep(line)
-            if process.wait():
+            if code := process.wait():
                 log.seek(0)
-                troubles.append(log.read()[-2000:])
+                troubles.append(ending(code, log.read()))
 
     parts = [part for part in (names[place::jobs] for place in range(jobs)) if part]
     threads = [
@@ -58,7 +58,7 @@ def fan_out(
     for thread in threads:
         thread.join()
     if troubles:
-        raise LabError(f"a process of {module} failed: {troubles[0].strip()}")
+        raise LabError(f"a process of {module} failed: {troubles[0]}")
 
 
 def share(folder: Path, names: Sequence[str]) -> Iterator[tuple[Lab, str, RunConfig]]:

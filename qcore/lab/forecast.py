@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,18 @@ if TYPE_CHECKING:
 
 
 def memory_forecast(config: RunConfig) -> MemoryForecast | None:
-    """What a language run will need and what there is; None for video, whose models are small.
+    """What a run will need, its data included, and what there is; None for the adapter of a published model.
 
-    `ValueError` for sizes that do not fit together, or a device that is not there.
+    `ValueError` for sizes that do not fit together, a device that is not there, or data that cannot be used.
     """
+    from qcore.train.data_forecast import data_forecast, vocabulary
+    from qcore.train.forecast import video_forecast
+
+    data = data_forecast(config)
     if not isinstance(config, TextRunConfig):
-        return None
+        found = video_forecast(config)
+        return found and replace(found, source=data.source, opening=data.peak, held=data.held).now()
+    tokens, counted = vocabulary(config.data)
     optim = config.optim
     # Only what the forecast depends on, so that another seed or weight is no other question.
     relevant = TextRunConfig().with_values(
@@ -26,19 +33,17 @@ def memory_forecast(config: RunConfig) -> MemoryForecast | None:
             "batch_size": optim.batch_size,
             "precision": optim.precision,
             "device": optim.device,
-            "tokenizer": config.data.tokenizer,
-            "vocab_size": config.data.vocab_size,
             **config.model.model_dump(exclude={"kind"}),
         }
     )
-    found = _kept(relevant.to_yaml())
-    return found.now()
+    kept = _kept(relevant.to_yaml(), tokens)
+    return replace(kept, counted=counted, source=data.source, opening=data.peak, held=data.held).now()
 
 
 @lru_cache(maxsize=64)
-def _kept(text: str) -> MemoryForecast:
+def _kept(text: str, vocab_size: int) -> MemoryForecast:
     from qcore.train.forecast import forecast
 
     config = RunConfig.from_yaml(text)
     assert isinstance(config, TextRunConfig)
-    return forecast(config)
+    return forecast(config, vocab_size)

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, check_root, find_control
+from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
 from qcore.lab.building import FORKING, TakenError, building
 from qcore.lab.errors import LabError
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
 from qcore.lab.names import MAX_BYTES, check_name
 from qcore.store import DATABASE_NAME, OWN_META, Event, Inbox, RunReader, RunWriter, Status, copy_database
@@ -102,6 +103,7 @@ def fork(
     """See `Lab.fork`."""
     config = lab.config(name)
     split = split_changes(config, {**(config_changes or {}), **(changes or {})})
+    checked_inputs(config.with_values(split.config))
     if step is None and is_held(lab.folder(name)):
         _save_now(lab, name, author)
     origin = find_origin(lab, name, step)
@@ -148,8 +150,10 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
             sizes[control.name] = control.check(value)
         else:
             fixed[control.name] = control.check(value)
-    check_root(config.with_values(fixed))
-    return Split(live, fixed, sizes)
+    changed = config.with_values(fixed)
+    if any(find_control(name, config.kind).section == "data" for name in fixed):
+        changed = checked_inputs(changed)
+    return Split(live, {name: changed.value(name) for name in fixed}, sizes)
 
 
 def find_origin(lab: Lab, name: str, step: int | None) -> Origin:

@@ -39,6 +39,7 @@ from qcore.config import (
 from qcore.lab.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
 from qcore.lab.errors import LabError, about_run, told
 from qcore.lab.forks import fork, rewind
+from qcore.lab.inputs import checked_inputs
 from qcore.lab.names import check_name, fresh_name
 from qcore.lab.reading import Reading
 from qcore.lab.replay import replay
@@ -100,9 +101,10 @@ class Lab(Reading):
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
         """Create a run and train it in a background thread; return its name.
 
-        It queues when `training` runs of this process train already. Raises `LabError` for a bad or taken name.
+        It queues when `training` runs of this process train already. Paths are kept in full. Raises `LabError` for a
+        bad or taken name, `ConfigError` for data that is not there.
         """
-        check_root(config)
+        config = checked_inputs(config)
         while True:
             chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
             try:

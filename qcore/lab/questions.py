@@ -18,6 +18,7 @@ from qcore.lab.effects import EFFECTS
 from qcore.lab.errors import LabError
 from qcore.lab.lab import Lab
 
+MODULE = "qcore.lab.questions"
 _FOLDER, _QUESTION, _PROGRESS, _ERROR = ".asked", "question.json", "progress.json", "error.txt"
 
 
@@ -58,7 +59,7 @@ def ask(runs_dir: Path, question: Question) -> None:
     for name in (_PROGRESS, _ERROR):
         (folder / name).unlink(missing_ok=True)
     (folder / _QUESTION).write_text(json.dumps(asdict(question)), encoding="utf-8")
-    background.start(folder, __name__, str(runs_dir))
+    background.start(folder, MODULE, str(runs_dir))
 
 
 def asked(runs_dir: Path) -> Asked | None:

@@ -20,6 +20,7 @@ from qcore.lab.errors import LabError
 from qcore.lab.fleet import fan_out, share, trained
 from qcore.lab.lab import Lab
 
+MODULE = "qcore.lab.verdicts"
 PATHS = ("plain", "rab", "quantum", "ring", "spherical")
 CORRELATIONS = (0.0, 0.9, 1.0)
 MEASURES = ("divergence", "cosine", "orthogonality", "energy", "coherence", "lag_ratio", "motion_ratio", "std_ratio")
@@ -98,7 +99,7 @@ def run_verdicts(
         results[result.name] = result
         report(result)
 
-    fan_out(folder, configs, jobs, __name__, keep)
+    fan_out(folder, configs, jobs, MODULE, keep)
     return [results[name] for name in configs]
 
 

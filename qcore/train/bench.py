@@ -32,8 +32,10 @@ from qcore.train.checkpoint import load_checkpoint, restore_model
 from qcore.train.compiled import compiled, compiler_problem
 from qcore.train.folders import checkpoint_folders
 from qcore.train.forecast import forecast
+from qcore.train.processes import worker_command
 from qcore.train.text_workload import build_engine
 
+MODULE = "qcore.train.bench"
 WARM_UP = 2
 WINDOW = 25
 """Tokens before and after a position over which the time of one token is a median."""
@@ -256,7 +258,7 @@ class _Writer:
 
 def peak_memory(config: TextRunConfig, vocab_size: int) -> int | None:
     """Bytes that two training steps take beyond an empty process; None where the process fails, as without memory."""
-    command = [sys.executable, "-m", __name__]
+    command = worker_command(MODULE)
     request = json.dumps({"config": config.to_yaml(), "vocab_size": vocab_size})
     done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
     return int(done.stdout) if done.returncode == 0 else None

@@ -3,7 +3,7 @@
 import pytest
 
 from qcore.config import ConfigError, SetControl
-from qcore.lab import DryChange, Lab, dry_run, planned
+from qcore.lab import DryChange, Lab, dry_run
 from qcore.store import Finding, RunWriter
 from tests.helpers import small_config
 
@@ -62,14 +62,3 @@ def test_only_automatic_controls_vary(recorded: Lab) -> None:
         run(recorded, learning_rate=1e-3)
     with pytest.raises(ConfigError, match="write when CONDITION"):
         run(recorded, rules=["nonsense"])
-
-
-def test_the_planned_course_of_numbers() -> None:
-    values = {**small_config().live_values(), "steps": 400, "lr_policy": "cosine"}
-    lines = ["100: clip_norm = 0.5", "200 .. 300: clip_norm = 0.5 -> 0.1", "50%: lr_policy = constant"]
-    found = planned(lines, values, "phase_lm")
-    assert list(found) == ["clip_norm"]
-    course = dict(zip(*found["clip_norm"], strict=True))
-    expected = {0: 1.0, 99: 1.0, 100: 0.5, 200: 0.5, 250: 0.3, 300: 0.1, 400: 0.1}
-    assert {step: course[step] for step in expected} == pytest.approx(expected)
-    assert planned([], values, "phase_lm") == {}

@@ -61,7 +61,7 @@ def test_the_effect_on_a_linear_metric_with_its_interval(lab, parent, linear):
     assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach), rel=1e-5)
     assert found.detected
     assert found.needed == 2
-    assert found.verdict.startswith("effect: the change moves eval/ce by -0.588, 95 % from -0.5984 to -0.5776")
+    assert found.verdict.startswith("effect: the change moves eval/ce by -0.5880, 95 % from -0.5984 to -0.5776")
     assert (found.metric, found.step, found.steps, found.changes) == ("eval/ce", 10, 10, {"z_loss_weight": 0.3})
     assert told[-1] == (10, 10)
     assert lab.effects() == lab.effects(parent) == [found]

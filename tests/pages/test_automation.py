@@ -15,7 +15,7 @@ def test_a_text_is_applied_to_a_paused_run_and_its_course_is_drawn(paused: Lab):
     assert paused.controls("alive")["schedule"].value == ["2000000 .. 3000000: clip_norm = 1 -> 0.5"]
     at = open_app(AUTOMATION, run="alive")
     assert at.text_area[0].value == "2000000 .. 3000000: clip_norm = 1 -> 0.5"
-    assert charts(at) == 1
+    assert charts(at) == 2  # the rate as it is used, and what the schedule moves
 
 
 def test_a_text_that_cannot_be_read_is_refused_with_words(paused: Lab):
@@ -42,7 +42,7 @@ def test_a_dry_run_lists_what_would_have_been_done(finished: Lab):
     assert table["author"].tolist() == ["rule"]
     assert table["what"][0].startswith("learning rate 0.003 → 0.0015")
     assert table["why"][0] == "when train/loss > 0 for 3 steps: learning_rate *= 0.5"
-    assert charts(at) == 1
+    assert charts(at) == 2  # the rate, and the loss with marks
     at.text_area[1].set_value("when train/loss > 1000: learning_rate *= 0.5")
     press(at, "Try on the recorded run")
     assert "Nothing would have been done" in texts(at)

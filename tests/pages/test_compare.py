@@ -87,7 +87,7 @@ def test_a_fork_that_cannot_be_says_why(changes: str, words: str, forked: Lab):
 def test_a_rewind_keeps_the_branch(forked: Lab):
     at = open_app(COMPARE, run="root")
     at.number_input(key="rewind_step:root:8").set_value(4)
-    press(at, "Rewind")
+    press(at, "Rewind now")
     assert not at.exception
     assert forked.info("root").step == 4
     branch = next(node for node in forked.run_tree() if node.branch)
@@ -99,7 +99,7 @@ def test_an_effect_is_measured_in_the_background_and_shown(forked: Lab):
     at = open_app(COMPARE, run="root", compare="Effect of a change")
     at.text_area(key="effect_changes").set_value("z_loss_weight = 0.5")
     at.number_input(key="effect_forks").set_value(2)
-    at.number_input(key="from_step").set_value(4)
+    at.number_input(key="from_step:root").set_value(4)
     at.number_input(key="fork_steps").set_value(4)
     press(at, "Measure it")
     assert not at.exception

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from qcore.config import LANGUAGE_KINDS, ConfigError, TextRunConfig, default_run, preset
+from qcore.config import LANGUAGE_KINDS, ConfigError, TextRunConfig, VideoRunConfig, default_run, preset
 from qcore.lab.forecast import memory_forecast
 from qcore.models import build_model, parameter_count
 from qcore.train.bench import peak_memory
+from qcore.train.data_forecast import COUNTED_BYTES, data_forecast
 from qcore.train.forecast import available_bytes, forecast, saved_bytes, size_text
+from qcore.train.text_workload import build_engine
+from qcore.train.video_workload import build_video_engine
 
 SMALL = {"width": 32, "layers": 2, "heads": 2, "context": 40, "batch_size": 3, "tokenizer": "byte"}
 TOLERANCE = 0.25
@@ -93,14 +100,135 @@ def test_the_random_state_is_left_alone() -> None:
     assert torch.rand(3).dtype == torch.float32
 
 
-def test_the_lab_asks_once_and_leaves_video_out() -> None:
+def test_the_lab_asks_once() -> None:
     config = config_of("phase_lm")
     first = memory_forecast(config)
     assert first is not None
     other = memory_forecast(config.with_values({"seed": 7, "learning_rate": 1e-4}))
     assert other is not None
     assert replace(other, available=0) == replace(first, available=0)
-    assert memory_forecast(default_run("video_flow")) is None
+    assert memory_forecast(default_run("ltx_video")) is None
+
+
+PRESETS_COUNTED = ("tiny", "tiny-bytes", "tiny-transformer", "pam", "flux", "tiny-experts", "fault-g7", "fault-t4")
+VIDEO_COUNTED = ("video-tiny", "video-image-to-video", "video-latents", "fault-v2")
+
+
+@pytest.mark.parametrize("name", [*PRESETS_COUNTED, *VIDEO_COUNTED])
+def test_the_parameters_that_are_told_are_those_of_the_run(name: str) -> None:
+    config = preset(name).config
+    smaller = {"clips": 64} if isinstance(config, VideoRunConfig) else {}
+    config = config.with_values(smaller)
+    engine = build_video_engine(config) if isinstance(config, VideoRunConfig) else build_engine(config, None)
+    found = memory_forecast(config)
+    assert found is not None
+    assert found.parameters_text == f"{parameter_count(engine.model):,} parameters"
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("tokenizer", ["byte", "word", "bpe"])
+@pytest.mark.parametrize("kind", ["phase_lm", "transformer"])
+def test_the_vocabulary_of_an_own_text_is_counted(tmp_path: Path, kind: str, tokenizer: str, held_out: bool) -> None:
+    words = [f"word{number}" for number in range(300)]
+    text = "\n\n".join(" ".join(words[start : start + 30]) * 20 for start in range(0, 300, 30))
+    (tmp_path / "book.txt").write_text(text)
+    (tmp_path / "other.txt").write_text("word1 word2 somethingelse\n\n" * 200)
+    values = {"source": "text", "path": str(tmp_path / "book.txt"), "tokenizer": tokenizer, "vocab_size": 1000}
+    if held_out:
+        values["validation_path"] = str(tmp_path / "other.txt")
+    config = config_of(kind, **values)
+    found = memory_forecast(config)
+    assert found is not None
+    assert found.counted
+    assert found.parameters == parameter_count(build_engine(config, None).model)
+
+
+def test_a_vocabulary_that_is_not_counted_is_told_as_the_most_there_can_be(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("a few words over and over again\n\n" * (COUNTED_BYTES // 30))
+    found = memory_forecast(config_of("transformer", source="text", path=str(tmp_path / "book.txt"), tokenizer="word"))
+    assert found is not None
+    assert found.vocab_size == 2048
+    assert found.parameters_text.startswith("at most ")
+    assert "a vocabulary of at most 2,048 tokens" in found.parameters_text
+    by_name = memory_forecast(config_of("transformer", source="huggingface", hub_name="someone/some", tokenizer="bpe"))
+    assert by_name is not None
+    assert not by_name.counted
+    assert "size is known when it is there" in by_name.text
+
+
+def test_a_changed_file_is_counted_anew(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("one two three four five six\n\n" * 200)
+    config = config_of("transformer", source="text", path=str(book), tokenizer="word")
+    first = memory_forecast(config)
+    book.write_text("one two three four five six seven\n\n" * 200)
+    second = memory_forecast(config)
+    assert first is not None
+    assert second is not None
+    assert second.vocab_size == first.vocab_size + 1
+
+
+def large(path: Path, size: int) -> Path:
+    """A file of that size that takes no room: nothing of it may be read."""
+    with path.open("wb") as file:
+        file.write(b"words\n")
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "least", "most"), [("byte", 60e9, 90e9), ("word", 10e9, 20e9), ("bpe", 25e9, 40e9)]
+)
+def test_a_gigabyte_of_text_does_not_fit_and_the_remedy_is_named(
+    tmp_path: Path, tokenizer: str, least: float, most: float
+) -> None:
+    path = large(tmp_path / "1g.txt", 10**9)
+    found = memory_forecast(config_of("transformer", source="text", path=str(path), tokenizer=tokenizer))
+    assert found is not None
+    assert least < found.total < most
+    small = replace(found, available=9 * 10**9)
+    assert small.verdict == "too large"
+    assert "the data are too large, take a part of them" in small.text
+    assert ("tokenizer = word" in small.text) == (tokenizer == "byte")
+
+
+def test_folders_packed_files_and_clips_are_weighed(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / ".hidden").mkdir()
+    for name in ("a.txt", "b.txt", ".hidden/c.txt"):
+        large(tmp_path / "books" / name, 10**8)
+    folder = config_of("transformer", source="text", path=str(tmp_path / "books"))
+    assert data_forecast(folder).source == 2 * 10**8
+    packed = large(tmp_path / "rows.jsonl.gz", 10**8)
+    rows = config_of("transformer", source="huggingface", hub_name="json", data_files=str(packed))
+    assert data_forecast(rows).source == 4 * 10**8
+    several = config_of("transformer", source="huggingface", hub_name="json", data_files=str(tmp_path / "*.gz"))
+    assert data_forecast(several).source == 4 * 10**8
+    clips = default_run("video_flow").with_values({"clips": 1000, "frames": 10, "canvas": 100})
+    assert data_forecast(clips).held == 10**8
+
+
+@pytest.mark.parametrize(("tokenizer", "most"), [("byte", 1.5), ("word", 1.8), ("bpe", 1.8)])
+def test_what_opening_a_text_takes_is_forecast(tmp_path: Path, tokenizer: str, most: float) -> None:
+    """Peak of a process that opens 3 MB, beside one that opens next to nothing."""
+    words = [f"{first}{second}{third}" for first in "bdfglmnprst" for second in "aeiou" for third in ("n", "rt", "sk")]
+    text = "\n\n".join(" ".join(words[(3 * a + b * b) % len(words)] for b in range(200)) for a in range(4200))
+    (tmp_path / "large.txt").write_text(text)
+    (tmp_path / "small.txt").write_text(text[:20_000])
+    took = []
+    for name in ("small.txt", "large.txt"):
+        values = {"source": "text", "path": str(tmp_path / name), "tokenizer": tokenizer}
+        program = (
+            "import sys; from qcore.config import DataConfig; from qcore.data import open_dataset\n"
+            "open_dataset(DataConfig.model_validate_json(sys.argv[1]), 64, None)\n"
+            "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, json.dumps(values)], capture_output=True, text=True, check=True
+        )
+        took.append(int(done.stdout) * 1024)
+    told = data_forecast(config_of("transformer", source="text", path=str(tmp_path / "large.txt"), tokenizer=tokenizer))
+    assert (took[1] - took[0]) / most < told.peak < 3 * (took[1] - took[0])
 
 
 def test_a_run_that_cannot_fit_is_refused_unless_forced(monkeypatch: pytest.MonkeyPatch) -> None:

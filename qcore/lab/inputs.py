@@ -1,0 +1,106 @@
+"""Are the data that a configuration names there? Asked before a run exists, on every door, with the same sentence.
+
+`check_source` looks at the paths; here they are first written in full: what a person writes may begin with `~`, hold
+`$NAME`, and start where the lab's process runs. The run keeps the full path, so it means the same from any folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from qcore.config import ConfigError, RunConfig, check_root, check_source
+
+_BUILDERS = ("json", "text", "csv", "parquet", "arrow")
+_SETTING = re.compile(r"(?:data\.)?(path|validation_path|hub_name|data_files)\b")
+_FRESH_SECONDS = 3.0
+"""A form asks at every change of any field: a folder of thousands of files is looked at that seldom."""
+
+
+def place(text: str) -> Path:
+    """What a person wrote as a path, in full: `~` and `$NAME` replaced, absolute."""
+    return Path(os.path.abspath(os.path.expanduser(os.path.expandvars(text.strip()))))
+
+
+def checked_inputs(config: RunConfig) -> RunConfig:
+    """The configuration with its paths in full. `ConfigError` names the setting, its value and what is wrong there."""
+    full = _in_full(config)
+    if getattr(config.data, "validation_path", "") and config.value("source") != "text":
+        raise ConfigError(
+            f"validation_path = {config.value('validation_path')!r} is refused: it goes with source = text, and the "
+            f"source is {config.value('source')}; leave it empty, or choose text"
+        )
+    check_root(full)
+    try:
+        check_source(full)
+    except ConfigError as error:
+        raise ConfigError(_said(config, full, str(error))) from None
+    return full
+
+
+def input_problems(config: RunConfig) -> dict[str, str]:
+    """Setting → why what it names cannot be trained on; empty when all is there. Some seconds old at most."""
+    return dict(_looked(config.to_yaml(), int(time.monotonic() / _FRESH_SECONDS)))
+
+
+@lru_cache(maxsize=16)
+def _looked(text: str, moment: int) -> tuple[tuple[str, str], ...]:
+    del moment
+    try:
+        checked_inputs(RunConfig.from_yaml(text))
+    except ConfigError as error:
+        return ((_setting(str(error)), str(error)),)
+    return ()
+
+
+def _setting(message: str) -> str:
+    """The setting that a refusal begins with."""
+    found = _SETTING.match(message)
+    return found[1] if found else "path"
+
+
+def _said(config: RunConfig, full: RunConfig, message: str) -> str:
+    """A refusal, and what the person's own words stand for where they are other words."""
+    name = _setting(message)
+    typed, meant = str(getattr(config.data, name, "")), str(getattr(full.data, name, ""))
+    if typed == meant:
+        return message
+    start = "" if typed.strip()[:1] in ("~", "$") else f" (a relative path starts at {Path.cwd()}, where the lab runs)"
+    unset = re.findall(r"\$\w+|\$\{\w+\}", meant)
+    hint = f"; {unset[0]} is not set there" if unset else ""
+    return f"{name} = {typed!r} stands for {meant!r}{start}{hint}: {message}"
+
+
+def _in_full(config: RunConfig) -> RunConfig:
+    data = config.data
+    changed = {}
+    for name in _paths(config):
+        value = str(getattr(data, name))
+        parts = value.split(",") if name == "data_files" and not os.path.lexists(place(value)) else [value]
+        full = ",".join(str(place(part)) for part in parts)
+        if full != value:
+            changed[name] = full
+    return config.with_values(changed) if changed else config
+
+
+def _paths(config: RunConfig) -> list[str]:
+    """Settings of the data that are paths of this machine and hold something."""
+    source = str(getattr(config.data, "source", ""))
+    if source == "text":
+        return [name for name in ("path", "validation_path") if getattr(config.data, name)]
+    if source == "folder":
+        return ["path"]
+    if source == "huggingface":
+        name, files = config.value("hub_name").strip(), config.value("data_files")
+        return ["hub_name"] * _is_local(name) + ["data_files"] * (
+            bool(files) and name in _BUILDERS and "://" not in files
+        )
+    return []
+
+
+def _is_local(name: str) -> bool:
+    """Whether a data set's name can only be meant as a path."""
+    return name.startswith(("/", "./", "../", "~", "$")) or name in (".", "..")

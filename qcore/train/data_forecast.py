@@ -1,0 +1,162 @@
+"""What a run's data will take, told before they are opened: bytes of text by stat, memory by what was measured, and
+the vocabulary that the tokenizer will find, counted where that is cheap.
+
+Opening a text costs more than keeping it: documents are text, then ids, then the 64-bit codes of n-grams for the
+references. Measured peaks over the bytes of the file (1, 10, 100 MB of Zipfian text): bytes 84, 72, – · words 34, 19,
+12 · BPE 71, 34, –. The lines below go through the small ones and lie above the large one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from qcore.config import DataConfig, RunConfig, Section
+from qcore.data import build_tokenizer, load_corpus
+from qcore.data.corpora import load_held_out
+from qcore.data.streams import split_documents
+from qcore.data.tokenizers import ByteTokenizer
+
+COUNTED_BYTES = 4_000_000
+"""Largest text whose vocabulary is counted for a forecast: half a second."""
+_MOST_FILES = 100_000
+_MEGA = 1e6
+_PEAK = {"byte": (12 * _MEGA, 72.0), "word": (16 * _MEGA, 18.0), "bpe": (37 * _MEGA, 30.0)}
+"""Tokenizer → bytes whatever the text, and bytes for each byte of it, while it is opened."""
+_HELD = {"byte": 8.0, "word": 2.5, "bpe": 3.0}
+"""Bytes for each byte of text that stay for training: ids, and what marks the targets."""
+_PACKED = {".gz": 4.0, ".zst": 4.0, ".bz2": 5.0, ".xz": 5.0, ".parquet": 3.0}
+"""Suffix → how much larger than the file its text is, as a rule."""
+_STORY_BYTES, _PYDOC_BYTES = 210.0, 470_000
+_BUILT_IN = ("stories", "bilingual", "pydoc")
+_BUILDERS = ("json", "text", "csv", "parquet", "arrow")
+
+
+@dataclass(frozen=True)
+class DataForecast:
+    """source: bytes of the text or clips, None when nobody can tell · peak, held: bytes of memory while they are
+    opened, and while the run trains on them."""
+
+    source: float | None
+    peak: int
+    held: int
+
+
+def data_forecast(config: RunConfig) -> DataForecast:
+    """What the data of a configuration will take. Nothing is opened; what is not there counts as nothing."""
+    data = config.data
+    if isinstance(data, DataConfig):
+        size = text_bytes(data)
+        fixed, factor = _PEAK[data.tokenizer]
+        if size is None:
+            return DataForecast(None, 0, 0)
+        return DataForecast(size, int(fixed + factor * size), int(_HELD[data.tokenizer] * size))
+    size = _clip_bytes(data)
+    return DataForecast(size, int(2 * size), int(size))
+
+
+def _clip_bytes(data: Section) -> float:
+    """Clips are held as they are trained on: pixels as bytes, latents as float32."""
+    values: dict[str, int] = data.model_dump()
+    if "canvas" in values:
+        channels = 3 if getattr(data, "colour", "") == "rgb" else 1
+        return float(values["clips"] * values["frames"] * channels * values["canvas"] ** 2)
+    frame = values["channels"] * values["latent_height"] * values["latent_width"]
+    return 4.0 * values["clips"] * values["frames"] * frame
+
+
+def text_bytes(data: DataConfig) -> float | None:
+    """Bytes of a source's text by stat; None for a data set that is known by its name only."""
+    if data.source == "pydoc":
+        return _PYDOC_BYTES
+    if data.source in _BUILT_IN:
+        return _STORY_BYTES * data.documents
+    found = [size for path in _places(data) for size in _sizes(path)]
+    if data.source == "huggingface" and not found:
+        return None
+    return sum(found)
+
+
+def _places(data: DataConfig) -> list[Path]:
+    if data.source == "text":
+        return [_full(text) for text in (data.path, data.validation_path) if text.strip()]
+    if data.hub_name.strip() in _BUILDERS:
+        return [found for part in data.data_files.split(",") if part.strip() for found in _matching(_full(part))]
+    return [_full(data.hub_name)]
+
+
+def _full(text: str) -> Path:
+    return Path(os.path.expandvars(text.strip())).expanduser()
+
+
+def _matching(path: Path) -> list[Path]:
+    if not any(letter in str(path) for letter in "*?["):
+        return [path]
+    anchor = Path(path.anchor) if path.is_absolute() else Path()
+    return sorted(anchor.glob(str(path.relative_to(anchor) if path.is_absolute() else path)))[:_MOST_FILES]
+
+
+def _sizes(path: Path) -> Iterator[float]:
+    """Bytes of text in a file, or in the files below a folder that are not hidden."""
+    for file in _files(path):
+        try:
+            yield os.stat(file).st_size * _PACKED.get(Path(file).suffix.lower(), 1.0)
+        except OSError:
+            continue
+
+
+def _files(path: Path) -> Iterator[str]:
+    if path.is_file():
+        yield str(path)
+        return
+    seen = 0
+    for parent, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and seen < _MOST_FILES:
+                seen += 1
+                yield os.path.join(parent, name)
+
+
+# the vocabulary
+
+
+def vocabulary(data: DataConfig) -> tuple[int, bool]:
+    """Tokens that the run's tokenizer will have, and whether that was counted: else it is the most there can be.
+
+    `ValueError` for data that cannot be used.
+    """
+    if data.tokenizer == "byte":
+        return ByteTokenizer.vocab_size, True
+    size = text_bytes(data)
+    cheap = data.source in _BUILT_IN or (data.source == "text" and size is not None)
+    if not cheap or size is None or size > COUNTED_BYTES:
+        return data.vocab_size, False
+    return _counted(data.model_dump_json(), _signature(data)), True
+
+
+def _signature(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a file of the source does."""
+    found = []
+    for path in _places(data) if data.source == "text" else []:
+        for file in sorted(_files(path)):
+            stat = os.stat(file)
+            found.append((file, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def _counted(text: str, signature: object) -> int:
+    """The vocabulary of a source: its training side is tokenized as the run will."""
+    del signature
+    data = DataConfig.model_validate_json(text)
+    corpus, apart = load_corpus(data), load_held_out(data)
+    numbers = (
+        split_documents(corpus.documents, data.validation_fraction, data.data_seed).train
+        if apart is None
+        else range(len(corpus.documents))
+    )
+    return build_tokenizer(data, [corpus.documents[number] for number in numbers]).vocab_size

@@ -1,0 +1,124 @@
+"""Workers are started by the full name of their module, so that they start from any process."""
+
+import ast
+import importlib.util
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qcore.train.processes import ending, worker_command
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTERS = {"worker_command": 0, "start": 1, "fan_out": 3}
+"""Functions that start a module, and the place of its name among their arguments."""
+_SOURCES = sorted(ROOT.glob("qcore/**/*.py")) + sorted(ROOT.glob("pages/**/*.py")) + [ROOT / "app.py"]
+
+
+def modules_started(source: str) -> list[str]:
+    """Full names given to the functions that start modules; `?code?` where the name is not written down."""
+    tree = ast.parse(source)
+    constants = {
+        target.id: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    parameters = {
+        argument.arg for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for argument in node.args.args
+    }
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        name = called.rpartition(".")[2]
+        if name not in STARTERS or (name == "start" and called != "background.start"):
+            continue
+        argument = node.args[STARTERS[name]]
+        if isinstance(argument, ast.Constant):
+            found.append(str(argument.value))
+        elif isinstance(argument, ast.Name) and argument.id in constants:
+            found.append(str(constants[argument.id]))
+        elif not (isinstance(argument, ast.Name) and argument.id in parameters and argument.id == "module"):
+            found.append(f"?{ast.unparse(argument)}?")
+    return found
+
+
+def own_names(source: str) -> list[int]:
+    """Lines that use `__name__` for anything but the main guard, a logger, or a thing's own name."""
+    tree = ast.parse(source)
+    allowed = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "logging.getLogger":
+            allowed |= {id(argument) for argument in node.args}
+        if isinstance(node, ast.Compare) and ast.unparse(node).replace('"', "'") == "__name__ == '__main__'":
+            allowed.add(id(node.left))
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == "__name__" and id(node) not in allowed
+    ]
+
+
+def direct_starts(source: str) -> list[int]:
+    """Lines that build a `python -m` command for themselves."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.List)
+        and [ast.unparse(part) for part in node.elts[:2]] == ["sys.executable", "'-m'"]
+        and not (len(node.elts) > 2 and isinstance(node.elts[2], ast.Constant))
+    ]
+
+
+def test_no_process_is_started_by_the_name_a_module_happens_to_have():
+    sources = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in _SOURCES}
+    assert {name: lines for name, text in sources.items() if (lines := own_names(text))} == {}
+    direct = {name: lines for name, text in sources.items() if (lines := direct_starts(text))}
+    assert set(direct) <= {"qcore/train/processes.py"}
+    started = {module for text in sources.values() for module in modules_started(text)}
+    assert {"qcore.lab.bench", "qcore.lab.ablations", "qcore.lab.questions", "qcore.lab.effects"} <= started
+    assert [name for name in started if name.startswith("?")] == []
+
+
+def test_every_module_that_is_started_can_be_found_and_does_something_as_a_process():
+    started = {module for path in _SOURCES for module in modules_started(path.read_text("utf-8"))}
+    for module in started:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, module
+        assert spec.origin is not None, module
+        assert '__name__ == "__main__"' in Path(spec.origin).read_text("utf-8"), module
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "background.start(folder, __name__, 'run')",
+        "command = [sys.executable, '-m', __name__]",
+        "fan_out(folder, configs, 2, __name__, keep)",
+    ],
+)
+def test_the_checker_can_fail(source):
+    assert own_names(source)
+
+
+@pytest.mark.parametrize("module", ["__main__", "", "bench", "qcore.", "qcore.lab bench", "os.path"])
+def test_a_module_without_its_full_name_is_refused(module):
+    with pytest.raises(ValueError, match="full name"):
+        worker_command(module)
+
+
+def test_the_command_names_the_module_in_full():
+    assert worker_command("qcore.lab.bench", "run", "x") == [sys.executable, "-m", "qcore.lab.bench", "run", "x"]
+
+
+def test_how_a_process_ended_is_told_in_words():
+    broken = subprocess.run([sys.executable, "-c", "raise ValueError('no such text')"], capture_output=True, text=True)
+    assert ending(broken.returncode, broken.stderr) == "ValueError: no such text"
+    assert "no memory" in ending(-signal.SIGKILL, "")
+    assert ending(-signal.SIGTERM, "") == "it was ended by SIGTERM"
+    assert ending(3, "  \n") == "it ended with code 3 and without a word"
