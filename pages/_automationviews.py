@@ -183,7 +183,7 @@ def _dry(lab: Lab, info: RunInfo) -> None:
 def _markers(lab: Lab, info: RunInfo, found: list[DryChange]) -> None:
     series = lab.reader(info.name).scalars("train/loss", max_points=1000)
     marks = [Mark(one.step, f"{one.author}: {_change_words(one.name, one.old, one.new)}") for one in found]
-    line = Line("loss as recorded", series.steps, series.values)
+    line = Line.of("loss as recorded", series)
     chart(
         curves(
             [line], title="Loss as recorded, with what would have been done", marks=marks, uirevision="dry", span=10

@@ -72,7 +72,7 @@ def figures(
         **shared,
     )
     for name, (title, y_title, value_format) in _small(words).items():
-        line = Line(title, *_points(series[name]), smooth=name != "train/lr")
+        line = Line.of(title, series[name], smooth=name != "train/lr")
         found[name] = curves([line], title=title, y_title=y_title, value_format=value_format, **shared)
     return found
 

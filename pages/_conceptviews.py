@@ -121,7 +121,7 @@ def _series(lab: Lab, run: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _lines(lab: Lab, run: str, names: dict[str, str]) -> list[Line]:
     series = _series(lab, run, tuple(names.values()))
-    return [Line(shown, series[name].steps, series[name].values) for shown, name in names.items()]
+    return [Line.of(shown, series[name]) for shown, name in names.items()]
 
 
 # concepts

@@ -219,7 +219,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
     left, right = st.columns(2, gap="large")
     with left:
         figure = curves(
-            [Line(shown, series[key].steps, series[key].values) for key, shown in rank.items()],
+            [Line.of(shown, series[key]) for key, shown in rank.items()],
             title="Room of the hidden states",
             y_title="share, −1 to 1",
             **shared,

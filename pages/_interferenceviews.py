@@ -211,7 +211,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
 
     def line(shown: str, name: str) -> Line:
         found = series[f"{KERNELS}/{name}"]
-        return Line(shown, found.steps, found.values)
+        return Line.of(shown, found)
 
     left, right = st.columns(2, gap="large")
     with left:
