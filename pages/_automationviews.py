@@ -15,7 +15,7 @@ from pages._live import live
 from pages._plot import chart
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run, planned
-from qcore.viz import Line, Mark, curves, event_words, name_words, value_words
+from qcore.viz import Line, Mark, change_words, curves, event_words, name_words
 
 VIEWS = ("Texts", "Dry run", "What was done")
 TEXTS = {
@@ -196,7 +196,7 @@ def _markers(lab: Lab, info: RunInfo, found: list[DryChange]) -> None:
 def _change_words(name: str, old: Any, new: Any) -> str:
     if old == new == "":
         return name
-    return f"{name_words(name)} {value_words(old)} → {value_words(new)}"
+    return change_words(name, old, new)
 
 
 def _done(lab: Lab, info: RunInfo) -> int:
@@ -238,14 +238,19 @@ def _undo_form(lab: Lab, info: RunInfo) -> None:
         )
         event = actions[place]
         what = "the autopilot is switched off" if event.author == "autopilot" else "its rule is taken out"
-        _roles.button(
-            "Undo",
-            key="undo",
-            icon=":material/undo:",
-            help=f"Rewind to step {event.step:,}, and {what}, so that it is not done again.",
-            on_click=_undo,
-            args=(lab, info, event),
-        )
+        with st.popover("Undo", icon=":material/undo:"):
+            st.markdown(
+                f"Take the run from step {info.step:,} back to step {event.step:,}, before this action? "
+                f"{what.capitalize()}, so that it is not done again. What came after is kept as a run of its own."
+            )
+            _roles.button(
+                "Undo now",
+                key="undo",
+                icon=":material/undo:",
+                type="primary",
+                on_click=_undo,
+                args=(lab, info, event),
+            )
 
 
 def _undo(lab: Lab, info: RunInfo, event: Any) -> None:

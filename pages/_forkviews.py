@@ -115,7 +115,7 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
     if info.step <= first:
         st.caption("It has made no step of its own yet.")
         return
-    with st.form("rewind", border=True):
+    with st.container(border=True):
         step = st.number_input(
             "To step",
             first,
@@ -125,7 +125,13 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
             help="To before the changes that were made at this step. The run is stopped for it, and goes on if it was "
             "training.",
         )
-        asked = st.form_submit_button("Rewind", icon=":material/history:", **_roles.locked())
+        with st.popover("Rewind", icon=":material/history:"):
+            st.markdown(
+                f"Take **{_parts.plain(_parts.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
+                f"Its {info.step - int(step):,} steps since then become a run of their own, with their curves and "
+                "samples." + (" It is stopped for it, and goes on from there." if info.alive else "")
+            )
+            asked = _roles.button("Rewind now", key="do:rewind", icon=":material/history:", type="primary")
     if not asked:
         return
     try:

@@ -30,8 +30,10 @@ _EVENT_HEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 class Scalars(Protocol):
     """A stored series: its points, and how many of all its points are not finite."""
 
-    steps: Any
-    values: Any
+    @property
+    def steps(self) -> Any: ...
+    @property
+    def values(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def curves(
     if references:
         layout |= _reference_layout(references, seen, log_y, height)
         layout["margin"]["r"] = 68
-    _say(layout, _notes(lines, log_x, log_y) + seen.notes, bool(title))
+    say_notes(layout, _notes(lines, log_x, log_y) + seen.notes, bool(title))
     return Figure(traces, layout)
 
 
@@ -225,7 +227,7 @@ def _notes(lines: Sequence[Line], log_x: bool, log_y: bool) -> list[str]:
     return notes
 
 
-def _say(layout: dict[str, Any], notes: Sequence[str], titled: bool) -> None:
+def say_notes(layout: dict[str, Any], notes: Sequence[str], titled: bool) -> None:
     """Notes in small letters between the title and the plot, which moves down for them."""
     if not notes:
         return

@@ -36,10 +36,12 @@ _NAMES: dict[str, tuple[str, str]] = {
     "perplexity/teacher_forced": ("perplexity, teacher-forced", "per token"),
     "perplexity/strict": ("perplexity, strict", "per token"),
     "perplexity/coherent": ("perplexity, coherent third", "per token"),
+    "perplexity/middle": ("perplexity, middle third", "per token"),
     "perplexity/incoherent": ("perplexity, incoherent third", "per token"),
     "perplexity/coherence_weighted": ("perplexity, weighted by coherence", "per token"),
     "tokens/top1_share": ("largest share of one predicted token", SHARE),
     "tokens/target_top1_share": ("largest share of one target token", SHARE),
+    "tokens/top1_token": ("most predicted token", "id"),
     "tokens/coverage": ("distinct predictions ÷ distinct targets", RATIO),
     "tokens/mean_entropy": ("entropy of one prediction", NATS),
     "tokens/marginal_entropy": ("entropy of the average prediction", NATS),
@@ -63,6 +65,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "weights/blocks": ("blocks", "blocks"),
     "weights/update_ratio": ("size of an update ÷ size of the weights", RATIO),
     "causality/leak": ("change of earlier outputs", "largest difference"),
+    "causality/response": ("change of all outputs", "largest difference"),
     "causality/context_response": ("change of later outputs", "largest difference"),
     "batch/dependence": ("change with other rows in the batch", "largest difference"),
     "data/pad_is_target": ("targets that are padding", SHARE),
@@ -107,6 +110,14 @@ _NAMES: dict[str, tuple[str, str]] = {
     "width/mean": ("mean width", "× D"),
     "width/mflop": ("operations of the chosen widths", "10⁶ a token"),
     "language/certainty": ("certainty of the language", "largest share"),
+    "concept/alignment": ("translations that share a concept", "share of pairs"),
+    "concept/alignment_chance": ("translations that share a concept by chance", "share of pairs"),
+    "concept/alignment_error": ("standard error of sharing by chance", "share of pairs"),
+    "concept/alignment_z": ("sharing of concepts above chance", "standard errors"),
+    "concept/cosine": ("likeness of translations", "cosine"),
+    "concept/cosine_chance": ("likeness of any two words", "cosine"),
+    "concept/sharpness": ("sharpness of the concepts", "0 to 1"),
+    "concept/usage": ("concepts in use", SHARE),
     "moe/load_max": ("largest load of an expert", "÷ even load"),
     "moe/entropy": ("evenness of the experts' load", "entropy ÷ ln E"),
     "cost/total_percent": ("planned cost of all measurements", "% of training time"),
@@ -153,6 +164,7 @@ def _pull(place: str, kind: str, term: str) -> tuple[str, str]:
     return title.format({"ce": "cross-entropy", "flow": "flow loss"}.get(term, name_words(term))) + where, unit
 
 
+_FLUX = {"kept": "share of the past that is kept", "radius": "mean radius", "dt": "step of the flow"}
 _TOKENS = {"eos": "the end of the text", "pad": "padding", "bos": "the start of the text", "unk": "unknown words"}
 _PATTERNS: tuple[tuple[str, Callable[..., tuple[str, str]]], ...] = (
     (r"term/(.+)", _term),
@@ -169,7 +181,6 @@ _PATTERNS: tuple[tuple[str, Callable[..., tuple[str, str]]], ...] = (
     (r"cost/(.+)_every", lambda probe: (f"steps between measurements of {name_words(probe)}", "steps")),
     (r"weights/update_ratio/(.+)", lambda module: (f"update ÷ weights of {module}", RATIO)),
 )
-_FLUX = {"kept": "share of the past that is kept", "radius": "mean radius", "dt": "step of the flow"}
 _GROUPS = {
     "term": "terms of the loss",
     "train": "training",
@@ -196,6 +207,7 @@ _GROUPS = {
     "flux": "flux",
     "width": "widths",
     "language": "languages",
+    "concept": "concepts",
     "moe": "experts",
     "anchor": "anchor",
     "energy": "energies",

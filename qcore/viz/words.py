@@ -7,6 +7,7 @@ is a dash, what is not finite says so, and digits beyond the fourth are left out
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,11 +45,24 @@ def _magnitude(size: float, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_E_NOTATION = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?e[+-]?\d{1,3}(?![\w.])", re.ASCII)
+
+
+def prose(text: str) -> str:
+    """A sentence of another room with its numbers written out: `+9.303e-05` becomes `+0.000093`."""
+    return _E_NOTATION.sub(lambda found: number_words(float(found[0]), 3, signed=found[0].startswith("+")), text)
+
+
 def percent_words(share: float | None) -> str:
     """A share as a percentage: `12 %`, under 10 % with one decimal."""
     if share is None or not math.isfinite(share):
         return number_words(share)
     return f"{number_words(100 * share, places=0 if abs(share) >= 0.0995 else 1)} %"
+
+
+def limit_words(limit: float | None, side: str | None) -> str:
+    """A limit with its direction: `below 0.336`, `above 0.3`; without a known side `limit 0.336`; empty without one."""
+    return "" if limit is None else f"{side or 'limit'} {number_words(limit)}"
 
 
 def name_words(name: str) -> str:

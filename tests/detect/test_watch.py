@@ -54,11 +54,13 @@ def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
     }
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
-        assert set(verdict.evidence) == {"numbers", "figure", "raised_at"}
+        over = {"resolved"} if verdict.state == "resolved" else set()
+        assert set(verdict.evidence) - {"moving"} == {"numbers", "figure", "raised_at"} | over
         assert verdict.evidence["raised_at"] >= verdict.since_step
         assert verdict.evidence["numbers"]
         for number in verdict.evidence["numbers"]:
-            assert set(number) == {"label", "value", "unit", "limit"}
+            assert set(number) == {"label", "value", "unit", "limit", "side"}
+            assert number["side"] in (("at most", "at least", "above") if number["limit"] is not None else ("",))
             assert isinstance(number["value"], float)
         _check_figure(verdict.evidence["figure"])
         assert re.search(r"\d|lowers", verdict.title)
@@ -69,7 +71,7 @@ def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
 def _check_figure(figure: dict[str, Any] | None) -> None:
     if figure is None:
         return
-    assert set(figure) == {"title", "y_title", "lines", "limit"}
+    assert set(figure) == {"title", "y_title", "lines", "limit", "side"}
     for line in figure["lines"]:
         assert set(line) == {"name", "steps", "values"}
         assert 2 <= len(line["steps"]) == len(line["values"]) <= CHART_POINTS
