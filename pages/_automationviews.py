@@ -65,7 +65,7 @@ def _texts(lab: Lab, info: RunInfo) -> None:
         for name, (title, example) in TEXTS.items():
             _text(lab, info, name, title, example, values[name])
     with right:
-        st.subheader("Planned", anchor=False, help="What the schedule in force makes of each number it moves.")
+        st.header("Planned", anchor=False, help="What the schedule in force makes of each number it moves.")
         started = {name: state.default for name, state in lab.controls(info.name).items()}
         _plan(info, {**started, "schedule": values["schedule"], "steps": values["steps"]})
 

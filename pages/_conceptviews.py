@@ -138,10 +138,10 @@ def _concepts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
     labels = lab.token_labels(run)
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader(f"Translations, step {step:,}", anchor=False)
+        st.header(f"Translations, step {step:,}", anchor=False)
         _pairs(arrays, labels)
     with right:
-        st.subheader(f"What each concept holds, step {step:,}", anchor=False)
+        st.header(f"What each concept holds, step {step:,}", anchor=False)
         _holdings(arrays, labels)
 
 

@@ -72,7 +72,7 @@ def _words(node: RunNode) -> str:
 
 
 def _fork_form(lab: Lab, info: RunInfo) -> None:
-    st.subheader("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
+    st.header("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
     saved = [item.step for item in lab.checkpoints(info.name)]
     with st.form("fork", border=True):
         step = st.number_input(
@@ -107,7 +107,7 @@ def _fork(lab: Lab, info: RunInfo, step: int, text: str, name: str, why: str) ->
 
 
 def _rewind_form(lab: Lab, info: RunInfo) -> None:
-    st.subheader(
+    st.header(
         "Rewind", anchor=False, help="This run goes back; what came after is kept as a run of its own in the tree."
     )
     lineage = lab.lineage(info.name)

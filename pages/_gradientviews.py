@@ -253,7 +253,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     controls = lab.controls(run)
     found = {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")}
     probes = sorted((found | {*disabled}) - {_ONCE})
-    st.subheader("What the measurements cost", anchor=False)
+    st.header("What the measurements cost", anchor=False)
     if not probes:
         st.caption("No probe has run yet.")
         return

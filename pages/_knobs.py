@@ -36,18 +36,19 @@ def knobs(lab: Lab, run: str) -> None:
     states = lab.controls(run)
     offered = [name for name in SECTIONS if any(_place(state) == name for state in states.values())]
     has_flow = "flow" in offered
-    section = st.segmented_control(
-        "Controls",
-        offered,
-        # A widget for each set of choices: one that is kept would hold a choice that the other family lacks.
-        key="flow_knobs" if has_flow else "knobs",
-        default="flow" if has_flow else "objective",
-        required=True,
-        bind="query-params",
-        format_func=lambda one: SECTIONS[one],
-        help="Changes are applied before the next step, and marked on every curve.",
-        width="stretch",
-    )
+    with st.container(key="knob-sections"):
+        section = st.segmented_control(
+            "Controls",
+            offered,
+            # A widget for each set of choices: one that is kept would hold a choice that the other family lacks.
+            key="flow_knobs" if has_flow else "knobs",
+            default="flow" if has_flow else "objective",
+            required=True,
+            bind="query-params",
+            format_func=lambda one: SECTIONS[one],
+            help="Changes are applied before the next step, and marked on every curve.",
+            width="stretch",
+        )
     mine = turned(run)
     mine.seen = _changes(states)
     for name, state in states.items():

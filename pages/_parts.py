@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from pages import _roles
+from pages import _looks, _roles
 from pages._panel import pulse
 from pages._settle import settling
 from qcore.config import Command, ConfigError, SetControl
@@ -53,7 +53,8 @@ _STATES: dict[str, tuple[Color, str, str]] = {
 }
 _STRIP_STYLE = """<style>
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(5.6rem,20%),1fr));gap:.6rem 1rem}
-.strip div{display:flex;flex-direction:column;min-width:0}.strip span{font-size:.8rem;opacity:.7;white-space:nowrap}
+.strip div{display:flex;flex-direction:column;min-width:0}
+.strip span{font-size:.8rem;color:var(--lab-faint);white-space:nowrap}
 .strip b{font-size:1.15rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}</style>"""
 
 
@@ -108,6 +109,7 @@ def view_picker(views: tuple[str, ...]) -> str:
 
 def sidebar(lab: Lab) -> None:
     """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
+    _looks.style()
     _roles.badge()
     runs = {info.name: info for info in lab.runs()}
     wanted = st.session_state.get("run", st.query_params.get("run"))

@@ -193,7 +193,14 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     else:
         title = f"The gradient is {ratio or 0.0:.1f} times its usual size while the loss grows"
         figure = chart("Gradient norm", "norm", {"gradient norm": "train/grad_norm"})
+    newest = latest.get("term/ce") if is_on(store, "jump") and base is not None else None
     numbers = known(
+        (
+            "cross-entropy above its best, newest step",
+            None if newest is None or base is None else newest - base,
+            "nats",
+            max(limits["ce_jump"], limits["noise"] * loss.get("noise", 0.0) * BLOCK**0.5),
+        ),
         ("cross-entropy above its best, mean of 5 steps", excess if base is not None else None, "nats", limits["ce"]),
         ("gradient norm ÷ its median", ratio, "", limits["norm_ratio"]),
         (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qcore.detect.history import History
@@ -43,6 +43,8 @@ class _Case:
     ended: int = 0
     change: dict[str, Any] | None = None
     """Of a case that is over: the step, and the newest change of a control since it began."""
+    proposed: list[str] = field(default_factory=list)
+    """Controls that the first report's remedies would have changed."""
 
 
 class Watch:
@@ -232,7 +234,9 @@ class Watch:
                 return None
             case.report = sign.report()
             return self._verdict(key)
-        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, sign.report())
+        report = sign.report()
+        proposed = sorted({name for remedy in report.remedies for name in remedy.get("changes") or {}})
+        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, report, proposed=proposed)
         return self._verdict(key)
 
     def _past(self, key: str, case: _Case) -> str:
@@ -249,9 +253,8 @@ class Watch:
     def _end(self, case: _Case) -> None:
         """Note that a case is over, since when, and after which change: one that was proposed, else the newest."""
         case.active, case.moving, case.ended = False, False, self._step
-        proposed = {name for remedy in case.report.remedies for name in remedy.get("changes") or {}}
         since = [(name, change) for name, change in self._changes.items() if change.step >= case.since]
-        wanted = [one for one in since if one[0] in proposed] or since
+        wanted = [one for one in since if one[0] in case.proposed] or since
         if wanted:
             name, change = max(wanted, key=lambda one: one[1].step)
             case.change = {"name": name, "old": change.old, "new": change.new, "step": change.step}

@@ -3,7 +3,7 @@
 from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
-from qcore.viz.curves import Line, Mark, Reference, curves, ema
+from qcore.viz.curves import Line, Mark, Reference, curves, ema, heading
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
@@ -75,6 +75,7 @@ __all__ = [
     "event_words",
     "frame_spectrum",
     "group_words",
+    "heading",
     "heat",
     "histogram",
     "is_declared",

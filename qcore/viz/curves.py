@@ -8,6 +8,8 @@ not finite, not positive on a logarithmic axis, or far outside (`viz.extent`), i
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
@@ -24,6 +26,8 @@ from qcore.viz.words import number_words
 MARKERS_BELOW = 50
 """Markers are what drawing costs (a node a point): only short traces have them."""
 NOTE_LETTERS, NOTE_PIXELS = 58, 15
+LONGEST_TITLE, WIDE = 60, 320
+"""Letters of a title with its unit in one row of a chart that is at least so high; half as many in lower ones."""
 _EVENT_HEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -130,12 +134,17 @@ def curves(
     if all(np.size(line.y) == 0 for line in lines):
         return empty_figure(message, height=height, uirevision=uirevision, title=heading)
     layout = base_layout(height=height, uirevision=uirevision, title=heading)
+    if title and len(heading) > (LONGEST_TITLE if height >= WIDE else LONGEST_TITLE // 2):
+        # In two rows: a title does not wrap, and half of the page's width is not much.
+        layout["title"]["text"] = f'{label(title)}<br><span style="font-size:13px">{label(y_title)}</span>'
+        layout["margin"]["t"] += NOTE_PIXELS + 2
     layout["xaxis"] |= {"type": "log" if log_x else "linear", "uirevision": f"{uirevision}:{log_x}"}
     layout["yaxis"] |= {
         "type": "log" if log_y else "linear",
         "uirevision": f"{uirevision}:{log_y}:{y_title}",
         "title": {"text": "" if title else label(y_title), "standoff": 6},
         "exponentformat": "power",
+        "minexponent": 6,
         "separatethousands": True,
     }
     if log_y:
@@ -166,6 +175,12 @@ def curves(
         layout["margin"]["r"] = 68
     say_notes(layout, _notes(lines, log_x, log_y) + seen.notes, bool(title))
     return Figure(traces, layout)
+
+
+def heading(figure: Figure) -> str:
+    """A figure's title in plain words, for who cannot see it; with what the chart says of points it leaves out."""
+    text = html.unescape(re.sub(r"<[^>]*>", " ", str(figure.layout["title"]["text"])))
+    return ". ".join([text, *figure.layout.get("meta", {}).get("notes", [])])
 
 
 def title_with(title: str, unit: str) -> str:

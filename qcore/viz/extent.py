@@ -139,17 +139,12 @@ def extent(
 
 def _settled(curves: Sequence[Curve]) -> float | None:
     """The top of an axis that leaves the curves' start out; None where the start squeezes nothing."""
-    late, whole = [], []
-    for curve in curves:
-        known = np.isfinite(curve.y) & ~curve.outliers
-        if known.sum() < FEWEST:
-            return None
-        x, y = curve.x[known], curve.y[known]
-        after = y[x > (x[0] + x[-1]) / 2]
-        late.append(after if len(after) else y)
-        whole.append(y)
-    if not late:
+    shown = [(curve.x[known], curve.y[known]) for curve in curves for known in [_drawn(curve)] if known.any()]
+    if not shown or max(len(x) for x, _ in shown) < FEWEST:
         return None
+    middle = (min(float(x[0]) for x, _ in shown) + max(float(x[-1]) for x, _ in shown)) / 2
+    whole = [y for _, y in shown]
+    late = [y[x > middle] if x[-1] > middle else y for x, y in shown]
     low = min(float(y.min()) for y in whole)
     room = max(float(y.max()) for y in late) - low
     room = max(room, LEAST_SHARE * max(abs(low), abs(low + room)))
@@ -162,6 +157,10 @@ def _settled(curves: Sequence[Curve]) -> float | None:
         if len(under):  # what rises above once more is no start: it is shown
             top = max(top, float(y[under[0] :].max()))
     return top if most - low > _SQUEEZE / _ROOM * (top - low) else None
+
+
+def _drawn(curve: Curve) -> NDArray[np.bool_]:
+    return np.isfinite(curve.y) & ~curve.outliers
 
 
 def _said_of(curves: Sequence[Curve], aside: Values) -> str:

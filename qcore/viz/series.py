@@ -21,7 +21,7 @@ _TERMS = {
     "z_loss": ("z loss, unweighted", "squared nats"),
 }
 _NAMES: dict[str, tuple[str, str]] = {
-    "train/loss": ("weighted total loss", "weighted sum of the terms"),
+    "train/loss": ("total loss", "weighted sum of the terms"),
     "train/lr": ("learning rate", "a step"),
     "train/grad_norm": ("gradient norm before clipping", "L2"),
     "train/step_ms": ("step time", "ms"),
