@@ -20,7 +20,8 @@ border-bottom:1px solid rgba(128,136,144,.5)}
 .guide td:not(:last-child){white-space:nowrap}
 @media (max-width:640px){.guide,.guide tbody,.guide tr,.guide td{display:block;white-space:normal!important}
 .guide thead{display:none}.guide td{border:0;padding:.1rem 0}
-.guide td::before{content:attr(data-title);color:var(--lab-faint);padding-right:.4rem}.guide tr{border-bottom:1px solid rgba(128,136,144,.35);padding:.5rem 0}}</style>"""
+.guide td::before{content:attr(data-title);color:var(--lab-faint);padding-right:.4rem}
+.guide tr{border-bottom:1px solid rgba(128,136,144,.35);padding:.5rem 0}}</style>"""
 
 
 def page(lab: Lab, info: RunInfo) -> None:

@@ -15,6 +15,7 @@ from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_ta
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset
 from qcore.lab.ablate import STRETCH, CaseResult, Row, base_config
 from qcore.lab.ablations import plan_ablation, train_ablation
+from qcore.viz import number_words
 
 HEAD = (
     "change",
@@ -133,7 +134,7 @@ def _interval(row: Row) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return number_words(value, places=3, signed=True)
 
 
 def _needed(needed: int | None) -> str:

@@ -179,7 +179,7 @@ def curves(
 
 def heading(figure: Figure) -> str:
     """A figure's title in plain words, for who cannot see it; with what the chart says of points it leaves out."""
-    text = html.unescape(re.sub(r"<[^>]*>", " ", str(figure.layout["title"]["text"])))
+    text = html.unescape(re.sub(r"<br>", ", ", re.sub(r"</?span[^>]*>", "", str(figure.layout["title"]["text"]))))
     return ". ".join([text, *figure.layout.get("meta", {}).get("notes", [])])
 
 

@@ -26,9 +26,7 @@ LEAST_SHARE = 0.02
 """An axis is at least so high in parts of what it shows: less is noise."""
 _SQUEEZE, _ROOM = 4.0, 2.0
 """The start is left out when the second half would get less than a 4th of the axis; it then gets about a half."""
-_REACH = 5
-_FAR = 10.0
-_MAD = 1.4826
+_AROUND, _FAR = 21, 15.0
 Values = NDArray[np.float64]
 
 
@@ -64,34 +62,25 @@ class Extent:
 
 
 def outliers(y: Values) -> NDArray[np.bool_]:
-    """Which values lie far from all around them: over 10 robust standard deviations from the median of 11 neighbours.
+    """Which values lie far from all around them: over 15 interquartile ranges from the median of 21 neighbours.
 
-    A step, a slope and the steep start of a loss are no outliers, up to five in a row are. At both ends a value is
-    compared with the spread of the ten next to it. Values that are not finite are none.
+    A step, a slope, the steep start of a loss and noise of any usual kind are no outliers; up to five in a row are.
+    Values that are not finite are none, and neither is any of a short series.
     """
     found = np.zeros(len(y), dtype=bool)
     known = np.flatnonzero(np.isfinite(y))
     if len(known) < FEWEST:
         return found
     values = y[known]
-    count = len(values)
-    padded = np.pad(values, _REACH, mode="reflect")
-    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _REACH + 1), axis=1)
-    distance = np.abs(values - around)
-    inner = slice(_REACH, count - _REACH)
-    scatter = max(_MAD * float(np.median(distance[inner])), 1e-3 * float(np.median(np.abs(values))), 1e-300)
-    is_far = distance > _FAR * scatter
-    for end in (values, values[::-1]):
-        # Of few points with a slope no median tells an end from an outlier: their spread does.
-        for place in range(min(_REACH, count)):
-            near = end[place + 1 : place + 1 + 2 * _REACH]
-            inside = near[np.abs(near - np.median(near)) <= _FAR * max(scatter, float(np.median(np.abs(near))) * 0.1)]
-            if not len(inside):
-                continue
-            low, high = float(inside.min()), float(inside.max())
-            beyond = max(low - float(end[place]), float(end[place]) - high, 0.0)
-            far = beyond > _FAR * max(scatter, high - low)
-            is_far[place if end is values else count - 1 - place] = far
+    width = min(_AROUND, len(values))
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)
+    low, middle, high = np.quantile(windows, (0.25, 0.5, 0.75), axis=1)
+    place = np.clip(np.arange(len(values)) - width // 2, 0, len(windows) - 1)
+    spread = np.maximum(high - low, 1e-3 * np.abs(middle))[place]
+    is_far = np.abs(values - middle[place]) > _FAR * np.maximum(spread, 1e-300)
+    first = int(np.argmin(is_far))
+    if first > 2 and (np.diff(values[: first + 1]) < 0).all():
+        is_far[:first] = False  # a fall in many steps is how a curve starts
     found[known] = is_far
     return found
 
