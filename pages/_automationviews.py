@@ -16,7 +16,7 @@ from pages._plot import chart
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
 from qcore.lab.planning import RATE, planned_courses, tried_rates
-from qcore.viz import Line, Mark, curves, event_words, name_words, value_words
+from qcore.viz import Line, Mark, change_words, curves, event_words, name_words
 
 VIEWS = ("Texts", "Dry run", "What was done")
 TEXTS = {
@@ -66,7 +66,7 @@ def _texts(lab: Lab, info: RunInfo) -> None:
         for name, (title, example) in TEXTS.items():
             _text(lab, info, name, title, example, values[name])
     with right:
-        st.subheader(
+        st.header(
             "Planned",
             anchor=False,
             help="What policy and schedule in force make of the learning rate, and of each number that is moved.",
@@ -234,7 +234,7 @@ def _rates(lab: Lab, info: RunInfo, changes: dict[str, Any], found: list[DryChan
 def _markers(lab: Lab, info: RunInfo, found: list[DryChange]) -> None:
     series = lab.reader(info.name).scalars("train/loss", max_points=1000)
     marks = [Mark(one.step, f"{one.author}: {_change_words(one.name, one.old, one.new)}") for one in found]
-    line = Line("loss as recorded", series.steps, series.values)
+    line = Line.of("loss as recorded", series)
     chart(
         curves(
             [line], title="Loss as recorded, with what would have been done", marks=marks, uirevision="dry", span=10
@@ -247,7 +247,7 @@ def _markers(lab: Lab, info: RunInfo, found: list[DryChange]) -> None:
 def _change_words(name: str, old: Any, new: Any) -> str:
     if old == new == "":
         return name
-    return f"{name_words(name)} {value_words(old)} → {value_words(new)}"
+    return change_words(name, old, new)
 
 
 def _done(lab: Lab, info: RunInfo) -> int:
@@ -289,14 +289,19 @@ def _undo_form(lab: Lab, info: RunInfo) -> None:
         )
         event = actions[place]
         what = "the autopilot is switched off" if event.author == "autopilot" else "its rule is taken out"
-        _roles.button(
-            "Undo",
-            key="undo",
-            icon=":material/undo:",
-            help=f"Rewind to step {event.step:,}, and {what}, so that it is not done again.",
-            on_click=_undo,
-            args=(lab, info, event),
-        )
+        with st.popover("Undo", icon=":material/undo:"):
+            st.markdown(
+                f"Take the run from step {info.step:,} back to step {event.step:,}, before this action? "
+                f"{what.capitalize()}, so that it is not done again. What came after is kept as a run of its own."
+            )
+            _roles.button(
+                "Undo now",
+                key="undo",
+                icon=":material/undo:",
+                type="primary",
+                on_click=_undo,
+                args=(lab, info, event),
+            )
 
 
 def _undo(lab: Lab, info: RunInfo, event: Any) -> None:

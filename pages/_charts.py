@@ -7,7 +7,19 @@ from typing import Any
 
 from pages._families import TEXT, Words
 from qcore.config import ObjectiveConfig, VideoObjectiveConfig
-from qcore.viz import LINE_COLORS, UNIT_LABELS, Figure, Line, Mark, Reference, Unit, convert, curves
+from qcore.viz import (
+    LINE_COLORS,
+    UNIT_LABELS,
+    Figure,
+    Line,
+    Mark,
+    Reference,
+    Unit,
+    convert,
+    curves,
+    number_words,
+    series_words,
+)
 
 MAX_POINTS = 600
 _WEIGHT = "_weight"
@@ -40,10 +52,10 @@ def _losses(words: Words) -> dict[str, tuple[str, dict[str, Any]]]:
 def _small(words: Words) -> dict[str, tuple[str, str, str]]:
     """Series of the small charts: title, unit, format of a value."""
     return {
-        "train/lr": ("Learning rate", "", ".3~g"),
-        "train/grad_norm": ("Gradient norm", "L2, before clipping", ".3~g"),
-        words.units: ("Speed", words.units_words.lower(), ",.0f"),
-        "train/step_ms": ("Step time", "ms", ".3~g"),
+        "train/lr": ("Learning rate", "", ",.3~r"),
+        "train/grad_norm": ("Gradient norm", "L2, before clipping", ",.3~r"),
+        words.units: ("Speed", series_words(words.units).unit, ",.0f"),
+        "train/step_ms": ("Step time", "ms", ",.3~r"),
     }
 
 
@@ -59,20 +71,20 @@ def figures(
     **look: Any,
 ) -> dict[str, Figure]:
     """Every figure by its key, the loss first. unit: of a language run's loss; others have one · look: span, log_x,
-    log_y of `viz.curves`; log_y is for the loss, and empty: what it says before there is one.
+    log_y, whole, ignore_outliers of `viz.curves`; log_y is for the loss, and empty: what it says before there is one.
     """
     log_y, empty = look.pop("log_y"), look.pop("empty", "The first step is on its way.")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
     found = {"loss": _loss(series, meta, words, unit, log_y=log_y, message=empty, **shared)}
     found["terms"] = curves(
-        [Line(term.replace("_", " "), *_points(series[f"term/{term}"])) for term in terms],
+        [Line.of(term.replace("_", " "), series[f"term/{term}"]) for term in terms],
         title="Terms, unweighted",
-        y_title="value",
+        y_title="each in its own unit",
         message="Choose terms above." if not terms else words.no_terms,
         **shared,
     )
     for name, (title, y_title, value_format) in _small(words).items():
-        line = Line(title, *_points(series[name]), smooth=name != "train/lr")
+        line = Line.of(title, series[name], smooth=name != "train/lr")
         found[name] = curves([line], title=title, y_title=y_title, value_format=value_format, **shared)
     return found
 
@@ -94,9 +106,10 @@ def _loss(series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: U
             steps, values = steps[:0], values[:0]
         if is_text:
             values = convert(values, unit, per_token)
-        lines.append(Line(shown, steps, values, style, smooth=name != words.held))
+        counted = getattr(series[name], "counted", None)
+        lines.append(Line(shown, steps, values, style, smooth=name != words.held, counted=counted))
     references = [
-        Reference(name, value, f"{name}: {value:.4g} {y_title} · {_ORIGINS.get(name, '')}")
+        Reference(name, value, f"{name}: {number_words(value)} {y_title} · {_ORIGINS.get(name, '')}")
         for name, nats in (meta.get("references") or {}).items()
         if is_text and nats is not None
         for value in [float(convert(nats, unit, per_token))]

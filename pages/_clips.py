@@ -24,13 +24,13 @@ min-height:2rem}
 .lab-clips input{flex:1 1 6rem;max-width:16rem;accent-color:var(--st-primary-color);min-width:5rem}
 .lab-clips .count{font-variant-numeric:tabular-nums;white-space:nowrap}
 .lab-clips .label{font-weight:600;font-size:.9rem;margin-bottom:.2rem}
-.lab-clips .label span{font-weight:400;opacity:.7}
+.lab-clips .label span{font-weight:400;color:var(--lab-faint)}
 .lab-clips .grid{display:grid;gap:.35rem;grid-template-columns:repeat(var(--wide),minmax(0,var(--most)))}
 .lab-clips figure{margin:0;min-width:0}
 .lab-clips canvas{display:block;width:100%;image-rendering:pixelated;border-radius:2px;
 outline:1px solid var(--st-border-color)}
 .lab-clips .now canvas{outline:2px solid var(--st-primary-color)}
-.lab-clips figcaption{font-size:.75rem;opacity:.75;text-align:center;white-space:nowrap;overflow:hidden;
+.lab-clips figcaption{font-size:.75rem;color:var(--lab-faint);text-align:center;white-space:nowrap;overflow:hidden;
 text-overflow:ellipsis;font-variant-numeric:tabular-nums}
 @media (max-width:640px){.lab-clips .grid{grid-template-columns:repeat(var(--narrow),minmax(0,var(--most)))}}
 """

@@ -70,6 +70,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
                         MEASURES[name].short.lower(),
                         [sample.step for sample in samples],
                         [sample.stats.get(name, math.nan) for sample in samples],
+                        gaps=True,
                     )
                     for name in names
                 ],

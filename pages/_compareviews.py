@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
-from pages import _families, _family, _parts
+from pages import _families, _family, _looks, _parts
 from pages._live import live
 from pages._plot import chart
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.viz import Mark, name_words, side_by_side, value_words
+from qcore.viz import Mark, changes_words, distinct_words, series_words, side_by_side
+from qcore.viz.series import RATIO, SHARE
 
 MAX_POINTS = 800
 DEFAULT_TEXT = ("eval/ce", "train/loss", "tokens/mutual_information", "train/grad_norm")
 DEFAULT_VIDEO = ("eval/flow", "train/loss", "frames/generated/divergence", "frames/generated/coherence")
+LEAST_SHARE = 0.2
+"""Height that a chart of shares has at least: less is noise."""
 _MARKS = 24
+_WARNING = " ⚠"
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -34,6 +40,7 @@ def page(lab: Lab, info: RunInfo) -> None:
             help="Since the fork: every run's own fork is step 0, its parent's is the first fork among them.",
         )
         smooth = _parts.smoothing()
+        look = _looks.axis_choices()
         log_y = st.toggle("Logarithmic", key="log_y", bind="query-params", help="A logarithmic scale of the values.")
     metrics = st.multiselect(
         "Metrics",
@@ -41,6 +48,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         [name for name in usual if name in offered],
         key=f"metrics:{_families.is_video(info)}",
         bind="query-params",
+        format_func=distinct_words(offered).__getitem__,
         help="A chart each. Every series that one of the runs has is offered.",
     )
     if not metrics:
@@ -50,12 +58,12 @@ def page(lab: Lab, info: RunInfo) -> None:
     live(
         lab,
         alive,
-        lambda _: _draw(lab, names, metrics, align == "since the fork", smooth, log_y),
+        lambda _: _draw(lab, names, metrics, align == "since the fork", {"span": smooth, "log_y": log_y, **look}),
         runs=lambda: [_parts.info_of(lab, name) for name in names],
     )
 
 
-def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, span: float, log_y: bool) -> None:
+def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: dict[str, Any]) -> None:
     try:
         found = {name: lab.history(name, metrics, max_points=MAX_POINTS) for name in names}
     except LabError as error:
@@ -64,24 +72,41 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, span: f
     steps = _family.fork_steps(lab, names)
     shift = steps if aligned else None
     marks = _marks(lab, names, shift)
+    shown = {name: _named(lab, name) for name in names}
+    own = {name: _first_own(lab, name, names) for name in names}
     columns = st.columns(2)
     for index, metric in enumerate(metrics):
         series = {
-            _parts.short(name): (found[name][metric].steps, found[name][metric].values)
+            shown[name]: (line.steps[line.steps >= own[name]], line.values[line.steps >= own[name]])
             for name in names
-            if len(found[name][metric])
+            if len(line := found[name][metric])
         }
+        words = series_words(metric)
         with columns[index % 2]:
             figure = side_by_side(
                 series,
-                title=metric,
-                shift={_parts.short(name): step for name, step in shift.items()} if shift else None,
+                title=words.heading,
+                y_title=words.unit,
+                least=LEAST_SHARE if words.unit in (SHARE, RATIO) else 0.0,
+                shift={shown[name]: step for name, step in shift.items()} if shift else None,
                 marks=marks,
-                span=span,
-                log_y=log_y,
                 uirevision=f"compare:{metric}:{aligned}",
+                **look,
             )
-            chart(figure, f"compare:{metric}", f"{metric} of {len(series)} runs over steps")
+            chart(figure, f"compare:{metric}", f"{words.heading} of {len(series)} runs over steps")
+    if any(name.endswith(_WARNING) for name in shown.values()):
+        st.caption("⚠: this run has findings. Its curves may look good because of what is wrong with it.")
+
+
+def _named(lab: Lab, name: str) -> str:
+    """A run in a legend, with a warning when something is wrong with it."""
+    return _parts.short(name) + (_WARNING if _parts.alarm_now(lab, name) else "")
+
+
+def _first_own(lab: Lab, name: str, names: list[str]) -> int:
+    """The first step to draw of a run: a fork's past is its parent's line, where that is drawn too."""
+    lineage = lab.lineage(name)
+    return lineage.step if lineage is not None and lineage.forked and lineage.parent in names else 0
 
 
 def _marks(lab: Lab, names: list[str], shift: dict[str, int] | None) -> list[Mark]:
@@ -91,7 +116,7 @@ def _marks(lab: Lab, names: list[str], shift: dict[str, int] | None) -> list[Mar
         moved = (shift or {}).get(name, 0)
         lineage = lab.lineage(name)
         if lineage is not None and lineage.forked:
-            changes = ", ".join(f"{name_words(key)} {value_words(value)}" for key, value in lineage.all_changes.items())
+            changes = changes_words(lineage.all_changes)
             text = f"{name} is forked from {lineage.parent}" + (f": {changes}" if changes else "")
             found.append(Mark(lineage.step - moved, text))
         found += [Mark(mark.step - moved, f"{name}: {mark.text}") for mark in _parts.marks(lab.reader(name).events())]

@@ -121,7 +121,7 @@ def _series(lab: Lab, run: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _lines(lab: Lab, run: str, names: dict[str, str]) -> list[Line]:
     series = _series(lab, run, tuple(names.values()))
-    return [Line(shown, series[name].steps, series[name].values) for shown, name in names.items()]
+    return [Line.of(shown, series[name]) for shown, name in names.items()]
 
 
 # concepts
@@ -138,10 +138,10 @@ def _concepts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
     labels = lab.token_labels(run)
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader(f"Translations, step {step:,}", anchor=False)
+        st.header(f"Translations, step {step:,}", anchor=False)
         _pairs(arrays, labels)
     with right:
-        st.subheader(f"What each concept holds, step {step:,}", anchor=False)
+        st.header(f"What each concept holds, step {step:,}", anchor=False)
         _holdings(arrays, labels)
 
 

@@ -20,7 +20,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     names = _family.pick(lab, info)
     if len(names) < 2:
         return
-    st.subheader("Configuration", anchor=False, help="Only values that are not the same in all of these runs.")
+    st.header("Configuration", anchor=False, help="Only values that are not the same in all of these runs.")
     rows = _different(lab, names)
     if rows:
         st.dataframe(
@@ -35,7 +35,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         )
     else:
         st.caption("They were started with the same values; what was changed on the way is below.")
-    st.subheader("Changes on the way", anchor=False, help="Controls as they were changed, with author and reason.")
+    st.header("Changes on the way", anchor=False, help="Controls as they were changed, with author and reason.")
     _events(lab, names)
 
 
@@ -82,7 +82,7 @@ def samples(lab: Lab, info: RunInfo) -> None:
         return
     video = _families.is_video(info)
     (_clip_rows if video else _texts)(lab, names)
-    st.subheader(
+    st.header(
         "Ask all of them",
         anchor=False,
         help="Same settings and seed for each; the live model, or its newest checkpoint.",

@@ -11,7 +11,7 @@ from pages._changes import changes_box, control_title, read_changes
 from pages._plot import chart
 from qcore.config import ConfigError, find_control, live_controls
 from qcore.lab import Lab, LabError, Question, RunInfo, ask, asked, end
-from qcore.viz import name_words, pairs, side_by_side, value_words
+from qcore.viz import distinct_words, name_words, pairs, prose, series_words, side_by_side, value_words
 from qcore.viz import sweep as sweep_figure
 
 PACE = 2.0
@@ -59,16 +59,19 @@ def effect(lab: Lab, info: RunInfo) -> None:
         help="Newest first.",
     )
     one = found[place]
-    (st.success if one.detected else st.info)(_parts.plain(one.verdict), icon=":material/science:")
+    (st.success if one.detected else st.info)(_parts.plain(_said(one.verdict, one.metric)), icon=":material/science:")
     left, right = st.columns(2)
-    title = f"{one.metric} after {one.steps} steps"
+    measured = series_words(one.metric)
+    title = f"{measured.heading} after {one.steps:,} steps"
     with left:
         without, changed = [pair.without for pair in one.pairs], [pair.changed for pair in one.pairs]
         figure = pairs(without, changed, title=title, metric=one.metric, uirevision=one.id)
         chart(figure, "effect_pairs", "Each pair of forks, without and with the change")
     with right:
         curves = {key: (result.steps, result.values) for key, result in one.curves.items() if result.values}
-        figure = side_by_side(curves, title=f"{one.metric}, every fork", uirevision=one.id, height=300)
+        figure = side_by_side(
+            curves, title=f"{measured.heading}, every fork", y_title=measured.unit, uirevision=one.id, height=300
+        )
         chart(figure, "effect_curves", "The metric of every fork over steps")
 
 
@@ -137,27 +140,30 @@ def sweep(lab: Lab, info: RunInfo) -> None:
         "Answer",
         range(len(found)),
         key=f"swept:{info.name}:{len(found)}",
-        format_func=lambda one: f"{found[one].control} · from step {found[one].step:,}, {found[one].steps} steps",
+        format_func=lambda one: (
+            f"{name_words(found[one].control)} · from step {found[one].step:,}, {found[one].steps} steps"
+        ),
         help="Newest first.",
     )
     one = found[place]
+    measured = series_words(one.metric)
     values = [point.value if isinstance(point.value, int | float) else str(point.value) for point in one.points]
     figure = sweep_figure(
         values,
         [[result.value for result in point.results] for point in one.points],
-        title=f"{one.metric} after {one.steps} steps",
+        title=f"{measured.heading} after {one.steps:,} steps",
         metric=one.metric,
         log_x=find_control(one.control, info.kind).scale == "log",
         uirevision=one.id,
     )
-    chart(figure, "sweep_values", f"The metric at each value of {one.control}")
+    chart(figure, "sweep_values", f"{measured.heading} at each value of {name_words(one.control)}")
     columns = st.columns(3)
     for index, point in enumerate(one.points):
         with columns[index % 3]:
             lines = {result.key: (result.steps, result.values) for result in point.results if result.values}
             title = f"{name_words(one.control)} = {value_words(point.value)}"
-            figure = side_by_side(lines, title=title, uirevision=f"{one.id}:{index}", height=190)
-            chart(figure, f"sweep:{index}", f"{one.metric} over steps at {title}")
+            figure = side_by_side(lines, title=title, y_title=measured.text, uirevision=f"{one.id}:{index}", height=190)
+            chart(figure, f"sweep:{index}", f"{measured.heading} over steps at {title}")
 
 
 def _effect_question(info: RunInfo) -> Question:
@@ -219,6 +225,7 @@ def _shared(info: RunInfo, lab: Lab) -> None:
         offered,
         place,
         key=f"fork_metric:{info.family}",
+        format_func=distinct_words(offered).__getitem__,
         help="What is compared: its value at the end.",
         persist_state="session",
     )
@@ -292,3 +299,8 @@ def _end(lab: Lab) -> None:
 
 def _words(changes: dict[str, Any]) -> str:
     return ", ".join(f"{name_words(name)} = {value_words(value)}" for name, value in changes.items())
+
+
+def _said(verdict: str, metric: str) -> str:
+    """The stored verdict with the metric's title, and numbers that a person reads."""
+    return prose(verdict.replace(metric, series_words(metric).title))

@@ -13,25 +13,41 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _families, _parts, _roles
+from pages import _families, _looks, _parts, _roles
 from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
 from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
-from qcore.viz import Figure, Line, Mark, Reference, curves, name_words, value_words
+from qcore.viz import (
+    Figure,
+    Line,
+    Mark,
+    Reference,
+    change_words,
+    changes_words,
+    curves,
+    limit_words,
+    name_words,
+    number_words,
+)
 
 FIGURES = 6
 ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
 _TRAINS = ("queued", "running", "paused")
 _BADGES: dict[str, tuple[_parts.Color, str, str]] = {
     "active": ("red", ":material/error:", "Wrong now."),
+    "moving": (
+        "orange",
+        ":material/sync_problem:",
+        "Wrong in another way: the measurements have left the old trouble on the wrong side of their range.",
+    ),
     "seen": ("gray", ":material/visibility:", "Wrong now; a person has acknowledged it."),
     RESOLVED: ("green", ":material/check_circle:", "Was wrong; the measurements are back in their range."),
     MUTED: ("gray", ":material/notifications_off:", "Muted by a person: it raises no alarm."),
 }
 _TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
-.evidence td:nth-child(3){opacity:.7;white-space:nowrap}</style>"""
+.evidence td:nth-child(3){color:var(--lab-faint)}</style>"""
 _ICONS = {"set": "tune", "restore": "history", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
 
 
@@ -78,26 +94,24 @@ def rules() -> None:
         f"These {len(found)} rules watch every run, some of them before its first step. A rule's code is that of the "
         "fault which it must catch; start a run from a *Fault* preset to see one at work."
     )
-    st.dataframe(
-        {
-            "rule": [name_words(rule.name) for rule in found],
-            "catches": [", ".join(rule.faults) for rule in found],
-            "what it finds": [rule.title for rule in found],
-            "why it matters": [rule.explanation for rule in found],
-            "limits": [
-                ", ".join(f"{name_words(name)} {value:.3g}" for name, value in rule.thresholds.items())
+    st.html(
+        _looks.wrapped_table(
+            "Rules",
+            ("rule", "catches", "what it finds", "why it matters", "limits", "false alarms, as measured"),
+            [
+                (
+                    name_words(rule.name),
+                    ", ".join(rule.faults),
+                    rule.title,
+                    rule.explanation,
+                    ", ".join(
+                        f"{name_words(name)} {number_words(value, 3)}" for name, value in rule.thresholds.items()
+                    ),
+                    rule.false_alarms,
+                )
                 for rule in found
             ],
-            "false alarms": [rule.false_alarms for rule in found],
-        },
-        key="rules_table",
-        hide_index=True,
-        height="content",
-        column_config={
-            "what it finds": st.column_config.TextColumn(width="medium"),
-            "why it matters": st.column_config.TextColumn(width="large"),
-            "false alarms": st.column_config.TextColumn(width="medium", help="As measured in healthy runs."),
-        },
+        )
     )
 
 
@@ -133,11 +147,17 @@ def _card(
     kind = kind_of(finding)
     with st.container(border=True, key=f"finding:{finding.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            color, icon, about = _BADGES["seen" if kind == ACTIVE and finding.acknowledged else kind]
-            st.badge("acknowledged" if about == _BADGES["seen"][2] else kind, icon=icon, color=color, help=about)
+            moving = kind == ACTIVE and bool((finding.evidence or {}).get("moving"))
+            state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
+            color, icon, about = _BADGES[state]
+            st.badge(
+                {"seen": "acknowledged", "moving": "in transition"}.get(state, kind), icon=icon, color=color, help=about
+            )
             st.caption(_when(finding), width="content")
-        st.markdown(f"#### {_parts.plain(finding.title)}")
+        st.markdown(f"## {_parts.plain(finding.title)}")
         evidence = finding.evidence or {}
+        if was := (evidence.get("resolved") or {}).get("was"):
+            st.caption(f"Its last word, at step {finding.last_step:,}: {_parts.plain(str(was))}")
         figure = _figure(info.name, finding, evidence.get("figure"))
         place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
         with place:
@@ -162,17 +182,19 @@ def _numbers(numbers: list[dict[str, Any]]) -> None:
     rows = []
     for number in numbers:
         unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
-        against = "" if limit is None else f"limit {_shown(limit)}"
+        against = html.escape(_against(limit, number.get("side")))
         rows.append(
-            f"<tr><td>{html.escape(str(number['label']))}</td><td><b>{_shown(number['value'])}</b> {unit}</td>"
+            f"<tr><td>{html.escape(str(number['label']))}</td><td><b>{number_words(number['value'])}</b> {unit}</td>"
             f"<td>{against}</td></tr>"
         )
     if rows:
         st.html(f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>')
 
 
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}".replace("-", "−")
+def _against(limit: float | None, side: str | None) -> str:
+    """What a number is held against: `should be at most 0.336`."""
+    words = limit_words(limit, side)
+    return f"should be {words}" if words and side else words
 
 
 def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Figure | None:
@@ -184,10 +206,20 @@ def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Fi
         uirevision=f"{run}:{finding.id}",
         title=str(figure.get("title") or ""),
         y_title=str(figure.get("y_title") or ""),
-        references=[] if limit is None else [Reference("limit", float(limit))],
-        marks=[Mark(finding.since_step, f"found at step {finding.since_step:,}")],
+        references=[] if limit is None else [Reference(_side(figure.get("side")), float(limit))],
+        marks=[Mark(finding.since_step, "found"), *_change_mark(finding)],
         height=240,
     )
+
+
+def _side(side: Any) -> str:
+    return "limit" if not side else "healthy below" if side == "at most" else "healthy above"
+
+
+def _change_mark(finding: FindingInfo) -> list[Mark]:
+    """The change before a finding was over."""
+    change = ((finding.evidence or {}).get("resolved") or {}).get("change")
+    return [Mark(int(change["step"]), change_words(change["name"], change["old"], change["new"]))] if change else []
 
 
 def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState]) -> None:
@@ -196,16 +228,24 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
     for index, remedy in enumerate(finding.remedies):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             reason = _refusal(info, remedy, controls)
-            _roles.button(
-                _parts.plain(str(remedy["label"])),
-                icon=f":material/{_ICONS.get(remedy['kind'], 'build')}:",
-                key=f"remedy:{finding.id}:{index}",
-                type="primary" if index == 0 and kind_of(finding) == ACTIVE else "secondary",
-                disabled=bool(reason),
-                help=_parts.plain(reason or _changes(remedy, controls)) or None,
-                on_click=_apply,
-                args=(lab, info.name, finding.since_step, remedy),
-            )
+            shown: dict[str, Any] = {
+                "icon": f":material/{_ICONS.get(remedy['kind'], 'build')}:",
+                "type": "primary" if index == 0 and kind_of(finding) == ACTIVE else "secondary",
+                "disabled": bool(reason),
+            }
+            press: dict[str, Any] = {
+                "key": f"remedy:{finding.id}:{index}",
+                "on_click": _apply,
+                "args": (lab, info.name, finding.since_step, remedy),
+            }
+            label = _parts.plain(name_words(str(remedy["label"])))
+            if remedy["kind"] == "restore":
+                with st.popover(label, **shown):
+                    st.markdown(_parts.plain(_restored(info, finding, remedy, controls)))
+                    _roles.button("Put them back", icon=":material/history:", type="primary", **press)
+            else:
+                about = _parts.plain(reason or _changes(remedy, controls)) or None
+                _roles.button(label, help=about, **shown, **press)
             why = _parts.plain(str(remedy.get("why") or ""))
             st.caption(f"{why} *{_parts.plain(reason)}*" if reason and reason != dead else why, width="stretch")
     if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
@@ -257,11 +297,16 @@ def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, Contr
 def _changes(remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
     """The changes in words, such as `learning rate 0.003 → 0.001`."""
     changes = remedy.get("changes") or {}
-    return ", ".join(
-        f"{name_words(name)} "
-        + (f"{value_words(controls[name].value)} → " if name in controls else "= ")
-        + value_words(value)
-        for name, value in changes.items()
+    return changes_words(changes, {name: state.value for name, state in controls.items()})
+
+
+def _restored(info: RunInfo, finding: FindingInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
+    """What putting weights back does, before it is done."""
+    changes = _changes(remedy, controls)
+    return (
+        f"The weights and moments of the newest checkpoint from before step {finding.since_step:,} replace those of "
+        f"step {info.step:,}: what the model has learned since then is lost. Steps, curves and samples stay."
+        + (f" Then {changes}." if changes else "")
     )
 
 
@@ -326,7 +371,7 @@ def _table(lab: Lab, kinds: list[str]) -> Hashable:
             "not acknowledged": [sum(one.calls for one in every) for *_, every in rows],
             **{kind: [sum(kind_of(one) == kind for one in every) for *_, every in rows] for kind in KINDS},
             "since step": [min(one.since_step for one in chosen) for _, chosen, _ in rows],
-            "created": [_parts.clock(run.created) for run, *_ in rows],
+            "created": [_looks.day(run.created) for run, *_ in rows],
             "findings": [" · ".join(one.title for one in chosen) for _, chosen, _ in rows],
         },
         key="findings_table",

@@ -202,7 +202,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     }
 
     def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:
-        return Line(shown, series[name].steps, series[name].values, style)
+        return Line.of(shown, series[name], style)
 
     def by_layer(part: str) -> list[Line]:
         named = zip(layers, of_layer[part], strict=True)

@@ -73,7 +73,7 @@ def _words(node: RunNode) -> str:
 
 
 def _fork_form(lab: Lab, info: RunInfo) -> None:
-    st.subheader("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
+    st.header("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
     saved = [item.step for item in lab.checkpoints(info.name)]
     key = f"fork_step:{info.name}:{info.step if not info.alive else 0}"
     with st.container(border=True):
@@ -133,7 +133,7 @@ def _fork(lab: Lab, info: RunInfo, key: str) -> None:
 
 
 def _rewind_form(lab: Lab, info: RunInfo) -> None:
-    st.subheader(
+    st.header(
         "Rewind", anchor=False, help="This run goes back; what came after is kept as a run of its own in the tree."
     )
     lineage = lab.lineage(info.name)
@@ -143,7 +143,7 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
         return
     key = f"rewind_step:{info.name}:{info.step if not info.alive else 0}"
     with st.container(border=True):
-        st.number_input(
+        step = st.number_input(
             "To step",
             first,
             info.step,
@@ -155,10 +155,18 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
         )
         with st.popover("Rewind", icon=":material/history:"):
             st.markdown(
-                "The run goes back to that step; what came after is kept as a run of its own. Charts and checkpoints "
-                "after the step move there."
+                f"Take **{_parts.plain(_parts.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
+                f"Its {info.step - int(step):,} steps since then become a run of their own, with their curves and "
+                "samples." + (" It is stopped for it, and goes on from there." if info.alive else "")
             )
-            _roles.button("Rewind now", key="do:rewind", type="primary", on_click=_rewind, args=(lab, info, key))
+            _roles.button(
+                "Rewind now",
+                key="do:rewind",
+                icon=":material/history:",
+                type="primary",
+                on_click=_rewind,
+                args=(lab, info, key),
+            )
 
 
 def _rewind(lab: Lab, info: RunInfo, key: str) -> None:

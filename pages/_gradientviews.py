@@ -219,7 +219,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
     left, right = st.columns(2, gap="large")
     with left:
         figure = curves(
-            [Line(shown, series[key].steps, series[key].values) for key, shown in rank.items()],
+            [Line.of(shown, series[key]) for key, shown in rank.items()],
             title="Room of the hidden states",
             y_title="share, −1 to 1",
             **shared,
@@ -253,7 +253,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     controls = lab.controls(run)
     found = {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")}
     probes = sorted((found | {*disabled}) - {_ONCE})
-    st.subheader("What the measurements cost", anchor=False)
+    st.header("What the measurements cost", anchor=False)
     if not probes:
         st.caption("No probe has run yet.")
         return

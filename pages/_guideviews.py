@@ -19,8 +19,9 @@ border-bottom:1px solid rgba(128,136,144,.5)}
 .guide td{padding:.45rem .9rem .45rem 0;border:0;border-bottom:1px solid rgba(128,136,144,.25);vertical-align:top}
 .guide td:not(:last-child){white-space:nowrap}
 @media (max-width:640px){.guide,.guide tbody,.guide tr,.guide td{display:block;white-space:normal!important}
-.guide thead{display:none}.guide td{border:0;padding:.1rem 0}.guide td::before{content:attr(data-title);opacity:.7;
-padding-right:.4rem}.guide tr{border-bottom:1px solid rgba(128,136,144,.35);padding:.5rem 0}}</style>"""
+.guide thead{display:none}.guide td{border:0;padding:.1rem 0}
+.guide td::before{content:attr(data-title);color:var(--lab-faint);padding-right:.4rem}
+.guide tr{border-bottom:1px solid rgba(128,136,144,.35);padding:.5rem 0}}</style>"""
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -42,10 +43,10 @@ def _tables(lab: Lab, info: RunInfo) -> Hashable:
     measured = [row for row in rows if row.range_text]
     advice = [row for row in rows if not row.range_text]
     if measured:
-        st.subheader("The guide's bands", anchor=False)
+        st.header("The guide's bands", anchor=False)
         st.html(_health(measured, data, found))
     if advice:
-        st.subheader("Emergency fixes", anchor=False)
+        st.header("Emergency fixes", anchor=False)
         st.html(_advice(advice))
         st.caption("Findings offers these as remedies where they fit, each with the same verdict.")
     return None

@@ -211,7 +211,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
 
     def line(shown: str, name: str) -> Line:
         found = series[f"{KERNELS}/{name}"]
-        return Line(shown, found.steps, found.values)
+        return Line.of(shown, found)
 
     left, right = st.columns(2, gap="large")
     with left:
@@ -245,7 +245,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
 def _causality(lab: Lab, run: str, step: int | None) -> None:
     """The verdict of the probe at or before the step in words, then its map."""
     found = lab.reader(run).arrays(CUTS, step)
-    st.subheader("Does anything see the future?", anchor=False)
+    st.header("Does anything see the future?", anchor=False)
     if found is None:
         st.caption("Not probed yet: the check comes every so many steps, as `checks every` says.")
         return

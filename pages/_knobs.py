@@ -1,6 +1,7 @@
 """The knobs of a run: every control that may change while training, with its acknowledgement.
 
-A knob sends one command for one change by a person. Its place follows the run: when a control has changed elsewhere
+A knob sends one command for one change by a person: a slider or a number waits until it has stood still for a moment
+(`_settle`), so that a key held down is one change. Its place follows the run: when a control has changed elsewhere
 (another tab, the CLI) or a value was refused, the knob is made anew at the run's value. The session keeps, for each
 knob, the number of changes it has seen and the id of its last command.
 """
@@ -9,18 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from pages import _edge, _forms, _parts, _roles
-from qcore.config import CURRICULA, ConfigError, SetControl
+from pages._panel import pulse
+from pages._settle import settling
+from qcore.config import CURRICULA, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
-from qcore.viz import value_words
+from qcore.viz import change_words, name_words, value_words
 
 SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "probes": "Probes"}
 _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 """Live controls of one section that are turned together with those of another."""
+WAITING = "waiting"
+ASK_SECONDS = 0.2
+"""How often a page asks whether a change that it waits for was answered."""
 
 
 @st.fragment
@@ -30,22 +37,26 @@ def knobs(lab: Lab, run: str) -> None:
     states = lab.controls(run)
     offered = [name for name in SECTIONS if any(_place(state) == name for state in states.values())]
     has_flow = "flow" in offered
-    section = st.segmented_control(
-        "Controls",
-        offered,
-        # A widget for each set of choices: one that is kept would hold a choice that the other family lacks.
-        key="flow_knobs" if has_flow else "knobs",
-        default="flow" if has_flow else "objective",
-        required=True,
-        bind="query-params",
-        format_func=lambda one: SECTIONS[one],
-        help="Changes are applied before the next step, and marked on every curve.",
-        width="stretch",
-    )
-    turned(run).seen = _changes(states)
+    with st.container(key="knob-sections"):
+        section = st.segmented_control(
+            "Controls",
+            offered,
+            # A widget for each set of choices: one that is kept would hold a choice that the other family lacks.
+            key="flow_knobs" if has_flow else "knobs",
+            default="flow" if has_flow else "objective",
+            required=True,
+            bind="query-params",
+            format_func=lambda one: SECTIONS[one],
+            help="Changes are applied before the next step, and marked on every curve.",
+            width="stretch",
+        )
+    mine = turned(run)
+    mine.seen = _changes(states)
     for name, state in states.items():
         if _place(state) == section:
             _knob(lab, run, name, state)
+    if not mine.is_settled(lab, run):
+        pulse(f"knobs:{run}", lambda: mine.is_settled(lab, run), False, ASK_SECONDS)
 
 
 def _place(state: ControlState) -> str:
@@ -59,7 +70,8 @@ def _changes(states: Mapping[str, ControlState]) -> int:
 @dataclass
 class Turned:
     """What a session's knobs of a run were drawn from. seen: number of changes of all controls · sent: the last command
-    of each knob, by the name of its control, and what became of it.
+    of each knob, by the name of its control, and what became of it: `waiting` for the knob to stand still, `pending` in
+    the run, `applied` or `refused`.
     """
 
     seen: int = 0
@@ -73,6 +85,15 @@ class Turned:
         return self.seen != _changes(lab.controls(run)) or any(
             lab.outcome(run, sent["id"]).status != "pending" for sent in waiting
         )
+
+    def is_settled(self, lab: Lab, run: str) -> bool:
+        """Whether no change of this session waits for its answer. Any thread may ask."""
+        for sent in list(self.sent.values()):
+            if sent["status"] == WAITING:
+                return False
+            if sent["status"] == "pending" and lab.outcome(run, sent["id"]).status == "pending":
+                return False
+        return True
 
 
 def turned(run: str) -> Turned:
@@ -92,7 +113,7 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
             key,
             state.control.label,
             on_change=_turned,
-            args=(lab, run, name, key),
+            args=(lab, run, state.control, key),
             **_roles.locked(),
         )
         if changed:
@@ -112,8 +133,9 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
     elif ack is not None:
         st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {_parts.plain(ack['text'])}")
     elif changed and state.step is not None:
-        was, now = (_parts.plain(value_words(value)) for value in (state.default, state.value))
-        st.caption(f"{was} → {now} at step {state.step} by {_parts.plain(state.author)}")
+        st.caption(
+            _parts.plain(f"{change_words(name, state.default, state.value)} at step {state.step:,} by {state.author}")
+        )
 
 
 def _curricula(lab: Lab, run: str) -> None:
@@ -143,7 +165,7 @@ def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -
     kept = st.session_state.setdefault(f"kept:{base}", {"nonce": 0, "version": state.version})
     key = f"{base}:{kept['nonce']}"
     refused = ack if ack is not None and ack["status"] == "refused" and not ack.get("shown") else None
-    if (ack is None or ack["status"] != "pending") and (refused or kept["version"] != state.version):
+    if (ack is None or ack["status"] not in ("pending", WAITING)) and (refused or kept["version"] != state.version):
         kept["version"] = state.version
         if refused:
             refused["shown"] = True
@@ -153,19 +175,39 @@ def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -
     return f"{base}:{kept['nonce']}"
 
 
-def _turned(lab: Lab, run: str, name: str, key: str) -> None:
-    _set(lab, run, name, st.session_state[key])
+def _turned(lab: Lab, run: str, control: Control, key: str) -> None:
+    """Callback of a knob. What is chosen by one press is sent at once; what turns, when it stands still."""
+    name, value = control.name, st.session_state[key]
+    if control.kind not in ("int", "float"):
+        _set(lab, run, name, value)
+        return
+    sent = turned(run).sent
+    sent[name] = {"id": None, "status": WAITING, "text": f"{name_words(name)} → {value_words(value)}"}
+    settling.put((run, name), partial(_send, lab, run, name, value, sent), partial(_failed, name, sent))
 
 
 def _set(lab: Lab, run: str, name: str, value: Any) -> None:
     """Send the change, and give the trainer a moment to answer."""
+    settling.drop((run, name))
+    sent = turned(run).sent
+    _send(lab, run, name, value, sent)
+    if sent[name]["id"] is not None:
+        lab.outcome(run, sent[name]["id"], _parts.COMMAND_SECONDS)
+
+
+def _send(lab: Lab, run: str, name: str, value: Any, sent: dict[str, dict[str, Any]]) -> None:
+    """Send a change and note its command. Any thread may call it."""
     try:
         identity = lab.command(run, SetControl(name, value))
     except (LabError, ConfigError) as error:
-        turned(run).sent[name] = {"id": None, "status": "refused", "text": str(error)}
+        _failed(name, sent, error)
         return
-    turned(run).sent[name] = {"id": identity, "status": "pending", "text": ""}
-    lab.outcome(run, identity, _parts.COMMAND_SECONDS)
+    text = f"{name_words(name)} → {value_words(value)}: sent; the run takes it before its next step"
+    sent[name] = {"id": identity, "status": "pending", "text": text}
+
+
+def _failed(name: str, sent: dict[str, dict[str, Any]], error: Exception) -> None:
+    sent[name] = {"id": None, "status": "refused", "text": str(error)}
 
 
 def _answered(lab: Lab, run: str, name: str) -> dict[str, Any] | None:
@@ -174,6 +216,7 @@ def _answered(lab: Lab, run: str, name: str) -> dict[str, Any] | None:
     if ack is None or ack["id"] is None or ack["status"] != "pending":
         return ack
     row = lab.outcome(run, ack["id"])
-    ack["status"] = row.status
-    ack["text"] = row.message if row.status != "pending" else "sent; the run takes it before its next step"
+    if row.status != "pending":
+        ack["status"] = row.status
+        ack["text"] = _parts.outcome_words(lab, run, row)
     return ack

@@ -114,7 +114,7 @@ def measure_figure(
     sources = [source for source in SOURCES if not (measure.ratio and source == "data")]
     return curves(
         [
-            Line(source, found.steps, found.values, source_style(source))
+            Line.of(source, found, source_style(source))
             for source in sources
             for found in [series[f"frames/{source}/{name}"]]
         ],

@@ -114,7 +114,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     shared: dict[str, Any] = {"uirevision": run, "marks": _parts.marks(reader.events()), "log_x": log_x, "height": 280}
 
     def line(shown: str, name: str) -> Line:
-        return Line(shown, series[f"pam/{name}"].steps, series[f"pam/{name}"].values)
+        return Line.of(shown, series[f"pam/{name}"])
 
     figures = {
         "decay_steps": (

@@ -128,7 +128,7 @@ _STYLE = """
 @media(max-width:640px){.lab-panel>.half{grid-column:1/-1}}
 .lab-panel .bar{height:.5rem;border-radius:.25rem;background:var(--st-secondary-background-color);overflow:hidden}
 .lab-panel .bar i{display:block;height:100%;background:var(--st-primary-color)}
-.lab-panel .bar+p,.lab-panel .none{margin:.35rem 0 0;font-size:.875rem;opacity:.8}
+.lab-panel .bar+p,.lab-panel .none{margin:.35rem 0 0;font-size:.875rem;color:var(--lab-faint)}
 .lab-panel .rows{max-height:240px;overflow:auto;border:1px solid var(--st-border-color);
  border-radius:var(--st-base-radius,.5rem);font-size:.875rem}
 .lab-panel table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}

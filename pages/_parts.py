@@ -7,6 +7,7 @@ Nothing read from a run is kept in the session.
 from __future__ import annotations
 
 import html
+import math
 import os
 import time
 from collections.abc import Hashable, Iterable
@@ -15,16 +16,30 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from pages import _advice, _roles
+from pages import _advice, _looks, _roles
 from pages._panel import pulse
 from pages._plain import plain
-from qcore.config import Command, ConfigError
+from pages._settle import settling
+from qcore.config import Command, ConfigError, SetControl
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
-from qcore.viz import Mark, event_words
+from qcore.viz import Mark, event_words, name_words, number_words, prose
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
 REFRESH = "2"  # asking for news is cheap; charts keep to their share of the browser's time at any interval
 COMMAND_SECONDS = 0.4
+TOAST_SECONDS = 3
+_COMMANDS = {
+    "set": "the change",
+    "pause": "the pause",
+    "continue": "going on",
+    "step": "the step",
+    "stop": "the stop",
+    "checkpoint": "the checkpoint",
+    "restore": "putting the weights back",
+    "grow": "the growth",
+    "sample": "the sample",
+}
+"""Commands as what a message speaks of."""
 ALARM_SECONDS = 5.0
 Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "grey", "primary"]
 _STATES: dict[str, tuple[Color, str, str]] = {
@@ -39,7 +54,8 @@ _STATES: dict[str, tuple[Color, str, str]] = {
 }
 _STRIP_STYLE = """<style>
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(5.6rem,20%),1fr));gap:.6rem 1rem}
-.strip div{display:flex;flex-direction:column;min-width:0}.strip span{font-size:.8rem;opacity:.7;white-space:nowrap}
+.strip div{display:flex;flex-direction:column;min-width:0}
+.strip span{font-size:.8rem;color:var(--lab-faint);white-space:nowrap}
 .strip b{font-size:1.15rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}</style>"""
 
 
@@ -94,6 +110,7 @@ def view_picker(views: tuple[str, ...]) -> str:
 
 def sidebar(lab: Lab) -> None:
     """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
+    _looks.style()
     _roles.badge()
     runs = {info.name: info for info in lab.runs()}
     wanted = st.session_state.get("run", st.query_params.get("run"))
@@ -243,7 +260,10 @@ def trouble(info: RunInfo) -> None:
 
 
 def send(lab: Lab, name: str, command: Command) -> int | None:
-    """Send a command and note its outcome for `flash`; None when it was refused on entry."""
+    """Send a command, after all that waits for the run, and note its outcome for `flash`; None when it was refused on
+    entry.
+    """
+    settling.flush((name,))
     try:
         identity = lab.command(name, command)
     except (LabError, ConfigError) as error:
@@ -251,12 +271,26 @@ def send(lab: Lab, name: str, command: Command) -> int | None:
         return None
     row = lab.outcome(name, identity, COMMAND_SECONDS)
     if row.status == "refused":
-        note("error", f"{command.kind} was refused: {row.message}")
+        note("error", f"{_COMMANDS.get(command.kind, name_words(command.kind))} was refused: {prose(row.message)}")
     elif row.status == "applied":
-        note("done", f"{command.kind}: {row.message}")
+        note("done", outcome_words(lab, name, row))
     else:
-        note("sent", f"{command.kind} is sent; it is taken before the next step")
+        about = f" of {name_words(command.name)}" if isinstance(command, SetControl) else ""
+        words = _COMMANDS.get(command.kind, name_words(command.kind))
+        note("sent", f"{words}{about} is sent; the run takes it before its next step")
     return identity
+
+
+def outcome_words(lab: Lab, run: str, row: Any) -> str:
+    """What became of a command, in the words of its event: `diversity weight 0 → 0.2 at step 62`."""
+    if row.status == "refused":
+        return prose(row.message)
+    event = next((one for one in reversed(lab.reader(run).events()) if one.command_id == row.id), None)
+    if event is not None:
+        words = event_words(event.kind, event.payload)
+        return f"{words[:1].upper() + words[1:] if event.kind != 'control' else words} at step {event.step:,}"
+    words = name_words(prose(row.message))
+    return words[:1].upper() + words[1:]
 
 
 def note(kind: str, text: str) -> None:
@@ -270,7 +304,8 @@ def flash() -> None:
         if kind == "error":
             st.error(plain(text), icon=":material/block:")
         else:
-            st.toast(plain(text), icon=":material/check:" if kind == "done" else ":material/schedule:")
+            icon = ":material/check:" if kind == "done" else ":material/schedule:"
+            st.toast(plain(text), icon=icon, duration=TOAST_SECONDS)
 
 
 def strip(cells: Iterable[tuple[str, str, str]]) -> None:
@@ -292,10 +327,14 @@ def numbers(lab: Lab, run: str, step: int, shown: Iterable[tuple[str, str, str, 
     shown = tuple(shown)
     series = lab.reader(run).scalars_of([name for _, name, _, _ in shown], start=step, stop=step + 1)
     strip(
-        (title, format(float(series[name].values[-1]), form), about)
+        (title, _formatted(float(series[name].values[-1]), form), about)
         for title, name, form, about in shown
         if len(series[name])
     )
+
+
+def _formatted(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else number_words(value)
 
 
 def smoothing() -> int:
@@ -312,13 +351,17 @@ def smoothing() -> int:
 
 
 def marks(events: list[Any]) -> list[Mark]:
-    """Control changes and resumptions as marks of the charts."""
-    return [Mark(event.step, describe(event)) for event in events if event.kind in ("control", "resume")]
+    """Control changes and resumptions as marks of the charts; the step is said by the chart."""
+    return [
+        Mark(event.step, f"{event_words(event.kind, event.payload)} by {event.author}")
+        for event in events
+        if event.kind in ("control", "resume")
+    ]
 
 
 def describe(event: Any) -> str:
-    """One event in words, such as `diversity weight 0 → 0.3 by person at step 120`."""
-    return f"{event_words(event.kind, event.payload)} by {event.author} at step {event.step}"
+    """One event in words, with its step and author, each once: `diversity weight 0 → 0.3 at step 120 by person`."""
+    return f"{event_words(event.kind, event.payload)} at step {event.step:,} by {event.author}"
 
 
 def short(name: str, length: int = 36) -> str:

@@ -169,7 +169,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     shared: dict[str, Any] = {"uirevision": run, "marks": _parts.marks(reader.events()), "log_x": log_x}
 
     def lines(chosen: dict[str, str]) -> list[Line]:
-        return [Line(shown, series[name].steps, series[name].values) for name, shown in chosen.items()]
+        return [Line.of(shown, series[name]) for name, shown in chosen.items()]
 
     entanglement = [Reference("data", data["entanglement"])] if "entanglement" in data else []
     figures = {
@@ -180,7 +180,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
         "entanglement": (
             curves(
                 [
-                    Line(source, found.steps, found.values, source_style(source))
+                    Line.of(source, found, source_style(source))
                     for source in SOURCES
                     for found in [series[f"frames/{source}/entanglement"]]
                 ],

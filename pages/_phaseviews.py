@@ -165,7 +165,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
     shared: dict[str, Any] = {"uirevision": run, "marks": _parts.marks(reader.events()), "log_x": log_x, "height": 280}
 
     def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:
-        return Line(shown, series[name].steps, series[name].values, style)
+        return Line.of(shown, series[name], style)
 
     figures = {
         "layers": (

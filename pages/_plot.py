@@ -17,7 +17,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from qcore.viz import Figure, script_file, with_cursor
+from qcore.viz import Figure, heading, script_file, with_cursor
 
 PLOT_SCRIPT = """
 const library = (url) => window.collapseLabPlotly ??= new Promise((resolve, reject) => {
@@ -59,6 +59,8 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
     const start = performance.now();
     host.drawn = figure;
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
+    // Its tools are for the mouse: whoever tabs through a page would meet four stops a chart before the next control.
+    for (const tool of host.querySelectorAll(".modebar-btn")) tool.tabIndex = -1;
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);
     spent(performance.now() - start);
@@ -125,5 +127,5 @@ def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | Non
         if index % 2 == 0:
             columns = st.columns(2, gap="large")
         with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
+            chart(with_cursor(figure, step), f"chart:{key}", f"{heading(figure)} over steps")
             st.caption(about)

@@ -6,10 +6,11 @@ from collections.abc import Hashable
 
 import streamlit as st
 
-from pages import _families, _newrun, _parts, _roles
+from pages import _families, _looks, _newrun, _parts, _roles
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.waiting import waiting_words
+from qcore.viz import NOT_MEASURED
 
 
 def runs(lab: Lab, info: RunInfo) -> None:
@@ -24,14 +25,15 @@ def runs(lab: Lab, info: RunInfo) -> None:
 
 def _deletion(lab: Lab, info: RunInfo) -> None:
     """Delete the selected run, after a second thought."""
-    with st.popover("Delete this run", icon=":material/delete:", disabled=info.alive):
+    name = _parts.short(info.name)
+    with st.popover(f"Delete {_parts.plain(name)}", icon=":material/delete:", disabled=info.alive):
         st.markdown(
             f"Delete **{_parts.plain(_parts.short(info.name))}** with its curves, samples and checkpoints? "
             "This cannot be undone."
         )
         _roles.button("Delete for good", key="do:delete", type="primary", on_click=_delete, args=(lab, info.name))
     if info.alive:
-        st.caption("The selected run is alive: stop it before deleting it.")
+        st.caption(f"{_parts.plain(name)}, the selected run, is alive: stop it before deleting it.")
 
 
 def _delete(lab: Lab, name: str) -> None:
@@ -60,32 +62,31 @@ def _table(lab: Lab) -> Hashable:
             "of": [run.total_steps for run in found],
             "model": [run.kind for run in found],
             "parameters": [run.parameters for run in found],
-            "loss": [run.loss for run in found],
-            "held out": [_families.held_out(run) for run in found],
-            "speed": [_families.speed(run) for run in found],
-            "created": [_parts.clock(run.created) for run in found],
+            "loss": _looks.column([run.loss for run in found], places=3),
+            "held out": _looks.column([_families.held_out(run) for run in found], places=3),
+            "speed": [None if (rate := _families.speed(run)) is None else round(rate) for run in found],
+            "created": [_looks.day(run.created) for run in found],
             "preset": [run.preset for run in found],
         },
         key="runs_table",
         hide_index=True,
         on_select=lambda: _open([run.name for run in found]),
         selection_mode="single-row",
+        placeholder=NOT_MEASURED,
         column_config={
             "run": st.column_config.TextColumn(width="medium"),
             "progress": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1, width="small"),
             "step": st.column_config.NumberColumn(format="localized"),
             "of": st.column_config.NumberColumn(format="localized"),
             "parameters": st.column_config.NumberColumn(format="compact"),
-            "loss": st.column_config.NumberColumn(
-                format="%.3f",
+            "loss": st.column_config.Column(
                 help="Weighted total of the newest step: nats per token of a language run, a mean squared error of a "
                 "video run. The two cannot be compared.",
             ),
-            "held out": st.column_config.NumberColumn(
-                format="%.3f",
+            "held out": st.column_config.Column(
                 help="On data never trained on: cross-entropy, nats per token, or the velocity's mean squared error.",
             ),
-            "speed": st.column_config.NumberColumn(format="%.0f", help="Tokens or frames a second."),
+            "speed": st.column_config.NumberColumn(format="localized", help="Tokens or frames a second."),
         },
     )
     return tuple((run.name, run.state) for run in found)

@@ -17,13 +17,13 @@ _DEEPEST = 0.45
 _STYLE = """<style>
 .gen{position:relative;padding:.7rem .8rem 4.6rem;border:1px solid rgba(128,136,144,.35);border-radius:.5rem;
 white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:.95rem}
-.gen .prompt{opacity:.6}
+.gen .prompt{color:var(--lab-faint)}
 .gen .tok{border-radius:.2rem;padding:.1rem 0;cursor:default;outline-offset:1px}
 .gen .tok:hover,.gen .tok:focus{outline:2px solid #0072B2}
 .gen .tip,.gen .tok:hover::after,.gen .tok:focus::after{position:absolute;left:0;right:0;bottom:0;box-sizing:border-box;
 min-height:3.9rem;padding:.4rem .8rem;border-top:1px solid rgba(128,136,144,.35);font-size:.8rem;line-height:1.5;
 white-space:pre-wrap}
-.gen .tip{opacity:.6}
+.gen .tip{color:var(--lab-faint)}
 .gen .tok:hover::after,.gen .tok:focus::after{content:attr(data-tip)}
 .gen:has(.tok:hover) .tip,.gen:has(.tok:focus) .tip{visibility:hidden}
 .gen:has(.tok:hover) .tok:focus:not(:hover)::after{visibility:hidden}

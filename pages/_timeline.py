@@ -76,7 +76,12 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> Hasha
         for title, (lines, y_title) in _CURVES.items():
             figure = curves(
                 [
-                    Line(shown, [one.step for one in samples], [one.stats.get(name, math.nan) for one in samples])
+                    Line(
+                        shown,
+                        [one.step for one in samples],
+                        [one.stats.get(name, math.nan) for one in samples],
+                        gaps=True,
+                    )
                     for name, shown in lines.items()
                 ],
                 uirevision=f"{info.name}:{prompt}",

@@ -145,7 +145,7 @@ def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
 def _perplexity(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
     series = reader.scalars_of(list(_PERPLEXITY), max_points=MAX_POINTS)
     figure = curves(
-        [Line(shown, series[name].steps, series[name].values) for name, shown in _PERPLEXITY.items()],
+        [Line.of(shown, series[name]) for name, shown in _PERPLEXITY.items()],
         uirevision=run,
         title="Perplexity, strict and by coherence",
         y_title="perplexity a token",
@@ -166,7 +166,7 @@ def _statistics(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
     series = reader.scalars_of(names, max_points=MAX_POINTS)
     for index, (title, y_title, about, lines) in enumerate(_CURVES):
         figure = curves(
-            [Line(shown, series[name].steps, series[name].values) for name, shown in lines.items()],
+            [Line.of(shown, series[name]) for name, shown in lines.items()],
             uirevision=run,
             title=title,
             y_title=y_title,

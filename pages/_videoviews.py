@@ -179,7 +179,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, bands: bool) 
         ),
     )
     for title, about, measures in groups:
-        st.subheader(title, anchor=False)
+        st.header(title, anchor=False)
         st.caption(about)
         for index, (name, measure) in enumerate(measures.items()):
             if index % 2 == 0:

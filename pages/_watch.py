@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from pages import _advice, _charts, _families, _knobs, _newrun, _parts, _roles, _share
+from pages import _advice, _charts, _families, _knobs, _looks, _newrun, _parts, _roles, _share
 from pages._panel import Block, blocks_json, panel, progress_html, table_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS
+from qcore.viz import UNITS, event_words, number_words
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
 SHOWN_FINDINGS = 3
 _ACTIVE = ("queued", "running", "paused")
 _TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
-@media(max-width:640px){.to-knobs{display:inline}}</style>
+@media(max-width:640px){.to-knobs{display:inline}}
+.to-knobs.skip{display:inline;position:absolute;left:-999rem}
+.to-knobs.skip:focus{left:0;top:-1.6rem;background:var(--st-background-color);padding:.2rem .6rem;z-index:9}</style>
 <a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
 
 
@@ -133,6 +136,7 @@ def _options(info: RunInfo) -> dict[str, Any]:
         with st.popover("Charts", icon=":material/tune:"):
             log_y = st.toggle("Logarithmic loss", key="log_y", bind="query-params")
             log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
+            axis = _looks.axis_choices()
             terms = st.multiselect(
                 "Terms",
                 _charts.VIDEO_TERMS if is_video else _charts.TERMS,
@@ -143,7 +147,7 @@ def _options(info: RunInfo) -> dict[str, Any]:
                 help=_families.words(info).terms_help,
             )
             log = st.segmented_control("Log", LOGS, key="log", default="Events", required=True, bind="query-params")
-    return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, "terms": terms, "log": log}
+    return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, **axis, "terms": terms, "log": log}
 
 
 def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunInfo], bool]) -> View:
@@ -212,18 +216,22 @@ def _progress(info: RunInfo, waits: str, last: dict[str, float]) -> list[Block]:
     strip = _parts.strip_html(
         (
             ("State", info.state, "What the run does now."),
-            ("Loss", _figure(last.get("train/loss"), ".3f"), f"Weighted total of the newest step, {words.loss}."),
-            ("Held out", _figure(_families.held_out(info), ".3f"), f"{words.held_words}, {words.held_unit}."),
-            ("Learning rate", _figure(last.get("train/lr"), ".3g"), "Of the newest step, schedule included."),
-            (words.units_words, _figure(_families.speed(info), ",.0f"), "In training, running mean."),
+            (
+                "Loss",
+                number_words(last.get("train/loss"), places=3),
+                f"Weighted total of the newest step, {words.loss}.",
+            ),
+            ("Held out", number_words(_families.held_out(info), places=3), f"{words.held_words}, {words.held_unit}."),
+            ("Learning rate", number_words(last.get("train/lr"), 3), "Of the newest step, schedule included."),
+            (words.units_words, _figure(_families.speed(info)), "In training, running mean."),
             (
                 "Step time",
-                _figure(last.get("train/step_ms"), ",.0f", " ms"),
+                _figure(last.get("train/step_ms"), " ms"),
                 "Of the newest step, without measurements.",
             ),
             (
                 "Memory",
-                _figure(info.memory_mb, ",.0f", " MB"),
+                _figure(info.memory_mb, " MB"),
                 "Resident set of the trainer's process; on CUDA its peak.",
             ),
             ("Trained", _parts.duration(info.seconds_trained), "Time spent in training, over all resumptions."),
@@ -233,8 +241,9 @@ def _progress(info: RunInfo, waits: str, last: dict[str, float]) -> list[Block]:
     return [Block("progress", bar), Block("strip", strip)]
 
 
-def _figure(value: float | None, spec: str, unit: str = "") -> str:
-    return "–" if value is None else f"{value:{spec}}{unit}"
+def _figure(value: float | None, unit: str = "") -> str:
+    """A number with its unit; one that is not finite, or not known, in words."""
+    return f"{number_words(value, places=0)}{unit if value is not None and math.isfinite(value) else ''}"
 
 
 def _events(events: list[Any]) -> str:
@@ -242,7 +251,7 @@ def _events(events: list[Any]) -> str:
         "Events",
         ("step", "time", "author", "what"),
         (
-            (event.step, _parts.clock(event.wall), event.author, _parts.describe(event))
+            (event.step, _parts.clock(event.wall), event.author, event_words(event.kind, event.payload))
             for event in events[: -LOG_LINES - 1 : -1]
         ),
         "No events yet: the run's start, changes of controls and checkpoints will be listed here.",

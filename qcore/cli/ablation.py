@@ -16,6 +16,7 @@ from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_ch
 from qcore.lab.ablate import STRETCH, CaseResult, Row, base_config
 from qcore.lab.ablations import plan_ablation, train_ablation
 from qcore.lab.names import open_folder
+from qcore.viz import number_words
 
 HEAD = (
     "change",
@@ -134,7 +135,7 @@ def _interval(row: Row) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return number_words(value, places=3, signed=True)
 
 
 def _needed(needed: int | None) -> str:

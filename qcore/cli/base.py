@@ -12,6 +12,7 @@ import typer
 
 from qcore.config import SetControl, read_changes
 from qcore.lab import Lab, LabError
+from qcore.viz import number_words
 
 AUTHOR = "cli"
 
@@ -45,7 +46,8 @@ def set_commands(items: Iterable[str]) -> list[SetControl]:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    """A measured number with so many decimals; what is unknown or not finite, in words."""
+    return number_words(value, places=digits)
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

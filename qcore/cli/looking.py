@@ -13,6 +13,7 @@ from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
 from qcore.lab.waiting import waiting_words
+from qcore.viz import change_words
 
 
 @app.command("list")
@@ -72,7 +73,8 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print(f"data         {line}")
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")
     for state in changed:
-        print(f"changed      {state.control.name} {state.default} → {state.value} (step {state.step}, {state.author})")
+        change = change_words(state.control.name, state.default, state.value)
+        print(f"changed      {change} (step {state.step}, {state.author})")
     for line in log:
         print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
 

@@ -26,6 +26,7 @@ from qcore.lab.verdicts import (
     verdict_configs,
     verdicts,
 )
+from qcore.viz import number_words
 
 _SHORT = {
     "divergence": "divergence",
@@ -92,4 +93,4 @@ def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, .
 
 
 def _figure(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return number_words(None if math.isnan(value) else value, places=2)

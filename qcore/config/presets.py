@@ -34,6 +34,14 @@ def _published(width: int, layers: int, heads: int, phases: int, context: int, *
 _VIDEO = {"kind": "video_flow"}
 _LONG_VIDEO = {**_VIDEO, "steps": 4000, "lr_policy": "constant", "learning_rate": 2e-3}
 
+
+def _uncapitalised(title: str) -> str:
+    """A title inside a sentence: `Padding …` → `padding …`, while names such as `NaN` and `EOS` stay as they are."""
+    first = title.partition(" ")[0]
+    is_word = first[:1].isupper() and (first[1:].islower() or len(first) == 1)
+    return title[0].lower() + title[1:] if is_word else title
+
+
 _ALL = (
     Preset(
         "tiny",
@@ -225,7 +233,7 @@ _ALL = (
     *(
         Preset(
             f"fault-{case.code.lower()}",
-            f"Fault {case.code}: {case.title[0].lower()}{case.title[1:]}",
+            f"Fault {case.code}: {_uncapitalised(case.title)}",
             f"Its authors saw: {case.seen}. What gives it away: {case.tell}.",
             case.preset_changes,
         )

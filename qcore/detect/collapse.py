@@ -16,7 +16,7 @@ from typing import Any
 from qcore.detect.pulse import BLOCK
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.tokens import rate_control
-from qcore.detect.verdict import Report, known, pause, percent, restore, set_rate, set_weight, without_fault
+from qcore.detect.verdict import AtLeast, Report, known, pause, percent, restore, set_rate, set_weight, without_fault
 
 _KEPT = 25
 _FEWEST = 6
@@ -185,7 +185,7 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     elif is_on(store, "information") and highest is not None:
         now = latest.get("tokens/mutual_information", 0.0)
         title = f"The context carries {now:.2f} nats, down from {highest:.2f}"
-        limit = limits["information"] * highest
+        limit = AtLeast(limits["information"] * highest)
         figure = chart("Information the context carries", "nats", {"information": "tokens/mutual_information"}, limit)
     elif is_on(store, "cosine"):
         title = f"Hidden states grow alike: mean cosine {latest.get('geometry/mean_cosine', 0.0):.2f}"
@@ -193,14 +193,21 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     else:
         title = f"The gradient is {ratio or 0.0:.1f} times its usual size while the loss grows"
         figure = chart("Gradient norm", "norm", {"gradient norm": "train/grad_norm"})
+    newest = latest.get("term/ce") if is_on(store, "jump") and base is not None else None
     numbers = known(
+        (
+            "cross-entropy above its best, newest step",
+            None if newest is None or base is None else newest - base,
+            "nats",
+            max(limits["ce_jump"], limits["noise"] * loss.get("noise", 0.0) * BLOCK**0.5),
+        ),
         ("cross-entropy above its best, mean of 5 steps", excess if base is not None else None, "nats", limits["ce"]),
         ("gradient norm ÷ its median", ratio, "", limits["norm_ratio"]),
         (
             "information the context carries",
             latest.get("tokens/mutual_information"),
             "nats",
-            None if highest is None else limits["information"] * highest,
+            None if highest is None else AtLeast(limits["information"] * highest),
         ),
         ("share of the most predicted token", share, "", None if target is None else target + limits["top1"]),
         ("distinct predictions ÷ distinct targets", latest.get("tokens/coverage"), "", None),

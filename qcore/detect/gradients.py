@@ -9,6 +9,7 @@ from functools import partial
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.verdict import (
     PHASE_TERMS,
+    AtLeast,
     Facts,
     Report,
     known,
@@ -102,7 +103,7 @@ def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
     norm = seen.latest.get(f"grad/norm/{term}", 0.0)
     what = f"sits at {value:.4g}" if kind == "saturated" else f"is {value:.4g}"
     numbers = [
-        number(f"gradient norm of {term}", norm, "", 0.0),
+        number(f"gradient norm of {term}", norm, "", AtLeast(0.0)),
         number(f"value of {term}", value),
         number(f"weight of {term}", weight),
     ]
@@ -126,7 +127,7 @@ def wrong_sign(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
     numbers = [
-        number("effect of a descent step on its coherence (+1 raises, −1 lowers)", sign, "", limits["sign"]),
+        number("effect of a descent step on its coherence (+1 raises, −1 lowers)", sign, "", AtLeast(limits["sign"])),
         number(f"weight of {term}", seen.weights.get(term, 0.0)),
     ]
     figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
@@ -170,7 +171,7 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
     if out:
         assert value is not None
         title = f"{term} is {value:.4g}, outside its range of {low:g} to {high:g}"
-        edge = high if value > high else low
+        edge = high if value > high else AtLeast(low)
         shrink = max(abs(edge), 1.0) / max(abs(value), 1e-12)
     else:
         title = f"The weighted gradient of {term} is {ratio or 0.0:.3g} times that of the cross-entropy"
@@ -224,7 +225,7 @@ def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report
     else:
         title = f"{term} drowns the cross-entropy: {ratio:.2g} times its gradient"
     numbers = known(
-        ("cosine with the gradient of the cross-entropy", cosine, "", limits["cosine"]),
+        ("cosine with the gradient of the cross-entropy", cosine, "", AtLeast(limits["cosine"])),
         (
             "its weighted gradient ÷ that of the cross-entropy",
             ratio,
@@ -234,7 +235,7 @@ def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report
         (f"weight of {term}", weight, "", None),
     )
     lines = {"gradient ratio": f"{scope}/ratio/{term}", "cosine": f"{scope}/cos/{term}"}
-    figure = seen.history.chart(f"{term} against the cross-entropy", "ratio, cosine", lines, limits["cosine"])
+    figure = seen.history.chart(f"{term} against the cross-entropy", "ratio, cosine", lines, AtLeast(limits["cosine"]))
     fixes = [*without_fault(seen.facts)]
     if ratio > limits["healthy_ratio"]:
         why = f"At this weight its pull is {percent(limits['healthy_ratio'])} of the cross-entropy's."
@@ -281,7 +282,7 @@ def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         blocks = seen.latest.get("weights/blocks", float(seen.facts.blocks))
         numbers = known(
-            ("blocks without gradient", frozen, "blocks", limits["blocks"]),
+            ("blocks without gradient", frozen, "blocks", 0.0),
             ("blocks of the model", blocks, "blocks", None),
             ("parameters without gradient", seen.latest.get("weights/dead_share"), "", None),
         )

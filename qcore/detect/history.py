@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from qcore.detect.verdict import side_of
+
 CHART_POINTS = 60
 _RECENT = CHART_POINTS
 _OLDER = 2 * CHART_POINTS
@@ -104,7 +106,10 @@ class History:
             if len(points) > 1:
                 steps, values = (list(column) for column in zip(*points, strict=True))
                 drawn.append({"name": label, "steps": steps, "values": values})
-        return {"title": title, "y_title": y_title, "lines": drawn, "limit": limit} if drawn else None
+        if not drawn:
+            return None
+        held = {"limit": None, "side": ""} if limit is None else {"limit": float(limit), "side": side_of(limit)}
+        return {"title": title, "y_title": y_title, "lines": drawn, **held}
 
     def state(self) -> dict[str, Any]:
         """JSON-able; see `restore`."""

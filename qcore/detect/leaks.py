@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import Report, known, number, percent, remedy, stop, without_fault
+from qcore.detect.verdict import AtLeast, Report, known, number, percent, remedy, stop, without_fault
 
 
 def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -40,14 +40,14 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
         figure = None
     else:
         title = f"A held-out loss of {held_out or 0.0:.3g} nats is under what the text allows ({generator or 0.0:.3g})"
-        figure = chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, generator)
+        figure = chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, AtLeast(generator or 0.0))
     if figure is None:
         lines = {"prefixes alone": "strict/ce", "teacher-forced": "strict/teacher_forced"}
         figure = chart("Cross-entropy of the same positions", "nats a token", lines)
     numbers = known(
         ("change before the cut ÷ change after it", leak, "", limits["leak"]),
-        ("prefix-only minus teacher-forced loss", gap, "nats", limits["gap"]),
-        ("held-out cross-entropy", held_out, "nats", floor),
+        ("prefix-only against teacher-forced loss", None if gap is None else abs(gap), "nats", limits["gap"]),
+        ("held-out cross-entropy", held_out, "nats", None if floor is None else AtLeast(floor)),
         ("loss of the text's own generator", generator, "nats", None),
     )
     why = "No number of this run can be trusted, and generation has no future to look at."
@@ -134,14 +134,16 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         else:
             title = f"Every position of a row gets the same prediction (variance {variance or 0.0:.2g})"
         numbers = known(
-            ("response of later predictions to another context", response, "", limits["response"]),
-            ("variance of the prediction within a row", variance, "", limits["row_variance"]),
+            ("response of later predictions to another context", response, "", AtLeast(limits["response"])),
+            ("variance of the prediction within a row", variance, "", AtLeast(limits["row_variance"])),
             ("information the context carries", latest.get("tokens/mutual_information"), "nats", None),
             ("held-out cross-entropy", latest.get("eval/ce"), "nats", None),
             ("loss of token frequencies alone", seen.facts.unigram, "nats", None),
         )
         lines = {"response": "causality/context_response"}
-        figure = seen.history.chart("Response to another context", "÷ spread of logits", lines, limits["response"])
+        figure = seen.history.chart(
+            "Response to another context", "÷ spread of logits", lines, AtLeast(limits["response"])
+        )
         why = "No weight of a loss term brings back a path from the context to the output; the model must be repaired."
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 

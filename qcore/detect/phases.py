@@ -5,7 +5,18 @@ the imaginary channel dead; and hidden states that share one direction.
 from __future__ import annotations
 
 from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
-from qcore.detect.verdict import PHASE_TERMS, Report, known, number, pause, percent, remedy, set_weight, without_fault
+from qcore.detect.verdict import (
+    PHASE_TERMS,
+    AtLeast,
+    Report,
+    known,
+    number,
+    pause,
+    percent,
+    remedy,
+    set_weight,
+    without_fault,
+)
 
 
 def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -46,11 +57,11 @@ def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
     def report() -> Report:
         numbers = known(
-            ("covered share of the circle", coverage, "", limits["coverage"]),
+            ("covered share of the circle", coverage, "", AtLeast(limits["coverage"])),
             ("Var(Im z) ÷ Var(Re z)", seen.latest.get("phase/im_re_ratio"), "", None),
         )
         figure = seen.history.chart(
-            "Covered share of the circle", "share", {"coverage": "phase/coverage"}, limits["coverage"]
+            "Covered share of the circle", "share", {"coverage": "phase/coverage"}, AtLeast(limits["coverage"])
         )
         why = "Give the phase a projection of its own; a run cannot learn its way out of a sign that is built in."
         fixes = [*without_fault(seen.facts), pause(why)]
@@ -78,7 +89,7 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         step, before, loss = memory.get("first", (None, None, None))
         numbers = known(
             ("order parameter R", order, "", limits["R"]),
-            ("circular variance of a phase", variance, "", limits["variance"]),
+            ("circular variance of a phase", variance, "", AtLeast(limits["variance"])),
             (f"R at step {step}", before, "", None),
             ("cross-entropy now", seen.latest.get("term/ce"), "nats", None),
             (f"cross-entropy at step {step}", loss, "nats", None),
@@ -99,7 +110,10 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         return []
     memory["highest"] = max(ratio, memory.get("highest", ratio))
     store = memory.setdefault("all", {})
-    latch(store, "imaginary", seen.step, below(ratio, limits["ratio"], limits["release"]), raise_after=2)
+    bad = below(ratio, limits["ratio"], limits["release"])
+    if bad is False and ratio > 1 / limits["release"]:
+        bad = None  # now the real part is next to dead: that is no recovery
+    latch(store, "imaginary", seen.step, bad, raise_after=2)
 
     def report() -> Report:
         highest = float(memory.get("highest", ratio))
@@ -107,10 +121,12 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         if highest > limits["release"]:
             title += f", down from {percent(highest)}"
         numbers = [
-            number("Var(Im z) ÷ Var(Re z)", ratio, "", limits["ratio"]),
+            number("Var(Im z) ÷ Var(Re z)", ratio, "", AtLeast(limits["ratio"])),
             number("highest so far", highest),
         ]
-        figure = seen.history.chart("Var(Im z) ÷ Var(Re z)", "ratio", {"ratio": "phase/im_re_ratio"}, limits["ratio"])
+        figure = seen.history.chart(
+            "Var(Im z) ÷ Var(Re z)", "ratio", {"ratio": "phase/im_re_ratio"}, AtLeast(limits["ratio"])
+        )
         why = "Without its imaginary part the wave is a real number, and interference is only a sign."
         return Report(title, numbers, figure, [*without_fault(seen.facts), pause(why)])
 
@@ -140,7 +156,7 @@ def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         numbers = known(
             ("mean cosine of hidden states", cosine, "", limits["cosine"]),
-            ("effective rank ÷ the largest possible", rank, "", limits["rank"]),
+            ("effective rank ÷ the largest possible", rank, "", AtLeast(limits["rank"])),
         )
         figure = seen.history.chart(
             "Mean cosine of hidden states", "cosine", {"cosine": "geometry/mean_cosine"}, limits["cosine"]

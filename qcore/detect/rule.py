@@ -68,7 +68,8 @@ class Seen:
 @dataclass(frozen=True)
 class Sign:
     """A rule's judgement after a call. since, last: first and newest measurement that showed it, while it is on · key:
-    the term, where a rule judges terms · report is made only when asked.
+    the term, where a rule judges terms · report is made only when asked · moving: still on, although this measurement
+    is on the other side of what is healthy: neither wrong in the old way nor well.
     """
 
     on: bool
@@ -76,6 +77,7 @@ class Sign:
     last: int
     report: Callable[[], Report]
     key: str = ""
+    moving: bool = False
 
 
 Detector = Callable[[Seen, Limits, Memory], Iterable[Sign]]

@@ -282,6 +282,7 @@ RULES: tuple[Rule, ...] = (
         {
             "divergence": 0.5,
             "release": 0.65,
+            "overshoot": 1.5,
             "likeness": 0.5,
             "motion": 0.5,
             "shared": _SHARED,
@@ -340,6 +341,7 @@ RULES: tuple[Rule, ...] = (
             "coherence": -0.1,
             "data": 0.2,
             "change": 1.2,
+            "still": 0.5,
             "falls": 0.85,
             "rises": 0.1,
             "noise": _NOISE,

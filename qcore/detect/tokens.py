@@ -8,8 +8,9 @@ import math
 from functools import partial
 
 from qcore.detect.guide import guide_remedies
-from qcore.detect.rule import Limits, Memory, Seen, Sign, above, latch, sign_of
+from qcore.detect.rule import Limits, Memory, Seen, Sign, above, is_on, latch, sign_of
 from qcore.detect.verdict import (
+    AtLeast,
     Report,
     known,
     number,
@@ -103,11 +104,16 @@ def _eos_report(seen: Seen, token: str, limits: Limits) -> Report:
 
 
 def stuck(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
-    """All learning rates together cannot leave the plateau; or they should have, and the context is not used yet."""
+    """All learning rates together cannot leave the plateau; or they should have, and the context is not used yet.
+
+    A plan is judged only while the plateau has not been left: what a plan of now adds up to says nothing about a run
+    that an earlier one has taught, such as a fork with a schedule that ends low.
+    """
     store = memory.setdefault("all", {})
     planned, spent = seen.values.get("optim/planned_lr_sum"), seen.latest.get("optim/lr_sum", 0.0)
-    if planned is not None:
-        latch(store, "planned", seen.step, planned < limits["planned"], clear_after=1)
+    if planned is not None or (seen.armed and "planned" in store):
+        low = planned is not None and planned < limits["planned"]
+        latch(store, "planned", seen.step, low and not seen.armed and not _informed(seen, limits), clear_after=1)
     elif spent >= limits["planned"] and "planned" in store:
         latch(store, "planned", seen.step, False, clear_after=1)
     information = seen.values.get("tokens/mutual_information")
@@ -117,27 +123,38 @@ def stuck(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         idle = spent > limits["spent"] and not seen.armed
         bad = idle and memory["information"] < limits["information"] and information < limits["information"]
         latch(store, "plateau", seen.step, bad or (False if seen.armed or not idle else None), raise_after=2)
-    return sign_of(store, lambda: _stuck_report(seen, limits))
+    return sign_of(store, lambda: _stuck_report(seen, limits, is_on(store, "plateau")))
 
 
-def _stuck_report(seen: Seen, limits: Limits) -> Report:
+def _informed(seen: Seen, limits: Limits) -> bool:
+    """Whether the newest measurements show a context that is used: informed, and a loss below token frequencies.
+
+    Before its first step a model with tied tables copies its input: informed, at a terrible loss.
+    """
+    information, loss = seen.latest.get("tokens/mutual_information"), seen.latest.get("term/ce")
+    if information is None or loss is None or seen.facts.unigram is None:
+        return False
+    return information >= limits["information"] and loss < seen.facts.unigram - limits["information"]
+
+
+def _stuck_report(seen: Seen, limits: Limits, on_plateau: bool) -> Report:
     latest = seen.latest
     planned = latest.get("optim/planned_lr_sum", seen.facts.planned_lr_sum)
     spent, information = latest.get("optim/lr_sum", 0.0), latest.get("tokens/mutual_information")
-    late = spent > limits["spent"] and information is not None
+    late = on_plateau and information is not None
     if late:
         title = f"Stuck on the plateau: the context carries {information:.2f} nats after Σ learning rate {spent:.2g}"
     else:
         title = f"The planned steps cannot leave the plateau: Σ learning rate is {planned:.2g}"
     numbers = known(
-        ("Σ learning rate of all planned steps", planned, "", limits["planned"]),
-        ("Σ learning rate so far", latest.get("optim/lr_sum"), "", limits["spent"]),
-        ("information the context carries", information, "nats", limits["information"]),
+        ("Σ learning rate of all planned steps", planned, "", AtLeast(limits["planned"])),
+        ("Σ learning rate so far", latest.get("optim/lr_sum"), "", None),
+        ("information the context carries", information, "nats", AtLeast(limits["information"])),
         ("cross-entropy", latest.get("term/ce"), "nats", None),
         ("loss of token frequencies alone", seen.facts.unigram, "nats", None),
     )
     lines = {"information": "tokens/mutual_information"}
-    figure = seen.history.chart("Information the context carries", "nats", lines, limits["information"])
+    figure = seen.history.chart("Information the context carries", "nats", lines, AtLeast(limits["information"]))
     control, rate = rate_control(seen)
     fixes = [*without_fault(seen.facts)]
     if not late and rate is not None and rate < limits["good_rate"]:

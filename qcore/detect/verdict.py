@@ -81,9 +81,21 @@ class Report:
     remedies: list[dict[str, Any]]
 
 
+class AtLeast(float):
+    """A limit that healthy values lie above. Any other limit is one that they lie below."""
+
+
+def side_of(limit: float) -> str:
+    """On which side of a limit a healthy value lies, in words."""
+    if not isinstance(limit, AtLeast):
+        return "at most"
+    return "at least" if limit else "above"
+
+
 def number(label: str, value: float, unit: str = "", limit: float | None = None) -> dict[str, Any]:
-    """One number of the evidence, with the limit it is held against."""
-    return {"label": label, "value": float(value), "unit": unit, "limit": None if limit is None else float(limit)}
+    """One number of the evidence, with the limit it is held against and the side on which it should be."""
+    held = {"limit": None, "side": ""} if limit is None else {"limit": float(limit), "side": side_of(limit)}
+    return {"label": label, "value": float(value), "unit": unit, **held}
 
 
 def known(*numbers: tuple[str, float | None, str, float | None]) -> list[dict[str, Any]]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qcore.detect.guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import Report, known, pause, percent, remedy, stop, without_fault
+from qcore.detect.verdict import AtLeast, Report, known, pause, percent, remedy, stop, without_fault
 
 _GENERATED, _HELD_OUT, _DATA, _DENOISED = "frames/generated/", "frames/held_out/", "frames/data/", "frames/denoised/"
 _MEASURES = ("divergence", "cosine", "orthogonality", "coherence", "std", "entanglement")
@@ -44,9 +45,13 @@ def averaging_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]
     if collapsed and not ready:
         before = _halfway(seen, _GENERATED + "divergence")
         ready = before is not None and before < near and not _is_noise(seen, apart, limits)
-    bad = (ready or None) if collapsed else (False if apart > limits["release"] * of_data else None)
+    back = apart > limits["release"] * of_data
+    changes = seen.values.get(_GENERATED + "lag_ratio", 1.0)
+    overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"]
+    bad = (ready or None) if collapsed else (False if back and not overshoots else None)
     latch(store, "collapse", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
-    return sign_of(store, lambda: _collapse_report(seen, limits))
+    signs = sign_of(store, lambda: _collapse_report(seen, limits))
+    return [replace(sign, moving=sign.on and back and overshoots) for sign in signs]
 
 
 def _likeness(in_data: float, limits: Limits) -> float:
@@ -62,8 +67,13 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
     why = "the noise is the same in all" if shared else "they average into one"
     title = f"Generated frames are {apart:.2f} apart, the data's {of_data:.2f}: {why}"
     alike_in_data = _reference(seen, "cosine")
+    changes = seen.latest.get(_GENERATED + "lag_ratio", 1.0)
+    if apart > limits["overshoot"] * of_data:
+        title = f"Frames averaged into one and now overshoot: {apart:.2f} apart, the data's {of_data:.2f}"
+    elif apart > limits["release"] * of_data and changes > limits["overshoot"]:
+        title = f"Frames averaged into one and now flicker: they change {changes:.2f} times as much as the data's"
     numbers = known(
-        ("distance of generated frames", apart, "", limits["divergence"] * of_data),
+        ("distance of generated frames", apart, "", AtLeast(limits["divergence"] * of_data)),
         ("distance of the data's frames", of_data, "", None),
         (
             "mean cosine of generated frames",
@@ -72,7 +82,12 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
             None if alike_in_data is None else _likeness(alike_in_data, limits),
         ),
         ("mean cosine of the data's frames", alike_in_data, "", None),
-        ("how differently samples move ÷ data's", seen.latest.get(_GENERATED + "motion_ratio"), "", limits["motion"]),
+        (
+            "how differently samples move ÷ data's",
+            seen.latest.get(_GENERATED + "motion_ratio"),
+            "",
+            AtLeast(limits["motion"]),
+        ),
         ("share of the noise that frames have in common", correlation, "", limits["shared"]),
         ("held-out flow loss", seen.latest.get("eval/flow"), "", None),
     )
@@ -102,7 +117,7 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
         "predicted": _DENOISED + "divergence",
         "data": _DATA + "divergence",
     }
-    figure = seen.history.chart("Distance between frames", "RMS", lines, limits["divergence"] * of_data)
+    figure = seen.history.chart("Distance between frames", "RMS", lines, AtLeast(limits["divergence"] * of_data))
     return Report(title, numbers, figure, fixes)
 
 
@@ -199,7 +214,8 @@ def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         and coherence < before + limits["rises"]
         and not _is_noise(seen, lag, limits)
     )
-    clear = coherence >= 0 or change <= (1 + limits["change"]) / 2
+    # Clips that stand still do not flicker, and are not well for that.
+    clear = (coherence >= 0 or change <= (1 + limits["change"]) / 2) and change >= limits["still"]
     bad = (stays or None) if flickers else (False if clear else None)
     latch(store, "flicker", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
 
@@ -207,15 +223,16 @@ def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         title = f"Clips flicker: their motion has coherence {coherence:+.2f}, the data's {of_data:+.2f}"
         alike, alike_in_data = seen.latest.get(_GENERATED + "cosine"), _reference(seen, "cosine")
         numbers = known(
-            ("coherence of generated motion", coherence, "", limits["coherence"]),
+            ("coherence of generated motion", coherence, "", AtLeast(limits["coherence"])),
             ("coherence of the data's motion", of_data, "", None),
             ("change from frame to frame ÷ data's", change, "", limits["change"]),
             ("how differently samples move ÷ data's", seen.latest.get(_GENERATED + "motion_ratio"), "", None),
-            ("mean cosine of generated frames", alike, "", alike_in_data),
+            ("mean cosine of generated frames", alike, "", None),
+            ("mean cosine of the data's frames", alike_in_data, "", None),
             ("weight of orthogonality", seen.weights.get("orthogonality"), "", None),
         )
         lines = {"generated": _GENERATED + "coherence", "data": _DATA + "coherence"}
-        figure = seen.history.chart("Coherence of motion", "cosine", lines, limits["coherence"])
+        figure = seen.history.chart("Coherence of motion", "cosine", lines, AtLeast(limits["coherence"]))
         fixes = [*without_fault(seen.facts), *_against_flicker(seen)]
         fixes += guide_remedies("jitter", seen.controls)
         return Report(title, numbers, figure, fixes)
@@ -249,12 +266,12 @@ def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         amplification = seen.controls.get("frame_amplification")
         numbers = known(
-            ("change of the velocity when frames are shuffled and put back", response, "", limits["response"]),
+            ("change of the velocity when frames are shuffled and put back", response, "", AtLeast(limits["response"])),
             ("factor on the frame embedding", amplification, "", None),
             ("coherence of generated motion", seen.latest.get(_GENERATED + "coherence"), "", None),
         )
         lines = {"response": "flow/position_response"}
-        figure = seen.history.chart("Response to the order of frames", "share", lines, limits["response"])
+        figure = seen.history.chart("Response to the order of frames", "share", lines, AtLeast(limits["response"]))
         fixes = [*without_fault(seen.facts)]
         if isinstance(amplification, int | float) and amplification < 1:
             why = "Strengthens the embedding that tells frames apart; at 5 the response is about 1 before training."

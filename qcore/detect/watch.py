@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qcore.detect.history import History
+from qcore.detect.past import PAST
 from qcore.detect.pulse import Pulse
 from qcore.detect.rule import Change, Memory, Rule, Seen, Sign
 from qcore.detect.table import RULES
@@ -38,6 +39,12 @@ class _Case:
     raised: int
     looks: int
     report: Report
+    moving: bool = False
+    ended: int = 0
+    change: dict[str, Any] | None = None
+    """Of a case that is over: the step, and the newest change of a control since it began."""
+    proposed: list[str] = field(default_factory=list)
+    """Controls that the first report's remedies would have changed."""
 
 
 class Watch:
@@ -182,7 +189,7 @@ class Watch:
         for key, case in self._cases.items():
             _, _, term = key.partition(":")
             if case.active and term and self._rules[case.rule].per_term and not self._weights.get(term):
-                case.active = False
+                self._end(case)
                 memory = self._memories[case.rule]
                 memory.pop(term, None)
                 memory.get("log", {}).pop(term, None)
@@ -211,10 +218,14 @@ class Watch:
             if case is None or not case.active:
                 return None
             ended = case.report
-            case.active = False
+            self._end(case)
             case.report = Report(ended.title, ended.numbers, sign.report().figure or ended.figure, ended.remedies)
             return self._verdict(key)
         if case is not None and case.active:
+            case.moving = sign.moving
+            if sign.moving:
+                case.report = sign.report()
+                return self._verdict(key)
             if sign.last < self._step:  # not seen this time: its numbers would show less than what was found
                 return None
             case.last = sign.last
@@ -223,23 +234,54 @@ class Watch:
                 return None
             case.report = sign.report()
             return self._verdict(key)
-        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, sign.report())
+        report = sign.report()
+        proposed = sorted({name for remedy in report.remedies for name in remedy.get("changes") or {}})
+        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, report, proposed=proposed)
         return self._verdict(key)
+
+    def _past(self, key: str, case: _Case) -> str:
+        """Title of a case that is over, in the past tense, with what was changed before it ended."""
+        rule, (_, _, term) = self._rules[case.rule], key.partition(":")
+        about = f"{term.replace('_', ' ')}: " if term else ""
+        title = f"{about}{PAST[rule.name]}, up to step {case.last:,}"
+        if case.change is None:
+            return title
+        change = case.change
+        moved = f"{change['name'].replace('_', ' ')} {_shown(change['old'])} → {_shown(change['new'])}"
+        return f"{title}; over after {moved} at step {change['step']:,}"
+
+    def _end(self, case: _Case) -> None:
+        """Note that a case is over, since when, and after which change: one that was proposed, else the newest."""
+        case.active, case.moving, case.ended = False, False, self._step
+        since = [(name, change) for name, change in self._changes.items() if change.step >= case.since]
+        wanted = [one for one in since if one[0] in case.proposed] or since
+        if wanted:
+            name, change = max(wanted, key=lambda one: one[1].step)
+            case.change = {"name": name, "old": change.old, "new": change.new, "step": change.step}
 
     def _verdict(self, key: str) -> Verdict:
         case = self._cases[key]
         report = case.report
+        evidence: dict[str, Any] = {"numbers": report.numbers, "figure": report.figure, "raised_at": case.raised}
+        if case.moving:
+            evidence["moving"] = True
+        if not case.active:
+            evidence["resolved"] = {"step": case.ended, "change": case.change, "was": report.title}
         return Verdict(
             id=key,
             name=case.rule,
             since_step=case.since,
             last_step=case.last,
             state="active" if case.active else "resolved",
-            evidence={"numbers": report.numbers, "figure": report.figure, "raised_at": case.raised},
-            title=report.title,
+            evidence=evidence,
+            title=report.title if case.active else self._past(key, case),
             explanation=self._rules[case.rule].explanation,
             remedies=report.remedies if case.active else [],
         )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _copied(value: Any) -> Any:

@@ -52,13 +52,14 @@ def report_parts(lab: Lab, name: str) -> dict[str, Any]:
     }
 
 
-def _summary(info: RunInfo, meta: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [
+def _summary(info: RunInfo, meta: dict[str, Any]) -> list[tuple[str, str | float | None]]:
+    rows: list[tuple[str, str | float | None]] = [
         ("state", f"{info.state} at step {info.step:,} of {info.total_steps:,}"),
         ("model", f"{info.kind}, {info.parameters:,} parameters"),
         ("preset", info.preset or "none"),
-        ("loss, newest step", _figure(info.loss)),
-        ("loss, held out", f"{_figure(info.held_out)} {info.loss_unit}"),
+        ("loss, newest step", info.loss),
+        ("loss, held out", info.held_out),
+        ("unit of the held-out loss", info.loss_unit),
         ("speed", info.rate_text or "unknown"),
         ("trained for", str(timedelta(seconds=round(info.seconds_trained)))),
         ("data", str(meta.get("corpus", "") or "")),
@@ -66,7 +67,7 @@ def _summary(info: RunInfo, meta: dict[str, Any]) -> list[tuple[str, str]]:
         ("started", time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else "unknown"),
         ("message", info.message),
     ]
-    return [(label, value) for label, value in rows if value]
+    return [(label, value) for label, value in rows if value != ""]
 
 
 def _samples(lab: Lab, name: str) -> list[dict[str, Any]]:
@@ -85,7 +86,3 @@ def _samples(lab: Lab, name: str) -> list[dict[str, Any]]:
         }
         for one in chosen
     ]
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -22,12 +22,14 @@ _METHODS = {
 class Series:
     """Points of one scalar, sorted by step, one a step.
 
-    `steps` int64[n], `wall` float64[n] (epoch seconds), `values` float64[n].
+    `steps` int64[n], `wall` float64[n] (epoch seconds), `values` float64[n]. `counted`: of a downsampled series, how
+    many values of the whole one are not finite, of how many; None of a whole series.
     """
 
     steps: np.ndarray
     wall: np.ndarray
     values: np.ndarray
+    counted: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -39,8 +41,9 @@ class Series:
     def downsampled(self, max_points: int, method: str | None = "minmax") -> "Series":
         """At most `max_points` of the points (all when there are no more than that, or when `method` is None).
 
-        Gaps: each stretch of non-finite points is kept as its first point. When these stretches would take more than a
-        quarter of the budget, the steps are cut into that many equal parts and each part keeps its first stretch.
+        Gaps: each stretch of non-finite points is kept as its first point, and the last such point of all. When these
+        stretches would take more than a quarter of the budget, the steps are cut into that many equal parts and each
+        part keeps its first stretch. `counted` says how many there are.
 
         Raises ValueError when `max_points` is below 16 or `method` is unknown.
         """
@@ -51,7 +54,8 @@ class Series:
         if method is None or len(self) <= max_points:
             return self
         keep = _selection(self.steps, self.values, max_points, method)
-        return Series(self.steps[keep], self.wall[keep], self.values[keep])
+        counted = int((~np.isfinite(self.values)).sum()), len(self)
+        return Series(self.steps[keep], self.wall[keep], self.values[keep], counted)
 
 
 def ordered(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Series:
@@ -79,7 +83,8 @@ def _selection(steps: np.ndarray, values: np.ndarray, max_points: int, method: s
         finite = np.flatnonzero(is_finite)
         starts = ~is_finite
         starts[1:] &= is_finite[:-1]
-        gaps = _spread(np.flatnonzero(starts), steps, max_points // 4)
+        gaps = _spread(np.flatnonzero(starts), steps, max_points // 4 - 1)
+        gaps = np.append(gaps, np.flatnonzero(~is_finite)[-1:])
     ends = np.array([0, len(steps) - 1])
     budget = max_points - len(gaps) - len(ends)
     chosen = np.sort(np.concatenate([ends, gaps, _finite_selection(finite, steps, values, budget, method)]))

@@ -34,6 +34,7 @@ def generation_speed(rates: Mapping[str, Sequence[tuple[int, float]]], *, uirevi
         title="Generation against position",
         y_title="tokens a second, one row",
         value_format=",.0f",
+        over_steps=False,
         message="Generation was not measured.",
         height=320,
     )
@@ -65,6 +66,7 @@ def quality_curves(
         title=f"Held-out bits per byte against {against}",
         y_title="bits per byte",
         references=known,
+        over_steps=False,
         message="No run has finished yet.",
         height=360,
     )

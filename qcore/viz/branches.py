@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qcore.viz.curves import Mark
 from qcore.viz.figure import Figure
-from qcore.viz.theme import GREY, LABEL_SIZE, base_layout, empty_figure, label, line_style
+from qcore.viz.theme import LABEL_SIZE, base_layout, empty_figure, label, line_style
 
 LANE = 34
 _MARGIN = 90
@@ -91,7 +91,7 @@ def branches(runs: Sequence[Branch], *, chosen: Sequence[str] = (), uirevision: 
             "xanchor": "left",
             "yanchor": "bottom",
             "yshift": 2,
-            "font": {"size": LABEL_SIZE, "color": GREY},
+            "font": {"size": LABEL_SIZE},
         }
         for run in runs
         if run.changes

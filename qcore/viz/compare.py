@@ -5,13 +5,16 @@ A run keeps its colour in every chart of a page: the place in the list decides. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qcore.viz.curves import Line, Mark, curves
+from qcore.viz.curves import Line, Mark, curves, say_notes
 from qcore.viz.figure import Figure
+from qcore.viz.series import series_words
 from qcore.viz.theme import BLUE, GREY, VERMILLION, base_layout, empty_figure, label, line_style
 
 _FAINT = 0.45
@@ -28,9 +31,10 @@ def side_by_side(
     y_title: str = "",
     uirevision: str,
     height: int = 230,
+    **look: Any,
 ) -> Figure:
     """One metric, a line a run. series: run → steps and values · shift: run → step that becomes 0, so that runs are
-    aligned at their forks."""
+    aligned at their forks · y_title: unit · look: least, whole, ignore_outliers of `viz.curves`."""
     lines = [
         Line(name, np.asarray(steps) - (shift or {}).get(name, 0), values, line_style(index))
         for index, (name, (steps, values)) in enumerate(series.items())
@@ -45,6 +49,7 @@ def side_by_side(
         height=height,
         uirevision=uirevision,
         message="None of these runs has measured it.",
+        **look,
     )
     if shift and lines:
         figure.layout["xaxis"]["title"] = {"text": "steps since the fork", "standoff": 8}
@@ -59,15 +64,20 @@ def pairs(
     metric: str,
     uirevision: str,
 ) -> Figure:
-    """Each pair of forks as a line from its value without the change to the one with it; bold: the means."""
-    whole = [(a, b) for a, b in zip(without, changed, strict=True) if a is not None and b is not None]
+    """Each pair of forks as a line from its value without the change to the one with it; bold: the means. metric: name
+    of its series.
+    """
+    both = [(a, b) for a, b in zip(without, changed, strict=True) if a is not None and b is not None]
+    whole = [pair for pair in both if all(map(math.isfinite, pair))]
     if not whole:
-        return empty_figure("No pair of forks has ended yet.", uirevision=uirevision, title=title)
+        message = "No pair of forks has ended with finite values." if both else "No pair of forks has ended yet."
+        return empty_figure(message, uirevision=uirevision, title=title)
     layout = base_layout(height=300, uirevision=uirevision, title=title)
     layout["hovermode"] = "closest"
     layout["showlegend"] = False
     layout["xaxis"] = {"tickvals": [0, 1], "ticktext": ["without", "with the change"], "range": [-0.35, 1.35]}
-    layout["yaxis"] |= {"title": {"text": label(metric), "standoff": 6}}
+    layout["yaxis"] |= {"title": {"text": label(series_words(metric).text), "standoff": 6}}
+    say_notes(layout, _lost(len(both) - len(whole), "pair"), bool(title))
     traces = [
         {
             "type": "scatter",
@@ -76,7 +86,7 @@ def pairs(
             "y": [a, b],
             "line": {"color": VERMILLION if b > a else BLUE, "width": 1.5},
             "opacity": _FAINT,
-            "hovertemplate": f"pair {number}: %{{y:.4g}}<extra></extra>",
+            "hovertemplate": f"pair {number}: %{{y:,.5~r}}<extra></extra>",
         }
         for number, (a, b) in enumerate(whole, 1)
     ]
@@ -89,7 +99,7 @@ def pairs(
             "y": means,
             "line": {"color": GREY, "width": 4},
             "marker": {"size": 10},
-            "hovertemplate": "mean %{y:.4g}<extra></extra>",
+            "hovertemplate": "mean %{y:,.5~r}<extra></extra>",
         }
     )
     return Figure(traces, layout)
@@ -106,22 +116,22 @@ def sweep(
 ) -> Figure:
     """The metric at each value of one control: dots for the forks, a line through their means. Values that are no
     numbers, or that a logarithmic axis cannot show, stand at even distances."""
-    if not any(value is not None for row in results for value in row):
-        return empty_figure("No fork has ended yet.", uirevision=uirevision, title=title)
+    ended = sum(value is not None for row in results for value in row)
+    found = [[value for value in row if value is not None and math.isfinite(value)] for row in results]
+    if not any(found):
+        message = "No fork has ended with a finite value." if ended else "No fork has ended yet."
+        return empty_figure(message, uirevision=uirevision, title=title)
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     even = len(numbers) < len(values)
     layout = base_layout(height=300, uirevision=uirevision, title=title)
     layout["hovermode"] = "closest"
     layout["showlegend"] = False
-    layout["yaxis"] |= {"title": {"text": label(metric), "standoff": 6}}
+    layout["yaxis"] |= {"title": {"text": label(series_words(metric).text), "standoff": 6}}
+    say_notes(layout, _lost(ended - sum(map(len, found)), "fork"), bool(title))
     shown = [label(str(value)) for value in values] if even or (log_x and min(numbers) <= 0) else list(values)
     layout["xaxis"] = {"type": "category" if shown != list(values) or even else ("log" if log_x else "linear")}
-    dots = [(x, y) for x, row in zip(shown, results, strict=True) for y in row if y is not None]
-    means = [
-        (x, float(np.mean(known)))
-        for x, row in zip(shown, results, strict=True)
-        if (known := [y for y in row if y is not None])
-    ]
+    dots = [(x, y) for x, row in zip(shown, found, strict=True) for y in row]
+    means = [(x, float(np.mean(row))) for x, row in zip(shown, found, strict=True) if row]
     return Figure(
         [
             {
@@ -130,7 +140,7 @@ def sweep(
                 "x": [x for x, _ in means],
                 "y": [y for _, y in means],
                 "line": {"color": GREY, "width": 2},
-                "hovertemplate": "mean %{y:.4g}<extra></extra>",
+                "hovertemplate": "mean %{y:,.5~r}<extra></extra>",
             },
             {
                 "type": "scatter",
@@ -138,8 +148,12 @@ def sweep(
                 "x": [x for x, _ in dots],
                 "y": [y for _, y in dots],
                 "marker": {"color": BLUE, "size": 8},
-                "hovertemplate": "%{x}: %{y:.4g}<extra></extra>",
+                "hovertemplate": "%{x}: %{y:,.5~r}<extra></extra>",
             },
         ],
         layout,
     )
+
+
+def _lost(count: int, what: str) -> list[str]:
+    return [f"{count} {what}{'' if count == 1 else 's'} ended with a value that is not finite"] if count else []

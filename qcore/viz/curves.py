@@ -2,34 +2,63 @@
 
 The order of traces follows the arguments alone (events, then raw and smooth of each line), so that a refresh with new
 points never swaps two traces under a person's zoom or hidden legend entry. Event lines live on an axis of their own
-from 0 to 1, so that they span the plot whatever the scale and carry hover text.
+from 0 to 1, so that they span the plot whatever the scale and carry hover text. What a chart cannot show, because it is
+not finite, not positive on a logarithmic axis, or far outside (`viz.extent`), is said under its title.
 """
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from textwrap import wrap
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.viz.extent import Curve, Extent, extent, outliers, unfinite
 from qcore.viz.figure import Figure
 from qcore.viz.theme import CLEAR, GREY, LABEL_SIZE, PURPLE, base_layout, empty_figure, label, line_style
+from qcore.viz.words import number_words
 
-MARKERS_UP_TO = 40
+MARKERS_BELOW = 50
+"""Markers are what drawing costs (a node a point): only short traces have them."""
+NOTE_LETTERS, NOTE_PIXELS = 58, 15
+LONGEST_TITLE, WIDE = 60, 320
+"""Letters of a title with its unit in one row of a chart that is at least so high; half as many in lower ones."""
 _EVENT_HEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class Scalars(Protocol):
+    """A stored series: its points, and how many of all its points are not finite."""
+
+    @property
+    def steps(self) -> Any: ...
+    @property
+    def values(self) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. x: steps · y: values, NaN where unknown · style: Plotly line attributes, else the palette's next."""
+    """One curve. x: steps · y: values · style: Plotly line attributes, else the palette's next · gaps: NaN means not
+    measured there, and nothing is said of it · counted: how many values are not finite of how many, where the points
+    are only a part of the series.
+    """
 
     name: str
     x: ArrayLike
     y: ArrayLike
     style: dict[str, Any] | None = None
     smooth: bool = True
+    gaps: bool = False
+    counted: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, name: str, series: Scalars, style: dict[str, Any] | None = None, *, smooth: bool = True) -> Line:
+        """A stored series as a line."""
+        return cls(name, series.steps, series.values, style, smooth, counted=getattr(series, "counted", None))
 
 
 @dataclass(frozen=True)
@@ -43,7 +72,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Mark:
-    """What happened at a step, such as `diversity weight 0 → 0.3 by person at step 120`."""
+    """What happened at a step, such as `diversity weight 0 → 0.3 by person`."""
 
     step: int
     text: str
@@ -85,40 +114,78 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
     height: int = 260,
-    value_format: str = ".4~g",
+    value_format: str = ",.5~r",
     y_range: tuple[float, float] | None = None,
+    least: float = 0.0,
+    over_steps: bool = True,
+    whole: bool = False,
+    ignore_outliers: bool = False,
     message: str = "No data yet.",
 ) -> Figure:
     """Lines over steps.
 
-    span: memory of the smoothing in steps, 0 for none · log_x, log_y: logarithmic axes (what is ≤ 0 is left out) ·
-    y_range: fixed limits of a linear y axis · message: shown when no line has a point. Inputs are not changed.
+    y_title: unit, added to the title · span: memory of the smoothing in steps, 0 for none · log_x, log_y: logarithmic
+    axes (what is ≤ 0 is left out and counted) · y_range: fixed limits of a linear y axis · least: its least height
+    otherwise · over_steps: x are steps, and the height of the first ones may be left out, unless `whole` ·
+    ignore_outliers: leave them out of the axis and of the smoothing · message: shown when no line has a point. Inputs
+    are not changed.
     """
+    heading = title_with(title, y_title)
     if all(np.size(line.y) == 0 for line in lines):
-        return empty_figure(message, height=height, uirevision=uirevision, title=title)
-    layout = base_layout(height=height, uirevision=uirevision, title=title)
+        return empty_figure(message, height=height, uirevision=uirevision, title=heading)
+    layout = base_layout(height=height, uirevision=uirevision, title=heading)
+    if title and len(heading) > (LONGEST_TITLE if height >= WIDE else LONGEST_TITLE // 2):
+        # In two rows: a title does not wrap, and half of the page's width is not much.
+        layout["title"]["text"] = f'{label(title)}<br><span style="font-size:13px">{label(y_title)}</span>'
+        layout["margin"]["t"] += NOTE_PIXELS + 2
     layout["xaxis"] |= {"type": "log" if log_x else "linear", "uirevision": f"{uirevision}:{log_x}"}
     layout["yaxis"] |= {
         "type": "log" if log_y else "linear",
         "uirevision": f"{uirevision}:{log_y}:{y_title}",
-        "title": {"text": label(y_title), "standoff": 6},
+        "title": {"text": "" if title else label(y_title), "standoff": 6},
+        "exponentformat": "power",
+        "minexponent": 6,
+        "separatethousands": True,
     }
-    if log_x and max(np.max(line.x, initial=0) for line in lines) >= 10:
-        layout["xaxis"]["dtick"] = 1  # decades only: the digits between them crowd a small chart
     if log_y:
-        layout["yaxis"] |= {"dtick": "D2", "minor": {"ticks": ""}}
+        layout["yaxis"] |= {"tickformat": ",~g", "nticks": 4, "minor": {"ticks": ""}}
+    shown = [_shown(line, log_x, log_y) for line in lines]
+    if over_steps:
+        layout["xaxis"] |= _step_axis(shown, log_x)
+    layout["showlegend"] = len(lines) > 1 or any(_is_lost(line) for line in shown)
+    layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "fixedrange": True, "visible": False}
+    found = _curves_of(shown, log_y, ignore_outliers)
     if y_range is not None and not log_y:
         layout["yaxis"]["range"] = list(y_range)
-    layout["showlegend"] = len(lines) > 1
-    layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "fixedrange": True, "visible": False}
+        seen = Extent(at=y_range)
+    else:
+        wanted = [(ref.name, ref.value) for ref in references if ref.value > 0 or not log_y]
+        settled = over_steps and not whole
+        seen = extent(found, wanted, log=log_y, settled=settled, least=least)
+        if options := seen.options():
+            layout["yaxis"]["autorangeoptions"] = options
+    if all(_is_lost(line) for line in shown if np.size(line.y)):
+        layout["yaxis"] |= {"showticklabels": False, "showgrid": False}
     traces = [_mark_trace(marks)]
-    for index, line in enumerate(lines):
+    for index, (line, curve) in enumerate(zip(shown, found, strict=True)):
         style = line.style or line_style(index)
-        traces += _line_traces(_shown(line, log_x, log_y), style, span if line.smooth else 0.0, value_format)
+        traces += _line_traces(line, curve.outliers, style, span if line.smooth else 0.0, value_format)
     if references:
-        layout |= _reference_layout(lines, references, log_y, height)
+        layout |= _reference_layout(references, seen, log_y, height)
         layout["margin"]["r"] = 68
+    say_notes(layout, _notes(lines, log_x, log_y) + seen.notes, bool(title))
     return Figure(traces, layout)
+
+
+def heading(figure: Figure) -> str:
+    """A figure's title in plain words, for who cannot see it; with what the chart says of points it leaves out."""
+    text = html.unescape(re.sub(r"<br>", ", ", re.sub(r"</?span[^>]*>", "", str(figure.layout["title"]["text"]))))
+    return ". ".join([text, *figure.layout.get("meta", {}).get("notes", [])])
+
+
+def title_with(title: str, unit: str) -> str:
+    """A title in words with its unit: `Cross-entropy, nats per token`."""
+    return f"{title}, {unit}" if title and unit and unit.lower() not in title.lower() else title
 
 
 def _shown(line: Line, log_x: bool, log_y: bool) -> Line:
@@ -126,14 +193,90 @@ def _shown(line: Line, log_x: bool, log_y: bool) -> Line:
     x, y = np.asarray(line.x), np.asarray(line.y, dtype=np.float64)
     if log_y:
         y = np.where(y > 0, y, np.nan)
+    y = np.where(np.isfinite(y), y, np.nan)
     return replace(line, x=x[x > 0], y=y[x > 0]) if log_x else replace(line, x=x, y=y)
 
 
-def _line_traces(line: Line, style: dict[str, Any], span: float, value_format: str) -> list[dict[str, Any]]:
+def _is_lost(line: Line) -> bool:
+    """Whether a line has points and none that can be drawn."""
+    y = np.asarray(line.y)
+    return bool(y.size) and not np.isfinite(y).any()
+
+
+def _step_axis(lines: Sequence[Line], log_x: bool) -> dict[str, Any]:
+    """Ticks at whole steps, written out."""
+    steps = np.concatenate([np.asarray(line.x, dtype=np.float64) for line in lines] or [np.zeros(0)])
+    axis: dict[str, Any] = {"tickformat": ",~g" if log_x else ",.9~g"}
+    if not len(steps):
+        return axis
+    first, last = float(steps.min()), float(steps.max())
+    if first == last:
+        return axis | {"tickvals": [first], "ticktext": [f"{first:,.9g}"]}
+    if log_x:
+        # Decades only: the digits between them crowd a small chart.
+        return axis | ({"dtick": 1} if last >= 10 else {})
+    return axis | ({"dtick": 1} if last - first < 6 else {})
+
+
+def _curves_of(lines: Sequence[Line], log_y: bool, ignore: bool) -> list[Curve]:
+    found = []
+    for line in lines:
+        x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
+        judged = np.log10(y, out=np.full(len(y), np.nan), where=y > 0) if log_y else y
+        found.append(Curve(x, y, outliers(judged) if ignore else np.zeros(len(y), dtype=bool)))
+    return found
+
+
+def _notes(lines: Sequence[Line], log_x: bool, log_y: bool) -> list[str]:
+    """What is said of points that cannot be drawn."""
+    notes, several = [], len(lines) > 1
+    for line in lines:
+        x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
+        if not line.gaps and (said := unfinite(line.name if several else "", x, y, line.counted)):
+            notes.append(said)
+    values = [np.asarray(line.y, dtype=np.float64) for line in lines]
+    if log_y and (low := sum(int((y <= 0).sum()) for y in values)):
+        notes.append(f"{low:,} point{'' if low == 1 else 's'} ≤ 0 left out of the logarithmic axis")
+    if log_x and (early := sum(int((np.asarray(line.x) <= 0).sum()) for line in lines)):
+        notes.append(f"{early:,} point{'' if early == 1 else 's'} at step 0 left out of the logarithmic axis")
+    return notes
+
+
+def say_notes(layout: dict[str, Any], notes: Sequence[str], titled: bool) -> None:
+    """Notes in small letters between the title and the plot, which moves down for them."""
+    if not notes:
+        return
+    rows = [row for note in [" · ".join(notes)] for row in wrap(note, NOTE_LETTERS)]
+    layout["meta"] = {"notes": list(notes)}
+    layout["margin"]["t"] += NOTE_PIXELS * len(rows) + (0 if titled else 6)
+    layout.setdefault("annotations", [])
+    layout["annotations"] = [
+        *layout["annotations"],
+        {
+            "name": "notes",
+            "text": "<br>".join(label(row) for row in rows),
+            "xref": "paper",
+            "x": 0,
+            "xanchor": "left",
+            "align": "left",
+            "yref": "paper",
+            "y": 1,
+            "yanchor": "bottom",
+            "yshift": 2,
+            "showarrow": False,
+            "font": {"size": LABEL_SIZE},
+        },
+    ]
+
+
+def _line_traces(
+    line: Line, aside: NDArray[np.bool_], style: dict[str, Any], span: float, value_format: str
+) -> list[dict[str, Any]]:
     x, y = np.asarray(line.x), np.asarray(line.y)
     smooth = span > 0 and len(y) > 2
-    mode = "lines+markers" if len(y) <= MARKERS_UP_TO else "lines"
-    common = {"type": "scatter", "name": label(line.name), "legendgroup": line.name, "marker": {"size": 4}}
+    mode = "lines+markers" if len(y) < MARKERS_BELOW else "lines"
+    name = f"{line.name}: NaN since step {float(x[0]):,.9g}" if _is_lost(line) and not line.gaps else line.name
+    common = {"type": "scatter", "name": label(name), "legendgroup": line.name, "marker": {"size": 4}}
     hover = {"hovertemplate": f"%{{y:{value_format}}}"}
     raw = common | {
         "x": x,
@@ -144,15 +287,24 @@ def _line_traces(line: Line, style: dict[str, Any], span: float, value_format: s
         "showlegend": not smooth and len(y) > 0,
         **({"hoverinfo": "skip"} if smooth else hover),
     }
+    alone = np.zeros(0, dtype=np.int64) if smooth or mode != "lines" else _alone(y)
     averaged: dict[str, Any] = common | {
-        "x": x if smooth else [],
-        "y": ema(x, y, span) if smooth else [],
-        "mode": "lines",
+        "x": x if smooth else x[alone],
+        "y": ema(x, np.where(aside, np.nan, y), span) if smooth else y[alone],
+        "mode": "lines" if smooth or not len(alone) else "markers",
         "line": {"width": 2} | style,
         "showlegend": smooth,
         **hover,
     }
+    if len(alone):
+        averaged["marker"] = {"size": 4, "color": style.get("color")}
     return [raw, averaged]
+
+
+def _alone(y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Places of finite values between two gaps: a line has no length there, and would not show them."""
+    known = np.concatenate([[False], np.isfinite(y), [False]])
+    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
 
 
 def _mark_trace(marks: Sequence[Mark]) -> dict[str, Any]:
@@ -183,11 +335,16 @@ def _mark_trace(marks: Sequence[Mark]) -> dict[str, Any]:
 
 
 def _reference_layout(
-    lines: Sequence[Line], references: Sequence[Reference], log_y: bool, height: int
+    references: Sequence[Reference], seen: Extent, log_y: bool, height: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Dashed lines over the whole width, named in the right margin; names closer than a text line are pushed apart."""
+    """Dashed lines over the whole width, named in the right margin; names closer than a text line are pushed apart.
+
+    A line outside of the axis is there for who zooms out; its name stands with the notes.
+    """
     ordered = sorted((ref for ref in references if ref.value > 0 or not log_y), key=lambda ref: ref.value)
-    position = [float(np.log10(ref.value)) if log_y else ref.value for ref in ordered]
+    low, high = seen.low, seen.high
+    named = [ref for ref in ordered if (low is None or ref.value >= low) and (high is None or ref.value <= high)]
+    position = [float(np.log10(ref.value)) if log_y else ref.value for ref in named]
     shapes = [
         {
             "type": "line",
@@ -205,7 +362,7 @@ def _reference_layout(
     annotations = [
         {
             "text": label(ref.name),
-            "hovertext": label(ref.hint or f"{ref.name}: {ref.value:.4g}"),
+            "hovertext": label(ref.hint or f"{ref.name}: {number_words(ref.value)}"),
             "xref": "paper",
             "x": 1,
             "xanchor": "left",
@@ -218,18 +375,16 @@ def _reference_layout(
             "bgcolor": CLEAR,
             "font": {"size": LABEL_SIZE},
         }
-        for ref, at, shift in zip(ordered, position, _label_shifts(lines, position, log_y, height), strict=True)
+        for ref, at, shift in zip(named, position, _label_shifts(seen, position, log_y, height), strict=True)
     ]
     return {"shapes": shapes, "annotations": annotations}
 
 
-def _label_shifts(lines: Sequence[Line], position: list[float], log_y: bool, height: int) -> list[float]:
+def _label_shifts(seen: Extent, position: list[float], log_y: bool, height: int) -> list[float]:
     """Pixels to push each label up (the list is ascending) so that labels stay a text line apart before any zoom."""
-    seen = [np.asarray(line.y, dtype=np.float64).ravel() for line in lines]
-    values = np.concatenate([*seen, np.zeros(0)])
-    values = values[np.isfinite(values) & (values > 0 if log_y else True)]
-    extent = np.concatenate([np.log10(values) if log_y else values, np.asarray(position)])
-    spread = float(extent.max() - extent.min()) if len(extent) else 0.0
+    edges = [] if seen.at is None else [float(np.log10(edge)) if log_y else edge for edge in seen.at]
+    ends = np.asarray([*edges, *position])
+    spread = float(ends.max() - ends.min()) if len(ends) else 0.0
     pixels = (height - 90) / spread if spread > 0 else 0.0
     shifts: list[float] = []
     last = -np.inf

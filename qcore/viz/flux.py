@@ -174,6 +174,7 @@ def along_text(
         y_range=(-0.03, 1.03),
         height=300,
         value_format=".3f",
+        over_steps=False,
         message="No tokens measured.",
     )
     if figure.data:

@@ -242,6 +242,7 @@ def eigenvalues(value_K: ArrayLike, *, uirevision: str, title: str = "", height:
         log_y=True,
         height=height,
         value_format=".3~p",
+        over_steps=False,
         message="No spectrum measured yet.",
     )
     if figure.data:

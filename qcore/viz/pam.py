@@ -67,6 +67,7 @@ def decay_course(decay_HT: ArrayLike, *, uirevision: str, title: str = "") -> Fi
         y_range=(-0.03, 1.03),
         height=300,
         value_format=".3f",
+        over_steps=False,
         message="No decays measured.",
     )
     return _over(figure, "position in the text, tokens", "position %{x}")
@@ -95,6 +96,7 @@ def state_spectrum(singular_LHr: ArrayLike, *, uirevision: str, title: str = "")
         log_y=True,
         height=300,
         value_format=".2~p",
+        over_steps=False,
         message="No state measured.",
     )
     return _over(figure, "singular value, largest first", "direction %{x}")

@@ -202,6 +202,7 @@ def spectrum(power_LF: ArrayLike, *, uirevision: str, title: str = "", height: i
         log_y=True,
         height=height,
         value_format=".2~p",
+        over_steps=False,
     )
     figure.layout["xaxis"] |= {
         "title": {"text": "frequency, cycles per token", "standoff": 8},

@@ -21,25 +21,30 @@ from numpy.typing import ArrayLike, NDArray
 from qcore.viz.clips import averaged, spread_frames, stored_clips
 from qcore.viz.curves import Line, Mark, Reference, curves
 from qcore.viz.figure import Figure, script_file
-from qcore.viz.words import event_words
+from qcore.viz.series import group_words, series_words
+from qcore.viz.words import event_words, limit_words, name_words, number_words
 
 MOST_LINES = 12
 _FRAMES, _SIDE = 16, 64
 _TOTAL = "train/loss"
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _STYLE = """
-:root{color-scheme:light dark;--text:#1b1f24;--back:#fff;--line:#d0d7de;--soft:#f4f6f8}
-@media (prefers-color-scheme:dark){:root{--text:#e6edf3;--back:#0e1117;--line:#30363d;--soft:#161b22}}
+:root{color-scheme:light dark;--text:#1b1f24;--back:#fff;--line:#d0d7de;--soft:#f4f6f8;--faint:#57606a;--alarm:#b42318}
+@media (prefers-color-scheme:dark){:root{--text:#e6edf3;--back:#0e1117;--line:#30363d;--soft:#161b22;--faint:#9aa4b0;
+--alarm:#ff8f6b}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--text);background:var(--back);max-width:1080px;margin:2rem auto;
 padding:0 1rem}h1{font-size:1.7rem;overflow-wrap:anywhere}h2{margin-top:2.2rem}table{border-collapse:collapse}
 td,th{text-align:left;padding:.25rem 1.2rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;
 overflow-wrap:anywhere}th{font-weight:600}.scroll{overflow-x:auto;max-height:32rem;overflow-y:auto}
 pre{background:var(--soft);padding:.8rem;border-radius:.5rem;overflow:auto;max-height:32rem}
 .sample{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);border-radius:.5rem;padding:.6rem .8rem;
-margin:.4rem 0}.sample b{font-weight:600}.hint{opacity:.7;font-size:.9rem}img{image-rendering:pixelated;display:block;
+margin:.4rem 0}.sample b{font-weight:600}.hint{color:var(--faint);font-size:.9rem}
+img{image-rendering:pixelated;display:block;
 margin:.4rem 0;max-width:100%}details{border-bottom:1px solid var(--line);padding:.3rem 0}
 summary{cursor:pointer;font-weight:600}.finding{border-left:4px solid #d55e00;padding-left:1rem;margin:1rem 0}
 .finding.quiet{border-color:var(--line)}
+.verdict{border:2px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;font-weight:600}
+.verdict.bad{border-color:var(--alarm);color:var(--alarm)}
 """
 _SCRIPT = """
 const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -60,7 +65,7 @@ document.querySelectorAll("details").forEach((part) =>
 def report_html(
     *,
     title: str,
-    summary: Sequence[tuple[str, str]],
+    summary: Sequence[tuple[str, str | float | None]],
     config: str,
     loss: Sequence[str],
     unit: str,
@@ -72,7 +77,8 @@ def report_html(
 ) -> str:
     """The report as one HTML document.
 
-    summary: label and value · loss: series of the first chart, in `unit` · series: steps and values by name ·
+    What is wrong stands before the loss: a falling loss is no success while a finding is active. summary: label, and
+    value in words or as a number · loss: series of the first chart, in `unit` · series: steps and values by name ·
     references: floors drawn beside the loss · events: step, epoch seconds, author, kind, payload · findings: name,
     title, state, since_step, last_step, explanation, evidence (numbers, figure), remedies (label, why) · samples: step,
     kind, prompt, text, stats, clips as the store keeps them.
@@ -82,10 +88,12 @@ def report_html(
              if kind in ("control", "resume")]  # fmt: skip
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        _table([("", ""), *summary], head=False),
+        _verdict(findings),
+        f"<h2>Findings</h2>{_findings(figures, findings)}",
+        "<h2>The run</h2>",
+        _table([("", ""), *((label, _cell(value)) for label, value in summary)], head=False),
         "<h2>Loss</h2>",
         _plot(figures, _loss(series, loss, unit, references, marks)),
-        f"<h2>Findings</h2>{_findings(figures, findings)}",
         f"<h2>Samples</h2>{_samples(samples)}",
         f"<h2>Events</h2>{_events(events)}",
         f"<h2>Curves</h2>{_groups(figures, series, marks)}",
@@ -114,6 +122,18 @@ def _plot(figures: list[Figure], figure: Figure) -> str:
     return f'<div class="plot" data-figure="{len(figures) - 1}" style="min-height:{figure.layout["height"]}px"></div>'
 
 
+def _verdict(findings: Sequence[Mapping[str, Any]]) -> str:
+    """The first line of a report: what is wrong now, or that nothing was found."""
+    active = [finding for finding in findings if finding["state"] in ("active", "acknowledged")]
+    if not active:
+        past = " Some findings are over; see below." if findings else ""
+        return f'<p class="verdict">Nothing wrong is found in this run now.{past}</p>'
+    names = "; ".join(str(finding["title"]) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
+    count = f"{len(active)} finding{'' if len(active) == 1 else 's'}"
+    said = f"Something is wrong with this run, whatever its loss says ({count}): {names}."
+    return f'<p class="verdict bad">{html.escape(said)}</p>'
+
+
 def _loss(
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
     names: Sequence[str],
@@ -123,9 +143,10 @@ def _loss(
 ) -> Figure:
     shown = [name for name in (*names, _TOTAL) if name in series]
     return curves(
-        [Line(name, *series[name]) for name in shown if name != _TOTAL or len(shown) == 1],
+        [Line(series_words(name).title, *series[name]) for name in shown if name != _TOTAL or len(shown) == 1],
         uirevision="loss",
-        y_title=unit,
+        title="Loss",
+        y_title=unit if shown != [_TOTAL] else series_words(_TOTAL).unit,
         references=[Reference(name, value) for name, value in references.items()],
         marks=marks,
         height=400,
@@ -140,16 +161,41 @@ def _groups(figures: list[Figure], series: Mapping[str, tuple[ArrayLike, ArrayLi
         groups.setdefault(name.partition("/")[0], []).append(name)
     parts = []
     for group, names in groups.items():
+        units: dict[str, list[str]] = {}
+        for name in names:
+            units.setdefault(series_words(name).unit, []).append(name)
         plots = [
-            _plot(figures, curves([Line(name, *series[name]) for name in names[start : start + MOST_LINES]],
-                                  uirevision=f"{group}:{start}", marks=marks, height=300))
-            for start in range(0, len(names), MOST_LINES)
-        ]  # fmt: skip
+            _plot(figures, _curves_of(group, unit, of_unit[start : start + MOST_LINES], series, marks))
+            for unit, of_unit in units.items()
+            for start in range(0, len(of_unit), MOST_LINES)
+        ]
+        words = group_words(group)
+        title = html.escape(words[:1].upper() + words[1:])
         parts.append(
-            f"<details><summary>{html.escape(group)}: {len(names)} curve{'s' if len(names) > 1 else ''}</summary>"
+            f"<details><summary>{title}: {len(names)} curve{'s' if len(names) > 1 else ''}</summary>"
             f"{''.join(plots)}</details>"
         )
     return "".join(parts) or "<p>Nothing was measured.</p>"
+
+
+def _curves_of(
+    group: str,
+    unit: str,
+    names: Sequence[str],
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    marks: Sequence[Mark],
+) -> Figure:
+    """Curves of one unit, titled by their series where there is one, else by their group."""
+    words = [series_words(name) for name in names]
+    title = words[0].heading if len(words) == 1 else group_words(group).capitalize()
+    return curves(
+        [Line(one.title, *series[name]) for one, name in zip(words, names, strict=True)],
+        uirevision=f"{group}:{names[0]}",
+        title=title,
+        y_title=unit,
+        marks=marks,
+        height=300,
+    )
 
 
 def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]]) -> str:
@@ -159,7 +205,11 @@ def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]]) -> s
     for finding in findings:
         evidence = finding["evidence"]
         numbers = [
-            (str(one["label"]), f"{_shown(one['value'])} {one.get('unit') or ''}".strip(), _limit(one.get("limit")))
+            (
+                str(one["label"]),
+                f"{number_words(one['value'])} {one.get('unit') or ''}".strip(),
+                limit_words(one.get("limit"), one.get("side")),
+            )
             for one in evidence.get("numbers") or []
         ]
         drawn = evidence.get("figure") or {}
@@ -171,10 +221,10 @@ def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]]) -> s
         quiet = "" if finding["state"] == "active" else " quiet"
         parts.append(
             f'<div class="finding{quiet}"><h3>{html.escape(str(finding["title"]))}</h3>'
-            f'<p class="hint">{html.escape(str(finding["name"]))}, {html.escape(str(finding["state"]))}, since step '
-            f"{int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}</p>"
+            f'<p class="hint">{html.escape(name_words(str(finding["name"])))}, {html.escape(str(finding["state"]))}, '
+            f"since step {int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}</p>"
             f"<p>{html.escape(str(finding['explanation']))}</p>"
-            f"{_table([('measured', 'value', 'limit'), *numbers]) if numbers else ''}{plot}"
+            f"{_table([('measured', 'value', 'should be'), *numbers]) if numbers else ''}{plot}"
             f"{f'<p>What to do:</p><ul>{remedies}</ul>' if remedies else ''}</div>"
         )
     return "".join(parts)
@@ -197,7 +247,9 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
     for sample in samples:
         stats = sample["stats"]
         shown = [
-            f"{name.replace('_', ' ')} {stats[name]:.2f}" for name in ("repetition", "distinct_2") if name in stats
+            f"{name_words(name)} {number_words(stats[name], places=2)}"
+            for name in ("repetition", "distinct_2")
+            if name in stats
         ]
         head = " · ".join([f"step {int(sample['step']):,}", str(sample["kind"]), *shown])
         pictures = _strips(sample["clips"]) if sample["clips"] else ""
@@ -253,9 +305,5 @@ def _table(rows: Iterable[Sequence[str]], *, head: bool = True) -> str:
     return f'<div class="scroll"><table>{titles}{lines}</table></div>'
 
 
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
-
-
-def _limit(value: float | None) -> str:
-    return "" if value is None else f"limit {_shown(value)}"
+def _cell(value: str | float | None) -> str:
+    return value if isinstance(value, str) else number_words(value)

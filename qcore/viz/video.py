@@ -87,6 +87,7 @@ def path_weights(
         y_title="weight",
         height=height,
         value_format=".3f",
+        over_steps=False,
         message="Every weight of this path is 0.",
     )
     if not figure.data:
@@ -151,6 +152,7 @@ def frame_spectrum(spectra: Mapping[str, ArrayLike], *, uirevision: str, title: 
         log_y=True,
         height=height,
         value_format=".2~p",
+        over_steps=False,
         message="Not measured yet.",
     )
     if figure.data:
@@ -175,6 +177,7 @@ def lag_changes(changes: Mapping[str, ArrayLike], *, uirevision: str, title: str
         y_title="RMS, standardised pixels",
         height=height,
         value_format=".3f",
+        over_steps=False,
         message="Not measured yet.",
     )
     if figure.data:
@@ -216,7 +219,7 @@ def over_time(
     lines: Sequence[Line], *, uirevision: str, title: str = "", y_title: str = "", height: int = 300
 ) -> Figure:
     """Lines over the time t of sampling, noise on the left."""
-    figure = curves(lines, uirevision=uirevision, title=title, y_title=y_title, height=height)
+    figure = curves(lines, uirevision=uirevision, title=title, y_title=y_title, height=height, over_steps=False)
     if figure.data:
         _over_time(figure)
     return figure

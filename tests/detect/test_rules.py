@@ -307,6 +307,33 @@ def test_too_little_planned_learning_says_how_many_steps_would_do() -> None:
     assert slow[0].remedies[0]["changes"] == {"learning_rate": 1.3e-3}
 
 
+def test_a_low_plan_is_no_trouble_for_a_run_that_has_left_the_plateau() -> None:
+    """A fork of a healthy run, with a schedule that ends low: its own numbers show that the context is used."""
+    watch = Watch(facts())
+    run(watch, range(201))
+    assert watch.active == []
+    assert watch.observe(202, {"optim/planned_lr_sum": 0.01}, weights()) == []
+    fresh = Watch(facts())  # the memory of a parent that had no detectors: only the newest numbers are known
+    told = fresh.observe(200, {"tokens/mutual_information": 3.77, "term/ce": 0.75}, weights())
+    told += fresh.observe(201, {"optim/planned_lr_sum": 0.01}, weights())
+    assert told == []
+    copying = Watch(facts())  # before its first step a tied model is informed, at a terrible loss
+    copying.observe(0, {"tokens/mutual_information": 3.0, "term/ce": 9.0}, weights())
+    assert [one.name for one in copying.observe(0, {"optim/planned_lr_sum": 0.01}, weights())] == ["stuck"]
+
+
+def test_a_plan_that_was_too_short_is_forgiven_once_the_plateau_is_left() -> None:
+    told = run(Watch(facts()), range(301), spoil=lambda s, v: {"optim/planned_lr_sum": 0.02} if s == 0 else {})
+    assert [(one.name, one.state) for one in told] == [("stuck", "active"), ("stuck", "resolved")]
+    assert told[1].title.startswith("The run could not leave the plateau, up to step")
+
+
+def test_the_title_of_a_low_plan_does_not_speak_of_a_plateau_that_was_left() -> None:
+    low = {"optim/planned_lr_sum": 0.02, "optim/lr_sum": 0.3}
+    [told] = Watch(facts()).observe(0, low, weights())
+    assert told.title == "The planned steps cannot leave the plateau: Σ learning rate is 0.02"
+
+
 def _samples(loop: float, loss: float) -> Mapping[int, Values]:
     spoken = {step: {"generation/repetition": loop, "generation/distinct_2": 0.1} for step in (50, 100, 150, 200)}
     losses = {step: {"eval/ce": healthy_loss(step) if step < 100 else loss} for step in (0, 50, 100, 150, 200)}

@@ -126,6 +126,43 @@ def test_the_cure_is_not_offered_twice_and_resolves_the_finding() -> None:
     assert names(told) == {"averaging_collapse"}
 
 
+@pytest.mark.parametrize("kind", ["pushed", "less common"])
+def test_frames_that_overshoot_are_no_recovery_and_the_card_says_where_they_are(kind: str) -> None:
+    """Clips that flicker after a collapse are as far from the data as before, on the other side."""
+    watch = Watch(facts(controls=SHARED))
+    run(watch, range(301), samples="shared", correlation=1.0)
+    watch.event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
+    told = []
+    for step in range(325, 602, 25):
+        told += watch.observe(step, sampled(kind, step - 300), weights())
+    collapse = [one for one in told if one.name == "averaging_collapse"]
+    assert collapse
+    assert {one.state for one in collapse} == {"active"}
+    assert collapse[-1].title.startswith("Frames averaged into one and now ")
+    assert collapse[-1].evidence["moving"] is True
+    assert "averaging_collapse" in {one.name for one in watch.active}
+
+
+def test_a_finding_that_is_over_speaks_of_the_past_and_of_the_change_before_its_end() -> None:
+    watch = Watch(facts(controls=SHARED))
+    run(watch, range(301), samples="shared", correlation=1.0)
+    watch.event(301, "control", {"name": "learning_rate", "old": 4e-3, "new": 3e-3})
+    watch.event(302, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
+    watch.event(303, "control", {"name": "clip_norm", "old": 1.0, "new": 2.0})
+    told = []
+    for step in range(325, 702, 25):
+        told += watch.observe(step, sampled("healthy", step - 300), weights())
+        if step == 450:  # a watch that is restored says the same
+            other = Watch(facts(controls=SHARED))
+            other.restore(json.loads(json.dumps(watch.state())))
+            watch = other
+    [over] = [one for one in told if one.state == "resolved"]
+    assert over.title == ("Frames averaged into one, up to step 300; over after noise correlation 1 → 0 at step 302")
+    assert over.evidence["resolved"]["change"] == {"name": "noise_correlation", "old": 1.0, "new": 0.0, "step": 302}
+    assert over.evidence["resolved"]["was"].startswith("Frames averaged into one and now flicker")
+    assert over.evidence["resolved"]["step"] > 302
+
+
 def test_an_untrained_model_with_nearly_shared_noise_is_not_judged() -> None:
     """At ρ = 0.95 the noise itself has frames .31 apart and a cosine of .95."""
     noise = {"frames/generated/divergence": 0.31, "frames/generated/cosine": 0.95, "frames/generated/motion_ratio": 0.0}

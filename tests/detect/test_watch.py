@@ -15,6 +15,7 @@ from qcore import detect
 from qcore.config import find_control
 from qcore.detect import RULES, Facts, Rule, Verdict, Watch
 from qcore.detect.history import CHART_POINTS, History, Track
+from qcore.detect.past import PAST
 from qcore.detect.pulse import Pulse
 from qcore.detect.rule import above, below, latch
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
@@ -65,11 +66,13 @@ def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
     }
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
-        assert set(verdict.evidence) == {"numbers", "figure", "raised_at"}
+        over = {"resolved"} if verdict.state == "resolved" else set()
+        assert set(verdict.evidence) - {"moving"} == {"numbers", "figure", "raised_at"} | over
         assert verdict.evidence["raised_at"] >= verdict.since_step
         assert verdict.evidence["numbers"]
         for number in verdict.evidence["numbers"]:
-            assert set(number) == {"label", "value", "unit", "limit"}
+            assert set(number) == {"label", "value", "unit", "limit", "side"}
+            assert number["side"] in (("at most", "at least", "above") if number["limit"] is not None else ("",))
             assert isinstance(number["value"], float)
         _check_figure(verdict.evidence["figure"])
         assert re.search(r"\d|lowers", verdict.title)
@@ -80,7 +83,7 @@ def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
 def _check_figure(figure: dict[str, Any] | None) -> None:
     if figure is None:
         return
-    assert set(figure) == {"title", "y_title", "lines", "limit"}
+    assert set(figure) == {"title", "y_title", "lines", "limit", "side"}
     for line in figure["lines"]:
         assert set(line) == {"name", "steps", "values"}
         assert 2 <= len(line["steps"]) == len(line["values"]) <= CHART_POINTS
@@ -111,6 +114,24 @@ def test_the_table_explains_each_rule_in_two_sentences(rule: Rule) -> None:
     assert rule.thresholds
     assert all(math.isfinite(value) for value in rule.thresholds.values())
     assert rule.false_alarms
+
+
+def test_every_rule_has_a_title_in_the_past_tense() -> None:
+    assert set(PAST) == {rule.name for rule in RULES}
+    assert all(title and title[0].isupper() and "." not in title for title in PAST.values())
+
+
+def test_every_finding_is_held_against_a_limit_that_its_own_numbers_break() -> None:
+    """A rule that speaks while all of its numbers are in order contradicts itself."""
+
+    def breaks(number: dict[str, Any]) -> bool:
+        value, limit = number["value"], number["limit"]
+        return bool(value >= limit if number["side"] == "at most" else value <= limit)
+
+    for verdict in _every_verdict():
+        held = [number for number in verdict.evidence["numbers"] if number["limit"] is not None]
+        if verdict.state == "active" and held:
+            assert any(map(breaks, held)), verdict
 
 
 def test_rules_have_names_of_their_own() -> None:

@@ -54,7 +54,7 @@ def test_an_action_is_undone_by_one_click_and_not_done_again(empty: Lab):
     assert empty.wait("ruled", 60).state == "finished"
     at = open_app(AUTOMATION, run="ruled", automation="What was done")
     assert at.dataframe[0].value["why"].tolist() == [rule]
-    press(at, "Undo")
+    press(at, "Undo now")
     assert not at.exception
     assert empty.info("ruled").step == 2
     assert [node.branch for node in empty.run_tree()].count(True) == 1

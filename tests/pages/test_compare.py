@@ -87,6 +87,7 @@ def test_a_fork_that_cannot_be_says_why(changes: str, words: str, forked: Lab):
 def test_a_rewind_keeps_the_branch(forked: Lab):
     at = open_app(COMPARE, run="root")
     at.number_input(key="rewind_step:root:8").set_value(4)
+    assert "back to step 4" in texts(at.run())
     press(at, "Rewind now")
     assert not at.exception
     assert forked.info("root").step == 4

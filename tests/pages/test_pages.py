@@ -38,7 +38,7 @@ def test_the_control_room_shows_figures_charts_and_events_of_a_finished_run(fini
     assert "<b>finished</b>" in shown
     assert "Held out" in shown
     assert charts(at) == 6
-    assert "<td>finish by trainer at step 8</td>" in shown
+    assert "<td>trainer</td><td>finished</td>" in shown
     assert at.button(key="do:Pause").disabled
     assert at.button(key="do:Stop").disabled
     assert not at.button(key="do:Resume now").disabled
@@ -133,11 +133,17 @@ def test_a_wrong_key_in_yaml_is_answered_with_the_nearest_one(empty: Lab):
 def test_a_turned_knob_is_one_event_and_is_acknowledged_while_paused(paused: Lab):
     at = open_app()
     key = "knob:alive:diversity_weight:0"
-    at.select_slider(key=key).set_value(0.3).run()
-    assert not at.exception
+    for value in (0.1, 0.2, 0.3):  # turned on and on: the last value counts, once it stands still
+        at.select_slider(key=key).set_value(value).run()
+        assert not at.exception
+    assert any(caption.value.startswith("…") for caption in at.caption)
+    eventually(lambda: paused.controls("alive")["diversity_weight"].version == 1)
+    at.run()
     changes = [event.payload for event in paused.reader("alive").events() if event.kind == "control"]
     assert changes == [{"name": "diversity_weight", "old": 0.0, "new": 0.3}]
-    assert any(caption.value.startswith("✓") for caption in at.caption)
+    step = paused.controls("alive")["diversity_weight"].step
+    said = [caption.value.replace("\\", "") for caption in at.caption]
+    assert f"✓ diversity weight 0 → 0.3 at step {step}" in said
     at.run()
     assert len([event for event in paused.reader("alive").events() if event.kind == "control"]) == 1
     at.button(key="reset:alive:diversity_weight").click().run()

@@ -96,14 +96,19 @@ def test_the_report_has_everything_once_and_the_library_once():
     read = Reader(page)
     for words in (
         "a run", "finished at step 50 of 50", "One token takes over", "More than half.", "Raise diversity", "a bear",
-        "z loss weight 0 → 0.1", "seed: 0", "limit 0.5", "tokens: 20 curves",
+        "z loss weight 0 → 0.1", "seed: 0", "limit 0.5", "Tokens: 20 curves",
     ):  # fmt: skip
         assert words in read.text, words
     assert sum(len(script) > 1_000_000 for script in read.scripts) == 1
     places = [int(attributes["data-figure"]) for _, attributes in read.tags if attributes.get("class") == "plot"]
     assert places == list(range(len(read.figures)))
-    loss = read.figures[0]
-    assert {trace["name"] for trace in loss["data"]} == {"changes", "term/ce", "eval/ce"}
+    assert read.text.index("One token takes over") < read.text.index("Loss")
+    loss = read.figures[1]
+    assert {trace["name"] for trace in loss["data"]} == {
+        "changes",
+        "cross-entropy, training",
+        "cross-entropy, held out",
+    }
     assert "z loss weight 0 → 0.1 by person" in loss["data"][0]["text"]
     assert [shape["y0"] for shape in loss["layout"]["shapes"]] == [2.5]
     assert max(len(figure["data"]) for figure in read.figures) <= 1 + 2 * 12

@@ -1,0 +1,148 @@
+"""What a person sees of a page, and who cannot see well or uses no mouse: charts, contrast, headings, keys, knobs."""
+
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from qcore.store import DATABASE_NAME, RunWriter
+from tests.browser.actions import LOSS_CHART, press, slider, start_from_yaml, wait_for_curve
+from tests.browser.audit import audit
+from tests.helpers import eventually, small_config
+from tests.pages.filmed import write_video_run
+from tests.pages.inside import finding, write_run
+
+pytestmark = pytest.mark.browser
+LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50).to_yaml()
+VIEWS = {
+    "": "read", "?view=New+run": "read", "?view=All+runs": "read", "phase": "read", "interference": "read",
+    "video": "read-film", "flux": "read", "tokens": "read", "generations": "read", "gradients": "read",
+    "findings": "read", "findings?of=Rules": "read", "compare": "read", "compare?compare=Curves": "read",
+    "automation": "read", "benchmark": "read",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(app):
+    """Finished runs that were looked into, one of them with findings, one with numbers that are not finite."""
+    over = {"step": 30, "change": {"name": "learning_rate", "old": 0.01, "new": 0.001, "step": 25}, "was": "It was bad"}
+    ill = (
+        finding(),
+        finding("half_circle", id="half_circle", state="resolved", remedies=[], evidence={"resolved": over}),
+    )
+    write_run(app.runs, "read", last=200, every=20, tokens=24, findings=ill)
+    write_video_run(app.runs, "read-film", last=40, every=20)
+    write_run(app.runs, "broken", last=20, every=20, tokens=8)
+    with RunWriter(app.runs / "broken" / DATABASE_NAME) as writer:
+        for step in range(1, 200):
+            loss = 0.5 + 6.9 * float(np.exp(-step / 6)) if step < 120 or step > 140 else float("nan")
+            writer.log_scalars(step, {"term/ce": loss, "train/loss": loss, "eval/ce": float("nan")})
+    return app.url
+
+
+def still(page):
+    """Wait until the page's script has ended and its charts stand."""
+    page.locator("h1").first.wait_for()
+    page.wait_for_function(
+        """() => document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning"
+            && !document.querySelector("[data-stale=true],[data-testid=stSkeleton]")"""
+    )
+    page.wait_for_timeout(1000)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_can_be_read_and_every_heading_has_its_place(browser, written, theme):
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=theme)
+    page = context.new_page()
+    found = {}
+    for view, run in VIEWS.items():
+        page.goto(f"{written}/{view}{'&' if '?' in view else '?'}run={run}")
+        still(page)
+        seen = audit(page)
+        if wrong := [*seen.faint, *seen.jumps, *seen.nameless]:
+            found[view] = wrong
+    context.close()
+    assert not found, found
+
+
+def test_the_audit_sees_what_is_wrong(page):
+    page.set_content(
+        """<body style="background:#fff"><h1>A</h1><h3>B</h3><p style="color:#767c83;background:#f7f7f7">faint</p>
+        <p style="opacity:.5">half</p><p style="color:#111">dark</p><p style="color:#949494;font-size:30px">large</p>
+        <button></button><button disabled style="color:#ccc">off</button><img src="data:,"></body>"""
+    )
+    seen = audit(page)
+    assert [text.split()[1] for text in seen.faint] == ["faint", "half"]
+    assert seen.jumps == ["h1 → h3 'B'"]
+    assert [tag.split()[0].strip("<>") for tag in seen.nameless] == ["button"]
+
+
+def test_a_broken_series_says_so_on_the_chart_and_in_the_numbers(page, written):
+    page.goto(f"{written}/?run=broken")
+    wait_for_curve(page, 50)
+    chart = page.locator(LOSS_CHART)
+    expect(chart).to_contain_text(re.compile("cross-entropy, training: not finite at steps 120–140"))
+    expect(chart).to_contain_text(re.compile(r"cross-entropy, held out: NaN since step \d+"))
+    expect(chart).to_contain_text("start ↑")
+    shown = page.evaluate("c => document.querySelector(c)._fullLayout.yaxis.range", LOSS_CHART)
+    assert shown[1] < 4  # 7.4 at the start, 5.45 uniform: named, not drawn
+    text = page.locator("[data-testid=stMain]").inner_text()
+    assert not re.search(r"\bnan\b|\bNone\b", text)
+    page.goto(f"{written}/?view=All+runs&run=broken")
+    still(page)
+    assert not re.search(r"\bnan\b|\bNone\b", page.locator("[data-testid=stMain]").inner_text())
+
+
+def test_the_knobs_come_before_the_tools_of_the_charts(page, written):
+    page.goto(f"{written}/?run=read")
+    wait_for_curve(page, 2)
+    still(page)
+    assert page.locator(".modebar-btn").count() > 4
+    assert page.evaluate("[...document.querySelectorAll('.modebar-btn')].every((tool) => tool.tabIndex === -1)")
+    page.locator("h1").first.click()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        role = page.evaluate("document.activeElement.getAttribute('role')")
+        if role == "slider" and page.evaluate("!!document.activeElement.closest('[class*=st-key-knob]')"):
+            return
+    raise AssertionError("no knob within 40 presses of Tab")
+
+
+def test_eight_quick_presses_on_a_knob_are_one_change(page, app, lab):
+    name = start_from_yaml(page, app.url, LONG, lab)
+    try:
+        wait_for_curve(page)
+        knob = slider(page, "Diversity weight")
+        knob.focus()
+        before = knob.get_attribute("aria-valuenow")
+        for _ in range(8):
+            knob.press("ArrowRight")
+            page.wait_for_timeout(60)
+        eventually(lambda: lab.controls(name)["diversity_weight"].version >= 1)
+        shown = page.get_by_text(re.compile(r"✓ diversity weight 0 → \S+ at step [\d,]+"))
+        expect(shown).to_be_visible()
+        changes = [event for event in lab.reader(name).events() if event.kind == "control"]
+        assert len(changes) == 1
+        value = changes[0].payload["new"]
+        assert before != knob.get_attribute("aria-valuenow")
+        assert value == lab.controls(name)["diversity_weight"].value > 0
+        assert f"at step {changes[0].step:,}" in shown.inner_text()
+        # and what is turned last is not lost when the page is left at once
+        knob.focus()
+        knob.press("ArrowRight")
+        page.wait_for_timeout(350)
+        page.goto("about:blank")
+        eventually(lambda: lab.controls(name)["diversity_weight"].version == 2)
+        assert lab.controls(name)["diversity_weight"].value > value
+    finally:
+        page.goto(f"{app.url}/?run={name}")
+        press(page, "Stop")
+        eventually(lambda: not lab.info(name).alive)
+
+
+def test_a_rewind_asks_first_and_a_delete_says_what(page, written):
+    page.goto(f"{written}/?view=All+runs&run=broken")
+    still(page)
+    page.get_by_role("button", name="Delete broken").click()
+    expect(page.get_by_text("This cannot be undone")).to_be_visible()
