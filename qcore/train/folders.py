@@ -234,7 +234,7 @@ def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
     return state
 
 
-def _is_plausible(value: float) -> bool:
+def _is_plausible(value: Any) -> bool:
     """Whether it may be a step, a count, or a number of seconds that a calendar can show."""
     return -2.5e11 < value < 2.5e11  # which NaN is not either
 
