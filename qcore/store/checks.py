@@ -6,6 +6,7 @@ over in a millisecond.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,10 @@ def check_step(value: Any) -> int:
     return step
 
 
-def read_names(text: Any) -> list[str]:
-    """The names of a layout, sorted."""
-    return check_names(from_json(text, "layouts.names"))
+@functools.lru_cache(maxsize=256)
+def read_names(text: Any) -> tuple[str, ...]:
+    """The names of a layout, sorted. Each read asks for those of all layouts again."""
+    return tuple(check_names(from_json(text, "layouts.names")))
 
 
 # The axes of the arrays that a page cannot do without, a letter each; the same letter is the same length.

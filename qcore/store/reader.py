@@ -349,7 +349,7 @@ def _limit(limit: int | None) -> int:
 
 def _layouts(
     connection: sqlite3.Connection, names: Collection[str] | None
-) -> Iterator[tuple[int, list[str], list[int]]]:
+) -> Iterator[tuple[int, tuple[str, ...], list[int]]]:
     """(id, its names, indices of the wanted ones) of each layout that has any of `names`; None wants all."""
     chosen = None if names is None else set(names)
     for layout, text in connection.execute("SELECT id, names FROM layouts").fetchall():
