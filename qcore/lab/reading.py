@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qcore.base import parse_json
+from qcore.base import read_json
 from qcore.config import LARGEST, ConfigError, RunConfig
 from qcore.lab.building import is_run_folder
 from qcore.lab.errors import LabError, sentence
@@ -203,7 +203,7 @@ class Reading:
         if not path.exists():
             return []
         try:
-            labels = parse_json(path.read_bytes(), f"{name}/{LABELS_FILE}")
+            labels = read_json(path, f"{name}/{LABELS_FILE}")
         except OSError as error:
             raise LabError(f"the token labels of run {name!r} cannot be read: {sentence(error)}") from error
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):

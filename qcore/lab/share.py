@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
 from qcore import __version__
-from qcore.base import parse_json
+from qcore.base import parse_json, read_json
 from qcore.config import ConfigError
 from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
 from qcore.lab.errors import LabError, told
@@ -49,6 +49,7 @@ LIMIT_FILES = 10_000
 LIMIT_RATIO = 200
 """Most that a file may grow when it is unpacked, beyond the first 64 MiB of all."""
 _SMALL = 64 * 2**20
+_TEXT_BYTES = 64 * 2**20
 _MANIFEST_BYTES = 8 * 2**20
 _LATEST = 250_000_000_000
 _CHUNK = 2**20
@@ -216,6 +217,8 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
             raise LabError(f"the file is refused: {name!r} is encrypted")
         if info.compress_type not in _METHODS:
             raise LabError(f"the file is refused: {name!r} is packed by method {info.compress_type}, as no run is")
+        if info.file_size > _TEXT_BYTES and not name.endswith((".sqlite", ".safetensors")):
+            raise LabError(f"the file is refused: {name!r} has {info.file_size:,} bytes, as no run has")
         entries[name] = info
     total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
     if total > limit_bytes:
@@ -336,7 +339,7 @@ def _check_listed(checkpoint: Path, unpacked: dict[str, dict[str, Any]]) -> None
 
 
 def _check_object(path: Path) -> None:
-    if path.exists() and not isinstance(parse_json(path.read_bytes(), path.name), dict):
+    if path.exists() and not isinstance(read_json(path), dict):
         raise LabError(f"{path.name} holds no object, as it does in every run")
 
 

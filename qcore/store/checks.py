@@ -6,6 +6,7 @@ over in a millisecond.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,45 @@ def check_step(value: Any) -> int:
     return step
 
 
-def read_names(text: Any) -> list[str]:
-    """The names of a layout, sorted."""
-    return check_names(from_json(text, "layouts.names"))
+@functools.lru_cache(maxsize=256)
+def read_names(text: Any) -> tuple[str, ...]:
+    """The names of a layout, sorted. Each read asks for those of all layouts again."""
+    return tuple(check_names(from_json(text, "layouts.names")))
 
 
-def load_arrays(data: Any) -> dict[str, np.ndarray]:
-    """The arrays of one probe. Raises for bytes that are no safetensors file."""
+# The axes of the arrays that a page cannot do without, a letter each; the same letter is the same length.
+_TERMS = {"norm": "K", "cosine": "KK", "terms": "K"}
+ARRAYS: dict[str, dict[str, str]] = {
+    "tokens": {
+        f"tokens/{name}": "V"
+        for name in ("predicted", "predicted_padding", "target", "target_padding", "mean_probability")
+    },
+    "gradients": _TERMS,
+    "hidden": _TERMS,
+    "modules": dict.fromkeys(("dead_share", "update_ratio", "grad_norm", "parameters"), "M"),
+    "phase": {"resultant": "LP", "heads": "LH", "histogram": "LN", "spectrum": "LF", "windows": "LW"},
+    "interference": dict.fromkeys(("participation", "constructive", "destructive", "entropy"), "LH"),
+    "causality": {"cuts": "C", "change": "CT"},
+    "concepts": {"pairs": "N2", "cosine": "N", "top": "V", "share": "V"},
+    "frames": {"data": "NFHWC", "noised": "nfhwc", "denoised": "mghwc", "t": "n"},
+    "path": {"t": "S", "alpha": "S", "beta": "S", "gamma": "S", "sampled": "B"},
+    "anchor": {"mean": "NHWC", "spread": "SYX"},
+    "generated": {"clips": "NFHWC"},
+}
+
+
+def load_arrays(data: Any, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one probe. Raises for bytes that are no safetensors file, or arrays of other axes than declared."""
     if not isinstance(data, bytes):
         raise refuse("arrays.data", type(data).__name__, "bytes")
-    return safetensors.numpy.load(data)
+    found = safetensors.numpy.load(data)
+    lengths: dict[str, int] = {"2": 2}
+    for key, axes in ARRAYS.get(name, {}).items():
+        if key not in found:
+            raise ShapeError(f"it lacks {key!r}")
+        shape = found[key].shape
+        if len(shape) != len(axes) or any(
+            lengths.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
+        ):
+            raise ShapeError(f"{key} has the shape {list(shape)}, not one of axes {' '.join(axes)} as the others")
+    return found

@@ -90,7 +90,7 @@ def _copy_arrays(old: GuardedConnection, new: GuardedConnection) -> None:
     for row in old.execute("SELECT id, step, wall, name, data FROM arrays ORDER BY id"):
         for check, value in zip((integer, integer, moment, text), row[:4], strict=True):
             check(value, "arrays")
-        load_arrays(row[4])
+        load_arrays(row[4], row[3])
         new.execute("INSERT INTO arrays (id, step, wall, name, data) VALUES (?, ?, ?, ?, ?)", row)
 
 

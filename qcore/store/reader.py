@@ -246,7 +246,7 @@ class RunReader:
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
             row = connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
-            return None if row is None else (check_step(row[0]), load_arrays(row[1]))
+            return None if row is None else (check_step(row[0]), load_arrays(row[1], name))
 
     def array_steps(self, name: str) -> list[int]:
         """The steps at which `name` has arrays, ascending."""
@@ -349,7 +349,7 @@ def _limit(limit: int | None) -> int:
 
 def _layouts(
     connection: sqlite3.Connection, names: Collection[str] | None
-) -> Iterator[tuple[int, list[str], list[int]]]:
+) -> Iterator[tuple[int, tuple[str, ...], list[int]]]:
     """(id, its names, indices of the wanted ones) of each layout that has any of `names`; None wants all."""
     chosen = None if names is None else set(names)
     for layout, text in connection.execute("SELECT id, names FROM layouts").fetchall():
