@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _clips, _forms, _parts, _prompt, _reads, _roles
+from pages import _clips, _edge, _forms, _parts, _prompt, _reads, _roles
 from pages._measures import MEASURES
 from qcore.config import ClipSamplingConfig
 from qcore.lab import Lab, RunInfo
@@ -21,6 +21,7 @@ _FIRST = ("sampled_clips", "sample_seed", "solver", "solver_steps", "sample_nois
 
 
 @st.fragment
+@_edge.told
 def panel(lab: Lab, info: RunInfo) -> None:
     """Settings, model, and the answers. A fragment of its own: nothing else redraws while clips are made."""
     name = info.name

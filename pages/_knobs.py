@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _forms, _parts, _roles
+from pages import _edge, _forms, _parts, _roles
 from qcore.config import CURRICULA, ConfigError, SetControl
 from qcore.lab import ControlState, Lab, LabError
 from qcore.viz import value_words
@@ -24,6 +24,7 @@ _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 
 
 @st.fragment
+@_edge.told
 def knobs(lab: Lab, run: str) -> None:
     """All knobs, a section at a time."""
     states = lab.controls(run)

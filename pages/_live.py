@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 import streamlit as st
 
-from pages import _parts
+from pages import _edge, _parts
 from pages._panel import pulse
 from qcore.lab import Lab, RunInfo
 
@@ -34,13 +34,15 @@ def live(
     def news() -> Hashable:
         return tuple(
             (one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one))
-            for one in (runs() if runs else [lab.info(info.name)])
+            for one in (runs() if runs else [_parts.info_of(lab, info.name)])
         )
 
     def refresh() -> None:
         shown = news() if info.alive else None  # before drawing: what comes in between is not missed
         now = _parts.info_of(lab, info.name)
-        depends = draw(now)
+        depends: Hashable = None
+        with _edge.in_words():
+            depends = draw(now)
         pulse("live", news, shown, _parts.follow_seconds(info))
         if not asked:
             asked.append(depends)

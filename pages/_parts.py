@@ -169,10 +169,7 @@ def selected(lab: Lab) -> RunInfo | None:
 
 def info_of(lab: Lab, name: str) -> RunInfo:
     """State of a run, `unreadable` when it cannot be read."""
-    try:
-        return lab.info(name)
-    except LabError as error:
-        return RunInfo(name, "unreadable", message=str(error))
+    return lab.listed(name)
 
 
 def interval() -> float:
@@ -232,8 +229,8 @@ def trouble(info: RunInfo) -> None:
         st.error(f"**The run failed at step {info.step}.** {plain(info.message)}\n\n{remedy}", icon=":material/error:")
     elif info.state == "unreadable":
         st.error(
-            f"**This run cannot be read.** {plain(info.message)}\n\nRestore its folder from a copy, or delete it; "
-            "the other runs are not affected.",
+            f"**This run cannot be read.** {plain(info.message)}\n\n{plain(info.remedy)} The other runs are not "
+            "affected.",
             icon=":material/broken_image:",
         )
     elif info.state == "interrupted":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from pages import _parts
+from pages import _edge, _parts
 from pages._live import live
 from qcore.lab import Lab, RunInfo
 from qcore.viz import name_words
@@ -161,7 +161,7 @@ def _play(position: Position, draw: Callable[[int], None]) -> None:
             st.rerun()
 
     if position.playing:
-        st.fragment(picture, run_every=position.seconds)()
+        st.fragment(_edge.told(picture), run_every=position.seconds)()
     else:
         draw(position.shown)
 

@@ -30,6 +30,9 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
             step = f"{info.step}/{info.total_steps}"
             rows.append((info.name, info.state, step, figure(info.loss), figure(info.held_out), info.kind, created))
         print_table(rows)
+        for info in infos:
+            if info.state == "unreadable":
+                print(f"{info.name} cannot be read: {info.message}. {info.remedy}")
 
 
 @app.command()

@@ -75,6 +75,8 @@ def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
     files = [identity(path) for path in names]
     if files[0] is None or alive is None or here:  # for whom a run of this process waits is in no file
         return None
+    if files[1] is not None and not files[1][3]:
+        files[1] = None  # nothing is in it: made by whoever only read
     written = max(file[2] for file in files if file is not None)
     if time.time_ns() - written < SETTLED_SECONDS * 1e9:
         return None

@@ -296,6 +296,7 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
         read_through(run_dir)
         for checkpoint in checkpoint_folders(run_dir):
             read_state(checkpoint)
+            _check_listed(checkpoint, manifest["files"])
         _check_object(run_dir / TOKENIZER_FILE)
     except (LabError, ConfigError, CheckpointError) as error:
         raise LabError(f"the file is refused: {error}") from error
@@ -321,9 +322,22 @@ def read_through(run_dir: Path) -> None:
         reading.close_readers()
 
 
+def _check_listed(checkpoint: Path, unpacked: dict[str, dict[str, Any]]) -> None:
+    """The files that a checkpoint lists are those that came, to the byte: their hashes have been taken already."""
+    listed = listed_files(checkpoint)
+    there = {path.name for path in checkpoint.iterdir()} - {_STATE}
+    if differing := sorted(listed.keys() ^ there):
+        raise LabError(f"checkpoint {checkpoint.name} lists {differing[0]!r} and has it not, or has it unlisted")
+    for name, expected in listed.items():
+        if expected.get("sha256") != unpacked[f"{checkpoint.name}/{name}"]["sha256"]:
+            raise LabError(f"checkpoint {checkpoint.name} does not match its checksums: {name} was altered")
+        if name.endswith(".json"):
+            _check_object(checkpoint / name)
+
+
 def _check_object(path: Path) -> None:
     if path.exists() and not isinstance(parse_json(path.read_bytes(), path.name), dict):
-        raise LabError(f"{path.name} holds no object, as every tokenizer does")
+        raise LabError(f"{path.name} holds no object, as it does in every run")
 
 
 def _refuse_taken(lab: Lab, name: str) -> None:

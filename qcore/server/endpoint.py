@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from qcore.lab import Lab, LabError
+from qcore.lab import Lab, LabError, StoreBusyError, StoreError
 from qcore.server.fields import Field
 from qcore.server.problems import Problem
 from qcore.server.trainer import TrainerProcess
@@ -56,7 +56,9 @@ class Call:
         try:
             self.lab.reader(name)
         except LabError as error:
-            if error.__cause__ is not None:
+            if isinstance(error, StoreBusyError):
+                raise
+            if isinstance(error, StoreError) or error.__cause__ is not None:
                 raise Problem(409, "unreadable-run", str(error), "Restore its folder from a copy.") from None
             raise Problem(404, "unknown-run", str(error), "GET /v1/runs lists the runs.") from None
         return name

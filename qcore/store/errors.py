@@ -87,8 +87,7 @@ def declared(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 def _declared(error: sqlite3.Error, path: Path) -> StoreError:
-    code = getattr(error, "sqlite_errorcode", None)
-    plain = None if code is None else code & 0xFF
+    plain = result_code(error)
     if plain in _BUSY:
         return StoreBusyError(
             f"{shown(path)} is locked: another process keeps the database; try again in a moment, or end that process"
@@ -97,9 +96,15 @@ def _declared(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreAccessError(f"{shown(path)} cannot be used ({error}): {_ACCESS[plain]}")
     if plain == sqlite3.SQLITE_INTERRUPT:
         return damaged(path, "a query took longer than any run's does")
-    if code is None and isinstance(error, sqlite3.ProgrammingError):
+    if plain is None and isinstance(error, sqlite3.ProgrammingError):
         return StoreAccessError(f"{shown(path)} was closed meanwhile: open the run again")
     return damaged(path, error)
+
+
+def result_code(error: BaseException | None) -> int | None:
+    """SQLite's primary result code of an error; None for one that Python's own part of the driver raised."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 @contextmanager
@@ -109,6 +114,8 @@ def store_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise declared(error, path) from error
+    except UnicodeDecodeError as error:  # a text, or even SQLite's own words about one, whose bytes are no UTF-8
+        raise damaged(path, error) from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from qcore.store.errors import StoreFormatError, damaged, shown, store_errors
+from qcore.store.errors import StoreFormatError, damaged, result_code, shown, store_errors
 from qcore.store.guards import WRITE_PULSES, GuardedConnection
 
 DATABASE_NAME = "run.sqlite"
@@ -125,7 +125,7 @@ def is_locked(error: BaseException | None) -> bool:
     """Whether another connection held the database for longer than `BUSY_SECONDS`: worth another attempt."""
     if not isinstance(error, sqlite3.OperationalError):
         return False
-    return (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return result_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def open_writer(path: Path) -> GuardedConnection:
@@ -159,7 +159,7 @@ def open_reader(path: Path) -> GuardedConnection:
         return _connect(path, "mode=ro")
     except sqlite3.OperationalError as error:
         wal = path.with_name(path.name + "-wal")
-        forbidden = (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        forbidden = result_code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
         if not forbidden or (wal.exists() and wal.stat().st_size):
             raise
         return _connect(path, "mode=ro&immutable=1")
@@ -208,7 +208,7 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
         application: int = connection.execute("PRAGMA application_id").fetchone()[0]
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+        if result_code(error) != sqlite3.SQLITE_NOTADB:
             raise
         raise StoreFormatError(
             f"{shown(path)} is not an SQLite database: choose a run folder of Collapse Lab"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -228,7 +227,8 @@ def _parse(document: dict[str, Any], folder: Path) -> CheckpointState:
         raise refusal(folder, f"state.json lacks {missing[0]!r}")
     for name, (kinds, wanted) in _TYPES.items():
         value: Any = document.get(name, {})
-        if isinstance(value, bool) or not isinstance(value, kinds) or (float in kinds and not _is_time(value)):
+        is_number = isinstance(value, int | float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or (is_number and not _is_plausible(value)):
             raise refusal(folder, f"{name} in state.json is {str(value)[:60]!r}, not {wanted}")
     state = CheckpointState(**{entry.name: document[entry.name] for entry in known if entry.name in document})
     if state.step != (int(folder.name[5:]) if _NAME.fullmatch(folder.name) else -1):
@@ -249,9 +249,9 @@ def _folder_mode(run_dir: Path) -> int:
         return 0o700
 
 
-def _is_time(value: Any) -> bool:
-    """Whether it is a number of seconds that a calendar can show."""
-    return math.isfinite(value) and abs(value) < 2.5e11
+def _is_plausible(value: float) -> bool:
+    """Whether it may be a step, a count, or a number of seconds that a calendar can show."""
+    return -2.5e11 < value < 2.5e11  # which NaN is not either
 
 
 def _write_synced(path: Path, data: bytes) -> None:

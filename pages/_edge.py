@@ -1,0 +1,45 @@
+"""The edge of a page: what cannot be read of one run is said in words, and the rest of the page stays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec
+
+import streamlit as st
+
+from qcore.lab import LabError, StoreBusyError
+
+P = ParamSpec("P")
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Show a refusal of the lab that nobody has caught within: a damaged part of a run, or one that is locked."""
+    try:
+        yield
+    except StoreBusyError as error:
+        st.warning(_plain(str(error)), icon=":material/lock:")
+    except LabError as error:
+        st.error(
+            f"**This cannot be shown.** {_plain(str(error))}\n\nThe other runs are not affected.",
+            icon=":material/broken_image:",
+        )
+
+
+def told(draw: Callable[P, None]) -> Callable[P, None]:
+    """A part of a page that runs by itself, such as a fragment, within the same edge."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **settings: P.kwargs) -> None:
+        with in_words():
+            draw(*arguments, **settings)
+
+    return drawn
+
+
+def _plain(text: str) -> str:
+    from pages._parts import plain  # which draws with this module's help
+
+    return plain(text)

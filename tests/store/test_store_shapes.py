@@ -1,0 +1,67 @@
+"""Decoding: what our own writer stores is read, and everything that has another type is refused at its place."""
+
+import math
+from typing import Any
+
+import pytest
+
+from qcore.store.declared import check_meta
+from qcore.store.records import Event, Finding, Generation, LogLine, Status, decode, encode
+from qcore.store.shapes import ShapeError
+
+TOKEN = {"label": "a", "probability": 0.5, "rank": 1, "entropy": 0.1, "top": [["a", 0.5]]}
+GOOD: list[Any] = [
+    Event(1, 2, 3.0, "me", "control", {"name": "x", "old": None, "new": ["a"]}),
+    Event(1, 2, 3.0, "me", "another", {"deep": {"er": [1]}}, 4),
+    Generation("g", 1, 2.0, "prompt", "p", {"temperature": 0}, "t", [TOKEN], {"error": "x", "a": math.nan}),
+    Generation("g", 1, 2.0, "prompt", "p", tokens=[{"shape": [1, 2, 2, 1], "pixels": "AAAA"}]),
+    Finding("f", "n", 1, 2, "active", {"figure": None, "numbers": None}, "t", "e", [{"label": "l", "kind": "set"}]),
+    LogLine(1, 2.0, 3, "info", "m"),
+    Status("running", 1, 2, 3.0, 4, "h", extra={"loss": math.inf, "seconds_left": None}),
+]
+
+
+@pytest.mark.parametrize("record", GOOD)
+def test_what_is_encoded_is_decoded(record: Any) -> None:
+    assert repr(decode(type(record), encode(record))) == repr(record)
+
+
+@pytest.mark.parametrize("record", GOOD)
+@pytest.mark.parametrize(
+    "value", [None, b"x", "x", "{", "[5]", "5", "[" * 3000, -1, 2**60, 1e300, math.inf, math.nan, "{}", '"\\ud800"']
+)
+def test_a_column_of_another_type_is_refused_or_harmless(record: Any, value: Any) -> None:
+    row = encode(record)
+    for place in range(len(row)):
+        changed = (*row[:place], value, *row[place + 1 :])
+        try:
+            found = decode(type(record), changed)
+        except ValueError as error:
+            told = str(error)
+            assert told
+        else:
+            repr(found).encode()
+            for name, kind in type(record).__annotations__.items():
+                if kind is int:
+                    assert type(getattr(found, name)) is int
+                if kind is float:
+                    assert math.isfinite(getattr(found, name))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "lacks 'created'"),
+        ({"created": 1.0}, "lacks 'epoch'"),
+        ({"created": "x", "epoch": 0}, "meta.created is 'x', not a number"),
+        ({"created": 1e300, "epoch": 0}, "a time"),
+        ({"created": 1.0, "epoch": -1}, "from 0"),
+        ({"created": 1.0, "epoch": 0, "lineage": 5}, "meta.lineage is 5, not an object"),
+        ({"created": 1.0, "epoch": 0, "bytes_per_token": 0}, "above 0"),
+        ({"created": 1.0, "epoch": 0, "special_tokens": {"eos": "x"}}, "special_tokens.eos"),
+        ({"created": 1.0, "epoch": 0, "rewinds": [5]}, "rewinds"),
+    ],
+)
+def test_meta_values_have_their_declared_shapes(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ShapeError, match=words):
+        check_meta(values)
