@@ -10,6 +10,7 @@ from qcore.config import VIDEO_KINDS, ConfigError, Control, RunConfig, live_cont
 from qcore.store import Event, RunReader
 from qcore.train.files import is_held, lives
 from qcore.train.lastwords import Failure, read_words
+from qcore.train.trouble import CAUSES
 
 ACTIVE = ("queued", "running", "paused")
 ENDED = "process ended"
@@ -129,7 +130,7 @@ def run_info(
             cause=words.cause if words else "" if alive else ENDED,
         )
     state, message, extra = status.state, status.message, status.extra
-    cause = str(extra.get("cause", "")) if state == "failed" else ""
+    cause = str(extra.get("cause", "")) if state == "failed" and extra.get("cause") in CAUSES else ""
     if words is not None:
         state, message, cause = "failed", words.message, words.cause
     elif state in ACTIVE and not alive:

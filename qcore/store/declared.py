@@ -104,6 +104,7 @@ _EXTRA = record(
         "memory_mb": optional(finite),
         "tokens_per_second": optional(finite),
         "frames_per_second": optional(finite),
+        "cause": text,
     },
     rest=optional(number),
 )
