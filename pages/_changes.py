@@ -12,4 +12,4 @@ CHANGES_HELP = (
 
 def read_changes(text: str) -> dict[str, str]:
     """Name → value, not checked yet. `ConfigError` names a line that is no change."""
-    return config.read_changes(text.splitlines())
+    return config.read_changes(text.splitlines(), "write name = value, such as diversity_weight = 0.3")

@@ -13,8 +13,10 @@ from typing import Any
 
 from qcore.config import (
     ConfigError,
+    Ramp,
     RunConfig,
     Schedule,
+    ScheduledChange,
     check_live,
     check_schedule,
     find_control,
@@ -28,6 +30,8 @@ from qcore.train.automation import Automation
 SCHEDULE = "schedule"
 AUTOMATIC = ("schedule", "rules", "limits", "autopilot", "autopilot_patience")
 _RAMP_POINTS = 100
+_MOST_POINTS = 2_000
+"""Of all ramps together: a schedule may have a thousand."""
 _PEOPLE_LEFT_OUT = ("rule", "autopilot", SCHEDULE)
 
 
@@ -65,6 +69,9 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             values.setdefault(step, {})[name] = value
     verdicts = [_verdict(vars(finding)) for finding in reader.findings()]
     schedule, total = check_schedule(board["schedule"], config.kind), int(board["steps"])
+    points: dict[int, list[ScheduledChange]] = {}
+    for point in schedule.changes:
+        points.setdefault(point.step(total), []).append(point)
     automation = Automation(config.kind)
     found: list[DryChange] = []
 
@@ -77,11 +84,10 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
     for step in range(max(values, default=-1) + 1):
         for name, value in by_hand.get(step, ()):
             board[name] = value
-        for point in schedule.changes:
-            if point.step(total) == step:
-                with contextlib.suppress(ConfigError):  # the run warns of a line that its model has nothing for
-                    name, checked = config.check_change(point.name, point.value)
-                    change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
+        for point in points.get(step, ()):
+            with contextlib.suppress(ConfigError):  # the run warns of a line that its model has nothing for
+                name, checked = config.check_change(point.name, point.value)
+                change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
         for ramp in schedule.ramps:
             start, end = ramp.span(total)
             name = find_control(ramp.name, config.kind).name
@@ -109,32 +115,40 @@ def planned(lines: list[str], values: Mapping[str, Any], kind: str) -> dict[str,
     points of a ramp. values: the live controls now. `ConfigError` for lines that cannot be read.
     """
     schedule, total = check_schedule(lines, kind), int(values["steps"])
+    parts = max(1, min(_RAMP_POINTS, _MOST_POINTS // max(1, len(schedule.ramps))))
     moments: dict[str, set[int]] = {}
     for point in schedule.changes:
         at = point.step(total)
-        moments.setdefault(find_control(point.name, kind).name, set()).update((max(0, at - 1), at))
+        moments.setdefault(point.name, set()).update((max(0, at - 1), at))
     for ramp in schedule.ramps:
         start, end = ramp.span(total)
-        steps = {start + round((end - start) * part / _RAMP_POINTS) for part in range(_RAMP_POINTS + 1)}
-        moments.setdefault(find_control(ramp.name, kind).name, set()).update(steps, (max(0, start - 1),))
+        steps = {start + round((end - start) * part / parts) for part in range(parts + 1)}
+        moments.setdefault(ramp.name, set()).update(steps, (max(0, start - 1),))
     found = {}
     for name in moments:
         if find_control(name, kind).kind in ("float", "int"):
             corners = sorted({0, total, *(step for step in moments[name] if step <= total)})
-            found[name] = corners, [_at(step, name, schedule, values, total, kind) for step in corners]
+            way = _way(name, schedule, total, kind)
+            found[name] = corners, [_at(step, float(values[name]), way, total) for step in corners]
     return found
 
 
-def _at(step: int, name: str, schedule: Schedule, values: Mapping[str, Any], total: int, kind: str) -> float:
-    """Value of one number after `step` updates: what came last, a later line before an earlier one."""
-    value, since = float(values[name]), -1
+def _way(name: str, schedule: Schedule, total: int, kind: str) -> list[tuple[int, int, float | Ramp]]:
+    """First and last step and value of everything that a schedule does to one number, points first."""
+    way: list[tuple[int, int, float | Ramp]] = []
     for point in schedule.changes:
-        if find_control(point.name, kind).name == name and since <= point.step(total) <= step:
-            value, since = float(check_live(name, point.value, kind)[1]), point.step(total)
-    for ramp in schedule.ramps:
-        start, end = ramp.span(total)
-        if find_control(ramp.name, kind).name == name and start <= step and since <= min(end, step):
-            value, since = ramp.value(step, total), min(end, step)
+        if point.name == name:
+            at = point.step(total)
+            way.append((at, at, float(check_live(name, point.value, kind)[1])))
+    return way + [(*ramp.span(total), ramp) for ramp in schedule.ramps if ramp.name == name]
+
+
+def _at(step: int, value: float, way: list[tuple[int, int, float | Ramp]], total: int) -> float:
+    """Value of a number after `step` updates: what came last, a later line before an earlier one."""
+    since = -1
+    for start, end, goal in way:
+        if start <= step and since <= min(end, step):
+            value, since = goal.value(step, total) if isinstance(goal, Ramp) else goal, min(end, step)
     return value
 
 

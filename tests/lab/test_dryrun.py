@@ -2,9 +2,10 @@
 
 import pytest
 
-from qcore.config import ConfigError, SetControl
+from qcore.config import ConfigError, SetControl, default_run
 from qcore.lab import DryChange, Lab, dry_run, planned
 from qcore.store import Finding, RunWriter
+from tests.attacks.cpu import bounded
 from tests.helpers import small_config
 
 
@@ -73,3 +74,13 @@ def test_the_planned_course_of_numbers() -> None:
     expected = {0: 1.0, 99: 1.0, 100: 0.5, 200: 0.5, 250: 0.3, 300: 0.1, 400: 0.1}
     assert {step: course[step] for step in expected} == pytest.approx(expected)
     assert planned([], values, "phase_lm") == {}
+
+
+def test_a_schedule_of_a_thousand_ways_is_planned_at_once() -> None:
+    lines = [f"{10 * place} .. {10 * place + 9}: clip_norm = 1 -> 0.5" for place in range(1, 1000)]
+    values = {**default_run().live_values(), "steps": 20_000}
+    with bounded(10.0):
+        found = planned(lines, values, "phase_lm")
+    steps, numbers = found["clip_norm"]
+    assert len(steps) <= 6_000
+    assert numbers[steps.index(9_999)] == 0.5
