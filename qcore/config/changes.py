@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from qcore.config.errors import ConfigError, shortened
 from qcore.config.names import normal_name
 
-
 HOW = "write it as key=value, such as learning_rate=0.001"
 
 
