@@ -18,6 +18,7 @@ CHANGES_HELP = (
     "same weights), or sizes of the model, which then grows and keeps its function. Empty: the fork equals its parent "
     "bit for bit."
 )
+EXAMPLE = "write name = value, such as diversity_weight = 0.3"
 _FIXED = ("seed", "kind", "fault")
 
 
@@ -25,7 +26,7 @@ def read_changes(text: str, kind: str) -> dict[str, str]:
     """Name → value; the name as it is declared, the value not checked yet. `ConfigError` names a line that is no
     change, or a name that nothing has."""
     found: dict[str, str] = {}
-    for written, value in config.read_changes(text.splitlines()).items():
+    for written, value in config.read_changes(text.splitlines(), EXAMPLE).items():
         name = declared(written, kind)
         if name in found:
             raise ConfigError(f"{name!r} is given twice: {shortened(found[name], 40)!r} and {shortened(value, 40)!r}")

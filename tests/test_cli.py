@@ -210,6 +210,27 @@ def test_a_configuration_file_is_a_starting_point(tmp_path: Path, run_json: Call
         assert lab.config("c").seed == 5
 
 
+def test_a_configuration_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "mine.yaml"
+    for raw, words in (
+        (b"# caf\xe9\n", "mine.yaml is not UTF-8: byte 0xE9 in line 1"),
+        (b"a: [", "mine.yaml: this is"),
+    ):
+        file.write_bytes(raw)
+        assert cli.main(["train", "--config", str(file), "--runs", str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_names_are_taken_as_pages_write_them(tmp_path: Path, run_json: Callable[..., Any]) -> None:
+    where = ["--runs", str(tmp_path)]
+    sets = [*SETS, "--set", "Learning rate=0.02", "--set", "order-seed=3"]
+    run_json("train", *sets, "--name", "a", "--quiet", *where)
+    [answer] = run_json("set", "a", "Clip norm=0.5", "optim.learning rate = 0.01", *where)[:1]
+    assert answer["payload"] == {"name": "clip_norm", "value": 0.5}
+    with Lab(tmp_path) as lab:
+        assert (lab.config("a").value("learning_rate"), lab.config("a").order_seed) == (0.02, 3)
+
+
 # mistakes
 
 
@@ -227,6 +248,18 @@ def test_a_configuration_file_is_a_starting_point(tmp_path: Path, run_json: Call
         (["train", "--set", "learning_rate"], "write it as key=value"),
         (["train", "--set", "seed=1", "--set", "seed=2"], "'seed' is given twice"),
         (["train", "--set", "source=text"], "needs path"),
+        (["train", "--set", "learning rat=1"], "did you mean 'learning_rate'?"),
+        (["train", "--set", "learning rate=1e-3", "--set", "learning_rate=2"], "'learning_rate' is given twice"),
+        (["train", "--set", "width=" + "9" * 9_000], "is refused: it must be a whole number from 8 to 4096"),
+        (["train", "--set", "x" * 9_000 + "=1"], "unknown name 'xxx"),
+        (["train", "--set", "limits=learning_rate: 1e-5 .. 0.01, change x2,"], "ends with a comma: leave it out"),
+        (["set", "done", "schedule=" + "9" * 400 + ": ce_weight = 1"], "must be a whole number from 0 to 10000000"),
+        (["train", "--config", "/"], "/ is a folder: name the YAML file in it"),
+        (["train", "--config", "/dev/zero"], "/dev/zero has more than"),
+        (["ablate", "--config", "no-such-file.yaml"], "there is no file no-such-file.yaml: check the path"),
+        (["fork", "done", "--set", "lerning rate=1"], "did you mean 'learning_rate'?"),
+        (["effect", "done", "--step", "4", "--set", "lerning rate=1"], "did you mean 'learning_rate'?"),
+        (["sweep", "done", "lerning rate", "1", "--step", "4"], "did you mean 'learning_rate'?"),
         (["train", "--steps", "0"], "steps = 0 is refused"),
         (["train", "--steps", "many"], "Invalid value for '--steps'"),
         (["train", "--name", "../up"], "'../up' is refused"),

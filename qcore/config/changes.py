@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from qcore.config.errors import ConfigError, shortened
 from qcore.config.names import normal_name
 
+HOW = "write it as key=value, such as learning_rate=0.001"
 
-def read_changes(items: Iterable[str]) -> dict[str, str]:
+
+def read_changes(items: Iterable[str], how: str = HOW) -> dict[str, str]:
     """Name → value of `key=value` or `key = value`, neither checked yet; empty items are passed over.
 
     The name is written as it is declared, the value as it stands, without the blanks around it. `ConfigError` names an
-    item that is no change, and a name that is given twice.
+    item that is no change, and says how to write one, and a name that is given twice.
     """
     found: dict[str, str] = {}
     for item in items:
@@ -21,9 +23,7 @@ def read_changes(items: Iterable[str]) -> dict[str, str]:
         written, sign, value = item.partition("=")
         name = normal_name(written)
         if not sign or not name:
-            raise ConfigError(
-                f"{shortened(item.strip(), 80)!r} is refused: write it as key=value, such as learning_rate=0.001"
-            )
+            raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {how}")
         if name in found:
             both = f"{shortened(found[name], 40)!r} and {shortened(value.strip(), 40)!r}"
             raise ConfigError(f"{shortened(name, 80)!r} is given twice: {both}")

@@ -358,8 +358,8 @@ def _live_apart(values: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]
         kept[key] = part
         if key in sections and isinstance(part, dict):
             controls = {control.name for control in sections[key].controls() if control.live}
-            live |= {f"{key}.{name}": value for name, value in part.items() if name in controls}
-            kept[key] = {name: value for name, value in part.items() if name not in controls}
+            live |= {f"{key}.{name}": value for name, value in part.items() if sections[key].named(name) in controls}
+            kept[key] = {name: value for name, value in part.items() if sections[key].named(name) not in controls}
     return kept, live
 
 

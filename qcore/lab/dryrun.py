@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qcore.config import ConfigError, RunConfig, check_schedule, find_control, normal_name, shown
+from qcore.config import ConfigError, RunConfig, ScheduledChange, check_schedule, find_control, normal_name, shown
 from qcore.detect import Verdict
 from qcore.store import RunReader
 from qcore.train.automation import Automation
@@ -55,6 +55,9 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             values.setdefault(step, {})[name] = value
     verdicts = [_verdict(vars(finding)) for finding in reader.findings()]
     schedule, total = check_schedule(board["schedule"], config.kind), int(board["steps"])
+    points: dict[int, list[ScheduledChange]] = {}
+    for point in schedule.changes:
+        points.setdefault(point.step(total), []).append(point)
     automation = Automation(config.kind)
     found: list[DryChange] = []
 
@@ -67,11 +70,10 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
     for step in range(max(values, default=-1) + 1):
         for name, value in by_hand.get(step, ()):
             board[name] = value
-        for point in schedule.changes:
-            if point.step(total) == step:
-                with contextlib.suppress(ConfigError):  # the run warns of a line that its model has nothing for
-                    name, checked = config.check_change(point.name, point.value)
-                    change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
+        for point in points.get(step, ()):
+            with contextlib.suppress(ConfigError):  # the run warns of a line that its model has nothing for
+                name, checked = config.check_change(point.name, point.value)
+                change(step, SCHEDULE, point.stage or "a point of the schedule", name, checked)
         for ramp in schedule.ramps:
             start, end = ramp.span(total)
             name = find_control(ramp.name, config.kind).name

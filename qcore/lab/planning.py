@@ -7,11 +7,11 @@ the autopilot and people may still change everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qcore.config import ConfigError, Ramp, RunConfig, Schedule, check_schedule, find_control
+from qcore.config import ConfigError, Ramp, RunConfig, Schedule, ScheduledChange, check_schedule, find_control
 from qcore.store import Event
 from qcore.train.schedule import learning_rate
 
@@ -78,17 +78,56 @@ def tried_rates(
     for step, name, value in made:
         if name in board:
             by_step.setdefault(step, []).append((name, value))
-    ramps = check_schedule(list(lines), config.kind).ramps
+    ways = _Ways(check_schedule(list(lines), config.kind), config.kind, lambda *_: False)
     rates = []
     for step in range(last):
         for name, value in by_step.get(step, ()):
             board[name] = value
-        for ramp in ramps:
-            start, end = ramp.span(int(board["steps"]))
-            if start <= step <= end:
-                board[find_control(ramp.name, config.kind).name] = _reached(ramp, step, board, config.kind)
+        for name, (ramp, _) in ways.walked(step, step - 1, int(board["steps"])).items():
+            board[name] = _reached(ramp, step, board, config.kind)
         rates.append(learning_rate(step + 1, board))
     return list(range(1, last + 1)), rates
+
+
+class _Ways:
+    """A schedule's points and ways over ascending steps. The last line that moves a control at a step is the one that
+    counts, so a thousand lines cost a look at each, not a thousand values. is_left: asked (name, first and last step)
+    once for each way, whether somebody has taken its control over."""
+
+    def __init__(self, schedule: Schedule, kind: str, is_left: Callable[[str, int, int], bool]) -> None:
+        self._schedule, self._kind, self._is_left = schedule, kind, is_left
+        self._total = -1
+        self._points: list[tuple[int, ScheduledChange]] = []
+        self._spans: list[tuple[int, int, str, Ramp]] = []
+        self._left: dict[tuple[str, int, int], bool] = {}
+
+    def points(self, step: int, before: int, total: int) -> list[tuple[int, ScheduledChange]]:
+        """What is due after step `before` and not later than `step`, in the order of the lines."""
+        self._place(total)
+        return [(at, point) for at, point in self._points if before < at <= step]
+
+    def walked(self, step: int, before: int, total: int) -> dict[str, tuple[Ramp, int]]:
+        """Control → the way that moves it, with its last step, of those that began by `step` and end after `before`."""
+        self._place(total)
+        found: dict[str, tuple[Ramp, int]] = {}
+        for start, end, name, ramp in self._spans:
+            if start <= step and before < end and not self._leaves(name, start, end):
+                found[name] = ramp, end
+        return found
+
+    def _place(self, total: int) -> None:
+        if total == self._total:
+            return
+        self._total = total
+        self._points = [(point.step(total), point) for point in self._schedule.changes]
+        self._spans = [
+            (*ramp.span(total), find_control(ramp.name, self._kind).name, ramp) for ramp in self._schedule.ramps
+        ]
+
+    def _leaves(self, *way: Any) -> bool:
+        if way not in self._left:
+            self._left[way] = self._is_left(*way)
+        return self._left[way]
 
 
 def _past(
@@ -112,12 +151,10 @@ def _visited(now: int, total: int, schedule: Schedule, board: Mapping[str, Any])
     corners = {now, total, int(board["warmup_steps"]), int(board["warmup_steps"]) + 1}
     for point in schedule.changes:
         corners |= {point.step(total) - 1, point.step(total), point.step(total) + 1}
+    parts = max(1, min(_RAMP_POINTS, MAX_POINTS // max(1, len(schedule.ramps))))
     for ramp in schedule.ramps:
         start, end = ramp.span(total)
-        corners |= {
-            start - 1,
-            *(start + round((end - start) * part / _RAMP_POINTS) for part in range(_RAMP_POINTS + 1)),
-        }
+        corners |= {start - 1, *(start + round((end - start) * part / parts) for part in range(parts + 1))}
     corners |= {now + round((total - now) * part / MAX_POINTS) for part in range(MAX_POINTS)}
     return sorted(step for step in corners if now <= step <= total)
 
@@ -128,19 +165,15 @@ def _ahead(
     """The board after each visited number of updates, as the trainer will have it: points of the schedule at their
     steps, then its ways, where nobody has taken the control over."""
     before = now - 1
+    ways = _Ways(schedule, kind, lambda name, start, end: _taken_over(events, name, start, end))
     for step in visited:
         total = int(board["steps"])
-        for point in schedule.changes:
-            at = point.step(total)
-            if before < at <= step:
-                name, value = _checked(point.name, point.value, kind)
-                if name and not (at == now and _made(events, now, name, value)):
-                    board[name] = value
-        for ramp in schedule.ramps:
-            start, end = ramp.span(total)
-            name = find_control(ramp.name, kind).name
-            if start <= step and before < end and not _taken_over(events, name, start, end):
-                board[name] = _reached(ramp, min(step, end), board, kind)
+        for at, point in ways.points(step, before, total):
+            name, value = _checked(point.name, point.value, kind)
+            if name and not (at == now and _made(events, now, name, value)):
+                board[name] = value
+        for name, (ramp, end) in ways.walked(step, before, total).items():
+            board[name] = _reached(ramp, min(step, end), board, kind)
         before = step
         yield step, board
 

@@ -192,8 +192,10 @@ class Steering:
         """One step of a ramp. Who changes the control by hand on the way takes it over."""
         step, control = self._hands.step, find_control(ramp.name, self._board.kind)
         start, end = ramp.span(total)
+        if not start <= step <= end:
+            return
         since = [event for event in self._changes(control.name) if start <= event.step <= step]
-        if not start <= step <= end or any(event.author != SCHEDULE for event in since):
+        if any(event.author != SCHEDULE for event in since):
             return
         reached = round(ramp.value(step, total)) if control.kind == "int" else ramp.value(step, total)
         wanted = self._wanted(ramp.line, control.name, reached)

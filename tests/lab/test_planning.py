@@ -2,9 +2,10 @@
 
 import pytest
 
-from qcore.config import SetControl
+from qcore.config import SetControl, default_run
 from qcore.lab import Lab
 from qcore.lab.planning import RATE, board_now, planned_courses, tried_rates
+from tests.attacks.cpu import bounded
 from tests.helpers import small_config
 
 STEPS = 40
@@ -108,3 +109,15 @@ def test_another_schedule_can_be_tried_without_touching_the_past(lab):
     tried = plan(lab, "run", 20, lines=["30: learning_rate = 0.5"])
     assert {step: tried[step] for step in range(1, 31)} == pytest.approx({step: used[step] for step in range(1, 31)})
     assert tried[31] > 50 * used[31]
+
+
+@pytest.mark.parametrize(
+    "line", ["{0} .. {1}: clip_norm = 1 -> 0.5", "1 .. 19999: clip_norm = 1 -> 0.{0}", "{0}: clip_norm = 0.5"]
+)
+def test_a_schedule_of_a_thousand_lines_is_planned_at_once(line: str) -> None:
+    config = default_run().with_values({"steps": 20_000})
+    lines = [line.format(10 * place, 10 * place + 9) for place in range(1, 1000)]
+    with bounded(20.0):
+        found = planned_courses(config, [], 0, {}, lines)
+        tried_rates(config, [], lines, 2_000)
+    assert len(found["clip_norm"].steps) <= 8_000

@@ -1,4 +1,4 @@
-"""What a run keeps and cannot obey, such as a text that an earlier version took: the control is refused, not the run."""
+"""What a run keeps and cannot obey, such as a text of an earlier version: the control is refused, not the run."""
 
 import json
 import time
