@@ -2,7 +2,8 @@
 
 A backslash does not stop what Streamlit looks for in the finished text: addresses and e-mails that become links, names
 between colons that become pictures, arrows made of dashes. Each needs its letters in one piece of text, so one of them
-gets a piece of its own: `:color[…]` without any colour, which looks like nothing and is not copied with the text.
+gets a piece of its own: `:color[…]` without any colour, which looks like nothing and is not copied with the text. Not
+for `st.badge`, which takes brackets for text.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import re
 
 _MARKS = frozenset("\\`*_{}[]()<>#+-!|$~:@&")
-_AT_THE_START = re.compile(
-    r"^([ \t]*(?:[0-9]{1,9}(?=\.(?:\s|\Z))|(?==)))([.=])", re.MULTILINE
-)  # a list, a heading's line
+# A number and a dot make a list, a line of = makes a heading of the one above.
+_AT_THE_START = re.compile(r"^([ \t]*(?:[0-9]{1,9}(?=\.(?:\s|\Z))|(?==)))([.=])", re.MULTILINE)
 _BREAKS = re.compile(
     r"(?<=http):(?=//)|(?<=https):(?=//)"  # http://…
     r"|(?<=www)\."  # www.…

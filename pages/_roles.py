@@ -84,9 +84,10 @@ def _person(user: Mapping[str, Any], trusted: bool) -> Person:
 
 def presence() -> Callable[[], bool]:
     """A question for other threads: whether this session is still connected, logged in as now, with the same rights."""
-    context, user = get_script_run_ctx(), dict(st.user.to_dict())
-    if context is None or not _doors.served():
+    context = get_script_run_ctx() if _doors.served() else None
+    if context is None:
         return lambda: True
+    user = dict(st.user.to_dict())
     trusted = _doors.asks_for_token() or is_local()
     who, owner, identity = _person(user, trusted), dict(context.user_info), context.session_id
 
