@@ -6,6 +6,7 @@ that a pipe, a device or a sparse file of terabytes is refused at once. Reading 
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from qcore.config.controls import ConfigError
-from qcore.config.forms import PACKED, TABLES, Form, form_of
+from qcore.config.forms import BOMS, PACKED, TABLES, Form, form_of
 from qcore.config.ltx import LatentsConfig
 from qcore.config.run import RunConfig
 from qcore.config.sections import DataConfig
@@ -284,7 +285,23 @@ def _check_text(location: str, setting: str) -> SourceCheck:
         passed = () if used is found.tables else tuple(_passed(path, found))
         size = sum(file.stat().st_size for file, _ in used)
         return SourceCheck(f"a folder of {form}, {len(used):,} files", len(used), size, (*found.skipped, *passed))
-    return check_file(path, said)
+    found_file = check_file(path, said)
+    _check_encoding(path, said)
+    return found_file
+
+
+def _check_encoding(path: Path, said: str) -> None:
+    """Refuse a text whose first bytes are no UTF-8; what comes behind them is found when it is read."""
+    head, form = read_head(path), look(path)
+    if form.packing or form.name in ("parquet", "arrow") or head.startswith(tuple(mark for mark, _ in BOMS)):
+        return
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{said} is not UTF-8: byte 0x{head[error.start]:02X} at offset {error.start}, line "
+            f"{head.count(10, 0, error.start) + 1}; save it as UTF-8"
+        ) from None
 
 
 def _passed(folder: Path, found: Survey) -> list[SkippedFile]:

@@ -63,7 +63,7 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
     be read, and for a folder that is laid out as a data set.
     """
     path = place(location, setting, "a UTF-8 text file or a folder of them")
-    said = f"{setting} {shown(location)!r}"
+    said = f"{setting} = {shown(location)!r}"
     if not path.is_dir():
         size = check_file(path, said).size
         check_room(size, said)

@@ -12,7 +12,7 @@ from qcore.detect.rule import Limits, Memory, Rule, Seen, Sign, latch, sign_of
 from qcore.detect.verdict import Report, known, number, pause, percent, remedy
 
 _NEW = "new_run"
-_COUNTED = "0 of 60 healthy exam runs; it counts"
+_COUNTED = "0 of the 12 data sets of the presets; it counts"
 
 
 def _once(seen: Seen, memory: Memory, bad: bool, report: Callable[[], Report]) -> list[Sign]:

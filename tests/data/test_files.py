@@ -134,6 +134,8 @@ def test_another_encoding_is_named_with_line_and_byte(tmp_path, text, encoding, 
     at = next(place for place, byte in enumerate(raw) if byte > 127)
     with pytest.raises(DataError, match=rf"a\.txt' is not UTF-8: byte 0x{raw[at]:02X} at offset {at}, line 2"):
         corpus(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=rf"a\.txt' is not UTF-8: byte 0x{raw[at]:02X} at offset {at}, line 2; save it"):
+        checked(tmp_path / "a.txt")
     with pytest.raises(DataError, match=rf"\(it looks like {guess}\); save it as UTF-8"):
         corpus(tmp_path / "a.txt")
 
