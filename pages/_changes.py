@@ -62,21 +62,20 @@ def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live
         for control in controls
         if control.name not in _FIXED and control.kind != "texts" and (not control.models or kind in control.models)
     }
-    left, middle, right = st.columns([3, 3, 1], vertical_alignment="bottom")
     usual = "learning_rate" if "learning_rate" in offered else next(iter(offered))
+    name = st.selectbox(
+        "Control",
+        list(offered),
+        list(offered).index(usual),
+        key=f"{key}:pick",
+        format_func=lambda one: f"{control_title(offered[one])} · {one}",
+        help="Type a part of its title or name.",
+        persist_state="session",
+    )
+    control = offered[name]
+    start = values.get(name, control.default)
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
-        name = st.selectbox(
-            "Control",
-            list(offered),
-            list(offered).index(usual),
-            key=f"{key}:pick",
-            format_func=lambda one: f"{control_title(offered[one])} · {one}",
-            help="Type a part of its title or name.",
-            persist_state="session",
-        )
-    with middle:
-        control = offered[name]
-        start = values.get(name, control.default)
         _forms.field(control, start, f"{key}:value:{kind}:{name}")
     with right:
         st.button(

@@ -47,7 +47,9 @@ def effect(lab: Lab, info: RunInfo) -> None:
         )
     found = lab.effects(info.name)
     if not found:
-        st.info("No effect has been measured for this run yet. Write a change above and press *Measure it*.")
+        st.info(
+            _none_yet(lab, "No effect has been measured for this run yet. Write a change above and press *Measure it*.")
+        )
         return
     place = st.selectbox(
         "Answer",
@@ -134,7 +136,7 @@ def sweep(lab: Lab, info: RunInfo) -> None:
         )
     found = lab.sweeps(info.name)
     if not found:
-        st.info("Nothing has been swept from this run yet. Choose a control and its values above.")
+        st.info(_none_yet(lab, "Nothing has been swept from this run yet. Choose a control and its values above."))
         return
     place = st.selectbox(
         "Answer",
@@ -285,6 +287,12 @@ def _standing(lab: Lab) -> None:
         args=(lab,),
         help="Finished forks are kept.",
     )
+
+
+def _none_yet(lab: Lab, words: str) -> str:
+    """What stands in place of the answers while there are none."""
+    now = asked(lab.runs_dir)
+    return "The first answer appears here when all forks have ended." if now is not None and now.working else words
 
 
 def _end(lab: Lab) -> None:

@@ -328,7 +328,7 @@ def _memory(config: RunConfig) -> None:
         return
     words = _parts.plain(f"{found.parameters_text}. {found.text}")
     if found.published:
-        words += f" The published model of these sizes had {found.published / 1e6:.2f} M, with 256 characters."
+        words += f" The authors' own of these sizes had {found.published / 1e6:.2f} M, over 256 characters."
     if found.verdict == "fits":
         spot.caption(words, help="Counted before the start, without computing anything.")
     elif found.verdict == "tight":

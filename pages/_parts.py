@@ -212,14 +212,18 @@ def badge(info: RunInfo) -> None:
     st.badge(info.state, icon=icon, color=color, help=about)
 
 
-def open_run(lab: Lab, title: str) -> RunInfo | None:
-    """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
+def hand_over() -> None:
+    """A link to a page was the first visit since the server has started: Streamlit found the page by its folder and
+    runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link."""
     if "run" not in st.session_state and not st.session_state.get("handed_over"):
-        # A link to a page was the first visit since the server has started: Streamlit found the page by its folder and
-        # runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link.
         st.session_state["handed_over"] = True
         st.navigation([st.Page(path) for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))], position="hidden")
         st.rerun()
+
+
+def open_run(lab: Lab, title: str) -> RunInfo | None:
+    """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
+    hand_over()
     info = selected(lab)
     if info is None:
         st.title(title)

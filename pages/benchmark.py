@@ -7,6 +7,7 @@ from pages import _ablationviews, _benchviews, _parts
 VIEWS = {"Models": _benchviews.show_models, "Ablation": _ablationviews.show_ablation}
 
 lab = _parts.lab()
+_parts.hand_over()
 st.title("Benchmark", anchor=False)
 view = st.segmented_control(
     "View",

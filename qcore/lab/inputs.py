@@ -68,10 +68,12 @@ def _said(config: RunConfig, full: RunConfig, message: str) -> str:
     typed, meant = str(getattr(config.data, name, "")), str(getattr(full.data, name, ""))
     if typed == meant:
         return message
-    start = "" if typed.strip()[:1] in ("~", "$") else f" (a relative path starts at {Path.cwd()}, where the lab runs)"
+    start = "" if typed.strip()[:1] in ("~", "$") else f"; a relative path starts at {Path.cwd()}, where the lab runs"
     unset = re.findall(r"\$\w+|\$\{\w+\}", meant)
     hint = f"; {unset[0]} is not set there" if unset else ""
-    return f"{name} = {typed!r} stands for {meant!r}{start}{hint}: {message}"
+    said = f"data.{name} = {typed!r} ({meant}{start}{hint})"
+    whole = f"data.{name} = {meant!r}"
+    return said + message.removeprefix(whole) if message.startswith(whole) else f"{said}: {message}"
 
 
 def _in_full(config: RunConfig) -> RunConfig:

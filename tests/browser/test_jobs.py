@@ -92,8 +92,8 @@ def test_a_benchmark_can_be_ended_and_says_in_words_when_its_process_dies(page, 
 
 
 def test_a_benchmark_that_cannot_start_keeps_the_form(page, app, lab):
-    start_benchmark(page, app, "first again", "6")
-    expect(page.get_by_test_id("stAlert").filter(has_text="first again").first).to_be_visible()
+    start_benchmark(page, app, "../first", "6")
+    expect(page.get_by_test_id("stAlert").filter(has_text="first").first).to_be_visible()
     expect(page.get_by_label("Changes to it", exact=True).first).to_have_value(SMALL)
     page.get_by_role("link", name="Tokens", exact=True).click()
     expect(page.get_by_role("heading", name="Tokens", exact=True)).to_be_visible()
@@ -114,7 +114,7 @@ def test_an_ablation_reaches_its_first_result(page, app, lab):
     press(page, "Compare")
     expect(page.get_by_text(re.compile(r"\d+ of \d+ runs")).first).to_be_visible()
     eventually(lambda: (kept := ablations(lab.runs_dir)) and len(kept[0].results) >= 1, PATIENCE)
-    expect(page.locator('[data-block="chart:ablation"]').first).to_be_visible()
+    expect(page.get_by_role("figure", name=re.compile("Difference of each variant"))).to_be_visible()
     eventually(lambda: len(ablations(lab.runs_dir)[0].results) == ablations(lab.runs_dir)[0].total, PATIENCE)
     page.reload()
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
@@ -134,7 +134,7 @@ def test_an_effect_is_answered(page, app, lab, done):
     )
     assert len(lab.effects(done)) == 1
     page.reload()
-    expect(page.get_by_text(re.compile("from step 4, 4 steps")).first).to_be_visible()
+    expect(page.get_by_role("figure", name=re.compile("Each pair of forks"))).to_be_visible()
 
 
 def test_a_sweep_is_answered_and_another_one_can_be_ended(page, app, lab, done):
@@ -145,7 +145,9 @@ def test_a_sweep_is_answered_and_another_one_can_be_ended(page, app, lab, done):
         fill(page, label, value)
     press(page, "Sweep")
     expect(page.get_by_text(re.compile("Sweep of .*: . of 2 forks")).first).to_be_visible()
-    expect(page.locator('[data-block="sweep_values"]').first).to_be_visible(timeout=PATIENCE * 1000)
+    expect(page.get_by_role("figure", name=re.compile("The metric at each value"))).to_be_visible(
+        timeout=PATIENCE * 1000
+    )
     assert len(lab.sweeps(done)) == 1
     fill(page, "Values", "0.002, 0.004, 0.005, 0.006")
     press(page, "Sweep")
@@ -222,7 +224,7 @@ def test_a_prompt_and_a_dry_run_are_answered(page, app, lab, done):
     page.goto(f"{app.url}/automation?run={done}&automation=Dry+run")
     fill(page, "Rules", "when train/loss > 0 for 3 steps: learning_rate *= 0.5")
     press(page, "Try on the recorded run")
-    expect(page.locator('[data-block="dry_rate"]').first).to_be_visible()
+    expect(page.get_by_role("figure", name=re.compile("Learning rate as recorded"))).to_be_visible()
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
 
 
