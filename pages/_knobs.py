@@ -17,7 +17,7 @@ import streamlit as st
 
 from pages import _forms, _parts, _roles
 from pages._panel import pulse
-from pages._settle import settling
+from pages._settle import HELD_SECONDS, settling
 from qcore.config import CURRICULA, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
 from qcore.viz import change_words, name_words, value_words
@@ -54,6 +54,7 @@ def knobs(lab: Lab, run: str) -> None:
     for name, state in states.items():
         if _place(state) == section:
             _knob(lab, run, name, state)
+    settling.release((run,))
     if not mine.is_settled(lab, run):
         pulse(f"knobs:{run}", lambda: mine.is_settled(lab, run), False, ASK_SECONDS)
 
@@ -182,7 +183,9 @@ def _turned(lab: Lab, run: str, control: Control, key: str) -> None:
         return
     sent = turned(run).sent
     sent[name] = {"id": None, "status": WAITING, "text": f"{name_words(name)} → {value_words(value)}"}
-    settling.put((run, name), partial(_send, lab, run, name, value, sent), partial(_failed, name, sent))
+    act, failed = partial(_send, lab, run, name, value, sent), partial(_failed, name, sent)
+    # Newer presses are delivered when this run of the script has ended; `knobs` says when, and the waiting begins.
+    settling.put((run, name), act, failed, HELD_SECONDS)
 
 
 def _set(lab: Lab, run: str, name: str, value: Any) -> None:
