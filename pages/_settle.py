@@ -18,6 +18,10 @@ QUIET_SECONDS = 0.8
 """How long nothing newer may come before the last value is taken."""
 HELD_SECONDS = 10.0
 """How long a value waits at most for the run of the script that brought it: until that ends, nothing newer can come."""
+UNASKED_SECONDS = 3.0
+"""How long it then waits for a word of the browser, which takes presses only when it has drawn that run. None comes
+when the page was left.
+"""
 _JOIN_SECONDS = 5.0
 Key = tuple[Hashable, ...]
 
