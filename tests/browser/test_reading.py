@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
 from tests.browser.actions import LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, wait_for_curve
 from tests.browser.audit import audit
@@ -143,8 +144,7 @@ def test_eight_quick_presses_on_a_knob_are_one_change(page, app, lab):
         eventually(lambda: lab.controls(name)["diversity_weight"].version == before + 1)
         assert lab.controls(name)["diversity_weight"].value > value
     finally:
-        page.goto(f"{app.url}/?run={name}")
-        press(page, "Stop")
+        lab.command(name, Stop())
         eventually(lambda: not lab.info(name).alive)
 
 
