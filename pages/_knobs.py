@@ -17,7 +17,7 @@ import streamlit as st
 
 from pages import _edge, _forms, _parts, _roles
 from pages._panel import pulse
-from pages._settle import settling
+from pages._settle import HELD_SECONDS, UNASKED_SECONDS, settling
 from qcore.config import CURRICULA, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
 from qcore.viz import change_words, name_words, value_words
@@ -55,8 +55,15 @@ def knobs(lab: Lab, run: str) -> None:
     for name, state in states.items():
         if _place(state) == section:
             _knob(lab, run, name, state)
+    settling.release((run,), UNASKED_SECONDS)
     if not mine.is_settled(lab, run):
-        pulse(f"knobs:{run}", lambda: mine.is_settled(lab, run), False, ASK_SECONDS)
+        pulse(f"knobs:{run}", lambda: _asked(lab, run, mine), False, ASK_SECONDS)
+
+
+def _asked(lab: Lab, run: str, mine: Turned) -> bool:
+    """Whether all is settled, asked by a browser that has drawn the knobs and so has taken what was pressed before."""
+    settling.release((run,))
+    return mine.is_settled(lab, run)
 
 
 def _place(state: ControlState) -> str:
@@ -183,7 +190,9 @@ def _turned(lab: Lab, run: str, control: Control, key: str) -> None:
         return
     sent = turned(run).sent
     sent[name] = {"id": None, "status": WAITING, "text": f"{name_words(name)} → {value_words(value)}"}
-    settling.put((run, name), partial(_send, lab, run, name, value, sent), partial(_failed, name, sent))
+    act, failed = partial(_send, lab, run, name, value, sent), partial(_failed, name, sent)
+    # Newer presses are delivered when this run of the script has ended and the browser has drawn it.
+    settling.put((run, name), act, failed, HELD_SECONDS)
 
 
 def _set(lab: Lab, run: str, name: str, value: Any) -> None:

@@ -23,6 +23,7 @@ _STYLE = """<style>
 [data-testid^="stBaseButton-primary"]:not(:disabled),button[kind^="primary"]:not(:disabled),
 [data-testid="stMultiSelectTagsContainer"] [data-baseweb="tag"],
 [data-testid="stMultiSelectTagsContainer"] span{color:light-dark(#fff,#0f141a)!important}
+[data-testid="stCode"] .token{color:inherit!important}
 .st-key-knob-sections button{padding-inline:.35rem;min-width:0}
 .st-key-knob-sections button p{font-size:.85rem;white-space:nowrap}
 </style>"""

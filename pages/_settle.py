@@ -14,8 +14,14 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-QUIET_SECONDS = 0.6
+QUIET_SECONDS = 0.8
 """How long nothing newer may come before the last value is taken."""
+HELD_SECONDS = 10.0
+"""How long a value waits at most for the run of the script that brought it: until that ends, nothing newer can come."""
+UNASKED_SECONDS = 3.0
+"""How long it then waits for a word of the browser, which takes presses only when it has drawn that run. None comes
+when the page was left.
+"""
 _JOIN_SECONDS = 5.0
 Key = tuple[Hashable, ...]
 
@@ -52,6 +58,15 @@ class Settling:
                 self._changed.notify_all()
                 return
         self.flush(key)
+
+    def release(self, prefix: Key, seconds: float | None = None) -> None:
+        """From now on, what waits for keys that begin with `prefix` waits for so many seconds and no longer."""
+        due = time.monotonic() + (QUIET_SECONDS if seconds is None else seconds)
+        with self._changed:
+            for key, one in self._waiting.items():
+                if key[: len(prefix)] == prefix:
+                    one.due = min(one.due, due)
+            self._changed.notify_all()
 
     def drop(self, key: Key) -> None:
         """Forget what waits for a key."""

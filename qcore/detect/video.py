@@ -67,11 +67,11 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
     why = "the noise is the same in all" if shared else "they average into one"
     title = f"Generated frames are {apart:.2f} apart, the data's {of_data:.2f}: {why}"
     alike_in_data = _reference(seen, "cosine")
-    changes = seen.latest.get(_GENERATED + "lag_ratio", 1.0)
+    moves = seen.latest.get(_GENERATED + "lag_ratio", 1.0)
     if apart > limits["overshoot"] * of_data:
         title = f"Frames averaged into one and now overshoot: {apart:.2f} apart, the data's {of_data:.2f}"
-    elif apart > limits["release"] * of_data and changes > limits["overshoot"]:
-        title = f"Frames averaged into one and now flicker: they change {changes:.2f} times as much as the data's"
+    elif apart > limits["release"] * of_data and moves > limits["overshoot"]:
+        title = f"Frames averaged into one and now flicker: they change {moves:.2f} times as much as the data's"
     numbers = known(
         ("distance of generated frames", apart, "", AtLeast(limits["divergence"] * of_data)),
         ("distance of the data's frames", of_data, "", None),

@@ -39,6 +39,20 @@ def test_the_last_of_many_is_done_once_it_is_quiet(settling):
     eventually(lambda: asked.done == [7, 8])
 
 
+def test_what_is_held_waits_until_it_is_released(settling):
+    """On a busy machine a script runs for seconds: what a person presses meanwhile comes only after it."""
+    asked = Asked()
+    settling.put(("run", "a"), asked.act(1), asked.failed.append, 60)
+    settling.put(("other", "a"), asked.act(2), asked.failed.append, 60)
+    time.sleep(0.1)
+    assert asked.done == []
+    settling.release(("run",), 0.05)
+    settling.release(("run",), 60)  # a later word makes nothing wait longer
+    eventually(lambda: asked.done == [1])
+    time.sleep(0.1)
+    assert asked.done == [1]
+
+
 def test_keys_do_not_wait_for_one_another(settling):
     asked = Asked()
     settling.put(("run", "a"), asked.act("a"), asked.failed.append, 60)
