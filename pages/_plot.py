@@ -17,6 +17,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages._moment import HUB
 from qcore.viz import Figure, script_file, with_cursor
 
 PLOT_SCRIPT = """
@@ -46,25 +47,61 @@ const themed = (layout, host) => {
   }};
   return layout;
 };
+// The last step of the curves of a figure over steps; nothing for pictures, whose titles name their step.
+const NUMBERS = {f8: Float64Array, f4: Float32Array, i4: Int32Array};
+const numbers = (column) => {
+  if (!column?.bdata) return column ?? [];
+  const bytes = Uint8Array.from(atob(column.bdata), (letter) => letter.charCodeAt(0));
+  return new NUMBERS[column.dtype](bytes.buffer);
+};
+const reach = (figure) => {
+  if (!/^step/.test(figure?.layout.xaxis?.title?.text ?? "")) return undefined;
+  let last;
+  for (const {x, name} of figure.data) {
+    const column = name === "changes" ? [] : numbers(x);
+    if (column.length) last = Math.max(last ?? -Infinity, column[column.length - 1]);
+  }
+  return last;
+};
+// A chart that could not be drawn says to which step it goes, until it is.
+const tell = (host) => {
+  const drawn = host.reached, wanted = host.drawn === host.latest ? drawn : reach(host.latest);
+  const text = drawn !== undefined && wanted !== undefined && wanted !== drawn
+    ? `curve to step ${drawn.toLocaleString("en")}` : "";
+  if (drawn !== undefined) host.dataset.reached = drawn; else delete host.dataset.reached;
+  if (text && !host.behind) {
+    host.behind = document.createElement("span");
+    host.behind.className = "lab-behind";
+  }
+  if (!host.behind) return;
+  host.behind.textContent = text;
+  if (text && host.behind.parentElement !== host) host.append(host.behind);
+  if (!text) host.behind.remove();
+};
 // spent: told how many milliseconds each drawing took.
 const plot = (host, {figure, alt, url}, spent = () => {}) => {
   host.setAttribute("role", "figure");
   host.setAttribute("aria-label", alt);
   host.style.minHeight = figure.layout.height + "px";
-  const draw = () => library(url).then((Plotly) => {
+  host.style.position = "relative";
+  const draw = (Plotly) => {
     // A figure is handed over once: Plotly writes a person's view into it. While a person drags, or cannot see the
     // chart, the newest one waits.
     if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
     if (!host.seen || document.hidden) return;
     const start = performance.now();
     host.drawn = figure;
+    host.reached = reach(figure);
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);
+    tell(host);
     spent(performance.now() - start);
-  });
+  };
+  // At once where the library is there: a chart changes in the same task as the words around it.
+  const redraw = () => { if (window.Plotly) draw(window.Plotly); else library(url).then(draw); };
   host.latest = figure;
-  host.redraw = draw;
+  host.redraw = redraw;
   if (host.held === undefined) {
     host.held = host.seen = false;
     new IntersectionObserver((entries) => {
@@ -78,15 +115,22 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
         if (host.held) setTimeout(() => { host.held = false; host.redraw(); }, 350);
       }, true);
   }
-  draw();
+  redraw();
+  tell(host);
 };
 """
 """`plot(element, {figure, alt, url}, spent)` in JavaScript."""
 
-_SCRIPT = f"""{PLOT_SCRIPT}
+_SCRIPT = f"""{HUB}{PLOT_SCRIPT}
 export default function ({{data, parentElement}}) {{
-  plot(parentElement.querySelector(".lab-plot"), JSON.parse(new TextDecoder().decode(data)));
+  const host = parentElement.querySelector(".lab-plot"), sent = JSON.parse(new TextDecoder().decode(data));
+  host.style.minHeight = sent.figure.layout.height + "px";
+  hub.offer(host, () => plot(host, sent));
 }}
+"""
+PLOT_STYLE = """
+.lab-behind{position:absolute;right:.5rem;bottom:.25rem;z-index:2;padding:.05rem .45rem;border-radius:.4rem;
+font-size:.8rem;background:var(--st-secondary-background-color);border:1px solid var(--st-border-color)}
 """
 
 
@@ -104,7 +148,11 @@ def _library() -> str:
 
 _URL = _library()
 _mount = st.components.v2.component(
-    "collapse_lab_plot", html='<div class="lab-plot" style="width:100%"></div>', js=_SCRIPT, isolate_styles=False
+    "collapse_lab_plot",
+    html='<div class="lab-plot" style="width:100%"></div>',
+    css=PLOT_STYLE,
+    js=_SCRIPT,
+    isolate_styles=False,
 )
 
 

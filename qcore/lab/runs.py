@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
-from qcore.store import RunReader
+from qcore.store import RunReader, Status
 from qcore.train.files import is_held
 
 ACTIVE = ("queued", "running", "paused")
@@ -19,7 +19,8 @@ class RunInfo:
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
     epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
-    this process · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity.
+    this process · step: of the newest scalars that the run's database holds, whose loss is `loss` · loss, eval_ce: nats
+    a token; eval_flow: mean squared error of the velocity · held_out_step: when the last of these was measured.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RunInfo:
     loss: float | None = None
     eval_ce: float | None = None
     eval_flow: float | None = None
+    held_out_step: int | None = None
     tokens_per_second: float | None = None
     frames_per_second: float | None = None
     seconds_left: float | None = None
@@ -89,17 +91,30 @@ class CheckpointInfo:
     path: Path
 
 
-def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool) -> RunInfo:
-    """Collect one run's row. A run that was active when its worker vanished is `interrupted`."""
+def run_info(
+    run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool, alive: bool | None = None
+) -> RunInfo:
+    """Collect one run's row, all of one snapshot. A run that was active when its worker vanished is `interrupted`.
+
+    alive: whether a worker holds the run, for who has looked already; else it is looked up, before the rows are read: a
+    run that ends in between is then still shown at work, not as one that was killed.
+    """
+    alive = (here or is_held(run_dir)) if alive is None else alive
+    with reader.moment():
+        info = _row(run_dir.name, reader, config, alive=alive, here=here)
+    if info.state == "interrupted" and not alive and is_held(run_dir):  # it has begun since
+        return run_info(run_dir, reader, config, here=here, alive=True)
+    return info
+
+
+def _row(name: str, reader: RunReader, config: RunConfig, *, alive: bool, here: bool) -> RunInfo:
     meta, status = reader.meta(), reader.status()
-    alive = here or is_held(run_dir)
     family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
     if status is None:
-        state = "queued" if alive else "interrupted"
         return RunInfo(
-            run_dir.name,
-            state,
+            name,
+            "queued" if alive else "interrupted",
             total_steps=config.optim.steps,
             created=created,
             kind=config.kind,
@@ -111,11 +126,11 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
     state, message = status.state, status.message
     if state in ACTIVE and not alive:
         state, message = "interrupted", "its worker ended without a word; resume continues from the newest checkpoint"
-    extra = status.extra
+    step, extra = _newest(reader, status, "eval/flow" if family == "video" else "eval/ce")
     return RunInfo(
-        name=run_dir.name,
+        name=name,
         state=state,
-        step=status.step,
+        step=step,
         total_steps=status.total_steps,
         created=created,
         kind=config.kind,
@@ -129,6 +144,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
         loss=extra.get("loss"),
         eval_ce=extra.get("eval_ce"),
         eval_flow=extra.get("eval_flow"),
+        held_out_step=extra.get("eval_step"),
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
         seconds_left=extra.get("seconds_left") if state == "running" else None,
@@ -136,6 +152,18 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool)
         memory_mb=extra.get("memory_mb"),
         drops=status.drops,
     )
+
+
+def _newest(reader: RunReader, status: Status, held_out: str) -> tuple[int, dict[str, Any]]:
+    """Step and figures of the newest scalars; the status row is written twice a second only and may be behind them."""
+    newest = reader.newest_step()
+    if newest <= status.step:
+        return status.step, status.extra
+    loss, held = reader.last("train/loss"), reader.last(held_out)
+    found: dict[str, Any] = {} if loss is None else {"loss": loss[1]}
+    if held is not None:
+        found |= {"eval_step": held[0], held_out.replace("/", "_"): held[1]}
+    return newest, status.extra | found
 
 
 def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlState]:

@@ -16,6 +16,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -47,11 +48,14 @@ class View:
 class Channel:
     """One page of one session. It is open as long as someone holds it.
 
-    read: gives the view of now; called in the server's threads, so it must not touch the session.
+    read: gives the view of now; called in the server's threads, so it must not touch the session · within: what an
+    answer is given in, the view and its body alike: such as one moment of the run.
     """
 
-    def __init__(self, read: Callable[[], View]) -> None:
-        self._read = read
+    def __init__(
+        self, read: Callable[[], View], within: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> None:
+        self._read, self._within = read, within
         secret = secrets.token_urlsafe(24)
         self.address = f"live/{secret}"
         _open[secret] = self
@@ -59,13 +63,14 @@ class Channel:
     def answer(self, known: str | None) -> Response:
         """The answer to someone who has the view with the ETag `known`, or none yet."""
         try:
-            view = self._read()
-            headers = {"ETag": view.etag, "Cache-Control": "no-store"}
-            if view.stale:
-                return Response(status_code=205)
-            if view.etag == known:
-                return Response(status_code=304, headers=headers)
-            return Response(view.body(), media_type="application/json", headers=headers)
+            with self._within():
+                view = self._read()
+                headers = {"ETag": view.etag, "Cache-Control": "no-store"}
+                if view.stale:
+                    return Response(status_code=205)
+                if view.etag == known:
+                    return Response(status_code=304, headers=headers)
+                return Response(view.body(), media_type="application/json", headers=headers)
         except (LabError, OSError) as error:
             return Response(f"{error}\n", 410, media_type="text/plain")
 

@@ -103,7 +103,7 @@ class Monitor:
         self.seconds_trained += seconds
         name = self._engine.eval_name
         self._log(step, {name: value, "cost/eval_ms": seconds * 1e3})
-        self._last[name.replace("/", "_")] = value
+        self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
     def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
         """Take the statistics of a finished timeline sample; after the last one of a step, log their means."""
