@@ -10,6 +10,7 @@ from qcore.lab.lineage import RunNode
 from qcore.lab.moment import Moment
 from qcore.lab.questions import Asked, Question, ask, asked, end
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo
+from qcore.store import StoreBusyError, StoreError
 from qcore.train.exact_records import ExactFlowResult, ExactFlowSettings
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "RuleInfo",
     "RunInfo",
     "RunNode",
+    "StoreBusyError",
+    "StoreError",
     "ask",
     "asked",
     "close_shared",

@@ -1,5 +1,5 @@
-"""The error of the façade."""
+"""The error of the façade, which the store shares: what it says of one run's data is read at the same doors."""
 
+from qcore.base import LabError
 
-class LabError(ValueError):
-    """A request that the lab refuses; the message names the value and the remedy."""
+__all__ = ["LabError"]

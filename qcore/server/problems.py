@@ -8,7 +8,6 @@ traceback ever leaves the process.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from qcore.config import ConfigError
-from qcore.lab import LabError
+from qcore.lab import LabError, StoreBusyError
 
 MEDIA_TYPE = "application/problem+json"
 KIND_PREFIX = "urn:collapse-lab:"
@@ -72,10 +71,9 @@ def refusals() -> Iterator[None]:
         raise Problem(
             422, "refused-value", str(error), "Send a value that the detail names; see /v1/controls."
         ) from None
+    except StoreBusyError as error:
+        raise Problem(503, "busy", str(error), "Try again in a second.", headers={"Retry-After": "1"}) from None
     except LabError as error:
         raise Problem(
             409, "conflict", str(error), "Look at the run's state, GET /v1/runs/{name}, and try again."
         ) from None
-    except sqlite3.Error as error:
-        detail = f"the run's database did not answer: {error}"
-        raise Problem(503, "busy", detail, "Try again in a second.", headers={"Retry-After": "1"}) from None

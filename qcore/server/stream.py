@@ -13,7 +13,6 @@ import asyncio
 import fnmatch
 import logging
 import re
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,7 +99,7 @@ class Feed:
                 for listener, found in zip(listeners, await run_in_threadpool(self._poll, listeners), strict=True):
                     self._hand(listener, found)
                 await asyncio.sleep(self._poll_seconds)
-        except (LabError, OSError, sqlite3.Error) as error:  # deleted, or damaged, while somebody listened
+        except (LabError, OSError) as error:  # deleted, or damaged, while somebody listened
             logger.info("the stream of %s ended: %s", self._run, error)
         finally:
             self.end()

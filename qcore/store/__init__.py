@@ -5,6 +5,16 @@ the training loop polls a `CommandReader`; pages and the CLI read through `RunRe
 Scalars are stored as column-major blocks, so that a million points are read in milliseconds and bit for bit.
 """
 
+from qcore.store.errors import (
+    BAD_DATA,
+    DamagedRunError,
+    StoreAccessError,
+    StoreBusyError,
+    StoreError,
+    StoreFormatError,
+    declared,
+    store_errors,
+)
 from qcore.store.inbox import CommandReader, Inbox
 from qcore.store.reader import RunReader, TailCursor
 from qcore.store.records import Command, Event, Finding, Generation, LogLine, Status
@@ -13,7 +23,6 @@ from qcore.store.schema import (
     DATABASE_NAME,
     OWN_META,
     SCHEMA_VERSION,
-    StoreFormatError,
     copy_database,
 )
 from qcore.store.series import Series
@@ -21,11 +30,13 @@ from qcore.store.writer import RunWriter, WriterReplacedError
 
 __all__ = [
     "APPLICATION_ID",
+    "BAD_DATA",
     "DATABASE_NAME",
     "OWN_META",
     "SCHEMA_VERSION",
     "Command",
     "CommandReader",
+    "DamagedRunError",
     "Event",
     "Finding",
     "Generation",
@@ -35,8 +46,13 @@ __all__ = [
     "RunWriter",
     "Series",
     "Status",
+    "StoreAccessError",
+    "StoreBusyError",
+    "StoreError",
     "StoreFormatError",
     "TailCursor",
     "WriterReplacedError",
     "copy_database",
+    "declared",
+    "store_errors",
 ]

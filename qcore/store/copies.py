@@ -8,7 +8,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from qcore.store.schema import SCHEMA, SCHEMA_VERSION, StoreFormatError, open_existing, open_reader
+from qcore.store.errors import StoreFormatError
+from qcore.store.schema import SCHEMA, SCHEMA_VERSION, open_existing, open_reader
 
 
 def drop_arrays(path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from qcore.store.errors import decoding, store_errors
 from qcore.store.records import (
     PUT_GENERATION,
     Command,
@@ -26,11 +27,16 @@ from qcore.store.schema import OWN_META, open_existing, open_reader
 
 
 class Inbox:
-    """Submits commands to a run, from any thread or process. Raises FileNotFoundError when there is no such run."""
+    """Submits commands to a run, from any thread or process.
+
+    Raises FileNotFoundError when there is no such run and, as every method does, the errors of `qcore.store.errors`.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = Path(path)
         self._lock = threading.Lock()
-        self._connection = open_existing(Path(path))
+        with store_errors(self._path):
+            self._connection = open_existing(self._path)
 
     def __enter__(self) -> "Inbox":
         return self
@@ -43,7 +49,7 @@ class Inbox:
     def submit(self, kind: str, payload: dict[str, Any], author: str, idempotency_key: str | None = None) -> int:
         """Add a pending command; returns its id. A key that was used before returns that command's id and adds nothing.
 
-        Raises ValueError when the payload is not JSON, sqlite3.OperationalError when the database stays locked for 5 s.
+        Raises ValueError when the payload is not JSON, `StoreBusyError` when the database stays locked for 5 s.
         """
         values = (
             time.time(),
@@ -52,7 +58,7 @@ class Inbox:
             to_json("payload", payload),
             None if idempotency_key is None else text("idempotency_key", idempotency_key),
         )
-        with self._lock, self._connection:
+        with self._lock, store_errors(self._path), self._connection:
             execute = self._connection.execute
             execute("BEGIN IMMEDIATE")
             known = execute("SELECT id FROM commands WHERE idempotency_key = ?", (values[-1],)).fetchone()
@@ -68,7 +74,7 @@ class Inbox:
 
     def put_generation(self, generation: Generation) -> None:
         """Insert a generation, or replace the one with the same id (a sample of a checkpoint while no worker lives)."""
-        with self._lock, self._connection:
+        with self._lock, store_errors(self._path), self._connection:
             self._connection.execute(PUT_GENERATION, encode(generation))
 
     def set_meta(self, key: str, value: Any) -> None:
@@ -76,7 +82,7 @@ class Inbox:
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         values = (text("key", key), to_json(key, value))
-        with self._lock, self._connection:
+        with self._lock, store_errors(self._path), self._connection:
             self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
 
     def close(self) -> None:
@@ -91,16 +97,20 @@ class CommandReader:
     _PENDING = f"SELECT {columns(Command)} FROM commands WHERE status = 'pending' AND id > ? ORDER BY id"
 
     def __init__(self, path: Path) -> None:
-        self._connection: sqlite3.Connection = open_reader(Path(path))
+        self._path = Path(path)
+        with store_errors(self._path):
+            self._connection: sqlite3.Connection = open_reader(self._path)
         self._version = -1
         self._last_id = 0
 
     def pending(self) -> list[Command]:
         """Commands that were not handed out before by this reader. A new reader starts with all that is unresolved."""
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        if version == self._version:
-            return []
-        commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
+        with store_errors(self._path):
+            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._version:
+                return []
+            with decoding(self._path, "commands"):
+                commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
         self._version = version
         if commands:
             self._last_id = commands[-1].id

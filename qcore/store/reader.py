@@ -1,9 +1,12 @@
 """Everything a page, a test or the CLI reads from a run; it never writes, and works on live and on finished runs.
 
-One connection behind a lock: an instance may be shared by threads. Each method reads one snapshot, so its answer is a
-consistent prefix of what the writer has committed. Values come back bit for bit as they were logged.
+An instance may be shared by threads: whoever reads borrows a connection for that while, so nobody waits for another
+and no two can block each other; one idle connection is kept. Each method reads one snapshot, so its answer is a
+consistent prefix of what the writer has committed; within `moment()` all methods read the same one. Values come back
+bit for bit as they were logged, and what is not of its declared type is a `DamagedRunError`, whoever asks for it.
 """
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -18,6 +21,7 @@ import numpy as np
 import safetensors.numpy
 
 from qcore.store.blocks import STEP, VALUE, unpack
+from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     Command,
@@ -58,11 +62,21 @@ _VERSION = """SELECT
 
 
 class RunReader:
-    """Reads a run's database. Raises FileNotFoundError when there is none, StoreFormatError when it is not a run's."""
+    """Reads a run's database.
+
+    Raises FileNotFoundError when there is none and, as every method does, one of the declared errors of
+    `qcore.store.errors`: `StoreFormatError` for a file that is not a run's, `DamagedRunError`, `StoreBusyError`,
+    `StoreAccessError`.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.path = Path(path)
         self._lock = threading.Lock()
-        self._connection = open_reader(Path(path))
+        self._kept = 1  # idle connections that wait for the next read
+        self._closed = False
+        self._own = threading.local()  # the connection of a thread that is within `moment()`
+        with store_errors(self.path):
+            self._idle = [open_reader(self.path)]
 
     def __enter__(self) -> "RunReader":
         return self
@@ -73,17 +87,47 @@ class RunReader:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a second call does nothing."""
+        """Close the connections, those in use after their reads; a second call does nothing. Later reads are refused
+        with `StoreAccessError`.
+        """
+        self.release()
         with self._lock:
-            self._connection.close()
+            self._closed = True
+
+    def release(self) -> None:
+        """Give all descriptors back and keep none from now on: each later read opens the file and closes it again.
+
+        What a holder of many readers does with one that it lets go, while others may still be reading from it.
+        """
+        with self._lock:
+            self._kept = 0
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Within it, everything that this thread reads is of one snapshot; other threads are not held up.
+
+        May be entered again within itself. Keep it short: the writer's log grows for as long as it is held.
+        """
+        if getattr(self._own, "connection", None) is not None:
+            yield
+            return
+        with self._borrowed() as connection:
+            self._own.connection = connection
+            try:
+                yield
+            finally:
+                self._own.connection = None
 
     # -- scalars --------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """The names of all series that have points, sorted."""
-        with self._snapshot():
-            sql = "SELECT names FROM layouts WHERE EXISTS (SELECT 1 FROM blocks WHERE layout = layouts.id)"
-            return sorted({name for (names,) in self._connection.execute(sql) for name in json.loads(names)})
+        sql = "SELECT names FROM layouts WHERE EXISTS (SELECT 1 FROM blocks WHERE layout = layouts.id)"
+        with self._snapshot() as connection, decoding(self.path, "layouts"):
+            return sorted({name for (names,) in connection.execute(sql) for name in json.loads(names)})
 
     def scalars(
         self,
@@ -110,9 +154,9 @@ class RunReader:
         parts: dict[str, list[_Part]] = {name: [] for name in names}
         low = -(2**63) if start is None else start
         high = 2**63 - 1 if stop is None else stop - 1
-        with self._snapshot():
-            for layout, row, wanted in self._layouts(names):
-                for index, part in self._columns(layout, wanted, len(row), low, high):
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
+            for layout, row, wanted in _layouts(connection, names):
+                for index, part in _columns(connection, layout, wanted, len(row), low, high):
                     parts[row[index]].append(part)
         result = {}
         for name, found in parts.items():
@@ -141,8 +185,8 @@ class RunReader:
         """
         wanted_names = None if names is None else tuple(names)
         parts: dict[str, list[_Part]] = {}
-        with self._snapshot():
-            execute = self._connection.execute
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
+            execute = connection.execute
             epoch = json.loads(execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
             if cursor is None or cursor.epoch != epoch or cursor.names != wanted_names:
                 cursor = TailCursor(True, epoch, wanted_names, 0, ())
@@ -151,7 +195,7 @@ class RunReader:
             heads = "SELECT id, layout, rows, sealed FROM blocks WHERE id"
             found = [(*execute(f"{heads} = ?", (block,)).fetchone(), seen) for block, seen in cursor.open_rows]
             found += [(*row, 0) for row in execute(f"{heads} > ? ORDER BY id", (cursor.last_block,))]
-            layouts = {layout: (row, wanted) for layout, row, wanted in self._layouts(names)}
+            layouts = {layout: (row, wanted) for layout, row, wanted in _layouts(connection, names)}
             for block_id, layout, rows, _, seen in found:
                 if rows == seen or layout not in layouts:
                     continue
@@ -165,47 +209,15 @@ class RunReader:
         fresh = TailCursor(cursor.reset, epoch, wanted_names, newest, still_open)
         return {name: ordered(found_parts) for name, found_parts in parts.items()}, fresh
 
-    def _layouts(self, names: Collection[str] | None) -> Iterator[tuple[int, list[str], list[int]]]:
-        """(id, its names, indices of the wanted ones) of each layout that has any of `names`; None wants all."""
-        chosen = None if names is None else set(names)
-        for layout, text in self._connection.execute("SELECT id, names FROM layouts").fetchall():
-            row = json.loads(text)
-            wanted = [index for index, name in enumerate(row) if chosen is None or name in chosen]
-            if wanted:
-                yield layout, row, wanted
-
-    def _columns(self, layout: int, wanted: list[int], width: int, low: int, high: int) -> Iterator[tuple[int, _Part]]:
-        """(index, part) of the wanted ones of a layout's `width` columns, from all blocks that touch the range."""
-        blocks = "FROM blocks WHERE layout = ? AND last_step >= ? AND first_step <= ?"
-        arguments = (layout, low, high)
-        execute = self._connection.execute
-        total = execute(f"SELECT coalesce(sum(rows), 0) {blocks}", arguments).fetchone()[0]
-        # Filled in place (a list of pieces would be copied once more), as integers: their bits never change in a copy.
-        table = np.empty((2 + len(wanted), total), STEP)
-        at = 0
-        if len(wanted) == 1 and width > 1:
-            sql = f"SELECT rows, substr(data, 1, 16 * rows), substr(data, 1 + 8 * rows * ?, 8 * rows) {blocks}"
-            for rows, head, column in execute(sql, (2 + wanted[0], *arguments)):
-                table[:2, at : at + rows] = np.frombuffer(head, STEP).reshape(2, rows)
-                table[2, at : at + rows] = np.frombuffer(column, STEP)
-                at += rows
-        else:
-            chosen = slice(None) if len(wanted) == width else [0, 1, *(2 + index for index in wanted)]
-            for rows, data in execute(f"SELECT rows, data {blocks}", arguments):
-                table[:, at : at + rows] = np.frombuffer(data, STEP).reshape(-1, rows)[chosen]
-                at += rows
-        for position, index in enumerate(wanted):
-            yield index, (table[0], table[1].view(VALUE), table[2 + position].view(VALUE))
-
     def _latest(self, names: list[str] | None) -> dict[str, tuple[int, float]]:
         best: dict[str, tuple[int, float, float]] = {}
-        with self._snapshot():
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
             sql = (
                 "SELECT data, rows, last_step FROM blocks"
                 " WHERE layout = :layout AND last_step = (SELECT max(last_step) FROM blocks WHERE layout = :layout)"
             )
-            for layout, row, wanted in self._layouts(names):
-                for data, rows, step in self._connection.execute(sql, {"layout": layout}):
+            for layout, row, wanted in _layouts(connection, names):
+                for data, rows, step in connection.execute(sql, {"layout": layout}):
                     block = unpack(data, rows)
                     at = int(np.flatnonzero(block.steps == step)[-1])
                     for index in wanted:
@@ -219,14 +231,14 @@ class RunReader:
     def arrays(self, name: str, step: int | None = None) -> tuple[int, dict[str, np.ndarray]] | None:
         """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none."""
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
-        with self._snapshot():
-            row = self._connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
-        return None if row is None else (row[0], safetensors.numpy.load(row[1]))
+        with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
+            row = connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
+            return None if row is None else (row[0], safetensors.numpy.load(row[1]))
 
     def array_steps(self, name: str) -> list[int]:
         """The steps at which `name` has arrays, ascending."""
-        with self._snapshot():
-            rows = self._connection.execute("SELECT DISTINCT step FROM arrays WHERE name = ? ORDER BY step", (name,))
+        with self._snapshot() as connection:
+            rows = connection.execute("SELECT DISTINCT step FROM arrays WHERE name = ? ORDER BY step", (name,))
             return [step for (step,) in rows]
 
     # -- records --------------------------------------------------------------------------------------------------
@@ -272,30 +284,86 @@ class RunReader:
         """Names what the run holds besides its scalars: it changes with every array, event, command, finding, log line
         and generation that is added, and with a generation's text, a command's answer and a finding's state.
         """
-        with self._snapshot():
-            return tuple(self._connection.execute(_VERSION).fetchone())
+        with self._snapshot() as connection:
+            return tuple(connection.execute(_VERSION).fetchone())
 
     def meta(self) -> dict[str, Any]:
         """The run's JSON values by key."""
-        with self._snapshot():
-            return {key: json.loads(value) for key, value in self._connection.execute("SELECT key, value FROM meta")}
+        with self._snapshot() as connection, decoding(self.path, "meta"):
+            return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
 
     def _records(self, kind: type[R], condition: str, *values: object) -> list[R]:
         sql = f"SELECT {columns(kind)} FROM {kind.TABLE} {condition}"
-        with self._snapshot():
-            rows = self._connection.execute(sql, values).fetchall()
-        return [decode(kind, row) for row in rows]
+        with self._snapshot() as connection, decoding(self.path, kind.TABLE):
+            return [decode(kind, row) for row in connection.execute(sql, values)]
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Hold the lock and one read transaction, so that several queries see the same database."""
-        with self._lock:
-            self._connection.execute("BEGIN")
-            try:
-                yield self._connection
-            finally:
-                self._connection.execute("ROLLBACK")
+        """A connection within one read transaction, so that several queries see the same database."""
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            with self._borrowed() as borrowed:
+                yield borrowed
+        else:
+            with store_errors(self.path):
+                yield connection
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        with store_errors(self.path):
+            with self._lock:
+                if self._closed:
+                    raise StoreAccessError(f"{shown(self.path)} was closed meanwhile: open the run again")
+                connection = self._idle.pop() if self._idle else None
+            connection = connection or open_reader(self.path)
+            with contextlib.ExitStack() as unless_kept:
+                unless_kept.callback(connection.close)
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("ROLLBACK")
+                with self._lock:
+                    if len(self._idle) < self._kept:
+                        self._idle.append(connection)
+                        unless_kept.pop_all()
 
 
 def _limit(limit: int | None) -> int:
     return -1 if limit is None else limit
+
+
+def _layouts(
+    connection: sqlite3.Connection, names: Collection[str] | None
+) -> Iterator[tuple[int, list[str], list[int]]]:
+    """(id, its names, indices of the wanted ones) of each layout that has any of `names`; None wants all."""
+    chosen = None if names is None else set(names)
+    for layout, text in connection.execute("SELECT id, names FROM layouts").fetchall():
+        row = json.loads(text)
+        wanted = [index for index, name in enumerate(row) if chosen is None or name in chosen]
+        if wanted:
+            yield layout, row, wanted
+
+
+def _columns(
+    connection: sqlite3.Connection, layout: int, wanted: list[int], width: int, low: int, high: int
+) -> Iterator[tuple[int, _Part]]:
+    """(index, part) of the wanted ones of a layout's `width` columns, from all blocks that touch the range."""
+    blocks = "FROM blocks WHERE layout = ? AND last_step >= ? AND first_step <= ?"
+    arguments = (layout, low, high)
+    execute = connection.execute
+    total = execute(f"SELECT coalesce(sum(rows), 0) {blocks}", arguments).fetchone()[0]
+    # Filled in place (a list of pieces would be copied once more), as integers: their bits never change in a copy.
+    table = np.empty((2 + len(wanted), total), STEP)
+    at = 0
+    if len(wanted) == 1 and width > 1:
+        sql = f"SELECT rows, substr(data, 1, 16 * rows), substr(data, 1 + 8 * rows * ?, 8 * rows) {blocks}"
+        for rows, head, column in execute(sql, (2 + wanted[0], *arguments)):
+            table[:2, at : at + rows] = np.frombuffer(head, STEP).reshape(2, rows)
+            table[2, at : at + rows] = np.frombuffer(column, STEP)
+            at += rows
+    else:
+        chosen = slice(None) if len(wanted) == width else [0, 1, *(2 + index for index in wanted)]
+        for rows, data in execute(f"SELECT rows, data {blocks}", arguments):
+            table[:, at : at + rows] = np.frombuffer(data, STEP).reshape(-1, rows)[chosen]
+            at += rows
+    for position, index in enumerate(wanted):
+        yield index, (table[0], table[1].view(VALUE), table[2 + position].view(VALUE))

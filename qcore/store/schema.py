@@ -11,6 +11,8 @@ import sqlite3
 import time
 from pathlib import Path
 
+from qcore.store.errors import StoreFormatError, shown
+
 DATABASE_NAME = "run.sqlite"
 APPLICATION_ID = 0x43_4C_61_62  # "CLab"
 SCHEMA_VERSION = 1
@@ -110,10 +112,6 @@ CREATE TABLE status (
 """
 
 
-class StoreFormatError(ValueError):
-    """The file is not a run of this program, or was written by a newer version of it."""
-
-
 def is_locked(error: BaseException | None) -> bool:
     """Whether another connection held the database for longer than `BUSY_SECONDS`: worth another attempt."""
     if not isinstance(error, sqlite3.OperationalError):
@@ -188,15 +186,18 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise
-        raise StoreFormatError(f"{path} is not an SQLite database: choose a run folder of Collapse Lab") from error
+        raise StoreFormatError(
+            f"{shown(path)} is not an SQLite database: choose a run folder of Collapse Lab"
+        ) from error
     if application != APPLICATION_ID:
         raise StoreFormatError(
-            f"{path} belongs to another program (application_id {application:#x}, expected {APPLICATION_ID:#x}): "
-            "choose a run folder of Collapse Lab"
+            f"{shown(path)} belongs to another program (application_id {application:#x}, expected"
+            f" {APPLICATION_ID:#x}): choose a run folder of Collapse Lab"
         )
     if version > SCHEMA_VERSION:
         raise StoreFormatError(
-            f"{path} has schema version {version}, this Collapse Lab reads up to {SCHEMA_VERSION}: update Collapse Lab"
+            f"{shown(path)} has schema version {version}, this Collapse Lab reads up to {SCHEMA_VERSION}:"
+            " update Collapse Lab"
         )
 
 

@@ -25,6 +25,7 @@ import safetensors.numpy
 
 from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Scalars, Truncate, Write
 from qcore.store.blocks import BlockWriter
+from qcore.store.errors import declared, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     PUT_EVENT,
@@ -54,7 +55,8 @@ class WriterReplacedError(RuntimeError):
 class RunWriter:
     """Writes one run's database, creating it when there is none. Methods may be called from any thread.
 
-    Raises StoreFormatError for a file that is not a run of this version, ValueError for settings out of range.
+    Raises StoreFormatError for a file that is not a run of this version, ValueError for settings out of range. What
+    SQLite says comes as one of the declared errors of `qcore.store.errors`; `error` keeps it as it was said.
     """
 
     def __init__(self, path: Path, *, commit_interval: float = 0.5, queue_limit: int = 100_000) -> None:
@@ -70,7 +72,7 @@ class RunWriter:
         self._closing = False
         self._deadline = math.inf
         self._close_lock = threading.Lock()
-        with contextlib.ExitStack() as unless_refused:
+        with store_errors(self._path), contextlib.ExitStack() as unless_refused:
             self._connection = open_writer(self._path)
             unless_refused.callback(self._connection.close)
             self._backlog = Backlog(queue_limit, self._claim())
@@ -190,9 +192,9 @@ class RunWriter:
         marker = Marker(threading.Event())
         self._queue(marker, now=True)
         if not marker.reached.wait(timeout):
-            raise self.error or TimeoutError(f"{self._path} was not written within {timeout} s")
+            raise self._failure() or TimeoutError(f"{self._path} was not written within {timeout} s")
         if marker.failure is not None:
-            raise marker.failure
+            raise self._failure(marker.failure) or marker.failure
 
     def close(self, timeout: float = 10.0) -> None:
         """Commit what is queued, fold the WAL into the database and join the thread; a second call does nothing.
@@ -207,9 +209,14 @@ class RunWriter:
         self._wake.set()
         self._thread.join(timeout + BUSY_SECONDS + self._interval)  # an attempt may have begun just before the deadline
         if self._thread.is_alive():
-            raise self.error or TimeoutError(f"{self._path}: the writer did not end within {timeout} s")
-        if self.error is not None:
-            raise self.error
+            raise self._failure() or TimeoutError(f"{self._path}: the writer did not end within {timeout} s")
+        if (failure := self._failure()) is not None:
+            raise failure
+
+    def _failure(self, error: BaseException | None = None) -> BaseException | None:
+        """What went wrong in the thread, as a declared error where SQLite said it."""
+        error = error or self.error
+        return declared(error, self._path) if isinstance(error, sqlite3.Error) else error
 
     def _queue(self, item: Item, *, now: bool = False) -> None:
         if self._closing:

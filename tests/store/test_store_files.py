@@ -1,20 +1,28 @@
 """Files: what is refused, what opens read-only, and where a database may live."""
 
+import contextlib
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from qcore.base import LabError
 from qcore.store import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     CommandReader,
+    DamagedRunError,
+    Event,
     Inbox,
     RunReader,
     RunWriter,
+    StoreAccessError,
+    StoreBusyError,
+    StoreError,
     StoreFormatError,
 )
 
@@ -109,8 +117,8 @@ def test_any_folder_name_works(tmp_path: Path, name: str) -> None:
 
 def test_a_reader_cannot_write(path: Path, open_writer: Open) -> None:
     open_writer().close()
-    with RunReader(path) as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader._connection.execute("DELETE FROM meta")
+    with RunReader(path) as reader, pytest.raises(StoreAccessError, match="readonly"), reader._snapshot() as connection:
+        connection.execute("DELETE FROM meta")
 
 
 def test_a_finished_run_opens_in_a_read_only_folder(public_folder: Path) -> None:
@@ -135,3 +143,65 @@ def test_a_finished_run_opens_in_a_read_only_folder(public_folder: Path) -> None
             os.seteuid(0)
         run.chmod(0o755)
     assert [entry.name for entry in run.iterdir()] == ["run.sqlite"]
+
+
+def test_a_moment_holds_one_snapshot_and_blocks_nobody(path: Path, open_writer: Open) -> None:
+    writer = open_writer()
+    writer.add_event(Event(1, 1, 1.0, "me", "k", {}))
+    writer.flush()
+    found: list[int] = []
+    with RunReader(path) as reader:
+        with reader.moment():
+            assert len(reader.events()) == 1
+            writer.add_event(Event(2, 2, 2.0, "me", "k", {}))
+            writer.log_scalars(1, {"x": 1.0})
+            writer.flush()
+            with reader.moment():
+                assert len(reader.events()) == 1
+            assert reader.names() == []
+            other = threading.Thread(target=lambda: found.append(len(reader.events())))
+            other.start()
+            other.join(30)
+            assert found == [2]
+        assert len(reader.events()) == 2
+        assert reader.names() == ["x"]
+
+
+def test_a_released_reader_still_answers_and_a_closed_one_says_so(path: Path, open_writer: Open) -> None:
+    open_writer().close()
+    before = descriptors()
+    reader = RunReader(path)
+    with reader.moment():
+        reader.meta()
+        reader.release()
+        assert reader.meta()["epoch"] == 0
+    assert reader.meta()["epoch"] == 0
+    assert descriptors() == before
+    reader.close()
+    with pytest.raises(StoreAccessError, match="closed meanwhile"):
+        reader.meta()
+
+
+def test_what_sqlite_says_is_a_declared_error(path: Path, open_writer: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcore.store.schema.BUSY_SECONDS", 0.02)
+    open_writer().close()
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with Inbox(path) as inbox, pytest.raises(StoreBusyError, match=r"run-a/run\.sqlite is locked"):
+        inbox.submit("k", {}, "me")
+    lock.close()
+    data = bytearray(path.read_bytes())
+    data[16384:] = b"\xff" * (len(data) - 16384)
+    path.write_bytes(data)
+    with pytest.raises(DamagedRunError, match="restore it from a copy"), RunReader(path) as reader:
+        reader.meta()
+    assert issubclass(StoreError, LabError)
+
+
+def descriptors() -> list[str]:
+    """What this process has open, as far as the system tells."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(entry.readlink()))
+    return sorted(name for name in found if "run.sqlite" in name)

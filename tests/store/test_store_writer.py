@@ -18,6 +18,8 @@ from qcore.store import (
     RunReader,
     RunWriter,
     Status,
+    StoreAccessError,
+    StoreBusyError,
     WriterReplacedError,
 )
 from qcore.store.backlog import ARRAY_BYTES, Arrays, Backlog, LogWrite, Scalars, Write
@@ -323,7 +325,7 @@ def test_a_locked_database_is_retried_and_nothing_is_lost(
         writer.log_scalars(step, {"x": float(step)})
     writer.add_event(event(1))
     poll(lambda: isinstance(writer.error, sqlite3.OperationalError))
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with pytest.raises(StoreBusyError, match="locked"):
         writer.flush(timeout=0.1)
     lock.execute("ROLLBACK")
     writer.flush()
@@ -338,7 +340,7 @@ def test_closing_on_a_locked_database_reports_the_loss(path: Path, monkeypatch: 
     writer = RunWriter(path, commit_interval=0.01)
     lock = hold_lock(path)
     writer.log_scalars(0, {"x": 0.0})
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with pytest.raises(StoreBusyError, match="locked"):
         writer.close(timeout=0.1)
     assert not writer._thread.is_alive()
     lock.close()
@@ -355,7 +357,7 @@ def test_a_full_disk_surfaces_and_nothing_is_lost_when_there_is_room_again(path:
     try:
         for step in range(1, count):
             writer.log_scalars(step, {"x": float(step)})
-        with pytest.raises(sqlite3.OperationalError, match=r"full|I/O"):
+        with pytest.raises(StoreAccessError, match=r"full|I/O"):
             writer.flush()
         assert isinstance(writer.error, sqlite3.OperationalError)
         writer.log_scalars(count, {"x": float(count)})

@@ -1,0 +1,9 @@
+"""The error of a request that cannot be met."""
+
+
+class LabError(ValueError):
+    """A request that is refused, or data that cannot be read; the message names the value and the remedy.
+
+    Every door (pages, command line, protocol) turns it into words, so what the store raises about one run's data is one
+    too: no page and no server has to know the ways in which a file can be bad.
+    """

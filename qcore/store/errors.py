@@ -1,0 +1,116 @@
+"""What can be wrong with a run's database, as four declared errors; nothing else leaves the store while it reads.
+
+All of them are `LabError`s, so whoever serves many runs catches one kind and goes on with the others:
+
+- `StoreFormatError`: the file is not a run of this program, or a newer version wrote it.
+- `DamagedRunError`, one of those: what is in it is not what this program writes.
+- `StoreBusyError`: another process has kept it locked for longer than `BUSY_SECONDS`; worth another attempt.
+- `StoreAccessError`: the system refuses: full disk, no right to read or write, no descriptors left, a broken disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors
+
+from qcore.base import LabError
+
+BAD_DATA = (
+    ValueError,  # json.JSONDecodeError, UnicodeDecodeError, NumPy's shapes
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    safetensors.SafetensorError,
+)
+"""What decoding raises when a value is not what it should be. Caught around decoding alone, never around a request."""
+
+
+class StoreError(LabError):
+    """A run's database does not answer; the message names the file, the reason and the remedy."""
+
+
+class StoreFormatError(StoreError):
+    """The file is not a run of this program, or was written by a newer version of it."""
+
+
+class DamagedRunError(StoreFormatError):
+    """The file, or a part of it, does not hold what this program writes."""
+
+
+class StoreBusyError(StoreError):
+    """Another connection has held the database for longer than `BUSY_SECONDS`."""
+
+
+class StoreAccessError(StoreError):
+    """The system does not let the database be read or written."""
+
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_ACCESS = {
+    sqlite3.SQLITE_FULL: "the disk is full: make room, then try again",
+    sqlite3.SQLITE_READONLY: "it is read-only: allow writing to its folder",
+    sqlite3.SQLITE_PERM: "the rights of its folder forbid it: allow reading and writing",
+    sqlite3.SQLITE_CANTOPEN: "check the rights of its folder and how many files may be open (ulimit -n)",
+    sqlite3.SQLITE_IOERR: "the disk or its share reports an error: check it, then try again",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory: close something, then try again",
+    sqlite3.SQLITE_NOLFS: "its file system holds no large files: move it to another",
+    sqlite3.SQLITE_PROTOCOL: "its file system does not lock files: move the runs to a local disk",
+}
+
+
+def shown(path: Path) -> str:
+    """A database as messages name it: its run's folder and its file."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def damaged(path: Path, reason: object) -> DamagedRunError:
+    """The error for a database that holds what it must not hold."""
+    text = str(reason) or type(reason).__name__
+    text = text if len(text) <= 300 else text[:299] + "…"
+    return DamagedRunError(f"{shown(path)} is damaged ({text}): restore it from a copy, or delete the run")
+
+
+def declared(error: sqlite3.Error, path: Path) -> StoreError:
+    """SQLite's error as one of the declared ones."""
+    code = getattr(error, "sqlite_errorcode", None)
+    plain = None if code is None else code & 0xFF
+    if plain in _BUSY:
+        return StoreBusyError(
+            f"{shown(path)} is locked: another process keeps the database; try again in a moment, or end that process"
+        )
+    if plain in _ACCESS:
+        return StoreAccessError(f"{shown(path)} cannot be used ({error}): {_ACCESS[plain]}")
+    if plain == sqlite3.SQLITE_INTERRUPT:
+        return damaged(path, "a query took longer than any run's does")
+    if code is None and isinstance(error, sqlite3.ProgrammingError):
+        return StoreAccessError(f"{shown(path)} was closed meanwhile: open the run again")
+    return damaged(path, error)
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises within into one of the declared errors."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise declared(error, path) from error
+
+
+@contextmanager
+def decoding(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever decoding raises within into `DamagedRunError`; `what` names the part that is read."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except BAD_DATA as error:
+        raise damaged(path, f"{what}: {str(error) or type(error).__name__}") from error
