@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.watcher import polling_path_watcher
 
-from pages import _parts
+from pages import _live, _moment, _parts
 from qcore.server.live import lifespan, route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -35,8 +35,12 @@ def draw() -> None:
             st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
         ]
     )
-    _parts.sidebar(_parts.lab())
-    page.run()
+    lab = _parts.lab()
+    with _moment.within(lab):
+        _live.begin()
+        _parts.sidebar(lab)
+        page.run()
+        _live.follow(lab)
 
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,

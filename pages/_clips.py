@@ -35,7 +35,9 @@ outline:1px solid var(--st-border-color)}
 text-overflow:ellipsis;font-variant-numeric:tabular-nums}
 @media (max-width:640px){.lab-clips .grid{grid-template-columns:repeat(var(--narrow),minmax(0,var(--most)))}}
 """
-_SCRIPT = HUB + """
+_SCRIPT = (
+    HUB
+    + """
 const PLAY = '<svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true"><path fill="currentColor" d="';
 const ICONS = {Play: PLAY + 'M2 1v10l9-5z"/></svg>', Pause: PLAY + 'M2 1h3v10H2zM7 1h3v10H7z"/></svg>'};
 const SPEEDS = [2, 4, 8, 16, 24], HOLD = 2;
@@ -185,6 +187,7 @@ export default function ({data, parentElement}) {
   hub.offer(host, () => display(host, sheet));
 }
 """
+)
 _mount = st.components.v2.component(
     "collapse_lab_clips",
     html='<div class="lab-clips"></div>',

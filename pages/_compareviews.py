@@ -47,12 +47,8 @@ def page(lab: Lab, info: RunInfo) -> None:
         st.info("Choose a metric: each gets a chart with a line for every run.")
         return
     alive = next((now for name in names if (now := _parts.info_of(lab, name)).alive), info)
-    live(
-        lab,
-        alive,
-        lambda _: _draw(lab, names, metrics, align == "since the fork", smooth, log_y),
-        runs=lambda: [_parts.info_of(lab, name) for name in names],
-    )
+    _draw(lab, names, metrics, align == "since the fork", smooth, log_y)
+    live(lab, alive, runs=lambda: [_parts.info_of(lab, name) for name in names])
 
 
 def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, span: float, log_y: bool) -> None:

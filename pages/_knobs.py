@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _forms, _parts, _roles
+from pages._moment import fragment
 from qcore.config import CURRICULA, ConfigError, SetControl
 from qcore.lab import ControlState, Lab, LabError
 from qcore.viz import value_words
@@ -23,7 +24,7 @@ _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 """Live controls of one section that are turned together with those of another."""
 
 
-@st.fragment
+@fragment
 def knobs(lab: Lab, run: str) -> None:
     """All knobs, a section at a time."""
     states = lab.controls(run)

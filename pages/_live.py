@@ -36,9 +36,9 @@ def live(
 ) -> None:
     """Run the page anew when there is news of its run while it is alive.
 
-    news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars, such as
-    arrays; or what the page shows, asked in other threads, too · runs: those whose news count, asked anew each time;
-    this run alone when it is left out.
+    news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars, such
+    as arrays; or what the page shows, asked in other threads, too · runs: those whose news count, asked anew each
+    time; this run alone when it is left out.
     """
     if callable(news):
         asked: News = news
@@ -65,7 +65,7 @@ def follow(lab: Lab) -> None:
     info = _parts.selected(lab)
     if info is None or _page.by_itself:
         return
-    around = partial(_parts.around, lab, info.name)
+    around = partial(_parts.around, lab, info.name, _parts.on_their_way(info.name))
     wanted = [*_page.news]
     if seconds := _parts.follow_seconds(info):
         wanted.append((around, around(), max(seconds, _parts.ALARM_SECONDS)))
@@ -76,9 +76,7 @@ def follow(lab: Lab) -> None:
 
 
 def _news(lab: Lab, runs: Callable[[], Iterable[RunInfo]], every_step: bool) -> Hashable:
-    return tuple(
-        (one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one)) for one in runs()
-    )
+    return tuple((one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one)) for one in runs())
 
 
 def _version(lab: Lab, info: RunInfo) -> Hashable:

@@ -207,7 +207,10 @@ def words(key: str, shown: str) -> None:
     """HTML in which all text is escaped, shown together with all else of the page's moment. For what names a state or a
     step of a run that trains: Streamlit's own elements change one by one.
     """
-    _mount(key=f"words:{key}", data=f'{{"address":{json.dumps(shown)},"blocks":{blocks_json([Block(key, shown)])}}}'.encode())
+    _mount(
+        key=f"words:{key}",
+        data=f'{{"address":{json.dumps(shown)},"blocks":{blocks_json([Block(key, shown)])}}}'.encode(),
+    )
 
 
 def pulse(key: str, lab: Lab, news: Callable[[], Hashable], shown: Hashable, seconds: float) -> None:

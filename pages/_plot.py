@@ -156,10 +156,24 @@ _mount = st.components.v2.component(
 )
 
 
-def chart(figure: Figure, key: str, alt: str) -> None:
-    """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers."""
+def chart(figure: Figure, key: str, alt: str, step: int | None = None) -> None:
+    """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers · step: of the
+    moment that curves over steps are drawn from; those that end before it say so.
+    """
+    shown = figure if step is None else dated(figure, step)
     # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
-    _mount(key=key, data=plot_json(figure, alt).encode())
+    _mount(key=key, data=plot_json(shown, alt).encode())
+
+
+def dated(figure: Figure, step: int) -> Figure:
+    """Curves over steps that end before `step` with their last step in the title; any other figure as it is."""
+    title = figure.layout.get("title") or {}
+    if not title.get("text") or not str(figure.layout["xaxis"].get("title", {}).get("text", "")).startswith("step"):
+        return figure
+    ends = [int(one["x"][-1]) for one in figure.data if one.get("name") != "changes" and len(one.get("x", ()))]
+    if not ends or max(ends) >= step:
+        return figure
+    return Figure(figure.data, figure.layout | {"title": title | {"text": f"{title['text']}, to step {max(ends):,}"}})
 
 
 def plot_json(figure: Figure, alt: str) -> str:
@@ -167,11 +181,12 @@ def plot_json(figure: Figure, alt: str) -> str:
     return f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)}}}'
 
 
-def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None) -> None:
-    """Curves in two columns, each with its caption and a line at `step`, if there is one."""
+def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None, newest: int | None = None) -> None:
+    """Curves in two columns, each with its caption and a line at `step`, if there is one. newest: the moment's step."""
     for index, (key, (figure, about)) in enumerate(figures.items()):
         if index % 2 == 0:
             columns = st.columns(2, gap="large")
         with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
+            alt = f"{figure.layout['title']['text']} over steps"
+            chart(with_cursor(figure, step), f"chart:{key}", alt, newest)
             st.caption(about)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import streamlit as st
 
 from pages import _families, _parts, _roles
@@ -15,7 +13,8 @@ def runs(lab: Lab, info: RunInfo) -> None:
     """Newest first. It refreshes while the selected run, or else any other, is alive."""
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
-    live(lab, alive, lambda _: _table(lab), runs=lab.runs)
+    _table(lab)
+    live(lab, alive, runs=lab.runs)
     _deletion(lab, info)
 
 
@@ -46,12 +45,12 @@ def _delete(lab: Lab, name: str) -> None:
     _parts.note("done", f"Deleted {name}")
 
 
-def _table(lab: Lab) -> Hashable:
+def _table(lab: Lab) -> None:
     found = lab.runs()
     st.dataframe(
         {
             "run": [run.name for run in found],
-            "state": [run.state for run in found],
+            "state": [_parts.state_word(run) for run in found],
             "progress": [run.step / run.total_steps if run.total_steps else 0.0 for run in found],
             "step": [run.step for run in found],
             "of": [run.total_steps for run in found],
@@ -59,6 +58,7 @@ def _table(lab: Lab) -> Hashable:
             "parameters": [run.parameters for run in found],
             "loss": [run.loss for run in found],
             "held out": [_families.held_out(run) for run in found],
+            "at step": [run.held_out_step for run in found],
             "speed": [_families.speed(run) for run in found],
             "created": [_parts.clock(run.created) for run in found],
             "preset": [run.preset for run in found],
@@ -82,10 +82,12 @@ def _table(lab: Lab) -> Hashable:
                 format="%.3f",
                 help="On data never trained on: cross-entropy, nats per token, or the velocity's mean squared error.",
             ),
+            "at step": st.column_config.NumberColumn(
+                format="localized", help="When the held-out loss was measured, where the run says so."
+            ),
             "speed": st.column_config.NumberColumn(format="%.0f", help="Tokens or frames a second."),
         },
     )
-    return tuple((run.name, run.state) for run in found)
 
 
 def _open(names: list[str]) -> None:

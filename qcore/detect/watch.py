@@ -21,7 +21,8 @@ from qcore.detect.verdict import Facts, Report, Verdict
 
 VERSION = 2
 TELL_EVERY = 10
-"""An active verdict is told again, with new evidence, at every tenth measurement that shows it."""
+"""An active verdict is news again, with new remedies, at every tenth measurement that shows it: what is offered must
+not change under a person's hand. Title, numbers and chart of every look are in `looked`."""
 _MOST_ROUTES = 4096
 _OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
 _CHANGES_KEPT = 64
@@ -38,6 +39,7 @@ class _Case:
     raised: int
     looks: int
     report: Report
+    resolved: int | None = None
 
 
 class Watch:
@@ -58,6 +60,7 @@ class Watch:
         self._controls: dict[str, Any] = dict(facts.controls)
         self._changes: dict[str, Change] = {}
         self._objective_step: int | None = None
+        self._again: dict[str, Sign] = {}
         self._step = -1
 
     def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
@@ -67,6 +70,7 @@ class Watch:
         passed over. May be called several times a step, each with what has just arrived.
         """
         self._step = step
+        self._again.clear()
         self._note_weights(step, weights)
         found: dict[str, float] = {}
         rules: dict[str, Rule] = {}
@@ -90,6 +94,18 @@ class Watch:
                 for sign in rule.detector(seen, rule.thresholds, memory):
                     if (verdict := self._take(rule, sign)) is not None:
                         told.append(verdict)
+        return told
+
+    def looked(self) -> list[Verdict]:
+        """The active verdicts that the call just made has shown again without news, as that look has them. A verdict's
+        last look is then its last look. Ask right after `observe`: evidence is made of what is known now.
+        """
+        told = []
+        for key, sign in self._again.items():
+            case, fresh = self._cases[key], sign.report()
+            case.report = Report(fresh.title, fresh.numbers, fresh.figure, case.report.remedies)
+            told.append(self._verdict(key))
+        self._again.clear()
         return told
 
     def event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
@@ -182,7 +198,7 @@ class Watch:
         for key, case in self._cases.items():
             _, _, term = key.partition(":")
             if case.active and term and self._rules[case.rule].per_term and not self._weights.get(term):
-                case.active = False
+                case.active, case.resolved = False, self._step
                 memory = self._memories[case.rule]
                 memory.pop(term, None)
                 memory.get("log", {}).pop(term, None)
@@ -211,7 +227,7 @@ class Watch:
             if case is None or not case.active:
                 return None
             ended = case.report
-            case.active = False
+            case.active, case.resolved = False, self._step
             case.report = Report(ended.title, ended.numbers, sign.report().figure or ended.figure, ended.remedies)
             return self._verdict(key)
         if case is not None and case.active:
@@ -220,6 +236,7 @@ class Watch:
             case.last = sign.last
             case.looks += 1
             if case.looks % TELL_EVERY:
+                self._again[key] = sign
                 return None
             case.report = sign.report()
             return self._verdict(key)
@@ -235,7 +252,12 @@ class Watch:
             since_step=case.since,
             last_step=case.last,
             state="active" if case.active else "resolved",
-            evidence={"numbers": report.numbers, "figure": report.figure, "raised_at": case.raised},
+            evidence={
+                "numbers": report.numbers,
+                "figure": report.figure,
+                "raised_at": case.raised,
+                **({} if case.resolved is None else {"resolved_at": case.resolved}),
+            },
             title=report.title,
             explanation=self._rules[case.rule].explanation,
             remedies=report.remedies if case.active else [],

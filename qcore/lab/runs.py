@@ -91,9 +91,7 @@ class CheckpointInfo:
     path: Path
 
 
-def run_info(
-    run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool, alive: bool | None = None
-) -> RunInfo:
+def run_info(run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool, alive: bool | None = None) -> RunInfo:
     """Collect one run's row, all of one snapshot. A run that was active when its worker vanished is `interrupted`.
 
     alive: whether a worker holds the run, for who has looked already; else it is looked up, before the rows are read: a
