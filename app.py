@@ -40,7 +40,7 @@ def draw() -> None:
         _live.begin()
         _parts.sidebar(lab)
         page.run()
-        _live.follow(lab)
+        _live.end(lab)
 
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,

@@ -1,7 +1,8 @@
 """What makes a page look different by now: asked for while its run lives, and answered by running its script again.
 
-A page registers, while it is drawn, what it shows besides the sidebar; at its end `follow` opens one channel for all of
-it (`pages._panel`). Nothing runs here while there is no news, and no part of a page is drawn again without the others.
+A page has one channel (`pages._panel`): a panel that it follows, or `live` for what it says it shows, or else the
+sidebar's alone. Each of them watches what the sidebar shows, too. Nothing runs here while there is no news, and no part
+of a page is drawn again without the others.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ News = Callable[[], Hashable]
 
 
 class _Page(local):
-    def __init__(self) -> None:
-        self.news: list[tuple[News, Hashable, float]] = []
-        self.by_itself = False
+    followed = False
 
 
 _page = _Page()
@@ -34,7 +33,7 @@ def live(
     *,
     runs: Callable[[], Iterable[RunInfo]] | None = None,
 ) -> None:
-    """Run the page anew when there is news of its run while it is alive.
+    """Run the page anew when there is news of its run while it is alive. Once a page.
 
     news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars, such
     as arrays; or what the page shows, asked in other threads, too · runs: those whose news count, asked anew each
@@ -44,35 +43,43 @@ def live(
         asked: News = news
     else:
         asked = partial(_news, lab, runs or (lambda: [lab.info(info.name)]), news == "steps")
-    if seconds := _parts.follow_seconds(info):
-        _page.news.append((asked, asked(), seconds))
+    _follow(lab, info, asked, _parts.follow_seconds(info))
     _parts.refresh_button(info)
 
 
-def follows_itself() -> None:
-    """Say that a panel of the page watches the sidebar, too."""
-    _page.by_itself = True
+def followed() -> None:
+    """Say that a panel of the page watches what the sidebar shows."""
+    _page.followed = True
 
 
 def begin() -> None:
-    """Forget what an earlier page has registered."""
-    _page.news.clear()
-    _page.by_itself = False
+    """A page is about to be drawn."""
+    _page.followed = False
 
 
-def follow(lab: Lab) -> None:
-    """The page's channel: for what it has registered, and for what the sidebar shows."""
+def end(lab: Lab) -> None:
+    """The page has been drawn: the sidebar is followed, if nothing else of the page does that."""
     info = _parts.selected(lab)
-    if info is None or _page.by_itself:
-        return
-    around = partial(_parts.around, lab, info.name, _parts.on_their_way(info.name))
-    wanted = [*_page.news]
-    if seconds := _parts.follow_seconds(info):
-        wanted.append((around, around(), max(seconds, _parts.ALARM_SECONDS)))
-    if wanted:
-        asked = tuple(one for one, _, _ in wanted)
-        shown = tuple(value for _, value, _ in wanted)
-        pulse("page", lab, lambda: tuple(one() for one in asked), shown, min(every for _, _, every in wanted))
+    if info is not None and not _page.followed and (seconds := _parts.follow_seconds(info)):
+        _follow(lab, info, tuple, max(seconds, _parts.ALARM_SECONDS))
+
+
+def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
+    shown = _shown(lab, info)
+
+    def asked() -> Hashable:
+        return news(), _parts.around(lab, shown, sent)
+
+    sent = _parts.on_their_way(shown)
+    if seconds:
+        pulse("page", lab, asked, asked(), seconds)
+    followed()
+
+
+def _shown(lab: Lab, info: RunInfo) -> str:
+    """Name of the run that the sidebar shows; a page may follow another one."""
+    selected = _parts.selected(lab)
+    return info.name if selected is None else selected.name
 
 
 def _news(lab: Lab, runs: Callable[[], Iterable[RunInfo]], every_step: bool) -> Hashable:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from inspect import isgenerator
 from typing import Any, ParamSpec, cast
 
@@ -97,13 +97,16 @@ class SeenLab:
         self._lab, self._persons = lab, persons
 
     def __getattr__(self, name: str) -> Any:
-        moment = _here.moment
-        if moment is None or moment.lab is not self._lab:
-            return getattr(self._persons, name)
-        if name in _READS:
-            return getattr(moment, name)
         found = getattr(self._persons, name)
-        return _ending(found) if callable(found) and name not in _PLAIN else found
+        if not callable(found) or name in _PLAIN:
+            return found
+        return partial(self._read, name, found) if name in _READS else _ending(found)
+
+    def _read(self, name: str, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Ask the moment of the thread that asks now: what was looked up in one may be called in another."""
+        moment = _here.moment
+        is_here = moment is not None and moment.lab is self._lab
+        return (getattr(moment, name) if is_here else plain)(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SeenLab) and self._lab is other._lab

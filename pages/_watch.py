@@ -40,7 +40,7 @@ def watch(lab: Lab, info: RunInfo) -> None:
             st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
         view = partial(_view, lab, info.name, options, _staleness(lab, info))
         panel("watch", lab, view, _parts.follow_seconds(info))
-        _live.follows_itself()
+        _live.followed()
         _parts.refresh_button(info)
         st.html('<span id="knobs"></span>')  # on a phone, the knobs come next
 
@@ -201,9 +201,11 @@ def _progress(info: RunInfo, last: dict[str, tuple[int, float]]) -> list[Block]:
     share = min(1.0, info.step / info.total_steps) if info.total_steps else 0.0
     words = _families.words(info)
     state = _parts.state_word(info)
+    beside = {words.units: (info.step, _families.speed(info))}
+    beside[words.held] = (info.held_out_step or info.step, _families.held_out(info))
 
     def cell(label: str, name: str, spec: str, about: str, unit: str = "") -> tuple[str, str, str]:
-        step, value = last.get(name, (info.step, None))
+        step, value = last.get(name) or beside.get(name, (info.step, None))
         return (label if step == info.step else f"{label}, step {step:,}", _figure(value, spec, unit), about)
 
     strip = _parts.strip_html(

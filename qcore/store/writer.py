@@ -150,8 +150,8 @@ class RunWriter:
             self._queue(Write(PUT_FINDING, parameters))
 
     def look_again(self, finding: Finding) -> None:
-        """Replace a finding by what a later look at the same thing has shown; of many looks between two commits the last
-        one alone is written. Its fields must be such as `put_finding` has taken before.
+        """Replace a finding by what a later look at the same thing has shown; of many looks between two commits the
+        last one alone is written. Its fields must be such as `put_finding` has taken before.
         """
         if self._closing:
             self._refuse()
