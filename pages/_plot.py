@@ -63,11 +63,13 @@ const reach = (figure) => {
   }
   return last;
 };
-// A chart that could not be drawn says to which step it goes, until it is.
+// A chart that could not be drawn says to which step it goes, or that it is an earlier picture, until it is.
 const tell = (host) => {
-  const drawn = host.reached, wanted = host.drawn === host.latest ? drawn : reach(host.latest);
-  const text = drawn !== undefined && wanted !== undefined && wanted !== drawn
-    ? `curve to step ${drawn.toLocaleString("en")}` : "";
+  const drawn = host.reached, is_late = host.drawn && host.drawn !== host.latest;
+  const wanted = is_late ? reach(host.latest) : drawn;
+  let text = "";
+  if (is_late && drawn !== undefined && wanted !== drawn) text = `curve to step ${drawn.toLocaleString("en")}`;
+  if (is_late && drawn === undefined && host.named !== host.latest.layout.title?.text) text = "earlier picture";
   if (drawn !== undefined) host.dataset.reached = drawn; else delete host.dataset.reached;
   if (text && !host.behind) {
     host.behind = document.createElement("span");
@@ -92,6 +94,7 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
     const start = performance.now();
     host.drawn = figure;
     host.reached = reach(figure);
+    host.named = figure.layout.title?.text;
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);

@@ -96,7 +96,7 @@ def _change(lab: Lab) -> None:
 
 
 def _speak(lab: Lab) -> None:
-    assert [item.status for item in lab.sample("alive", "Once", SamplingConfig(sample_length=2))][-1] == "done"
+    assert [item.status for item in lab.sample("alive", "Once", SamplingConfig(max_tokens=2))][-1] == "done"
 
 
 @pytest.mark.parametrize(("page", "happens"), [(TOKENS, _change), (GENERATIONS, _speak)])
