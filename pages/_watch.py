@@ -21,6 +21,11 @@ LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
 SHOWN_FINDINGS = 3
 _ACTIVE = ("queued", "running", "paused")
+_WAITING = {
+    "running": "The first step is on its way.",
+    "queued": "This run waits for its turn; it has not trained yet.",
+    "paused": "Paused before the first step.",
+}
 _TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
 @media(max-width:640px){.to-knobs{display:inline}}</style>
 <a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
@@ -168,7 +173,10 @@ def _body(
     log = look.pop("log")
     words = _families.words(info)
     series = reader.scalars_of(_charts.names(words, look["terms"]), max_points=_charts.MAX_POINTS)
-    drawn = _charts.figures(series, reader.meta(), _parts.marks(events), words=words, run=info.name, **look)
+    waiting = f"Not trained yet: {info.message}." if info.message and info.alive else ""
+    waiting = waiting or _WAITING.get(info.state, "No step was trained.")
+    marks = _parts.marks(events)
+    drawn = _charts.figures(series, reader.meta(), marks, words=words, run=info.name, waiting=waiting, **look)
     found = {key: dated(figure, info.step) for key, figure in drawn.items()}
     last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
     blocks = [*_calling(findings), *_progress(info, last)]

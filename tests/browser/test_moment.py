@@ -6,7 +6,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from qcore.config import Pause
+from qcore.config import Pause, Stop
 from tests.browser.actions import LOSS_CHART, press, slider, start_from_yaml, wait_for_curve
 from tests.browser.together import contradictions, seen, step_of
 from tests.helpers import eventually, small_config, small_video
@@ -72,12 +72,11 @@ def looks(page, seconds, done=lambda: False):
 def started(page, app, lab, request):
     config, pages = FAMILIES[request.param]
     name = start_from_yaml(page, app.url, config.to_yaml(), lab)
-    eventually(lambda: lab.info(name).step > 80, 120)
+    eventually(lambda: lab.info(name).step > 80, 400)
     yield name, pages
     if lab.info(name).alive:
-        page.goto(f"{app.url}/?run={name}")
-        press(page, "Stop")
-        eventually(lambda: not lab.info(name).alive)
+        lab.command(name, Stop())
+        eventually(lambda: not lab.info(name).alive, 60)
 
 
 @pytest.mark.parametrize("started", FAMILIES, indirect=True)
@@ -156,7 +155,7 @@ def test_states_agree_while_a_run_is_paused_goes_on_and_stops(page, app, lab, st
     looks(page, 30, lambda: seen(page)["badge"] == ["paused"])
     press(page, "Continue")
     looks(page, 30, lambda: seen(page)["badge"] == ["running"])
-    press(page, "Stop")
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
     found = looks(page, 60, lambda: seen(page)["badge"] == ["stopped"])
     found += looks(page, 1)
     assert found[-1]["badge"] == ["stopped"]
