@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.watcher import polling_path_watcher
 
-from pages import _doors, _edge, _parts
+from pages import _doors, _edge, _live, _moment, _parts
 from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -36,9 +36,13 @@ def draw() -> None:
             st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
         ]
     )
-    with _edge.in_words():
-        _parts.sidebar(_parts.lab())
-        page.run()
+    lab = _parts.lab()
+    with _edge.in_words(), _moment.within(lab):
+        _live.begin()
+        _parts.sidebar(lab)
+        with _edge.in_words():
+            page.run()
+        _live.end(lab)
 
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,

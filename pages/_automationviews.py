@@ -50,7 +50,8 @@ def page(lab: Lab, info: RunInfo) -> None:
     elif view == "Dry run":
         _dry(lab, info)
     else:
-        live(lab, info, lambda now: _done(lab, now))
+        _done(lab, info)
+        live(lab, info, "records")
         _undo_form(lab, info)
 
 
@@ -250,7 +251,7 @@ def _change_words(name: str, old: Any, new: Any) -> str:
     return change_words(name, old, new)
 
 
-def _done(lab: Lab, info: RunInfo) -> int:
+def _done(lab: Lab, info: RunInfo) -> None:
     """Every automatic change with its reason, newest first, and the way back behind it."""
     events = [event for event in lab.reader(info.name).events() if event.author in AUTOMATIC]
     if not events:
@@ -258,7 +259,7 @@ def _done(lab: Lab, info: RunInfo) -> int:
             "Nothing has been changed automatically. Write a schedule or a rule, or switch the autopilot on, under "
             "*Texts*; each of their actions will be listed here with its reason, and can be undone."
         )
-        return 0
+        return
     newest = events[::-1]
     _table(
         [event.step for event in newest],
@@ -267,7 +268,6 @@ def _done(lab: Lab, info: RunInfo) -> int:
         [str(event.payload.get("reason", "")) for event in newest],
         "done_table",
     )
-    return len(events)
 
 
 def _undo_form(lab: Lab, info: RunInfo) -> None:

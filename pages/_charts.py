@@ -68,14 +68,15 @@ def figures(
     run: str,
     unit: Unit,
     terms: Sequence[str],
+    waiting: str = "",
     **look: Any,
 ) -> dict[str, Figure]:
-    """Every figure by its key, the loss first. unit: of a language run's loss; others have one · look: span, log_x,
-    log_y, whole, ignore_outliers of `viz.curves`; log_y is for the loss, and empty: what it says before there is one.
+    """Every figure by its key, the loss first. unit: of a language run's loss; others have one · waiting: said while
+    there is no loss · look: span, log_x, log_y, whole, ignore_outliers of `viz.curves`; log_y is for the loss.
     """
-    log_y, empty = look.pop("log_y"), look.pop("empty", "The first step is on its way.")
+    log_y = look.pop("log_y")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
-    found = {"loss": _loss(series, meta, words, unit, log_y=log_y, message=empty, **shared)}
+    found = {"loss": _loss(series, meta, words, unit, waiting, log_y=log_y, **shared)}
     found["terms"] = curves(
         [Line.of(term.replace("_", " "), series[f"term/{term}"]) for term in terms],
         title="Terms, unweighted",
@@ -89,7 +90,9 @@ def figures(
     return found
 
 
-def _loss(series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: Unit, **shared: Any) -> Figure:
+def _loss(
+    series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: Unit, waiting: str, **shared: Any
+) -> Figure:
     """Losses with the references. The weighted total is a code length in no other unit: only nats show it.
 
     While the total is the family's own loss itself, one curve stands for both.
@@ -120,6 +123,7 @@ def _loss(series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: U
         y_title=y_title,
         references=references,
         height=380,
+        message=waiting,
         **shared,
     )
 

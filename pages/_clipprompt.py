@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages import _clips, _edge, _forms, _parts, _prompt, _reads, _roles
 from pages._measures import MEASURES
+from pages._moment import fragment
 from qcore.config import ClipSamplingConfig
 from qcore.lab import Lab, RunInfo
 from qcore.viz import ClipRow
@@ -20,7 +21,7 @@ newest = _prompt.newest
 _FIRST = ("sampled_clips", "sample_seed", "solver", "solver_steps", "sample_noise_correlation")
 
 
-@st.fragment
+@fragment
 @_edge.told
 def panel(lab: Lab, info: RunInfo) -> None:
     """Settings, model, and the answers. A fragment of its own: nothing else redraws while clips are made."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pages._moment import HUB
 from qcore.viz import ClipRow, clip_bytes
 
 _STYLE = """
@@ -34,7 +35,9 @@ outline:1px solid var(--st-border-color)}
 text-overflow:ellipsis;font-variant-numeric:tabular-nums}
 @media (max-width:640px){.lab-clips .grid{grid-template-columns:repeat(var(--narrow),minmax(0,var(--most)))}}
 """
-_SCRIPT = """
+_SCRIPT = (
+    HUB
+    + """
 const PLAY = '<svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true"><path fill="currentColor" d="';
 const ICONS = {Play: PLAY + 'M2 1v10l9-5z"/></svg>', Pause: PLAY + 'M2 1h3v10H2zM7 1h3v10H7z"/></svg>'};
 const SPEEDS = [2, 4, 8, 16, 24], HOLD = 2;
@@ -155,8 +158,7 @@ const grid = (host, row, index) => {
   };
 };
 
-export default function ({data, parentElement}) {
-  const host = parentElement.querySelector(".lab-clips"), sheet = read(data);
+const display = (host, sheet) => {
   const kind = JSON.stringify([sheet.layout, sheet.rows.map((row) => [row.label, row.hint, row.count, row.shape])]);
   host.sheet = sheet;
   host.setAttribute("role", "group");
@@ -179,8 +181,13 @@ export default function ({data, parentElement}) {
   clock.hosts.add(host);
   host.paint();
   clock.wake();
+};
+export default function ({data, parentElement}) {
+  const host = parentElement.querySelector(".lab-clips"), sheet = read(data);
+  hub.offer(host, () => display(host, sheet));
 }
 """
+)
 _mount = st.components.v2.component(
     "collapse_lab_clips",
     html='<div class="lab-clips"></div>',

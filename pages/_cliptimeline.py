@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 
 import streamlit as st
 
@@ -26,7 +25,7 @@ def options(lab: Lab, info: RunInfo) -> str | None:
     return st.selectbox("Noise", labels, key=f"seed:{info.name}", width=260) if len(labels) > 1 else labels[0]
 
 
-def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
+def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
     """Clips at up to six steps, a row a step and the data below, then their measures over all steps."""
     state = _reads.rewinds(lab, info.name)
     samples = [sample for sample in _reads.timeline(lab, state) if chosen is None or sample.prompt == chosen]
@@ -37,7 +36,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
             if info.alive
             else "This run ended before its first clips were drawn. Start another with a smaller `sample every`."
         )
-        return False
+        return
     by_step = {sample.step: sample for sample in samples}
     steps = _reads.spread(sorted(by_step), ROWS)
     reader = lab.reader(info.name)
@@ -49,7 +48,9 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
             st.error(_parts.plain(f"step {step:,}: {error}"), icon=":material/error:")
     frames = reader.arrays("frames")
     if frames is not None:
-        rows.append(ClipRow("data", frames[1]["data"], hint="clips that the model learns from"))
+        rows.append(
+            ClipRow(f"data, {_parts.step_words(frames[0])}", frames[1]["data"], hint="clips that the model learns from")
+        )
     left, right = st.columns([3, 2], gap="large")
     with left:
         _clips.film(rows, "chart:timeline", "Clips from the same noise at different steps, with the data")
@@ -81,9 +82,8 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> Hashable:
                 references=_references(names, data),
                 height=300,
             )
-            chart(figure, f"chart:{key}", f"{title} over steps")
+            chart(figure, f"chart:{key}", f"{title} over steps", info.step)
         st.caption("Dashed: the data's own values. Coherence, change and variety must be right at once.")
-    return True
 
 
 def _references(names: tuple[str, ...], data: dict[str, float]) -> list[Reference]:

@@ -55,12 +55,8 @@ def page(lab: Lab, info: RunInfo) -> None:
         st.info("Choose a metric: each gets a chart with a line for every run.")
         return
     alive = next((now for name in names if (now := _parts.info_of(lab, name)).alive), info)
-    live(
-        lab,
-        alive,
-        lambda _: _draw(lab, names, metrics, align == "since the fork", {"span": smooth, "log_y": log_y, **look}),
-        runs=lambda: [_parts.info_of(lab, name) for name in names],
-    )
+    _draw(lab, names, metrics, align == "since the fork", {"span": smooth, "log_y": log_y, **look})
+    live(lab, alive, runs=lambda: [_parts.info_of(lab, name) for name in names])
 
 
 def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: dict[str, Any]) -> None:
@@ -100,7 +96,7 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
 
 def _named(lab: Lab, name: str) -> str:
     """A run in a legend, with a warning when something is wrong with it."""
-    return _parts.short(name) + (_WARNING if _parts.alarm_now(lab, name) else "")
+    return _parts.short(name) + (_WARNING if _parts.has_findings(lab, name) else "")
 
 
 def _first_own(lab: Lab, name: str, names: list[str]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _scrubber
+from pages import _parts, _scrubber, _words
 from pages._pamviews import show_pam
 from pages._plot import chart
 from qcore.config import PAMConfig, PhaseLMConfig
@@ -98,18 +98,19 @@ def _framed(
     position = _scrubber.scrubber(info, steps, what)
     log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
 
-    def of_step(step: int | None) -> None:
-        found = reader.arrays(arrays, step)
+    def of_step(step: int) -> None:
+        found = lab.reader(info.name).arrays(arrays, step)
         if found is not None:
             pictures(lab, info.name, *found)
 
     def curves_of(step: int | None) -> None:
-        marks = _parts.marks(reader.events())
+        marks = _parts.marks(lab.reader(info.name).events())
         look = {"uirevision": info.name, "marks": marks, "log_x": log_x, "height": 280}
         drawn = over_steps(lab, info.name, look)
         for column, (figure, key, about) in zip(st.columns(max(1, len(drawn)), gap="large"), drawn, strict=False):
             with column:
-                chart(with_cursor(figure, step), f"chart:{key}", f"{figure.layout['title']['text']} over steps")
+                alt = f"{figure.layout['title']['text']} over steps"
+                chart(with_cursor(figure, step), f"chart:{key}", alt, info.step)
                 st.caption(about)
 
     _scrubber.show(lab, info, position, of_step, curves_of)
@@ -138,10 +139,10 @@ def _concepts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
     labels = lab.token_labels(run)
     left, right = st.columns(2, gap="large")
     with left:
-        st.header(f"Translations, step {step:,}", anchor=False)
+        _words.heading("pairs", f"Translations, step {step:,}")
         _pairs(arrays, labels)
     with right:
-        st.header(f"What each concept holds, step {step:,}", anchor=False)
+        _words.heading("holdings", f"What each concept holds, step {step:,}")
         _holdings(arrays, labels)
 
 

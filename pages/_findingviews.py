@@ -7,13 +7,13 @@ run with the changes can always be started.
 from __future__ import annotations
 
 import html
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from pages import _families, _looks, _parts, _roles
+from pages import _families, _looks, _parts, _roles, _words
 from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
@@ -35,16 +35,18 @@ FIGURES = 6
 ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
 _TRAINS = ("queued", "running", "paused")
 _BADGES: dict[str, tuple[_parts.Color, str, str]] = {
-    "active": ("red", ":material/error:", "Wrong now."),
+    "active": ("red", "active", "Wrong now."),
     "moving": (
         "orange",
-        ":material/sync_problem:",
+        "in transition",
         "Wrong in another way: the measurements have left the old trouble on the wrong side of their range.",
     ),
-    "seen": ("gray", ":material/visibility:", "Wrong now; a person has acknowledged it."),
-    RESOLVED: ("green", ":material/check_circle:", "Was wrong; the measurements are back in their range."),
-    MUTED: ("gray", ":material/notifications_off:", "Muted by a person: it raises no alarm."),
+    "seen": ("gray", "acknowledged", "Wrong now; a person has acknowledged it."),
+    RESOLVED: ("green", "resolved", "Was wrong; the measurements are back in their range."),
+    MUTED: ("gray", "muted", "Muted by a person: it raises no alarm."),
 }
+_HEAD_STYLE = """<style>.finding-head{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem .8rem}
+.finding-head+h4{margin:.5rem 0 0;padding:0;line-height:1.35}</style>"""
 _TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
 .evidence td:nth-child(3){color:var(--lab-faint)}</style>"""
@@ -60,23 +62,16 @@ def this_run(lab: Lab, info: RunInfo) -> None:
     """The run's findings, the ones that need attention first."""
     kinds = _filter()
 
-    def cards(now: RunInfo) -> Hashable:
-        findings = lab.findings(now.name)
-        shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
-        if not findings:
-            _none(now)
-        elif not shown:
-            st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
-        controls = lab.controls(now.name) if shown else {}
-        for index, finding in enumerate(shown):
-            _card(lab, now, finding, controls, with_figure=index < FIGURES)
-        return (
-            st.session_state.get("run"),
-            len(st.session_state.get("notes", [])),
-            tuple((one.id, one.state, one.acknowledged, one.muted) for one in findings),
-        )
-
-    live(lab, info, cards)
+    findings = lab.findings(info.name)
+    shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
+    if not findings:
+        _none(info)
+    elif not shown:
+        st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
+    controls = lab.controls(info.name) if shown else {}
+    for index, finding in enumerate(shown):
+        _card(lab, info, finding, controls, with_figure=index < FIGURES)
+    live(lab, info)
 
 
 def all_runs(lab: Lab, info: RunInfo) -> None:
@@ -84,7 +79,8 @@ def all_runs(lab: Lab, info: RunInfo) -> None:
     kinds = _filter()
     st.caption("Tick a row to see that run's findings.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
-    live(lab, alive, lambda _: _table(lab, kinds), runs=lab.runs)
+    _table(lab, kinds)
+    live(lab, alive, runs=lab.runs)
 
 
 def rules() -> None:
@@ -133,12 +129,10 @@ def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
 
 def _none(info: RunInfo) -> None:
     if info.alive:
-        st.success(
-            f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {_families.words(info).watched}.",
-            icon=":material/verified:",
-        )
+        text = f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {_families.words(info).watched}."
     else:
-        st.success(f"Nothing wrong was found in this run's {info.step:,} steps.", icon=":material/verified:")
+        text = f"Nothing wrong was found in this run's {info.step:,} steps."
+    _words.says("nothing", "success", text)
 
 
 def _card(
@@ -146,39 +140,48 @@ def _card(
 ) -> None:
     kind = kind_of(finding)
     with st.container(border=True, key=f"finding:{finding.id}"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            moving = kind == ACTIVE and bool((finding.evidence or {}).get("moving"))
-            state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
-            color, icon, about = _BADGES[state]
-            st.badge(
-                {"seen": "acknowledged", "moving": "in transition"}.get(state, kind), icon=icon, color=color, help=about
-            )
-            st.caption(_when(finding), width="content")
-        st.markdown(f"## {_parts.plain(finding.title)}")
+        _words.words(f"head:{finding.id}", _head(finding, kind))
         evidence = finding.evidence or {}
         if was := (evidence.get("resolved") or {}).get("was"):
             st.caption(f"Its last word, at step {finding.last_step:,}: {_parts.plain(str(was))}")
         figure = _figure(info.name, finding, evidence.get("figure"))
         place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
         with place:
-            st.markdown(_parts.plain(finding.explanation))
-            _numbers(evidence.get("numbers") or [])
+            numbers = _numbers(evidence.get("numbers") or [])
+            _words.words(f"body:{finding.id}", f"<p>{html.escape(finding.explanation)}</p>{numbers}")
             if figure is not None and side is None:
                 st.caption("Its figure is left out, because many findings are shown: hide some with the filter above.")
             _remedies(lab, info, finding, controls)
         if side is not None and figure is not None:
             with side:
-                chart(figure, f"chart:{finding.id}", f"Evidence: {finding.title}")
+                # Its own looks, and none beside them: it ends where the detector looked last.
+                chart(figure, f"chart:{finding.id}", f"Evidence: {finding.title}", info.step)
+
+
+def _head(finding: FindingInfo, kind: str) -> str:
+    """Badge, when it was found and seen last, and the title; what is over says until when it was so."""
+    colour, word, about = _BADGES["seen" if kind == ACTIVE and finding.acknowledged else kind]
+    title = finding.title
+    if finding.state == RESOLVED:
+        title = f"Until step {finding.last_step:,}: {title}"
+    badge = _words.badge_html(word, colour, about, finding=finding.id, last=finding.last_step)
+    when = f'<span class="lab-small">{html.escape(_when(finding))}</span>'
+    return f'{_HEAD_STYLE}<div class="finding-head">{badge}{when}</div><h4>{html.escape(title)}</h4>'
 
 
 def _when(finding: FindingInfo) -> str:
-    since = f"since step {finding.since_step:,}" if finding.since_step else "before the first step"
+    """When it was found, when a measurement showed it last, and when it was over."""
+    over = finding.state == RESOLVED
+    since = f"step {finding.since_step:,}" if finding.since_step else "before the first step"
+    first = f"{'found at' if over else 'since'} {since}" if finding.since_step else f"{'found ' if over else ''}{since}"
     until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
-    return f"{since}{until} · {_parts.plain(name_words(finding.name))}"
+    ended = ((finding.evidence or {}).get("resolved") or {}).get("step")
+    end = f", resolved at step {ended:,}" if over and isinstance(ended, int) else ""
+    return f"{first}{until}{end} · {name_words(finding.name)}"
 
 
-def _numbers(numbers: list[dict[str, Any]]) -> None:
-    """Measured values, each beside the limit that it is held against."""
+def _numbers(numbers: list[dict[str, Any]]) -> str:
+    """Measured values, each beside the limit that it is held against; of the look that is named as the last one."""
     rows = []
     for number in numbers:
         unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
@@ -187,8 +190,7 @@ def _numbers(numbers: list[dict[str, Any]]) -> None:
             f"<tr><td>{html.escape(str(number['label']))}</td><td><b>{number_words(number['value'])}</b> {unit}</td>"
             f"<td>{against}</td></tr>"
         )
-    if rows:
-        st.html(f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>')
+    return f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>' if rows else ""
 
 
 def _against(limit: float | None, side: str | None) -> str:
@@ -275,7 +277,7 @@ def _needs_life(info: RunInfo) -> str:
     """Why nothing can be changed in a run that nobody trains; empty while somebody does."""
     if info.alive and info.state in _TRAINS:
         return ""
-    return f"The run is {info.state}: resume it in the control room before you change it."
+    return f"The run is {_parts.state_word(info)}: resume it in the control room before you change it."
 
 
 def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
@@ -352,7 +354,7 @@ def _note_refusal(act: Any) -> None:
         _parts.note("error", str(error))
 
 
-def _table(lab: Lab, kinds: list[str]) -> Hashable:
+def _table(lab: Lab, kinds: list[str]) -> None:
     found = lab.all_findings()
     states = {run.name: run for run in lab.runs()}
     rows = [
@@ -363,14 +365,15 @@ def _table(lab: Lab, kinds: list[str]) -> Hashable:
     rows.sort(key=lambda row: (-row[0].created, row[0].name))
     if not rows:
         st.info(f"No run has findings that are {' or '.join(kinds) or 'chosen'}.")
-        return 0
+        return
     st.dataframe(
         {
             "run": [run.name for run, *_ in rows],
-            "state": [run.state for run, *_ in rows],
+            "state": [_parts.state_word(run) for run, *_ in rows],
             "not acknowledged": [sum(one.calls for one in every) for *_, every in rows],
             **{kind: [sum(kind_of(one) == kind for one in every) for *_, every in rows] for kind in KINDS},
             "since step": [min(one.since_step for one in chosen) for _, chosen, _ in rows],
+            "last seen": [max(one.last_step for one in chosen) for _, chosen, _ in rows],
             "created": [_looks.day(run.created) for run, *_ in rows],
             "findings": [" · ".join(one.title for one in chosen) for _, chosen, _ in rows],
         },
@@ -382,9 +385,9 @@ def _table(lab: Lab, kinds: list[str]) -> Hashable:
             "run": st.column_config.TextColumn(width="medium"),
             "findings": st.column_config.TextColumn(width="large"),
             "since step": st.column_config.NumberColumn(format="localized", help="Of the earliest of them."),
+            "last seen": st.column_config.NumberColumn(format="localized", help="Newest step that showed one of them."),
         },
     )
-    return tuple((run.name, len(chosen)) for run, chosen, _ in rows)
 
 
 def _open(names: list[str]) -> None:

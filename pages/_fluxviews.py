@@ -52,7 +52,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         info,
         position,
         lambda step: _pictures(lab, info.name, step, choice),
-        lambda step: _over_steps(lab, info.name, step, choice.log_x),
+        lambda step: _over_steps(lab, info, step, choice.log_x),
     )
 
 
@@ -89,7 +89,7 @@ def _pick(label: str, count: int, index: int, key: str, about: str) -> int:
     return options.index(st.selectbox(label, options, index, key=key, bind="query-params", width=110, help=about))
 
 
-def _pictures(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
+def _pictures(lab: Lab, run: str, step: int, choice: Choice) -> None:
     """The four figures of one step."""
     found = lab.reader(run).arrays(INTERNALS, step)
     if found is None or "angle" not in found[1]:
@@ -99,7 +99,7 @@ def _pictures(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
     texts = _texts(lab, run, arrays["tokens"])
     layer, head = choice.layer, choice.head
     token = min(len(texts) - 1 if choice.token is None else choice.token, len(texts) - 1)
-    where = f"layer {layer + 1}, group {head + 1}, step {at:,}"
+    where = f"layer {layer + 1}, group {head + 1}, {_parts.step_words(at, step)}"
     plane = choice.plane
     left, right = st.columns(2, gap="large")
     with left:
@@ -111,7 +111,7 @@ def _pictures(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
                 layer=layer + 1,
                 token=token,
                 uirevision=run,
-                title=f"Plane {plane + 1} after layer {layer + 1}, step {at:,}",
+                title=f"Plane {plane + 1} after layer {layer + 1}, {_parts.step_words(at, step)}",
             ),
             "chart:disc",
             f"States of the tokens of a text on plane {plane + 1} after layer {layer + 1} at step {at}",
@@ -183,8 +183,9 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in ids]
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
+    run = info.name
     reader = lab.reader(run)
     layers = [layer for layer in layers_shown(lab.config(run).value("layers") + 1) if layer]
     of_layer = {part: [f"flux/{part}_layer{layer}" for layer in layers] for part in ("kept", "dt", "radius")}
@@ -232,4 +233,4 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             "every row in training, and its mean, which evaluation takes, is drawn here.",
         ),
     }
-    charts_over_steps(figures, step)
+    charts_over_steps(figures, step, info.step)

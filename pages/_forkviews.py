@@ -23,7 +23,8 @@ def page(lab: Lab, info: RunInfo) -> None:
     whole = st.toggle(
         "All runs", key="all_runs", bind="query-params", help="Also those that are not related to the selected run."
     )
-    live(lab, info, lambda now: _tree(lab, now, whole), runs=lab.runs)
+    _tree(lab, info, whole)
+    live(lab, info, runs=lab.runs)
     left, right = st.columns(2, gap="large")
     with left:
         _fork_form(lab, info)
@@ -31,7 +32,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         _rewind_form(lab, info)
 
 
-def _tree(lab: Lab, info: RunInfo, whole: bool) -> int:
+def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
     nodes = lab.run_tree()
     related = set(_family.relatives(nodes, info.name))
     shown = [node for node in nodes if whole or node.name in related]
@@ -54,7 +55,6 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> int:
         hide_index=True,
         column_config={"what differs": st.column_config.TextColumn(width="large")},
     )
-    return len(nodes)
 
 
 def _branch(lab: Lab, node: RunNode) -> Branch:

@@ -64,36 +64,38 @@ def page(lab: Lab, info: RunInfo) -> None:
         info,
         position,
         lambda step: _pictures(lab, info.name, step, place, words),
-        lambda step: _over_steps(lab, info.name, step, log_x, words),
+        lambda step: _over_steps(lab, info, step, position.shown, log_x, words),
     )
 
 
-def _pictures(lab: Lab, run: str, step: int | None, place: str, words: Words) -> None:
+def _pictures(lab: Lab, run: str, step: int, place: str, words: Words) -> None:
     """Terms and modules at one step."""
     reader = lab.reader(run)
     meta = reader.meta()
     found = {kind: reader.arrays(kind, step) for kind in KINDS}
     left, right = st.columns(2, gap="large")
     kind, prefix = PLACES[place]
-    _terms(reader, run, found[kind], prefix, list(meta.get("term_names") or []), words, left, right)
+    _terms(reader, run, found[kind], step, prefix, list(meta.get("term_names") or []), words, left, right)
     left, right = st.columns(2, gap="large")
-    _modules(run, found[MODULES], list(meta.get("module_names") or []), left, right)
+    _modules(run, found[MODULES], step, list(meta.get("module_names") or []), left, right)
 
 
 def _terms(
     reader: Any,
     run: str,
     found: tuple[int, dict[str, Any]] | None,
+    step: int,
     prefix: str,
     names: list[str],
     words: Words,
     left: Any,
     right: Any,
 ) -> None:
-    at, arrays = found or (0, {"norm": [], "cosine": [], "terms": []})
+    at, arrays = found or (None, {"norm": [], "cosine": [], "terms": []})
+    when = _parts.step_words(at, step)
     indices = [int(index) for index in arrays["terms"]]
     shown = [names[index] if index < len(names) else f"term {index}" for index in indices]
-    ratios = reader.scalars_of([f"{prefix}/ratio/{name}" for name in shown], start=at, stop=at + 1)
+    ratios = reader.scalars_of([f"{prefix}/ratio/{name}" for name in shown], start=at, stop=(at or 0) + 1)
     pulls = [float(series.values[-1]) if len(series) else math.nan for series in ratios.values()]
     with left:
         figure = term_bars(
@@ -102,13 +104,13 @@ def _terms(
             pulls,
             indices,
             uirevision=run,
-            title=f"Pull of each term, step {at:,}",
+            title=f"Pull of each term, {when}",
             main=words.main_words,
         )
         chart(
             figure,
             "chart:terms",
-            f"Weighted gradient norm of each term relative to the {words.main_words} at step {at}",
+            f"Weighted gradient norm of each term relative to the {words.main_words}, {when}",
         )
         st.caption(
             f"How hard each term pulls at the weights, the {words.main_words} being 1. A term far above 1 trains the "
@@ -116,15 +118,18 @@ def _terms(
         )
     with right:
         chart(
-            cosine_matrix(shown, arrays["cosine"], uirevision=run, title=f"Who pulls with whom, step {at:,}"),
+            cosine_matrix(shown, arrays["cosine"], uirevision=run, title=f"Who pulls with whom, {when}"),
             "chart:cosine",
-            f"Cosine between the gradients of each pair of terms at step {at}",
+            f"Cosine between the gradients of each pair of terms, {when}",
         )
         st.caption("+1: the same direction; 0: nothing to do with each other; −1: what one learns the other undoes.")
 
 
-def _modules(run: str, found: tuple[int, dict[str, Any]] | None, names: list[str], left: Any, right: Any) -> None:
-    at, arrays = found or (0, {"parameters": [], "dead_share": [], "update_ratio": []})
+def _modules(
+    run: str, found: tuple[int, dict[str, Any]] | None, step: int, names: list[str], left: Any, right: Any
+) -> None:
+    at, arrays = found or (None, {"parameters": [], "dead_share": [], "update_ratio": []})
+    when = _parts.step_words(at, step)
     count = len(arrays["parameters"])
     names = names[:count] if len(names) >= count else [f"module {index}" for index in range(count)]
     with left:
@@ -134,10 +139,10 @@ def _modules(run: str, found: tuple[int, dict[str, Any]] | None, names: list[str
                 arrays["parameters"],
                 arrays["dead_share"],
                 uirevision=run,
-                title=f"Weights without gradient, step {at:,}",
+                title=f"Weights without gradient, {when}",
             ),
             "chart:dead",
-            f"Modules as areas by their number of weights, coloured by the share without gradient, at step {at}",
+            f"Modules as areas by their number of weights, coloured by the share without gradient, {when}",
         )
         st.caption(
             "Area: number of weights. Grey: all of them learn; the more vermillion, the larger the share that got no "
@@ -145,9 +150,9 @@ def _modules(run: str, found: tuple[int, dict[str, Any]] | None, names: list[str
         )
     with right:
         chart(
-            update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, step {at:,}"),
+            update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, {when}"),
             "chart:updates",
-            f"Length of one update relative to the weights for each module at step {at}",
+            f"Length of one update relative to the weights for each module, {when}",
         )
         st.caption(
             "Bars start at the guide line of 1/1000, near which healthy training stays; orange ones are more than a "
@@ -155,8 +160,11 @@ def _modules(run: str, found: tuple[int, dict[str, Any]] | None, names: list[str
         )
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words) -> None:
-    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost."""
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
+    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost. step: chosen, None for the
+    newest · shown: the step that the pictures show.
+    """
+    run = info.name
     reader = lab.reader(run)
     known = set(reader.names())
     names: list[str] = list(reader.meta().get("term_names") or [])
@@ -200,7 +208,12 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
             message=alone,
             **shared,
         )
-        chart(with_cursor(figure, step), "chart:ratio", f"Weighted gradient norm relative to the {main} over steps")
+        chart(
+            with_cursor(figure, step),
+            "chart:ratio",
+            f"Weighted gradient norm relative to the {main} over steps",
+            info.step,
+        )
         st.caption(
             "A curve that climbs towards 1 is a term that takes over. Over all weights, and dotted, measured more "
             "often, at the last hidden state."
@@ -214,7 +227,12 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
             message=alone,
             **shared,
         )
-        chart(with_cursor(figure, step), "chart:direction", f"Cosine with the gradient of the {main} over steps")
+        chart(
+            with_cursor(figure, step),
+            "chart:direction",
+            f"Cosine with the gradient of the {main} over steps",
+            info.step,
+        )
         st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the data teach.")
     left, right = st.columns(2, gap="large")
     with left:
@@ -224,19 +242,24 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, words: Words)
             y_title="share, −1 to 1",
             **shared,
         )
-        chart(with_cursor(figure, step), "chart:rank", "Effective rank and mean cosine of the hidden states over steps")
+        chart(
+            with_cursor(figure, step),
+            "chart:rank",
+            "Effective rank and mean cosine of the hidden states over steps",
+            info.step,
+        )
         st.caption(
             "Effective rank: share of the width that the hidden states really use. Mean cosine: how alike they all "
             "are; at 1 every position looks the same."
         )
     with right:
-        found = reader.arrays(SPECTRUM, step)
+        found = reader.arrays(SPECTRUM, shown)
         values: Any = found[1].get("eigenvalues", []) if found else []
-        at = found[0] if found else 0
+        when = _parts.step_words(found[0] if found else None, shown)
         chart(
-            eigenvalues(values, uirevision=run, title=f"Principal directions, step {at:,}", height=280),
+            eigenvalues(values, uirevision=run, title=f"Principal directions, {when}", height=280),
             "chart:eigenvalues",
-            f"Share of the variance of the hidden states along each principal direction at step {at}",
+            f"Share of the variance of the hidden states along each principal direction, {when}",
         )
         st.caption(
             "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "

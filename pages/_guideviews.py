@@ -5,12 +5,12 @@ measured here beside it, and with this run's own numbers.
 from __future__ import annotations
 
 import html
-from collections.abc import Hashable
 
 import streamlit as st
 
 from pages._live import live
 from pages._measures import Band, bands, shown
+from pages._panel import words
 from qcore.lab import Lab, RunInfo
 
 _STYLE = """<style>.guide{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
@@ -31,35 +31,35 @@ def page(lab: Lab, info: RunInfo) -> None:
         "here as *the guide's*, not as ours: the last column says what came out when they were tried. Compare with the "
         "data's own value: a band that the real clips miss cannot mean health."
     )
-    live(lab, info, lambda now: _tables(lab, now))
+    _tables(lab, info)
+    live(lab, info, "records")
 
 
-def _tables(lab: Lab, info: RunInfo) -> Hashable:
+def _tables(lab: Lab, info: RunInfo) -> None:
     rows = bands()
     reader = lab.reader(info.name)
     data: dict[str, float] = reader.meta().get("data_frames") or {}
     series = reader.scalars_of(sorted({row.series for row in rows if row.series}))
-    found = {name: float(one.values[-1]) for name, one in series.items() if len(one)}
+    found = {name: (int(one.steps[-1]), float(one.values[-1])) for name, one in series.items() if len(one)}
     measured = [row for row in rows if row.range_text]
     advice = [row for row in rows if not row.range_text]
     if measured:
         st.header("The guide's bands", anchor=False)
-        st.html(_health(measured, data, found))
+        words("bands", _health(measured, data, found))
     if advice:
         st.header("Emergency fixes", anchor=False)
         st.html(_advice(advice))
         st.caption("Findings offers these as remedies where they fit, each with the same verdict.")
-    return None
 
 
-def _health(rows: list[Band], data: dict[str, float], found: dict[str, float]) -> str:
+def _health(rows: list[Band], data: dict[str, float], found: dict[str, tuple[int, float]]) -> str:
     titles = ("measure", "the guide's band", "this run", "the data", "measured here")
     lines = []
     for row in rows:
         cells = [
             row.name,
             row.range_text,
-            _against(row, found.get(row.series)),
+            _against(row, here[1]) + f" · step {here[0]:,}" if (here := found.get(row.series)) else "–",
             _against(row, data.get(row.measure)),
             row.verdict,
         ]

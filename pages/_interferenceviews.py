@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _scrubber
+from pages import _parts, _scrubber, _words
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
@@ -58,14 +58,14 @@ def page(lab: Lab, info: RunInfo) -> None:
         return
     if not steps:
         _scrubber.waiting(lab, info, (KERNELS,), "kernels_every", "kernels")
-        _causality(lab, info.name, None)
+        _causality(lab, info.name, info.step)
         return
     position = _scrubber.scrubber(info, steps, KERNELS)
     choice = _choice(lab, info, steps)
 
     def over_steps(step: int | None) -> None:
-        _over_steps(lab, info.name, step, choice)
-        _causality(lab, info.name, step)
+        _over_steps(lab, info, step, choice)
+        _causality(lab, info.name, position.shown)
 
     _scrubber.show(lab, info, position, lambda step: _kernels(lab, info.name, step, choice), over_steps)
 
@@ -121,7 +121,7 @@ def _pick(label: str, options: list[str], index: int, key: str) -> str:
     return st.selectbox(label, options, index, key=key, bind="query-params", width=120)
 
 
-def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
+def _kernels(lab: Lab, run: str, step: int, choice: Choice) -> None:
     """The kernel of the chosen layer and head, beside all heads or the change since another step."""
     reader = lab.reader(run)
     found = reader.arrays(KERNELS, step)
@@ -139,7 +139,7 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
                 texts,
                 signed=choice.signed,
                 uirevision=f"{run}:{choice.size}",
-                title=f"{choice.name[0].upper()}{choice.name[1:]}, step {at:,}",
+                title=f"{choice.name[0].upper()}{choice.name[1:]}, {_parts.step_words(at, step)}",
                 each_row=choice.each_row,
             ),
             "chart:kernel",
@@ -150,7 +150,9 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
         earlier = None if choice.before is None else reader.arrays(KERNELS, choice.before)
         if earlier is None:
             chart(
-                all_heads(weights, signed=choice.signed, uirevision=run, title=f"All heads, step {at:,}"),
+                all_heads(
+                    weights, signed=choice.signed, uirevision=run, title=f"All heads, {_parts.step_words(at, step)}"
+                ),
                 "chart:second",
                 f"Kernels of all layers and heads at step {at}",
             )
@@ -164,7 +166,8 @@ def _kernels(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
                     _chosen(earlier[1]["kernels"].astype("float32"), choice),
                     texts,
                     uirevision=f"{run}:{choice.size}",
-                    title=f"Change from step {earlier[0]:,} to {at:,}",
+                    title=f"Change from {_parts.step_words(earlier[0], choice.before)} to "
+                    f"{_parts.step_words(at, step)}",
                 ),
                 "chart:second",
                 f"Change of the weights from step {earlier[0]} to step {at}, {choice.name}",
@@ -197,7 +200,8 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in tokens.tolist()]
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: Choice) -> None:
+    run = info.name
     reader = lab.reader(run)
     names = [f"{KERNELS}/{name}" for name in ("constructive", "destructive", "participation", "entropy")]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
@@ -221,7 +225,12 @@ def _over_steps(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
             y_title="share of all weight",
             **shared,
         )
-        chart(with_cursor(figure, step), "chart:signs", "Share of constructive and destructive weight over steps")
+        chart(
+            with_cursor(figure, step),
+            "chart:signs",
+            "Share of constructive and destructive weight over steps",
+            info.step,
+        )
         st.caption(
             "Mean over layers, heads and positions. Both signs at work is interference; destructive at 0 for good "
             "means that waves only ever add up."
@@ -235,14 +244,16 @@ def _over_steps(lab: Lab, run: str, step: int | None, choice: Choice) -> None:
             y_title="share of what it could see",
             **shared,
         )
-        chart(with_cursor(figure, step), "chart:breadth", "Participation and entropy of the weights over steps")
+        chart(
+            with_cursor(figure, step), "chart:breadth", "Participation and entropy of the weights over steps", info.step
+        )
         st.caption(
             "1: all earlier tokens count alike; near 0: one of them alone. A value that stays at 1 exactly means that "
             "the text is averaged, not read."
         )
 
 
-def _causality(lab: Lab, run: str, step: int | None) -> None:
+def _causality(lab: Lab, run: str, step: int) -> None:
     """The verdict of the probe at or before the step in words, then its map."""
     found = lab.reader(run).arrays(CUTS, step)
     st.header("Does anything see the future?", anchor=False)
@@ -250,9 +261,11 @@ def _causality(lab: Lab, run: str, step: int | None) -> None:
         st.caption("Not probed yet: the check comes every so many steps, as `checks every` says.")
         return
     at, arrays = found
-    _verdict(causality_of(arrays["cuts"], arrays["change"]), len(arrays["cuts"]), at)
+    _verdict(causality_of(arrays["cuts"], arrays["change"]), len(arrays["cuts"]), _parts.step_words(at, step))
     chart(
-        causality_map(arrays["cuts"], arrays["change"], uirevision=run, title=f"What a cut changes, step {at:,}"),
+        causality_map(
+            arrays["cuts"], arrays["change"], uirevision=run, title=f"What a cut changes, {_parts.step_words(at, step)}"
+        ),
         "chart:causality",
         f"Change of the outputs by position when everything after a cut was replaced, step {at}",
     )
@@ -263,29 +276,26 @@ def _causality(lab: Lab, run: str, step: int | None) -> None:
     )
 
 
-def _verdict(found: Causality, cuts: int, step: int) -> None:
-    tried = f"At step {step:,}, the tokens after {cuts} cut{'' if cuts == 1 else 's'} were replaced"
+def _verdict(found: Causality, cuts: int, step: str) -> None:
+    tried = f"At {step}, the tokens after {cuts} cut{'' if cuts == 1 else 's'} were replaced"
     match found.verdict:
         case "causal":
-            st.success(
-                f"**Causal.** {tried}: no earlier output moved; later ones moved by up to {found.later:.3g}.",
-                icon=":material/verified:",
-            )
+            kind: _words.Kind = "success"
+            says = f"**Causal.** {tried}: no earlier output moved; later ones moved by up to {found.later:.3g}."
         case "ignored":
-            st.warning(
-                f"**Causal, but the context is ignored.** {tried}, and no output moved at all, not even later ones.",
-                icon=":material/visibility_off:",
-            )
+            kind = "warning"
+            says = f"**Causal, but the context is ignored.** {tried}, and no output moved at all, not even later ones."
         case "rounding":
-            st.info(
+            kind = "info"
+            says = (
                 f"**Causal up to rounding.** {tried}: {found.early_cells} earlier outputs moved by {found.leak:.1e} "
-                "of what later ones did, which is less than the precision of 32 bits.",
-                icon=":material/info:",
+                "of what later ones did, which is less than the precision of 32 bits."
             )
         case _:
-            st.error(
+            kind = "error"
+            says = (
                 f"**Sees the future.** {tried}: {found.early_cells:,} outputs before a cut moved, by up to "
                 f"{found.early:.3g}, where nothing may move. The loss of this run means nothing: the model reads what "
-                "it shall predict.",
-                icon=":material/error:",
+                "it shall predict."
             )
+    _words.says("causality", kind, says)

@@ -16,6 +16,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _edge, _forms, _parts, _roles
+from pages._moment import fragment
 from pages._panel import pulse
 from pages._settle import HELD_SECONDS, UNASKED_SECONDS, settling
 from qcore.config import CURRICULA, ConfigError, Control, SetControl
@@ -30,7 +31,7 @@ ASK_SECONDS = 0.2
 """How often a page asks whether a change that it waits for was answered."""
 
 
-@st.fragment
+@fragment
 @_edge.told
 def knobs(lab: Lab, run: str) -> None:
     """All knobs, a section at a time."""
@@ -57,7 +58,7 @@ def knobs(lab: Lab, run: str) -> None:
             _knob(lab, run, name, state)
     settling.release((run,), UNASKED_SECONDS)
     if not mine.is_settled(lab, run):
-        pulse(f"knobs:{run}", lambda: _asked(lab, run, mine), False, ASK_SECONDS)
+        pulse(f"knobs:{run}", lab, lambda: _asked(lab, run, mine), False, ASK_SECONDS)
 
 
 def _asked(lab: Lab, run: str, mine: Turned) -> bool:

@@ -1,56 +1,89 @@
-"""A part of a page that redraws itself when its run has news, and asks for a new page when something else changed.
+"""What makes a page look different by now: asked for while its run lives, and answered by running its script again.
 
-Only displays belong inside: a control would lose what is being typed. The browser asks for news at the refresh interval
-by a channel (`pages._panel`), so nothing runs here while there is none.
+A page has one channel (`pages._panel`): a panel that it follows, or `live` for what it says it shows, or else the
+sidebar's alone. Each of them watches what the sidebar shows, too. Nothing runs here while there is no news, and no part
+of a page is drawn again without the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from threading import local
+from typing import Literal
 
-import streamlit as st
-
-from pages import _edge, _parts
+from pages import _parts
 from pages._panel import pulse
 from qcore.lab import Lab, RunInfo
+
+News = Callable[[], Hashable]
+
+
+class _Page(local):
+    followed = False
+
+
+_page = _Page()
 
 
 def live(
     lab: Lab,
     info: RunInfo,
-    draw: Callable[[RunInfo], Hashable],
+    news: Literal["steps", "records"] | News = "steps",
     *,
-    every_step: bool = True,
     runs: Callable[[], Iterable[RunInfo]] | None = None,
 ) -> None:
-    """Call `draw(info)` now, and again when there is news.
+    """Run the page anew when there is news of its run while it is alive. Once a page.
 
-    draw: returns what the rest of the page depends on, besides the run's state: a new value asks for a new page.
-    every_step: a step is news; else only what is recorded beside the steps' own scalars, such as arrays.
-    runs: those whose news count, asked anew each time; this run alone when it is left out.
+    news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars, such
+    as arrays; or what the page shows, asked in other threads, too · runs: those whose news count, asked anew each
+    time; this run alone when it is left out.
     """
-    asked: list[Hashable] = []
-
-    def news() -> Hashable:
-        return tuple(
-            (one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one))
-            for one in (runs() if runs else [_parts.info_of(lab, info.name)])
-        )
-
-    def refresh() -> None:
-        shown = news() if info.alive else None  # before drawing: what comes in between is not missed
-        now = _parts.info_of(lab, info.name)
-        depends: Hashable = None
-        with _edge.in_words():
-            depends = draw(now)
-        pulse("live", news, shown, _parts.follow_seconds(info))
-        if not asked:
-            asked.append(depends)
-        elif (now.state, now.alive, depends) != (info.state, info.alive, asked[0]):
-            st.rerun()
-
-    st.fragment(refresh)()
+    if callable(news):
+        asked: News = news
+    else:
+        asked = partial(_news, lab, runs or (lambda: [_parts.info_of(lab, info.name)]), news == "steps")
+    _follow(lab, info, asked, _parts.follow_seconds(info))
     _parts.refresh_button(info)
+
+
+def followed() -> None:
+    """Say that a panel of the page watches what the sidebar shows."""
+    _page.followed = True
+
+
+def begin() -> None:
+    """A page is about to be drawn."""
+    _page.followed = False
+
+
+def end(lab: Lab) -> None:
+    """The page has been drawn: the sidebar is followed, if nothing else of the page does that."""
+    info = _parts.selected(lab)
+    if info is not None and not _page.followed and (seconds := _parts.follow_seconds(info)):
+        _follow(lab, info, tuple, max(seconds, _parts.ALARM_SECONDS))
+
+
+def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
+    shown = _shown(lab, info)
+
+    def asked() -> Hashable:
+        return news(), _parts.around(lab, shown, sent)
+
+    sent = _parts.on_their_way(shown)
+    if seconds:
+        pulse("page", lab, asked, asked(), seconds)
+    followed()
+
+
+def _shown(lab: Lab, info: RunInfo) -> str:
+    """Name of the run that the sidebar shows; a page may follow another one."""
+    selected = _parts.selected(lab)
+    return info.name if selected is None else selected.name
+
+
+def _news(lab: Lab, runs: Callable[[], Iterable[RunInfo]], every_step: bool) -> Hashable:
+    return tuple((one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one)) for one in runs())
 
 
 def _version(lab: Lab, info: RunInfo) -> Hashable:

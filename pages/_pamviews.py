@@ -39,7 +39,7 @@ def show_pam(lab: Lab, info: RunInfo) -> None:
         info,
         position,
         lambda step: _pictures(lab, info.name, step, layer),
-        lambda step: _over_steps(lab, info.name, step, log_x),
+        lambda step: _over_steps(lab, info, step, log_x),
     )
 
 
@@ -51,7 +51,7 @@ def _layer(count: int) -> int:
     return names.index(chosen)
 
 
-def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
+def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
     """The four figures of one step."""
     found = lab.reader(run).arrays(INTERNALS, step)
     if found is None or "decay" not in found[1]:
@@ -62,7 +62,9 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         chart(
-            decay_spectrum(arrays["decay"], uirevision=run, title=f"Memory of each head, step {at:,}"),
+            decay_spectrum(
+                arrays["decay"], uirevision=run, title=f"Memory of each head, {_parts.step_words(at, step)}"
+            ),
             "chart:decays",
             f"How often each head has which memory, in tokens, along a text at step {at}",
         )
@@ -73,7 +75,9 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     with right:
         chart(
             decay_course(
-                arrays["decay"][layer], uirevision=run, title=f"Decays of {layer_name(layer + 1)}, step {at:,}"
+                arrays["decay"][layer],
+                uirevision=run,
+                title=f"Decays of {layer_name(layer + 1)}, {_parts.step_words(at, step)}",
             ),
             "chart:course",
             f"Decay of each head of {layer_name(layer + 1)} at every token of a text at step {at}",
@@ -82,7 +86,9 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         chart(
-            state_spectrum(arrays["singular"], uirevision=run, title=f"Singular values of the state, step {at:,}"),
+            state_spectrum(
+                arrays["singular"], uirevision=run, title=f"Singular values of the state, {_parts.step_words(at, step)}"
+            ),
             "chart:state",
             f"Singular values of the state after the last token, by layer, at step {at}",
         )
@@ -93,7 +99,9 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     with right:
         if lab.config(run).value("complex_state"):
             chart(
-                channel_balance(arrays["energy"], uirevision=run, title=f"Real and imaginary part, step {at:,}"),
+                channel_balance(
+                    arrays["energy"], uirevision=run, title=f"Real and imaginary part, {_parts.step_words(at, step)}"
+                ),
                 "chart:channels",
                 f"Shares of the real and the imaginary part in the energy of what each layer reads at step {at}",
             )
@@ -107,8 +115,9 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
             )
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Curves with a line at the step that the pictures show."""
+    run = info.name
     reader = lab.reader(run)
     series = reader.scalars_of([name for _, name, _, _ in _NUMBERS], max_points=_MAX_POINTS)
     shared: dict[str, Any] = {"uirevision": run, "marks": _parts.marks(reader.events()), "log_x": log_x, "height": 280}
@@ -154,4 +163,4 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             ),
             "Of what all layers read. A curve that falls to 0 is an imaginary channel that dies.",
         )
-    charts_over_steps(figures, step)
+    charts_over_steps(figures, step, info.step)

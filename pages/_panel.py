@@ -2,9 +2,11 @@
 
 A rerun of a fragment makes Streamlit go through every element of the page, in the server and in the browser: measured,
 it took as long as drawing the charts. A panel therefore asks a channel (`qcore.server.live`) whether there is news, and
-puts it in place itself. It asks every few seconds, half a second after a person has pressed something, four times more
-rarely when eight answers in a row had no news, and not at all in a hidden tab. When the rest of the page would look
-different, too, it asks for a rerun.
+puts it in place itself, words and charts in one task, so that no curve ends before the step that stands above it. It
+asks every few seconds, half a second after a person has pressed something, four times more rarely when eight answers in
+a row had no news, and not at all in a hidden tab. Where drawing is dear it asks more rarely, within LONGEST: words and
+charts together. When the rest of the page would look different, too, it asks for a rerun; so it does once when its
+channel has ended, and goes on with the one that the rerun opens.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ import html
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
 from pages import _roles
-from pages._plot import PLOT_SCRIPT, plot_json
+from pages._moment import HUB, within
+from pages._plot import PLOT_SCRIPT, PLOT_STYLE, plot_json
+from qcore.lab import Lab
 from qcore.server.live import Channel, View
 from qcore.viz import Figure
 
@@ -25,19 +30,17 @@ QUIET_LIMIT = 8
 SLOWER = 4
 SLOWEST = 10.0
 SOON = 0.5
-SHARE = 0.02
-"""Part of the browser's time that drawing the charts of a panel may take; figures in words are always of now."""
+SHARE = 0.05
+"""Part of the browser's time that a panel's updates may take, as far as LONGEST allows."""
+LONGEST = 3.0
+"""Seconds to which dear drawing may stretch the time between two updates."""
 
-_SCRIPT = f"""{PLOT_SCRIPT}
+_SCRIPT = f"""{HUB}{PLOT_SCRIPT}
 const QUIET_LIMIT = {QUIET_LIMIT}, SLOWER = {SLOWER}, SLOWEST = {SLOWEST}, SHARE = {SHARE}, SOON = {SOON};
-// Charts that nobody has asked for are drawn together, once drawing has taken no more than its share of the time.
-const show = (root, blocks, unasked) => {{
-  const wait = unasked ? (root.free ?? 0) - performance.now() : 0;
-  root.blocks = blocks;
-  if (wait > 0)
-    root.waits ??= setTimeout(() => {{ root.waits = undefined; show(root, root.blocks, false); }}, wait);
-  const spent = (time) => {{ root.free = Math.max(root.free ?? 0, performance.now()) + time / SHARE; }};
-  const hosts = root.hosts ??= new Map();
+const LONGEST = {LONGEST};
+// Words and charts of a moment, in one task. What it took is remembered: the median of the last ones tells the pace.
+const show = (root, blocks) => {{
+  const start = performance.now(), hosts = root.hosts ??= new Map();
   const keys = blocks.map(({{key}}) => key);
   for (const {{key, half, html, plot: figure}} of blocks) {{
     if (!hosts.has(key)) {{
@@ -47,7 +50,7 @@ const show = (root, blocks, unasked) => {{
     }}
     const host = hosts.get(key);
     host.classList.toggle("half", half);
-    if (figure && wait <= 0) plot(host, figure, spent);
+    if (figure) plot(host, figure);
     if (!figure && host.kept !== html) host.innerHTML = host.kept = html;
   }}
   for (const [key, host] of hosts)
@@ -55,6 +58,13 @@ const show = (root, blocks, unasked) => {{
   const shown = [...root.children];
   if (keys.some((key, place) => shown[place] !== hosts.get(key)))
     root.append(...keys.map((key) => hosts.get(key)));
+  const spent = root.spent ??= [];
+  spent.push(performance.now() - start);
+  if (spent.length > 5) spent.shift();
+}};
+const pace = (root, seconds) => {{
+  const spent = [...root.spent ?? [0]].sort((a, b) => a - b);
+  return Math.max(seconds, Math.min(LONGEST, spent[spent.length >> 1] / 1000 / SHARE));
 }};
 const PRESSES = ["pointerup", "keyup"];
 const later = (seconds, signal) => new Promise((resolve) => {{
@@ -83,23 +93,32 @@ const visible = (signal) => new Promise((resolve) => {{
   look();
 }});
 const follow = async (root, {{address, seconds, tag}}, signal, rerun) => {{
-  let quiet = 0;
+  let quiet = 0, rest = root.lost ? SLOWEST * Math.min(6, root.lost) : 0;
   while (true) {{
-    await later(quiet < QUIET_LIMIT ? seconds : Math.max(seconds, Math.min(SLOWEST, SLOWER * seconds)), signal);
+    const each = Math.max(pace(root, seconds), rest);
+    rest = 0;
+    await later(quiet < QUIET_LIMIT ? each : Math.max(each, Math.min(SLOWEST, SLOWER * each)), signal);
     await visible(signal);
     if (signal.aborted || !root.isConnected) return;
     try {{
       const headers = tag ? {{"If-None-Match": tag}} : {{}};
       const answer = await fetch(address, {{cache: "no-store", headers, signal}});
-      if (answer.status === 205 || answer.status === 410) {{
+      if (answer.status === 205) {{
         rerun();
         quiet = QUIET_LIMIT;
+      }} else if (answer.status === 410) {{
+        // Once at once; where the channel that the rerun opens is gone, too, or none comes, ever more rarely.
+        rerun();
+        root.lost = (root.lost ?? 0) + 1;
+        rest = Math.min(60, SLOWEST * root.lost);
       }} else if (answer.status === 200) {{
         const blocks = await answer.json();
         tag = answer.headers.get("ETag");
-        quiet = 0;
-        if (!signal.aborted) show(root, blocks, true);
+        quiet = root.lost = 0;
+        await hub.ended();  // a script on its way brings a moment of its own, and another line to follow
+        if (!signal.aborted) show(root, blocks);
       }} else {{
+        if (answer.status === 304) root.lost = 0;
         quiet += 1;
       }}
     }} catch (problem) {{
@@ -113,30 +132,33 @@ export default function ({{data, parentElement, setTriggerValue}}) {{
   const now = JSON.parse(new TextDecoder().decode(data));
   if (root.address !== now.address || root.line?.signal.aborted) {{
     root.address = now.address;
-    show(root, now.blocks, false);
     root.line?.abort();
     root.line = new AbortController();
-    if (now.seconds) follow(root, now, root.line.signal, () => setTriggerValue("stale", now.address));
+    const {{signal}} = root.line;
+    hub.offer(root, () => {{
+      show(root, now.blocks);
+      if (now.seconds && !signal.aborted) follow(root, now, signal, () => setTriggerValue("stale", now.address));
+    }});
   }}
   return () => root.line?.abort();
 }}
 """
-_STYLE = """
-[class*="st-key-pulse-"]{display:none}
-.lab-panel{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
-.lab-panel>div{grid-column:1/-1;min-width:0}.lab-panel>.half{grid-column:auto}
-@media(max-width:640px){.lab-panel>.half{grid-column:1/-1}}
-.lab-panel .bar{height:.5rem;border-radius:.25rem;background:var(--st-secondary-background-color);overflow:hidden}
-.lab-panel .bar i{display:block;height:100%;background:var(--st-primary-color)}
-.lab-panel .bar+p,.lab-panel .none{margin:.35rem 0 0;font-size:.875rem;color:var(--lab-faint)}
-.lab-panel .rows{max-height:240px;overflow:auto;border:1px solid var(--st-border-color);
- border-radius:var(--st-base-radius,.5rem);font-size:.875rem}
-.lab-panel table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-.lab-panel th,.lab-panel td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--st-border-color);
- vertical-align:top;white-space:nowrap}
-.lab-panel td:last-child{white-space:normal;overflow-wrap:anywhere;width:100%}
-.lab-panel tr:last-child td{border-bottom:0}.lab-panel .right{text-align:right}
-.lab-panel th{position:sticky;top:0;background:var(--st-secondary-background-color);font-weight:600}
+_STYLE = f"""{PLOT_STYLE}
+[class*="st-key-pulse-"]{{display:none}}
+.lab-panel{{display:grid;grid-template-columns:1fr 1fr;gap:1rem}}
+.lab-panel>div{{grid-column:1/-1;min-width:0}}.lab-panel>.half{{grid-column:auto}}
+@media(max-width:640px){{.lab-panel>.half{{grid-column:1/-1}}}}
+.lab-panel .bar{{height:.5rem;border-radius:.25rem;background:var(--st-secondary-background-color);overflow:hidden}}
+.lab-panel .bar i{{display:block;height:100%;background:var(--st-primary-color)}}
+.lab-panel .bar+p,.lab-panel .none{{margin:.35rem 0 0;font-size:.875rem;color:var(--lab-faint)}}
+.lab-panel .rows{{max-height:240px;overflow:auto;border:1px solid var(--st-border-color);
+ border-radius:var(--st-base-radius,.5rem);font-size:.875rem}}
+.lab-panel table{{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}}
+.lab-panel th,.lab-panel td{{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--st-border-color);
+ vertical-align:top;white-space:nowrap}}
+.lab-panel td:last-child{{white-space:normal;overflow-wrap:anywhere;width:100%}}
+.lab-panel tr:last-child td{{border-bottom:0}}.lab-panel .right{{text-align:right}}
+.lab-panel th{{position:sticky;top:0;background:var(--st-secondary-background-color);font-weight:600}}
 """
 _mount = st.components.v2.component(
     "collapse_lab_panel", html='<div class="lab-panel"></div>', css=_STYLE, js=_SCRIPT, isolate_styles=False
@@ -166,13 +188,14 @@ def blocks_json(blocks: Iterable[Block]) -> str:
     return f"[{','.join(block.to_json() for block in blocks)}]"
 
 
-def panel(key: str, read: Callable[[], View], seconds: float) -> None:
+def panel(key: str, lab: Lab, read: Callable[[], View], seconds: float) -> None:
     """Show the view now, and follow it every so many seconds; 0 does not follow it.
 
-    read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`.
+    read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`. What
+    it reads through `lab`, body included, is of one moment.
     """
     view = read()
-    channel = Channel(read, _roles.presence())
+    channel = Channel(read, _roles.presence(), within=partial(within, lab))
     st.session_state.setdefault("channels", {})[key] = channel  # open until the next run of the page replaces it
     data = (
         f'{{"address":{json.dumps(channel.address)},"seconds":{seconds},"tag":{json.dumps(view.etag)},'
@@ -181,12 +204,22 @@ def panel(key: str, read: Callable[[], View], seconds: float) -> None:
     _mount(key=key, data=data.encode(), on_stale_change=lambda: None)
 
 
-def pulse(key: str, news: Callable[[], Hashable], shown: Hashable, seconds: float) -> None:
-    """Run this fragment, or this page's script outside of one, again once `news()` is no longer `shown`; nothing is
-    seen of it. It is asked every so many seconds, 0 for never, and must not touch `st`.
+def words(key: str, shown: str) -> None:
+    """HTML in which all text is escaped, shown together with all else of the page's moment. For what names a state or a
+    step of a run that trains: Streamlit's own elements change one by one.
+    """
+    _mount(
+        key=f"words:{key}",
+        data=f'{{"address":{json.dumps(shown)},"blocks":{blocks_json([Block(key, shown)])}}}'.encode(),
+    )
+
+
+def pulse(key: str, lab: Lab, news: Callable[[], Hashable], shown: Hashable, seconds: float) -> None:
+    """Run the page's script again once `news()` is no longer `shown`; nothing is seen of it. It is asked every so many
+    seconds, 0 for never, and must not touch `st`.
     """
     if seconds:
-        panel(f"pulse:{key}", lambda: View("", lambda: "[]", news() != shown), seconds)
+        panel(f"pulse:{key}", lab, lambda: View("", lambda: "[]", news() != shown), seconds)
 
 
 def progress_html(share: float, text: str) -> str:

@@ -1,4 +1,4 @@
-"""What all pages share: the lab, the selected run, the sidebar, states in words and colours, and drawing a chart.
+"""What all pages share: the lab, the selected run, the sidebar, states in words and colours.
 
 The selected run is one value of the session, mirrored in the URL as `?run=`, so that a link or a reload shows the same.
 Nothing read from a run is kept in the session.
@@ -10,14 +10,14 @@ import html
 import math
 import os
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
 
-from pages import _advice, _looks, _roles
-from pages._panel import pulse
+from pages import _advice, _looks, _moment, _roles, _words
+from pages._panel import words
 from pages._plain import plain
 from pages._settle import settling
 from qcore.config import Command, ConfigError, SetControl
@@ -25,7 +25,7 @@ from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
 from qcore.viz import Mark, event_words, name_words, number_words, prose
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
-REFRESH = "2"  # asking for news is cheap; charts keep to their share of the browser's time at any interval
+REFRESH = "2"  # asking for news is cheap, and where drawing is dear the browser asks more rarely
 COMMAND_SECONDS = 0.4
 TOAST_SECONDS = 3
 _COMMANDS = {
@@ -41,16 +41,17 @@ _COMMANDS = {
 }
 """Commands as what a message speaks of."""
 ALARM_SECONDS = 5.0
+_SENT = "sent"
 Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "grey", "primary"]
-_STATES: dict[str, tuple[Color, str, str]] = {
-    "queued": ("gray", ":material/schedule:", "Waits until another run has ended or is paused."),
-    "running": ("green", ":material/play_arrow:", "Trains now."),
-    "paused": ("orange", ":material/pause:", "Waits for you; it answers controls and prompts."),
-    "finished": ("blue", ":material/check:", "Reached its last step."),
-    "stopped": ("gray", ":material/stop:", "Stopped by a person; it can be resumed."),
-    "failed": ("red", ":material/error:", "Broke off; the reason is on its page."),
-    "interrupted": ("orange", ":material/power_off:", "Its process ended without a goodbye; it can be resumed."),
-    "unreadable": ("red", ":material/broken_image:", "The folder holds no run that can be read."),
+_STATES: dict[str, tuple[Color, str]] = {
+    "queued": ("gray", "Waits until another run has ended or is paused."),
+    "running": ("green", "Trains now."),
+    "paused": ("orange", "Waits for you; it answers controls and prompts."),
+    "finished": ("blue", "Reached its last step."),
+    "stopped": ("gray", "Stopped by a person; it can be resumed."),
+    "failed": ("red", "Broke off; the reason is on its page."),
+    "interrupted": ("orange", "Its process ended without a goodbye; it can be resumed."),
+    "unreadable": ("red", "The folder holds no run that can be read."),
 }
 _STRIP_STYLE = """<style>
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(5.6rem,20%),1fr));gap:.6rem 1rem}
@@ -63,7 +64,8 @@ def lab() -> Lab:
     """The lab of this process over the runs folder of the environment, as the person may use it. Where there is a
     login, the script ends here before it."""
     _roles.gate()
-    return _roles.lab_for(shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints"))))
+    shared = shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints")))
+    return _moment.seen(shared, _roles.lab_for(shared))
 
 
 def switch(name: str, value: Any) -> None:
@@ -112,7 +114,7 @@ def sidebar(lab: Lab) -> None:
     """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
     _looks.style()
     _roles.badge()
-    runs = {info.name: info for info in lab.runs()}
+    runs = {one.name: one for one in lab.runs()}
     wanted = st.session_state.get("run", st.query_params.get("run"))
     if wanted is not None and wanted not in runs:
         st.warning(f"There is no run {plain(short(wanted))} in {plain(str(lab.runs_dir))}; the newest one is shown.")
@@ -133,8 +135,8 @@ def sidebar(lab: Lab) -> None:
         )
         if name in runs:
             st.query_params["run"] = name
-            badge(runs[name])
-        alarm = st.container()  # drawn last: it depends on the interval below
+            badge(info_of(lab, name))
+            _alarm(lab, name)
         st.segmented_control(
             "Refresh (seconds)",
             list(INTERVALS),
@@ -144,32 +146,40 @@ def sidebar(lab: Lab) -> None:
             bind="query-params",
             help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
         )
-        if name in runs:
-            with alarm:
-                _alarm(lab, runs[name])
 
 
-def _alarm(lab: Lab, info: RunInfo) -> None:
-    """Link to the findings of a run, followed while it is alive: red when one calls for attention, grey when all of the
-    active ones are acknowledged, nothing without any.
+def _alarm(lab: Lab, run: str) -> None:
+    """Link to the findings of a run: red when one calls for attention, grey when all of the active ones are
+    acknowledged, nothing without any. It names rules and no numbers, which would be those of an earlier look.
     """
-    found = _active(lab, info.name)
+    found = _active(lab, run)
     if found:
         calls = sum(one.calls for one in found)
-        words = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
+        count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
         st.page_link(
             "pages/findings.py",
-            label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {words}]",
-            help=" · ".join(plain(one.title) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
+            label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {count}]",
+            help=" · ".join(name_words(one.name) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
         )
-    if seconds := follow_seconds(info):
-        shown = alarm_now(lab, info.name)
-        pulse("alarm", lambda: alarm_now(lab, info.name), shown, max(seconds, ALARM_SECONDS))
 
 
-def alarm_now(lab: Lab, run: str) -> Hashable:
-    """What the page says of the run's findings: a page drawn from another value is stale."""
-    return tuple((one.since_step, one.title, one.calls) for one in _active(lab, run))
+def around(lab: Lab, run: str, sent: tuple[int, ...] = ()) -> Hashable:
+    """What every page says of a run around its own part: a page drawn from another value is stale. sent: commands that
+    the page says are on their way.
+    """
+    info = info_of(lab, run)
+    found = tuple((one.id, one.since_step, one.calls) for one in _active(lab, run))
+    return info.state, info.alive, found, tuple(lab.outcome(run, one).status for one in sent)
+
+
+def on_their_way(run: str) -> tuple[int, ...]:
+    """This session's commands to a run that the page says are on their way."""
+    return tuple(identity for name, identity in st.session_state.get(_SENT, {}) if name == run)
+
+
+def has_findings(lab: Lab, run: str) -> bool:
+    """Whether something is wrong with a run now that nobody has muted."""
+    return bool(_active(lab, run))
 
 
 def _active(lab: Lab, run: str) -> list[FindingInfo]:
@@ -206,10 +216,16 @@ def refresh_button(info: RunInfo) -> None:
         st.button("Refresh now", icon=":material/refresh:", key="refresh_now")
 
 
+def state_word(info: RunInfo) -> str:
+    """The one word for a run's state, wherever it is shown."""
+    return info.state if info.state in _STATES else "unreadable"
+
+
 def badge(info: RunInfo) -> None:
     """State of a run as a coloured badge."""
-    color, icon, about = _STATES[info.state]
-    st.badge(info.state, icon=icon, color=color, help=about)
+    word = state_word(info)
+    color, about = _STATES[word]
+    words("state", _words.badge_html(word, color, about, state=word, run=info.name))
 
 
 def hand_over() -> None:
@@ -246,18 +262,20 @@ def trouble(info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
     if info.state == "failed":
         remedy = _advice.remedy(info)
-        st.error(f"**The run failed at step {info.step}.** {plain(info.message)}\n\n{remedy}", icon=":material/error:")
+        _words.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
     elif info.state == "unreadable":
-        st.error(
+        _words.says(
+            "trouble",
+            "error",
             f"**This run cannot be read.** {plain(info.message)}\n\n{plain(info.remedy)} The other runs are not "
             "affected.",
-            icon=":material/broken_image:",
         )
     elif info.state == "interrupted":
-        st.warning(
-            f"The process of this run ended at step {info.step} without a goodbye. *Resume* in the control room goes "
-            "on from the newest checkpoint.",
-            icon=":material/power_off:",
+        _words.says(
+            "trouble",
+            "warning",
+            f"The process of this run ended at step {info.step:,} without a goodbye. *Resume* in the control room "
+            "goes on from the newest checkpoint.",
         )
     if info.drops:
         st.warning(f"{info.drops:,} measurements were dropped because the disk was too slow; the curves have gaps.")
@@ -275,14 +293,18 @@ def send(lab: Lab, name: str, command: Command) -> int | None:
         return None
     row = lab.outcome(name, identity, COMMAND_SECONDS)
     if row.status == "refused":
-        note("error", f"{_COMMANDS.get(command.kind, name_words(command.kind))} was refused: {prose(row.message)}")
+        note("error", f"{_spoken(command.kind)} was refused: {prose(row.message)}")
     elif row.status == "applied":
         note("done", outcome_words(lab, name, row))
     else:
         about = f" of {name_words(command.name)}" if isinstance(command, SetControl) else ""
-        words = _COMMANDS.get(command.kind, name_words(command.kind))
-        note("sent", f"{words}{about} is sent; the run takes it before its next step")
+        st.session_state.setdefault(_SENT, {})[name, identity] = f"{_spoken(command.kind)}{about}"
     return identity
+
+
+def _spoken(kind: str) -> str:
+    """A command as what a message speaks of."""
+    return _COMMANDS.get(kind, name_words(kind))
 
 
 def outcome_words(lab: Lab, run: str, row: Any) -> str:
@@ -303,18 +325,38 @@ def note(kind: str, text: str) -> None:
 
 
 def flash() -> None:
-    """Show the messages that callbacks left."""
+    """Show the messages that callbacks left, and what is on its way: until the page's moment has the answer to it."""
+    sent: dict[tuple[str, int], str] = st.session_state.get(_SENT, {})
+    for (run, identity), what in list(sent.items()):
+        if (answer := _answer(run, identity)) is None:
+            _words.caption(f"sent:{identity}", f"… {plain(what)} is sent; the run takes it before its next step")
+            continue
+        del sent[run, identity]
+        if answer:
+            note(*answer)
     for kind, text in st.session_state.pop("notes", []):
         if kind == "error":
             st.error(plain(text), icon=":material/block:")
         else:
-            icon = ":material/check:" if kind == "done" else ":material/schedule:"
-            st.toast(plain(text), icon=icon, duration=TOAST_SECONDS)
+            st.toast(plain(text), icon=":material/check:", duration=TOAST_SECONDS)
 
 
-def strip(cells: Iterable[tuple[str, str, str]]) -> None:
+def _answer(run: str, identity: int) -> tuple[str, str] | tuple[()] | None:
+    """What became of a command, as a note; None while it is on its way, nothing where nobody will answer any more."""
+    try:
+        row = lab().outcome(run, identity)
+        if row.status == "pending":
+            return None if info_of(lab(), run).alive else ()
+    except (LabError, OSError):
+        return ()
+    if row.status == "refused":
+        return "error", f"{_spoken(row.kind)} was refused: {prose(row.message)}"
+    return "done", outcome_words(lab(), run, row)
+
+
+def strip(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:
     """A row of (label, value, help) that wraps on a narrow screen; one element, however many figures."""
-    st.html(strip_html(cells))
+    words(key, strip_html(cells))
 
 
 def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
@@ -339,6 +381,23 @@ def numbers(lab: Lab, run: str, step: int, shown: Iterable[tuple[str, str, str, 
 
 def _formatted(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else number_words(value)
+
+
+def step_words(at: int | None, asked: int | None = None) -> str:
+    """The step of a picture for its title: `step 900`, or `step 900, newest before 960` where another step was asked
+    for. at: None when there is no such picture yet.
+    """
+    if at is None:
+        return "not measured yet" if asked is None else f"not measured by step {asked:,}"
+    return f"step {at:,}" if asked is None or asked == at else f"step {at:,}, newest before {asked:,}"
+
+
+def steps_words(at: Mapping[str, int], asked: int) -> str:
+    """The same for a picture of several things: one step where all have it, else those of other steps by name."""
+    other = [f"{name} {step_words(step)}" for name, step in at.items() if step != asked]
+    if len(set(at.values())) <= 1:
+        return step_words(next(iter(at.values()), None), asked)
+    return f"{step_words(asked)} ({', '.join(other)})"
 
 
 def smoothing() -> int:

@@ -66,36 +66,37 @@ def page(lab: Lab, info: RunInfo) -> None:
         info,
         position,
         lambda step: _pictures(lab, info.name, step, clip),
-        lambda step: _over_steps(lab, info.name, step, log_x),
+        lambda step: _over_steps(lab, info, step, log_x),
     )
 
 
-def _pictures(lab: Lab, run: str, step: int | None, clip: int) -> None:
+def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
     reader = lab.reader(run)
     left, right = st.columns(2, gap="large")
     with left:
-        _path(reader.arrays(PATH, step), run)
+        _path(reader.arrays(PATH, step), run, step)
     with right:
-        _anchor(reader.arrays(ANCHOR, step), run, clip)
+        _anchor(reader.arrays(ANCHOR, step), run, step, clip)
     left, right = st.columns(2, gap="large")
     made = reader.arrays(_videoviews.GENERATED, step)
     with left:
-        _tomography(made, run)
+        _tomography(made, run, step)
     with right:
-        _spectra(reader.arrays(_videoviews.FRAMES, step), made, run)
+        _spectra(reader.arrays(_videoviews.FRAMES, step), made, run, step)
 
 
-def _path(found: tuple[int, dict[str, Any]] | None, run: str) -> None:
-    at, arrays = found or (0, {})
+def _path(found: tuple[int, dict[str, Any]] | None, run: str, step: int) -> None:
+    at, arrays = found or (None, {})
+    when = _parts.step_words(at, step)
     figure = path_weights(
         arrays.get("t", ()),
         {name: arrays[name] for name in _WEIGHTS if name in arrays},
         sampled=arrays.get("sampled", ()),
         jumps=arrays["jumps"].tolist() if "jumps" in arrays else (),
         uirevision=run,
-        title=f"What z is made of, step {at:,}",
+        title=f"What z is made of, {when}",
     )
-    chart(figure, "chart:path", f"Weights of noise, anchor and data over time at step {at}")
+    chart(figure, "chart:path", f"Weights of noise, anchor and data over time, {when}")
     st.caption(
         "z = α · noise + β · anchor + γ · frame. Grey bars and ticks: the times that the newest batch was trained at. "
         "With the same noise in every frame, the difference of two frames is γ times that of the data: these weights "
@@ -103,7 +104,7 @@ def _path(found: tuple[int, dict[str, Any]] | None, run: str) -> None:
     )
 
 
-def _anchor(found: tuple[int, dict[str, Any]] | None, run: str, clip: int) -> None:
+def _anchor(found: tuple[int, dict[str, Any]] | None, run: str, step: int, clip: int) -> None:
     if found is None:
         st.markdown("**Anchor**")
         st.info(
@@ -112,54 +113,59 @@ def _anchor(found: tuple[int, dict[str, Any]] | None, run: str, clip: int) -> No
         )
         return
     at, arrays = found
+    when = _parts.step_words(at, step)
     mean = arrays["mean"]
     names = [f"clip {number + 1}" for number in range(len(mean))]
-    pictures = ClipRow("Anchor, mean", mean[:, None], names, f"step {at:,}")
-    _clips.film([pictures], "chart:anchor", f"Mean pictures of the anchors at step {at}")
+    pictures = ClipRow(f"Anchor, mean, {when}", mean[:, None], names)
+    _clips.film([pictures], "chart:anchor", f"Mean pictures of the anchors, {when}")
     spread = arrays["spread"]
     which = f"of the anchor of clip {clip + 1}" if len(spread) > 1 else "of the anchors across clips"
     figure = anchor_spread(
-        spread[min(clip, len(spread) - 1)], uirevision=run, title=f"Spread {which}, step {at:,}", height=260
+        spread[min(clip, len(spread) - 1)], uirevision=run, title=f"Spread {which}, {when}", height=260
     )
-    chart(figure, "chart:anchor_spread", f"Spread {which} at step {at}")
+    chart(figure, "chart:anchor_spread", f"Spread {which}, {when}")
     st.caption(
         "The one picture that all frames of a clip are pulled to, and its spread: from clip to clip, or as the anchor "
         "network learned it for a clip. Where the spread is 0, the anchor is the same for all."
     )
 
 
-def _tomography(found: tuple[int, dict[str, Any]] | None, run: str) -> None:
-    at, arrays = found or (0, {})
+def _tomography(found: tuple[int, dict[str, Any]] | None, run: str, step: int) -> None:
+    at, arrays = found or (None, {})
+    when = _parts.step_words(at, step)
     figure = tomography(
         arrays.get("tomography_t", ()),
         arrays.get("tomography", ()),
         uirevision=run,
-        title=f"State tomography of the samples, step {at:,}",
+        title=f"State tomography of the samples, {when}",
     )
-    chart(figure, "chart:tomography", f"Singular spectrum of the frames over the time of sampling, step {at}")
+    chart(figure, "chart:tomography", f"Singular spectrum of the frames over the time of sampling, {when}")
     st.caption(
         "In how many independent pictures the frames of z lie, from noise to data. Independent noise starts spread "
         "over all rows, shared noise starts in the first alone; what ends in the first row is a ghost."
     )
 
 
-def _spectra(frames: tuple[int, dict[str, Any]] | None, made: tuple[int, dict[str, Any]] | None, run: str) -> None:
-    at = frames[0] if frames else 0
+def _spectra(
+    frames: tuple[int, dict[str, Any]] | None, made: tuple[int, dict[str, Any]] | None, run: str, step: int
+) -> None:
     kept = {"data": frames, "denoised": frames, "generated": made}
     spectra = {
         source: _videoviews.of_source(found[1], "singular", source)
         for source, found in kept.items()
         if found is not None
     }
-    figure = frame_spectrum(spectra, uirevision=run, title=f"Independent pictures in a clip, step {at:,}")
-    chart(figure, "chart:spectrum", f"Singular spectrum of the frames of data, denoised and generated, step {at}")
+    when = _parts.steps_words({source: found[0] for source, found in kept.items() if found is not None}, step)
+    figure = frame_spectrum(spectra, uirevision=run, title=f"Independent pictures in a clip, {when}")
+    chart(figure, "chart:spectrum", f"Singular spectrum of the frames of data, denoised and generated, {when}")
     st.caption(
         "The same at the end of the way. A curve that falls faster than the data's has too few pictures; one that "
         "stays level has as many as noise."
     )
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+    run = info.name
     reader = lab.reader(run)
     names = [f"frames/{source}/{name}" for source in SOURCES for name in ("energy", "entanglement")]
     anchor = {"anchor/entropy": "entropy"}
@@ -234,4 +240,4 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
             check = curves(lines({name: title}), title=title, y_title=y_title, height=290, **shared)
             check.layout["yaxis"] |= {"rangemode": "tozero", "exponentformat": "power"}
             figures[name.rpartition("/")[2]] = (check, about)
-    charts_over_steps(figures, step)
+    charts_over_steps(figures, step, info.step)

@@ -77,7 +77,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         info,
         position,
         lambda step: _pictures(lab, info.name, step, layer),
-        lambda step: _over_steps(lab, info.name, step, log_x),
+        lambda step: _over_steps(lab, info, step, log_x),
     )
 
 
@@ -98,7 +98,7 @@ def _layer(lab: Lab, info: RunInfo) -> int:
     return names.index(chosen)
 
 
-def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
+def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
     """The four figures of one step."""
     found = lab.reader(run).arrays(PHASE, step)
     if found is None:
@@ -110,7 +110,7 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
         empty: tuple[Any, ...] = ([], [], [])
         wave = tuple(arrays.get(f"portrait_{part}", empty[0]) for part in ("phase", "amplitude", "position"))
         chart(
-            portrait(*wave, uirevision=run, title=f"Wave of the last layer, step {at:,}"),
+            portrait(*wave, uirevision=run, title=f"Wave of the last layer, {_parts.step_words(at, step)}"),
             "chart:portrait",
             f"Points of the last layer's wave in the complex plane at step {at}, with the unit circle and their mean",
         )
@@ -122,7 +122,11 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     with right:
         layer = min(layer, len(arrays["histogram"]) - 1)
         chart(
-            rose(arrays["histogram"][layer], uirevision=run, title=f"Angles of {_article(layer)}, step {at:,}"),
+            rose(
+                arrays["histogram"][layer],
+                uirevision=run,
+                title=f"Angles of {_article(layer)}, {_parts.step_words(at, step)}",
+            ),
             "chart:rose",
             f"How often each direction occurs among the angles of {layer_name(layer)} at step {at}",
         )
@@ -134,7 +138,10 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
     with left:
         chart(
             coherence_map(
-                arrays["heads"], arrays["windows"], uirevision=run, title=f"Coherence R by layer, step {at:,}"
+                arrays["heads"],
+                arrays["windows"],
+                uirevision=run,
+                title=f"Coherence R by layer, {_parts.step_words(at, step)}",
             ),
             "chart:coherence",
             f"Coherence of every head, and over windows of 1 to 16 tokens, by layer at step {at}",
@@ -145,7 +152,7 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
         )
     with right:
         chart(
-            spectrum(arrays["spectrum"], uirevision=run, title=f"Rhythm of the phases, step {at:,}"),
+            spectrum(arrays["spectrum"], uirevision=run, title=f"Rhythm of the phases, {_parts.step_words(at, step)}"),
             "chart:spectrum",
             f"Share of the power of the phases over frequency, by layer, at step {at}",
         )
@@ -155,8 +162,9 @@ def _pictures(lab: Lab, run: str, step: int | None, layer: int) -> None:
         )
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
+    run = info.name
     reader = lab.reader(run)
     layers = layers_shown(lab.config(run).value("layers") + 1)
     of_layer = {f"phase/R_layer{layer}": layer for layer in layers}
@@ -216,7 +224,7 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool) -> None:
         ),
     }
     figures["balance"][0].layout["yaxis"]["rangemode"] = "tozero"
-    charts_over_steps(figures, step)
+    charts_over_steps(figures, step, info.step)
 
 
 def _article(layer: int) -> str:

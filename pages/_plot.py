@@ -17,6 +17,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages._moment import HUB
 from qcore.viz import Figure, heading, script_file, with_cursor
 
 PLOT_SCRIPT = """
@@ -46,27 +47,66 @@ const themed = (layout, host) => {
   }};
   return layout;
 };
+// The last step of the curves of a figure over steps; nothing for pictures, whose titles name their step.
+const NUMBERS = {f8: Float64Array, f4: Float32Array, i4: Int32Array};
+const numbers = (column) => {
+  if (!column?.bdata) return column ?? [];
+  const bytes = Uint8Array.from(atob(column.bdata), (letter) => letter.charCodeAt(0));
+  return new NUMBERS[column.dtype](bytes.buffer);
+};
+const reach = (figure) => {
+  if (!/^step/.test(figure?.layout.xaxis?.title?.text ?? "")) return undefined;
+  let last;
+  for (const {x, name} of figure.data) {
+    const column = name === "changes" ? [] : numbers(x);
+    if (column.length) last = Math.max(last ?? -Infinity, column[column.length - 1]);
+  }
+  return last;
+};
+// A chart that could not be drawn says to which step it goes, or that it is an earlier picture, until it is.
+const tell = (host) => {
+  const drawn = host.reached, is_late = host.drawn && host.drawn !== host.latest;
+  const wanted = is_late ? reach(host.latest) : drawn;
+  let text = "";
+  if (is_late && drawn !== undefined && wanted !== drawn) text = `curve to step ${drawn.toLocaleString("en")}`;
+  if (is_late && drawn === undefined && host.named !== host.latest.layout.title?.text) text = "earlier picture";
+  if (drawn !== undefined) host.dataset.reached = drawn; else delete host.dataset.reached;
+  if (text && !host.behind) {
+    host.behind = document.createElement("span");
+    host.behind.className = "lab-behind";
+  }
+  if (!host.behind) return;
+  host.behind.textContent = text;
+  if (text && host.behind.parentElement !== host) host.append(host.behind);
+  if (!text) host.behind.remove();
+};
 // spent: told how many milliseconds each drawing took.
 const plot = (host, {figure, alt, url}, spent = () => {}) => {
   host.setAttribute("role", "figure");
   host.setAttribute("aria-label", alt);
   host.style.minHeight = figure.layout.height + "px";
-  const draw = () => library(url).then((Plotly) => {
+  host.style.position = "relative";
+  const draw = (Plotly) => {
     // A figure is handed over once: Plotly writes a person's view into it. While a person drags, or cannot see the
     // chart, the newest one waits.
     if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
     if (!host.seen || document.hidden) return;
     const start = performance.now();
     host.drawn = figure;
+    host.reached = reach(figure);
+    host.named = figure.layout.title?.text;
     Plotly.react(host, figure.data, themed(figure.layout, host), CONFIG);
     // Its tools are for the mouse: whoever tabs through a page would meet four stops a chart before the next control.
     for (const tool of host.querySelectorAll(".modebar-btn")) tool.tabIndex = -1;
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);
+    tell(host);
     spent(performance.now() - start);
-  });
+  };
+  // At once where the library is there: a chart changes in the same task as the words around it.
+  const redraw = () => { if (window.Plotly) draw(window.Plotly); else library(url).then(draw); };
   host.latest = figure;
-  host.redraw = draw;
+  host.redraw = redraw;
   if (host.held === undefined) {
     host.held = host.seen = false;
     new IntersectionObserver((entries) => {
@@ -80,15 +120,22 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
         if (host.held) setTimeout(() => { host.held = false; host.redraw(); }, 350);
       }, true);
   }
-  draw();
+  redraw();
+  tell(host);
 };
 """
 """`plot(element, {figure, alt, url}, spent)` in JavaScript."""
 
-_SCRIPT = f"""{PLOT_SCRIPT}
+_SCRIPT = f"""{HUB}{PLOT_SCRIPT}
 export default function ({{data, parentElement}}) {{
-  plot(parentElement.querySelector(".lab-plot"), JSON.parse(new TextDecoder().decode(data)));
+  const host = parentElement.querySelector(".lab-plot"), sent = JSON.parse(new TextDecoder().decode(data));
+  host.style.minHeight = sent.figure.layout.height + "px";
+  hub.offer(host, () => plot(host, sent));
 }}
+"""
+PLOT_STYLE = """
+.lab-behind{position:absolute;right:.5rem;bottom:.25rem;z-index:2;padding:.05rem .45rem;border-radius:.4rem;
+font-size:.8rem;background:var(--st-secondary-background-color);border:1px solid var(--st-border-color)}
 """
 
 
@@ -106,14 +153,32 @@ def _library() -> str:
 
 _URL = _library()
 _mount = st.components.v2.component(
-    "collapse_lab_plot", html='<div class="lab-plot" style="width:100%"></div>', js=_SCRIPT, isolate_styles=False
+    "collapse_lab_plot",
+    html='<div class="lab-plot" style="width:100%"></div>',
+    css=PLOT_STYLE,
+    js=_SCRIPT,
+    isolate_styles=False,
 )
 
 
-def chart(figure: Figure, key: str, alt: str) -> None:
-    """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers."""
+def chart(figure: Figure, key: str, alt: str, step: int | None = None) -> None:
+    """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers · step: of the
+    moment that curves over steps are drawn from; those that end before it say so.
+    """
+    shown = figure if step is None else dated(figure, step)
     # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
-    _mount(key=key, data=plot_json(figure, alt).encode())
+    _mount(key=key, data=plot_json(shown, alt).encode())
+
+
+def dated(figure: Figure, step: int) -> Figure:
+    """Curves over steps that end before `step` with their last step in the title; any other figure as it is."""
+    title = figure.layout.get("title") or {}
+    if not title.get("text") or not str(figure.layout["xaxis"].get("title", {}).get("text", "")).startswith("step"):
+        return figure
+    ends = [int(one["x"][-1]) for one in figure.data if one.get("name") != "changes" and len(one.get("x", ()))]
+    if not ends or max(ends) >= step:
+        return figure
+    return Figure(figure.data, figure.layout | {"title": title | {"text": f"{title['text']}, to step {max(ends):,}"}})
 
 
 def plot_json(figure: Figure, alt: str) -> str:
@@ -121,11 +186,11 @@ def plot_json(figure: Figure, alt: str) -> str:
     return f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)}}}'
 
 
-def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None) -> None:
-    """Curves in two columns, each with its caption and a line at `step`, if there is one."""
+def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None, newest: int | None = None) -> None:
+    """Curves in two columns, each with its caption and a line at `step`, if there is one. newest: the moment's step."""
     for index, (key, (figure, about)) in enumerate(figures.items()):
         if index % 2 == 0:
             columns = st.columns(2, gap="large")
         with columns[index % 2]:
-            chart(with_cursor(figure, step), f"chart:{key}", f"{heading(figure)} over steps")
+            chart(with_cursor(figure, step), f"chart:{key}", f"{heading(figure)} over steps", newest)
             st.caption(about)

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _edge, _forms, _parts, _roles, _samplingviews
+from pages._moment import fragment
 from pages._text import generation_html
 from qcore.config import SamplingConfig
 from qcore.lab import Lab, RunInfo
@@ -22,7 +23,7 @@ _STATISTICS = {
 }
 
 
-@st.fragment
+@fragment
 @_edge.told
 def prompt_panel(lab: Lab, info: RunInfo) -> None:
     """Prompt, model, settings, and the answer. A fragment of its own: nothing else redraws while text grows."""

@@ -81,4 +81,6 @@ def timeline(lab: Lab, state: tuple[str, float, int]) -> list[Sample]:
         for sample in newest:
             if sample.status != "running":
                 known.setdefault(sample.id, Sample(sample.id, sample.step, sample.prompt, sample.text, sample.stats))
-        return list(known.values())[-TIMELINE:]
+        # Another page may have seen more by now than this one's moment holds.
+        last = max((sample.step for sample in newest if sample.status != "running"), default=-1)
+        return [sample for sample in known.values() if sample.step <= last][-TIMELINE:]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import streamlit as st
 
 from pages import _families, _looks, _newrun, _parts, _roles
@@ -17,7 +15,8 @@ def runs(lab: Lab, info: RunInfo) -> None:
     """Newest first. It refreshes while the selected run, or else any other, is alive."""
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
-    live(lab, alive, lambda _: _table(lab), runs=lab.runs)
+    _table(lab)
+    live(lab, alive, runs=lab.runs)
     with st.container(horizontal=True, gap="small"):
         _newrun.from_this(lab, info, "do:new from (all)")
         _deletion(lab, info)
@@ -51,12 +50,12 @@ def _delete(lab: Lab, name: str) -> None:
     _parts.note("done", f"Deleted {name}")
 
 
-def _table(lab: Lab) -> Hashable:
+def _table(lab: Lab) -> None:
     found = lab.runs()
     st.dataframe(
         {
             "run": [run.name for run in found],
-            "state": [waiting_words(run, found, short=True) or run.state for run in found],
+            "state": [waiting_words(run, found, short=True) or _parts.state_word(run) for run in found],
             "progress": [run.step / run.total_steps if run.total_steps else 0.0 for run in found],
             "step": [run.step for run in found],
             "of": [run.total_steps for run in found],
@@ -64,6 +63,7 @@ def _table(lab: Lab) -> Hashable:
             "parameters": [run.parameters for run in found],
             "loss": _looks.column([run.loss for run in found], places=3),
             "held out": _looks.column([_families.held_out(run) for run in found], places=3),
+            "at step": [run.held_out_step for run in found],
             "speed": [None if (rate := _families.speed(run)) is None else round(rate) for run in found],
             "created": [_looks.day(run.created) for run in found],
             "preset": [run.preset for run in found],
@@ -86,10 +86,12 @@ def _table(lab: Lab) -> Hashable:
             "held out": st.column_config.Column(
                 help="On data never trained on: cross-entropy, nats per token, or the velocity's mean squared error.",
             ),
+            "at step": st.column_config.NumberColumn(
+                format="localized", help="When the held-out loss was measured, where the run says so."
+            ),
             "speed": st.column_config.NumberColumn(format="localized", help="Tokens or frames a second."),
         },
     )
-    return tuple((run.name, run.state) for run in found)
 
 
 def _open(names: list[str]) -> None:

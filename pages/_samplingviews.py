@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _parts, _roles
+from pages._moment import renew
 from qcore.config import SamplingConfig
 from qcore.lab import Lab
 from qcore.lab.sampling import MEASURES, ComparedMeasure, SamplingComparison, compare_sampling, plain_of
@@ -78,6 +79,7 @@ def measure(lab: Lab, name: str, prompt: str, settings: SamplingConfig, checkpoi
     key = (name, prompt, settings, checkpoint, draws)
     if asked:
         bar = st.progress(0.0, "Drawing …")
+        renew()  # this takes long, and reads the run as it goes
         try:
             for found in compare_sampling(lab, name, [prompt], settings, draws=int(draws), checkpoint=checkpoint):
                 bar.progress(found.pairs / found.total, f"Pair {found.pairs} of {found.total}")

@@ -1,9 +1,10 @@
 """A slider over the history of a run, with buttons that play it like a film; pages share the chosen step.
 
-The step lives in the session and in the URL (`?step=`); without one, a page shows the newest. While it plays, the
-slider gives way to a bar inside the fragment that draws the pictures: a slider that moves by itself cannot be held.
-The fragment steps on by itself and stops at the end; the session keeps the step alone, never a list of what was
-shown.
+The step lives in the session and in the URL (`?step=`); without one, a page shows the newest. Slider and pictures are
+drawn in the same run of the script, from the same moment; at its newest place the slider says `newest`, and the
+pictures' titles say which step that is. While it plays, the slider gives way to a bar inside the fragment that draws
+the pictures: a slider that moves by itself cannot be held. The fragment steps on by itself and stops at the end; the
+session keeps the step alone, never a list of what was shown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import streamlit as st
 
 from pages import _edge, _parts
 from pages._live import live
+from pages._moment import fragment
+from pages._panel import progress_html, words
 from qcore.lab import Lab, RunInfo
 from qcore.viz import name_words
 
@@ -107,28 +110,22 @@ def show(
     lab: Lab,
     info: RunInfo,
     position: Position,
-    pictures: Callable[[int | None], None],
+    pictures: Callable[[int], None],
     over_steps: Callable[[int | None], None],
 ) -> None:
-    """Draw the pictures of a step, and below them what spans all steps, each as often as it can change.
+    """Draw the pictures of a step, and below them what spans all steps.
 
-    Both get the step, None for the newest. Pictures of a chosen step stand still while the run goes on.
+    The pictures get the step that the slider shows; those of another step say so in their titles. What spans all steps
+    gets the chosen step, None for the newest. A film that plays is not interrupted by news.
     """
-
-    def everything(now: RunInfo) -> None:
-        pictures(None)
-        over_steps(None)
-
-    if position.step is None:
-        live(lab, info, everything, every_step=False)
-    else:
-        _play(position, pictures)
-        live(lab, info, lambda now: over_steps(position.step), every_step=False)
+    _play(lab, position, pictures)
+    over_steps(position.step)
+    if not position.playing:
+        live(lab, info, "records")
 
 
 def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: str) -> None:
     """Say why there is nothing to show yet; the page is drawn anew when the first arrays arrive."""
-    reader = lab.reader(info.name)
     controls = lab.controls(info.name)
     if not info.alive:
         st.info(
@@ -141,27 +138,30 @@ def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: s
         f"No {what} measured yet: they are taken{every} as far as the budget of the diagnostics allows. Until then, "
         "see the control room."
     )
-    live(lab, info, lambda now: any(reader.array_steps(name) for name in names), every_step=False)
+    live(lab, info, lambda: any(lab.reader(info.name).array_steps(name) for name in names))
 
 
-def _play(position: Position, draw: Callable[[int], None]) -> None:
-    """Call `draw(step)` for the chosen step now, and while it plays for the steps after it, one at a time."""
+def _play(lab: Lab, position: Position, draw: Callable[[int], None]) -> None:
+    """Call `draw(step)` for the shown step now, and while it plays for the steps after it, one at a time."""
     first = [True]
 
-    def picture() -> None:
+    def picture(_: Lab) -> None:
         at = nearest(position.steps, st.session_state[_STEP])
         if not first[0]:
             at = st.session_state[_STEP] = following(position.steps, at)
         first[0] = False
         place = position.steps.index(at) + 1
-        st.progress(place / len(position.steps), f"Step {at:,} · picture {place} of {len(position.steps)}")
+        words(
+            "film",
+            progress_html(place / len(position.steps), f"Step {at:,} · picture {place} of {len(position.steps)}"),
+        )
         draw(at)
         if at == position.steps[-1]:
             _pause()
             st.rerun()
 
     if position.playing:
-        st.fragment(_edge.told(picture), run_every=position.seconds)()
+        fragment(_edge.told(picture), position.seconds)(lab)
     else:
         draw(position.shown)
 
@@ -176,9 +176,10 @@ def _wanted() -> int | None:
 
 def _slider(choices: list[int], step: int | None) -> None:
     if len(choices) < 2:
-        st.caption(f"One measurement so far, at step {choices[-1]:,}.")
+        st.caption("One measurement so far.")
         return
     key = _parts.widget_key(_STEP)
+    newest = choices[-1] if step is None else None
     if step is None:  # a new one for every newest step: a slider that is kept would stay where it was
         step = choices[-1]
         key = f"{key}:{step}"
@@ -187,7 +188,8 @@ def _slider(choices: list[int], step: int | None) -> None:
         choices,
         step,
         key=key,
-        format_func=lambda shown: f"{shown:,}",
+        # It changes by itself while a run trains, and cannot do so together with the pictures: they name the step.
+        format_func=lambda shown: "newest" if shown == newest else f"{shown:,}",
         on_change=_parts.take,
         args=(_STEP, key),
     )

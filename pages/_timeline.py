@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 
 import streamlit as st
 
 from pages import _parts, _reads
+from pages._panel import words
 from pages._plot import chart
 from pages._text import generation_html
 from qcore.lab import Lab, RunInfo
@@ -42,23 +42,23 @@ def options(lab: Lab, info: RunInfo) -> tuple[str | None, int | None]:
         return prompt, st.select_slider("Step", steps, steps[-1], key="sample_at", bind="query-params")
 
 
-def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> Hashable:
+def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
     """The chosen sample, then all samples of the prompt, newest first, and their statistics over steps."""
     if prompt is None:
         st.info("This run has no fixed prompts. Give some under *Probes and checkpoints* when you start the next one.")
-        return None
+        return
     samples = [sample for sample in _reads.timeline(lab, _reads.rewinds(lab, info.name)) if sample.prompt == prompt]
     if not samples:
         every = lab.controls(info.name)["sample_every"].value
         st.info(f"No sample yet: the model continues the fixed prompts every {every:,} steps.")
-        return 0
+        return
     reader = lab.reader(info.name)
     chosen = next((sample for sample in samples[::-1] if sample.step == step), samples[-1])
     whole = reader.generation(chosen.id)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown(f"**Step {chosen.step:,}**")
-        st.html(generation_html(prompt, whole.tokens if whole else []))
+        shown = generation_html(prompt, whole.tokens if whole else [])
+        words("sample", f"<b>Step {chosen.step:,}</b>{shown}")
         st.dataframe(
             {
                 "step": [sample.step for sample in samples[: -ROWS - 1 : -1]],
@@ -91,5 +91,4 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> Hasha
                 y_range=(-0.03, 1.03),
                 height=250,
             )
-            chart(figure, f"chart:{title}", f"{title} of the samples over steps")
-    return None
+            chart(figure, f"chart:{title}", f"{title} of the samples over steps", info.step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import streamlit as st
@@ -62,12 +61,12 @@ _PERPLEXITY = {
 }
 
 
-def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> Hashable:
+def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> None:
     """Everything below the controls, for one step (None: the newest)."""
     reader = lab.reader(info.name)
     found = reader.arrays("tokens", chosen)
     if found is None:
-        return False
+        return
     step, arrays = found
     labels = lab.token_labels(info.name)
     marks = _parts.marks(reader.events())
@@ -76,8 +75,8 @@ def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> Hashabl
         _histograms(info, step, arrays, labels)
         _specials(reader.meta().get("special_tokens") or {}, arrays)
     with right:
-        _statistics(reader, info.name, marks, log_x)
-        _perplexity(reader, info.name, marks, log_x)
+        _statistics(reader, info, marks, log_x)
+        _perplexity(reader, info, marks, log_x)
     steps = _reads.spread(reader.array_steps("tokens"), RACE_STEPS)
     state = _reads.rewinds(lab, info.name)
     figure = race(
@@ -89,12 +88,11 @@ def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> Hashabl
         marks=marks,
         log_x=log_x,
     )
-    chart(figure, "chart:race", "Predicted share of the leading tokens over steps")
+    chart(figure, "chart:race", "Predicted share of the leading tokens over steps", info.step)
     st.caption(
         "Every token that was among the five most predicted at some step (real positions). In healthy runs one or two "
         "tokens lead in the first steps, then many share; one line that rises and stays is a collapse."
     )
-    return True
 
 
 def _histograms(info: RunInfo, step: int, arrays: dict[str, Any], labels: list[str]) -> None:
@@ -142,11 +140,11 @@ def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
     )
 
 
-def _perplexity(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
+def _perplexity(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> None:
     series = reader.scalars_of(list(_PERPLEXITY), max_points=MAX_POINTS)
     figure = curves(
         [Line.of(shown, series[name]) for name, shown in _PERPLEXITY.items()],
-        uirevision=run,
+        uirevision=info.name,
         title="Perplexity, strict and by coherence",
         y_title="perplexity a token",
         marks=marks,
@@ -154,20 +152,25 @@ def _perplexity(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
         log_y=True,
         message="Not measured yet.",
     )
-    chart(figure, "chart:perplexity", "Strict and teacher-forced perplexity, and by phase coherence, over steps")
+    chart(
+        figure,
+        "chart:perplexity",
+        "Strict and teacher-forced perplexity, and by phase coherence, over steps",
+        info.step,
+    )
     st.caption(
         "Strict: each word from its prefix alone; it must lie on the teacher-forced curve, or the future leaks. "
         "Thirds: by the phase coherence of the last 8 tokens, where there are phases. A few rows, so they scatter."
     )
 
 
-def _statistics(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
+def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> None:
     names = [name for *_, lines in _CURVES for name in lines]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
     for index, (title, y_title, about, lines) in enumerate(_CURVES):
         figure = curves(
             [Line.of(shown, series[name]) for name, shown in lines.items()],
-            uirevision=run,
+            uirevision=info.name,
             title=title,
             y_title=y_title,
             marks=marks,
@@ -177,5 +180,5 @@ def _statistics(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
         if index % 2 == 0:
             columns = st.columns(2)
         with columns[index % 2]:
-            chart(figure, f"chart:{title}", f"{title} over steps")
+            chart(figure, f"chart:{title}", f"{title} over steps", info.step)
             st.caption(about)

@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _clips, _parts, _scrubber
+from pages import _clips, _parts, _scrubber, _words
 from pages._measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
@@ -49,7 +49,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         info,
         position,
         lambda step: _pictures(lab, info.name, step, clip),
-        lambda step: _over_steps(lab, info.name, step, log_x, bands),
+        lambda step: _over_steps(lab, info, step, position.shown, log_x, bands),
     )
 
 
@@ -85,7 +85,7 @@ def skipped_files(skipped: Sequence[Any]) -> None:
     )
 
 
-def _pictures(lab: Lab, run: str, step: int | None, clip: int) -> None:
+def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
     """Clips, strips, numbers and similarity of one step."""
     reader = lab.reader(run)
     found = reader.arrays(FRAMES, step)
@@ -94,20 +94,21 @@ def _pictures(lab: Lab, run: str, step: int | None, clip: int) -> None:
     at, arrays = found
     generated = reader.arrays(GENERATED, step)
     times = [f"t = {time:.2f}" for time in arrays["t"].tolist()]
+    when = _parts.step_words(at, step)
     rows = [
-        ClipRow("data", arrays["data"], hint="clips of the newest batch"),
-        ClipRow("noised z", arrays["noised"], times, "what the model is shown"),
-        ClipRow(_DENOISED, arrays["denoised"], times, "what it takes the clip for"),
+        ClipRow(f"data, {when}", arrays["data"], hint="clips of the newest batch"),
+        ClipRow(f"noised z, {when}", arrays["noised"], times, "what the model is shown"),
+        ClipRow(f"{_DENOISED}, {when}", arrays["denoised"], times, "what it takes the clip for"),
     ]
     if generated is not None:
         made, clips = generated[0], generated[1]["clips"]
         count = len(arrays["data"])
-        rows.append(ClipRow("generated", clips[:count], hint=f"from noise alone, at step {made:,}"))
+        rows.append(ClipRow(f"generated, {_parts.step_words(made, step)}", clips[:count], hint="from noise alone"))
     left, right = st.columns([5, 6], gap="large")
     with left:
         _clips.film(rows, "chart:film", f"Clips of the data, noised, denoised and generated, at step {at}")
     with right:
-        _numbers(reader, at)
+        _numbers(reader, step)
         one = [
             ClipRow(f"{row.label}, clip {clip + 1}", row.clips_NFHWC[clip : clip + 1])
             for row in rows
@@ -115,11 +116,11 @@ def _pictures(lab: Lab, run: str, step: int | None, clip: int) -> None:
         ]
         _clips.strip(one, "chart:strip", f"All frames of clip {clip + 1} side by side, at step {at}")
     st.caption(
-        f"Step {at:,}. Data, noised and denoised clips in a column belong together; the generated ones come from "
+        "Data, noised and denoised clips in a column belong together; the generated ones come from "
         "noise. A ghost is a clip whose frames are all the same blur; in flicker, frames have nothing to do with "
         "each other."
     )
-    _similarity(run, at, arrays, generated)
+    _similarity(run, step, found, generated)
 
 
 def _numbers(reader: Any, step: int) -> None:
@@ -130,15 +131,19 @@ def _numbers(reader: Any, step: int) -> None:
     }
     if measured:
         _parts.strip(cells(measured, reader.meta().get("data_frames") or {}))
-        st.caption("Generated clips · the data's own value.")
+        made = max(int(found.steps[-1]) for found in series.values() if len(found))
+        _words.caption("numbers_about", f"Generated clips, {_parts.step_words(made, step)} · the data's own value.")
 
 
-def _similarity(run: str, step: int, arrays: dict[str, Any], generated: tuple[int, dict[str, Any]] | None) -> None:
-    made, of_generated = generated or (step, {})
+def _similarity(
+    run: str, step: int, found: tuple[int, dict[str, Any]], generated: tuple[int, dict[str, Any]] | None
+) -> None:
+    at, arrays = found
+    made, of_generated = generated or (None, {})
     maps = {
-        "data": (arrays, f"Data, step {step:,}"),
-        "denoised": (arrays, f"Denoised, step {step:,}"),
-        "generated": (of_generated, f"Generated, step {made:,}"),
+        "data": (arrays, f"Data, {_parts.step_words(at, step)}"),
+        "denoised": (arrays, f"Denoised, {_parts.step_words(at, step)}"),
+        "generated": (of_generated, f"Generated, {_parts.step_words(made, step)}"),
     }
     for column, (source, (kept, title)) in zip(st.columns(3, gap="medium"), maps.items(), strict=True):
         with column:
@@ -156,8 +161,9 @@ def of_source(arrays: dict[str, Any], name: str, source: str) -> Any:
     return arrays.get(f"{name}_{source}", arrays.get(name, ()))
 
 
-def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, bands: bool) -> None:
-    """The measures over steps, in their two groups."""
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, bands: bool) -> None:
+    """The measures over steps, in their two groups. step: chosen, None for the newest · shown: that of the pictures."""
+    run = info.name
     reader = lab.reader(run)
     series = reader.scalars_of(
         [f"frames/{source}/{name}" for source in SOURCES for name in MEASURES], max_points=MAX_POINTS
@@ -186,21 +192,21 @@ def _over_steps(lab: Lab, run: str, step: int | None, log_x: bool, bands: bool) 
                 columns = st.columns(2, gap="large")
             with columns[index % 2]:
                 figure = measure_figure(name, measure, series, data, limits.get(name, ()), **shared)
-                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.title} over steps")
+                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.title} over steps", info.step)
                 st.caption(measure.about)
         if measures is MOTION:
             with columns[1]:
-                _lags(reader, run, step)
+                _lags(reader, run, shown)
 
 
-def _lags(reader: Any, run: str, step: int | None) -> None:
+def _lags(reader: Any, run: str, step: int) -> None:
     """Change against the distance of frames at one step: the fourth of the charts of motion."""
     kept = {source: reader.arrays(GENERATED if source == "generated" else FRAMES, step) for source in SOURCES}
     changes = {source: of_source(found[1], "lag_change", source) for source, found in kept.items() if found is not None}
-    at = kept["data"][0] if kept["data"] else 0
+    when = _parts.steps_words({source: found[0] for source, found in kept.items() if found is not None}, step)
     chart(
-        lag_changes(changes, uirevision=run, title=f"Change over several frames, step {at:,}"),
+        lag_changes(changes, uirevision=run, title=f"Change over several frames, {when}"),
         "chart:lags",
-        f"Change between frames over their distance at step {at}",
+        f"Change between frames over their distance, {when}",
     )
     st.caption("Motion adds up from frame to frame; flicker is as large over one frame as over many, a ghost is flat.")

@@ -9,10 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _advice, _charts, _families, _knobs, _looks, _newrun, _parts, _roles, _share
+from pages import _advice, _charts, _families, _knobs, _live, _looks, _newrun, _parts, _roles, _share
 from pages._panel import Block, blocks_json, panel, progress_html, table_html
+from pages._plot import dated
+from pages._words import says_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
-from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.lab.waiting import waiting_words
 from qcore.server.live import View
 from qcore.viz import UNITS, event_words, number_words
@@ -38,22 +40,22 @@ def watch(lab: Lab, info: RunInfo) -> None:
         _knobs.knobs(lab, info.name)
     with charts:
         options = _options(info)
-        _findings(lab, info.name)
-        panel("watch", partial(_view, lab, info.name, options, _staleness(lab, info)), _parts.follow_seconds(info))
+        if any(finding.calls for finding in lab.findings(info.name)):
+            st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
+        view = partial(_view, lab, info.name, options, _staleness(lab, info))
+        panel("watch", lab, view, _parts.follow_seconds(info))
+        _live.followed()
         _parts.refresh_button(info)
         st.html('<span id="knobs"></span>')  # on a phone, the knobs come next
 
 
 def _staleness(lab: Lab, info: RunInfo) -> Callable[[RunInfo], bool]:
     """Whether what is drawn around the panel, from the run of now, has changed by then."""
-    shown, turned = _parts.alarm_now(lab, info.name), _knobs.turned(info.name)
+    around = partial(_parts.around, lab, info.name, _parts.on_their_way(info.name))
+    shown, turned = around(), _knobs.turned(info.name)
 
     def is_stale(now: RunInfo) -> bool:
-        return (
-            (now.state, now.alive) != (info.state, info.alive)
-            or turned.is_outdated(lab, now.name)
-            or _parts.alarm_now(lab, now.name) != shown
-        )
+        return around() != shown or turned.is_outdated(lab, now.name)
 
     return is_stale
 
@@ -153,32 +155,35 @@ def _options(info: RunInfo) -> dict[str, Any]:
 def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunInfo], bool]) -> View:
     """Figures of now, charts and logs. Called in other threads, too: nothing here touches the session."""
     info, reader = lab.info(run), lab.reader(run)
-    events = reader.events()
+    events, findings = reader.events(), lab.findings(run)
     lines = reader.log(limit=LOG_LINES) if options["log"] == "Trainer log" else []
+    looks = sum(one.last_step for one in findings)
     newest = lines[-1].id if lines else 0
     waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
-    body = partial(_body, lab, info, options, events, lines, waits)
-    return View(f"{info.step}-{info.state}-{len(events)}-{newest}-{waits}", body, is_stale(info))
+    body = partial(_body, lab, info, options, events, findings, lines, waits)
+    return View(f"{info.step}-{info.state}-{len(events)}-{looks}-{newest}-{waits}", body, is_stale(info))
 
 
 def _body(
-    lab: Lab, info: RunInfo, options: dict[str, Any], events: list[Any], lines: list[Any], waits: str = ""
+    lab: Lab,
+    info: RunInfo,
+    options: dict[str, Any],
+    events: list[Any],
+    findings: list[FindingInfo],
+    lines: list[Any],
+    waits: str = "",
 ) -> str:
     reader = lab.reader(info.name)
     look = dict(options)
     log = look.pop("log")
     words = _families.words(info)
     series = reader.scalars_of(_charts.names(words, look["terms"]), max_points=_charts.MAX_POINTS)
-    found = _charts.figures(
-        series,
-        reader.meta(),
-        _parts.marks(events),
-        words=words,
-        run=info.name,
-        empty=_advice.nothing_yet(info, waits),
-        **look,
-    )
-    blocks = _progress(info, waits, {name: float(line.values[-1]) for name, line in series.items() if len(line)})
+    waiting = _advice.nothing_yet(info, waits)
+    marks = _parts.marks(events)
+    drawn = _charts.figures(series, reader.meta(), marks, words=words, run=info.name, waiting=waiting, **look)
+    found = {key: dated(figure, info.step) for key, figure in drawn.items()}
+    last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
+    blocks = [*_calling(findings), *_progress(info, waits, last)]
     for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
         blocks.append(Block(f"chart:{key}", figure=found.pop(key), alt=alt))
     blocks += [
@@ -191,19 +196,19 @@ def _body(
     return blocks_json(blocks)
 
 
-def _findings(lab: Lab, run: str) -> None:
-    """What calls for attention, above all else: a line a finding, and the way to its evidence."""
-    calling = [finding for finding in lab.findings(run) if finding.calls]
+def _calling(findings: list[FindingInfo]) -> list[Block]:
+    """What calls for attention, above all else: a line a finding."""
+    calling = [finding for finding in findings if finding.calls]
     if not calling:
-        return
+        return []
     lines = [f"**Step {finding.since_step:,}** · {_parts.plain(finding.title)}" for finding in calling[:SHOWN_FINDINGS]]
     more = len(calling) - SHOWN_FINDINGS
-    with st.container(key="calling"):
-        st.error("  \n".join([*lines, *([f"and {more} more"] if more > 0 else [])]), icon=":material/emergency_home:")
-        st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
+    lines += [f"and {more} more"] if more > 0 else []
+    return [Block("calling", says_html("error", "  \n".join(lines)))]
 
 
-def _progress(info: RunInfo, waits: str, last: dict[str, float]) -> list[Block]:
+def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[Block]:
+    """Bar and figures of the moment; a figure that is older than the moment's step says its own."""
     left = (
         f" · {waits}"
         if waits
@@ -213,22 +218,22 @@ def _progress(info: RunInfo, waits: str, last: dict[str, float]) -> list[Block]:
     )
     share = min(1.0, info.step / info.total_steps) if info.total_steps else 0.0
     words = _families.words(info)
+    state = _parts.state_word(info)
+    beside = {words.units: (info.step, _families.speed(info))}
+    beside[words.held] = (info.held_out_step or info.step, _families.held_out(info))
+
+    def cell(label: str, name: str, shown: Callable[[float | None], str], about: str) -> tuple[str, str, str]:
+        step, value = last.get(name) or beside.get(name, (info.step, None))
+        return (label if step == info.step else f"{label}, step {step:,}", shown(value), about)
+
     strip = _parts.strip_html(
         (
-            ("State", info.state, "What the run does now."),
-            (
-                "Loss",
-                number_words(last.get("train/loss"), places=3),
-                f"Weighted total of the newest step, {words.loss}.",
-            ),
-            ("Held out", number_words(_families.held_out(info), places=3), f"{words.held_words}, {words.held_unit}."),
-            ("Learning rate", number_words(last.get("train/lr"), 3), "Of the newest step, schedule included."),
-            (words.units_words, _figure(_families.speed(info)), "In training, running mean."),
-            (
-                "Step time",
-                _figure(last.get("train/step_ms"), " ms"),
-                "Of the newest step, without measurements.",
-            ),
+            ("State", state, "What the run does now."),
+            cell("Loss", "train/loss", _loss, f"Weighted total of the newest step, {words.loss}."),
+            cell("Held out", words.held, _loss, f"{words.held_words}, {words.held_unit}."),
+            cell("Learning rate", "train/lr", _rate, "Of the newest step, schedule included."),
+            cell(words.units_words, words.units, _figure, "In training, running mean."),
+            cell("Step time", "train/step_ms", _milliseconds, "Of the newest step, without measurements."),
             (
                 "Memory",
                 _figure(info.memory_mb, " MB"),
@@ -238,7 +243,20 @@ def _progress(info: RunInfo, waits: str, last: dict[str, float]) -> list[Block]:
         )
     )
     bar = progress_html(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
-    return [Block("progress", bar), Block("strip", strip)]
+    moment = f'<div data-state="{state}" data-step="{info.step}">'
+    return [Block("progress", f"{moment}{bar}</div>"), Block("strip", f"{moment}{strip}</div>")]
+
+
+def _loss(value: float | None) -> str:
+    return number_words(value, places=3)
+
+
+def _rate(value: float | None) -> str:
+    return number_words(value, 3)
+
+
+def _milliseconds(value: float | None) -> str:
+    return _figure(value, " ms")
 
 
 def _figure(value: float | None, unit: str = "") -> str:

@@ -13,6 +13,7 @@ VIDEO_VIEWS = VIEWS | {"Prompt": "Sample"}
 lab = _parts.lab()
 info = _parts.open_run(lab, "Generations")
 if info is not None:
+    name = info.name
     is_video = _families.is_video(info)
     names = VIDEO_VIEWS if is_video else VIEWS
     view = st.segmented_control(
@@ -27,13 +28,15 @@ if info is not None:
     )
     if view == "Prompt" and is_video:
         _clipprompt.panel(lab, info)
-        live(lab, info, lambda now: _clipprompt.newest(lab, now.name))
+        live(lab, info, lambda: _clipprompt.newest(lab, name))
     elif view == "Prompt":
         _prompt.prompt_panel(lab, info)
-        live(lab, info, lambda now: _prompt.newest(lab, now.name))
+        live(lab, info, lambda: _prompt.newest(lab, name))
     elif is_video:
         chosen = _cliptimeline.options(lab, info)
-        live(lab, info, lambda now: _cliptimeline.draw(lab, now, chosen))
+        _cliptimeline.draw(lab, info, chosen)
+        live(lab, info, "records")
     else:
         options = _timeline.options(lab, info)
-        live(lab, info, lambda now: _timeline.draw(lab, now, *options))
+        _timeline.draw(lab, info, *options)
+        live(lab, info, "records")

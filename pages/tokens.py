@@ -29,4 +29,5 @@ if info is not None and _families.has_text(info, "tokens"):
             chosen = st.select_slider("Step", steps, steps[-1], key="at", bind="query-params")
         log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
     if steps or info.alive:
-        live(lab, info, lambda now: _tokenviews.draw(lab, now, chosen, log_x=log_x), every_step=False)
+        _tokenviews.draw(lab, info, chosen, log_x=log_x)
+        live(lab, info, "records")

@@ -22,7 +22,8 @@ from qcore.detect.verdict import Facts, Report, Verdict
 
 VERSION = 2
 TELL_EVERY = 10
-"""An active verdict is told again, with new evidence, at every tenth measurement that shows it."""
+"""An active verdict is news again, with new remedies, at every tenth measurement that shows it: what is offered must
+not change under a person's hand. Title, numbers and chart of every look are in `looked`."""
 _MOST_ROUTES = 4096
 _OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
 _CHANGES_KEPT = 64
@@ -65,6 +66,7 @@ class Watch:
         self._controls: dict[str, Any] = dict(facts.controls)
         self._changes: dict[str, Change] = {}
         self._objective_step: int | None = None
+        self._again: dict[str, Sign] = {}
         self._step = -1
 
     def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
@@ -74,6 +76,7 @@ class Watch:
         passed over. May be called several times a step, each with what has just arrived.
         """
         self._step = step
+        self._again.clear()
         self._note_weights(step, weights)
         found: dict[str, float] = {}
         rules: dict[str, Rule] = {}
@@ -97,6 +100,18 @@ class Watch:
                 for sign in rule.detector(seen, rule.thresholds, memory):
                     if (verdict := self._take(rule, sign)) is not None:
                         told.append(verdict)
+        return told
+
+    def looked(self) -> list[Verdict]:
+        """The active verdicts that the call just made has shown again without news, as that look has them. A verdict's
+        last look is then its last look. Ask right after `observe`: evidence is made of what is known now.
+        """
+        told = []
+        for key, sign in self._again.items():
+            case, fresh = self._cases[key], sign.report()
+            case.report = Report(fresh.title, fresh.numbers, fresh.figure, case.report.remedies)
+            told.append(self._verdict(key))
+        self._again.clear()
         return told
 
     def event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
@@ -231,6 +246,7 @@ class Watch:
             case.last = sign.last
             case.looks += 1
             if case.looks % TELL_EVERY:
+                self._again[key] = sign
                 return None
             case.report = sign.report()
             return self._verdict(key)

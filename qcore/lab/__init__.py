@@ -7,6 +7,7 @@ from qcore.lab.findings import FindingInfo, RuleInfo, rule_infos
 from qcore.lab.guide import guide
 from qcore.lab.lab import Lab, close_shared, shared_lab
 from qcore.lab.lineage import RunNode
+from qcore.lab.moment import Moment
 from qcore.lab.questions import Asked, Question, ask, asked, end
 from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo
 from qcore.store import StoreBusyError, StoreError
@@ -22,6 +23,7 @@ __all__ = [
     "FindingInfo",
     "Lab",
     "LabError",
+    "Moment",
     "Question",
     "RuleInfo",
     "RunInfo",

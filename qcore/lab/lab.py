@@ -43,7 +43,7 @@ from qcore.lab.inputs import checked_inputs
 from qcore.lab.names import check_name, fresh_name
 from qcore.lab.reading import Reading
 from qcore.lab.replay import replay
-from qcore.lab.runs import RunInfo
+from qcore.lab.runs import Hold, RunInfo
 from qcore.lab.speaking import Speakers, sample_live
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
@@ -91,8 +91,8 @@ class Lab(Reading):
                 raise
             return gone
 
-    def _info(self, name: str, reader: RunReader) -> RunInfo:
-        info = super()._info(name, reader)
+    def _info(self, name: str, reader: RunReader, hold: Hold | None = None) -> RunInfo:
+        info = super()._info(name, reader, hold)
         if not (info.here and info.state == "queued"):
             return info
         waits_for, place = self._slots.waiting(name)

@@ -22,7 +22,7 @@ from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.lineage import Lineage, RunNode, history, read_lineage, run_tree
 from qcore.lab.listing import CONFIGS, Facts, Newest, open_readers, stamp
 from qcore.lab.names import check_name, offered_name, open_folder, shown_name
-from qcore.lab.runs import CheckpointInfo, ControlState, RunInfo, control_states, run_info
+from qcore.lab.runs import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
 from qcore.train.files import CONFIG_FILE, LABELS_FILE, config_of
@@ -107,9 +107,13 @@ class Reading:
         """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
         return self._info(name, self.reader(name))
 
-    def _info(self, name: str, reader: RunReader) -> RunInfo:
-        here, failure = self._is_here(name), self._failure(name)
-        return run_info(self.folder(name), reader, self.config(name), here=here, failure=failure)
+    def hold(self, name: str) -> Hold:
+        """Who has a run now: ask before its rows are read."""
+        return Hold.of(self.folder(name), self._is_here(name), self._failure(name))
+
+    def _info(self, name: str, reader: RunReader, hold: Hold | None = None) -> RunInfo:
+        hold = hold or self.hold(name)
+        return run_info(self.folder(name), reader, self.config(name), hold)
 
     def _failure(self, name: str) -> Failure | None:
         """What ended the run's last worker in this process, whether or not it could be written; None when nothing."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qcore.config import VIDEO_KINDS, ConfigError, Control, RunConfig, live_controls
-from qcore.store import Event, RunReader
-from qcore.train.files import is_held, lives
+from qcore.store import Event, RunReader, Status
+from qcore.train.files import believed, held
 from qcore.train.lastwords import Failure, read_words
 from qcore.train.trouble import CAUSES
 
@@ -22,10 +22,11 @@ class RunInfo:
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
     epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
-    this process · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
-    error of the velocity · cause: of a failure or interruption, one of `qcore.train.trouble.CAUSES`; empty when it is
-    not known · waits_for: of a queued run of this process, the runs that hold the places; place: its own in the queue,
-    from 1.
+    this process · step: of the newest scalars that the run's database holds, whose loss is `loss` · remedy: what to do
+    about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity ·
+    held_out_step: when the last of these was measured · cause: of a failure or interruption, one of
+    `qcore.train.trouble.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the runs that
+    hold the places; place: its own in the queue, from 1.
     """
 
     name: str
@@ -44,6 +45,7 @@ class RunInfo:
     loss: float | None = None
     eval_ce: float | None = None
     eval_flow: float | None = None
+    held_out_step: int | None = None
     tokens_per_second: float | None = None
     frames_per_second: float | None = None
     seconds_left: float | None = None
@@ -99,25 +101,46 @@ class CheckpointInfo:
     path: Path
 
 
-def run_info(
-    run_dir: Path, reader: RunReader, config: RunConfig, *, here: bool, failure: Failure | None = None
-) -> RunInfo:
-    """Collect one run's row. A run that was active when its worker vanished is `interrupted`.
+@dataclass(frozen=True)
+class Hold:
+    """Who has a run, asked before its rows are read: one that ends in between is then still shown at work, not as one
+    that was killed.
 
-    failure: what this process knows of the end of the run's last worker, should the database not have taken it.
+    here: a worker of this process · held: of any process; None where the file system has no locks · failure: what this
+    process knows of the end of the run's last worker, should the database not have taken it.
     """
+
+    here: bool
+    held: bool | None
+    failure: Failure | None = None
+
+    @staticmethod
+    def of(run_dir: Path, here: bool, failure: Failure | None = None) -> Hold:
+        """As it is now."""
+        return Hold(here, here or held(run_dir), failure)
+
+
+def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> RunInfo:
+    """Collect one run's row, all of one snapshot. A run that was active when its worker vanished is `interrupted`."""
     with reader.moment():
-        meta, status = reader.meta(), reader.status()
-    alive = here or (lives(run_dir, status.state, status.heartbeat) if status else is_held(run_dir))
+        info = _row(run_dir, reader, config, hold)
+    if info.state == "interrupted" and hold.held is False and held(run_dir):  # it has begun since
+        return run_info(run_dir, reader, config, replace(hold, held=True))
+    return info
+
+
+def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> RunInfo:
+    meta, status, name = reader.meta(), reader.status(), run_dir.name
+    alive = bool(hold.held) if status is None or hold.held is not None else believed(status.state, status.heartbeat)
     family = "video" if config.kind in VIDEO_KINDS else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
-    words = None if alive else failure or read_words(run_dir)
+    words = None if alive else hold.failure or read_words(run_dir)
     if words is not None and status is not None and status.heartbeat > words.wall:
         words = None  # another worker has had the run since
     if status is None:
         state = "queued" if alive else "failed" if words else "interrupted"
         return RunInfo(
-            run_dir.name,
+            name,
             state,
             total_steps=config.optim.steps,
             created=created,
@@ -125,7 +148,7 @@ def run_info(
             family=family,
             preset=preset,
             alive=alive,
-            here=here,
+            here=hold.here,
             message=words.message if words else "",
             cause=words.cause if words else "" if alive else ENDED,
         )
@@ -136,10 +159,11 @@ def run_info(
     elif state in ACTIVE and not alive:
         state, message = "interrupted", "its worker ended without a word; resume continues from the newest checkpoint"
         cause = ENDED
+    step, extra = _newest(reader, status, "eval/flow" if family == "video" else "eval/ce")
     return RunInfo(
-        name=run_dir.name,
+        name=name,
         state=state,
-        step=status.step,
+        step=step,
         total_steps=status.total_steps,
         created=created,
         kind=config.kind,
@@ -148,11 +172,12 @@ def run_info(
         parameters=int(meta.get("parameters", 0)),
         message=message,
         alive=alive,
-        here=here,
+        here=hold.here,
         pid=status.pid,
         loss=extra.get("loss"),
         eval_ce=extra.get("eval_ce"),
         eval_flow=extra.get("eval_flow"),
+        held_out_step=extra.get("eval_step"),
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
         seconds_left=extra.get("seconds_left") if state == "running" else None,
@@ -161,6 +186,18 @@ def run_info(
         drops=status.drops,
         cause=cause,
     )
+
+
+def _newest(reader: RunReader, status: Status, held_out: str) -> tuple[int, dict[str, Any]]:
+    """Step and figures of the newest scalars; the status row is written twice a second only and may be behind them."""
+    newest = reader.newest_step()
+    if newest <= status.step:
+        return status.step, status.extra
+    loss, held = reader.last("train/loss"), reader.last(held_out)
+    found: dict[str, Any] = {} if loss is None else {"loss": loss[1]}
+    if held is not None:
+        found |= {"eval_step": held[0], held_out.replace("/", "_"): held[1]}
+    return newest, status.extra | found
 
 
 def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlState]:

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -55,11 +56,17 @@ class Channel:
     """One page of one session. It is open as long as someone holds it, and asks.
 
     read: gives the view of now; called in the server's threads, so it must not touch the session · here: whether the
-    session that it was made for is connected, with the same rights; called on the server's loop.
+    session that it was made for is connected, with the same rights; called on the server's loop · within: what an
+    answer is given in, the view and its body alike: such as one moment of the run.
     """
 
-    def __init__(self, read: Callable[[], View], here: Callable[[], bool] = lambda: True) -> None:
-        self._read, self._here = read, here
+    def __init__(
+        self,
+        read: Callable[[], View],
+        here: Callable[[], bool] = lambda: True,
+        within: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
+        self._read, self._here, self._within = read, here, within
         self._asked = time.monotonic()
         self._secret = secrets.token_urlsafe(24)
         self.address = f"live/{self._secret}"
@@ -85,13 +92,14 @@ class Channel:
     def answer(self, known: str | None) -> Response:
         """The answer to someone who has the view with the ETag `known`, or none yet."""
         try:
-            view = self._read()
-            headers = {"ETag": view.etag, "Cache-Control": "no-store"}
-            if view.stale:
-                return Response(status_code=205)
-            if view.etag == known:
-                return Response(status_code=304, headers=headers)
-            return Response(view.body(), media_type="application/json", headers=headers)
+            with self._within():
+                view = self._read()
+                headers = {"ETag": view.etag, "Cache-Control": "no-store"}
+                if view.stale:
+                    return Response(status_code=205)
+                if view.etag == known:
+                    return Response(status_code=304, headers=headers)
+                return Response(view.body(), media_type="application/json", headers=headers)
         except (LabError, OSError) as error:
             return Response(f"{error}\n", 410, media_type="text/plain")
 

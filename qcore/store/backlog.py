@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qcore.store.records import Record
+
 ARRAY_BYTES = 256 * 2**20  # arrays waiting beyond this are dropped as they come: they would eat the trainer's memory
 MIN_LIMIT = 16
 
@@ -54,6 +56,13 @@ class Write(NamedTuple):
     parameters: tuple[Any, ...]
 
 
+class Row(NamedTuple):
+    """A record that replaces the one with its key: of several that wait, the last one alone is written."""
+
+    sql: str
+    record: Record
+
+
 class Truncate(NamedTuple):
     """A rewind: forget telemetry after `step`."""
 
@@ -69,7 +78,7 @@ class Marker:
     failure: BaseException | None = None
 
 
-Item = Scalars | Arrays | LogWrite | Write | Truncate | Marker
+Item = Scalars | Arrays | LogWrite | Write | Row | Truncate | Marker
 
 
 class Backlog:
@@ -81,13 +90,16 @@ class Backlog:
         self._limit = limit
         self._thin_above = limit
         self._lock = threading.Lock()
+        self.whole = threading.RLock()
+        """Held by who queues things that belong together: nothing is taken meanwhile, so they share a commit."""
         self._items: deque[Item] = deque()
+        self._rows: dict[str, Row] = {}
         self._array_bytes = 0
         self._last_wall = last_wall
         self._drops = 0
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) + len(self._rows)
 
     @property
     def drops(self) -> int:
@@ -113,14 +125,29 @@ class Backlog:
                     self._drops += 1
                     return
                 self._array_bytes += item.nbytes
+            if isinstance(item, Truncate):  # what is said after it must not come back with what was said before
+                self._items.extend(self._rows.values())
+                self._rows.clear()
             self._items.append(item)
             if len(self._items) > self._thin_above:
                 self._thin()
 
+    def put(self, key: str, row: Row) -> None:
+        """Queue a record in the place of the one with its key that waits, if there is one."""
+        with self._lock:
+            self._rows[key] = row
+
+    def drop(self, key: str) -> None:
+        """Forget the record with this key that waits, if there is one."""
+        with self._lock:
+            self._rows.pop(key, None)
+
     def take(self) -> deque[Item]:
         """All that waits, oldest first; the queue is empty afterwards."""
-        with self._lock:
+        with self.whole, self._lock:
             items, self._items = self._items, deque()
+            items.extend(self._rows.values())
+            self._rows.clear()
             self._array_bytes = 0
             self._thin_above = self._limit
         return items

@@ -289,6 +289,12 @@ class RunReader:
         """The log's lines with id > `since_id`, ascending; with `limit`, only the newest so many."""
         return self._records(LogLine, "WHERE id > ? ORDER BY id DESC LIMIT ?", since_id, _limit(limit))[::-1]
 
+    def newest_step(self) -> int:
+        """The greatest step of any scalar; -1 without one. The status row, written twice a second, may be behind it."""
+        with self._snapshot() as connection:
+            found = connection.execute("SELECT max(last_step) FROM blocks").fetchone()[0]
+            return -1 if found is None else int(found)
+
     def status(self) -> Status | None:
         """The run's status, or None before the first one was set."""
         return next(iter(self._records(Status, "")), None)

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Scalars, Truncate, Write
+from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Row, Scalars, Truncate, Write
 from qcore.store.blocks import BlockWriter
 from qcore.store.errors import declared, decoding, store_errors
 from qcore.store.records import (
@@ -144,7 +145,23 @@ class RunWriter:
 
     def put_finding(self, finding: Finding) -> None:
         """Insert a finding, or replace the one with the same id, with the next commit."""
-        self._queue(Write(PUT_FINDING, encode(finding)))
+        parameters = encode(finding)
+        with self.whole:  # an earlier look that waits must not come after it
+            self._backlog.drop(finding.id)
+            self._queue(Write(PUT_FINDING, parameters))
+
+    def look_again(self, finding: Finding) -> None:
+        """Replace a finding by what a later look at the same thing has shown; of many looks between two commits the
+        last one alone is written. Its fields must be such as `put_finding` has taken before.
+        """
+        if self._closing:
+            self._refuse()
+        self._backlog.put(finding.id, Row(PUT_FINDING, finding))
+
+    @property
+    def whole(self) -> AbstractContextManager[object]:
+        """Within it, all that this thread queues gets into one commit: readers see all of it or nothing. Be quick."""
+        return self._backlog.whole
 
     def set_status(self, status: Status) -> None:
         """Replace the status row; its `drops` are filled in by the writer.
@@ -314,6 +331,8 @@ class RunWriter:
                     execute("INSERT INTO arrays (step, wall, name, data) VALUES (?, ?, ?, ?)", (step, wall, name, data))
                 case LogWrite(parameters):
                     execute("INSERT INTO log (wall, step, level, message) VALUES (?, ?, ?, ?)", parameters)
+                case Row(sql, record):
+                    execute(sql, encode(record))
                 case Write(sql, parameters):
                     execute(sql, parameters)
                     stale_drops |= sql is PUT_STATUS

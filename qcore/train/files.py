@@ -110,10 +110,14 @@ def is_held(run_dir: Path) -> bool:
 
 
 def lives(run_dir: Path, state: str, heartbeat: float) -> bool:
-    """Whether a run has a worker. Where there are no locks, one that spoke lately is believed: state and time of its
-    status row."""
+    """Whether a run has a worker; state and heartbeat: of its status row."""
     found = held(run_dir)
-    return found if found is not None else state in ACTIVE and abs(time.time() - heartbeat) < BELIEVED_SECONDS
+    return believed(state, heartbeat) if found is None else found
+
+
+def believed(state: str, heartbeat: float) -> bool:
+    """Whether a run is taken to have a worker where there are no locks: it spoke lately, by its status row."""
+    return state in ACTIVE and abs(time.time() - heartbeat) < BELIEVED_SECONDS
 
 
 def place_of(run_dir: Path) -> tuple[int, int]:

@@ -41,6 +41,8 @@ class Detectors:
         if self.listener is not None:
             self.listener(values)
         self._keep(self._watch.observe(step, values, self._workload.term_weights(step, self._controls)))
+        for verdict in self._watch.looked():
+            self._writer.look_again(Finding(**vars(verdict)))
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
         """A person, a schedule or a replay changed a control."""

@@ -75,17 +75,18 @@ class Monitor:
         scalars["train/grad_norm"] = result.grad_norm
         scalars["train/step_ms"] = seconds * 1e3
         scalars[f"train/{self._engine.unit}_per_second"] = self._units_per_second
-        self._writer.log_scalars(step, scalars)
         self._last["loss"] = result.loss
         if result.skipped:
             self._writer.add_log(step, "warning", "fp16 overflow: this step was skipped, the loss scale halved")
         measured = self._instruments.measure(Reading(step, result, self._controls))
-        if measured:
-            measured["optim/lr_sum"] = self.detectors.lr_sum
-            measured["train/memory_mb"] = memory_mb(self._engine.device)
-            measured_when = {PROBES_RUN: float(self._instruments.ran)}
-            self._writer.log_scalars(step, measured | measured_when | self._instruments.scheduler.report())
-        self.detectors.observe(step, scalars | measured)
+        with self._writer.whole:  # readers see a step with all that was said of it, or not at all
+            self._writer.log_scalars(step, scalars)
+            if measured:
+                measured["optim/lr_sum"] = self.detectors.lr_sum
+                measured["train/memory_mb"] = memory_mb(self._engine.device)
+                measured_when = {PROBES_RUN: float(self._instruments.ran)}
+                self._writer.log_scalars(step, measured | measured_when | self._instruments.scheduler.report())
+            self.detectors.observe(step, scalars | measured)
         probes = self._instruments.scheduler.spent - probing
         self._instruments.scheduler.charge(time.perf_counter() - started - probes)
 
@@ -103,7 +104,7 @@ class Monitor:
         self.seconds_trained += seconds
         name = self._engine.eval_name
         self._log(step, {name: value, "cost/eval_ms": seconds * 1e3})
-        self._last[name.replace("/", "_")] = value
+        self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
     def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
         """Take the statistics of a finished timeline sample; after the last one of a step, log their means."""
@@ -162,8 +163,9 @@ class Monitor:
         }
 
     def _log(self, step: int, scalars: dict[str, float]) -> None:
-        self._writer.log_scalars(step, scalars)
-        self.detectors.observe(step, scalars)
+        with self._writer.whole:
+            self._writer.log_scalars(step, scalars)
+            self.detectors.observe(step, scalars)
 
 
 def memory_mb(device: torch.device) -> float:

@@ -315,3 +315,45 @@ def test_a_pulse_needs_a_loss_under_the_unigram_and_information() -> None:
 
 def test_facts_need_little() -> None:
     assert Watch(Facts("transformer", 10, 8, 1)).observe(0, {"causality/leak": 1.0}, {})[0].name == "future_leak"
+
+
+def test_the_last_look_is_the_last_look() -> None:
+    """Whatever was told: step, title and numbers are those of the newest measurement that showed it."""
+    watch = Watch(facts())
+    kept: dict[str, Verdict] = {}
+    looks: dict[str, list[int]] = {}
+
+    def keep(step: int, told: list[Verdict]) -> None:
+        for verdict in [*told, *watch.looked()]:
+            kept[verdict.id] = verdict
+            if verdict.state == "active":
+                looks.setdefault(verdict.id, []).append(step)
+        for verdict in watch.active:
+            assert kept[verdict.id] == verdict
+
+    for step in range(200, 320):
+        keep(step, watch.observe(step, {"batch/dependence": 0.5 + step / 1000}, weights()))
+    found = kept["batch_dependence"]
+    assert found.last_step == 319
+    assert looks["batch_dependence"] == list(range(looks["batch_dependence"][0], 320))
+    shown = {number["value"] for number in found.evidence["numbers"]}
+    assert 0.5 + 319 / 1000 in shown
+    assert found.evidence["figure"]["lines"][0]["steps"][-1] == 319
+    for step in range(320, 400):
+        keep(step, watch.observe(step, {"batch/dependence": 0.0}, weights()))
+    over = kept["batch_dependence"]
+    assert (over.state, over.last_step, over.title) == ("resolved", 319, found.title)
+    assert over.evidence["resolved_at"] > 319
+    assert watch.looked() == []
+
+
+def test_what_a_look_offers_changes_at_every_tenth_only() -> None:
+    watch = Watch(facts())
+    offered = []
+    for step in range(200, 260):
+        told = watch.observe(step, {"batch/dependence": 0.6}, weights())
+        again = watch.looked()
+        assert not {verdict.id for verdict in told} & {verdict.id for verdict in again}
+        offered += [verdict.remedies for verdict in again if verdict.id == "batch_dependence"]
+    assert offered
+    assert all(remedies == offered[0] for remedies in offered)

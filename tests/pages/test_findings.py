@@ -38,13 +38,13 @@ def test_cards_tell_what_since_when_why_and_by_which_numbers(inside: Lab):
     assert "gradients point in opposite directions" in shown
     assert "<b>−0.73</b>" in shown
     assert "limit −0.5" in shown
-    assert "Earlier \\<b\\>outputs\\</b\\> \\*change\\*" in shown
+    assert "Earlier &lt;b&gt;outputs&lt;/b&gt; *change*" in shown
     assert charts(at) == 3
 
 
 def test_a_healthy_run_is_told_so(inside: Lab):
     at = open_app(FINDINGS, run="seen")
-    assert "Nothing wrong was found in this run's 200 steps" in at.success[0].value
+    assert "Nothing wrong was found in this run&#x27;s 200 steps" in texts(at)
     assert alarm("seen") == ""
 
 

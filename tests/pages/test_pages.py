@@ -209,7 +209,7 @@ def test_the_table_lists_all_runs_also_unreadable_ones(finished: Lab, tmp_path, 
     for page in PAGES:
         at = open_app(page, run="broken")
         assert not at.exception
-        assert "cannot be read" in at.error[0].value
+        assert "cannot be read" in texts(at)
     (broken / DATABASE_NAME).unlink()
 
 
@@ -221,8 +221,8 @@ def test_a_failed_run_says_why_and_what_to_do(page: str, finished_dir: Path, emp
         writer.set_status(Status("failed", 8, 9, 0.0, 1, "here", "term ce is NaN at step 9"))
     at = open_app(page, run="bad")
     assert not at.exception
-    assert "term ce is NaN at step 9" in at.error[0].value
-    assert "Resume" in at.error[0].value
+    assert "<b>The run failed at step 8.</b> term ce is NaN at step 9" in texts(at)
+    assert "<i>Resume</i>" in texts(at)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -263,6 +263,6 @@ def test_every_icon_exists():
         for path in [APP, *APP.parent.glob("pages/*.py")]
         for name in re.findall(r":material/\w+:", path.read_text())
     }
-    assert len(names) > 50
+    assert len(names) > 40
     for name in names:
         validate_material_icon(name)

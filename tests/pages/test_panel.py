@@ -1,18 +1,19 @@
 """Panels: what the browser's script is sent, and that nothing of a run is taken for HTML."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._panel import Block, blocks_json, progress_html, table_html
-from qcore.config import SetControl, Step
+from qcore.config import SamplingConfig, SetControl, Step
 from qcore.lab import Lab
 from qcore.server.live import Channel
 from qcore.viz import Line, curves
 from tests.helpers import eventually
 from tests.pages.drive import GENERATIONS, TINY, TOKENS, open_app, texts
-from tests.pages.sent import blocks_of
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"'"
 
@@ -53,14 +54,19 @@ def test_numbers_of_a_table_stand_at_the_right_and_rows_keep_their_order():
 
 def test_the_control_room_follows_a_run_that_lives_and_no_other(paused: Lab):
     at = open_app(run="alive")
-    sent = [json.loads(bytes(one.proto.bytes)) for one in at.get("bidi_component")]
-    assert [one["seconds"] for one in sent] == [2.0, 5.0]
-    assert all(one["address"].startswith("live/") for one in sent)
-    assert len({one["address"] for one in sent}) == 2
-    assert list(blocks_of(at))[:3] == ["progress", "strip", "chart:loss"]
+    [channel] = followed(at)
+    assert channel["seconds"] == 2.0
+    assert channel["address"].startswith("live/")
+    assert [block["key"] for block in channel["blocks"]][:3] == ["progress", "strip", "chart:loss"]
     off = open_app(run="alive", refresh="off")
-    assert [json.loads(bytes(one.proto.bytes))["seconds"] for one in off.get("bidi_component")] == [0.0]
+    assert [one["seconds"] for one in followed(off)] == [0.0]
     assert "Refresh now" in [button.label for button in off.button]
+
+
+def followed(at: AppTest) -> list[dict[str, Any]]:
+    """What the panels that have a channel were sent."""
+    sent = [json.loads(bytes(one.proto.bytes)) for one in at.get("bidi_component")]
+    return [one for one in sent if "seconds" in one]
 
 
 def channel_of(at: AppTest, key: str) -> Channel:
@@ -72,7 +78,7 @@ def test_a_panel_is_told_of_steps_and_the_page_of_what_is_drawn_around_it(paused
     channel = channel_of(at, "watch")
     first = channel.answer(None)
     tag = first.headers["etag"]
-    assert [block["key"] for block in json.loads(first.body)] == list(blocks_of(at))
+    assert [block["key"] for block in json.loads(first.body)] == [one["key"] for one in followed(at)[0]["blocks"]]
     assert channel.answer(tag).status_code == 304
     step = paused.info("alive").step
     paused.outcome("alive", paused.command("alive", Step(2)), 20)
@@ -85,28 +91,36 @@ def test_a_panel_is_told_of_steps_and_the_page_of_what_is_drawn_around_it(paused
     assert channel_of(at, "watch").answer(None).status_code == 200
 
 
-@pytest.mark.parametrize("page", [TOKENS, GENERATIONS])
-def test_other_pages_run_again_only_when_there_is_news(page: str, paused: Lab):
+def _change(lab: Lab) -> None:
+    lab.outcome("alive", lab.command("alive", SetControl("diversity_weight", 0.5)), 20)
+
+
+def _speak(lab: Lab) -> None:
+    assert [item.status for item in lab.sample("alive", "Once", SamplingConfig(max_tokens=2))][-1] == "done"
+
+
+@pytest.mark.parametrize(("page", "happens"), [(TOKENS, _change), (GENERATIONS, _speak)])
+def test_other_pages_run_again_only_when_there_is_news(page: str, happens: Callable[[Lab], None], paused: Lab):
     at = open_app(page, run="alive")
-    channel = channel_of(at, "pulse:live")
+    channel = channel_of(at, "pulse:page")
     assert json.loads(channel.answer(None).body) == []
     assert channel.answer('"x"').status_code == 200
-    paused.outcome("alive", paused.command("alive", SetControl("diversity_weight", 0.5)), 20)
+    happens(paused)
     assert channel.answer(None).status_code == 205
-    assert channel_of(at.run(), "pulse:live").answer(None).status_code == 200
+    assert channel_of(at.run(), "pulse:page").answer(None).status_code == 200
 
 
 def test_the_table_of_runs_has_news_of_any_run(paused: Lab):
     at = open_app(run="alive", view="All runs")
-    channel = channel_of(at, "pulse:live")
+    channel = channel_of(at, "pulse:page")
     assert channel.answer(None).status_code == 200
     paused.start(TINY, name="another")
     assert channel.answer(None).status_code == 205
     eventually(lambda: not paused.info("another").alive)
-    assert channel_of(at.run(), "pulse:live").answer(None).status_code == 200
+    assert channel_of(at.run(), "pulse:page").answer(None).status_code == 200
 
 
 def test_a_run_that_has_ended_is_not_followed(finished: Lab):
     at = open_app(run="done")
-    assert [json.loads(bytes(one.proto.bytes))["seconds"] for one in at.get("bidi_component")] == [0.0]
+    assert [one["seconds"] for one in followed(at)] == [0.0]
     assert "Step 8 of 8" in texts(at)

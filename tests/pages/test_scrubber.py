@@ -1,5 +1,6 @@
 """The slider over the history: which steps it offers, what a link selects, and how the film plays and ends."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,23 +52,24 @@ def film(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def rerun() -> None:
         raise _Rerun
 
-    stage = SimpleNamespace(session_state={}, query_params={}, ticks=[], progress=lambda *_: None, rerun=rerun)
+    stage = SimpleNamespace(session_state={}, query_params={}, ticks=[], rerun=rerun)
 
     def fragment(function: Any, run_every: float) -> Any:
-        stage.ticks.append((function, run_every))
+        stage.ticks.append((partial(function, None), run_every))
         return function
 
-    stage.fragment = fragment
+    monkeypatch.setattr(_scrubber, "fragment", fragment)
+    monkeypatch.setattr(_scrubber, "words", lambda *_: None)
     monkeypatch.setattr(_scrubber, "st", stage)
     monkeypatch.setattr(_parts, "st", stage)
     return stage
 
 
-def test_the_film_shows_each_picture_once_and_stops_at_the_last(film: SimpleNamespace):
+def test_the_film_shows_each_picture_once_and_stops_at_the_last(film: SimpleNamespace, tmp_path: Path):
     steps = [0, 20, 40, 60]
     _scrubber._start("phase", "run", steps, None)
     drawn: list[int] = []
-    _scrubber._play(Position(film.session_state["step"], tuple(steps), True, 0.25), drawn.append)
+    _scrubber._play(Lab(tmp_path), Position(film.session_state["step"], tuple(steps), True, 0.25), drawn.append)
     [(tick, seconds)] = film.ticks
     assert (drawn, seconds) == ([0], 0.25)
     tick()
@@ -87,9 +89,9 @@ def test_the_film_starts_at_the_chosen_step_and_again_from_the_start_at_the_end(
         assert film.session_state["step"] == expected
 
 
-def test_a_still_picture_needs_no_fragment(film: SimpleNamespace):
+def test_a_still_picture_needs_no_fragment(film: SimpleNamespace, tmp_path: Path):
     drawn: list[int] = []
-    _scrubber._play(Position(20, (0, 20, 40)), drawn.append)
+    _scrubber._play(Lab(tmp_path), Position(20, (0, 20, 40)), drawn.append)
     assert (drawn, film.ticks) == ([20], [])
 
 

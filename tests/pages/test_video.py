@@ -29,7 +29,9 @@ def test_every_view_is_drawn_and_is_in_the_link(view: str, run: str, films: Lab)
 def test_data_noised_denoised_and_generated_clips_play_side_by_side(films: Lab):
     at = open_app(VIDEO, run="ghost")
     film = films_of(at)["film"]
-    assert [row["label"] for row in film["rows"]] == ["data", "noised z", "denoised x̂₀", "generated"]
+    assert [row["label"] for row in film["rows"]] == [
+        f"{name}, step 200" for name in ("data", "noised z", "denoised x̂₀", "generated")
+    ]
     assert {row["count"] for row in film["rows"]} == {CLIPS}
     assert film["rows"][1]["captions"] == ["t = 0.90", "t = 0.70", "t = 0.50", "t = 0.30"]
     assert film["layout"] == "film"
@@ -38,7 +40,7 @@ def test_data_noised_denoised_and_generated_clips_play_side_by_side(films: Lab):
 def test_the_strip_shows_all_frames_of_the_chosen_clip(films: Lab):
     at = open_app(VIDEO, run="ghost", clip="3")
     strip = films_of(at)["strip"]
-    assert strip["rows"][0]["label"] == "data, clip 3"
+    assert strip["rows"][0]["label"] == "data, step 200, clip 3"
     assert strip["rows"][0]["places"] == list(range(FRAMES))
     expected = clip_bytes([ClipRow("", drifting(CLIPS)[2:3])], layout="strip", alt="")
     element = next(one for one in at.get("bidi_component") if one.proto.id.endswith("chart:strip"))
@@ -75,7 +77,9 @@ def test_the_numbers_are_those_of_the_chosen_step(films: Lab):
 def test_a_step_before_the_first_sample_is_shown_without_generated_clips(films: Lab):
     at = open_app(VIDEO, run="ghost", step="20")
     assert not at.exception
-    assert [row["label"] for row in films_of(at)["film"]["rows"]] == ["data", "noised z", "denoised x̂₀"]
+    assert [row["label"] for row in films_of(at)["film"]["rows"]] == [
+        f"{name}, step 20" for name in ("data", "noised z", "denoised x̂₀")
+    ]
     assert charts_of(at)["similarity_generated"]["data"] == []
 
 

@@ -1,0 +1,196 @@
+"""Every part of a page shows the same moment, at any instant at which a person may look, while a run trains."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from qcore.config import Pause, Stop
+from tests.browser.actions import LOSS_CHART, press, slider, start_from_yaml, wait_for_curve
+from tests.browser.together import contradictions, seen, step_of
+from tests.helpers import eventually, small_config, small_video
+
+pytestmark = pytest.mark.browser
+OFTEN = {"steps": 1_000_000, "eval_every": 70, "checkpoint_every": 500, "sample_every": 60}
+TEXT = small_config(
+    **OFTEN,
+    tokens_every=30,
+    phase_every=20,
+    kernels_every=30,
+    gradients_every=50,
+    checks_every=70,
+    diversity_weight=0.1,
+)
+CLIPS = small_video(**OFTEN, frames_every=20, gradients_every=50)
+TEXT_PAGES = (
+    "",
+    "?view=All+runs",
+    "phase",
+    "interference",
+    "tokens",
+    "generations?gen=Timeline",
+    "gradients",
+    "gradients?compared=last+hidden+state",
+    "findings",
+    "compare",
+    "compare?compare=Curves",
+    "automation?automation=What+was+done",
+)
+VIDEO_PAGES = (
+    "",
+    "video",
+    "video?video=Path+and+anchor",
+    "video?video=The+guide%27s+numbers",
+    "generations?gen=Timeline",
+    "gradients",
+    "findings",
+)
+FAMILIES = {
+    "text": (TEXT, TEXT_PAGES),
+    "video": (CLIPS, VIDEO_PAGES),
+    "flux": (small_config(**OFTEN, kind="flux_lm", phase_every=20, kernels_every=30), ("", "flux", "interference")),
+    "pam": (small_config(**OFTEN, kind="pam", phase_every=20, kernels_every=30), ("phase", "phase?show=Memory")),
+}
+
+
+def address(app, path, run):
+    return f"{app.url}/{path}{'&' if '?' in path else '?'}run={run}&refresh=0.5"
+
+
+def looks(page, seconds, done=lambda: False):
+    """Look at the page as fast as the browser answers: what was seen, all of it free of contradictions."""
+    found = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not done():
+        found.append(seen(page))
+        assert contradictions(found[-1]) == [], page.url
+    return found
+
+
+@pytest.fixture
+def started(page, app, lab, request):
+    config, pages = FAMILIES[request.param]
+    name = start_from_yaml(page, app.url, config.to_yaml(), lab)
+    eventually(lambda: lab.info(name).step > 80, 400)
+    yield name, pages
+    if lab.info(name).alive:
+        lab.command(name, Stop())
+        eventually(lambda: not lab.info(name).alive, 60)
+
+
+@pytest.mark.parametrize("started", FAMILIES, indirect=True)
+def test_all_that_a_page_says_is_of_one_moment(page, app, lab, started):
+    run, pages = started
+    broken = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    for path in pages:
+        page.goto(address(app, path, run))
+        expect(page.locator("[data-state][data-run]").first).to_have_attribute("data-state", "running")
+        began = lab.info(run).step
+        found = looks(page, 30, lambda began=began: lab.info(run).step > began + 60)
+        page.mouse.move(700, 600)
+        page.mouse.wheel(0, 900)
+        found += looks(page, 3)
+        page.mouse.wheel(0, -900)
+        found += looks(page, 1)
+        assert len(found) > 5
+        assert any(one["states"] for one in found)
+    assert broken == []
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_the_curve_ends_at_the_step_that_stands_above_it_and_follows_it(page, app, lab, started):
+    run, _ = started
+    page.goto(address(app, "", run))
+    wait_for_curve(page)
+    steps = []
+    for one in looks(page, 60, lambda: len(set(steps)) > 5):
+        steps.append(step_of(one))
+    charts = [chart for chart in one["charts"] if chart["block"] == "chart:loss"]
+    assert [chart["end"] for chart in charts] == [step_of(one)]
+    assert len(set(steps)) > 2
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_charts_out_of_sight_or_in_hand_say_to_which_step_they_go(page, app, lab, started):
+    run, _ = started
+    page.goto(address(app, "", run))
+    wait_for_curve(page)
+    area = page.locator(f"{LOSS_CHART} .nsewdrag").first
+    box = area.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    expect(page.locator(f"{LOSS_CHART} .lab-behind")).to_have_text(re.compile(r"curve to step [\d,]+"))
+    looks(page, 2)
+    page.mouse.up()
+    expect(page.locator(f"{LOSS_CHART} .lab-behind")).to_have_count(0)
+    looks(page, 2)
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_a_change_is_drawn_with_the_words_that_come_with_it(page, app, lab, started):
+    """A press brings words and curve together, also where dear drawing has made the page slow."""
+    run, _ = started
+    page.add_init_script(
+        "const real = setTimeout; window.setTimeout = (done, ms, ...more) => ms === 5000 ? 0 : real(done, ms, ...more)"
+    )
+    page.goto(f"{app.url}/?run={run}&refresh=5")
+    wait_for_curve(page)
+    before = step_of(seen(page))
+    eventually(lambda: lab.info(run).step > before + 10)
+    knob = slider(page, "Diversity weight")
+    knob.focus()
+    knob.press("ArrowRight")
+    eventually(lambda: looks(page, 0.01) and step_of(seen(page)) > before)
+    looks(page, 3)
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_states_agree_while_a_run_is_paused_goes_on_and_stops(page, app, lab, started):
+    run, _ = started
+    page.goto(address(app, "", run))
+    wait_for_curve(page)
+    lab.outcome(run, lab.command(run, Pause()), timeout=20)
+    looks(page, 30, lambda: seen(page)["badge"] == ["paused"])
+    press(page, "Continue")
+    looks(page, 30, lambda: seen(page)["badge"] == ["running"])
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop", exact=True).click()
+    found = looks(page, 60, lambda: seen(page)["badge"] == ["stopped"])
+    found += looks(page, 1)
+    assert found[-1]["badge"] == ["stopped"]
+    assert "is sent" not in found[-1]["page"]
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_a_page_that_has_lost_its_channel_opens_another_and_goes_on(page, app, lab, started):
+    run, _ = started
+    page.goto(address(app, "", run))
+    wait_for_curve(page)
+    lost, asked = [], []
+
+    def answer(route):
+        asked.append(route.request.url)
+        if not lost or route.request.url == lost[0]:
+            lost.append(route.request.url)
+            route.fulfill(status=410, body="this page is no longer open: load it again")
+        else:
+            route.continue_()
+
+    page.route("**/live/*", answer)
+    eventually(lambda: any(url not in lost for url in asked), 60)
+    before = step_of(seen(page))
+    eventually(lambda: step_of(seen(page)) > before, 60)
+    assert len(lost) == 1
+    looks(page, 2)
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_a_page_whose_channels_are_all_gone_does_not_run_its_script_again_and_again(page, app, started):
+    run, _ = started
+    page.goto(address(app, "", run))
+    wait_for_curve(page)
+    asked = []
+    page.route("**/live/*", lambda route: (asked.append(route.request.url), route.fulfill(status=410)))
+    page.wait_for_timeout(8000)
+    assert 1 <= len(asked) <= 3
