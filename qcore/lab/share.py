@@ -38,7 +38,7 @@ from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
 from qcore.store.tables import series_table, write_csv, write_parquet
 from qcore.train.files import CONFIG_FILE, LABELS_FILE, TOKENIZER_FILE
-from qcore.train.folders import CheckpointError, checkpoint_folders, folder_name, listed_files, read_state
+from qcore.train.folders import checkpoint_folders, folder_name, listed_files, read_state
 
 FORMAT, VERSION = "collapse-lab-run", 1
 MANIFEST = "manifest.json"
@@ -289,10 +289,10 @@ def _unpacking() -> Iterator[None]:
 
 def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
     """Give the unpacked run a database of our own, and read all of it once as the pages do. `LabError` if it cannot."""
-    foreign = run_dir.parent / DATABASE_NAME
-    os.rename(run_dir / DATABASE_NAME, foreign)
+    own = run_dir.parent / DATABASE_NAME
     try:
-        rebuild_database(foreign, run_dir / DATABASE_NAME)
+        rebuild_database(run_dir / DATABASE_NAME, own)
+        os.replace(own, run_dir / DATABASE_NAME)
         with RunWriter(run_dir / DATABASE_NAME) as writer:
             origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
             writer.set_meta("imported", {**origin, "at": time.time()})
@@ -301,7 +301,7 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
             read_state(checkpoint)
             _check_listed(checkpoint, manifest["files"])
         _check_object(run_dir / TOKENIZER_FILE)
-    except (LabError, ConfigError, CheckpointError) as error:
+    except (LabError, ConfigError) as error:
         raise LabError(f"the file is refused: {error}") from error
 
 

@@ -15,7 +15,7 @@ import safetensors.numpy
 from qcore.store.blocks import MAX_ROWS, Block, unpack
 from qcore.store.declared import check_names
 from qcore.store.records import from_json
-from qcore.store.shapes import EARLIEST, LATEST, ShapeError, integer, refuse
+from qcore.store.shapes import EARLIEST, INTEGERS, LATEST, ShapeError, integer, refuse
 
 # Of the blocks of a layout of ? names: rows in all, fewest and most in one, how many are not as long as they should be.
 SOUND = (
@@ -39,15 +39,17 @@ def checked_block(data: Any, rows: Any, width: int) -> Block:
     if not isinstance(data, bytes) or len(data) != 8 * (2 + width) * rows:
         raise ShapeError(f"a block of {rows} rows of {width} series has another length")
     block = unpack(data, rows)
-    check_wall(block.wall)
+    check_points(block.steps, block.wall)
     return block
 
 
-def check_wall(wall: np.ndarray) -> None:
-    """Raise `ShapeError` unless all are times that a calendar can show."""
+def check_points(steps: np.ndarray, wall: np.ndarray) -> None:
+    """Raise `ShapeError` unless all steps are ones that a run may make, and all times such that a calendar shows."""
     # Two comparisons that NaN fails as well.
     if len(wall) and not (wall.min() >= EARLIEST and wall.max() <= LATEST):
         raise ShapeError("a point has a time that no calendar shows")
+    if len(steps) and not (steps.min() >= -INTEGERS and steps.max() <= INTEGERS):
+        raise ShapeError("a point has a step that no run has")
 
 
 def check_step(value: Any) -> int:
@@ -74,7 +76,7 @@ ARRAYS: dict[str, dict[str, str]] = {
     "hidden": _TERMS,
     "modules": dict.fromkeys(("dead_share", "update_ratio", "grad_norm", "parameters"), "M"),
     "phase": {"resultant": "LP", "heads": "LH", "histogram": "LN", "spectrum": "LF", "windows": "LW"},
-    "interference": dict.fromkeys(("participation", "constructive", "destructive", "entropy"), "LH"),
+    "interference": {"kernels": "LHNN", "tokens": "N"},
     "causality": {"cuts": "C", "change": "CT"},
     "concepts": {"pairs": "N2", "cosine": "N", "top": "V", "share": "V"},
     "frames": {"data": "NFHWC", "noised": "nfhwc", "denoised": "mghwc", "t": "n"},

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from qcore.store.blocks import STEP, VALUE
-from qcore.store.checks import SOUND, check_sound, check_step, check_wall, checked_block, load_arrays, read_names
+from qcore.store.checks import SOUND, check_points, check_sound, check_step, checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
 from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
 from qcore.store.records import (
@@ -72,14 +72,16 @@ class RunReader:
     `StoreAccessError`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
+        """patience: seconds to wait for a lock that another process holds; None waits `BUSY_SECONDS`."""
         self.path = Path(path)
+        self._patience = patience
         self._lock = threading.Lock()
         self._kept = 1  # idle connections that wait for the next read
         self._closed = False
         self._own = threading.local()  # the connection of a thread that is within `moment()`
         with store_errors(self.path):
-            self._idle = [open_reader(self.path)]
+            self._idle = [open_reader(self.path, patience)]
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
 
@@ -336,7 +338,7 @@ class RunReader:
                 if self._closed:
                     raise StoreAccessError(f"{shown(self.path)} was closed meanwhile: open the run again")
                 connection = self._idle.pop() if self._idle else None
-            connection = connection or open_reader(self.path)
+            connection = connection or open_reader(self.path, self._patience)
             with contextlib.ExitStack() as unless_kept:
                 unless_kept.callback(connection.close)
                 connection.begin_work()
@@ -388,6 +390,6 @@ def _columns(
         for rows, data in execute(f"SELECT rows, data {blocks}", arguments):
             table[:, at : at + rows] = np.frombuffer(data, STEP).reshape(-1, rows)[chosen]
             at += rows
-    check_wall(table[1].view(VALUE))
+    check_points(table[0], table[1].view(VALUE))
     for position, index in enumerate(wanted):
         yield index, (table[0], table[1].view(VALUE), table[2 + position].view(VALUE))
