@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from qcore.base.errors import LabError
@@ -39,13 +40,22 @@ def parse_json(
     except UnicodeError as error:
         raise DocumentError(f"{name} is not UTF-8 text ({error}): take another copy") from None
     if len(raw) > max_bytes:
-        raise DocumentError(f"{name} has {len(raw):,} bytes; at most {max_bytes:,} are read")
+        raise DocumentError(f"{name} has more than {max_bytes:,} bytes, as no file of Collapse Lab has")
     if _may_be_deeper(raw, max_depth) and _is_deeper(raw, max_depth):
         raise DocumentError(f"{name} is nested more than {max_depth} deep, as no file of Collapse Lab is")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{name} is not JSON ({error}): take another copy") from None
+
+
+def read_json(path: Path, name: str | None = None, *, max_bytes: int = MAX_BYTES) -> Any:
+    """The value of a JSON file, of which no more than `max_bytes` are read. name: for messages, else the file's.
+
+    Raises `DocumentError` as `parse_json`, OSError for a file that cannot be read.
+    """
+    with path.open("rb") as file:
+        return parse_json(file.read(max_bytes + 1), name or path.name, max_bytes=max_bytes)
 
 
 def _may_be_deeper(raw: bytes, most: int) -> bool:

@@ -361,11 +361,14 @@ def _move_children(lab: Lab, name: str, branch: str, step: int) -> None:
     """Forks of what is abandoned hang on the branch from now on."""
     created = float(lab.reader(branch).meta()["created"])
     for info in lab.runs():
-        found = None if info.state == "unreadable" or info.name == branch else read_lineage(lab.reader(info.name))
-        if found is not None and found.parent == name and found.step > step:
-            moved = replace(found, parent=branch, parent_created=created)
-            with Inbox(lab.folder(info.name) / DATABASE_NAME) as inbox:
-                inbox.set_meta(LINEAGE, lineage_values(moved))
+        if info.state == "unreadable" or info.name == branch:
+            continue
+        with contextlib.suppress(LabError, OSError):  # another run that is damaged or locked keeps what it says
+            found = read_lineage(lab.reader(info.name))
+            if found is not None and found.parent == name and found.step > step:
+                moved = replace(found, parent=branch, parent_created=created)
+                with Inbox(lab.folder(info.name) / DATABASE_NAME) as inbox:
+                    inbox.set_meta(LINEAGE, lineage_values(moved))
 
 
 def _save_now(lab: Lab, name: str, author: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qcore.base import parse_json
+from qcore.base import read_json
 from qcore.config import ConfigError, RunConfig
 from qcore.lab.building import is_run_folder
 from qcore.lab.errors import LabError, sentence
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 MAX_CONFIG = 2**20
+LIST_PATIENCE = 0.5
+"""Seconds that a list waits for a run that another process keeps locked, before it goes on with the others."""
 _LIST_REMEDY = "Restore its folder from a copy, or delete it."
 _NO_DATABASE = "Put it back from a copy, or delete the run."
 _TRY_AGAIN = "Try again in a moment; its data are not changed."
@@ -128,17 +130,21 @@ class Reading:
         """The run's reader, shared by this process's threads. Raises `LabError` when there is no such run."""
         path = self.folder(name) / DATABASE_NAME
         with self._lock:
-            reader = self._readers.use(name)
-            if reader is not None and not reader.is_of(path):
+            known = self._readers.use(name)
+            if known is not None and known.is_of(path):
+                return known
+            if known is not None:
                 self._readers.pop(name).release()  # another run has taken its place
-                reader = None
-            if reader is None:
-                try:
-                    reader = RunReader(path)
-                except OSError as error:
-                    raise LabError(f"run {name!r} cannot be read: {sentence(error)}") from error
-                self._readers.keep(name, reader)
-            return reader
+        try:
+            reader = RunReader(path)  # outside of the lock: one that waits for a lock holds up nobody else
+        except OSError as error:
+            raise LabError(f"run {name!r} cannot be read: {sentence(error)}") from error
+        with self._lock:
+            if (other := self._readers.use(name)) is not None:  # opened by another thread meanwhile
+                reader.close()
+                return other
+            self._readers.keep(name, reader)
+        return reader
 
     @contextlib.contextmanager
     def _borrowed(self, name: str) -> Iterator[RunReader]:
@@ -149,7 +155,7 @@ class Reading:
         if reader is not None and reader.is_of(path):
             yield reader
         else:
-            with RunReader(path) as reader:
+            with RunReader(path, LIST_PATIENCE) as reader:
                 yield reader
 
     def close_readers(self) -> None:
@@ -209,7 +215,7 @@ class Reading:
         if not path.exists():
             return []
         try:
-            labels = parse_json(path.read_bytes(), f"{name}/{LABELS_FILE}")
+            labels = read_json(path, f"{name}/{LABELS_FILE}")
         except OSError as error:
             raise LabError(f"the token labels of run {name!r} cannot be read: {sentence(error)}") from error
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):

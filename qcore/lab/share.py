@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
 from qcore import __version__
-from qcore.base import parse_json
+from qcore.base import parse_json, read_json
 from qcore.config import ConfigError
 from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
 from qcore.lab.errors import LabError, told
@@ -38,7 +38,7 @@ from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
 from qcore.store.tables import series_table, write_csv, write_parquet
 from qcore.train.files import CONFIG_FILE, LABELS_FILE, TOKENIZER_FILE
-from qcore.train.folders import CheckpointError, checkpoint_folders, folder_name, listed_files, read_state
+from qcore.train.folders import checkpoint_folders, folder_name, listed_files, read_state
 
 FORMAT, VERSION = "collapse-lab-run", 1
 MANIFEST = "manifest.json"
@@ -49,6 +49,7 @@ LIMIT_FILES = 10_000
 LIMIT_RATIO = 200
 """Most that a file may grow when it is unpacked, beyond the first 64 MiB of all."""
 _SMALL = 64 * 2**20
+_TEXT_BYTES = 64 * 2**20
 _MANIFEST_BYTES = 8 * 2**20
 _LATEST = 250_000_000_000
 _CHUNK = 2**20
@@ -216,6 +217,8 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
             raise LabError(f"the file is refused: {name!r} is encrypted")
         if info.compress_type not in _METHODS:
             raise LabError(f"the file is refused: {name!r} is packed by method {info.compress_type}, as no run is")
+        if info.file_size > _TEXT_BYTES and not name.endswith((".sqlite", ".safetensors")):
+            raise LabError(f"the file is refused: {name!r} has {info.file_size:,} bytes, as no run has")
         entries[name] = info
     total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
     if total > limit_bytes:
@@ -286,10 +289,10 @@ def _unpacking() -> Iterator[None]:
 
 def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
     """Give the unpacked run a database of our own, and read all of it once as the pages do. `LabError` if it cannot."""
-    foreign = run_dir.parent / DATABASE_NAME
-    os.rename(run_dir / DATABASE_NAME, foreign)
+    own = run_dir.parent / DATABASE_NAME
     try:
-        rebuild_database(foreign, run_dir / DATABASE_NAME)
+        rebuild_database(run_dir / DATABASE_NAME, own)
+        os.replace(own, run_dir / DATABASE_NAME)
         with RunWriter(run_dir / DATABASE_NAME) as writer:
             origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
             writer.set_meta("imported", {**origin, "at": time.time()})
@@ -298,7 +301,7 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
             read_state(checkpoint)
             _check_listed(checkpoint, manifest["files"])
         _check_object(run_dir / TOKENIZER_FILE)
-    except (LabError, ConfigError, CheckpointError) as error:
+    except (LabError, ConfigError) as error:
         raise LabError(f"the file is refused: {error}") from error
 
 
@@ -336,7 +339,7 @@ def _check_listed(checkpoint: Path, unpacked: dict[str, dict[str, Any]]) -> None
 
 
 def _check_object(path: Path) -> None:
-    if path.exists() and not isinstance(parse_json(path.read_bytes(), path.name), dict):
+    if path.exists() and not isinstance(read_json(path), dict):
         raise LabError(f"{path.name} holds no object, as it does in every run")
 
 

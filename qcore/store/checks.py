@@ -6,6 +6,7 @@ over in a millisecond.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import safetensors.numpy
 from qcore.store.blocks import MAX_ROWS, Block, unpack
 from qcore.store.declared import check_names
 from qcore.store.records import from_json
-from qcore.store.shapes import EARLIEST, LATEST, ShapeError, integer, refuse
+from qcore.store.shapes import EARLIEST, INTEGERS, LATEST, ShapeError, integer, refuse
 
 # Of the blocks of a layout of ? names: rows in all, fewest and most in one, how many are not as long as they should be.
 SOUND = (
@@ -38,15 +39,17 @@ def checked_block(data: Any, rows: Any, width: int) -> Block:
     if not isinstance(data, bytes) or len(data) != 8 * (2 + width) * rows:
         raise ShapeError(f"a block of {rows} rows of {width} series has another length")
     block = unpack(data, rows)
-    check_wall(block.wall)
+    check_points(block.steps, block.wall)
     return block
 
 
-def check_wall(wall: np.ndarray) -> None:
-    """Raise `ShapeError` unless all are times that a calendar can show."""
+def check_points(steps: np.ndarray, wall: np.ndarray) -> None:
+    """Raise `ShapeError` unless all steps are ones that a run may make, and all times such that a calendar shows."""
     # Two comparisons that NaN fails as well.
     if len(wall) and not (wall.min() >= EARLIEST and wall.max() <= LATEST):
         raise ShapeError("a point has a time that no calendar shows")
+    if len(steps) and not (steps.min() >= -INTEGERS and steps.max() <= INTEGERS):
+        raise ShapeError("a point has a step that no run has")
 
 
 def check_step(value: Any) -> int:
@@ -56,13 +59,45 @@ def check_step(value: Any) -> int:
     return step
 
 
-def read_names(text: Any) -> list[str]:
-    """The names of a layout, sorted."""
-    return check_names(from_json(text, "layouts.names"))
+@functools.lru_cache(maxsize=256)
+def read_names(text: Any) -> tuple[str, ...]:
+    """The names of a layout, sorted. Each read asks for those of all layouts again."""
+    return tuple(check_names(from_json(text, "layouts.names")))
 
 
-def load_arrays(data: Any) -> dict[str, np.ndarray]:
-    """The arrays of one probe. Raises for bytes that are no safetensors file."""
+# The axes of the arrays that a page cannot do without, a letter each; the same letter is the same length.
+_TERMS = {"norm": "K", "cosine": "KK", "terms": "K"}
+ARRAYS: dict[str, dict[str, str]] = {
+    "tokens": {
+        f"tokens/{name}": "V"
+        for name in ("predicted", "predicted_padding", "target", "target_padding", "mean_probability")
+    },
+    "gradients": _TERMS,
+    "hidden": _TERMS,
+    "modules": dict.fromkeys(("dead_share", "update_ratio", "grad_norm", "parameters"), "M"),
+    "phase": {"resultant": "LP", "heads": "LH", "histogram": "LN", "spectrum": "LF", "windows": "LW"},
+    "interference": dict.fromkeys(("participation", "constructive", "destructive", "entropy"), "LH"),
+    "causality": {"cuts": "C", "change": "CT"},
+    "concepts": {"pairs": "N2", "cosine": "N", "top": "V", "share": "V"},
+    "frames": {"data": "NFHWC", "noised": "nfhwc", "denoised": "mghwc", "t": "n"},
+    "path": {"t": "S", "alpha": "S", "beta": "S", "gamma": "S", "sampled": "B"},
+    "anchor": {"mean": "NHWC", "spread": "SYX"},
+    "generated": {"clips": "NFHWC"},
+}
+
+
+def load_arrays(data: Any, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one probe. Raises for bytes that are no safetensors file, or arrays of other axes than declared."""
     if not isinstance(data, bytes):
         raise refuse("arrays.data", type(data).__name__, "bytes")
-    return safetensors.numpy.load(data)
+    found = safetensors.numpy.load(data)
+    lengths: dict[str, int] = {"2": 2}
+    for key, axes in ARRAYS.get(name, {}).items():
+        if key not in found:
+            raise ShapeError(f"it lacks {key!r}")
+        shape = found[key].shape
+        if len(shape) != len(axes) or any(
+            lengths.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
+        ):
+            raise ShapeError(f"{key} has the shape {list(shape)}, not one of axes {' '.join(axes)} as the others")
+    return found

@@ -8,8 +8,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qcore.store.blocks import extent
 from qcore.store.checks import check_step, checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
@@ -81,8 +79,6 @@ def _copy_blocks(old: GuardedConnection, new: GuardedConnection) -> None:
         if layout not in widths or sealed > 1:
             raise ShapeError(f"block {number} belongs to layout {layout}, sealed {sealed}")
         block = checked_block(data, rows, widths[layout])
-        if np.abs(block.steps.astype(np.float64)).max() > 2**53:
-            raise ShapeError(f"block {number} has a step that no run has")
         new.execute(put, (number, layout, rows, sealed, *extent(block), data))
 
 
@@ -90,7 +86,7 @@ def _copy_arrays(old: GuardedConnection, new: GuardedConnection) -> None:
     for row in old.execute("SELECT id, step, wall, name, data FROM arrays ORDER BY id"):
         for check, value in zip((integer, integer, moment, text), row[:4], strict=True):
             check(value, "arrays")
-        load_arrays(row[4])
+        load_arrays(row[4], row[3])
         new.execute("INSERT INTO arrays (id, step, wall, name, data) VALUES (?, ?, ?, ?, ?)", row)
 
 

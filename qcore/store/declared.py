@@ -169,7 +169,7 @@ META: dict[str, Shape] = {
 
 def check_meta(values: dict[str, Any]) -> dict[str, Any]:
     """The same values. Raises `ShapeError` for one that has not its declared shape, or a missing one of the store's."""
-    for key in ("created", "epoch"):
+    for key in ("created", "epoch", "rewinds"):
         if key not in values:
             raise ShapeError(f"meta lacks {key!r}")
     for key, value in values.items():

@@ -5,6 +5,7 @@ from checkpoints, never telemetry. `CommandReader` asks SQLite's `data_version` 
 and looks into the table only after someone has committed something.
 """
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from qcore.store.errors import decoding, store_errors
+from qcore.store.errors import declared, decoding, store_errors
 from qcore.store.records import (
     PUT_GENERATION,
     Command,
@@ -121,13 +122,15 @@ class CommandReader:
 
     def pending(self) -> list[Command]:
         """Commands that were not handed out before by this reader. A new reader starts with all that is unresolved."""
-        with store_errors(self._path):
-            self._connection.begin_work()
+        try:  # by hand: the training thread comes by before every step
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-            if version == self._version:
-                return []
-            with decoding(self._path, "commands"):
-                commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
+        except sqlite3.Error as error:
+            raise declared(error, self._path) from error
+        if version == self._version:
+            return []
+        with store_errors(self._path), decoding(self._path, "commands"):
+            self._connection.begin_work()
+            commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
         self._version = version
         if commands:
             self._last_id = commands[-1].id

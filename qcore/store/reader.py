@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from qcore.store.blocks import STEP, VALUE
-from qcore.store.checks import SOUND, check_sound, check_step, check_wall, checked_block, load_arrays, read_names
+from qcore.store.checks import SOUND, check_points, check_sound, check_step, checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
 from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
 from qcore.store.records import (
@@ -72,14 +72,16 @@ class RunReader:
     `StoreAccessError`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
+        """patience: seconds to wait for a lock that another process holds; None waits `BUSY_SECONDS`."""
         self.path = Path(path)
+        self._patience = patience
         self._lock = threading.Lock()
         self._kept = 1  # idle connections that wait for the next read
         self._closed = False
         self._own = threading.local()  # the connection of a thread that is within `moment()`
         with store_errors(self.path):
-            self._idle = [open_reader(self.path)]
+            self._idle = [open_reader(self.path, patience)]
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
 
@@ -246,7 +248,7 @@ class RunReader:
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
             row = connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
-            return None if row is None else (check_step(row[0]), load_arrays(row[1]))
+            return None if row is None else (check_step(row[0]), load_arrays(row[1], name))
 
     def array_steps(self, name: str) -> list[int]:
         """The steps at which `name` has arrays, ascending."""
@@ -330,7 +332,7 @@ class RunReader:
                 if self._closed:
                     raise StoreAccessError(f"{shown(self.path)} was closed meanwhile: open the run again")
                 connection = self._idle.pop() if self._idle else None
-            connection = connection or open_reader(self.path)
+            connection = connection or open_reader(self.path, self._patience)
             with contextlib.ExitStack() as unless_kept:
                 unless_kept.callback(connection.close)
                 connection.begin_work()
@@ -349,7 +351,7 @@ def _limit(limit: int | None) -> int:
 
 def _layouts(
     connection: sqlite3.Connection, names: Collection[str] | None
-) -> Iterator[tuple[int, list[str], list[int]]]:
+) -> Iterator[tuple[int, tuple[str, ...], list[int]]]:
     """(id, its names, indices of the wanted ones) of each layout that has any of `names`; None wants all."""
     chosen = None if names is None else set(names)
     for layout, text in connection.execute("SELECT id, names FROM layouts").fetchall():
@@ -382,6 +384,6 @@ def _columns(
         for rows, data in execute(f"SELECT rows, data {blocks}", arguments):
             table[:, at : at + rows] = np.frombuffer(data, STEP).reshape(-1, rows)[chosen]
             at += rows
-    check_wall(table[1].view(VALUE))
+    check_points(table[0], table[1].view(VALUE))
     for position, index in enumerate(wanted):
         yield index, (table[0], table[1].view(VALUE), table[2 + position].view(VALUE))

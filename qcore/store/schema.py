@@ -12,7 +12,6 @@ import functools
 import os
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from qcore.store.errors import StoreFormatError, damaged, result_code, shown, store_errors
@@ -117,8 +116,8 @@ CREATE TABLE status (
 """
 
 
-# version → its schema and the step to the next version; None for the newest. Databases of every version here open.
-VERSIONS: dict[int, tuple[str, Callable[[sqlite3.Connection], None] | None]] = {1: (SCHEMA, None)}
+VERSIONS = {1: SCHEMA}
+"""The schema of every version whose databases open; a new version keeps the text of the old ones here."""
 
 
 def is_locked(error: BaseException | None) -> bool:
@@ -149,14 +148,14 @@ def open_existing(path: Path) -> GuardedConnection:
     return connection
 
 
-def open_reader(path: Path) -> GuardedConnection:
-    """Open the database without the right to write.
+def open_reader(path: Path, patience: float | None = None) -> GuardedConnection:
+    """Open the database without the right to write. patience: seconds to wait for a lock, `BUSY_SECONDS` if None.
 
     In a folder where SQLite may not create the `-shm` file that a WAL database needs, a finished run (no `-wal` left,
     or an empty one) is opened as immutable instead.
     """
     try:
-        return _connect(path, "mode=ro")
+        return _connect(path, "mode=ro", patience)
     except sqlite3.OperationalError as error:
         wal = path.with_name(path.name + "-wal")
         forbidden = result_code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -184,14 +183,14 @@ def copy_database(source: Path, target: Path) -> None:
         from_run.backup(copy)
 
 
-def _connect(path: Path, parameters: str) -> GuardedConnection:
+def _connect(path: Path, parameters: str, patience: float | None = None) -> GuardedConnection:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run database at {path}: check the run's name, or start the run first")
     with contextlib.ExitStack() as unless_refused:
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?{parameters}",
             uri=True,
-            timeout=BUSY_SECONDS,
+            timeout=BUSY_SECONDS if patience is None else patience,
             isolation_level=None,
             check_same_thread=False,
             factory=GuardedConnection,
@@ -247,7 +246,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path, version: int) -> N
 @functools.cache
 def _known(version: int) -> dict[str, list[tuple[object, ...]]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
-        memory.executescript(VERSIONS[version][0])
+        memory.executescript(VERSIONS[version])
         return _declared(memory)
 
 

@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Scalars, Truncate, Write
 from qcore.store.blocks import BlockWriter
-from qcore.store.errors import declared, store_errors
+from qcore.store.errors import declared, decoding, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     PUT_EVENT,
@@ -43,6 +43,7 @@ from qcore.store.records import (
     to_json,
 )
 from qcore.store.schema import BUSY_SECONDS, OWN_META, is_locked, open_writer
+from qcore.store.shapes import integer, moment
 
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _ARRAY_TYPES = _INTEGERS | {"bool", "float16", "float32", "float64", "complex64"}
@@ -240,9 +241,13 @@ class RunWriter:
         execute = self._connection.execute
         execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('writer', ?)", (to_json("writer", self._owner),))
         row = execute("SELECT drops FROM status").fetchone()
+        newest: float = execute("SELECT coalesce(max(last_wall), 0) FROM blocks").fetchone()[0]
+        with decoding(self._path, "what another writer left"):
+            integer(row[0] if row else 0, "status.drops")
+            moment(newest, "blocks.last_wall")
         self._earlier_drops: int = row[0] if row else 0
         self._written_drops = self._earlier_drops
-        return execute("SELECT coalesce(max(last_wall), 0) FROM blocks").fetchone()[0]
+        return newest
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
@@ -295,7 +300,8 @@ class RunWriter:
             raise WriterReplacedError(f"{self._path} was opened by another writer: this one must be closed")
         if self._blocks is None:
             self._blocks = BlockWriter(self._connection)
-            self._blocks.load()
+            with decoding(self._path, "open blocks"):
+                self._blocks.load()
         rows: list[Scalars] = []
         drops = self.drops
         stale_drops = drops != self._written_drops

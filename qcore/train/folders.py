@@ -17,7 +17,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from qcore.base import DocumentError, LabError, parse_json
+from qcore.base import DocumentError, LabError, read_json
 
 FORMAT = "collapse-lab-checkpoint"
 VERSION = 1
@@ -203,7 +203,7 @@ def refusal(folder: Path, reason: str) -> CheckpointError:
 
 def _read_document(folder: Path) -> dict[str, Any]:
     try:
-        document = parse_json((folder / "state.json").read_bytes(), "state.json")
+        document = read_json(folder / "state.json")
     except OSError as error:
         raise refusal(folder, f"state.json cannot be read ({error.strerror})") from error
     except DocumentError as error:
@@ -249,7 +249,7 @@ def _folder_mode(run_dir: Path) -> int:
         return 0o700
 
 
-def _is_plausible(value: float) -> bool:
+def _is_plausible(value: Any) -> bool:
     """Whether it may be a step, a count, or a number of seconds that a calendar can show."""
     return -2.5e11 < value < 2.5e11  # which NaN is not either
 

@@ -18,6 +18,7 @@ from qcore.config import RunConfig
 from qcore.lab import Lab
 from qcore.lab.report import report_parts
 from qcore.store import DATABASE_NAME, Event, Finding, Generation, Inbox, RunWriter, Status
+from qcore.store.checks import ARRAYS
 from qcore.viz.report import report_html
 from tests.helpers import small_config
 
@@ -60,7 +61,7 @@ def whole_run(folder: Path, config: RunConfig | None = None) -> Path:
         for step in range(1, 13):
             writer.log_scalars(step, {"train/loss": 5.0 / step, "term/ce": 5.0 / step, "train/lr": 1e-3})
         writer.log_scalars(12, {"eval/ce": 0.7})
-        writer.log_arrays(12, "tokens", {"tokens/predicted": np.arange(3), "tokens/target": np.arange(3)})
+        writer.log_arrays(12, "tokens", {name: np.arange(3) for name in ARRAYS["tokens"]})
         events: list[tuple[str, dict[str, Any]]] = [
             ("start", {"from_step": 0}),
             ("control", {"name": "ce_weight", "old": 1.0, "new": 0.5, "reason": "to see"}),

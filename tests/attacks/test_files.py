@@ -93,6 +93,8 @@ VALUES = {
     "random numbers": "UPDATE blocks SET data = randomblob(length(data))",
     "junk for arrays": "UPDATE arrays SET data = x'00'",
     "arrays that lie": "UPDATE arrays SET data = x'FFFFFFFFFFFFFF7F7B7D'",
+    "arrays that lack some": "UPDATE arrays SET data = (SELECT CAST(char(8) || char(0) || char(0) || char(0) || char(0)"
+    " || char(0) || char(0) || char(0) || '{}      ' AS BLOB))",
     "arrays as text": "UPDATE arrays SET data = 'x'",
     "payload no JSON": "UPDATE events SET payload = '{'",
     "payload a list": "UPDATE events SET payload = '[]'",
@@ -229,7 +231,10 @@ def test_a_whole_import_is_a_database_of_our_own_with_the_same_values(
     files, manifest = exported
     # Room that a stranger left free is not taken over, nor is what stands in it.
     data = changed(
-        origin / DATABASE_NAME, LOG.format("hex(randomblob(40000)) || 'SECRET'"), "DELETE FROM log WHERE step = 1"
+        origin / DATABASE_NAME,
+        "PRAGMA secure_delete = OFF",
+        LOG.format("hex(randomblob(40000)) || 'SECRET'"),
+        "DELETE FROM log WHERE step = 1",
     )
     assert b"SECRET" in data
     assert imported(lab, packed({**files, DATABASE_NAME: data}, manifest))
@@ -310,7 +315,8 @@ def damaged_bytes(rng: random.Random, raw: bytes) -> bytes:
 
 
 _NASTY: list[Any] = [
-    None, True, 0, -1, 2**63, 10**400, 1e308, float("nan"), float("inf"), "", "x", "<b>", "\ud800", [], {}, [[]], [None],
+    None, True, 0, -1, 2**63, 10**400, 1e308, float("nan"), float("inf"), "", "x", "<b>", "\ud800", [], {}, [[]],
+    [None],
     {"a": 1}, [5], "1e999", {"parent": "good"}, [TOKEN], [NUMBER], FIGURE, [REMEDY], -0.0, "a" * 5000,
 ]  # fmt: skip
 
@@ -333,9 +339,10 @@ def test_records_with_anything_in_them_are_read_or_refused_in_words(origin: Path
     places = [
         (table, column)
         for table, columns in {
-            "meta": ["value"], "events": ["payload", "step", "wall", "kind"], "commands": ["payload", "created", "kind"],
+            "meta": ["value"], "events": ["payload", "step", "wall", "kind"], "layouts": ["names"],
             "findings": ["evidence", "remedies", "state", "since_step"], "status": ["extra", "step", "state", "drops"],
-            "generations": ["tokens", "stats", "settings", "status"], "layouts": ["names"], "blocks": ["rows", "last_step"],
+            "generations": ["tokens", "stats", "settings", "status"], "commands": ["payload", "created", "kind"],
+            "blocks": ["rows", "last_step"],
         }.items()
         for column in columns
     ]  # fmt: skip

@@ -238,7 +238,7 @@ def test_runs_of_every_damage_are_listed_beside_good_ones(run: Path, tmp_path: P
 
 
 def test_a_locked_run_is_unreadable_for_now(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qcore.store.schema.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("qcore.lab.reading.LIST_PATIENCE", 0.02)
     copies(run, tmp_path, 2)
     lock = sqlite3.connect(tmp_path / "run-0000" / DATABASE_NAME, isolation_level=None)
     lock.execute("PRAGMA locking_mode = EXCLUSIVE")

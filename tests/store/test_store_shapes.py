@@ -53,6 +53,7 @@ def test_a_column_of_another_type_is_refused_or_harmless(record: Any, value: Any
     [
         ({}, "lacks 'created'"),
         ({"created": 1.0}, "lacks 'epoch'"),
+        ({"created": 1.0, "epoch": 0}, "lacks 'rewinds'"),
         ({"created": "x", "epoch": 0}, "meta.created is 'x', not a number"),
         ({"created": 1e300, "epoch": 0}, "a time"),
         ({"created": 1.0, "epoch": -1}, "from 0"),
@@ -64,4 +65,4 @@ def test_a_column_of_another_type_is_refused_or_harmless(record: Any, value: Any
 )
 def test_meta_values_have_their_declared_shapes(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ShapeError, match=words):
-        check_meta(values)
+        check_meta(values if len(values) < 2 or "lacks" in words else {"rewinds": [], **values})
