@@ -1,8 +1,8 @@
 """What test_kills.py kills: one act on a runs folder, in a process of its own. Not a test file.
 
-    python killed.py RUNS   reads acts as JSON lines, forks a child for each, answers with its process id, and later, when
-                            asked {"wait": pid}, with how it ended
+    python killed.py RUNS
 
+It reads acts as JSON lines, forks a child for each and answers with its process id; asked {"wait": pid}, with its end.
 The parent imports torch once; every child is a fork of it, so that a kill costs no import.
 """
 
