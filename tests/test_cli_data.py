@@ -117,7 +117,7 @@ def test_a_run_from_before_goes_on_as_it_began(folder: Path, tmp_path: Path, cap
     assert "identical, bit for bit" in capsys.readouterr().out
     with Lab(runs) as lab:
         assert lab.config("cut").value("data_version") == 1
-        child = lab.fork("cut", step=2, new_name="child")
+        child = lab.fork("cut", step=1, new_name="child", start=False)
         assert lab.config(child).value("data_version") == 1
 
 
