@@ -55,11 +55,10 @@ def planned_courses(
     if lines is not None:
         board[_SCHEDULE] = list(lines)
     schedule = check_schedule(board[_SCHEDULE], config.kind)
+    written = [change.name for change in schedule.changes] + [ramp.name for ramp in schedule.ramps]
     moved = [
         name
-        for name in dict.fromkeys(
-            find_control(one.name, config.kind).name for one in (*schedule.changes, *schedule.ramps)
-        )
+        for name in dict.fromkeys(find_control(name, config.kind).name for name in written)
         if find_control(name, config.kind).kind in ("float", "int")
     ]
     past = {name: _past(config, events, now, name, recorded.get(f"control/{name}")) for name in moved}
