@@ -14,6 +14,8 @@ from qcore.viz import Line, curves, histogram, race, shares
 
 RACE_STEPS = 60
 MAX_POINTS = 600
+LEAST_SHARE = 0.2
+"""Height that a chart of shares has at least: less is noise."""
 _CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     (
         "Largest share of one token",
@@ -148,7 +150,7 @@ def _perplexity(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
         [Line.of(shown, series[name]) for name, shown in _PERPLEXITY.items()],
         uirevision=run,
         title="Perplexity, strict and by coherence",
-        y_title="perplexity a token",
+        y_title="per token",
         marks=marks,
         log_x=log_x,
         log_y=True,
@@ -173,6 +175,7 @@ def _statistics(reader: Any, run: str, marks: list[Any], log_x: bool) -> None:
             marks=marks,
             log_x=log_x,
             height=230,
+            least=LEAST_SHARE if y_title in ("ratio", "share of positions") else 0.0,
         )
         if index % 2 == 0:
             columns = st.columns(2)
