@@ -217,6 +217,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 ],
                 title="Freedom of the phases",
                 y_title="share, −1 to 1",
+                least=0.2,
                 **shared,
             ),
             "Healthy phases cover the circle and differ from token to token. Semantic coherence rises when tokens of "

@@ -13,6 +13,8 @@ from qcore.viz import Line, curves, histogram, race, shares
 
 RACE_STEPS = 60
 MAX_POINTS = 600
+LEAST_SHARE = 0.2
+"""Height that a chart of shares has at least: less is noise."""
 _CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     (
         "Largest share of one token",
@@ -146,7 +148,7 @@ def _perplexity(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
         [Line.of(shown, series[name]) for name, shown in _PERPLEXITY.items()],
         uirevision=info.name,
         title="Perplexity, strict and by coherence",
-        y_title="perplexity a token",
+        y_title="per token",
         marks=marks,
         log_x=log_x,
         log_y=True,
@@ -176,6 +178,7 @@ def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
             marks=marks,
             log_x=log_x,
             height=230,
+            least=LEAST_SHARE if y_title in ("ratio", "share of positions") else 0.0,
         )
         if index % 2 == 0:
             columns = st.columns(2)

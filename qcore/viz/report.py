@@ -42,7 +42,7 @@ margin:.4rem 0}.sample b{font-weight:600}.hint{color:var(--faint);font-size:.9re
 img{image-rendering:pixelated;display:block;
 margin:.4rem 0;max-width:100%}details{border-bottom:1px solid var(--line);padding:.3rem 0}
 summary{cursor:pointer;font-weight:600}.finding{border-left:4px solid #d55e00;padding-left:1rem;margin:1rem 0}
-.finding.quiet{border-color:var(--line)}
+.finding td:nth-child(n+2){overflow-wrap:normal}.finding.quiet{border-color:var(--line)}
 .verdict{border:2px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;font-weight:600}
 .verdict.bad{border-color:var(--alarm);color:var(--alarm)}
 """
