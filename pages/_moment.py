@@ -69,9 +69,20 @@ const hub = window.collapseLabHub ??= (() => {
     if (observed) observer.observe(observed, {attributes: true, attributeFilter: ["data-test-script-state"]});
     look();
   };
+  // Who holds a button or a slider down keeps it: a page that runs its script again would take it away.
+  let pressed = false;
+  const press = (down) => () => { pressed = down; };
+  window.addEventListener("pointerdown", press(true), true);
+  for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, press(false), true);
+  window.addEventListener("blur", press(false));
   const elsewhere = (root) => [...shown].some(([other, at]) => other !== root && other.isConnected && at !== run);
   return {
     ended: () => { observe(); return running() ? new Promise((done) => ends.push(done)) : Promise.resolve(); },
+    calm: async (signal) => {
+      while (pressed && !signal.aborted) await new Promise((done) => setTimeout(done, 100));
+      observe();
+      if (running()) await new Promise((done) => ends.push(done));
+    },
     offer: (root, show) => {
       observe();
       waiting.set(root, show);
@@ -102,7 +113,7 @@ class SeenLab:
             return found
         return partial(self._read, name, found) if name in _READS else _ending(found)
 
-    def _read(self, name: str, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _read(self, name: str, plain: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Ask the moment of the thread that asks now: what was looked up in one may be called in another."""
         moment = _here.moment
         is_here = moment is not None and moment.lab is self._lab

@@ -104,11 +104,13 @@ const follow = async (root, {{address, seconds, tag}}, signal, rerun) => {{
       const headers = tag ? {{"If-None-Match": tag}} : {{}};
       const answer = await fetch(address, {{cache: "no-store", headers, signal}});
       if (answer.status === 205) {{
-        rerun();
+        await hub.calm(signal);  // what runs now may be an answer that a person waits for
+        if (!signal.aborted) rerun();
         quiet = QUIET_LIMIT;
       }} else if (answer.status === 410) {{
         // Once at once; where the channel that the rerun opens is gone, too, or none comes, ever more rarely.
-        rerun();
+        await hub.calm(signal);
+        if (!signal.aborted) rerun();
         root.lost = (root.lost ?? 0) + 1;
         rest = Math.min(60, SLOWEST * root.lost);
       }} else if (answer.status === 200) {{

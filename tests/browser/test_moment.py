@@ -178,7 +178,7 @@ def test_a_page_that_has_lost_its_channel_opens_another_and_goes_on(page, app, l
             route.continue_()
 
     page.route("**/live/*", answer)
-    eventually(lambda: any(url not in lost for url in asked), 60)
+    eventually(lambda: page.wait_for_timeout(50) or any(url not in lost for url in asked), 60)
     before = step_of(seen(page))
     eventually(lambda: step_of(seen(page)) > before, 60)
     assert len(lost) == 1
