@@ -223,8 +223,8 @@ def read_only(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, guarded(getattr(os, name), lambda *_: True))
     connect = schema._connect
 
-    def unwritable(path: Path, parameters: str) -> sqlite3.Connection:
-        connection = connect(path, parameters)
+    def unwritable(path: Path, parameters: str, *rest: float | None) -> sqlite3.Connection:
+        connection = connect(path, parameters, *rest)
         connection.execute("PRAGMA query_only = ON")
         return connection
 

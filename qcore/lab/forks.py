@@ -38,6 +38,7 @@ from qcore.train.folders import (
     CheckpointError,
     CheckpointState,
     checkpoint_folders,
+    file_mode,
     folder_name,
     link_folder,
     read_state,
@@ -417,6 +418,7 @@ def _copy_files(source: Path, target: Path, names: list[str] | tuple[str, ...]) 
     for name in names:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
+            (target / name).chmod(file_mode(target))
 
 
 def _figures(reader: RunReader, step: int) -> dict[str, float]:

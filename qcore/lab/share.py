@@ -257,13 +257,18 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
     return manifest
 
 
+def _private(path: str, flags: int) -> int:
+    """Open a file that is its owner's alone."""
+    return os.open(path, flags, 0o600)
+
+
 def _unpack(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expected: dict[str, Any], deadline: float
 ) -> None:
     """Write one entry, never more of it than the manifest says. `LabError` when it differs from the manifest."""
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(mode=0o700, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with archive.open(entry) as source, target.open("xb") as file:
+    with archive.open(entry) as source, open(target, "xb", opener=_private) as file:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > entry.file_size:

@@ -179,6 +179,7 @@ def copy_database(source: Path, target: Path) -> None:
     with contextlib.ExitStack() as opened:
         opened.enter_context(store_errors(source))
         from_run = opened.enter_context(contextlib.closing(open_reader(source)))
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, target.parent.stat().st_mode & 0o666))
         copy = opened.enter_context(contextlib.closing(sqlite3.connect(target)))
         from_run.backup(copy)
 

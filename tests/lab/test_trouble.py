@@ -14,6 +14,7 @@ from qcore.config import Stop
 from qcore.lab import Lab, LabError
 from qcore.lab import lab as module
 from qcore.lab.building import Site
+from qcore.lab.share import export_run, import_run
 from qcore.store import schema
 from qcore.train import files, folders, lastwords
 from qcore.train.files import CONFIG_FILE, held, is_held
@@ -305,8 +306,8 @@ def small_disk(monkeypatch):
     room = {"pages": 8, "words": True}
     connect = schema._connect
 
-    def limited(path, parameters):
-        connection = connect(path, parameters)
+    def limited(path, parameters, *rest):
+        connection = connect(path, parameters, *rest)
         if "rw" in parameters and room["pages"] is not None:
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count = {pages + room['pages']}")
@@ -361,8 +362,13 @@ def test_new_runs_are_their_owners_alone_and_old_ones_stay_as_they_are(lab):
     folder = lab.runs_dir / name
     for path in (folder, *folder.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
-    child = lab.fork(name, step=5, start=False)
-    assert (lab.runs_dir / child).stat().st_mode & 0o077 == 0
+    lab.fork(name, step=5, start=False, new_name="child")
+    branch = lab.rewind(lab.fork(name, step=10, new_name="back", start=False), 10)
+    export_run(lab, name, lab.runs_dir.parent / "a.zip")
+    import_run(lab, lab.runs_dir.parent / "a.zip", "imported")
+    for made in ("child", branch, "imported"):
+        for path in (lab.runs_dir / made, *(lab.runs_dir / made).rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0, path
     folder.chmod(0o750)
     (folder / CONFIG_FILE).chmod(0o640)
     lab.resume(name, steps=20)
