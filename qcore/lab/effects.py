@@ -41,6 +41,8 @@ FORK_SECONDS = 24 * 3600.0
 _SPEC, _FORKS, _EFFECT, _SWEEP = "spec.json", "forks.jsonl", "effect.json", "sweep.json"
 _BASE = "base"
 _SEEDS = 2**31 - 1
+_TINY = 1e-9
+"""A spread below it is written with a power of ten after all: nobody counts that many zeros."""
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
@@ -279,8 +281,9 @@ def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
 def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]:
     """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
     spread = abs(high - low) or abs(mean)
-    known = math.isfinite(spread) and spread > 0
-    decimals = min(12, max(0, 2 - math.floor(math.log10(spread)))) if known else 4
+    if 0 < spread < _TINY:
+        return f"{mean:+.3g}", f"{low:+.3g}", f"{high:+.3g}"
+    decimals = max(0, 2 - math.floor(math.log10(spread))) if math.isfinite(spread) and spread else 4
     return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"
 
 

@@ -81,6 +81,7 @@ def asked(runs_dir: Path) -> Asked | None:
 def end(runs_dir: Path) -> None:
     """End the answering; forks that have ended are kept. `LabError` when nothing is being answered."""
     background.cancel(_place(runs_dir))
+    (_place(runs_dir) / _ERROR).write_text("it was ended by a person; finished forks are kept", encoding="utf-8")
 
 
 def _place(runs_dir: Path) -> Path:

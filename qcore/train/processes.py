@@ -10,6 +10,8 @@ import signal
 import sys
 
 ROOT = "qcore."
+_QUIET = ("-W", "ignore::RuntimeWarning:runpy")
+"""Packages import their modules, which `-m` then runs again: what it says of that is nothing for a page's words."""
 
 
 def worker_command(module: str, *arguments: str) -> list[str]:
@@ -18,7 +20,7 @@ def worker_command(module: str, *arguments: str) -> list[str]:
         raise ValueError(
             f"module = {module!r} is refused: a process is started by a full name, such as qcore.lab.bench"
         )
-    return [sys.executable, "-m", module, *arguments]
+    return [sys.executable, *_QUIET, "-m", module, *arguments]
 
 
 def ending(code: int, said: str) -> str:

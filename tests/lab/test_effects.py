@@ -87,7 +87,7 @@ def test_no_detectable_effect_is_an_answer():
     text = effects.verdict_text("eval/ce", [0.1, -0.2, 0.15], 3)
     mean = 0.05 / 3
     reach = T_975[2] * math.sqrt(sum((value - mean) ** 2 for value in (0.1, -0.2, 0.15)) / 2 / 3)
-    assert text.startswith(f"no detectable effect on eval/ce: {mean:+.4g}, 95 % from {mean - reach:+.4g} to")
+    assert text.startswith(f"no detectable effect on eval/ce: {mean:+.3f}, 95 % from {mean - reach:+.3f} to")
     assert "pairs would show one of this size" in text
     assert "every pair is the same" in effects.verdict_text("eval/ce", [0.0, 0.0], 2)
 

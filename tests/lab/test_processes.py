@@ -113,7 +113,9 @@ def test_a_module_without_its_full_name_is_refused(module):
 
 
 def test_the_command_names_the_module_in_full():
-    assert worker_command("qcore.lab.bench", "run", "x") == [sys.executable, "-m", "qcore.lab.bench", "run", "x"]
+    command = worker_command("qcore.lab.bench", "run", "x")
+    assert command[0] == sys.executable
+    assert command[-4:] == ["-m", "qcore.lab.bench", "run", "x"]
 
 
 def test_how_a_process_ended_is_told_in_words():
