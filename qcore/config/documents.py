@@ -8,6 +8,7 @@ tags but the plain ones. Whatever is wrong with it is a `ConfigError` that names
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from qcore.config.errors import ConfigError, shortened
 
+Defaults = Mapping[str, Mapping[str, Any]]
+"""Section → key → value."""
 LARGEST = 256 * 1024
 """Bytes of a configuration file, and letters of a document: fifty times the longest configuration we write."""
 MOST_NODES, DEEPEST, LONGEST_NUMBER = 20_000, 20, 100
@@ -173,3 +176,13 @@ _Dumper.add_representer(str, _text_node)
 def yaml_text(values: dict[str, Any]) -> str:
     """A mapping as YAML; `parse_yaml` gives an equal one."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def with_defaults(values: Any, before: Defaults | None) -> Any:
+    """What a document holds, an empty one being no sections, with the values of `before` where it has none."""
+    values = {} if values is None else values
+    if isinstance(values, dict):
+        for section, keys in (before or {}).items():
+            part = values.get(section, {})
+            values = {**values, section: {**keys, **part} if isinstance(part, dict) else part}
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
-from qcore.config.documents import parse_yaml, yaml_text
+from qcore.config.documents import Defaults, parse_yaml, with_defaults, yaml_text
 from qcore.config.errors import shortened, shown
 from qcore.config.faultbank import FAULTS
 from qcore.config.flux import FluxConfig
@@ -69,7 +69,6 @@ FAULT = Control(
     "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
 )
 _TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
-Defaults = Mapping[str, Mapping[str, Any]]
 BEFORE: Defaults = {"data": {"data_version": 1}}
 """What a run's own file means where it leaves a key out because there was none yet, by section."""
 
@@ -119,7 +118,7 @@ class RunConfig(BaseModel):
         """Read a YAML document; missing keys take their defaults, or those of `before` (section → key → value). Errors
         as in `parse_yaml` and `from_dict`.
         """
-        return RunConfig.from_dict(_with_defaults(parse_yaml(text, name), before))
+        return RunConfig.from_dict(with_defaults(parse_yaml(text, name), before))
 
     @staticmethod
     def from_stored(text: str, name: str = "", before: Defaults | None = None) -> tuple[RunConfig, dict[str, str]]:
@@ -127,7 +126,7 @@ class RunConfig(BaseModel):
         those take their defaults, so that a run whose schedule an earlier version accepted still goes on. Errors of
         everything else as in `from_yaml`.
         """
-        values = _with_defaults(parse_yaml(text, name), before)
+        values = with_defaults(parse_yaml(text, name), before)
         try:
             return _built(values), {}
         except ConfigError:
@@ -286,16 +285,6 @@ def default_run(kind: str = KIND.default) -> RunConfig:
     if kind in VIDEO_KINDS:
         return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": _VIDEO_DATA[kind]()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
-
-
-def _with_defaults(values: Any, before: Defaults | None) -> Any:
-    """What a document holds, an empty one being no sections, with the values of `before` where it has none."""
-    values = {} if values is None else values
-    if isinstance(values, dict):
-        for section, keys in (before or {}).items():
-            part = values.get(section, {})
-            values = {**values, section: {**keys, **part} if isinstance(part, dict) else part}
-    return values
 
 
 def _built(values: object) -> RunConfig:

@@ -159,15 +159,11 @@ class Trainer:
             if next(self._tasks[0], self._tasks) is self._tasks:
                 self._tasks.popleft()
             return False
-        if self._must_end():
-            self._close_with("stop")
-            return not self._tasks
-        if self._arrived:
-            self._close_with("until")
-            return not self._tasks
-        if self.step >= self._board["steps"]:
-            self._close_with("finish")
-            return not self._tasks
+        done = self.step >= self._board["steps"]
+        for due, reason in ((self._must_end(), "stop"), (self._arrived, "until"), (done, "finish")):
+            if due:
+                self._close_with(reason)
+                return not self._tasks
         if self._paused and not self._steps_to_go:
             self._idle("paused")
         elif not self._slots.request(self.name):

@@ -110,7 +110,13 @@ def test_weights_and_latents_and_videos_lie_below_it_too(root: Path):
 def test_every_setting_that_names_a_path_is_asked():
     """A new setting with a path in its help must be in the tables, or here with the reason."""
     asked = {f"{section}.{name}" for table in (PLACES, NAMES) for section, names in table.items() for name in names}
-    asked |= {"data.data_files", "data.hub_config", "data.hub_split", "data.text_column"}  # parts of a named data set
+    asked |= {
+        "data.data_files",
+        "data.hub_config",
+        "data.hub_split",
+        "data.validation_split",
+        "data.text_column",
+    }  # parts of a named data set
     for kind in MODEL_KINDS:
         for control in all_controls(kind):
             if control.kind == "text" and control.section in ("data", "model"):

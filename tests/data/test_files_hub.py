@@ -1,6 +1,7 @@
 """Data sets as the library lays them out: opened by path as by name; no network is noticed at once, and said."""
 
 import http.server
+import io
 import json
 import socket
 import threading
@@ -149,7 +150,7 @@ def test_no_network_is_noticed_at_once(no_proxy, monkeypatch):
 def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(no_proxy, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
     release = threading.Event()
-    monkeypatch.setattr(hub.socket, "create_connection", lambda *_, **__: release.wait(60))
+    monkeypatch.setattr(hub.socket, "create_connection", lambda *_, **__: (release.wait(60), io.BytesIO())[1])
     started = time.monotonic()
     assert hub.why_unreachable(0.2) == "hub.example cannot be reached (no answer within 0.2 s)"
     assert time.monotonic() - started < 10

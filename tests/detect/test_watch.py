@@ -342,8 +342,10 @@ def test_the_last_look_is_the_last_look() -> None:
     for step in range(320, 400):
         keep(step, watch.observe(step, {"batch/dependence": 0.0}, weights()))
     over = kept["batch_dependence"]
-    assert (over.state, over.last_step, over.title) == ("resolved", 319, found.title)
-    assert over.evidence["resolved_at"] > 319
+    assert (over.state, over.last_step) == ("resolved", 319)
+    assert over.title.endswith("up to step 319")
+    assert over.evidence["resolved"]["was"] == found.title
+    assert over.evidence["resolved"]["step"] > 319
     assert watch.looked() == []
 
 
