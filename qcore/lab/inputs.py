@@ -1,7 +1,8 @@
 """Are the data that a configuration names there? Asked before a run exists, on every door, with the same sentence.
 
-`check_source` looks at the paths; here they are first written in full: what a person writes may begin with `~`, hold
-`$NAME`, and start where the lab's process runs. The run keeps the full path, so it means the same from any folder.
+`check_source` looks at the paths; here they are first written in full: what a person writes may begin with `~`, or
+start where the lab's process runs. The run keeps the full path, so it means the same from any folder. Names of the
+environment (`$NAME`) stay as they are: a refusal that repeats the path would tell a stranger their values.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _FRESH_SECONDS = 3.0
 
 
 def place(text: str) -> Path:
-    """What a person wrote as a path, in full: `~` and `$NAME` replaced, absolute."""
-    return Path(os.path.abspath(os.path.expanduser(os.path.expandvars(text.strip()))))
+    """What a person wrote as a path, in full: `~` replaced, absolute."""
+    return Path(os.path.abspath(os.path.expanduser(text.strip())))
 
 
 def checked_inputs(config: RunConfig) -> RunConfig:
@@ -68,9 +69,8 @@ def _said(config: RunConfig, full: RunConfig, message: str) -> str:
     typed, meant = str(getattr(config.data, name, "")), str(getattr(full.data, name, ""))
     if typed == meant:
         return message
-    start = "" if typed.strip()[:1] in ("~", "$") else f"; a relative path starts at {Path.cwd()}, where the lab runs"
-    unset = re.findall(r"\$\w+|\$\{\w+\}", meant)
-    hint = f"; {unset[0]} is not set there" if unset else ""
+    start = "" if typed.strip().startswith("~") else f"; a relative path starts at {Path.cwd()}, where the lab runs"
+    hint = "; a name such as $HOME is not replaced: write the folder itself" if "$" in typed else ""
     said = f"data.{name} = {typed!r} ({meant}{start}{hint})"
     whole = f"data.{name} = {meant!r}"
     return said + message.removeprefix(whole) if message.startswith(whole) else f"{said}: {message}"
@@ -105,4 +105,4 @@ def _paths(config: RunConfig) -> list[str]:
 
 def _is_local(name: str) -> bool:
     """Whether a data set's name can only be meant as a path."""
-    return name.startswith(("/", "./", "../", "~", "$")) or name in (".", "..")
+    return name.startswith(("/", "./", "../", "~")) or name in (".", "..")
