@@ -1,6 +1,6 @@
 """Random texts in place of what a person writes: each is taken or refused, in bounded time, and nothing else happens.
 
-`QCORE_ATTACKS=20 pytest tests/attacks/test_texts.py` tries twenty times as many; `QCORE_ATTACKS_SEED` takes others.
+`QCORE_ATTACKS=20 pytest tests/attacks/test_texts.py` tries twenty times as many; `QCORE_SEED` takes others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from qcore.lab.names import check_name
 from tests.attacks.cpu import bounded
 
 SCALE = float(os.environ.get("QCORE_ATTACKS", "1"))
-SEED = int(os.environ.get("QCORE_ATTACKS_SEED", "20261130"))
+SEED = int(os.environ.get("QCORE_SEED", "20261130"))
 CPU_LIMIT, LONGEST_REFUSAL = 3.0, 1_100
 BASE = preset("tiny").config
 NUMBERS = (
