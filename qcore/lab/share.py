@@ -204,21 +204,22 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.orig_filename  # as written: zipfile's own cuts at a NUL and turns separators
+        shown = name if len(name) <= 120 else name[:119] + "…"
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise LabError(f"the file is refused: {name!r} is a link or another special file")
+            raise LabError(f"the file is refused: {shown!r} is a link or another special file")
         if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
-            raise LabError(f"the file is refused: {name!r} lies outside the run's folder")
+            raise LabError(f"the file is refused: {shown!r} lies outside the run's folder")
         if name not in (MANIFEST, DATABASE_NAME) and not _KNOWN.fullmatch(name):
-            raise LabError(f"the file is refused: {name!r} is nothing that a run has")
+            raise LabError(f"the file is refused: {shown!r} is nothing that a run has")
         if name in entries:
-            raise LabError(f"the file is refused: it has {name!r} twice")
+            raise LabError(f"the file is refused: it has {shown!r} twice")
         if info.flag_bits & 1:
-            raise LabError(f"the file is refused: {name!r} is encrypted")
+            raise LabError(f"the file is refused: {shown!r} is encrypted")
         if info.compress_type not in _METHODS:
-            raise LabError(f"the file is refused: {name!r} is packed by method {info.compress_type}, as no run is")
+            raise LabError(f"the file is refused: {shown!r} is packed by method {info.compress_type}, as no run is")
         if info.file_size > _TEXT_BYTES and not name.endswith((".sqlite", ".safetensors")):
-            raise LabError(f"the file is refused: {name!r} has {info.file_size:,} bytes, as no run has")
+            raise LabError(f"the file is refused: {shown!r} has {info.file_size:,} bytes, as no run has")
         entries[name] = info
     total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
     if total > limit_bytes:
@@ -238,7 +239,8 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise LabError("this is no exported run: another program wrote its manifest")
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
-        raise LabError(f"the file has version {manifest.get('version')!r}; this program reads version {VERSION}")
+        told = repr(manifest.get("version"))[:40]
+        raise LabError(f"the file has version {told}; this program reads version {VERSION}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise LabError("the file is refused: its manifest is damaged")

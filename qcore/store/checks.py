@@ -76,7 +76,7 @@ ARRAYS: dict[str, dict[str, str]] = {
     "hidden": _TERMS,
     "modules": dict.fromkeys(("dead_share", "update_ratio", "grad_norm", "parameters"), "M"),
     "phase": {"resultant": "LP", "heads": "LH", "histogram": "LN", "spectrum": "LF", "windows": "LW"},
-    "interference": dict.fromkeys(("participation", "constructive", "destructive", "entropy"), "LH"),
+    "interference": {"kernels": "LHNN", "tokens": "N"},
     "causality": {"cuts": "C", "change": "CT"},
     "concepts": {"pairs": "N2", "cosine": "N", "top": "V", "share": "V"},
     "frames": {"data": "NFHWC", "noised": "nfhwc", "denoised": "mghwc", "t": "n"},

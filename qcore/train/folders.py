@@ -198,7 +198,8 @@ def prune_checkpoints(run_dir: Path, keep: int) -> list[Path]:
 
 def refusal(folder: Path, reason: str) -> CheckpointError:
     """The error for a folder that must not be loaded."""
-    return CheckpointError(f"checkpoint {folder.name} is refused: {reason}; use another checkpoint of the run")
+    told = reason if len(reason) <= 300 else reason[:299] + "…"  # it may quote what a stranger wrote
+    return CheckpointError(f"checkpoint {folder.name} is refused: {told}; use another checkpoint of the run")
 
 
 def _read_document(folder: Path) -> dict[str, Any]:

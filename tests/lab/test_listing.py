@@ -156,6 +156,7 @@ assert main(["list", "--runs", sys.argv[1]]) == 0
 """
 
 
+@pytest.mark.slow
 def test_two_thousand_runs_are_listed_with_few_descriptors(run: Path, tmp_path: Path) -> None:
     copies(run, tmp_path, 2000)
     done = subprocess.run([sys.executable, "-c", _LIST, str(tmp_path)], capture_output=True, text=True, check=False)
