@@ -380,3 +380,10 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(tmp_path: Pa
     last = printed.err.splitlines()[-1]
     assert re.search(r"p  step 3/3  finished  loss \d+\.\d{3}  [\d,]+ tokens/s", last)
     assert printed.out.startswith("p finished at step 3 of 3 (loss ")
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:
+    command = f"set -o pipefail; {sys.executable} -m qcore controls | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""

@@ -8,6 +8,7 @@ mistake is one line on stderr and exit code 2; Ctrl-C and SIGTERM stop a run wit
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,11 +41,15 @@ LONGEST = 2000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 the run failed or the disk takes no more, 2 a mistake,
-    130 and 143 interrupted."""
+    130 and 143 interrupted, 141 when what it prints is read no further."""
     logging.getLogger("qcore").addHandler(logging.NullHandler())  # the run's own log keeps what a worker reports
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = app(given or ["--help"], prog_name="qcore", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough, such as `qcore list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except typer.TyperException as error:
         return _refused(f"{error.format_message().rstrip('.')}; see qcore --help")
     except (ValueError, *FORESEEN) as error:
