@@ -60,7 +60,8 @@ def slider(page: Page, label: str) -> Locator:
 
 
 def press(page: Page, label: str) -> None:
-    """Press the button with that label, once it can be pressed."""
-    button = page.get_by_role("button", name=label, exact=True)
+    """Press the page's button with that label, once it can be pressed; not Streamlit's own, which stops a script."""
+    own = page.locator(":not([data-testid=stBaseButton-header])")
+    button = page.get_by_role("button", name=label, exact=True).and_(own)
     expect(button).to_be_enabled(timeout=PATIENCE_MS)
     button.click()
