@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from qcore.lab.errors import LabError
 from qcore.lab.reading import Reading
 from qcore.lab.runs import Hold, RunInfo
 from qcore.store import Command as CommandRow
@@ -67,6 +68,13 @@ class Moment(Reading):
                 return self.lab.info(name)
             self._infos[name] = self.lab._info(name, reader, self._holds[name])
         return self._infos[name]
+
+    def listed(self, name: str) -> RunInfo:
+        """As `info` gives it; a run that cannot be read as the lab lists it."""
+        try:
+            return self.info(name)
+        except (LabError, OSError):
+            return self.lab.listed(name)
 
     def runs(self) -> list[RunInfo]:
         """Every run, newest first, as they were when this was first asked; runs that are held, as they are held."""

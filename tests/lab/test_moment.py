@@ -50,6 +50,7 @@ def test_whatever_is_asked_is_of_the_first_question(lab: Lab, run: Growing):
     run.step()
     run.step("paused")
     assert moment.info("run") is before
+    assert moment.listed("run") is before
     assert moment.reader("run").last("train/loss") == (before.step, 10.0)
     assert len(moment.reader("run").events()) == 1
     assert moment.reader("run").status().step == 1
@@ -58,6 +59,18 @@ def test_whatever_is_asked_is_of_the_first_question(lab: Lab, run: Growing):
     assert moment.info("run").step == 3
     moment.close()
     assert lab.info("run").step == 3
+
+
+def test_a_run_that_cannot_be_read_is_listed_with_its_reason(lab: Lab, run: Growing):
+    broken = lab.runs_dir / "broken"
+    broken.mkdir()
+    (broken / DATABASE_NAME).write_bytes(b"no database at all")
+    moment = Moment(lab)
+    found = moment.listed("broken")
+    assert (found.state, found.name) == ("unreadable", "broken")
+    assert found.message
+    assert moment.listed("run").state == moment.info("run").state
+    moment.close()
 
 
 def test_another_thread_is_not_held_back_nor_up(lab: Lab, run: Growing):
