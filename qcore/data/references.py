@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qcore.base import parse_json
+
 log = logging.getLogger(__name__)
 VERSION = 1
 
@@ -153,7 +155,7 @@ def cached(cache_dir: Path | None, fingerprint: str, compute: Callable[[], Refer
 
 
 def _from_json(text: str) -> References:
-    references = References(**json.loads(text))
+    references = References(**parse_json(text, "a cached reference"))
     numbers = [value for value in asdict(references).values() if value is not None]
     if len(numbers) < 4 or not all(isinstance(value, float) and math.isfinite(value) for value in numbers):
         raise ValueError(f"not a set of references: {text[:200]!r}")

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qcore.base import read_json
 from qcore.config import EXAM_BASE, RunConfig, all_controls, default_run
 from qcore.lab.errors import LabError
 from qcore.lab.fleet import fan_out, share
@@ -303,7 +304,7 @@ def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, Cas
 
 def work(folder: Path, names: Sequence[str]) -> Iterator[CaseResult]:
     """One process's share."""
-    targets = json.loads((folder / TARGETS_FILE).read_text(encoding="utf-8"))
+    targets = read_json(folder / TARGETS_FILE)
     for lab, name, config in share(folder, names):
         variant, _, seed = name.rpartition("-")
         yield run_case(lab, Case(name, variant, int(seed), config), targets.get(name))

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base import read_json
 from qcore.config import ConfigError, RunConfig
 from qcore.lab import background
 from qcore.lab.ablate import CaseResult, Row, ablation_rows, result_from, run_ablation
@@ -98,7 +99,7 @@ def read_ablation(runs_dir: Path, name: str) -> Ablation:
     """A kept ablation. `LabError` when there is none of the name, or its file is damaged."""
     path = _file(runs_dir, check_name(name))
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = read_json(path)
         if document["format"] != FORMAT or document["version"] != VERSION:
             raise LabError(f"{path.name} is not an ablation of this version: move it away")
         config = RunConfig.from_dict(document["config"])

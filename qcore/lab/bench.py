@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base import read_json
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, TextRunConfig, nearest_hint, read_changes
 from qcore.lab import background
 from qcore.lab.bench_records import (
@@ -238,7 +239,7 @@ def _train(
 def _measure_here(folder: Path) -> Iterator[dict[str, Any]]:
     from qcore.train import bench
 
-    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    spec = read_json(folder / "spec.json")
     configs = {label: RunConfig.from_yaml(text) for label, text in spec["models"].items()}
     texts = {label: config for label, config in configs.items() if isinstance(config, TextRunConfig)}
     yield {"stage": "reading the text"}
@@ -316,7 +317,7 @@ def main(arguments: Sequence[str]) -> None:
         run_benchmark(runs_dir, read_benchmark(runs_dir, arguments[2]).spec)
     else:
         folder = Path(arguments[0])
-        windows = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["windows"]
+        windows = read_json(folder / "spec.json")["windows"]
         for lab, name, config in share(folder, arguments[1:]):
             _say(judge(lab, name, config, windows))
 

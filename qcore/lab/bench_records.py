@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qcore.base import read_json
 from qcore.lab.errors import LabError
 from qcore.lab.names import check_name
 from qcore.lab.statistics import t_quantile
@@ -138,7 +139,7 @@ def read_benchmark(runs_dir: Path, name: str) -> Benchmark:
     """`LabError` when there is none of that name or its file is damaged."""
     path = bench_folder(runs_dir, name) / RESULT_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         if (document.pop("format"), document.pop("version")) != (FORMAT, VERSION):
             raise LabError(f"the benchmark {name!r} is of another version: move it away")
         spec = document.pop("spec")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 import statistics
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qcore.base import read_json
 from qcore.config import ConfigError, find_control
 from qcore.lab.errors import LabError
 from qcore.lab.fleet import RUNS_FOLDER, fan_out, share
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from qcore.lab.reading import Reading
 
 MODULE = "qcore.lab.effects"
+log = logging.getLogger(__name__)
 EFFECTS = ".effects"
 FORK_SECONDS = 24 * 3600.0
 _SPEC, _FORKS, _EFFECT, _SWEEP = "spec.json", "forks.jsonl", "effect.json", "sweep.json"
@@ -408,10 +411,16 @@ def _keep(path: Path, result: Effect | Sweep) -> None:
 
 
 def _all(lab: Reading, file: str, read: Callable[[dict[str, Any]], T], name: str | None) -> list[T]:
-    """Every kept result of a run, newest first."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in lab.runs_dir.glob(f"{EFFECTS}/*/{file}")]
-    chosen = [values for values in found if name is None or values["run"] == name]
-    return [read(values) for values in sorted(chosen, key=lambda values: -values["created"])]
+    """Every kept result of a run, newest first; a damaged file hides no other."""
+    found: list[tuple[float, T]] = []
+    for path in lab.runs_dir.glob(f"{EFFECTS}/*/{file}"):
+        try:
+            values = read_json(path)
+            if name is None or values["run"] == name:
+                found.append((-float(values["created"]), read(values)))
+        except (LabError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("%s cannot be read and is left out: %s", path, error)
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
 
 # one process's share
@@ -437,7 +446,7 @@ def run_fork(lab: Lab, name: str, spec: dict[str, Any]) -> ForkResult:
 
 def work(folder: Path, names: Sequence[str]) -> Iterator[ForkResult]:
     """One process's share of the forks."""
-    spec = json.loads((folder / _SPEC).read_text(encoding="utf-8"))
+    spec = read_json(folder / _SPEC)
     for lab, name, _ in share(folder, names):
         yield run_fork(lab, name, spec)
 

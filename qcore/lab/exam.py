@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qcore.base import read_json
 from qcore.config import (
     EXAM_BASE,
     FAULTS,
@@ -181,7 +182,7 @@ def run_exam(
 
 def work(folder: Path, names: Sequence[str]) -> Iterator[ExamResult]:
     """One process's share of the exam: the cases whose configurations lie in `folder`."""
-    faults = json.loads((folder / FAULTS_FILE).read_text(encoding="utf-8"))
+    faults = read_json(folder / FAULTS_FILE)
     for lab, name, config in share(folder, names):
         yield run_case(lab, ExamCase(name, faults[name], config))
 

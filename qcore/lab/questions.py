@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from qcore.base import read_json
 from qcore.lab import background
 from qcore.lab.effects import EFFECTS
 from qcore.lab.errors import LabError
@@ -67,10 +68,10 @@ def asked(runs_dir: Path) -> Asked | None:
     folder = _place(runs_dir)
     if not (folder / _QUESTION).exists():
         return None
-    question = Question(**json.loads((folder / _QUESTION).read_text(encoding="utf-8")))
+    question = _question(folder)
     done, total = 0, question.forks * (2 if question.kind == "effect" else len(question.values))
     if (folder / _PROGRESS).exists():
-        done, total = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        done, total = _progress(folder, done, total)
     working = background.working(folder)
     error = (folder / _ERROR).read_text(encoding="utf-8") if (folder / _ERROR).exists() else ""
     if not working and not error and done < total:
@@ -90,9 +91,29 @@ def _place(runs_dir: Path) -> Path:
     return folder
 
 
+def _question(folder: Path) -> Question:
+    """What was asked. `LabError` for a file that says something else."""
+    try:
+        return Question(**read_json(folder / _QUESTION))
+    except TypeError as error:
+        raise LabError(f"{folder / _QUESTION} is damaged ({error}): ask again, which replaces it") from None
+
+
+def _progress(folder: Path, done: int, total: int) -> tuple[int, int]:
+    """How many forks have ended, of how many, as the process says; as given where it says nothing that can be read."""
+    try:
+        found = read_json(folder / _PROGRESS)
+    except (LabError, OSError):
+        return done, total
+    match found:
+        case [int(ended), int(every)]:
+            return ended, every
+    return done, total
+
+
 def _answer(runs_dir: Path) -> None:
     folder = _place(runs_dir)
-    question = Question(**json.loads((folder / _QUESTION).read_text(encoding="utf-8")))
+    question = _question(folder)
 
     def tell(done: int, total: int) -> None:
         aside = folder / f"{_PROGRESS}.new"

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qcore.base import parse_json
 from qcore.store import DATABASE_NAME, RunReader, RunWriter, Status
 from qcore.train.files import write_text
 from qcore.train.trouble import CAUSES, cause_of, sentence
@@ -109,9 +110,9 @@ def read_words(run_dir: Path) -> Failure | None:
     """The failure that lies beside the database; None when there is none, or none that can be read."""
     try:
         with (run_dir / WORDS_FILE).open("rb") as file:
-            words = json.loads(file.read(_MOST_BYTES))
+            words = parse_json(file.read(_MOST_BYTES), WORDS_FILE)
         message, cause, wall = words["message"], words["cause"], words["wall"]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     known = isinstance(message, str) and cause in CAUSES and isinstance(wall, int | float)
     return Failure(message[:2000], cause, wall=float(wall)) if known else None

@@ -138,3 +138,17 @@ def test_questions_without_an_answer_are_refused(lab, parent, monkeypatch):
     with pytest.raises(ConfigError, match="different values"):
         lab.sweep(parent, 10, "learning_rate", [1e-3, 1e-3], steps=5)
     assert forks.find_origin(lab, parent, 10).saved_step == 10
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "null", "[1]", "[" * 100_000, '{"run": "a"}', '{"run": "a", "created": "x"}', "\udcff"]
+)
+def test_a_damaged_result_hides_no_other(lab, damage):
+    kept = {"id": "two", "run": "a", "step": 1, "changes": {}, "metric": "eval/ce", "last": 1, "steps": 5, "pairs": []}
+    kept |= dict.fromkeys(("mean", "low", "high", "p", "needed")) | {"verdict": "none", "created": 1.0, "seconds": 1.0}
+    texts = {"one": damage, "two": json.dumps({**kept, "curves": {}})}
+    for name, text in texts.items():
+        folder = lab.runs_dir / effects.EFFECTS / name
+        folder.mkdir(parents=True)
+        (folder / "effect.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert [found.id for found in effects.effects(lab)] == ["two"]
