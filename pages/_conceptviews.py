@@ -17,6 +17,7 @@ from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_loa
 
 CONCEPTS, INTERNALS = "concepts", "internals"
 PHASES, MEMORY = "Phases", "Memory"
+_NEEDS = {"widths": ("width/weights",), "languages": ("language/gate",), "experts": ("moe/load",)}
 _MAX_POINTS = 600
 _MOST_WORDS = 12
 _ALIGNMENT = ("concept/alignment", "concept/alignment_chance", "concept/alignment_error")
@@ -99,7 +100,7 @@ def _framed(
     log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
 
     def of_step(step: int) -> None:
-        found = lab.reader(info.name).arrays(arrays, step)
+        found = lab.reader(info.name).arrays(arrays, step, needs=_NEEDS.get(what, ()))
         if found is not None:
             pictures(lab, info.name, *found)
 

@@ -14,6 +14,7 @@ from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_show
 from qcore.viz.flux import along_text, disc, past_of
 
 INTERNALS = "internals"
+_NEEDS = ("angle", "radius", "threshold", "kept", "strength", "similarity", "connections", "tokens")
 _MAX_POINTS = 600
 _BUTTONS_UP_TO = 9
 _NUMBERS = (
@@ -41,7 +42,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the heading."""
     reader = lab.reader(info.name)
     steps = reader.array_steps(INTERNALS)
-    newest = reader.arrays(INTERNALS)
+    newest = reader.arrays(INTERNALS, needs=_NEEDS)
     if newest is None or "angle" not in newest[1]:
         _scrubber.waiting(lab, info, (INTERNALS,), "phase_every", "discs")
         return
@@ -91,7 +92,7 @@ def _pick(label: str, count: int, index: int, key: str, about: str) -> int:
 
 def _pictures(lab: Lab, run: str, step: int, choice: Choice) -> None:
     """The four figures of one step."""
-    found = lab.reader(run).arrays(INTERNALS, step)
+    found = lab.reader(run).arrays(INTERNALS, step, needs=_NEEDS)
     if found is None or "angle" not in found[1]:
         return
     at, arrays = found

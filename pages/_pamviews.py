@@ -53,7 +53,7 @@ def _layer(count: int) -> int:
 
 def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
     """The four figures of one step."""
-    found = lab.reader(run).arrays(INTERNALS, step)
+    found = lab.reader(run).arrays(INTERNALS, step, needs=("decay", "singular", "energy"))
     if found is None or "decay" not in found[1]:
         return
     at, arrays = found

@@ -7,6 +7,7 @@ over in a millisecond.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -84,15 +85,41 @@ ARRAYS: dict[str, dict[str, str]] = {
     "anchor": {"mean": "NHWC", "spread": "SYX"},
     "generated": {"clips": "NFHWC"},
 }
+# What a model says of its inside differs by family; what is there has these axes.
+_INSIDE = {
+    "decay": "LHT",
+    "singular": "LHr",
+    "energy": "L2",
+    "angle": "lTK",
+    "radius": "lTK",
+    "threshold": "LHT",
+    "kept": "LHT",
+    "strength": "LHT",
+    "tokens": "T",
+    "similarity": "LHTT",
+    "connections": "LHTT",
+    "dt": "L",
+    "skip": "L",
+    "width/weights": "TW",
+    "language/gate": "TG",
+    "concept/shares": "TC",
+    "moe/load": "LE",
+}
+_OPTIONAL: dict[str, dict[str, str]] = {"internals": _INSIDE}
 
 
-def load_arrays(data: Any, name: str) -> dict[str, np.ndarray]:
-    """The arrays of one probe. Raises for bytes that are no safetensors file, or arrays of other axes than declared."""
+def load_arrays(data: Any, name: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of one probe. Raises for bytes that are no safetensors file, for arrays of other axes than declared,
+    and for one of `needs` that is not there."""
     if not isinstance(data, bytes):
         raise refuse("arrays.data", type(data).__name__, "bytes")
     found = safetensors.numpy.load(data)
     lengths: dict[str, int] = {"2": 2}
-    for key, axes in ARRAYS.get(name, {}).items():
+    there = {key: axes for key, axes in _OPTIONAL.get(name, {}).items() if key in found}
+    for key in needs:
+        if key not in found:
+            raise ShapeError(f"it lacks {key!r}")
+    for key, axes in {**ARRAYS.get(name, {}), **there}.items():
         if key not in found:
             raise ShapeError(f"it lacks {key!r}")
         shape = found[key].shape

@@ -243,12 +243,16 @@ class RunReader:
 
     # -- arrays ---------------------------------------------------------------------------------------------------
 
-    def arrays(self, name: str, step: int | None = None) -> tuple[int, dict[str, np.ndarray]] | None:
-        """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none."""
+    def arrays(
+        self, name: str, step: int | None = None, *, needs: Collection[str] = ()
+    ) -> tuple[int, dict[str, np.ndarray]] | None:
+        """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none. needs: an entry
+        that lacks one of these is damaged.
+        """
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
             row = connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
-            return None if row is None else (check_step(row[0]), load_arrays(row[1], name))
+            return None if row is None else (check_step(row[0]), load_arrays(row[1], name, needs))
 
     def array_steps(self, name: str) -> list[int]:
         """The steps at which `name` has arrays, ascending."""

@@ -1,11 +1,15 @@
 """Decoding: what our own writer stores is read, and everything that has another type is refused at its place."""
 
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from qcore.store.declared import check_meta
+from qcore.store.errors import DamagedRunError
 from qcore.store.records import Event, Finding, Generation, LogLine, Status, decode, encode
 from qcore.store.shapes import ShapeError
 
@@ -66,3 +70,27 @@ def test_a_column_of_another_type_is_refused_or_harmless(record: Any, value: Any
 def test_meta_values_have_their_declared_shapes(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ShapeError, match=words):
         check_meta(values if len(values) < 2 or "lacks" in words else {"rewinds": [], **values})
+
+
+INSIDE = {
+    "pam": {"decay": (2, 3, 5), "singular": (2, 3, 4), "energy": (2, 2)},
+    "flux": {"threshold": (2, 1, 5), "kept": (2, 1, 5), "similarity": (2, 1, 5, 5), "tokens": (5,), "dt": (2,)},
+}
+
+
+@pytest.mark.parametrize("family", INSIDE)
+def test_the_inside_of_a_model_has_the_axes_of_its_family(tmp_path: Path, family: str) -> None:
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in INSIDE[family].items()}
+    with RunWriter(tmp_path / DATABASE_NAME) as writer:
+        writer.log_arrays(1, "internals", arrays)
+        for step, name in enumerate(arrays, 2):
+            writer.log_arrays(step, "internals", {**arrays, name: np.zeros((7, 9, 8), np.float32)})
+        writer.log_arrays(99, "internals", {"other": np.zeros(3, np.float32)})
+    with RunReader(tmp_path / DATABASE_NAME) as reader:
+        assert reader.arrays("internals", 1, needs=tuple(arrays)) is not None
+        for step in range(2, 2 + len(arrays)):
+            with pytest.raises(DamagedRunError, match=r"has the shape \["):
+                reader.arrays("internals", step)
+        assert reader.arrays("internals", 99) is not None
+        with pytest.raises(DamagedRunError, match="lacks"):
+            reader.arrays("internals", 99, needs=tuple(arrays))
