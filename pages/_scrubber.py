@@ -19,6 +19,7 @@ from pages._live import live
 from pages._moment import fragment
 from pages._panel import progress_html, words
 from qcore.lab import Lab, RunInfo
+from qcore.lab.waiting import waiting_words
 from qcore.viz import name_words
 
 MOST = 200
@@ -134,10 +135,9 @@ def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: s
         )
         return
     every = f" every {controls[control].value:,} steps" if control in controls else ""
-    st.info(
-        f"No {what} measured yet: they are taken{every} as far as the budget of the diagnostics allows. Until then, "
-        "see the control room."
-    )
+    waits = waiting_words(info, lab.runs(), short=True)
+    until = f"the run is {_parts.plain(waits)}" if waits else "see the control room until then"
+    st.info(f"No {what} measured yet: they are taken{every} as far as the budget of the diagnostics allows; {until}.")
     live(lab, info, lambda: any(lab.reader(info.name).array_steps(name) for name in names))
 
 

@@ -24,9 +24,7 @@ LOG_LINES = 200
 SHOWN_FINDINGS = 3
 _ACTIVE = ("queued", "running", "paused")
 _TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
-@media(max-width:640px){.to-knobs{display:inline}}
-.to-knobs.skip{display:inline;position:absolute;left:-999rem}
-.to-knobs.skip:focus{left:0;top:-1.6rem;background:var(--st-background-color);padding:.2rem .6rem;z-index:9}</style>
+@media(max-width:640px){.to-knobs{display:inline}}</style>
 <a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
 
 

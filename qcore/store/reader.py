@@ -246,8 +246,9 @@ class RunReader:
     def arrays(
         self, name: str, step: int | None = None, *, needs: Collection[str] = ()
     ) -> tuple[int, dict[str, np.ndarray]] | None:
-        """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none. needs: an entry
-        that lacks one of these is damaged.
+        """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none.
+
+        needs: names of arrays without which an entry is damaged.
         """
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
