@@ -46,7 +46,7 @@ _BADGES: dict[str, tuple[_parts.Color, str, str]] = {
     MUTED: ("gray", "muted", "Muted by a person: it raises no alarm."),
 }
 _HEAD_STYLE = """<style>.finding-head{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem .8rem}
-.finding-head+h4{margin:.5rem 0 0;padding:0;line-height:1.35}</style>"""
+.finding-head+h2{margin:.5rem 0 0;padding:0;font-size:1.15rem;line-height:1.35}</style>"""
 _TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
 .evidence td:nth-child(3){color:var(--lab-faint)}</style>"""
@@ -160,13 +160,16 @@ def _card(
 
 def _head(finding: FindingInfo, kind: str) -> str:
     """Badge, when it was found and seen last, and the title; what is over says until when it was so."""
-    colour, word, about = _BADGES["seen" if kind == ACTIVE and finding.acknowledged else kind]
+    evidence = finding.evidence or {}
+    moving = kind == ACTIVE and bool(evidence.get("moving"))
+    state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
+    colour, word, about = _BADGES[state]
     title = finding.title
-    if finding.state == RESOLVED:
+    if finding.state == RESOLVED and "resolved" not in evidence:  # of a version that kept the title as it was
         title = f"Until step {finding.last_step:,}: {title}"
     badge = _words.badge_html(word, colour, about, finding=finding.id, last=finding.last_step)
     when = f'<span class="lab-small">{html.escape(_when(finding))}</span>'
-    return f'{_HEAD_STYLE}<div class="finding-head">{badge}{when}</div><h4>{html.escape(title)}</h4>'
+    return f'{_HEAD_STYLE}<div class="finding-head">{badge}{when}</div><h2>{html.escape(title)}</h2>'
 
 
 def _when(finding: FindingInfo) -> str:

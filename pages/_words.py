@@ -22,7 +22,7 @@ STYLE = """<style>
 .lab-says>b{flex:none;width:1.25rem;height:1.25rem;line-height:1.25rem;margin-top:.12rem;border-radius:50%;
 text-align:center;font-size:.8rem;border:1.5px solid currentColor;box-sizing:content-box}
 .lab-says p{margin:0 0 .6rem}.lab-says p:last-child{margin:0}
-.lab-small{font-size:.875rem;opacity:.8;margin:0}.lab-small p{margin:0}
+.lab-small{font-size:.875rem;color:var(--lab-faint);margin:0}.lab-small p{margin:0}
 .lab-head{font-size:1.25rem;font-weight:600;margin:.4rem 0 0;line-height:1.3}
 .lab-badge{display:inline-flex;align-items:center;gap:.35rem;padding:.1rem .55rem;border-radius:.5rem;
 font-size:.875rem;width:fit-content}
@@ -91,5 +91,5 @@ def caption(key: str, text: str) -> None:
 
 
 def heading(key: str, text: str) -> None:
-    """A heading inside a page, as `st.subheader` draws it."""
-    words(key, f'{STYLE}<h3 class="lab-head">{html.escape(text)}</h3>')
+    """A heading inside a page, as `st.header` draws it."""
+    words(key, f'{STYLE}<h2 class="lab-head">{html.escape(text)}</h2>')

@@ -7,7 +7,6 @@ that the decoder marks as damaged is left out, and no clip reaches over it.
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -233,6 +232,7 @@ def sequences(files: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
     )
 
 
+_DIGITS = "0123456789"
 _VIDEOS = frozenset((".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".gif", ".ogv", ".wmv"))
 
 
@@ -241,9 +241,10 @@ def _may_be_video(path: Path) -> bool:
 
 
 def _stem(path: Path) -> tuple[str, str]:
-    return re.sub(r"\d+$", "#", path.stem), path.suffix.lower()
+    head = path.stem.rstrip(_DIGITS)
+    return head if head == path.stem else f"{head}#", path.suffix.lower()
 
 
 def _number(path: Path) -> int:
-    digits = re.search(r"\d+$", path.stem)
-    return int(digits[0][-18:]) if digits else 0
+    digits = path.stem[len(path.stem.rstrip(_DIGITS)) :]
+    return int(digits[-18:]) if digits else 0

@@ -298,9 +298,9 @@ class RunReader:
 
     def newest_step(self) -> int:
         """The greatest step of any scalar; -1 without one. The status row, written twice a second, may be behind it."""
-        with self._snapshot() as connection:
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
             found = connection.execute("SELECT max(last_step) FROM blocks").fetchone()[0]
-            return -1 if found is None else int(found)
+            return -1 if found is None else check_step(found)
 
     def status(self) -> Status | None:
         """The run's status, or None before the first one was set."""

@@ -10,9 +10,9 @@ import json
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from types import UnionType
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -25,6 +25,10 @@ COMMAND_STATUSES = ("pending", "applied", "refused")
 GENERATION_KINDS = ("prompt", "timeline")
 GENERATION_STATUSES = ("running", "done", "failed")
 FINDING_STATES = ("active", "resolved")
+CONTROL, REFUSED = "control", "refused"
+"""Kinds of events: a change of a control, and one that was kept and cannot be made."""
+UNTOLD = "untold"
+"""In the payload of a refused change that nobody has written down as such yet."""
 MAX_TEXT = 16 * 2**20
 
 
@@ -151,7 +155,12 @@ def decode(kind: type[R], row: tuple[Any, ...]) -> R:
     record = kind(*(read(value) for read, value in zip(_decoders(kind.TABLE), row, strict=True)))
     match record:
         case Event():
-            EVENTS.get(record.kind, shapes.anything)(record.payload, f"events.payload of {record.seq}")
+            try:
+                EVENTS.get(record.kind, shapes.anything)(record.payload, f"events.payload of {record.seq}")
+            except shapes.ShapeError as error:
+                if record.kind != CONTROL:
+                    raise
+                return cast(Any, _refused(record, str(error)))
         case Command():
             COMMANDS.get(record.kind, shapes.anything)(record.payload, f"commands.payload of {record.id}")
             one_of("command status", record.status, COMMAND_STATUSES)
@@ -161,6 +170,14 @@ def decode(kind: type[R], row: tuple[Any, ...]) -> R:
             shapes.count(record.step, "status.step")
             shapes.count(record.total_steps, "status.total_steps")
     return record
+
+
+def _refused(event: Event, why: str) -> Event:
+    """A change of a control that nobody can make again: the change is refused, not the run that keeps it."""
+    name, new = event.payload.get("name"), repr(event.payload.get("new"))
+    known = name if isinstance(name, str) else "unknown"
+    payload = {"name": known, "old": None, "new": new[:80], "reason": why, UNTOLD: True}
+    return replace(event, kind=REFUSED, payload=payload)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ COUNTED_BYTES = 4_000_000
 """Largest text whose vocabulary is counted for a forecast: half a second."""
 _MOST_FILES = 100_000
 _MEGA = 1e6
-_PEAK = {"byte": (12 * _MEGA, 72.0), "word": (16 * _MEGA, 18.0), "bpe": (37 * _MEGA, 30.0)}
+_PEAK = {"byte": (12 * _MEGA, 72.0), "word": (60 * _MEGA, 18.0), "bpe": (37 * _MEGA, 30.0)}
 """Tokenizer → bytes whatever the text, and bytes for each byte of it, while it is opened."""
 _HELD = {"byte": 8.0, "word": 2.5, "bpe": 3.0}
 """Bytes for each byte of text that stay for training: ids, and what marks the targets."""

@@ -14,19 +14,17 @@ from typing import Any
 
 from qcore.config import ConfigError, SetControl, shown
 from qcore.store import Event, RunWriter
+from qcore.store.records import REFUSED, UNTOLD
 from qcore.train.board import ControlBoard
 from qcore.train.replay import changes_of
-
-REFUSED = "refused"
-"""Kind of the event of a change that was kept and cannot be made: a control's text that an earlier version took."""
 
 
 class History:
     """Events of one run, kept in the store as they come. Only the trainer's thread touches it."""
 
     def __init__(self, events: Iterable[Event], writer: RunWriter) -> None:
-        self.events = list(events)
         self._writer = writer
+        self.events = [self._told(event) for event in events]
         self._last = max((event.seq for event in self.events), default=0)
         self._ahead: deque[Event] = deque()
         self.states_ahead: frozenset[int] = frozenset()
@@ -65,6 +63,17 @@ class History:
             self._writer.add_log(
                 step, "info", f"the change of {name} at step {event.step} was superseded before it was replayed"
             )
+
+    def _told(self, event: Event) -> Event:
+        """A change that the store could not read is written down as refused, once."""
+        if event.kind != REFUSED or UNTOLD not in event.payload:
+            return event
+        gone = replace(event, payload={key: value for key, value in event.payload.items() if key != UNTOLD})
+        self._writer.add_event(gone)
+        self._writer.add_log(
+            event.step, "warning", f"the change made at step {event.step} is left out: {gone.payload['reason']}"
+        )
+        return gone
 
     def refuse(self, step: int, event: Event, why: str) -> None:
         """A change of the past cannot be made: its event says so from now on, and nobody makes it again."""

@@ -13,7 +13,7 @@ import sqlite3
 from pathlib import Path
 
 from qcore.base import LabError
-from qcore.config import ConfigError
+from qcore.config import ConfigError, DataError
 from qcore.store import StoreBusyError, StoreFormatError, WriterReplacedError
 from qcore.train.folders import CheckpointError
 
@@ -134,7 +134,7 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
     if isinstance(error, StoreFormatError | WriterReplacedError):
         return "database"
     if isinstance(error, ConfigError):
-        return "configuration"
+        return "data" if isinstance(error, DataError) else "configuration"
     if isinstance(error, CheckpointError):
         return "checkpoint"
     if isinstance(error, LabError) and error.__cause__ is not None:  # what the system answered stands behind it

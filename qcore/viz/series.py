@@ -166,20 +166,29 @@ def _pull(place: str, kind: str, term: str) -> tuple[str, str]:
 
 _FLUX = {"kept": "share of the past that is kept", "radius": "mean radius", "dt": "step of the flow"}
 _TOKENS = {"eos": "the end of the text", "pad": "padding", "bos": "the start of the text", "unk": "unknown words"}
-_PATTERNS: tuple[tuple[str, Callable[..., tuple[str, str]]], ...] = (
-    (r"term/(.+)", _term),
-    (r"frames/([^/]+)/(.+)", _frames),
-    (r"(grad|hidden)/(norm|ratio|cos|value)/(.+)", _pull),
-    (r"energy/sign/(.+)", lambda term: (f"effect of {name_words(term)} on its coherence", "sign, −1 to 1")),
-    (r"tokens/predicted_(.+)", lambda token: (f"predicted share of {_TOKENS.get(token, name_words(token))}", SHARE)),
-    (r"tokens/target_(.+)", lambda token: (f"target share of {_TOKENS.get(token, name_words(token))}", SHARE)),
-    (r"phase/R_layer(\d+)", lambda layer: (f"order parameter R, {_layer(layer)}", "0 to 1")),
-    (r"phase/window_(\d+)", lambda width: (f"coherence R inside {width} tokens", "0 to 1")),
-    (r"flux/(\w+)_layer(\d+)", lambda part, layer: (f"{_FLUX.get(part, name_words(part))}, {_layer(layer)}", "")),
-    (r"control/(.+)", lambda name: (f"{name_words(name)}, as set", "value of the control")),
-    (r"cost/(.+)_ms", lambda probe: (f"cost of measuring {name_words(probe)}", "ms")),
-    (r"cost/(.+)_every", lambda probe: (f"steps between measurements of {name_words(probe)}", "steps")),
-    (r"weights/update_ratio/(.+)", lambda module: (f"update ÷ weights of {module}", RATIO)),
+_PATTERNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str]]], ...] = (
+    (re.compile(r"term/(.+)"), _term),
+    (re.compile(r"frames/([^/]+)/(.+)"), _frames),
+    (re.compile(r"(grad|hidden)/(norm|ratio|cos|value)/(.+)"), _pull),
+    (re.compile(r"energy/sign/(.+)"), lambda term: (f"effect of {name_words(term)} on its coherence", "sign, −1 to 1")),
+    (
+        re.compile(r"tokens/predicted_(.+)"),
+        lambda token: (f"predicted share of {_TOKENS.get(token, name_words(token))}", SHARE),
+    ),
+    (
+        re.compile(r"tokens/target_(.+)"),
+        lambda token: (f"target share of {_TOKENS.get(token, name_words(token))}", SHARE),
+    ),
+    (re.compile(r"phase/R_layer(\d+)"), lambda layer: (f"order parameter R, {_layer(layer)}", "0 to 1")),
+    (re.compile(r"phase/window_(\d+)"), lambda width: (f"coherence R inside {width} tokens", "0 to 1")),
+    (
+        re.compile(r"flux/(\w+)_layer(\d+)"),
+        lambda part, layer: (f"{_FLUX.get(part, name_words(part))}, {_layer(layer)}", ""),
+    ),
+    (re.compile(r"control/(.+)"), lambda name: (f"{name_words(name)}, as set", "value of the control")),
+    (re.compile(r"cost/(.+)_ms"), lambda probe: (f"cost of measuring {name_words(probe)}", "ms")),
+    (re.compile(r"cost/(.+)_every"), lambda probe: (f"steps between measurements of {name_words(probe)}", "steps")),
+    (re.compile(r"weights/update_ratio/(.+)"), lambda module: (f"update ÷ weights of {module}", RATIO)),
 )
 _GROUPS = {
     "term": "terms of the loss",
@@ -240,7 +249,7 @@ class SeriesWords:
 
 def is_declared(name: str) -> bool:
     """Whether the series has words of its own."""
-    return name in _NAMES or any(re.fullmatch(pattern, name) for pattern, _ in _PATTERNS)
+    return name in _NAMES or any(pattern.fullmatch(name) for pattern, _ in _PATTERNS)
 
 
 def series_words(name: str) -> SeriesWords:
@@ -248,7 +257,7 @@ def series_words(name: str) -> SeriesWords:
     if name in _NAMES:
         return SeriesWords(*_NAMES[name])
     for pattern, words in _PATTERNS:
-        if found := re.fullmatch(pattern, name):
+        if found := pattern.fullmatch(name):
             return SeriesWords(*words(*found.groups()))
     group, _, rest = name.partition("/")
     return SeriesWords(f"{name_words(rest.replace('/', ' '))} ({group_words(group)})" if rest else name_words(name), "")

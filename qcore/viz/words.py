@@ -106,6 +106,8 @@ def event_words(kind: str, payload: Mapping[str, Any]) -> str:
     match kind:
         case "control":
             return change_words(str(payload["name"]), payload.get("old"), payload.get("new"))
+        case "refused":
+            return f"{name_words(str(payload.get('name')))} could not be set again: {reason}"
         case "grow":
             return f"grown: {changes_words(payload.get('new') or {}, payload.get('old') or {})}"
         case "start":

@@ -24,6 +24,12 @@ class Used:
     flags: int
     method: str
 
+    @staticmethod
+    def of(place: str, compiled: re.Pattern[Any], method: str) -> Used:
+        """Patterns of bytes are tried as those of letters."""
+        text = compiled.pattern if isinstance(compiled.pattern, str) else compiled.pattern.decode("latin-1")
+        return Used(place, text, compiled.flags, method)
+
     def apply(self, text: str) -> object:
         """What the project does with it."""
         compiled = re.compile(self.pattern, self.flags)
@@ -64,7 +70,7 @@ def patterns_of(path: Path) -> Iterator[Used]:
         if isinstance(owner, ast.Name) and owner.id in compiled:
             applied.add(owner.id)
             found = compiled[owner.id]
-            yield Used(place, found.pattern, found.flags, node.func.attr)
+            yield Used.of(place, found, node.func.attr)
         elif isinstance(owner, ast.Name) and owner.id == "re":
             given = node.args[0]
             tuple_of = loops.get(given.id) if isinstance(given, ast.Name) else None
@@ -74,11 +80,25 @@ def patterns_of(path: Path) -> Iterator[Used]:
                 given_flags = [keyword.value for keyword in node.keywords if keyword.arg == "flags"]
                 flags = _value(given_flags[0], module) if given_flags else 0
                 built = re.compile(value, int(flags or 0))
-                yield Used(place, built.pattern, built.flags, node.func.attr)
+                yield Used.of(place, built, node.func.attr)
+    for name, value in vars(module).items():  # several together: every way of use
+        if isinstance(value, tuple | list) and any(ast.unparse(line).startswith(name) for line in tree.body):
+            for one in _nested(value):
+                for method in ("fullmatch", "search"):
+                    yield Used.of(f"{path.relative_to(ROOT)}:{name}", one, method)
     for name in compiled.keys() - applied:  # given to others, or imported: every way of use
         if any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name for node in tree.body):
             for method in ("fullmatch", "search"):
-                yield Used(f"{path.relative_to(ROOT)}:{name}", compiled[name].pattern, compiled[name].flags, method)
+                yield Used.of(f"{path.relative_to(ROOT)}:{name}", compiled[name], method)
+
+
+def _nested(value: Any) -> Iterator[re.Pattern[str]]:
+    """The compiled patterns in tuples and lists."""
+    for one in value:
+        if isinstance(one, re.Pattern):
+            yield one
+        elif isinstance(one, tuple | list):
+            yield from _nested(one)
 
 
 def _value(node: ast.expr, module: Any) -> Any:

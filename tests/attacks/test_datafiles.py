@@ -151,20 +151,16 @@ def bounded(action: object, *names: str) -> object:
         assert time.process_time() - started < SECONDS
 
 
+def peak_mb() -> float:
+    """The most memory that this process has had, whichever test needed it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 @pytest.fixture(autouse=True)
 def flat_memory():
+    before = peak_mb()
     yield
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    assert used < _before() + MEGABYTES
-
-
-def _before(cache: list[float] = []) -> float:  # noqa: B006 - what the first test began with
-    if not cache:
-        cache.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    return cache[0]
-
-
-_before()
+    assert peak_mb() < before + MEGABYTES
 
 
 def test_every_file_is_read_or_refused(tmp_path: Path) -> None:

@@ -99,11 +99,6 @@ VALUES = {
     "payload no JSON": "UPDATE events SET payload = '{'",
     "payload a list": "UPDATE events SET payload = '[]'",
     "payload null": "UPDATE events SET payload = 'null'",
-    "a control event without a name": "UPDATE events SET payload = '{}' WHERE kind = 'control'",
-    "a control set to an object": "UPDATE events SET payload = json_set(payload, '$.new', json('{\"a\": 1}'))"
-    " WHERE kind = 'control'",
-    "a number control set to text": "UPDATE events SET payload = json_set(payload, '$.new', 'x')"
-    " WHERE kind = 'control'",
     "an event of the year 10000": "UPDATE events SET wall = 1e300",
     "an event at no time": "UPDATE events SET wall = 9e999",
     "an event beyond all steps": "UPDATE events SET step = 9223372036854775807",
@@ -134,6 +129,12 @@ VALUES = {
     "a log of 20 MB": "UPDATE log SET message = printf('%.*c', 20000000, 'x')",
 }  # fmt: skip
 HARMLESS = {
+    # Such a change is refused, not the run.
+    "a control event without a name": "UPDATE events SET payload = '{}' WHERE kind = 'control'",
+    "a control set to an object": "UPDATE events SET payload = json_set(payload, '$.new', json('{\"a\": 1}'))"
+    " WHERE kind = 'control'",
+    "a number control set to text": "UPDATE events SET payload = json_set(payload, '$.new', 'x')"
+    " WHERE kind = 'control'",
     "no status": "DELETE FROM status",
     "markup": "UPDATE events SET kind = '<script>alert(1)</script>', author = '<b>'",
     "many findings": "INSERT INTO findings SELECT 'more' || x, 'zzz', 1, 2, 'active', '{}', 't', 'x', '[]' FROM"

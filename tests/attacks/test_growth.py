@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 import qcore.config
-from qcore.config import ConfigError, find_control, normal_name, preset, read_changes, read_config
+from qcore.config import (
+    DATA_ROOT,
+    ConfigError,
+    check_root,
+    check_source,
+    find_control,
+    normal_name,
+    preset,
+    read_changes,
+    read_config,
+)
 from qcore.config.rules import parse_limits, parse_rules
 from qcore.config.schedules import parse_schedule
 from qcore.config.texts import LONGEST_LINE
@@ -80,12 +90,29 @@ SEEDS = {
     "limits": ("learning_rate: 1e-5 .. 0.01, change x2, every 50 steps", "ce_weight: change ±0.1"),
     "names": ("optim.learning rate", "Learned collapse time t*", "cafe\u0301\u0316 run"),
     "changes": ("learning_rate = 0.001", "prompts=a = b"),
+    "paths": ("~/my books/*.txt", "/proc/self/a.parquet, b/**/c[0-9].csv,./d.jsonl"),
     "yaml": (
         "model: {kind: phase_lm, width: 96}\noptim:\n  steps: 7\n  schedule: ['5: ce_weight = 1']\nseed: 3\n",
         "a: &a [x, *b, !!int '1']\n? k\n: |\n  text\n# comment\nb: \"\\u0041\"\n",
     ),
 }
 BASE = preset("tiny").config
+
+
+def from_path(text: str) -> object:
+    return check_source(BASE.with_values({"source": "text", "path": text}))
+
+
+def from_files(text: str) -> object:
+    return check_source(BASE.with_values({"source": "huggingface", "hub_name": "json", "data_files": text}))
+
+
+def below_a_root(text: str) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DATA_ROOT, "/proc/self")
+        return check_root(BASE.with_values({"source": "huggingface", "hub_name": "json", "data_files": text}))
+
+
 READERS: dict[Callable[[str], object], str] = {
     lambda text: parse_schedule([text]): "schedule",
     lambda text: BASE.check_change("schedule", [text]): "schedule",
@@ -103,6 +130,9 @@ READERS: dict[Callable[[str], object], str] = {
     lambda text: read_changes([text]): "changes",
     lambda text: read_changes(text.split(",")): "changes",
     read_config: "yaml",
+    from_path: "paths",
+    from_files: "paths",
+    below_a_root: "paths",
 }
 
 
@@ -118,6 +148,8 @@ def test_every_reader_of_the_configuration_is_tried() -> None:
         "check_rules": "BASE.check_change",
         "check_limits": "BASE.check_change",
         "read_text_file": "read_config",
+        "check_root": "below_a_root",
+        "check_source": "from_path",
     }
     for name in qcore.config.__all__:
         if inspect.isfunction(getattr(qcore.config, name)) and name.startswith(("read_", "parse_", "check_", "from_")):

@@ -51,7 +51,7 @@ def test_models_are_a_family_with_changes_of_its_own():
         (["lstm"], {}, "model 'lstm' is refused"),
         ([], {}, "at least one"),
         (["pam", "pam"], {}, "each once"),
-        (["pam:heads"], {}, "write key=value"),
+        (["pam:heads"], {}, "write it as key=value"),
         (["pam"], {"match": "weight"}, "match = 'weight' is refused"),
         (["pam"], {"equal": ("energy",)}, "equal = 'energy' is refused"),
         (["pam"], {"seeds": 0}, "seeds = 0 is refused"),

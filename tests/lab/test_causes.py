@@ -29,7 +29,12 @@ def test_a_numeric_failure_says_its_cause(lab, monkeypatch):
 
 
 def test_data_that_are_not_there_are_the_cause(lab, tmp_path):
-    name = lab.start(small_config(source="text", path=str(tmp_path / "absent.txt")), name="no-data")
+    text = tmp_path / "absent.txt"
+    text.write_text("\n\n".join(f"the dog number {n} walks home" for n in range(80)))
+    name = lab.start(small_config(source="text", path=str(text)), name="no-data")
+    lab.wait(name, 60)
+    text.unlink()
+    lab.resume(name, steps=20)
     info = lab.wait(name, 60)
     assert (info.state, info.cause) == ("failed", "data")
     assert "absent.txt" in info.message

@@ -373,11 +373,23 @@ def test_phase_terms_are_refused_for_a_model_without_phases(lab):
     assert lab.info(name).state == "running"
 
 
-def test_bad_data_fails_the_run_with_the_reason(lab):
-    name = lab.start(small_config(source="text", path="/nowhere/at/all.txt"), name="nodata")
+def test_data_that_are_not_there_are_refused_before_a_run_exists(lab):
+    with pytest.raises(ConfigError, match=r"data\.path = '/nowhere/at/all\.txt' does not exist"):
+        lab.start(small_config(source="text", path="/nowhere/at/all.txt"), name="nodata")
+    assert lab.runs() == []
+    assert not list(lab.runs_dir.iterdir())
+
+
+def test_bad_data_fails_the_run_with_the_reason(lab, tmp_path):
+    text = tmp_path / "few.txt"
+    text.write_text("\n\n".join(f"the dog number {n} walks home" for n in range(80)))
+    name = lab.start(small_config(source="text", path=str(text)), name="nodata")
+    lab.wait(name, 60)
+    text.unlink()
+    lab.resume(name, steps=20)
     info = lab.wait(name, 60)
     assert info.state == "failed"
-    assert "/nowhere/at/all.txt" in info.message
+    assert str(text) in info.message
     assert "Traceback" in lab.reader(name).log()[-1].message
 
 

@@ -1,5 +1,7 @@
 """The app under Streamlit's AppTest, and reading what it shows."""
 
+import html
+import re
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -62,3 +64,13 @@ def charts(at: AppTest) -> int:
     """Number of charts on the page."""
     alone = [one for one in at.get("bidi_component") if one.proto.component_name != PANEL]
     return len(alone) + sum("plot" in block for block in blocks_of(at).values())
+
+
+def errors(at: AppTest) -> list[str]:
+    """What the page says in red, in words alone, whether Streamlit draws it or a panel of ours."""
+    panels = [block.get("html", "") for block in blocks_of(at).values()]
+    plain = [
+        re.sub(r"<style>.*?</style>|<[^>]*>", "", text, flags=re.DOTALL) for text in panels if 'role="alert"' in text
+    ]
+    ours = [html.unescape(text) for text in plain]
+    return [*(error.value for error in at.error), *ours]

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME
 from tests.attacks.planted import whole_run
-from tests.pages.drive import APP, PAGES
+from tests.pages.drive import APP, PAGES, errors
 
 EVERY_PAGE = (*PAGES, "pages/flux.py", "pages/benchmark.py")
 IN_PART = {
@@ -74,7 +74,7 @@ def test_a_run_whose_records_are_all_damaged_takes_no_page_down(
     planted(empty, source, list(IN_PART.values()))
     at = open_page(monkeypatch, page, "bad")
     assert not at.exception
-    told = [error.value for error in at.error]
+    told = errors(at)
     if page not in OF_OTHERS:
         assert any("bad/run.sqlite is damaged" in text for text in told), told
     at = open_page(monkeypatch, page, "good")
@@ -90,7 +90,7 @@ def test_an_unreadable_run_says_so_on_every_page(
     for page in EVERY_PAGE:
         at = open_page(monkeypatch, page, "bad")
         assert not at.exception
-        told = [error.value for error in at.error]
+        told = errors(at)
         if page != "pages/benchmark.py":
             assert any("cannot be read" in text and "Restore its folder" in text for text in told), (page, told)
 
@@ -101,6 +101,7 @@ def test_a_folder_with_a_refused_name_is_offered_another_on_its_page(
     shutil.copytree(source, empty.runs_dir / "what?")
     at = open_page(monkeypatch, PAGES[0], "what?")
     assert not at.exception
-    assert "Its data are intact" in at.error[0].value
-    assert "'what" in at.error[0].value
-    assert "Restore its folder" not in at.error[0].value
+    told = errors(at)[0]
+    assert "Its data are intact" in told
+    assert "'what" in told
+    assert "Restore its folder" not in told

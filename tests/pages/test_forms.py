@@ -12,7 +12,7 @@ from qcore.lab import Lab, RunInfo
 from qcore.lab.inputs import _looked
 from qcore.lab.waiting import waiting_words
 from tests.helpers import eventually, small_config, small_video
-from tests.pages.drive import AUTOMATION, COMPARE, CONTROL_ROOM, ENDLESS, TOKENS, open_app, press, texts
+from tests.pages.drive import AUTOMATION, COMPARE, CONTROL_ROOM, ENDLESS, TOKENS, errors, open_app, press, texts
 from tests.pages.sent import charts_of
 
 FORM = "new:tiny:phase_lm"
@@ -266,8 +266,9 @@ def test_a_run_whose_text_vanished_says_so_and_not_the_learning_rate(empty: Lab,
     empty.resume("lost", steps=9)
     assert empty.wait("lost", 60).state == "failed"
     at = open_app(run="lost")
-    assert "Put the data where the run looks for them" in at.error[0].value
-    assert "earning rate" not in at.error[0].value
+    told = errors(at)[0]
+    assert "Put the data where the run looks for them" in told
+    assert "earning rate" not in told
     assert "first step is on its way" not in str(texts(at))
 
 

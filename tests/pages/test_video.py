@@ -63,7 +63,7 @@ def test_measures_have_the_datas_own_value_as_a_line(films: Lab):
 
 def test_the_page_says_which_measures_flicker_can_buy(films: Lab):
     at = open_app(VIDEO, run="ghost")
-    heads = [head.value for head in at.subheader]
+    heads = [head.value for head in at.header]
     assert heads == ["What flicker cannot buy", "What flicker can buy"]
     assert "count only beside the curves above" in texts(at)
 

@@ -48,13 +48,13 @@ def test_gradients_speak_of_the_flow_loss(films: Lab):
     at = open_app(GRADIENTS, run="ghost")
     assert not at.exception
     found = charts_of(at)
-    assert found["ratio"]["layout"]["title"]["text"] == "Pull relative to the flow loss"
+    assert found["ratio"]["layout"]["title"]["text"].startswith("Pull relative to the flow loss<")
     assert found["terms"]["layout"]["xaxis"]["title"]["text"].endswith("flow loss = 1")
     assert {trace["name"] for trace in found["ratio"]["data"]} == {"changes", "orthogonality", "temporal"}
     assert "held-out clips" in texts(at)
     assert "cross-entropy" not in texts(at)
     language = charts_of(open_app(GRADIENTS, run="language"))
-    assert language["ratio"]["layout"]["title"]["text"] == "Pull relative to the cross-entropy"
+    assert language["ratio"]["layout"]["title"]["text"].startswith("Pull relative to the cross-entropy<")
 
 
 def test_findings_of_a_video_run_are_cards_as_well(films: Lab):
@@ -68,7 +68,7 @@ def test_the_control_room_of_a_video_run(films: Lab):
     assert not at.exception
     loss = charts_of(at)["loss"]
     assert {trace["name"] for trace in loss["data"] if trace["x"]} >= {"flow loss, training", "flow loss, held out"}
-    assert loss["layout"]["yaxis"]["title"]["text"] == "mean squared error"
+    assert "mean squared error" in loss["layout"]["title"]["text"]
     assert "Unit of the loss" not in [group.label for group in at.button_group]
     shown = texts(at)
     assert "Frames/s" in shown
@@ -104,9 +104,8 @@ def test_going_from_a_video_run_to_a_language_run_and_back_keeps_both_pages_whol
         at.session_state["run"], at.session_state["run:nonce"] = run, nonce
         at.run()
         assert not at.exception
-        assert charts_of(at)["loss"]["layout"]["yaxis"]["title"]["text"] == (
-            "nats per token" if run == "language" else "mean squared error"
-        )
+        unit = "nats per token" if run == "language" else "mean squared error"
+        assert unit in charts_of(at)["loss"]["layout"]["title"]["text"]
 
 
 def test_the_table_of_runs_has_both_families(films: Lab):
