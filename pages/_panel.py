@@ -66,7 +66,8 @@ const pace = (root, seconds) => {{
   const spent = [...root.spent ?? [0]].sort((a, b) => a - b);
   return Math.max(seconds, Math.min(LONGEST, spent[spent.length >> 1] / 1000 / SHARE));
 }};
-const PRESSES = ["pointerup", "keyup"];
+// What makes a page ask soon: a press of a person, and that a part of it has had news, which other parts may show.
+const NEWS = "collapse-lab-news", PRESSES = ["pointerup", "keyup", NEWS];
 const later = (seconds, signal) => new Promise((resolve) => {{
   let soon;
   const hasten = () => {{ clearTimeout(soon); soon = setTimeout(done, 1000 * SOON); }};
@@ -106,6 +107,7 @@ const follow = async (root, {{address, seconds, tag}}, signal, rerun) => {{
       if (answer.status === 205) {{
         await hub.calm(signal);  // what runs now may be an answer that a person waits for
         if (!signal.aborted) rerun();
+        window.dispatchEvent(new Event(NEWS));
         quiet = QUIET_LIMIT;
       }} else if (answer.status === 410) {{
         // Once at once; where the channel that the rerun opens is gone, too, or none comes, ever more rarely.
