@@ -1,13 +1,16 @@
 """One app and one browser for the browser tests; skipped where no Chromium is, but never in CI."""
 
+import contextlib
 import os
 
 import pytest
 from playwright.sync_api import expect
 
-from qcore.lab import Lab
+from qcore.config import Stop
+from qcore.lab import Lab, LabError
 from tests.browser.actions import PATIENCE_MS
 from tests.browser.driver import chromium, chromium_path, running_app
+from tests.helpers import eventually
 
 expect.set_options(timeout=PATIENCE_MS)  # a busy machine is slow, not wrong
 
@@ -35,6 +38,16 @@ def lab(app):
     """Another process's view of the app's runs: the tests'."""
     with Lab(app.runs) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True, scope="module")
+def alone(lab):
+    """The app's one place for training is free: no run of another file holds it, or those of this one would queue."""
+    for info in lab.runs():
+        if info.alive:
+            with contextlib.suppress(LabError):  # it has ended since
+                lab.command(info.name, Stop())
+    eventually(lambda: not any(info.alive for info in lab.runs()), 60)
 
 
 @pytest.fixture
