@@ -148,7 +148,7 @@ def test_a_sweep_is_answered_and_another_one_can_be_ended(page, app, lab, done):
         fill(page, label, value)
     press(page, "Sweep")
     expect(page.get_by_text(re.compile("Sweep of .*: . of 2 forks")).first).to_be_visible()
-    expect(page.get_by_role("figure", name=re.compile("The metric at each value"))).to_be_visible(
+    expect(page.get_by_role("figure", name=re.compile("at each value of learning rate"))).to_be_visible(
         timeout=PATIENCE * 1000
     )
     assert len(lab.sweeps(done)) == 1
