@@ -178,7 +178,9 @@ def dated(figure: Figure, step: int) -> Figure:
     ends = [int(one["x"][-1]) for one in figure.data if one.get("name") != "changes" and len(one.get("x", ()))]
     if not ends or max(ends) >= step:
         return figure
-    return Figure(figure.data, figure.layout | {"title": title | {"text": f"{title['text']}, to step {max(ends):,}"}})
+    head, rows, unit = title["text"].partition("<br>")
+    text = f"{head}, to step {max(ends):,}{rows}{unit}"
+    return Figure(figure.data, figure.layout | {"title": title | {"text": text}})
 
 
 def plot_json(figure: Figure, alt: str) -> str:
