@@ -137,6 +137,8 @@ def curves(
     if title and len(heading) > (LONGEST_TITLE if height >= WIDE else LONGEST_TITLE // 2):
         # In two rows: a title does not wrap, and half of the page's width is not much.
         layout["title"]["text"] = f'{label(title)}<br><span style="font-size:13px">{label(y_title)}</span>'
+        # Plotly puts the last row where a single one would stand.
+        layout["title"]["pad"] = {"t": NOTE_PIXELS + 2}
         layout["margin"]["t"] += NOTE_PIXELS + 2
     layout["xaxis"] |= {"type": "log" if log_x else "linear", "uirevision": f"{uirevision}:{log_x}"}
     layout["yaxis"] |= {
