@@ -36,7 +36,7 @@ _READ = """() => {
 }"""
 _OF = re.compile(r"Step ([\d,]+) of [\d,]+")
 _ASKED = re.compile(r"step ([\d,]+), newest before ([\d,]+)|not measured by step ([\d,]+)|\bstep ([\d,]+)$")
-_TO = re.compile(r", to step ([\d,]+)$")
+_TO = re.compile(r", to step ([\d,]+)(?:<br>|$)")  # of the first row, where a title has two
 
 
 def number(text: str) -> int:
