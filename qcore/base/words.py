@@ -1,4 +1,4 @@
-"""Numbers, names, values and events in words, the same on pages, in reports, on charts and in the terminal.
+"""Numbers, names and values in words, the same in findings, on pages, in reports, on charts and in the terminal.
 
 `number_words` is the one formatter of measured numbers. Nothing says `nan`, `None` or `9.3e-05`: what was not measured
 is a dash, what is not finite says so, and digits beyond the fourth are left out.
@@ -98,45 +98,3 @@ def changes_words(changes: Mapping[str, Any], before: Mapping[str, Any] | None =
         else f"{name_words(name)} {value_words(value)}"
         for name, value in changes.items()
     )
-
-
-def event_words(kind: str, payload: Mapping[str, Any]) -> str:
-    """An event without its author and step, such as `diversity weight 0 → 0.3` or `checkpoint written: requested`."""
-    reason = str(payload.get("reason") or "")
-    match kind:
-        case "control":
-            return change_words(str(payload["name"]), payload.get("old"), payload.get("new"))
-        case "refused":
-            return f"{name_words(str(payload.get('name')))} could not be set again: {reason}"
-        case "grow":
-            return f"grown: {changes_words(payload.get('new') or {}, payload.get('old') or {})}"
-        case "start":
-            return "started"
-        case "resume":
-            return "resumed"
-        case "checkpoint":
-            return f"checkpoint written: {reason}" if reason else "checkpoint written"
-        case "pause":
-            return f"paused: {reason}" if reason else "paused"
-        case "continue":
-            return "continued"
-        case "step":
-            count = payload.get("count", 1)
-            return f"let go {value_words(count)} step{'' if count == 1 else 's'}"
-        case "stop":
-            return "stopped"
-        case "finish":
-            return "finished"
-        case "failed":
-            return f"failed: {payload.get('message') or 'a number is not finite'}"
-        case "restore":
-            return f"weights of step {value_words(payload.get('from_step'))} put back"
-        case "rewind":
-            gone, kept = value_words(payload.get("from_step")), payload.get("branch")
-            return f"rewound from step {gone}" + (f"; {kept} keeps what came after" if kept else "")
-        case "fork":
-            parent, changes = payload.get("parent"), payload.get("changes") or {}
-            words = f"forked from {parent}" if parent else "forked"
-            return f"{words}: {changes_words(changes)}" if changes else words
-    details = ", ".join(f"{name_words(key)} {value_words(value)}" for key, value in payload.items())
-    return f"{name_words(kind)}: {details}" if details else name_words(kind)

@@ -33,7 +33,7 @@ def similarity_map(similarity_FF: ArrayLike, *, uirevision: str, title: str = ""
     """Mean cosine of every pair of frames, always on the scale from −1 to 1, so that maps can be compared."""
     similarity = np.asarray(similarity_FF, dtype=np.float64)
     if not similarity.size:
-        return empty_figure("Not measured yet.", height=height, uirevision=uirevision, title=title)
+        return empty_figure("Not measured so far.", height=height, uirevision=uirevision, title=title)
     ticks = frame_ticks(len(similarity))
     figure = heat(
         similarity,
@@ -73,7 +73,7 @@ def path_weights(
     """
     t = np.asarray(t_S, dtype=np.float64)
     if not t.size:
-        return empty_figure("Not measured yet.", height=height, uirevision=uirevision, title=title)
+        return empty_figure("Not measured so far.", height=height, uirevision=uirevision, title=title)
     about = {"alpha": ("α: noise", GREY), "beta": ("β: anchor", ORANGE), "gamma": ("γ: frames of the data", GREEN)}
     lines = [
         Line(about[name][0], t, values, {"color": about[name][1]})
@@ -153,7 +153,7 @@ def frame_spectrum(spectra: Mapping[str, ArrayLike], *, uirevision: str, title: 
         height=height,
         value_format=".2~p",
         over_steps=False,
-        message="Not measured yet.",
+        message="Not measured so far.",
     )
     if figure.data:
         _count_along(figure, lines, "singular value of the frames", "singular value %{x}")
@@ -178,7 +178,7 @@ def lag_changes(changes: Mapping[str, ArrayLike], *, uirevision: str, title: str
         height=height,
         value_format=".3f",
         over_steps=False,
-        message="Not measured yet.",
+        message="Not measured so far.",
     )
     if figure.data:
         _count_along(figure, lines, "frames apart", "%{x} frames apart")
