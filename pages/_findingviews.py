@@ -138,11 +138,11 @@ def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
 
 
 def _none(lab: Lab, info: RunInfo) -> None:
-    """Green only where something was looked at: a run of no step has nothing that could be wrong, or right."""
+    """Green only where a step was judged: before the first one, a model has learned nothing that could be wrong."""
     if info.step == 0:
         ahead = "it is paused before its first step" if info.state == "paused" else "its first step is on its way"
         why = (_advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
-        _words.says("nothing", "info", f"This run was not looked at yet: {why}.")
+        _words.says("nothing", "info", f"No step of this run was judged yet: {why}.")
         return
     if info.alive:
         text = f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {_families.words(info).watched}."

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from qcore import detect
+from qcore.base.words import number_words
 from qcore.config import VIDEO_KINDS, find_control, live_controls
 from qcore.config.faultbank import FAULTS
-from qcore.base.words import number_words
 from qcore.detect import GUIDE, RULES, Facts, Verdict, Watch
 from qcore.detect.history import History
 from qcore.detect.video import _OF_THE_FLOW
