@@ -86,6 +86,7 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
     what: in the plural, `token statistics` · control: how often it comes · done: what happens to it then · budgeted:
     it is taken as far as the diagnostics' budget allows.
     """
+    found = lab.controls(info.name).get(control)  # first: of a run that is damaged nothing else is true
     if info.state == "failed":
         return f"This run failed before its {what} were {done}: the reason stands above."
     if not info.alive:
@@ -93,7 +94,6 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
         return (
             f"This run ended before its {what} were {done}. Start another with a smaller `{name_words(control)}`{more}."
         )
-    found = lab.controls(info.name).get(control)
     every = "" if found is None else f" every {found.value:,} steps"
     bound = " as far as the budget of the diagnostics allows" if budgeted else ""
     now = whom(lab, info) or ("it is paused" if info.state == "paused" else "see the control room until then")
