@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.base.words import number_words
 from qcore.viz.curves import Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT, Axis, Scale, heat, limit_of, one_sided, two_sided
@@ -124,7 +125,7 @@ def tomography(
     places = [place for place in places if place == len(t) - 1 or len(t) - 1 - place >= every / 2 or place == 0]
     figure = heat(
         share.T,
-        x=Axis("t: noise → data", {place: f"{t[place]:.2g}" for place in places}),
+        x=Axis("t: noise → data", {place: number_words(t[place], 2) for place in places}),
         y=Axis("singular value", frame_ticks(share.shape[1])),
         scale=Scale(0, 1, one_sided(PURPLE), "share of the sum", {0: "0", 1: "1: one picture"}),
         uirevision=uirevision,
@@ -248,7 +249,7 @@ def _at_time(time: float) -> dict[str, Any]:
 
 def _jump_label(time: float) -> dict[str, Any]:
     return {
-        "text": label(f"jump at t = {time:.3g}"),
+        "text": label(f"jump at t = {number_words(time, 3)}"),
         "x": time,
         "xref": "x",
         "y": 1,
