@@ -88,7 +88,7 @@ def term_bars(
 
 
 def _pull_text(norm: float, pull: float) -> str:
-    return "no gradient" if norm == 0 else number_words(pull, 3)
+    return "no gradient" if norm == 0 else number_words(pull if np.isfinite(pull) else None, 3)
 
 
 def cosine_matrix(names: Sequence[str], cosine_KK: ArrayLike, *, uirevision: str, title: str = "") -> Figure:
