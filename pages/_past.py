@@ -33,8 +33,9 @@ def past(lab: Lab, info: RunInfo, names: tuple[str, ...], most_points: int) -> P
                 break
             at, stop = lineage.parent, min(stop, lineage.step + 1)
             passed.add(at)
-            # What was recorded before the fork is all on disk once a later step is.
-            read = _kept if lab.info(at).step >= stop else _read
+            # What was recorded before the fork is all on disk once a later step is, or once nobody trains it.
+            parent = lab.info(at)
+            read = _kept if parent.step >= stop or not parent.alive else _read
             found.append((at, read(lab, state, names, int(stop), most_points)))
         except (LabError, OSError):  # the run itself is drawn all the same
             break
