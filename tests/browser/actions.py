@@ -82,4 +82,4 @@ def still(page: Page) -> None:
     page.locator("h1").first.wait_for()
     for _ in range(2):  # a chart that has arrived may ask for one more run
         settle(page)
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(700)
