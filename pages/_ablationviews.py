@@ -5,11 +5,9 @@ An ablation trains in a process of its own: it goes on when the app is closed, a
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import streamlit as st
 
-from pages import _parts, _roles
+from pages import _looks, _parts, _roles
 from pages._plot import chart
 from qcore.config import LANGUAGE_KINDS, PRESETS, VIDEO_KINDS, ConfigError
 from qcore.lab import Lab, LabError
@@ -71,12 +69,11 @@ def _title(ablation: Ablation) -> str:
     return f"{ablation.name} · {ablation.config.kind}, {ablation.config.value('steps')} steps, {ablation.seeds} seeds"
 
 
-def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> Hashable:
+def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> None:
     ablation = next((one for one in ablations(lab.runs_dir) if one.name == name), None)
     alive = is_training(lab.runs_dir, name)
     if ablation is None or alive != was_alive:
         st.rerun()
-        return None
     _progress(lab, ablation, alive)
     rows = ablation.rows
     judged = [row for row in rows if row.difference is not None]
@@ -92,7 +89,6 @@ def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> Hashable:
             f"{len(judged)} comparisons at 95 %: by chance alone {len(judged) / 20:.1f} of them would be called an "
             "effect. A verdict near the line wants more seeds: the table says how many."
         )
-    return None
 
 
 def _progress(lab: Lab, ablation: Ablation, alive: bool) -> None:
@@ -127,7 +123,7 @@ def _left(ablation: Ablation) -> float | None:
 
 
 def _table(rows: list[Row]) -> None:
-    st.dataframe(
+    _looks.table(
         {
             "change": [row.variant.title for row in rows],
             "verdict": ["the base" if row.variant.name == BASE else row.verdict for row in rows],
@@ -145,7 +141,6 @@ def _table(rows: list[Row]) -> None:
             "weight and why": [row.variant.why for row in rows],
         },
         key="ablation_table",
-        hide_index=True,
         height="content",
         column_config={
             "change": st.column_config.TextColumn(pinned=True),

@@ -5,7 +5,10 @@ One advice for all failures is wrong for most of them: a lower learning rate bri
 
 from __future__ import annotations
 
-from qcore.lab import RunInfo
+from pages._plain import plain
+from qcore.lab import Lab, RunInfo
+from qcore.lab.waiting import waiting_words
+from qcore.viz import name_words
 
 _RESUME = "press *Resume* in the control room"
 _NEW = "use *New run from this one* and change it there"
@@ -75,3 +78,30 @@ def nothing_yet(info: RunInfo, waits: str = "") -> str:
     if info.state in ("queued", "running"):
         return "The first step is on its way." if info.message != "opening the data" else "The data are being opened."
     return "It ended before its first step." if not info.alive else "It has made no step yet."
+
+
+def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "measured", budgeted: bool = False) -> str:
+    """Why a page has nothing to show, in Markdown: for whom the run waits, when it comes, or that none will.
+
+    what: in the plural, `token statistics` · control: how often it comes · done: what happens to it then · budgeted:
+    it is taken as far as the diagnostics' budget allows.
+    """
+    found = lab.controls(info.name).get(control)  # first: of a run that is damaged nothing else is true
+    if info.state == "failed":
+        return f"This run failed before its {what} were {done}: the reason stands above."
+    if not info.alive:
+        more = ", or with more `budget percent` for the diagnostics" if budgeted else ""
+        return (
+            f"This run ended before its {what} were {done}. Start another with a smaller `{name_words(control)}`{more}."
+        )
+    every = "" if found is None else f" every {found.value:,} steps"
+    bound = " as far as the budget of the diagnostics allows" if budgeted else ""
+    now = whom(lab, info) or ("it is paused" if info.state == "paused" else "see the control room until then")
+    return f"No {what} {done} yet: they are {done}{every}{bound}; {now}."
+
+
+def whom(lab: Lab, info: RunInfo) -> str:
+    """For whom a queued run waits, in Markdown: `the run is queued: waits for NAME`; empty for any other."""
+    if info.state != "queued":
+        return ""
+    return f"the run is {plain(waiting_words(info, lab.runs(), short=True) or 'queued: it waits for its turn')}"

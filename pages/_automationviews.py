@@ -12,6 +12,7 @@ import streamlit as st
 
 from pages import _parts, _roles
 from pages._live import live
+from pages._looks import table
 from pages._plot import chart
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
@@ -321,7 +322,7 @@ def _undo(lab: Lab, info: RunInfo, event: Any) -> None:
 
 
 def _table(steps: list[int], authors: list[str], what: list[str], why: list[str], key: str) -> None:
-    st.dataframe(
+    table(
         {"step": steps, "author": authors, "what": what, "why": why},
         key=key,
         hide_index=True,

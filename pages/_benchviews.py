@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _forms, _parts, _roles
+from pages import _forms, _looks, _parts, _roles
 from pages._plot import chart
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError, OptimConfig, RunConfig, read_changes
 from qcore.lab import Lab, LabError
@@ -155,7 +155,7 @@ def _table(found: Benchmark) -> None:
             cells[equal] = "–" if row is None else f"{row.mean:.3f}" + (f" ± {row.reach:.3f}" if row.reach else "")
         rows.append(cells)
     shown = {name: column for name, column in _TABLE.items() if name in rows[0]}
-    st.dataframe(rows, column_config=shown, hide_index=True, width="stretch", key="bench:table")
+    _looks.table(rows, column_config=shown, width="stretch", key="bench:table")
     first = found.measurements[0]
     how = "as configured" if found.spec.match == "none" else f"matched by {found.spec.match} within 2 %"
     st.caption(
@@ -189,7 +189,7 @@ def _formulas(measurements: Sequence[dict[str, Any]]) -> None:
             ]
             st.markdown(f"**{_parts.plain(one['label'])}**")
             columns = {"share": st.column_config.ProgressColumn("Share", format="percent", help="Of all operations.")}
-            st.dataframe(parts, column_config=columns, hide_index=True, key=f"bench:parts:{one['label']}")
+            _looks.table(parts, column_config=columns, key=f"bench:parts:{one['label']}")
             st.caption(
                 f"Beside them {one['elementwise'] / 1e6:,.3g} M values are written by operations that are no matrix "
                 "product (norms, activations, sums): not in the figures above, and often what the time goes into."
@@ -234,7 +234,7 @@ def _published() -> None:
             {"": one.what, "published": one.published, "ours": one.ours, "formula": one.formula}
             for one in published_counts()
         ]
-        st.dataframe(rows, hide_index=True, width="stretch", key="bench:published")
+        _looks.table(rows, width="stretch", key="bench:published")
         for one in published_counts():
             st.markdown(f"- **{one.what}**: {one.reason}")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pages._families import TEXT, Words
+from pages._past import Past
 from qcore.config import ObjectiveConfig, VideoObjectiveConfig
 from qcore.viz import (
     LINE_COLORS,
@@ -20,6 +21,7 @@ from qcore.viz import (
     number_words,
     series_words,
 )
+from qcore.viz.heat import rgba
 
 MAX_POINTS = 600
 _WEIGHT = "_weight"
@@ -29,6 +31,7 @@ VIDEO_TERMS = tuple(name.removesuffix(_WEIGHT) for name in VideoObjectiveConfig.
 DEFAULT_VIDEO_TERMS = ("orthogonality", "decoherence", "temporal")
 _TOTAL = "train/loss"
 _STYLES = ({"color": LINE_COLORS[0]}, {"color": LINE_COLORS[1]}, {"color": LINE_COLORS[2], "dash": "dot"})
+_PALE = 0.45
 _ORIGINS = {
     "uniform": "every token equally likely",
     "unigram": "token frequencies only",
@@ -41,6 +44,11 @@ _ORIGINS = {
 def names(words: Words, terms: Sequence[str]) -> list[str]:
     """Series that the figures of a family need."""
     return [*_losses(words), *_small(words), *(f"term/{term}" for term in terms)]
+
+
+def past_names(words: Words) -> tuple[str, ...]:
+    """Series that a fork's figures need of the runs that it comes from."""
+    return f"term/{words.main}", words.held
 
 
 def _losses(words: Words) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -69,14 +77,16 @@ def figures(
     unit: Unit,
     terms: Sequence[str],
     waiting: str = "",
+    past: Past = (),
     **look: Any,
 ) -> dict[str, Figure]:
     """Every figure by its key, the loss first. unit: of a language run's loss; others have one · waiting: said while
-    there is no loss · look: span, log_x, log_y, whole, ignore_outliers of `viz.curves`; log_y is for the loss.
+    there is no loss · past: series of `past_names` of the runs that a fork comes from, drawn paler · look: span, log_x,
+    log_y, whole, ignore_outliers of `viz.curves`; log_y is for the loss.
     """
     log_y = look.pop("log_y")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
-    found = {"loss": _loss(series, meta, words, unit, waiting, log_y=log_y, **shared)}
+    found = {"loss": _loss(series, meta, words, unit, waiting, past, log_y=log_y, **shared)}
     found["terms"] = curves(
         [Line.of(term.replace("_", " "), series[f"term/{term}"]) for term in terms],
         title="Terms, unweighted",
@@ -91,11 +101,12 @@ def figures(
 
 
 def _loss(
-    series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: Unit, waiting: str, **shared: Any
+    series: Mapping[str, Any], meta: dict[str, Any], words: Words, unit: Unit, waiting: str, past: Past, **shared: Any
 ) -> Figure:
     """Losses with the references. The weighted total is a code length in no other unit: only nats show it.
 
-    While the total is the family's own loss itself, one curve stands for both.
+    While the total is the family's own loss itself, one curve stands for both. A fork goes on from where its parent's
+    curves, paler and with its name, end.
     """
     is_text = words is TEXT
     per_token = float(meta.get("bytes_per_token") or 1.0)
@@ -111,6 +122,15 @@ def _loss(
             values = convert(values, unit, per_token)
         counted = getattr(series[name], "counted", None)
         lines.append(Line(shown, steps, values, style, smooth=name != words.held, counted=counted))
+    for run, before in past:
+        for name in past_names(words):
+            shown, style = _losses(words)[name]
+            steps, values = _points(before[name])
+            if is_text:
+                values = convert(values, unit, per_token)
+            if len(steps):
+                pale = style | {"color": rgba(style["color"], _PALE)}
+                lines.append(Line(f"{run}: {shown}", steps, values, pale, smooth=name != words.held))
     references = [
         Reference(name, value, f"{name}: {number_words(value)} {y_title} · {_ORIGINS.get(name, '')}")
         for name, nats in (meta.get("references") or {}).items()

@@ -8,12 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _clips, _edge, _forms, _parts, _prompt, _reads, _roles
+from pages import _clips, _edge, _forms, _looks, _parts, _prompt, _reads, _roles
 from pages._measures import MEASURES
 from pages._moment import fragment
 from qcore.config import ClipSamplingConfig
 from qcore.lab import Lab, RunInfo
-from qcore.viz import ClipRow
+from qcore.viz import ClipRow, number_words
 
 SHOWN = 4
 HISTORY = 12
@@ -100,7 +100,7 @@ def _title(item: Any) -> str:
 
 def _how(settings: dict[str, Any]) -> str:
     shared = settings.get("sample_noise_correlation", -1)
-    noise = "noise as in training" if shared < 0 else f"ρ = {shared:g}"
+    noise = "noise as in training" if shared < 0 else f"ρ = {number_words(shared)}"
     steps = "" if settings.get("solver") == "adaptive" else f", {settings.get('solver_steps')} steps"
     return f"{noise}, {settings.get('solver')}{steps}, {settings.get('source', 'live')}"
 
@@ -114,10 +114,9 @@ def _statistics(items: list[Any]) -> None:
     for name in names:
         suffix = " ÷ data's" if MEASURES[name].ratio else ""
         table[MEASURES[name].short.lower() + suffix] = [item.stats.get(name) for item in items]
-    st.dataframe(
+    _looks.table(
         table,
         key="clip_statistics",
-        hide_index=True,
         column_config={title: st.column_config.NumberColumn(format="%.2f") for title in table if title != "generation"},
     )
     st.caption("The same seed with another share of common noise begins with other frames, so compare their movement.")

@@ -6,11 +6,11 @@ import math
 
 import streamlit as st
 
-from pages import _clips, _parts, _reads
+from pages import _advice, _clips, _parts, _reads
 from pages._measures import MEASURES, MOTION, PICTURES
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
-from qcore.viz import ClipRow, Line, Reference, curves
+from qcore.viz import ClipRow, Line, Reference, curves, number_words
 
 ROWS = 6
 _PICTURES = tuple(name for name in PICTURES if name != "energy")
@@ -30,12 +30,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
     state = _reads.rewinds(lab, info.name)
     samples = [sample for sample in _reads.timeline(lab, state) if chosen is None or sample.prompt == chosen]
     if not samples:
-        every = lab.controls(info.name)["sample_every"].value
-        st.info(
-            f"No clips yet: the model draws some from fixed seeds every {every:,} steps."
-            if info.alive
-            else "This run ended before its first clips were drawn. Start another with a smaller `sample every`."
-        )
+        st.info(_advice.not_yet(lab, info, "clips from fixed seeds", "sample_every", done="drawn"))
         return
     by_step = {sample.step: sample for sample in samples}
     steps = _reads.spread(sorted(by_step), ROWS)
@@ -89,9 +84,9 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
 def _references(names: tuple[str, ...], data: dict[str, float]) -> list[Reference]:
     """The data's own values; 1 for what is ÷ the data's."""
     found = [
-        Reference(MEASURES[name].short.lower(), data[name], f"{MEASURES[name].title} of the data: {data[name]:.3g}")
+        Reference(MEASURES[name].short.lower(), value, f"{MEASURES[name].title} of the data: {number_words(value, 3)}")
         for name in names
-        if name in data and not MEASURES[name].ratio
+        if (value := data.get(name)) is not None and not MEASURES[name].ratio
     ]
     ratios = [MEASURES[name].short.lower() for name in names if MEASURES[name].ratio]
     return [*found, Reference("data = 1", 1.0, f"{' and '.join(ratios)} of the data")] if ratios else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import streamlit as st
@@ -9,15 +10,13 @@ import streamlit as st
 from pages import _families, _family, _looks, _parts
 from pages._live import live
 from pages._plot import chart
-from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab import Lab, LabError, RunInfo, RunNode
 from qcore.viz import Mark, changes_words, distinct_words, series_words, side_by_side
-from qcore.viz.series import RATIO, SHARE
+from qcore.viz.series import least_height
 
 MAX_POINTS = 800
 DEFAULT_TEXT = ("eval/ce", "train/loss", "tokens/mutual_information", "train/grad_norm")
 DEFAULT_VIDEO = ("eval/flow", "train/loss", "frames/generated/divergence", "frames/generated/coherence")
-LEAST_SHARE = 0.2
-"""Height that a chart of shares has at least: less is noise."""
 _MARKS = 24
 _WARNING = " ⚠"
 
@@ -69,7 +68,8 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
     shift = steps if aligned else None
     marks = _marks(lab, names, shift)
     shown = {name: _named(lab, name) for name in names}
-    own = {name: _first_own(lab, name, names) for name in names}
+    nodes = lab.run_tree()
+    own = {name: first_own(nodes, name, names) for name in names}
     columns = st.columns(2)
     for index, metric in enumerate(metrics):
         series = {
@@ -83,7 +83,7 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
                 series,
                 title=words.heading,
                 y_title=words.unit,
-                least=LEAST_SHARE if words.unit in (SHARE, RATIO) else 0.0,
+                least=least_height(words.unit),
                 shift={shown[name]: step for name, step in shift.items()} if shift else None,
                 marks=marks,
                 uirevision=f"compare:{metric}:{aligned}",
@@ -99,10 +99,17 @@ def _named(lab: Lab, name: str) -> str:
     return _parts.short(name) + (_WARNING if _parts.has_findings(lab, name) else "")
 
 
-def _first_own(lab: Lab, name: str, names: list[str]) -> int:
-    """The first step to draw of a run: a fork's past is its parent's line, where that is drawn too."""
-    lineage = lab.lineage(name)
-    return lineage.step if lineage is not None and lineage.forked and lineage.parent in names else 0
+def first_own(nodes: list[RunNode], name: str, names: list[str]) -> int:
+    """The first step to draw of a run: a fork's past is the line of the nearest run that it comes from, where one of
+    them is drawn, up to the first fork on the way.
+    """
+    forks = {node.name: node for node in nodes if node.depth and not node.branch}
+    step, at = math.inf, name
+    while (node := forks.get(at)) is not None:
+        step, at = min(step, node.step), node.parent
+        if at in names:
+            return int(step)
+    return 0
 
 
 def _marks(lab: Lab, names: list[str], shift: dict[str, int] | None) -> list[Mark]:

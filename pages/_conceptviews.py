@@ -7,12 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _scrubber, _words
+from pages import _looks, _parts, _scrubber, _words
 from pages._pamviews import show_pam
 from pages._plot import chart
 from qcore.config import PAMConfig, PhaseLMConfig
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, Reference, curves, with_cursor
+from qcore.viz import Line, Reference, curves, heading, with_cursor
 from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
 
 CONCEPTS, INTERNALS = "concepts", "internals"
@@ -110,7 +110,7 @@ def _framed(
         drawn = over_steps(lab, info.name, look)
         for column, (figure, key, about) in zip(st.columns(max(1, len(drawn)), gap="large"), drawn, strict=False):
             with column:
-                alt = f"{figure.layout['title']['text']} over steps"
+                alt = f"{heading(figure)} over steps"
                 chart(with_cursor(figure, step), f"chart:{key}", alt, info.step)
                 st.caption(about)
 
@@ -130,13 +130,7 @@ def _lines(lab: Lab, run: str, names: dict[str, str]) -> list[Line]:
 
 
 def _concepts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
-    reader = lab.reader(run)
-    latest = reader.scalars_of([name for _, name, _, _ in _CONCEPT_NUMBERS], stop=step + 1)
-    _parts.strip(
-        (title, format(float(latest[name].values[-1]), form), about)
-        for title, name, form, about in _CONCEPT_NUMBERS
-        if len(latest[name])
-    )
+    _parts.numbers(lab, run, step, _CONCEPT_NUMBERS)
     labels = lab.token_labels(run)
     left, right = st.columns(2, gap="large")
     with left:
@@ -157,7 +151,7 @@ def _pairs(arrays: dict[str, Any], labels: list[str]) -> None:
         return
     order = (-arrays["cosine"]).argsort(kind="stable")
     first, second = pairs[order, 0], pairs[order, 1]
-    st.dataframe(
+    _looks.table(
         {
             "word": [_word(labels, token) for token in first],
             "translation": [_word(labels, token) for token in second],
@@ -168,7 +162,6 @@ def _pairs(arrays: dict[str, Any], labels: list[str]) -> None:
             "share": share[first],
             "its share": share[second],
         },
-        hide_index=True,
         height=420,
         column_config={
             "same": st.column_config.CheckboxColumn(help="Both words have the same most likely concept."),
@@ -183,7 +176,7 @@ def _pairs(arrays: dict[str, Any], labels: list[str]) -> None:
 def _holdings(arrays: dict[str, Any], labels: list[str]) -> None:
     """Words of each concept, the surest first; the fullest concepts on top."""
     found = holdings(arrays["top"], arrays["share"])
-    st.dataframe(
+    _looks.table(
         {
             "concept": [one.concept for one in found],
             "words": [len(one.tokens) for one in found],
@@ -193,7 +186,6 @@ def _holdings(arrays: dict[str, Any], labels: list[str]) -> None:
                 for one in found
             ],
         },
-        hide_index=True,
         height=420,
         column_config={"the surest": st.column_config.TextColumn(width="large")},
     )

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _clips, _families, _family, _forms, _parts, _reads, _roles
+from pages._looks import table
 from pages._text import generation_html
 from qcore.config import all_controls
 from qcore.lab import Lab, LabError, RunInfo
@@ -23,7 +24,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     st.header("Configuration", anchor=False, help="Only values that are not the same in all of these runs.")
     rows = _different(lab, names)
     if rows:
-        st.dataframe(
+        table(
             {
                 "value": list(rows),
                 **{name: [str(row[place]) for row in rows.values()] for place, name in enumerate(names)},
@@ -61,7 +62,7 @@ def _events(lab: Lab, names: list[str]) -> None:
         return
     rows.sort(key=lambda row: (row[0], row[1]))
     newest = rows[-_EVENTS:]
-    st.dataframe(
+    table(
         {
             "step": [row[0] for row in newest],
             "run": [row[1] for row in newest],

@@ -11,11 +11,11 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _clips, _parts
+from pages import _clips, _parts, _words
 from pages._measures import cells
 from pages._plot import chart
 from qcore.lab import ExactFlowResult, ExactFlowSettings, Lab, RunInfo, exact_flow
-from qcore.viz import ClipRow, Line, over_time
+from qcore.viz import ClipRow, Line, number_words, over_time
 
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999, 1.0)
 KEPT = 64
@@ -71,7 +71,8 @@ def _panel(now: dict[str, Any]) -> None:
             ClipRow("data", result.data[:SHOWN], hint="eight of the clips that the flow knows"),
             ClipRow("samples", shown, hint=f"{len(shown)} of {result.samples}"),
         ]
-        _clips.film(rows, "chart:exact", f"Data and samples of the exact flow, {path} path, ρ = {correlation:g}")
+        about = f"Data and samples of the exact flow, {path} path, ρ = {number_words(correlation)}"
+        _clips.film(rows, "chart:exact", about)
     with right:
         st.metric(
             "Distinct motions",
@@ -106,7 +107,7 @@ def _settings(now: dict[str, Any]) -> tuple[str, float, float, float, int]:
             key="rho",
             bind="query-params",
             width=260,
-            format_func=lambda value: f"{value:g}",
+            format_func=number_words,
             help="0: each frame has its own noise · 1: all frames have the same, as published.",
         )
         t_star = st.slider(
@@ -146,8 +147,8 @@ def _verdict(distinct: int, samples: int, correlation: float) -> None:
         )
     elif distinct < samples // 2:
         st.warning(
-            f"With ρ = {correlation:g} too little of the noise differs between frames: many samples make the same "
-            "movement.",
+            f"With ρ = {number_words(correlation)} too little of the noise differs between frames: many samples make "
+            "the same movement.",
             icon=":material/blur_linear:",
         )
     elif correlation == 1:
@@ -164,8 +165,8 @@ def _verdict(distinct: int, samples: int, correlation: float) -> None:
 def _numbers(scalars: dict[str, dict[str, float]]) -> None:
     """The samples' measures beside the data's."""
     measured = {name: value for name, value in scalars["generated"].items() if name != "energy"}
+    _words.heading("exact_about", "Samples of the exact flow · the data")
     _parts.strip(cells(measured, scalars["data"]))
-    st.caption("Samples · data.")
 
 
 def _why() -> None:

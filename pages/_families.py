@@ -43,7 +43,7 @@ TEXT = Words(
     held_data="held-out text",
     watched="leaks, dead gradients, locked or half-used phases, collapsing tokens, harmful terms",
     terms_help="A term of weight 0 is measured too, every few steps: `tokens every` sets how often.",
-    no_terms="Not measured yet.",
+    no_terms="Not measured so far.",
 )
 VIDEO = Words(
     main="flow",
@@ -58,7 +58,7 @@ VIDEO = Words(
     watched="frames that average into one, flicker, velocities that do not follow the path, noise that differs between "
     "training and sampling, dead gradients",
     terms_help="A term of weight 0 is measured too, every few steps: `frames every` sets how often.",
-    no_terms="Not measured yet.",
+    no_terms="Not measured so far.",
 )
 
 

@@ -7,13 +7,13 @@ run with the changes can always be started.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from pages import _families, _looks, _parts, _roles, _words
+from pages import _advice, _families, _looks, _parts, _roles, _words
 from pages._live import live
 from pages._plot import chart
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
@@ -29,6 +29,7 @@ from qcore.viz import (
     limit_words,
     name_words,
     number_words,
+    prose,
 )
 
 FIGURES = 6
@@ -58,6 +59,15 @@ def kind_of(finding: FindingInfo) -> str:
     return MUTED if finding.muted else RESOLVED if finding.state == RESOLVED else ACTIVE
 
 
+def worst(findings: Iterable[FindingInfo]) -> str | None:
+    """The open finding that matters most, in words: one that nobody has acknowledged, and then the earliest, as what
+    comes later may follow from it; None where none is open.
+    """
+    found = sorted((one for one in findings if kind_of(one) == ACTIVE), key=lambda one: (not one.calls, one.since_step))
+    more = f" · and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{prose(found[0].title)}{more}" if found else None
+
+
 def this_run(lab: Lab, info: RunInfo) -> None:
     """The run's findings, the ones that need attention first."""
     kinds = _filter()
@@ -65,7 +75,7 @@ def this_run(lab: Lab, info: RunInfo) -> None:
     findings = lab.findings(info.name)
     shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
     if not findings:
-        _none(info)
+        _none(lab, info)
     elif not shown:
         st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
     controls = lab.controls(info.name) if shown else {}
@@ -127,7 +137,13 @@ def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
     return KINDS.index(kind_of(finding)), finding.acknowledged, -finding.since_step
 
 
-def _none(info: RunInfo) -> None:
+def _none(lab: Lab, info: RunInfo) -> None:
+    """Green only where a step was judged: before the first one, a model has learned nothing that could be wrong."""
+    if info.step == 0:
+        ahead = "it is paused before its first step" if info.state == "paused" else "its first step is on its way"
+        why = (_advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
+        _words.says("nothing", "info", f"No step of this run was judged yet: {why}.")
+        return
     if info.alive:
         text = f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {_families.words(info).watched}."
     else:
@@ -143,19 +159,20 @@ def _card(
         _words.words(f"head:{finding.id}", _head(finding, kind))
         evidence = finding.evidence or {}
         if was := (evidence.get("resolved") or {}).get("was"):
-            st.caption(f"Its last word, at step {finding.last_step:,}: {_parts.plain(str(was))}")
+            at = evidence.get("shown_at", finding.last_step)
+            st.caption(f"Its last word, at step {at:,}: {_parts.plain(prose(was))}")
         figure = _figure(info.name, finding, evidence.get("figure"))
         place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
         with place:
             numbers = _numbers(evidence.get("numbers") or [])
-            _words.words(f"body:{finding.id}", f"<p>{html.escape(finding.explanation)}</p>{numbers}")
+            _words.words(f"body:{finding.id}", f"<p>{html.escape(prose(finding.explanation))}</p>{numbers}")
             if figure is not None and side is None:
                 st.caption("Its figure is left out, because many findings are shown: hide some with the filter above.")
             _remedies(lab, info, finding, controls)
         if side is not None and figure is not None:
             with side:
                 # Its own looks, and none beside them: it ends where the detector looked last.
-                chart(figure, f"chart:{finding.id}", f"Evidence: {finding.title}", info.step)
+                chart(figure, f"chart:{finding.id}", f"Evidence: {prose(finding.title)}", info.step)
 
 
 def _head(finding: FindingInfo, kind: str) -> str:
@@ -164,23 +181,26 @@ def _head(finding: FindingInfo, kind: str) -> str:
     moving = kind == ACTIVE and bool(evidence.get("moving"))
     state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
     colour, word, about = _BADGES[state]
-    title = finding.title
+    title = prose(finding.title)
     if finding.state == RESOLVED and "resolved" not in evidence:  # of a version that kept the title as it was
         title = f"Until step {finding.last_step:,}: {title}"
-    badge = _words.badge_html(word, colour, about, finding=finding.id, last=finding.last_step)
+    badge = _words.badge_html(word, colour, about, finding=finding.id, last=evidence.get("shown_at", finding.last_step))
     when = f'<span class="lab-small">{html.escape(_when(finding))}</span>'
     return f'{_HEAD_STYLE}<div class="finding-head">{badge}{when}</div><h2>{html.escape(title)}</h2>'
 
 
 def _when(finding: FindingInfo) -> str:
-    """When it was found, when a measurement showed it last, and when it was over."""
+    """When it was found, when a measurement showed it last, of which look its numbers are, and when it was over."""
     over = finding.state == RESOLVED
+    evidence = finding.evidence or {}
     since = f"step {finding.since_step:,}" if finding.since_step else "before the first step"
     first = f"{'found at' if over else 'since'} {since}" if finding.since_step else f"{'found ' if over else ''}{since}"
     until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
-    ended = ((finding.evidence or {}).get("resolved") or {}).get("step")
+    at = evidence.get("shown_at")
+    look = "" if over or at is None else f", here as of step {at:,}"
+    ended = (evidence.get("resolved") or {}).get("step")
     end = f", resolved at step {ended:,}" if over and isinstance(ended, int) else ""
-    return f"{first}{until}{end} · {name_words(finding.name)}"
+    return f"{first}{until}{look}{end} · {name_words(finding.name)}"
 
 
 def _numbers(numbers: list[dict[str, Any]]) -> str:
@@ -189,10 +209,8 @@ def _numbers(numbers: list[dict[str, Any]]) -> str:
     for number in numbers:
         unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
         against = html.escape(_against(limit, number.get("side")))
-        rows.append(
-            f"<tr><td>{html.escape(str(number['label']))}</td><td><b>{number_words(number['value'])}</b> {unit}</td>"
-            f"<td>{against}</td></tr>"
-        )
+        label, value = html.escape(name_words(str(number["label"]))), number_words(number["value"])
+        rows.append(f"<tr><td>{label}</td><td><b>{value}</b> {unit}</td><td>{against}</td></tr>")
     return f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>' if rows else ""
 
 
@@ -243,7 +261,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
                 "on_click": _apply,
                 "args": (lab, info.name, finding.since_step, remedy),
             }
-            label = _parts.plain(name_words(str(remedy["label"])))
+            label = _parts.plain(name_words(prose(remedy["label"])))
             if remedy["kind"] == "restore":
                 with st.popover(label, **shown):
                     st.markdown(_parts.plain(_restored(info, finding, remedy, controls)))
@@ -251,7 +269,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
             else:
                 about = _parts.plain(reason or _changes(remedy, controls)) or None
                 _roles.button(label, help=about, **shown, **press)
-            why = _parts.plain(str(remedy.get("why") or ""))
+            why = _parts.plain(prose(str(remedy.get("why") or "")))
             st.caption(f"{why} *{_parts.plain(reason)}*" if reason and reason != dead else why, width="stretch")
     if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
         st.caption(f"*{dead}*")
@@ -369,7 +387,7 @@ def _table(lab: Lab, kinds: list[str]) -> None:
     if not rows:
         st.info(f"No run has findings that are {' or '.join(kinds) or 'chosen'}.")
         return
-    st.dataframe(
+    _looks.table(
         {
             "run": [run.name for run, *_ in rows],
             "state": [_parts.state_word(run) for run, *_ in rows],
@@ -378,10 +396,9 @@ def _table(lab: Lab, kinds: list[str]) -> None:
             "since step": [min(one.since_step for one in chosen) for _, chosen, _ in rows],
             "last seen": [max(one.last_step for one in chosen) for _, chosen, _ in rows],
             "created": [_looks.day(run.created) for run, *_ in rows],
-            "findings": [" · ".join(one.title for one in chosen) for _, chosen, _ in rows],
+            "findings": [" · ".join(prose(one.title) for one in chosen) for _, chosen, _ in rows],
         },
         key="findings_table",
-        hide_index=True,
         on_select=lambda: _open([run.name for run, *_ in rows]),
         selection_mode="single-row",
         column_config={

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _family, _parts, _queue, _roles
+from pages import _family, _looks, _parts, _queue, _roles
 from pages._changes import changes_box, read_changes
 from pages._live import live
 from pages._plot import chart
@@ -40,7 +40,7 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
     chart(figure, "tree", "Tree of runs: every run from its fork to its newest step")
     if len(shown) == 1:
         st.caption("This run has no forks yet. Fork it below: the child starts from exactly this state.")
-    st.dataframe(
+    _looks.table(
         {
             "run": [node.name for node in shown],
             "forked from": [node.parent for node in shown],
@@ -52,7 +52,6 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
             "step": [node.at_step for node in shown],
         },
         key="tree_table",
-        hide_index=True,
         column_config={"what differs": st.column_config.TextColumn(width="large")},
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from qcore.config import Control, Section
+from qcore.viz import value_words
 
 _GRID = (1, 1.5, 2, 3, 5, 7)
 _WEIGHT_FLOOR = 1e-4
@@ -97,7 +98,7 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
         st.toggle(label, value, **shared)
     elif control.kind == "float" and control.scale == "log":
         options = log_options(control, [value, *others])
-        st.select_slider(label, options, float(value), format_func=lambda shown: f"{shown:.6g}", **shared)
+        st.select_slider(label, options, float(value), format_func=value_words, **shared)
     elif control.kind == "float":
         step = 10.0 ** (math.floor(math.log10(high - low)) - 2)
         st.slider(label, float(low), float(high), float(value), step=step, format="%.6g", **shared)

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _families, _parts, _scrubber
+from pages import _families, _looks, _parts, _scrubber
 from pages._families import Words
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
@@ -23,9 +23,12 @@ from qcore.viz import (
     eigenvalues,
     module_tree,
     name_words,
+    number_words,
+    percent_words,
     term_bars,
     term_style,
     update_bars,
+    value_words,
     with_cursor,
 )
 
@@ -278,7 +281,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     probes = sorted((found | {*disabled}) - {_ONCE})
     st.header("What the measurements cost", anchor=False)
     if not probes:
-        st.caption("No probe has run yet.")
+        st.caption("No measurement has been taken.")
         return
     cost = {probe: latest.get(f"{_COST}{probe}_ms") for probe in probes}
     every = {probe: latest.get(f"{_COST}{probe}_every") for probe in probes}
@@ -294,10 +297,9 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     if disabled:
         table["why"] = [disabled.get(probe, "") for probe in probes]
     _total(latest, controls, words)
-    st.dataframe(
+    _looks.table(
         table,
         key="probes_table",
-        hide_index=True,
         height="content",
         column_config={
             "cost (ms)": st.column_config.NumberColumn(format="%.2f", help="Running mean of one measurement."),
@@ -316,15 +318,14 @@ def _total(latest: dict[str, float], controls: dict[str, Any], words: Words) -> 
     parts = []
     if _TOTAL in latest and "budget_percent" in controls:
         parts.append(
-            f"Planned together: {latest[_TOTAL]:.2g} % of the step time, of a budget of "
-            f"{controls['budget_percent'].value:g} %."
+            f"Planned together: {percent_words(latest[_TOTAL] / 100)} of the step time, of a budget of "
+            f"{value_words(controls['budget_percent'].value)} %."
         )
     if _SPENT in latest:
-        parts.append(f"Really spent so far: {latest[_SPENT]:.2g} %.")
+        parts.append(f"Really spent so far: {percent_words(latest[_SPENT] / 100)}.")
     if f"{_COST}{_ONCE}_ms" in latest:
-        parts.append(
-            f"Everything was measured once before the first step, in {latest[f'{_COST}{_ONCE}_ms'] / 1e3:.1f} s."
-        )
+        seconds = number_words(latest[f"{_COST}{_ONCE}_ms"] / 1e3, places=1)
+        parts.append(f"Everything was measured once before the first step, in {seconds} s.")
     parts.append(f"Evaluation on {words.held_data} is a duty and is not in the budget.")
     st.caption(" ".join(parts))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _scrubber, _words
+from pages import _advice, _parts, _scrubber, _words
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
@@ -22,6 +22,7 @@ from qcore.viz import (
     curves,
     kernel,
     kernel_difference,
+    number_words,
     with_cursor,
 )
 
@@ -58,14 +59,14 @@ def page(lab: Lab, info: RunInfo) -> None:
         return
     if not steps:
         _scrubber.waiting(lab, info, (KERNELS,), "kernels_every", "kernels")
-        _causality(lab, info.name, info.step)
+        _causality(lab, info, info.step)
         return
     position = _scrubber.scrubber(info, steps, KERNELS)
     choice = _choice(lab, info, steps)
 
     def over_steps(step: int | None) -> None:
         _over_steps(lab, info, step, choice)
-        _causality(lab, info.name, position.shown)
+        _causality(lab, info, position.shown)
 
     _scrubber.show(lab, info, position, lambda step: _kernels(lab, info.name, step, choice), over_steps)
 
@@ -253,12 +254,13 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: Choice) -> No
         )
 
 
-def _causality(lab: Lab, run: str, step: int) -> None:
+def _causality(lab: Lab, info: RunInfo, step: int) -> None:
     """The verdict of the probe at or before the step in words, then its map."""
+    run = info.name
     found = lab.reader(run).arrays(CUTS, step)
     st.header("Does anything see the future?", anchor=False)
     if found is None:
-        st.caption("Not probed yet: the check comes every so many steps, as `checks every` says.")
+        st.caption(_advice.not_yet(lab, info, "checks", "checks_every", done="made", budgeted=True))
         return
     at, arrays = found
     _verdict(causality_of(arrays["cuts"], arrays["change"]), len(arrays["cuts"]), _parts.step_words(at, step))
@@ -281,21 +283,22 @@ def _verdict(found: Causality, cuts: int, step: str) -> None:
     match found.verdict:
         case "causal":
             kind: _words.Kind = "success"
-            says = f"**Causal.** {tried}: no earlier output moved; later ones moved by up to {found.later:.3g}."
+            moved = f"later ones moved by up to {number_words(found.later, 3)}"
+            says = f"**Causal.** {tried}: no earlier output moved; {moved}."
         case "ignored":
             kind = "warning"
             says = f"**Causal, but the context is ignored.** {tried}, and no output moved at all, not even later ones."
         case "rounding":
             kind = "info"
             says = (
-                f"**Causal up to rounding.** {tried}: {found.early_cells} earlier outputs moved by {found.leak:.1e} "
-                "of what later ones did, which is less than the precision of 32 bits."
+                f"**Causal up to rounding.** {tried}: {found.early_cells:,} earlier outputs moved by "
+                f"{number_words(found.leak, 2)} of what later ones did, which is less than the precision of 32 bits."
             )
         case _:
             kind = "error"
             says = (
                 f"**Sees the future.** {tried}: {found.early_cells:,} outputs before a cut moved, by up to "
-                f"{found.early:.3g}, where nothing may move. The loss of this run means nothing: the model reads what "
-                "it shall predict."
+                f"{number_words(found.early, 3)}, where nothing may move. The loss of this run means nothing: the "
+                "model reads what it shall predict."
             )
     _words.says("causality", kind, says)

@@ -10,10 +10,11 @@ import html
 import math
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import streamlit as st
 
-from qcore.viz import number_words
+from qcore.viz import NOT_MEASURED, number_words
 
 _STYLE = """<style>
 :root{--lab-faint:color-mix(in srgb,var(--st-text-color,currentColor) 78%,transparent)}
@@ -41,6 +42,12 @@ def column(values: Sequence[float | None], places: int) -> list[float | None] | 
     if all(value is None or math.isfinite(value) for value in values):
         return [None if value is None else round(value, places) for value in values]
     return [number_words(value, places=places) for value in values]
+
+
+def table(data: Any, **more: Any) -> Any:
+    """`st.dataframe` without row numbers, and with a dash for what is not known: Streamlit writes `None`."""
+    settings: dict[str, Any] = {"hide_index": True, "placeholder": NOT_MEASURED} | more
+    return st.dataframe(data, **settings)
 
 
 def day(wall: float) -> str:

@@ -1,5 +1,5 @@
-"""Measures of sets of clips in words and as curves, in two groups: what flicker can buy, and what it cannot; and the
-bands that the published guide calls healthy.
+"""Measures of sets of clips in words and as curves, in two groups: those that flicker can fake, and those that it
+cannot; and the bands that the published guide calls healthy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcore.lab import guide
-from qcore.viz import SOURCES, Figure, Line, Reference, curves, source_style
+from qcore.viz import SOURCES, Figure, Line, Reference, curves, number_words, source_style
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ MEASURES = MOTION | PICTURES
 _GENERATED = "frames/generated/"
 
 
-def shown(value: float) -> str:
-    """A measure with two digits, a true minus and no minus before 0."""
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+def shown(value: float | None) -> str:
+    """A measure with two digits, a dash where there is none."""
+    return number_words(value, places=2)
 
 
-def cells(measured: Mapping[str, float], data: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """(title, value beside the data's, help) of every measure that is known."""
+def cells(measured: Mapping[str, float | None], data: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """(title, value beside the data's, help) of every measure that is named; None is one that was not measured."""
     found = []
     for name, measure in MEASURES.items():
         if name in measured:
@@ -110,7 +110,11 @@ def measure_figure(
 ) -> Figure:
     """One measure over steps: the batch's data, denoised and generated, and the held-out data as a line."""
     of_data = 1.0 if measure.ratio else data.get(name)
-    references = [] if of_data is None else [Reference("data", of_data, f"held-out clips of the data: {of_data:.3g}")]
+    references = (
+        []
+        if of_data is None
+        else [Reference("data", of_data, f"held-out clips of the data: {number_words(of_data, 3)}")]
+    )
     sources = [source for source in SOURCES if not (measure.ratio and source == "data")]
     return curves(
         [
@@ -123,7 +127,7 @@ def measure_figure(
         y_range=measure.y_range,
         references=[*references, *limits],
         height=290,
-        message="Not measured yet.",
+        message="Not measured so far.",
         **shared,
     )
 
@@ -150,10 +154,10 @@ class Band:
     def range_text(self) -> str:
         """The band in words; empty for advice without limits."""
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
+            return f"{number_words(self.low)} to {number_words(self.high)}"
         if self.low is not None:
-            return f"above {self.low:g}"
-        return "" if self.high is None else f"below {self.high:g}"
+            return f"above {number_words(self.low)}"
+        return "" if self.high is None else f"below {number_words(self.high)}"
 
     def holds(self, value: float) -> bool:
         """Whether a value is inside the band."""
@@ -182,6 +186,6 @@ def guide_limits() -> dict[str, list[Reference]]:
     for band in bands():
         for sign, limit in (("≥", band.low), ("≤", band.high)):
             if limit is not None and band.measure:
-                line = Reference(f"guide {sign}", limit, f"the guide, {band.name}: {sign} {limit:g}")
+                line = Reference(f"guide {sign}", limit, f"the guide, {band.name}: {sign} {number_words(limit)}")
                 found.setdefault(band.measure, []).append(line)
     return found

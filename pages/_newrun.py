@@ -29,6 +29,7 @@ from qcore.config import (
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.forecast import memory_forecast
 from qcore.lab.inputs import input_problems, place
+from qcore.viz import value_words
 
 WAYS = ("Form", "YAML")
 _INSIST, _INSISTS = "Start all the same", "new:insists"
@@ -173,7 +174,7 @@ def _start_of(lab: Lab, choice: str) -> Start:
 
 def find_words(label: str, value: Any) -> str:
     """A control and its value, short."""
-    text = " · ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " · ".join(map(str, value)) if isinstance(value, list) else value_words(value)
     return f"{label} {text if len(text) <= 60 else text[:59] + '…'}"
 
 
@@ -374,6 +375,6 @@ def _summary(config: RunConfig) -> str:
         return (
             f"{size}, on {data.source}, {data.frames} frames of {frame}: "
             f"{optim.steps:,} steps of {rows:,} clips, {config.value('flow_path')} path, "
-            f"noise correlation {config.value('noise_correlation'):g}."
+            f"noise correlation {value_words(config.value('noise_correlation'))}."
         )
     return f"{size}, on {data.source} by {data.tokenizer}: {optim.steps:,} steps of {rows * model.context:,} tokens."

@@ -22,7 +22,7 @@ from pages._plain import plain
 from pages._settle import settling
 from qcore.config import Command, ConfigError, SetControl
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
-from qcore.viz import Mark, event_words, name_words, number_words, prose
+from qcore.viz import Mark, event_words, name_words, number_words, percent_words, prose
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
 REFRESH = "2"  # asking for news is cheap, and where drawing is dear the browser asks more rarely
@@ -369,18 +369,23 @@ def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
 
 
 def numbers(lab: Lab, run: str, step: int, shown: Iterable[tuple[str, str, str, str]]) -> None:
-    """Scalars measured at a step in a row, each as (title, series, format, help); those not measured are left out."""
-    shown = tuple(shown)
-    series = lab.reader(run).scalars_of([name for _, name, _, _ in shown], start=step, stop=step + 1)
+    """Scalars measured at a step in a row, each as (title, series, format, help): a dash for one that this step lacks,
+    and none for what the run never measured.
+    """
+    reader = lab.reader(run)
+    known = set(reader.names())
+    shown = tuple(one for one in shown if one[1] in known)
+    series = reader.scalars_of([name for _, name, _, _ in shown], start=step, stop=step + 1)
     strip(
-        (title, _formatted(float(series[name].values[-1]), form), about)
+        (title, _formatted(float(series[name].values[-1]) if len(series[name]) else None, form), about)
         for title, name, form, about in shown
-        if len(series[name])
     )
 
 
-def _formatted(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else number_words(value)
+def _formatted(value: float | None, form: str) -> str:
+    if value is None or not math.isfinite(value) or form.endswith("g"):
+        return number_words(value, 3)
+    return percent_words(value) if form.endswith("%") else format(value, form).replace("-", "−")
 
 
 def step_words(at: int | None, asked: int | None = None) -> str:

@@ -194,7 +194,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 y_title="mutual information, nats",
                 references=entanglement,
                 height=290,
-                message="Not measured yet.",
+                message="Not measured so far.",
                 **shared,
             ),
             "How much one frame tells of another, as if both were Gaussian. It grows without limit for ghosts and is "
@@ -207,7 +207,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 y_title="share ρ",
                 y_range=(-0.03, 1.03),
                 height=290,
-                message="Not measured yet.",
+                message="Not measured so far.",
                 **shared,
             ),
             "Training and sampling must use the same share: a model that never saw shared noise makes something else "
@@ -220,7 +220,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 y_title="t",
                 y_range=(-0.03, 1.03),
                 height=290,
-                message="Not measured yet.",
+                message="Not measured so far.",
                 **shared,
             ),
             "From which time on frames may part; a learned t* moves by itself.",

@@ -80,8 +80,7 @@ const tell = (host) => {
   if (text && host.behind.parentElement !== host) host.append(host.behind);
   if (!text) host.behind.remove();
 };
-// spent: told how many milliseconds each drawing took.
-const plot = (host, {figure, alt, url}, spent = () => {}) => {
+const plot = (host, {figure, alt, url}) => {
   host.setAttribute("role", "figure");
   host.setAttribute("aria-label", alt);
   host.style.minHeight = figure.layout.height + "px";
@@ -91,7 +90,6 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
     // chart, the newest one waits.
     if (host.latest !== figure || host.drawn === figure || host.held || !host.isConnected) return;
     if (!host.seen || document.hidden) return;
-    const start = performance.now();
     host.drawn = figure;
     host.reached = reach(figure);
     host.named = figure.layout.title?.text;
@@ -101,7 +99,6 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
     host.sized ??= new ResizeObserver(() => host.isConnected && host.offsetWidth && Plotly.Plots.resize(host));
     host.sized.observe(host);
     tell(host);
-    spent(performance.now() - start);
   };
   // At once where the library is there: a chart changes in the same task as the words around it.
   const redraw = () => { if (window.Plotly) draw(window.Plotly); else library(url).then(draw); };
@@ -124,7 +121,7 @@ const plot = (host, {figure, alt, url}, spent = () => {}) => {
   tell(host);
 };
 """
-"""`plot(element, {figure, alt, url}, spent)` in JavaScript."""
+"""`plot(element, {figure, alt, url})` in JavaScript."""
 
 _SCRIPT = f"""{HUB}{PLOT_SCRIPT}
 export default function ({{data, parentElement}}) {{

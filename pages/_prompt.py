@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _edge, _forms, _parts, _roles, _samplingviews
+from pages._looks import table
 from pages._moment import fragment
 from pages._text import generation_html
 from qcore.config import SamplingConfig
@@ -138,7 +139,7 @@ def _statistics(item: Any) -> None:
 
 
 def _table(tokens: list[dict[str, Any]]) -> None:
-    st.dataframe(
+    table(
         {
             "token": [token["label"] for token in tokens],
             "probability": [token["probability"] for token in tokens],

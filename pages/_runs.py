@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages import _families, _looks, _newrun, _parts, _roles
+from pages import _families, _findingviews, _looks, _newrun, _parts, _roles
 from pages._live import live
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.waiting import waiting_words
-from qcore.viz import NOT_MEASURED
 
 
 def runs(lab: Lab, info: RunInfo) -> None:
@@ -51,8 +50,8 @@ def _delete(lab: Lab, name: str) -> None:
 
 
 def _table(lab: Lab) -> None:
-    found = lab.runs()
-    st.dataframe(
+    found, findings = lab.runs(), lab.all_findings()
+    _looks.table(
         {
             "run": [run.name for run in found],
             "state": [waiting_words(run, found, short=True) or _parts.state_word(run) for run in found],
@@ -61,30 +60,33 @@ def _table(lab: Lab) -> None:
             "of": [run.total_steps for run in found],
             "model": [run.kind for run in found],
             "parameters": [run.parameters for run in found],
+            "finding": [_findingviews.worst(findings.get(run.name, ())) for run in found],
             "loss": _looks.column([run.loss for run in found], places=3),
             "held out": _looks.column([_families.held_out(run) for run in found], places=3),
+            "unit": [_families.words(run).held_unit if run.kind else None for run in found],
             "at step": [run.held_out_step for run in found],
             "speed": [None if (rate := _families.speed(run)) is None else round(rate) for run in found],
             "created": [_looks.day(run.created) for run in found],
             "preset": [run.preset for run in found],
         },
         key="runs_table",
-        hide_index=True,
         on_select=lambda: _open([run.name for run in found]),
         selection_mode="single-row",
-        placeholder=NOT_MEASURED,
         column_config={
             "run": st.column_config.TextColumn(width="medium"),
             "progress": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1, width="small"),
             "step": st.column_config.NumberColumn(format="localized"),
             "of": st.column_config.NumberColumn(format="localized"),
             "parameters": st.column_config.NumberColumn(format="compact"),
-            "loss": st.column_config.Column(
-                help="Weighted total of the newest step: nats per token of a language run, a mean squared error of a "
-                "video run. The two cannot be compared.",
+            "finding": st.column_config.TextColumn(
+                width="medium", help="What is wrong now, the worst of it. Its loss may look good because of it."
             ),
+            "loss": st.column_config.Column(help="Weighted total of the newest step, in the unit beside it."),
             "held out": st.column_config.Column(
-                help="On data never trained on: cross-entropy, nats per token, or the velocity's mean squared error.",
+                help="On data never trained on: cross-entropy, or the velocity's mean squared error.",
+            ),
+            "unit": st.column_config.TextColumn(
+                help="Of both losses. Those of different units cannot be compared.", width="small"
             ),
             "at step": st.column_config.NumberColumn(
                 format="localized", help="When the held-out loss was measured, where the run says so."

@@ -7,11 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _roles
+from pages import _looks, _parts, _roles
 from pages._moment import renew
 from qcore.config import SamplingConfig
 from qcore.lab import Lab
 from qcore.lab.sampling import MEASURES, ComparedMeasure, SamplingComparison, compare_sampling, plain_of
+from qcore.viz import number_words
 
 NOTHING = (
     "Nothing to compare yet: raise *coherence temperature* or *coherence penalty* above 0 under **Sampling**. The "
@@ -96,7 +97,7 @@ def measure(lab: Lab, name: str, prompt: str, settings: SamplingConfig, checkpoi
 
 def _table(found: SamplingComparison) -> None:
     rows: tuple[ComparedMeasure, ...] = found.measures
-    st.dataframe(
+    _looks.table(
         {
             "measure": [MEASURES[row.name] for row in rows],
             AWARE.lower(): [_interval(row.aware) for row in rows],
@@ -104,7 +105,6 @@ def _table(found: SamplingComparison) -> None:
             "difference": [_interval(row.difference) for row in rows],
             "told apart": [row.difference.detected for row in rows],
         },
-        hide_index=True,
         column_config={
             "told apart": st.column_config.CheckboxColumn(help="The interval of the difference leaves out 0.")
         },
@@ -118,4 +118,4 @@ def _table(found: SamplingComparison) -> None:
 
 def _interval(value: Any) -> str:
     """`0.62 (0.55 to 0.69)` of anything with mean, low and high."""
-    return f"{value.mean:.3g} ({value.low:.3g} to {value.high:.3g})".replace("-", "−")
+    return f"{number_words(value.mean, 3)} ({number_words(value.low, 3)} to {number_words(value.high, 3)})"

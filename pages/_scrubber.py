@@ -14,13 +14,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from pages import _edge, _parts
+from pages import _advice, _edge, _parts
 from pages._live import live
 from pages._moment import fragment
 from pages._panel import progress_html, words
 from qcore.lab import Lab, RunInfo
-from qcore.lab.waiting import waiting_words
-from qcore.viz import name_words
 
 MOST = 200
 SPEEDS = (1, 2, 4, 8)
@@ -127,18 +125,9 @@ def show(
 
 def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: str) -> None:
     """Say why there is nothing to show yet; the page is drawn anew when the first arrays arrive."""
-    controls = lab.controls(info.name)
-    if not info.alive:
-        st.info(
-            f"This run ended before its {what} were measured. Start another with a smaller `{name_words(control)}`, "
-            "or with more `budget percent` for the diagnostics."
-        )
-        return
-    every = f" every {controls[control].value:,} steps" if control in controls else ""
-    waits = waiting_words(info, lab.runs(), short=True)
-    until = f"the run is {_parts.plain(waits)}" if waits else "see the control room until then"
-    st.info(f"No {what} measured yet: they are taken{every} as far as the budget of the diagnostics allows; {until}.")
-    live(lab, info, lambda: any(lab.reader(info.name).array_steps(name) for name in names))
+    st.info(_advice.not_yet(lab, info, what, control, budgeted=True))
+    if info.alive:
+        live(lab, info, lambda: any(lab.reader(info.name).array_steps(name) for name in names))
 
 
 def _play(lab: Lab, position: Position, draw: Callable[[int], None]) -> None:

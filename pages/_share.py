@@ -17,6 +17,7 @@ from pages import _parts, _roles
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.report import report_parts
 from qcore.lab.share import Checkpoints, export_run, export_table, import_run
+from qcore.viz import distinct_words
 from qcore.viz.report import report_html
 
 _CHECKPOINTS: tuple[Literal["newest", "all", "none"], ...] = ("newest", "all", "none")
@@ -65,10 +66,12 @@ def _downloads(lab: Lab, name: str) -> None:
         lambda: _zipped(lab, name, wanted, arrays),
     )
     st.markdown("**Curves**")
+    offered = lab.reader(name).names()
     series = st.multiselect(
         "Which",
-        lab.reader(name).names(),
+        offered,
         key=f"share:series:{name}",
+        format_func=distinct_words(offered).__getitem__,
         placeholder="all of them",
         help="A row a step, a column a curve; nothing chosen takes all.",
     )

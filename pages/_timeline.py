@@ -6,7 +6,7 @@ import math
 
 import streamlit as st
 
-from pages import _parts, _reads
+from pages import _advice, _looks, _parts, _reads
 from pages._panel import words
 from pages._plot import chart
 from pages._text import generation_html
@@ -49,8 +49,7 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
         return
     samples = [sample for sample in _reads.timeline(lab, _reads.rewinds(lab, info.name)) if sample.prompt == prompt]
     if not samples:
-        every = lab.controls(info.name)["sample_every"].value
-        st.info(f"No sample yet: the model continues the fixed prompts every {every:,} steps.")
+        st.info(_advice.not_yet(lab, info, "samples of this prompt", "sample_every", done="written"))
         return
     reader = lab.reader(info.name)
     chosen = next((sample for sample in samples[::-1] if sample.step == step), samples[-1])
@@ -59,13 +58,12 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
     with left:
         shown = generation_html(prompt, whole.tokens if whole else [])
         words("sample", f"<b>Step {chosen.step:,}</b>{shown}")
-        st.dataframe(
+        _looks.table(
             {
                 "step": [sample.step for sample in samples[: -ROWS - 1 : -1]],
                 "text": [sample.text for sample in samples[: -ROWS - 1 : -1]],
             },
             key="samples",
-            hide_index=True,
             column_config={
                 "step": st.column_config.NumberColumn(format="localized", width="small"),
                 "text": st.column_config.TextColumn(width="large"),

@@ -6,15 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _parts, _reads
+from pages import _looks, _parts, _reads
 from pages._plot import chart
 from qcore.lab import Lab, RunInfo
 from qcore.viz import Line, curves, histogram, race, shares
+from qcore.viz.series import least_height
 
 RACE_STEPS = 60
 MAX_POINTS = 600
-LEAST_SHARE = 0.2
-"""Height that a chart of shares has at least: less is noise."""
 _CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     (
         "Largest share of one token",
@@ -132,10 +131,9 @@ def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
         if arrays[f"tokens/{kind}"].sum():
             table[title] = [float(share[kind][token]) for token in special.values()]
     st.markdown("**Special tokens**")
-    st.dataframe(
+    _looks.table(
         table,
         key="specials",
-        hide_index=True,
         column_config={
             title: st.column_config.NumberColumn(format="percent") for title in table if title not in ("token", "id")
         },
@@ -152,7 +150,7 @@ def _perplexity(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
         marks=marks,
         log_x=log_x,
         log_y=True,
-        message="Not measured yet.",
+        message="Not measured so far.",
     )
     chart(
         figure,
@@ -178,7 +176,7 @@ def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
             marks=marks,
             log_x=log_x,
             height=230,
-            least=LEAST_SHARE if y_title in ("ratio", "share of positions") else 0.0,
+            least=least_height(y_title),
         )
         if index % 2 == 0:
             columns = st.columns(2)

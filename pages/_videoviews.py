@@ -2,8 +2,8 @@
 over all steps.
 
 Numbers of the data, of denoised clips and of generated clips are never mixed: three curves, and the data's own value
-over held-out clips as a dashed line. Measures come in two groups, told apart in words: what flicker can buy, and what
-it cannot.
+over held-out clips as a dashed line. Measures come in two groups, told apart in words: those that flicker can fake, and
+those that it cannot.
 """
 
 from __future__ import annotations
@@ -124,15 +124,16 @@ def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
 
 
 def _numbers(reader: Any, step: int) -> None:
-    """Generated clips against the data, the newest measurement up to the step."""
+    """Generated clips against the data, of the newest measurement up to the step: what that one lacks is a dash, as the
+    coherence of clips that stand still.
+    """
     series = reader.scalars_of([f"frames/generated/{name}" for name in MEASURES], stop=step + 1)
-    measured = {
-        name: float(found.values[-1]) for name, found in zip(MEASURES, series.values(), strict=True) if len(found)
-    }
-    if measured:
-        _parts.strip(cells(measured, reader.meta().get("data_frames") or {}))
-        made = max(int(found.steps[-1]) for found in series.values() if len(found))
-        _words.caption("numbers_about", f"Generated clips, {_parts.step_words(made, step)} · the data's own value.")
+    known = {name: found for name, found in zip(MEASURES, series.values(), strict=True) if len(found)}
+    if known:
+        made = max(int(found.steps[-1]) for found in known.values())
+        of_then = {name: float(found.values[-1]) for name, found in known.items() if int(found.steps[-1]) == made}
+        _words.heading("numbers_about", f"Generated clips · the data, {_parts.step_words(made, step)}")
+        _parts.strip(cells({name: of_then.get(name) for name in MEASURES}, reader.meta().get("data_frames") or {}))
 
 
 def _similarity(
@@ -173,13 +174,13 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     shared: dict[str, Any] = {"uirevision": run, "marks": _parts.marks(reader.events()), "log_x": log_x}
     groups = (
         (
-            "What flicker cannot buy",
+            "Motion, which flicker cannot fake",
             "All three must be right at once. A ghost changes too little, or all clips move in the same way; flicker "
             "has a negative coherence and too large a change, however good the numbers below it look.",
             MOTION,
         ),
         (
-            "What flicker can buy",
+            "Single frames, which flicker can fake",
             "Frames that jump about at random reach any value here: they count only beside the curves above.",
             PICTURES,
         ),

@@ -11,17 +11,19 @@ import streamlit as st
 
 from pages import _advice, _charts, _families, _knobs, _live, _looks, _newrun, _parts, _roles, _share
 from pages._panel import Block, blocks_json, panel, progress_html, table_html
+from pages._past import past
 from pages._plot import dated
 from pages._words import says_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.lab.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS, event_words, number_words
+from qcore.viz import UNITS, event_words, number_words, prose
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
 SHOWN_FINDINGS = 3
+_PAST_POINTS = 300
 _ACTIVE = ("queued", "running", "paused")
 _TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
 @media(max-width:640px){.to-knobs{display:inline}}</style>
@@ -178,7 +180,9 @@ def _body(
     series = reader.scalars_of(_charts.names(words, look["terms"]), max_points=_charts.MAX_POINTS)
     waiting = _advice.nothing_yet(info, waits)
     marks = _parts.marks(events)
-    drawn = _charts.figures(series, reader.meta(), marks, words=words, run=info.name, waiting=waiting, **look)
+    before = [(_parts.short(run), found) for run, found in past(lab, info, _charts.past_names(words), _PAST_POINTS)]
+    said: dict[str, Any] = {"run": info.name, "waiting": waiting, "past": before}
+    drawn = _charts.figures(series, reader.meta(), marks, words=words, **said, **look)
     found = {key: dated(figure, info.step) for key, figure in drawn.items()}
     last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
     blocks = [*_calling(findings), *_progress(info, waits, last)]
@@ -199,7 +203,10 @@ def _calling(findings: list[FindingInfo]) -> list[Block]:
     calling = [finding for finding in findings if finding.calls]
     if not calling:
         return []
-    lines = [f"**Step {finding.since_step:,}** · {_parts.plain(finding.title)}" for finding in calling[:SHOWN_FINDINGS]]
+    lines = [
+        f"**Step {finding.since_step:,}** · {_parts.plain(prose(finding.title))}"
+        for finding in calling[:SHOWN_FINDINGS]
+    ]
     more = len(calling) - SHOWN_FINDINGS
     lines += [f"and {more} more"] if more > 0 else []
     return [Block("calling", says_html("error", "  \n".join(lines)))]

@@ -1,7 +1,8 @@
 """Words of a page's moment: sentences that name a state or a step, drawn together with all else of the moment.
 
 They look like Streamlit's own captions, headings and coloured boxes, and take the same Markdown, as far as pages use
-it: **bold**, *italic*, `code`, a backslash before a letter that stands for itself, an empty line between paragraphs.
+it: **bold**, *italic*, `code`, a backslash before a letter that stands for itself, an empty line between paragraphs,
+and the piece of its own that `pages._plain` gives to a letter.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 from pages._panel import words
 
 Kind = Literal["error", "warning", "info", "success"]
-_TOKENS = re.compile(r"\\(.)|(\*\*)|(\*)|(`)|( {2}\n)|(\n\n+)|(\n)", re.DOTALL)
+_TOKENS = re.compile(r":color\[\\(.)\]|\\(.)|(\*\*|\*|`)|( {2}\n)|(\n\n+)|(\n)", re.DOTALL)
 _TAGS = {"**": "b", "*": "i", "`": "code"}
 _ICONS = {"error": "!", "warning": "!", "info": "i", "success": "✓"}
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "success": "green"}
@@ -39,11 +40,10 @@ def rich(text: str) -> str:
     for found in _TOKENS.finditer(text):
         shown += html.escape(text[at : found.start()])
         at = found.end()
-        token = found[0]
-        if found[1]:
-            shown += html.escape(found[1])
-        elif token in _TAGS:
-            tag = _TAGS[token]
+        if found[1] or found[2]:
+            shown += html.escape(found[1] or found[2])
+        elif found[3]:
+            tag = _TAGS[found[3]]
             if tag in opened:
                 while opened[-1] != tag:
                     shown += f"</{opened.pop()}>"
@@ -51,11 +51,11 @@ def rich(text: str) -> str:
             else:
                 opened.append(tag)
                 shown += f"<{tag}>"
-        elif found[6]:
+        elif found[5]:
             paragraphs.append(shown + "".join(f"</{tag}>" for tag in reversed(opened)))
             shown, opened = "", []
         else:
-            shown += "<br>" if found[5] else " "
+            shown += "<br>" if found[4] else " "
     shown += html.escape(text[at:]) + "".join(f"</{tag}>" for tag in reversed(opened))
     return "".join(f"<p>{one}</p>" for one in (*paragraphs, shown) if one)
 

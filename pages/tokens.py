@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _families, _parts, _tokenviews
+from pages import _advice, _families, _parts, _tokenviews
 from pages._live import live
 
 lab = _parts.lab()
@@ -10,11 +10,7 @@ info = _parts.open_run(lab, "Tokens")
 if info is not None and _families.has_text(info, "tokens"):
     steps = lab.reader(info.name).array_steps("tokens")
     if not steps:
-        st.info(
-            "No token statistics yet: the first are taken after `tokens every` steps. Until then, see the control room."
-            if info.alive
-            else "This run ended before its first token statistics. Start another with a smaller `tokens every`."
-        )
+        st.info(_advice.not_yet(lab, info, "token statistics", "tokens_every", budgeted=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         follow = st.toggle(
             "Newest step",

@@ -13,7 +13,7 @@ from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
 from qcore.lab.waiting import waiting_words
-from qcore.viz import change_words
+from qcore.viz import change_words, prose
 
 
 @app.command("list")
@@ -61,14 +61,14 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print(f"waits        {waits}")
     for finding in findings:
         said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
-        print(f"finding      {finding.name} since step {finding.since_step} ({said}): {finding.title}")
+        print(f"finding      {finding.name} since step {finding.since_step} ({said}): {prose(finding.title)}")
     print(f"model        {info.kind}, {info.parameters:,} parameters, preset {info.preset or 'none'}")
     print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
     if info.family == "video":
         measured = [f"{key} {figure(value)}" for key, value in meta.get("data_frames", {}).items()]
-        print(f"frames       {', '.join(measured) or 'not measured yet'}")
+        print(f"frames       {', '.join(measured) or 'not measured'}")
     else:
-        print(f"references   {', '.join(references) or 'not measured yet'} (nats a token)")
+        print(f"references   {', '.join(references) or 'not measured'} (nats a token)")
     for line in meta.get("data_report") or ():
         print(f"data         {line}")
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")

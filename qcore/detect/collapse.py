@@ -13,10 +13,11 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from qcore.base.words import percent_words, value_words
 from qcore.detect.pulse import BLOCK
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.tokens import rate_control
-from qcore.detect.verdict import AtLeast, Report, known, pause, percent, restore, set_rate, set_weight, without_fault
+from qcore.detect.verdict import AtLeast, Report, known, pause, restore, rounded, set_rate, set_weight, without_fault
 
 _KEPT = 25
 _FEWEST = 6
@@ -174,24 +175,25 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
         now = latest.get("term/ce", 0.0)
         best = seen.facts.unigram or 0.0 if base is None else base
         what = "token frequencies" if base is None else "its best"
-        title = f"The loss has left its range: {now:.2f} nats, {now - best:+.2f} against {what}"
+        title = f"The loss has left its range: {rounded(now)} nats, {rounded(now - best, signed=True)} against {what}"
         figure = chart(
             "Cross-entropy", "nats a token", {"ce": "term/ce"}, None if base is None else base + limits["ce"]
         )
     elif is_on(store, "top1") and share is not None and target is not None:
-        title = f"One token takes {percent(share)} of the predictions; the commonest target has {percent(target)}"
+        title = f"One token takes {percent_words(share)} of the predictions"
+        title = f"{title}; the commonest target has {percent_words(target)}"
         lines = {"most predicted": "tokens/top1_share", "commonest target": "tokens/target_top1_share"}
         figure = chart("Share of one token", "share", lines)
     elif is_on(store, "information") and highest is not None:
         now = latest.get("tokens/mutual_information", 0.0)
-        title = f"The context carries {now:.2f} nats, down from {highest:.2f}"
+        title = f"The context carries {rounded(now)} nats, down from {rounded(highest)}"
         limit = AtLeast(limits["information"] * highest)
         figure = chart("Information the context carries", "nats", {"information": "tokens/mutual_information"}, limit)
     elif is_on(store, "cosine"):
-        title = f"Hidden states grow alike: mean cosine {latest.get('geometry/mean_cosine', 0.0):.2f}"
+        title = f"Hidden states grow alike: mean cosine {rounded(latest.get('geometry/mean_cosine', 0.0))}"
         figure = chart("Mean cosine of hidden states", "cosine", {"cosine": "geometry/mean_cosine"})
     else:
-        title = f"The gradient is {ratio or 0.0:.1f} times its usual size while the loss grows"
+        title = f"The gradient is {rounded(ratio or 0.0, 1)} times its usual size while the loss grows"
         figure = chart("Gradient norm", "norm", {"gradient norm": "train/grad_norm"})
     newest = latest.get("term/ce") if is_on(store, "jump") and base is not None else None
     numbers = known(
@@ -219,17 +221,20 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
 def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
     signals = memory["all"].values()
     since = min(signal["since"] for signal in ([one for one in signals if one["on"]] or list(signals)))
-    back = f"Best is to go back to a checkpoint from before step {since}: no loss term recovered such a run."
+    back = f"Best is to go back to a checkpoint from before step {since:,}: no loss term recovered such a run."
     fixes = [*without_fault(seen.facts)]
     control, rate = rate_control(seen)
     change = seen.changes.get(control)
     if rate is not None:
         target, why = rate / 10, back
         if change is not None and isinstance(change.old, int | float) and rate > _JUMP * change.old:
-            target, why = min(target, change.old), f"It was raised from {change.old:g} at step {change.step}. {back}"
+            target, why = (
+                min(target, change.old),
+                f"It was raised from {value_words(change.old)} at step {change.step:,}. {back}",
+            )
         fixes += [restore(control, target, since, why), set_rate(control, target, why)]
     pulls = {term: seen.latest.get(f"grad/cos/{term}", 0.0) for term in seen.weights if seen.weighted(term)}
     worst = min(pulls, key=lambda term: pulls[term], default="ce")
     if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 3:
-        fixes.append(set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {pulls[worst]:.2f})."))
+        fixes.append(set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {rounded(pulls[worst])})."))
     return [*fixes, pause(back)]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qcore.base.words import percent_words
 from qcore.detect.rule import Limits, Memory, Rule, Seen, Sign, latch, sign_of
-from qcore.detect.verdict import Report, known, number, pause, percent, remedy
+from qcore.detect.verdict import Report, known, number, pause, remedy, rounded
 
 _NEW = "new_run"
 _COUNTED = "0 of the 12 data sets of the presets; it counts"
@@ -38,7 +39,7 @@ def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         numbers = [number("files left out", len(files), "files", limits["files"])]
         if seen.facts.family == "text":
             numbers.append(number("share of the bytes left out", share, "", limits["share"]))
-        bytes_out = f", {percent(share)} of the bytes" if seen.facts.family == "text" else ""
+        bytes_out = f", {percent_words(share)} of the bytes" if seen.facts.family == "text" else ""
         why = "The run goes on with the other files; mend or remove these and start a new one."
         return Report(f"{len(files)} left out{bytes_out}: {path}{others} ({reason})", numbers, None, [pause(why)])
 
@@ -56,7 +57,7 @@ def repeated_documents(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]
             ("documents", total, "documents", None),
             ("share", share, "", limits["share"]),
         )
-        title = f"{count:.0f} of {total:.0f} documents ({percent(share)}) are copies of others"
+        title = f"{rounded(count, 0)} of {rounded(total, 0)} documents ({percent_words(share)}) are copies of others"
         why = "Copies are learned by heart and count as often as they come; remove them and start a new run."
         return Report(title, numbers, None, [pause(why)])
 
@@ -77,9 +78,8 @@ def held_out_in_training(seen: Seen, limits: Limits, memory: Memory) -> list[Sig
             ("held-out documents compared", compared, "documents", None),
             ("share", share, "", limits["share"]),
         )
-        title = (
-            f"{count:.0f} of {compared:.0f} held-out documents ({percent(share)}) stand in training, {equal:.0f} whole"
-        )
+        many_of = f"{rounded(count, 0)} of {rounded(compared, 0)} held-out documents ({percent_words(share)})"
+        title = f"{many_of} stand in training, {rounded(equal, 0)} whole"
         why = "The held-out loss then measures memory; remove the copies, or hold other text out, in a new run."
         return Report(title, numbers, None, [pause(why)])
 
@@ -97,7 +97,7 @@ def unknown_tokens(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("share of <unk> in training", train, "", None),
             ("characters a token", letters, "characters", None),
         )
-        title = f"{percent(share)} of the held-out tokens are <unk>: the vocabulary does not fit this text"
+        title = f"{percent_words(share)} of the held-out tokens are <unk>: the vocabulary does not fit this text"
         why = "Pieces of bytes reach every text, also where no spaces stand between words."
         fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]
         return Report(title, numbers, None, fixes)

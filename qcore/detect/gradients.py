@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+from qcore.base.words import name_words, number_words, percent_words
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.verdict import (
     PHASE_TERMS,
@@ -14,8 +15,8 @@ from qcore.detect.verdict import (
     Report,
     known,
     number,
-    percent,
     remedy,
+    rounded,
     set_weight,
     stop,
     without_fault,
@@ -101,7 +102,7 @@ def _at_bound(facts: Facts, term: str, value: float) -> bool:
 def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
     value, weight = seen.latest.get(f"term/{term}", 0.0), seen.weights.get(term, 0.0)
     norm = seen.latest.get(f"grad/norm/{term}", 0.0)
-    what = f"sits at {value:.4g}" if kind == "saturated" else f"is {value:.4g}"
+    what = f"sits at {number_words(value)}" if kind == "saturated" else f"is {number_words(value)}"
     numbers = [
         number(f"gradient norm of {term}", norm, "", AtLeast(0.0)),
         number(f"value of {term}", value),
@@ -109,7 +110,7 @@ def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
     ]
     figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
     why = "It adds a number to the loss and nothing to the gradient, so switching it off changes no weight."
-    title = f"{term} {what} and has no gradient"
+    title = f"{name_words(term)} {what} and has no gradient"
     return Report(title, numbers, figure, [*without_fault(seen.facts), set_weight(term, 0.0, why)])
 
 
@@ -133,7 +134,7 @@ def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
     figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
     why = "A weight cannot be negative, so the sign must be mended in the code; until then the term does harm."
     fixes = [*without_fault(seen.facts), set_weight(term, 0.0, why)]
-    return Report(f"Minimising {term} lowers the coherence it is named for", numbers, figure, fixes)
+    return Report(f"Minimising {name_words(term)} lowers the coherence it is named for", numbers, figure, fixes)
 
 
 def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -170,11 +171,12 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
     out = value is not None and not seen.in_range(term, value, limits["tolerance"])
     if out:
         assert value is not None
-        title = f"{term} is {value:.4g}, outside its range of {low:g} to {high:g}"
+        title = f"{name_words(term)} is {number_words(value)}, outside its range {_range(low, high)}"
         edge = high if value > high else AtLeast(low)
         shrink = max(abs(edge), 1.0) / max(abs(value), 1e-12)
     else:
-        title = f"The weighted gradient of {term} is {ratio or 0.0:.3g} times that of the cross-entropy"
+        times = number_words(ratio or 0.0, 3)
+        title = f"The weighted gradient of {name_words(term)} is {times} times that of the cross-entropy"
         edge, shrink = None, 1.0
     if ratio is not None and ratio > limits["ratio"]:
         shrink = limits["healthy_ratio"] / ratio
@@ -187,6 +189,12 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
     why = "Brings its pull to the size it would have as a mean; the term itself must be divided by what it sums over."
     fixes = [*without_fault(seen.facts), set_weight(term, weight * shrink, why)]
     return Report(title, numbers, figure, [*fixes, set_weight(term, 0.0, "Leaves the cross-entropy alone.")])
+
+
+def _range(low: float, high: float) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return f"of {number_words(low)} to {number_words(high)}"
+    return f"from {number_words(low)} up" if math.isfinite(low) else f"up to {number_words(high)}"
 
 
 def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -221,9 +229,10 @@ def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report
     ratio, cosine = seen.latest.get(f"{scope}/ratio/{term}", 0.0), seen.latest.get(f"{scope}/cos/{term}")
     weight = seen.weights.get(term, 0.0)
     if cosine is not None and cosine <= limits["turned_cosine"]:
-        title = f"{term} pulls against the cross-entropy: cosine {cosine:.2f} at {ratio:.2g} times its force"
+        force = f"cosine {rounded(cosine)} at {number_words(ratio, 2)} times its force"
+        title = f"{name_words(term)} pulls against the cross-entropy: {force}"
     else:
-        title = f"{term} drowns the cross-entropy: {ratio:.2g} times its gradient"
+        title = f"{name_words(term)} drowns the cross-entropy: {number_words(ratio, 2)} times its gradient"
     numbers = known(
         ("cosine with the gradient of the cross-entropy", cosine, "", AtLeast(limits["cosine"])),
         (
@@ -238,7 +247,7 @@ def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report
     figure = seen.history.chart(f"{term} against the cross-entropy", "ratio, cosine", lines, AtLeast(limits["cosine"]))
     fixes = [*without_fault(seen.facts)]
     if ratio > limits["healthy_ratio"]:
-        why = f"At this weight its pull is {percent(limits['healthy_ratio'])} of the cross-entropy's."
+        why = f"At this weight its pull is {percent_words(limits['healthy_ratio'])} of the cross-entropy's."
         fixes.append(set_weight(term, weight * limits["healthy_ratio"] / ratio, why))
     fixes.append(set_weight(term, 0.0, "Leaves the cross-entropy alone."))
     return Report(title, numbers, figure, fixes)
@@ -265,7 +274,7 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         )
         why = "One micro-batch a step needs no accumulation, so nothing can be lost until the loop is mended."
         fixes = [*without_fault(seen.facts), remedy("Start without accumulation", why, "new_run", {"accumulation": 1})]
-        title = f"The gradient of {count} micro-batches is {percent(error)} away from that of one batch"
+        title = f"The gradient of {count} micro-batches is {percent_words(error)} away from that of one batch"
         return Report(title, numbers, figure, fixes)
 
     return sign_of(store, report)
@@ -288,7 +297,7 @@ def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         )
         figure = seen.history.chart("Blocks without gradient", "blocks", {"frozen": "weights/frozen_blocks"})
         why = "These blocks keep their random weights whatever happens; look for a detach or no_grad between blocks."
-        title = f"{frozen:.0f} of {blocks:.0f} blocks get no gradient"
+        title = f"{rounded(frozen, 0)} of {rounded(blocks, 0)} blocks get no gradient"
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
     return sign_of(store, report)
@@ -318,7 +327,7 @@ def unused_weights(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         lines = {"without gradient": "weights/dead_share"}
         figure = seen.history.chart("Parameters without gradient", "share", lines, limits["share"])
         why = "The unused weights cost time and memory; connect them to the output or take them out."
-        title = f"{percent(share)} of the parameters get no gradient"
+        title = f"{percent_words(share)} of the parameters get no gradient"
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
     return sign_of(store, report)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qcore.base.words import number_words
 from qcore.detect.verdict import remedy
 
 Symptom = Literal["averaging", "nan", "jitter"]
@@ -191,7 +192,9 @@ def guide_remedies(symptom: Symptom, controls: Mapping[str, Any]) -> list[dict[s
     not in force.
     """
     return [
-        remedy(f"The guide: set {fix.control} to {fix.value:g}", fix.verdict, "set", {fix.control: fix.value})
+        remedy(
+            f"The guide: set {fix.control} to {number_words(fix.value)}", fix.verdict, "set", {fix.control: fix.value}
+        )
         for fix in GUIDE.against(symptom)
         if fix.control in controls and controls[fix.control] != fix.value
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from qcore.base.words import number_words, percent_words
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import AtLeast, Report, known, number, percent, remedy, stop, without_fault
+from qcore.detect.verdict import AtLeast, Report, known, number, remedy, rounded, stop, without_fault
 
 
 def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -33,13 +34,14 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
     floor = None if generator is None else generator * (1 - limits["undercut"])
     chart = seen.history.chart
     if leak is not None and leak > limits["leak"]:
-        title = f"Future tokens change earlier outputs: {leak:.2g} of the response"
+        title = f"Future tokens change earlier outputs: {number_words(leak, 2)} of the response"
         figure = chart("Change before the cut ÷ change after it", "share", {"leak": "causality/leak"}, limits["leak"])
     elif gap is not None and abs(gap) > limits["gap"] / 2:
-        title = f"Scored on prefixes alone, the loss is {gap:+.3g} nats away"
+        title = f"Scored on prefixes alone, the loss is {number_words(gap, 3, signed=True)} nats away"
         figure = None
     else:
-        title = f"A held-out loss of {held_out or 0.0:.3g} nats is under what the text allows ({generator or 0.0:.3g})"
+        allowed = number_words(generator or 0.0, 3)
+        title = f"A held-out loss of {number_words(held_out or 0.0, 3)} nats is under what the text allows ({allowed})"
         figure = chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, AtLeast(generator or 0.0))
     if figure is None:
         lines = {"prefixes alone": "strict/ce", "teacher-forced": "strict/teacher_forced"}
@@ -69,7 +71,9 @@ def batch_dependence(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         numbers = [number("relative change of the row's logits", change, "", limits["change"])]
         why = "Look for statistics or decisions taken over the whole batch, such as its variance or its median."
         remedies = [*without_fault(seen.facts), stop(why)]
-        return Report(f"Other rows of the batch change a row's output by {percent(change)}", numbers, figure, remedies)
+        return Report(
+            f"Other rows of the batch change a row's output by {percent_words(change)}", numbers, figure, remedies
+        )
 
     return sign_of(store, report)
 
@@ -94,9 +98,9 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         share = latest.get("shift/targets_are_inputs")
         title = (
-            f"{percent(share)} of the targets are the input at their own position"
+            f"{percent_words(share)} of the targets are the input at their own position"
             if share is not None and share > limits["same"]
-            else f"The model copies its input at {percent(latest.get('shift/copy_rate', 1.0))} of the positions"
+            else f"The model copies its input at {percent_words(latest.get('shift/copy_rate', 1.0))} of the positions"
         )
         numbers = known(
             ("targets equal to their own input", share, "", limits["same"]),
@@ -130,9 +134,9 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         latest = seen.latest
         response, variance = latest.get("causality/context_response"), latest.get("tokens/row_variance")
         if response is not None and response < 10 * limits["response"]:
-            title = f"Another context changes the predictions by {response:.2g}: it is not read"
+            title = f"Another context changes the predictions by {number_words(response, 2)}: it is not read"
         else:
-            title = f"Every position of a row gets the same prediction (variance {variance or 0.0:.2g})"
+            title = f"Every position of a row gets the same prediction (variance {number_words(variance or 0.0, 2)})"
         numbers = known(
             ("response of later predictions to another context", response, "", AtLeast(limits["response"])),
             ("variance of the prediction within a row", variance, "", AtLeast(limits["row_variance"])),
@@ -173,7 +177,8 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     latch(store, "loops", seen.step, bad or (False if clear else None))
 
     def report() -> Report:
-        title = f"{percent(share)} of each sample repeats itself, at a loss that word pairs beat ({held_out:.2f} nats)"
+        loss = f"a loss that word pairs beat ({rounded(held_out)} nats)"
+        title = f"{percent_words(share)} of each sample repeats itself, at {loss}"
         numbers = known(
             ("tokens in repeated stretches", share, "", limits["repetition"]),
             ("distinct pairs of tokens", seen.latest.get("generation/distinct_2"), "", None),

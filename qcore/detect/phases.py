@@ -4,6 +4,7 @@ the imaginary channel dead; and hidden states that share one direction.
 
 from __future__ import annotations
 
+from qcore.base.words import percent_words
 from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
 from qcore.detect.verdict import (
     PHASE_TERMS,
@@ -12,8 +13,8 @@ from qcore.detect.verdict import (
     known,
     number,
     pause,
-    percent,
     remedy,
+    rounded,
     set_weight,
     without_fault,
 )
@@ -36,7 +37,7 @@ def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         figure = seen.history.chart("Angles that are 0 or π", "share", {"share": "phase/real_axis_share"})
         why = "Until the phase terms read both parts of the wave, they cannot move a phase."
         fixes = [*without_fault(seen.facts), *(set_weight(term, 0.0, why) for term in terms[:1]), pause(why)]
-        return Report(f"{percent(share)} of the angles in the loss are 0 or π", numbers, figure, fixes[:3])
+        return Report(f"{percent_words(share)} of the angles in the loss are 0 or π", numbers, figure, fixes[:3])
 
     return sign_of(store, report)
 
@@ -65,7 +66,7 @@ def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         )
         why = "Give the phase a projection of its own; a run cannot learn its way out of a sign that is built in."
         fixes = [*without_fault(seen.facts), pause(why)]
-        return Report(f"Phases fill {percent(coverage)} of the circle", numbers, figure, fixes)
+        return Report(f"Phases fill {percent_words(coverage)} of the circle", numbers, figure, fixes)
 
     return sign_of(store, report)
 
@@ -90,15 +91,17 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         numbers = known(
             ("order parameter R", order, "", limits["R"]),
             ("circular variance of a phase", variance, "", AtLeast(limits["variance"])),
-            (f"R at step {step}", before, "", None),
+            (f"R at step {step:,}", before, "", None),
             ("cross-entropy now", seen.latest.get("term/ce"), "nats", None),
-            (f"cross-entropy at step {step}", loss, "nats", None),
+            (f"cross-entropy at step {step:,}", loss, "nats", None),
         )
         figure = seen.history.chart("Order parameter of the phases", "R", {"R": "phase/R"}, limits["R"])
         why = "The terms that reward alignment outweigh the loss; at a twentieth they shape phases and leave them free."
         fixes = [*without_fault(seen.facts), *(set_weight(term, seen.weights[term] / 20, why) for term in terms[:2])]
         fixes = fixes or [pause("No phase term has a weight; look at what makes the phases stand still.")]
-        return Report(f"All phases are aligned: R = {order:.3f}, variance {variance:.3f}", numbers, figure, fixes)
+        return Report(
+            f"All phases are aligned: R = {rounded(order, 3)}, variance {rounded(variance, 3)}", numbers, figure, fixes
+        )
 
     return sign_of(store, report)
 
@@ -117,9 +120,9 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
     def report() -> Report:
         highest = float(memory.get("highest", ratio))
-        title = f"The imaginary channel carries {percent(ratio)} of the real one's variance"
+        title = f"The imaginary channel carries {percent_words(ratio)} of the real one's variance"
         if highest > limits["release"]:
-            title += f", down from {percent(highest)}"
+            title += f", down from {percent_words(highest)}"
         numbers = [
             number("Var(Im z) ÷ Var(Re z)", ratio, "", AtLeast(limits["ratio"])),
             number("highest so far", highest),
@@ -166,6 +169,6 @@ def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         if seen.facts.blocks > 2:
             fixes.append(remedy("Start with two layers", why, "new_run", {"layers": 2}))
         fixes.append(pause(why))
-        return Report(f"Hidden states share one direction: mean cosine {cosine:.2f}", numbers, figure, fixes)
+        return Report(f"Hidden states share one direction: mean cosine {rounded(cosine)}", numbers, figure, fixes)
 
     return sign_of(store, report)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+from qcore.base.words import number_words, percent_words
 from qcore.detect.guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, is_on, latch, sign_of
 from qcore.detect.verdict import (
@@ -15,8 +16,8 @@ from qcore.detect.verdict import (
     known,
     number,
     pause,
-    percent,
     remedy,
+    rounded,
     set_rate,
     set_weight,
     without_fault,
@@ -44,9 +45,9 @@ def padding_targets(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         top, padding = seen.latest.get("data/target_top1_share"), seen.latest.get("data/pad_is_target")
         title = (
-            f"{percent(padding)} of the targets are padding"
+            f"{percent_words(padding)} of the targets are padding"
             if padding is not None and padding > limits["padding"]
-            else f"One token is {percent(top or 0.0)} of all targets"
+            else f"One token is {percent_words(top or 0.0)} of all targets"
         )
         numbers = known(
             ("largest share of one token among the targets", top, "", limits["top1"]),
@@ -87,7 +88,8 @@ def eos_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 def _eos_report(seen: Seen, token: str, limits: Limits) -> Report:
     predicted, target = (seen.latest.get(f"tokens/{side}_{token}", 0.0) for side in ("predicted", "target"))
     name = "The end of sequence" if token == "eos" else "Padding"
-    title = f"{name} is predicted at {percent(predicted)} of the positions; it is {percent(target)} of the targets"
+    title = f"{name} is predicted at {percent_words(predicted)} of the positions"
+    title = f"{title}; it is {percent_words(target)} of the targets"
     numbers = known(
         ("share of the predictions", predicted, "", max(limits["share"], limits["ratio"] * target)),
         ("share of the targets", target, "", None),
@@ -142,10 +144,11 @@ def _stuck_report(seen: Seen, limits: Limits, on_plateau: bool) -> Report:
     planned = latest.get("optim/planned_lr_sum", seen.facts.planned_lr_sum)
     spent, information = latest.get("optim/lr_sum", 0.0), latest.get("tokens/mutual_information")
     late = on_plateau and information is not None
-    if late:
-        title = f"Stuck on the plateau: the context carries {information:.2f} nats after Σ learning rate {spent:.2g}"
+    if on_plateau and information is not None:
+        rates = f"Σ learning rate {number_words(spent, 2)}"
+        title = f"Stuck on the plateau: the context carries {rounded(information)} nats after {rates}"
     else:
-        title = f"The planned steps cannot leave the plateau: Σ learning rate is {planned:.2g}"
+        title = f"The planned steps cannot leave the plateau: Σ learning rate is {number_words(planned, 2)}"
     numbers = known(
         ("Σ learning rate of all planned steps", planned, "", AtLeast(limits["planned"])),
         ("Σ learning rate so far", latest.get("optim/lr_sum"), "", None),
@@ -159,11 +162,12 @@ def _stuck_report(seen: Seen, limits: Limits, on_plateau: bool) -> Report:
     fixes = [*without_fault(seen.facts)]
     if not late and rate is not None and rate < limits["good_rate"]:
         raised = min(limits["good_rate"], rate * limits["enough"] / max(planned, 1e-12))
-        fixes.append(set_rate(control, raised, f"The steps then add up to about {planned * raised / rate:.2g}."))
+        total = number_words(planned * raised / rate, 2)
+        fixes.append(set_rate(control, raised, f"The steps then add up to about {total}."))
     elif not late and rate is not None:
         steps = int(min(1e7, math.ceil(limits["enough"] / rate)))
         fixes.append(
-            remedy(f"Train {steps} steps", "More steps of this size leave the plateau.", "set", {"steps": steps})
+            remedy(f"Train {steps:,} steps", "More steps of this size leave the plateau.", "set", {"steps": steps})
         )
     else:
         why = "A run of this size left the plateau at this rate; a smaller one may only need more steps."
@@ -210,4 +214,4 @@ def failure_report(seen: Seen, step: int, terms: list[str]) -> Report:
         fixes += guide_remedies("nan", seen.controls)
     if not fixes:
         fixes.append(pause("Resume from the last good weights, paused, and look at the terms one by one."))
-    return Report(f"Not finite at step {step}: {names or 'the loss'}", numbers, figure, fixes)
+    return Report(f"Not finite at step {step:,}: {names or 'the loss'}", numbers, figure, fixes)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from qcore.base.words import number_words
+
 PHASE_TERMS = frozenset({"local_energy", "global_energy", "entanglement", "stability", "coherence"})
 """Terms that read phases; the others read predictions."""
 VIDEO_KINDS = frozenset({"video_flow", "ltx_video"})
@@ -103,9 +105,9 @@ def known(*numbers: tuple[str, float | None, str, float | None]) -> list[dict[st
     return [number(label, value, unit, limit) for label, value, unit, limit in numbers if value is not None]
 
 
-def percent(share: float) -> str:
-    """A share for a title: whole percents, one decimal under 10 %."""
-    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 else f"{100 * share:.1f} %"
+def rounded(value: float, places: int = 2, *, signed: bool = False) -> str:
+    """A number for a title, with so many decimals."""
+    return number_words(value, places=places, signed=signed)
 
 
 def remedy(label: str, why: str, kind: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -140,18 +142,18 @@ def set_weight(term: str, value: float, why: str) -> dict[str, Any]:
     """Give a term another weight, rounded to two digits and kept in the control's range."""
     control = term_control(term)
     value = float(f"{min(max(value, 0.0), 0.5 if term == 'label_smoothing' else _LARGEST_WEIGHT):.2g}")
-    label = f"Switch {term} off" if value == 0 else f"Set {control} to {value:g}"
+    label = f"Switch {term} off" if value == 0 else f"Set {control} to {number_words(value)}"
     return remedy(label, why, "set", {control: value})
 
 
 def restore(control: str, value: float, since: int, why: str) -> dict[str, Any]:
     """Put the weights of before step `since` back and give the run another learning rate."""
     found = set_rate(control, value, why)
-    label = f"Put the weights of before step {since} back, with {control} {found['changes'][control]:g}"
+    label = f"Put the weights of before step {since:,} back, with {control} {number_words(found['changes'][control])}"
     return {**found, "label": label, "kind": "restore"}
 
 
 def set_rate(control: str, value: float, why: str) -> dict[str, Any]:
     """Give the run another learning rate, rounded to two digits and kept in the control's range."""
     value = float(f"{min(max(value, _SMALLEST_RATE), 1.0):.2g}")
-    return remedy(f"Set {control} to {value:g}", why, "set", {control: value})
+    return remedy(f"Set {control} to {number_words(value)}", why, "set", {control: value})

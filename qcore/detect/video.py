@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from qcore.base.words import number_words, percent_words
 from qcore.detect.guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import AtLeast, Report, known, pause, percent, remedy, stop, without_fault
+from qcore.detect.verdict import AtLeast, Report, known, pause, remedy, rounded, stop, without_fault
 
 _GENERATED, _HELD_OUT, _DATA, _DENOISED = "frames/generated/", "frames/held_out/", "frames/data/", "frames/denoised/"
 _MEASURES = ("divergence", "cosine", "orthogonality", "coherence", "std", "entanglement")
@@ -65,13 +66,13 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
     shared = correlation >= limits["shared"]
     ring = seen.controls.get("flow_path") == "ring"
     why = "the noise is the same in all" if shared else "they average into one"
-    title = f"Generated frames are {apart:.2f} apart, the data's {of_data:.2f}: {why}"
+    title = f"Generated frames are {rounded(apart)} apart, the data's {rounded(of_data)}: {why}"
     alike_in_data = _reference(seen, "cosine")
     moves = seen.latest.get(_GENERATED + "lag_ratio", 1.0)
     if apart > limits["overshoot"] * of_data:
-        title = f"Frames averaged into one and now overshoot: {apart:.2f} apart, the data's {of_data:.2f}"
+        title = f"Frames averaged into one and now overshoot: {rounded(apart)} apart, the data's {rounded(of_data)}"
     elif apart > limits["release"] * of_data and moves > limits["overshoot"]:
-        title = f"Frames averaged into one and now flicker: they change {moves:.2f} times as much as the data's"
+        title = f"Frames averaged into one and now flicker: they change {rounded(moves)} times as much as the data's"
     numbers = known(
         ("distance of generated frames", apart, "", AtLeast(limits["divergence"] * of_data)),
         ("distance of the data's frames", of_data, "", None),
@@ -191,7 +192,9 @@ def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             why = "The straight line has no weights to normalise; the other paths need their derivative mended."
             fixes.append(remedy("Set flow_path to plain", why, "set", {"flow_path": "plain"}))
         fixes.append(stop("Samples that follow this velocity do not land at the data, however small the loss."))
-        return Report(f"The target velocity is {percent(error)} away from how the path moves", numbers, figure, fixes)
+        return Report(
+            f"The target velocity is {percent_words(error)} away from how the path moves", numbers, figure, fixes
+        )
 
     return sign_of(store, report)
 
@@ -220,7 +223,8 @@ def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     latch(store, "flicker", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
 
     def report() -> Report:
-        title = f"Clips flicker: their motion has coherence {coherence:+.2f}, the data's {of_data:+.2f}"
+        theirs, datas = rounded(coherence, signed=True), rounded(of_data, signed=True)
+        title = f"Clips flicker: their motion has coherence {theirs}, the data's {datas}"
         alike, alike_in_data = seen.latest.get(_GENERATED + "cosine"), _reference(seen, "cosine")
         numbers = known(
             ("coherence of generated motion", coherence, "", AtLeast(limits["coherence"])),
@@ -277,7 +281,8 @@ def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             why = "Strengthens the embedding that tells frames apart; at 5 the response is about 1 before training."
             fixes.append(remedy("Set frame_amplification to 5", why, "set", {"frame_amplification": 5.0}))
         fixes.append(stop("Without an order of frames there is no motion to learn: the model needs a frame embedding."))
-        title = f"Shuffling the frames changes the velocity by {response:.2g}: the model does not know their order"
+        change = f"changes the velocity by {number_words(response, 2)}"
+        title = f"Shuffling the frames {change}: the model does not know their order"
         return Report(title, numbers, figure, fixes)
 
     return sign_of(store, report)
@@ -295,8 +300,8 @@ def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         apart, of_data = seen.latest.get(_GENERATED + "divergence"), _reference(seen, "divergence")
         size = seen.latest.get(_GENERATED + "std_ratio")
-        outcome = "" if size is None else f"; samples have {size:.2f} times the data's spread"
-        title = f"Trained with {percent(trained)} common noise, sampled with {percent(sampled)}{outcome}"
+        outcome = "" if size is None else f"; samples have {rounded(size)} times the data's spread"
+        title = f"Trained with {percent_words(trained)} common noise, sampled with {percent_words(sampled)}{outcome}"
         numbers = known(
             ("share of common noise in training", trained, "", None),
             ("share of common noise in sampling", sampled, "", None),
@@ -308,7 +313,7 @@ def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         figure = seen.history.chart("Distance between frames", "RMS", lines)
         why = "Sample with the noise that the model has met: less common noise blows clips up, more of it freezes them."
         as_trained = remedy("Sample as trained", why, "set", {"sample_noise_correlation": -1.0})
-        label = f"Set noise_correlation to {sampled:g}"
+        label = f"Set noise_correlation to {number_words(sampled)}"
         learn = remedy(label, "Trains on the noise that is sampled with.", "set", {"noise_correlation": sampled})
         return Report(title, numbers, figure, [as_trained, learn])
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from qcore.base.words import change_words, name_words
 from qcore.detect.history import History
 from qcore.detect.past import PAST
 from qcore.detect.pulse import Pulse
@@ -46,6 +47,8 @@ class _Case:
     """Of a case that is over: the step, and the newest change of a control since it began."""
     proposed: list[str] = field(default_factory=list)
     """Controls that the first report's remedies would have changed."""
+    shown: int | None = None
+    """Step of the look that `report` is of, where it is not `last`."""
 
 
 class Watch:
@@ -110,6 +113,7 @@ class Watch:
         for key, sign in self._again.items():
             case, fresh = self._cases[key], sign.report()
             case.report = Report(fresh.title, fresh.numbers, fresh.figure, case.report.remedies)
+            case.shown = None
             told.append(self._verdict(key))
         self._again.clear()
         return told
@@ -239,7 +243,7 @@ class Watch:
         if case is not None and case.active:
             case.moving = sign.moving
             if sign.moving:
-                case.report = sign.report()
+                case.report, case.shown = sign.report(), self._step
                 return self._verdict(key)
             if sign.last < self._step:  # not seen this time: its numbers would show less than what was found
                 return None
@@ -248,7 +252,7 @@ class Watch:
             if case.looks % TELL_EVERY:
                 self._again[key] = sign
                 return None
-            case.report = sign.report()
+            case.report, case.shown = sign.report(), None
             return self._verdict(key)
         report = sign.report()
         proposed = sorted({name for remedy in report.remedies for name in remedy.get("changes") or {}})
@@ -258,12 +262,12 @@ class Watch:
     def _past(self, key: str, case: _Case) -> str:
         """Title of a case that is over, in the past tense, with what was changed before it ended."""
         rule, (_, _, term) = self._rules[case.rule], key.partition(":")
-        about = f"{term.replace('_', ' ')}: " if term else ""
+        about = f"{name_words(term)}: " if term else ""
         title = f"{about}{PAST[rule.name]}, up to step {case.last:,}"
         if case.change is None:
             return title
         change = case.change
-        moved = f"{change['name'].replace('_', ' ')} {_shown(change['old'])} → {_shown(change['new'])}"
+        moved = change_words(change["name"], change["old"], change["new"])
         return f"{title}; over after {moved} at step {change['step']:,}"
 
     def _end(self, case: _Case) -> None:
@@ -281,6 +285,8 @@ class Watch:
         evidence: dict[str, Any] = {"numbers": report.numbers, "figure": report.figure, "raised_at": case.raised}
         if case.moving:
             evidence["moving"] = True
+        if case.shown is not None and case.shown != case.last:
+            evidence["shown_at"] = case.shown
         if not case.active:
             evidence["resolved"] = {"step": case.ended, "change": case.change, "was": report.title}
         return Verdict(
@@ -294,10 +300,6 @@ class Watch:
             explanation=self._rules[case.rule].explanation,
             remedies=report.remedies if case.active else [],
         )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _copied(value: Any) -> Any:

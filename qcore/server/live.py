@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
 import signal
 import sys
@@ -38,8 +39,8 @@ IDLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class View:
-    """What a page shows now. tag: names its state, in ASCII; equal tags show the same · body: its JSON, made only when
-    someone wants it · stale: whether the rest of the page would look different by now.
+    """What a page shows now. tag: names its state, in any letters; equal tags show the same · body: its JSON, made only
+    when someone wants it · stale: whether the rest of the page would look different by now.
     """
 
     tag: str
@@ -48,8 +49,9 @@ class View:
 
     @property
     def etag(self) -> str:
-        """The tag as HTTP writes it."""
-        return f'"{self.tag}"'
+        """The tag as HTTP writes it: a header holds no name of a run in any script, and no quotation mark."""
+        name = hashlib.blake2b(self.tag.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return f'"{name}"'
 
 
 class Channel:

@@ -73,14 +73,19 @@ def _lines(value: Any, where: str) -> None:
         raise ShapeError(f"{where} has {len(value['steps'])} steps and {len(value['values'])} values")
 
 
+_HELD = {"unit": optional(text), "limit": optional(number), "side": optional(text)}
+_OVER = record(
+    None,
+    {
+        "step": optional(integer),
+        "was": optional(text),
+        "change": optional(record({"name": text, "old": setting, "new": setting, "step": integer})),
+    },
+)
 _EVIDENCE = record(
     None,
     {
-        "numbers": optional(
-            many(
-                record({"label": text, "value": optional(number)}, {"unit": optional(text), "limit": optional(number)})
-            )
-        ),
+        "numbers": optional(many(record({"label": text, "value": optional(number)}, _HELD))),
         "figure": optional(
             record(
                 None,
@@ -88,11 +93,15 @@ _EVIDENCE = record(
                     "title": optional(text),
                     "y_title": optional(text),
                     "limit": optional(number),
+                    "side": optional(text),
                     "lines": optional(many(_lines)),
                 },
             )
         ),
         "raised_at": integer,
+        "shown_at": integer,
+        "moving": truth,
+        "resolved": optional(_OVER),
     },
 )
 _REMEDY = record({"label": text, "kind": text}, {"why": optional(text), "changes": optional(_CHANGES)})
@@ -158,6 +167,8 @@ META: dict[str, Shape] = {
     "module_names": optional(many(text)),
     "probe_names": optional(many(text)),
     "disabled_probes": optional(named(text)),
+    "data_report": optional(many(text)),
+    "data_fingerprint": optional(text),
     "skipped_files": optional(many(record({"path": text, "reason": text}))),
     "clip": optional(named(number)),
     "lineage": optional(_LINEAGE),

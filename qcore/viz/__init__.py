@@ -1,5 +1,17 @@
 """Pure data → Plotly figure, and the look that the figures share. No I/O, no Streamlit; inputs are never changed."""
 
+from qcore.base.words import (
+    NOT_FINITE,
+    NOT_MEASURED,
+    change_words,
+    changes_words,
+    limit_words,
+    name_words,
+    number_words,
+    percent_words,
+    prose,
+    value_words,
+)
 from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
@@ -24,19 +36,7 @@ from qcore.viz.video import (
     source_style,
     tomography,
 )
-from qcore.viz.words import (
-    NOT_FINITE,
-    NOT_MEASURED,
-    change_words,
-    changes_words,
-    event_words,
-    limit_words,
-    name_words,
-    number_words,
-    percent_words,
-    prose,
-    value_words,
-)
+from qcore.viz.words import event_words
 
 __all__ = [
     "LINE_COLORS",

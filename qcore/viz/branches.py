@@ -15,6 +15,7 @@ from qcore.viz.theme import LABEL_SIZE, base_layout, empty_figure, label, line_s
 
 LANE = 34
 _MARGIN = 90
+_MARK, _CLEAR = 9, 6
 _LONGEST_NAME = 28
 
 
@@ -77,7 +78,7 @@ def branches(runs: Sequence[Branch], *, chosen: Sequence[str] = (), uirevision: 
                 "mode": "markers",
                 "x": [step for step, _ in points],
                 "y": [index] * len(points),
-                "marker": {"color": style["color"], "size": [9, *[6] * len(run.marks), 9]},
+                "marker": {"color": style["color"], "size": [_MARK, *[6] * len(run.marks), _MARK]},
                 "text": [label(text) for _, text in points],
                 "hovertemplate": "%{text}<extra></extra>",
             }
@@ -90,7 +91,9 @@ def branches(runs: Sequence[Branch], *, chosen: Sequence[str] = (), uirevision: 
             "showarrow": False,
             "xanchor": "left",
             "yanchor": "bottom",
-            "yshift": 2,
+            # Clear of the line that comes down to the fork, and of the marks on its own.
+            "xshift": _CLEAR,
+            "yshift": _CLEAR,
             "font": {"size": LABEL_SIZE},
         }
         for run in runs

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.base.words import number_words
 from qcore.viz.curves import Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, one_sided, rgba
@@ -129,7 +130,7 @@ def expert_load(load_LE: ArrayLike, *, uirevision: str, title: str = "") -> Figu
         x=Axis("expert", {expert: str(expert + 1) for expert in range(0, experts, -(-experts // 16))}, "expert"),
         y=Axis("", [f"layer {layer + 1}" for layer in range(layers)]),
         scale=Scale(
-            0, high, one_sided(strongest=TINT), "share of choices", {0: "0", even: "even", high: f"{high:.2g}"}
+            0, high, one_sided(strongest=TINT), "share of choices", {0: "0", even: "even", high: number_words(high, 2)}
         ),
         uirevision=uirevision,
         title=title,

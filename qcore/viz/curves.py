@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.base.words import number_words
 from qcore.viz.extent import Curve, Extent, extent, outliers, unfinite
 from qcore.viz.figure import Figure
 from qcore.viz.theme import CLEAR, GREY, LABEL_SIZE, PURPLE, base_layout, empty_figure, label, line_style
-from qcore.viz.words import number_words
 
 MARKERS_BELOW = 50
 """Markers are what drawing costs (a node a point): only short traces have them."""
@@ -120,7 +120,7 @@ def curves(
     over_steps: bool = True,
     whole: bool = False,
     ignore_outliers: bool = False,
-    message: str = "No data yet.",
+    message: str = "Nothing measured so far.",
 ) -> Figure:
     """Lines over steps.
 
@@ -130,11 +130,11 @@ def curves(
     ignore_outliers: leave them out of the axis and of the smoothing · message: shown when no line has a point. Inputs
     are not changed.
     """
-    heading = title_with(title, y_title)
+    in_full = title_with(title, y_title)
     if all(np.size(line.y) == 0 for line in lines):
-        return empty_figure(message, height=height, uirevision=uirevision, title=heading)
-    layout = base_layout(height=height, uirevision=uirevision, title=heading)
-    if title and len(heading) > (LONGEST_TITLE if height >= WIDE else LONGEST_TITLE // 2):
+        return empty_figure(message, height=height, uirevision=uirevision, title=in_full)
+    layout = base_layout(height=height, uirevision=uirevision, title=in_full)
+    if title and len(in_full) > (LONGEST_TITLE if height >= WIDE else LONGEST_TITLE // 2):
         # In two rows: a title does not wrap, and half of the page's width is not much.
         layout["title"]["text"] = f'{label(title)}<br><span style="font-size:13px">{label(y_title)}</span>'
         # Plotly puts the last row where a single one would stand.

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcore.viz.words import number_words
+from qcore.base.words import number_words
 
 FEWEST = 12
 """A curve of fewer points has no start that could squeeze the rest, and no outliers."""
-LEAST_SHARE = 0.02
+LEAST_PART = 0.02
 """An axis is at least so high in parts of what it shows: less is noise."""
 _SQUEEZE, _ROOM = 4.0, 2.0
 """The start is left out when the second half would get less than a 4th of the axis; it then gets about a half."""
@@ -114,7 +114,7 @@ def extent(
     if len(pooled) >= FEWEST and references:
         _place(found, references, low, high, log)
     if not log:
-        wanted = max(least, LEAST_SHARE * max(abs(low), abs(high)), 1e-12)
+        wanted = max(least, LEAST_PART * max(abs(low), abs(high)), 1e-12)
         if span < wanted:
             middle = (low + high) / 2
             bottom, top = middle - wanted / 2, middle + wanted / 2
@@ -136,7 +136,7 @@ def _settled(curves: Sequence[Curve]) -> float | None:
     late = [y[x > middle] if x[-1] > middle else y for x, y in shown]
     low = min(float(y.min()) for y in whole)
     room = max(float(y.max()) for y in late) - low
-    room = max(room, LEAST_SHARE * max(abs(low), abs(low + room)))
+    room = max(room, LEAST_PART * max(abs(low), abs(low + room)))
     most = max(float(y.max()) for y in whole)
     if most - low <= _SQUEEZE * room:
         return None
@@ -166,7 +166,7 @@ def _said_of(curves: Sequence[Curve], aside: Values) -> str:
 
 def _place(found: Extent, references: Sequence[tuple[str, float]], low: float, high: float, log: bool) -> None:
     """Leave references that are far from the curves out of the axis, and name them at its edge."""
-    span = max(_span(low, high, log), 0.05 if log else LEAST_SHARE * max(abs(low), abs(high)))
+    span = max(_span(low, high, log), 0.05 if log else LEAST_PART * max(abs(low), abs(high)))
     above, below, inside = [], [], [low, high]
     for name, value in references:
         if _span(high, value, log) > span:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.base.words import number_words
 from qcore.viz.curves import Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided
@@ -87,7 +88,7 @@ def term_bars(
 
 
 def _pull_text(norm: float, pull: float) -> str:
-    return "no gradient" if norm == 0 else f"{pull:.3g}"
+    return "no gradient" if norm == 0 else number_words(pull if np.isfinite(pull) else None, 3)
 
 
 def cosine_matrix(names: Sequence[str], cosine_KK: ArrayLike, *, uirevision: str, title: str = "") -> Figure:

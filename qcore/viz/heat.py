@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.base.words import number_words
 from qcore.viz.figure import Figure
 from qcore.viz.theme import BLUE, GREY, LABEL_SIZE, VERMILLION, base_layout, label
 
@@ -130,7 +131,7 @@ def add_scale(traces: list[dict[str, Any]], layout: dict[str, Any], scale: Scale
     """
     layout["margin"]["t"] += _SCALE_PIXELS
     inside = max(60, layout["height"] - layout["margin"]["t"] - layout["margin"]["b"])
-    ticks = scale.ticks or {scale.low: f"{scale.low:.2g}", scale.high: f"{scale.high:.2g}"}
+    ticks = scale.ticks or {scale.low: number_words(scale.low, 2), scale.high: number_words(scale.high, 2)}
     bar = {"anchor": "y9", "domain": [0.3, 0.97], "side": "top", "fixedrange": True, "showgrid": False}
     layout["xaxis9"] = bar | {
         "range": [scale.low, scale.high],

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.base.words import number_words
 from qcore.viz.figure import Figure
 from qcore.viz.heat import Axis, Scale, heat, limit_of, one_sided, rgba, two_sided
 from qcore.viz.theme import BLUE, GREY, LABEL_SIZE, VERMILLION, empty_figure
@@ -81,7 +82,7 @@ def kernel(
     scale = (
         Scale(-limit, limit, two_sided(), f"destructive ← {unit} → constructive", _signed_ticks(limit))
         if signed
-        else Scale(0, limit, one_sided(), unit, {0: "0", limit: f"{limit:.2g}"})
+        else Scale(0, limit, one_sided(), unit, {0: "0", limit: number_words(limit, 2)})
     )
     return _on_text(weight, labels, scale, uirevision, title, height, "weight %{z:.3f}")
 
@@ -129,7 +130,7 @@ def all_heads(weight_LHNN: ArrayLike, *, signed: bool, uirevision: str, title: s
         y=Axis("layer", {round(layer * (side + 1) + middle): str(layer + 1) for layer in range(L)}),
         scale=Scale(-limit, limit, two_sided(), "destructive ← weight → constructive", _signed_ticks(limit))
         if signed
-        else Scale(0, limit, one_sided(), "weight", {0: "0", limit: f"{limit:.2g}"}),
+        else Scale(0, limit, one_sided(), "weight", {0: "0", limit: number_words(limit, 2)}),
         uirevision=uirevision,
         title=title,
         height=height,
@@ -182,7 +183,7 @@ def causality_map(
         {
             "type": "heatmap",
             "z": np.where(leaks, 1.0, np.nan).astype(np.float32),
-            "text": [[f"{value:.2g}" for value in row] for row in change.tolist()] if leaks.any() else [],
+            "text": [[number_words(value, 2) for value in row] for row in change.tolist()] if leaks.any() else [],
             "zmin": 0,
             "zmax": 1,
             "colorscale": [[0, VERMILLION], [1, VERMILLION]],
@@ -269,7 +270,7 @@ def _short(text: str) -> str:
 
 
 def _signed_ticks(limit: float) -> dict[float, str]:
-    return {-limit: f"−{limit:.2g}", 0.0: "0", limit: f"+{limit:.2g}"}
+    return {-limit: f"−{number_words(limit, 2)}", 0.0: "0", limit: f"+{number_words(limit, 2)}"}
 
 
 def _power(exponent: int) -> str:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.base.words import limit_words, name_words, number_words, prose
 from qcore.viz.clips import averaged, spread_frames, stored_clips
 from qcore.viz.curves import Line, Mark, Reference, curves
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.series import group_words, series_words
-from qcore.viz.words import event_words, limit_words, name_words, number_words
+from qcore.viz.words import event_words
 
 MOST_LINES = 12
 _FRAMES, _SIDE = 16, 64
@@ -86,10 +87,12 @@ def report_html(
     figures: list[Figure] = []
     marks = [Mark(step, f"{event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
              if kind in ("control", "resume")]  # fmt: skip
+    # What is measured before the first step says nothing yet of a model that has learned nothing.
+    judged = any(len(steps) and steps[-1] > 0 for steps in (np.asarray(found[0]) for found in series.values()))
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        _verdict(findings),
-        f"<h2>Findings</h2>{_findings(figures, findings)}",
+        _verdict(findings, judged),
+        f"<h2>Findings</h2>{_findings(figures, findings, judged)}",
         "<h2>The run</h2>",
         _table([("", ""), *((label, _cell(value)) for label, value in summary)], head=False),
         "<h2>Loss</h2>",
@@ -122,13 +125,15 @@ def _plot(figures: list[Figure], figure: Figure) -> str:
     return f'<div class="plot" data-figure="{len(figures) - 1}" style="min-height:{figure.layout["height"]}px"></div>'
 
 
-def _verdict(findings: Sequence[Mapping[str, Any]]) -> str:
-    """The first line of a report: what is wrong now, or that nothing was found."""
+def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
+    """The first line of a report: what is wrong now, or that nothing was found. judged: whether any step was."""
     active = [finding for finding in findings if finding["state"] in ("active", "acknowledged")]
+    if not active and not judged:
+        return '<p class="verdict">This run has made no step: nobody has looked at it yet.</p>'
     if not active:
         past = " Some findings are over; see below." if findings else ""
         return f'<p class="verdict">Nothing wrong is found in this run now.{past}</p>'
-    names = "; ".join(str(finding["title"]) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
+    names = "; ".join(prose(str(finding["title"])) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
     count = f"{len(active)} finding{'' if len(active) == 1 else 's'}"
     said = f"Something is wrong with this run, whatever its loss says ({count}): {names}."
     return f'<p class="verdict bad">{html.escape(said)}</p>'
@@ -198,15 +203,15 @@ def _curves_of(
     )
 
 
-def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]]) -> str:
+def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
     if not findings:
-        return "<p>Nothing wrong was found.</p>"
+        return "<p>Nothing wrong was found.</p>" if judged else "<p>No step was looked at.</p>"
     parts = []
     for finding in findings:
         evidence = finding["evidence"]
         numbers = [
             (
-                str(one["label"]),
+                name_words(str(one["label"])),
                 f"{number_words(one['value'])} {one.get('unit') or ''}".strip(),
                 limit_words(one.get("limit"), one.get("side")),
             )
@@ -215,15 +220,17 @@ def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]]) -> s
         drawn = evidence.get("figure") or {}
         plot = _plot(figures, _evidence(finding, drawn)) if drawn.get("lines") else ""
         remedies = "".join(
-            f"<li>{html.escape(text)}<span class='hint'> {html.escape(why)}</span></li>"
+            f"<li>{html.escape(name_words(prose(text)))}<span class='hint'> {html.escape(prose(why))}</span></li>"
             for text, why in finding["remedies"]
         )
+        at = evidence.get("shown_at")
+        look = "" if at is None else f", here as of step {int(at):,}"
         quiet = "" if finding["state"] == "active" else " quiet"
         parts.append(
-            f'<div class="finding{quiet}"><h3>{html.escape(str(finding["title"]))}</h3>'
+            f'<div class="finding{quiet}"><h3>{html.escape(prose(str(finding["title"])))}</h3>'
             f'<p class="hint">{html.escape(name_words(str(finding["name"])))}, {html.escape(str(finding["state"]))}, '
-            f"since step {int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}</p>"
-            f"<p>{html.escape(str(finding['explanation']))}</p>"
+            f"since step {int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}{look}</p>"
+            f"<p>{html.escape(prose(str(finding['explanation'])))}</p>"
             f"{_table([('measured', 'value', 'should be'), *numbers]) if numbers else ''}{plot}"
             f"{f'<p>What to do:</p><ul>{remedies}</ul>' if remedies else ''}</div>"
         )

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from qcore.viz.words import name_words
+from qcore.base.words import name_words
 
-SHARE, NATS, TOKEN_NATS, RATIO = "share", "nats", "nats per token", "ratio"
+SHARE, NATS, TOKEN_NATS, RATIO, POSITIONS = "share", "nats", "nats per token", "ratio", "share of positions"
 _PIXELS = "standardised pixels"
 MEAN_SQUARE = "mean squared error"
 _TERMS = {
@@ -47,7 +47,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "tokens/marginal_entropy": ("entropy of the average prediction", NATS),
     "tokens/mutual_information": ("information that the context carries", NATS),
     "tokens/kl_target": ("divergence of the average prediction from the data", NATS),
-    "tokens/accuracy": ("accuracy of the likeliest token", "share of positions"),
+    "tokens/accuracy": ("accuracy of the likeliest token", POSITIONS),
     "tokens/row_variance": ("variance of predictions along a row", "variance"),
     "tokens/mean_probability": ("mean probability of the right token", "probability"),
     "tokens/eos_probability": ("mean probability of the end of the text", "probability"),
@@ -261,6 +261,11 @@ def series_words(name: str) -> SeriesWords:
             return SeriesWords(*words(*found.groups()))
     group, _, rest = name.partition("/")
     return SeriesWords(f"{name_words(rest.replace('/', ' '))} ({group_words(group)})" if rest else name_words(name), "")
+
+
+def least_height(unit: str) -> float:
+    """Height that a chart of this unit has at least: of shares and ratios, less is noise."""
+    return 0.2 if unit in (SHARE, RATIO, POSITIONS) else 0.0
 
 
 def group_words(group: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.base.words import number_words
 from qcore.viz.curves import Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT, Axis, Scale, heat, limit_of, one_sided, two_sided
@@ -33,7 +34,7 @@ def similarity_map(similarity_FF: ArrayLike, *, uirevision: str, title: str = ""
     """Mean cosine of every pair of frames, always on the scale from −1 to 1, so that maps can be compared."""
     similarity = np.asarray(similarity_FF, dtype=np.float64)
     if not similarity.size:
-        return empty_figure("Not measured yet.", height=height, uirevision=uirevision, title=title)
+        return empty_figure("Not measured so far.", height=height, uirevision=uirevision, title=title)
     ticks = frame_ticks(len(similarity))
     figure = heat(
         similarity,
@@ -73,7 +74,7 @@ def path_weights(
     """
     t = np.asarray(t_S, dtype=np.float64)
     if not t.size:
-        return empty_figure("Not measured yet.", height=height, uirevision=uirevision, title=title)
+        return empty_figure("Not measured so far.", height=height, uirevision=uirevision, title=title)
     about = {"alpha": ("α: noise", GREY), "beta": ("β: anchor", ORANGE), "gamma": ("γ: frames of the data", GREEN)}
     lines = [
         Line(about[name][0], t, values, {"color": about[name][1]})
@@ -124,7 +125,7 @@ def tomography(
     places = [place for place in places if place == len(t) - 1 or len(t) - 1 - place >= every / 2 or place == 0]
     figure = heat(
         share.T,
-        x=Axis("t: noise → data", {place: f"{t[place]:.2g}" for place in places}),
+        x=Axis("t: noise → data", {place: number_words(t[place], 2) for place in places}),
         y=Axis("singular value", frame_ticks(share.shape[1])),
         scale=Scale(0, 1, one_sided(PURPLE), "share of the sum", {0: "0", 1: "1: one picture"}),
         uirevision=uirevision,
@@ -153,7 +154,7 @@ def frame_spectrum(spectra: Mapping[str, ArrayLike], *, uirevision: str, title: 
         height=height,
         value_format=".2~p",
         over_steps=False,
-        message="Not measured yet.",
+        message="Not measured so far.",
     )
     if figure.data:
         _count_along(figure, lines, "singular value of the frames", "singular value %{x}")
@@ -178,7 +179,7 @@ def lag_changes(changes: Mapping[str, ArrayLike], *, uirevision: str, title: str
         height=height,
         value_format=".3f",
         over_steps=False,
-        message="Not measured yet.",
+        message="Not measured so far.",
     )
     if figure.data:
         _count_along(figure, lines, "frames apart", "%{x} frames apart")
@@ -248,7 +249,7 @@ def _at_time(time: float) -> dict[str, Any]:
 
 def _jump_label(time: float) -> dict[str, Any]:
     return {
-        "text": label(f"jump at t = {time:.3g}"),
+        "text": label(f"jump at t = {number_words(time, 3)}"),
         "x": time,
         "xref": "x",
         "y": 1,

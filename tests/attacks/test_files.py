@@ -119,6 +119,8 @@ VALUES = {
     "evidence a list": "UPDATE findings SET evidence = '[5]'",
     "evidence of odd numbers": "UPDATE findings SET evidence = '{\"numbers\": [5]}'",
     "a figure without lines": "UPDATE findings SET evidence = '{\"figure\": {\"lines\": [1]}}'",
+    "a resolution of text": "UPDATE findings SET state = 'resolved', evidence = '{\"resolved\": \"yes\"}'",
+    "a data report of numbers": "INSERT OR REPLACE INTO meta VALUES ('data_report', '[5]')",
     "remedies a number": "UPDATE findings SET remedies = '5'",
     "remedies without a kind": "UPDATE findings SET remedies = '[{\"label\": \"x\"}]'",
     "deep remedies": f"UPDATE findings SET remedies = '{'[' * 50_000}'",

@@ -8,8 +8,10 @@ from playwright.sync_api import Locator, Page, expect
 
 from qcore.config import RunConfig
 from qcore.lab import Lab
-from tests.helpers import eventually
+from tests.helpers import eventually, small_config
 
+LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50).to_yaml()
+"""A run that ends only when it is stopped."""
 LOSS_CHART = '[data-block="chart:loss"].js-plotly-plot'
 PATIENCE_MS = 60_000
 _LONGEST = "chart => Math.max(0, ...(document.querySelector(chart)?.calcdata || []).map(points => points.length))"
@@ -65,3 +67,19 @@ def press(page: Page, label: str) -> None:
     button = page.get_by_role("button", name=label, exact=True).and_(own)
     expect(button).to_be_enabled(timeout=PATIENCE_MS)
     button.click()
+
+
+def settle(page: Page) -> None:
+    """Wait until the script rests."""
+    page.wait_for_timeout(250)
+    page.wait_for_function(
+        "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'", timeout=PATIENCE_MS
+    )
+
+
+def still(page: Page) -> None:
+    """Wait until the page's script has ended and its charts stand."""
+    page.locator("h1").first.wait_for()
+    for _ in range(2):  # a chart that has arrived may ask for one more run
+        settle(page)
+        page.wait_for_timeout(700)

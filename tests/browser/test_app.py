@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from qcore.config import Pause, SetControl
 from qcore.lab import Lab
 from tests.browser.actions import (
+    LONG,
     LOSS_CHART,
     event_points,
     longest_curve,
@@ -19,10 +20,9 @@ from tests.browser.actions import (
     wait_for_curve,
 )
 from tests.browser.driver import running_app
-from tests.helpers import eventually, small_config
+from tests.helpers import eventually
 
 pytestmark = pytest.mark.browser
-LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50).to_yaml()
 
 
 def x_range(page):

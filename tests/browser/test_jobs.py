@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from qcore.lab import Lab
 from qcore.lab.ablations import ablations, is_training
 from qcore.lab.bench_records import bench_folder, read_benchmark
-from tests.browser.actions import press
+from tests.browser.actions import press, settle
 from tests.helpers import eventually, small_config
 
 pytestmark = pytest.mark.browser
@@ -35,14 +35,6 @@ def fill(page, label: str, value: str) -> None:
     box.fill(value)
     box.press("Enter" if box.evaluate("box => box.tagName") == "INPUT" else "Control+Enter")
     settle(page)
-
-
-def settle(page) -> None:
-    """Wait until the script rests."""
-    page.wait_for_timeout(250)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') !== 'running'"
-    )
 
 
 def start_benchmark(page, app, name: str, steps: str) -> None:

@@ -99,6 +99,43 @@ def test_all_that_a_page_says_is_of_one_moment(page, app, lab, started):
     assert broken == []
 
 
+@pytest.mark.parametrize("started", ["video"], indirect=True)
+def test_a_film_and_its_figures_are_of_one_step_while_it_plays(page, app, lab, started):
+    run, _ = started
+    page.goto(address(app, "video", run))
+    press(page, "Play")
+    found = looks(page, 20, lambda: len({one for one in (seen(page)["film"],) if "picture 4" in one}) > 0)
+    assert any(one["film"] for one in found)
+    assert any(one["figures"] for one in found)
+
+
+def test_what_is_of_two_moments_is_seen():
+    card = {
+        "finding": "f",
+        "last": 60,
+        "badge": "active",
+        "words": "since step 20, last seen at step 60 · f",
+        "end": 60,
+    }
+    whole = {
+        **{key: [] for key in ("states", "words", "charts", "films", "sliders")},
+        **dict.fromkeys(("page", "progress"), ""),
+        "film": "Step 1,040 · picture 3 of 9",
+        "figures": "Generated clips · the data, step 900, newest before 1,040",
+        "cards": [card],
+    }
+    assert contradictions(whole) == []
+    for change in (
+        {"film": "Step 60 · picture 2 of 9"},
+        {"figures": "Generated clips · the data, step 900"},
+        {"cards": [card | {"last": 80}]},
+        {"cards": [card | {"end": 80}]},
+        {"cards": [card | {"words": "since step 20, last seen at step 60, here as of step 80 · f"}]},
+    ):
+        assert len(contradictions(whole | change)) == 1, change
+    assert contradictions(whole | {"cards": [card | {"badge": "resolved", "end": 90}]}) == []
+
+
 @pytest.mark.parametrize("started", ["text"], indirect=True)
 def test_the_curve_ends_at_the_step_that_stands_above_it_and_follows_it(page, app, lab, started):
     run, _ = started

@@ -9,14 +9,13 @@ from playwright.sync_api import expect
 
 from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
-from tests.browser.actions import LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, wait_for_curve
+from tests.browser.actions import LONG, LOSS_CHART, press, slider, start_from_yaml, still, wait_for_curve
 from tests.browser.audit import audit
-from tests.helpers import eventually, small_config
+from tests.helpers import eventually
 from tests.pages.filmed import write_video_run
 from tests.pages.inside import finding, write_run
 
 pytestmark = pytest.mark.browser
-LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50).to_yaml()
 VIEWS = {
     "": "read", "?view=New+run": "read", "?view=All+runs": "read", "phase": "read", "interference": "read",
     "video": "read-film", "flux": "read", "tokens": "read", "generations": "read", "gradients": "read",
@@ -41,17 +40,6 @@ def written(app):
             loss = 0.5 + 6.9 * float(np.exp(-step / 6)) if step < 120 or step > 140 else float("nan")
             writer.log_scalars(step, {"term/ce": loss, "train/loss": loss, "eval/ce": float("nan")})
     return app.url
-
-
-def still(page):
-    """Wait until the page's script has ended and its charts stand."""
-    page.locator("h1").first.wait_for()
-    for _ in range(2):  # a chart that has arrived may ask for one more run
-        page.wait_for_function(
-            "document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
-            timeout=PATIENCE_MS,
-        )
-        page.wait_for_timeout(700)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

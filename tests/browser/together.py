@@ -25,6 +25,13 @@ _READ = """() => {
     sliders: all('[data-testid="stSlider"]').filter((node) => text(node.querySelector("label")) === "Step")
       .map((node) => text(node.querySelector('[data-testid="stSliderThumbValue"]'))),
     films: all(".lab-clips .label").map(text),
+    film: text(document.querySelector('[data-block="film"]')),
+    figures: text(document.querySelector('[data-block="numbers_about"]')),
+    cards: all("[data-finding]").map((badge) => ({
+      finding: badge.dataset.finding, last: +badge.dataset.last, badge: text(badge),
+      words: text(badge.parentElement.querySelector(".lab-small")),
+      end: [...badge.closest('[class*="st-key-finding"]')?.querySelectorAll(".js-plotly-plot") ?? []].map(ends)[0],
+    })),
     charts: all(".js-plotly-plot").filter((gd) => gd.layout?.title).map((gd) => ({
       title: gd.layout.title.text ?? "", axis: gd.layout.xaxis?.title?.text ?? "", end: ends(gd),
       behind: text(gd.querySelector(".lab-behind")), drawn: seen(gd), block: gd.dataset.block ?? "",
@@ -36,6 +43,8 @@ _READ = """() => {
 }"""
 _OF = re.compile(r"Step ([\d,]+) of [\d,]+")
 _ASKED = re.compile(r"step ([\d,]+), newest before ([\d,]+)|not measured by step ([\d,]+)|\bstep ([\d,]+)$")
+_FILM = re.compile(r"Step ([\d,]+) · picture")
+_LOOK = re.compile(r"(?:since|found at|last seen at|here as of) step ([\d,]+)")
 _TO = re.compile(r", to step ([\d,]+)(?:<br>|$)")  # of the first row, where a title has two
 
 
@@ -83,10 +92,24 @@ def contradictions(found: dict[str, Any]) -> list[str]:
         if label.startswith("step "):  # a row of the timeline: one of many steps
             continue
         asked |= _asked(label.split(" · ")[0].split(", clip")[0])
+    asked |= _asked(found["figures"])
+    if playing := _FILM.match(found["film"]):
+        asked.add(number(playing[1]))
     for shown in found["sliders"]:
         asked |= {number(shown)} if shown.replace(",", "").isdecimal() else set()
     if len(asked) > 1:
         wrong.append(f"pictures and slider of steps {sorted(asked)}")
+    return [*wrong, *(said for card in found["cards"] for said in _mixed(card))]
+
+
+def _mixed(card: dict[str, Any]) -> list[str]:
+    """What a finding's card says of two looks at once: the step in its words, its numbers and the end of its chart."""
+    said = [number(step) for step in _LOOK.findall(card["words"])]
+    wrong = []
+    if said and said[-1] != card["last"] and card["badge"] != "resolved":
+        wrong.append(f"{card['finding']} says {card['words']!r}, with numbers of step {card['last']}")
+    if card["end"] is not None and card["badge"] != "resolved" and card["end"] > card["last"]:
+        wrong.append(f"the chart of {card['finding']} goes to step {card['end']}, its numbers are of {card['last']}")
     return wrong
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from qcore.config.faultbank import FAULTS
 from qcore.detect import RULES, Watch
+from qcore.detect.guide import guide_remedies
+from qcore.detect.verdict import restore, set_rate, set_weight
 from tests.detect.streams import AT_START, Values, facts, first, healthy_loss, names, run, weights
 
 VALUES = {"diversity": 0.8, "coherence": 0.4}
@@ -138,9 +140,19 @@ def test_a_large_gradient_in_range_is_a_matter_of_weight_and_an_unbounded_one_of
     ]
     remedies = {remedy["label"]: remedy["changes"] for remedy in told[0].remedies}
     assert remedies["Set coherence_weight to 0.017"] == {"coherence_weight": pytest.approx(0.017)}
-    unbounded = {"term/z_loss": 55.0, "grad/ratio/z_loss": 30.0}
+    unbounded = {"term/z_loss": 55.0, "grad/ratio/z_loss": 12_300.0}
     told = run(Watch(facts()), [0], spoil=lambda step, v: unbounded, term_weights=weights(z_loss=1.0))
     assert [verdict.id for verdict in told] == ["unscaled_term:z_loss"]
+    assert told[0].title == "The weighted gradient of z loss is 12,300 times that of the cross-entropy"
+
+
+def test_remedies_write_numbers_as_a_person_does() -> None:
+    assert set_rate("learning_rate", 1e-5, "")["label"] == "Set learning_rate to 0.00001"
+    assert set_weight("z_loss", 3e-5, "")["label"] == "Set z_loss_weight to 0.00003"
+    back = restore("learning_rate", 2e-5, 1200, "")
+    assert back["label"] == "Put the weights of before step 1,200 back, with learning_rate 0.00002"
+    for fix in guide_remedies("nan", {"clip_norm": 1.0, "learning_rate": 0.1}):
+        assert "e-" not in fix["label"]
 
 
 def test_a_term_of_the_wrong_size_is_not_called_harmful_too() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qcore import detect
+from qcore.base.words import number_words
 from qcore.config import VIDEO_KINDS, find_control, live_controls
 from qcore.config.faultbank import FAULTS
 from qcore.detect import GUIDE, RULES, Facts, Verdict, Watch
@@ -57,7 +58,7 @@ def test_what_any_loop_can_get_wrong_is_named_on_video_runs_too() -> None:
     told.append(watch.failure(50, ["flow"], "the loss is not finite"))
     assert names(told) == {"lost_accumulation", "unused_weights", "constant_term", "nonfinite"}
     guide = {remedy["label"] for remedy in told[-1].remedies if remedy["label"].startswith("The guide")}
-    assert guide == {f"The guide: set {fix.control} to {fix.value:g}" for fix in GUIDE.against("nan")}
+    assert guide == {f"The guide: set {fix.control} to {number_words(fix.value)}" for fix in GUIDE.against("nan")}
 
 
 # Healthy runs
@@ -140,6 +141,8 @@ def test_frames_that_overshoot_are_no_recovery_and_the_card_says_where_they_are(
     assert {one.state for one in collapse} == {"active"}
     assert collapse[-1].title.startswith("Frames averaged into one and now ")
     assert collapse[-1].evidence["moving"] is True
+    # Its numbers are of this look, not of the last one that showed the old trouble: the card must not say so.
+    assert (collapse[-1].last_step, collapse[-1].evidence["shown_at"]) == (300, 600)
     assert "averaging_collapse" in {one.name for one in watch.active}
 
 
@@ -160,7 +163,7 @@ def test_a_finding_that_is_over_speaks_of_the_past_and_of_the_change_before_its_
     assert over.title == ("Frames averaged into one, up to step 300; over after noise correlation 1 → 0 at step 302")
     assert over.evidence["resolved"]["change"] == {"name": "noise_correlation", "old": 1.0, "new": 0.0, "step": 302}
     assert over.evidence["resolved"]["was"].startswith("Frames averaged into one and now flicker")
-    assert over.evidence["resolved"]["step"] > 302
+    assert over.last_step < over.evidence["shown_at"] < over.evidence["resolved"]["step"]
 
 
 def test_an_untrained_model_with_nearly_shared_noise_is_not_judged() -> None:

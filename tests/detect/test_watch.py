@@ -67,7 +67,7 @@ def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
         over = {"resolved"} if verdict.state == "resolved" else set()
-        assert set(verdict.evidence) - {"moving"} == {"numbers", "figure", "raised_at"} | over
+        assert set(verdict.evidence) - {"moving", "shown_at"} == {"numbers", "figure", "raised_at"} | over
         assert verdict.evidence["raised_at"] >= verdict.since_step
         assert verdict.evidence["numbers"]
         for number in verdict.evidence["numbers"]:

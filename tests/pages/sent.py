@@ -25,6 +25,12 @@ def elements(at: Any, component: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def alts(at: Any) -> list[str]:
+    """What each chart that stands alone says to who cannot see it."""
+    sent = [one.proto for one in at.get("bidi_component")]
+    return [json.loads(bytes(one.bytes))["alt"] for one in sent if one.component_name == "collapse_lab_plot"]
+
+
 def films_of(at: Any) -> dict[str, dict[str, Any]]:
     return elements(at, "collapse_lab_clips")
 

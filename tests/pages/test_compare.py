@@ -2,7 +2,8 @@
 
 import pytest
 
-from qcore.lab import Lab
+from pages._compareviews import first_own
+from qcore.lab import Lab, RunNode
 from tests.helpers import eventually
 from tests.pages.drive import COMPARE, TINY, charts, open_app, press, texts
 
@@ -51,6 +52,25 @@ def test_curves_differences_and_samples_of_a_fork_and_its_parent(forked: Lab):
     at = open_app(COMPARE, run="child", compare="Samples")
     assert not at.exception
     assert "the newest that all of them have" in texts(at)
+
+
+def test_a_run_is_not_drawn_over_any_run_that_it_comes_from():
+    def node(name: str, parent: str = "", step: int = 0, depth: int = 0, branch: bool = False) -> RunNode:
+        return RunNode(name, parent, step, {}, depth, branch, "", "", "finished", 99)
+
+    nodes = [
+        node("a"),
+        node("b", "a", 40, 1),
+        node("c", "b", 60, 2),
+        node("early", "b", 20, 2),
+        node("left", "a", 30, 1, branch=True),
+        node("other", "gone", 50),
+    ]
+    assert first_own(nodes, "b", ["a", "b"]) == 40
+    assert first_own(nodes, "c", ["a", "b", "c"]) == 60
+    assert first_own(nodes, "c", ["a", "c"]) == 40  # from 40 to 60 it is b's line, which nobody draws
+    assert first_own(nodes, "early", ["a", "early"]) == 20
+    assert [first_own(nodes, name, ["c", "left", "other", "gone", "a"]) for name in ("a", "left", "other")] == [0, 0, 0]
 
 
 def test_a_fork_is_one_form(forked: Lab):

@@ -9,6 +9,7 @@ import pytest
 from qcore.lab import Lab, shared_lab
 from tests.helpers import small_config
 from tests.pages.drive import PHASE, charts, open_app, texts
+from tests.pages.sent import alts
 
 SWITCHES = {
     "source": "bilingual",
@@ -61,6 +62,7 @@ def test_every_switch_has_its_view_behind_a_link(view: str, count: int, switched
     at = open_app(PHASE, run="switched", show=view)
     assert not at.exception
     assert charts(at) == count
+    assert not [alt for alt in alts(at) if "<" in alt]
     assert at.session_state["show"] == view
 
 

@@ -48,6 +48,29 @@ def test_a_healthy_run_is_told_so(inside: Lab):
     assert alarm("seen") == ""
 
 
+def test_numbers_of_stored_texts_are_written_out(empty: Lab, tmp_path: Path):
+    remedy = {"label": "Set learning_rate to 1e-05", "why": "At 3e-05 it held.", "kind": "stop", "changes": {}}
+    wild = finding(title="Its gradient is 1.23e+04 times the other's", remedies=[remedy])
+    write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(wild,))
+    for shown in (texts(open_app(FINDINGS, run="run")), texts(open_app(run="run"))):
+        assert "Its gradient is 12,300 times the other" in shown.replace("\\", "")
+    at = open_app(FINDINGS, run="run")
+    assert "Set learning rate to 0.00001" in [button.label for button in at.button]
+    assert "At 0.00003 it held." in texts(at)
+    assert not re.search(r"\d(\.\d+)?e[+-]\d", texts(at))
+
+
+def test_a_card_in_transition_names_the_step_of_its_numbers(empty: Lab, tmp_path: Path):
+    evidence = finding().evidence | {"moving": True, "shown_at": 600}
+    moving = finding(evidence=evidence, title="It flickers now", since_step=100, last_step=390)
+    was = {"step": 625, "was": "It flickers now", "change": None}
+    over = finding(id="over", state="resolved", remedies=[], evidence=evidence | {"moving": False, "resolved": was})
+    write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(moving, over))
+    shown = texts(open_app(FINDINGS, run="run"))
+    assert "since step 100, last seen at step 390, here as of step 600" in shown
+    assert "Its last word, at step 600: It flickers now" in shown
+
+
 def test_filters_choose_the_cards_and_are_in_the_link(inside: Lab):
     at = open_app(FINDINGS, run="ill", kinds="resolved")
     assert not at.exception

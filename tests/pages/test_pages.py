@@ -1,10 +1,12 @@
 """Every page in its empty, paused, finished, failed and unreadable state, and what a person's changes do to a run."""
 
+import base64
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.string_util import validate_material_icon
 
@@ -14,7 +16,22 @@ from qcore.lab import Lab
 from qcore.lab.forecast import memory_forecast
 from qcore.store import DATABASE_NAME, RunWriter, Status
 from tests.helpers import eventually, small_config
-from tests.pages.drive import APP, ENDLESS, GENERATIONS, PAGES, TOKENS, charts, open_app, press, texts
+from tests.pages.drive import (
+    APP,
+    CONTROL_ROOM,
+    ENDLESS,
+    FINDINGS,
+    GENERATIONS,
+    PAGES,
+    TOKENS,
+    charts,
+    open_app,
+    press,
+    texts,
+)
+from tests.pages.filmed import write_video_run
+from tests.pages.inside import finding, write_run
+from tests.pages.sent import charts_of
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -230,9 +247,100 @@ def test_a_queued_run_is_shown_before_its_first_step(page: str, paused: Lab):
     paused.command("alive", Continue())
     eventually(lambda: paused.info("alive").state == "running")
     paused.start(ENDLESS, name="waits")
-    at = open_app(page, run="waits")
+    eventually(lambda: paused.info("waits").waits_for == ("alive",))
+    at = open_app(page, run="waits", **({"gen": "Timeline"} if page == GENERATIONS else {}))
     assert not at.exception
     assert at.session_state["run"] == "waits"
+    if page in (CONTROL_ROOM, FINDINGS, GENERATIONS):  # the others show what was measured before the first step
+        assert "queued: waits for alive" in texts(at).replace("\\", "")
+    assert "Nothing wrong" not in texts(at)
+
+
+@pytest.mark.parametrize(
+    ("page", "query", "words"),
+    [
+        (TOKENS, {}, "before its token statistics were measured"),
+        (GENERATIONS, {"gen": "Timeline"}, "before its samples of this prompt were written"),
+        (FINDINGS, {}, "No step of this run was judged yet: it ended before its first step."),
+    ],
+)
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_a_run_that_has_nothing_promises_nothing(
+    page: str, query: dict[str, str], words: str, state: str, empty: Lab, tmp_path: Path
+):
+    write_run(tmp_path, "blank", last=0, tokens=4, state=state)
+    shown = texts(open_app(page, run="blank", **query))
+    assert words in shown
+    assert ("Start another with a smaller" in shown) == (state == "finished" and page != FINDINGS)
+    assert "every" not in shown.partition(words)[2].partition("`")[0]
+    assert "Nothing wrong" not in shown
+
+
+def test_no_table_writes_none():
+    """Streamlit's own word for what is not known is `None`; one helper says a dash."""
+    drawn = [path.name for path in APP.parent.glob("pages/*.py") if "st.dataframe(" in path.read_text()]
+    assert drawn == ["_looks.py"]
+
+
+def test_the_table_of_runs_says_units_and_the_worst_finding(empty: Lab, tmp_path: Path):
+    over = finding("half_circle", id="over", state="resolved", title="Half a circle", remedies=[])
+    later = finding(id="later", since_step=9, title="A later one")
+    large = finding(id="first", since_step=2, title="Its gradient is 1.23e+04 times that of the loss")
+    write_run(tmp_path, "ill", last=20, every=20, tokens=4, findings=(over, later, large))
+    write_run(tmp_path, "well", last=20, every=20, tokens=4, findings=(over,))
+    write_video_run(tmp_path, "clips", last=20, every=20)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / DATABASE_NAME).write_bytes(b"no database")
+    at = open_app(view="All runs", run="well")
+    assert not at.exception
+    assert at.dataframe[0].proto.placeholder == "–"
+    rows = at.dataframe[0].value.set_index("run").replace({float("nan"): None})
+    assert rows["finding"].to_dict() == {
+        "ill": "Its gradient is 12,300 times that of the loss · and 1 more",
+        "well": None,
+        "clips": None,
+        "broken": None,
+    }
+    assert rows["unit"].to_dict() == {
+        "ill": "nats per token",
+        "well": "nats per token",
+        "clips": "mean squared error",
+        "broken": None,
+    }
+
+
+def test_a_fork_shows_its_parents_curve_up_to_the_fork(empty: Lab):
+    empty.start(small_config(steps=16, checkpoint_every=4, eval_every=4), name="root")
+    empty.wait("root", 60)
+    empty.fork("root", step=8, changes={"z_loss_weight": 0.5}, new_name="child")
+    empty.wait("child", 60)
+    empty.fork("child", step=12, changes={"z_loss_weight": 0.1}, new_name="grandchild")
+    empty.wait("grandchild", 60)
+    drawn: dict[str, dict[str, dict]] = {}
+    for run in ("root", "child", "grandchild"):
+        shown = [trace for trace in charts_of(open_app(run=run))["loss"]["data"] if _steps(trace)]
+        drawn[run] = {trace["name"]: trace for trace in shown}
+    name = "cross-entropy, training"
+    assert not [one for one in drawn["root"] if ":" in one]
+    ends = {
+        run: {one: [min(_steps(found[one])), max(_steps(found[one]))] for one in found if one.endswith(name)}
+        for run, found in drawn.items()
+    }
+    assert ends["child"] == {name: [9, 16], f"root: {name}": [1, 8]}
+    assert ends["grandchild"] == {name: [13, 16], f"child: {name}": [9, 12], f"root: {name}": [1, 8]}
+    assert "root: cross-entropy, held out" in drawn["child"]
+    own, before = (drawn["child"][one]["line"]["color"] for one in (name, f"root: {name}"))
+    assert own.startswith("#")
+    assert before.startswith("rgba(")
+
+
+def _steps(trace: dict) -> list[int]:
+    """Steps of a trace, as the browser reads them."""
+    column = trace.get("x", ())
+    if not isinstance(column, dict):
+        return [int(step) for step in column if step is not None]
+    kinds = {"f8": np.float64, "f4": np.float32, "i4": np.int32, "i2": np.int16, "i1": np.int8}
+    return np.frombuffer(base64.b64decode(column["bdata"]), kinds[column["dtype"]]).astype(int).tolist()
 
 
 def test_a_run_is_deleted_after_a_second_thought(empty: Lab):

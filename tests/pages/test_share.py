@@ -46,6 +46,9 @@ def test_nothing_is_packed_until_it_is_asked_for(runs: Path, monkeypatch: pytest
     assert not at.exception
     downloads = at.get("download_button")
     assert [one.proto.label for one in downloads] == ["Report (HTML)", "Run (zip)", "CSV", "Parquet"]
+    offered = at.multiselect(key="share:series:seen").options
+    assert "total loss, weighted sum of the terms" in offered
+    assert not [one for one in offered if "/" in one and "÷" not in one]
     assert all(one.proto.help for one in [*downloads, *at.button, *at.get("file_uploader"), *at.text_input])
 
 

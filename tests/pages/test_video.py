@@ -1,5 +1,6 @@
 """The Video page: every view in every state of a run, with every choice."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ def test_measures_have_the_datas_own_value_as_a_line(films: Lab):
         assert shown == ({"denoised", "generated"} if "ratio" in name else {"data", "denoised", "generated"})
 
 
-def test_the_page_says_which_measures_flicker_can_buy(films: Lab):
+def test_the_page_says_which_measures_flicker_can_fake(films: Lab):
     at = open_app(VIDEO, run="ghost")
     heads = [head.value for head in at.header]
-    assert heads == ["What flicker cannot buy", "What flicker can buy"]
+    assert heads == ["Motion, which flicker cannot fake", "Single frames, which flicker can fake"]
     assert "count only beside the curves above" in texts(at)
 
 
@@ -72,6 +73,21 @@ def test_the_numbers_are_those_of_the_chosen_step(films: Lab):
     newest, oldest = texts(open_app(VIDEO, run="ghost")), texts(open_app(VIDEO, run="ghost", step="0"))
     assert "<b>0.76 · 0.85</b>" in newest
     assert "<b>0.17 · 0.85</b>" in oldest
+
+
+def test_a_measure_that_the_step_lacks_is_a_dash_and_not_an_earlier_value(empty: Lab, tmp_path: Path):
+    """Clips that stand still have no coherence: that of clips which moved earlier must not stand beside them."""
+    write_video_run(tmp_path, "still", last=40, every=20)
+    with RunWriter(tmp_path / "still" / DATABASE_NAME) as writer:
+        writer.log_arrays(60, "frames", empty.reader("still").arrays("frames")[1])
+        writer.log_scalars(60, {"frames/generated/divergence": 0.03, "frames/generated/lag_ratio": float("nan")})
+    shown = texts(open_app(VIDEO, run="still"))
+    assert "Generated clips · the data, step 60" in shown
+    cells = dict(re.findall(r"<span>([^<]+)</span><b>([^<]+)</b>", shown))
+    assert cells["Divergence"] == "0.03 · 0.85"
+    assert (cells["Coherence"], cells["Change"]) == ("– · 0.66", "not finite · 1.00")
+    earlier = texts(open_app(VIDEO, run="still", step="40"))
+    assert dict(re.findall(r"<span>([^<]+)</span><b>([^<]+)</b>", earlier))["Coherence"] == "0.59 · 0.66"
 
 
 def test_a_step_before_the_first_sample_is_shown_without_generated_clips(films: Lab):

@@ -198,7 +198,7 @@ def test_the_timeline_shows_the_same_noise_at_several_steps_beside_the_data(film
 def test_a_timeline_without_samples_says_when_they_come(films: Lab):
     at = open_app(GENERATIONS, run="plain", gen="Timeline")
     assert not at.exception
-    assert "ended before its first clips" in at.info[0].value
+    assert "ended before its clips from fixed seeds were drawn" in at.info[0].value
 
 
 def test_a_damaged_clip_is_named_and_the_others_are_shown(empty: Lab, tmp_path: Path):

@@ -72,6 +72,35 @@ def test_meta_values_have_their_declared_shapes(values: dict[str, Any], words: s
         check_meta(values if len(values) < 2 or "lacks" in words else {"rewinds": [], **values})
 
 
+CHANGE = {"name": "x", "old": None, "new": 1.5, "step": 3}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        ({"resolved": "yes"}, "resolved is 'yes', not an object"),
+        ({"resolved": {"was": [5]}}, "resolved.was"),
+        ({"resolved": {"step": "3"}}, "resolved.step"),
+        ({"resolved": {"change": "x"}}, "resolved.change is 'x', not an object"),
+        *(
+            ({"resolved": {"change": {key: one for key, one in CHANGE.items() if key != gone}}}, f"lacks '{gone}'")
+            for gone in CHANGE
+        ),
+        ({"resolved": {"change": CHANGE | {"new": {"a": 1}}}}, "resolved.change.new"),
+        ({"moving": "yes"}, "moving is 'yes', not true or false"),
+        ({"shown_at": "9"}, "shown_at"),
+        ({"numbers": [{"label": "l", "value": 1, "side": 5}]}, "side"),
+        ({"figure": {"side": 5}}, "figure.side"),
+    ],
+)
+def test_every_key_of_the_evidence_that_a_page_reads_is_declared(evidence: dict[str, Any], words: str) -> None:
+    whole = {"resolved": {"step": 4, "was": "w", "change": CHANGE}, "moving": True, "shown_at": 2}
+    row = encode(Finding("f", "n", 1, 2, "resolved", whole, "t", "e", []))
+    assert decode(Finding, row).evidence == whole
+    with pytest.raises(ShapeError, match=words):
+        decode(Finding, encode(Finding("f", "n", 1, 2, "resolved", evidence, "t", "e", [])))
+
+
 INSIDE = {
     "pam": {"decay": (2, 3, 5), "singular": (2, 3, 4), "energy": (2, 2)},
     "flux": {"threshold": (2, 1, 5), "kept": (2, 1, 5), "similarity": (2, 1, 5, 5), "tokens": (5,), "dt": (2,)},

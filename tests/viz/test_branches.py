@@ -27,6 +27,10 @@ def test_forks_hang_on_their_parents() -> None:
 def test_changes_are_shown_letter_by_letter_and_marks_are_on_the_lane() -> None:
     figure = branches(tree())
     assert "&lt;b&gt;seed&lt;/b&gt; 0 → 1" in {note["text"] for note in figure.layout["annotations"]}
+    largest = max(size for trace in figure.data[1::2] for size in trace["marker"]["size"])
+    for note in figure.layout["annotations"]:  # above its line, and beside the one that comes down to the fork
+        assert note["yanchor"] == "bottom"
+        assert min(note["yshift"], note["xshift"]) > largest / 2
     marks = figure.data[1]
     assert marks["x"] == [0, 50, 400]
     assert marks["text"][1] == "rate 1 → 2"

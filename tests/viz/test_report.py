@@ -37,7 +37,7 @@ def parts(**changes):
         "findings": [
             {
                 "name": "token_collapse",
-                "title": "One token takes over",
+                "title": "One token takes 1.23e+04 times",
                 "state": "active",
                 "since_step": 20,
                 "last_step": 50,
@@ -46,7 +46,7 @@ def parts(**changes):
                     "numbers": [{"label": "share", "value": 0.7, "unit": "", "limit": 0.5}],
                     "figure": {"lines": [{"name": "share", "steps": [1, 2], "values": [0.1, 0.7]}], "limit": 0.5},
                 },
-                "remedies": [("Raise diversity", "it pulls back")],
+                "remedies": [("Set learning_rate to 1e-05", "it pulls back")],
             }
         ],
         "samples": [
@@ -95,14 +95,15 @@ def test_the_report_has_everything_once_and_the_library_once():
     page = report_html(**parts())
     read = Reader(page)
     for words in (
-        "a run", "finished at step 50 of 50", "One token takes over", "More than half.", "Raise diversity", "a bear",
+        "a run", "finished at step 50 of 50", "One token takes 12,300 times", "More than half.",
+        "Set learning rate to 0.00001", "a bear",
         "z loss weight 0 → 0.1", "seed: 0", "limit 0.5", "Tokens: 20 curves",
     ):  # fmt: skip
         assert words in read.text, words
     assert sum(len(script) > 1_000_000 for script in read.scripts) == 1
     places = [int(attributes["data-figure"]) for _, attributes in read.tags if attributes.get("class") == "plot"]
     assert places == list(range(len(read.figures)))
-    assert read.text.index("One token takes over") < read.text.index("Loss")
+    assert read.text.index("One token takes 12,300 times") < read.text.index("Loss")
     loss = read.figures[1]
     assert {trace["name"] for trace in loss["data"]} == {
         "changes",
@@ -170,7 +171,13 @@ def test_the_library_is_that_of_the_package_and_cannot_end_its_element():
 
 def test_a_run_with_nothing_says_so():
     empty = report_html(**parts(series={}, references={}, events=[], findings=[], samples=[]))
-    for words in ("Nothing wrong was found", "No samples yet", "No events yet", "Nothing was measured"):
+    for words in (
+        "nobody has looked at it yet",
+        "No step was looked at",
+        "No samples yet",
+        "No events yet",
+        "Nothing was measured",
+    ):
         assert words in empty
 
 
