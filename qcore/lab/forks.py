@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
 from qcore.lab.building import FORKING, TakenError, building
+from qcore.lab.changes import changes_that_hold
 from qcore.lab.errors import LabError
 from qcore.lab.inputs import checked_inputs
 from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
@@ -38,6 +39,7 @@ from qcore.train.folders import (
     CheckpointError,
     CheckpointState,
     checkpoint_folders,
+    delete_folder,
     file_mode,
     folder_name,
     link_folder,
@@ -269,7 +271,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
             message = f"rewound from step {info.step}; the run {branch} keeps what came after"
             writer.set_status(_stopped(step, total, message, _figures(reader, step)))
         for _, path in dropped:
-            shutil.rmtree(path)
+            delete_folder(path)
     if start or (start is None and was_alive):
         lab.resume(name, author=author)
     return branch
@@ -317,9 +319,8 @@ def _events(
     """The parent's changes, the fork itself, and what it changes, at the step of the fork."""
     seq = max((event.seq for event in reader.events()), default=0)
     board = config.live_values()
-    for event in origin.changes:
-        if event.kind == "control":
-            board[str(event.payload.get("name"))] = event.payload.get("new")
+    for event in changes_that_hold(config, origin.changes):
+        board[event.payload["name"]] = event.payload["new"]
     made: list[tuple[str, dict[str, Any]]] = [("fork", {"parent": lineage.parent, "changes": lineage.all_changes})]
     if growth is not None:
         made.append(("grow", growth))
@@ -406,12 +407,8 @@ def _states(folder: Path) -> list[tuple[CheckpointState, Path]]:
 
 def steps_in_force(config: RunConfig, changes: list[Event]) -> int:
     """Where the run ends."""
-    steps = config.optim.steps
-    for event in changes:
-        if event.kind == "control" and event.payload.get("name") == "steps":
-            with contextlib.suppress(ConfigError):  # the run goes on without a change that cannot be made
-                steps = config.check_change("steps", event.payload.get("new"), stored=True)[1]
-    return int(steps)
+    made = [event.payload["new"] for event in changes_that_hold(config, changes) if event.payload["name"] == "steps"]
+    return int(made[-1]) if made else config.optim.steps
 
 
 def _copy_files(source: Path, target: Path, names: list[str] | tuple[str, ...]) -> None:

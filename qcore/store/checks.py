@@ -16,7 +16,7 @@ import safetensors.numpy
 from qcore.store.blocks import MAX_ROWS, Block, unpack
 from qcore.store.declared import check_names
 from qcore.store.records import from_json
-from qcore.store.shapes import EARLIEST, INTEGERS, LATEST, ShapeError, integer, refuse
+from qcore.store.shapes import EARLIEST, LARGEST_STEP, LATEST, ShapeError, refuse, step
 
 # Of the blocks of a layout of ? names: rows in all, fewest and most in one, how many are not as long as they should be.
 SOUND = (
@@ -49,15 +49,15 @@ def check_points(steps: np.ndarray, wall: np.ndarray) -> None:
     # Two comparisons that NaN fails as well.
     if len(wall) and not (wall.min() >= EARLIEST and wall.max() <= LATEST):
         raise ShapeError("a point has a time that no calendar shows")
-    if len(steps) and not (steps.min() >= -INTEGERS and steps.max() <= INTEGERS):
+    if len(steps) and not (steps.min() >= -LARGEST_STEP and steps.max() <= LARGEST_STEP):
         raise ShapeError("a point has a step that no run has")
 
 
 def check_step(value: Any) -> int:
     """A step as it stands in a column."""
-    integer(value, "step")
-    step: int = value
-    return step
+    step(value, "step")
+    found: int = value
+    return found
 
 
 @functools.lru_cache(maxsize=256)

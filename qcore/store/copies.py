@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from qcore.store.blocks import extent
-from qcore.store.checks import check_step, checked_block, load_arrays, read_names
+from qcore.store.checks import checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
 from qcore.store.errors import damaged, decoding, store_errors
 from qcore.store.guards import READ_PULSES, GuardedConnection
-from qcore.store.records import Command, Event, Finding, Generation, LogLine, Record, Status, columns, decode, from_json
+from qcore.store.records import (
+    MAX_META,
+    Command,
+    Event,
+    Finding,
+    Generation,
+    LogLine,
+    Record,
+    Status,
+    columns,
+    decode,
+    from_json,
+)
 from qcore.store.schema import create_database, open_existing, open_foreign
-from qcore.store.shapes import ShapeError, count, integer, moment, text
+from qcore.store.shapes import ShapeError, count, integer, moment, step, text
 
 _COPIED: tuple[type[Record], ...] = (Command, Event, Generation, Finding, LogLine, Status)
 _TAKEN_AWAY = ("schema_version", "writer")
@@ -57,7 +69,7 @@ def _copy_meta(old: GuardedConnection, new: GuardedConnection) -> None:
     rows = old.execute("SELECT key, value FROM meta").fetchall()
     for key, _ in rows:
         text(key, "meta.key")
-    check_meta({key: from_json(value, f"meta.{key}") for key, value in rows})
+    check_meta({key: from_json(value, f"meta.{key}", MAX_META) for key, value in rows})
     kept = [row for row in rows if row[0] not in _TAKEN_AWAY]
     new.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", kept)
 
@@ -84,7 +96,7 @@ def _copy_blocks(old: GuardedConnection, new: GuardedConnection) -> None:
 
 def _copy_arrays(old: GuardedConnection, new: GuardedConnection) -> None:
     for row in old.execute("SELECT id, step, wall, name, data FROM arrays ORDER BY id"):
-        for check, value in zip((integer, integer, moment, text), row[:4], strict=True):
+        for check, value in zip((integer, step, moment, text), row[:4], strict=True):
             check(value, "arrays")
         load_arrays(row[4], row[3])
         new.execute("INSERT INTO arrays (id, step, wall, name, data) VALUES (?, ?, ?, ?, ?)", row)
@@ -98,5 +110,5 @@ def _copy_records(kind: type[Any], old: GuardedConnection, new: GuardedConnectio
     for row in old.execute(f"SELECT {key}{names} FROM {kind.TABLE} ORDER BY rowid"):
         decode(kind, row[bool(key) :])
         if key:
-            check_step(row[0])
+            integer(row[0], f"{kind.TABLE}.rowid")
         new.execute(f"INSERT INTO {kind.TABLE} ({into}) VALUES ({marks})", row)

@@ -18,20 +18,10 @@ from pathlib import Path
 
 import safetensors
 
-from qcore.base import LabError
+from qcore.base import BAD_VALUES, LabError
 
-BAD_DATA = (
-    ValueError,  # json.JSONDecodeError, UnicodeDecodeError, NumPy's shapes
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    struct.error,
-    safetensors.SafetensorError,
-)
-"""What decoding raises when a value is not what it should be. Caught around decoding alone, never around a request."""
+BAD_DATA = (*BAD_VALUES, struct.error, safetensors.SafetensorError)
+"""What decoding raises, arrays and weights included. Caught around decoding alone, never around a request."""
 
 
 class StoreError(LabError):

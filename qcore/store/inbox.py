@@ -21,6 +21,7 @@ from qcore.store.records import (
     columns,
     decode,
     encode,
+    meta_json,
     text,
     to_json,
 )
@@ -81,7 +82,7 @@ class Inbox:
         """Set one JSON value of a run that another process may be writing. ValueError for the store's own keys."""
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
-        values = (text("key", key), to_json(key, value))
+        values = (text("key", key), meta_json(key, value))
         with self._lock, store_errors(self._path), self._connection:
             self._connection.begin_work()
             self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)

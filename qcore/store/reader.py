@@ -25,6 +25,7 @@ from qcore.store.declared import check_meta
 from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
+    MAX_META,
     Command,
     Event,
     Finding,
@@ -317,7 +318,7 @@ class RunReader:
         """The run's JSON values by key."""
         with self._snapshot() as connection, decoding(self.path, "meta"):
             rows = connection.execute("SELECT key, value FROM meta")
-            return check_meta({key: from_json(value, f"meta.{key}") for key, value in rows})
+            return check_meta({key: from_json(value, f"meta.{key}", MAX_META) for key, value in rows})
 
     def _records(self, kind: type[R], condition: str, *values: object) -> list[R]:
         sql = f"SELECT {columns(kind)} FROM {kind.TABLE} {condition}"

@@ -39,6 +39,7 @@ from qcore.store.records import (
     Status,
     encode,
     int64,
+    meta_json,
     one_of,
     text,
     to_json,
@@ -177,7 +178,7 @@ class RunWriter:
         """Set one JSON value of the run (references, fingerprints …). Raises ValueError for the store's own keys."""
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
-        parameters = (text("key", key), to_json(key, value))
+        parameters = (text("key", key), meta_json(key, value))
         self._queue(Write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", parameters))
 
     def resolve_command(self, command_id: int, status: str, step: int, message: str = "") -> None:

@@ -6,9 +6,11 @@ finds what an undisturbed one finds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from qcore.base import BAD_VALUES
 from qcore.detect import Verdict, Watch
 from qcore.store import Finding, RunWriter
 from qcore.train.schedule import learning_rate
@@ -64,10 +66,20 @@ class Detectors:
         return {"watch": self._watch.state(), "lr_sum": self.lr_sum}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the memory of a checkpoint; one from before there were detectors has none."""
-        if state:
+        """Take the memory of a checkpoint; one from before there were detectors has none. What is damaged of it is left
+        aside, which the run's log says: no run ends because its detectors have forgotten something.
+        """
+        if not state:
+            return
+        try:
             self._watch.restore(state["watch"])
-            self.lr_sum = float(state["lr_sum"])
+            lr_sum = float(state["lr_sum"])
+            if not math.isfinite(lr_sum):
+                raise ValueError(f"lr_sum is {lr_sum}")
+            self.lr_sum = lr_sum
+        except BAD_VALUES as error:
+            why = str(error) or type(error).__name__
+            self._writer.add_log(0, "warning", f"{why}: the detectors start anew, without what the checkpoint knew")
 
     def _keep(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:
