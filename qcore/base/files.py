@@ -1,7 +1,7 @@
 """Files of a folder that came from elsewhere: opened without waiting, and only when they are files.
 
-A pipe in place of a file makes whoever opens it wait for a writer who never comes; a device may do anything. So they are
-opened without waiting, and what has been opened is looked at before it is read.
+A pipe in place of a file makes whoever opens it wait for a writer who never comes; a device may do anything. So they
+are opened without waiting, and what has been opened is looked at before it is read.
 """
 
 from __future__ import annotations

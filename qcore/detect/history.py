@@ -62,7 +62,7 @@ class Track:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:
-        """The track whose state it was. Raises ValueError, or what a value of another type raises, for anything else."""
+        """The track whose state it was. Raises what a value of another type raises, ValueError for other counts."""
         track = cls()
         track._count, track._stride = int(state["count"]), int(state["stride"])
         if track._count < 0 or track._stride < 1:

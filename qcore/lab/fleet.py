@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def fan_out(
         raise LabError(f"a process of {module} failed: {sentence(troubles[0])}") from troubles[0]
 
 
-def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[str]:
+def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Generator[str, None, None]:
     """The lines that a process prints, as they come; what it says besides goes to its log.
 
     Raises `LabError` with its last words when it fails. It is ended when nobody takes its lines any more.

@@ -106,7 +106,8 @@ def fork(
     """See `Lab.fork`."""
     config = lab.config(name)
     split = split_changes(config, {**(config_changes or {}), **(changes or {})})
-    checked_inputs(config.with_values(split.config))
+    if not _changes_data(config, split.config):  # else they have been looked at
+        checked_inputs(config.with_values(split.config))
     if step is None and is_held(lab.folder(name)):
         _save_now(lab, name, author)
     origin = find_origin(lab, name, step)
@@ -154,9 +155,13 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
         else:
             fixed[control.name] = control.check(value)
     changed = config.with_values(fixed)
-    if any(find_control(name, config.kind).section == "data" for name in fixed):
+    if _changes_data(config, fixed):
         changed = checked_inputs(changed)
     return Split(live, {name: changed.value(name) for name in fixed}, sizes)
+
+
+def _changes_data(config: RunConfig, fixed: Mapping[str, Any]) -> bool:
+    return any(find_control(name, config.kind).section == "data" for name in fixed)
 
 
 def find_origin(lab: Lab, name: str, step: int | None) -> Origin:
@@ -247,6 +252,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
     folder, reader = lab.folder(name), lab.reader(name)
     branch = spare_name(lab.runs_dir, name, f"-until-{info.step}")
     with lab.holding(name):
+        reader.check_blocks(step)  # before anything is made or cut
         changes = changes_of(reader.events())
         undone = [event for event in changes if event.step > step or (event.step == step and event.author != SCHEDULE)]
         first = min((event.seq for event in undone if event.step == step), default=None)
@@ -257,6 +263,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
             (kept if usable else dropped).append((state, path))
         base = kept[-1][0] if kept else None
         with RunWriter(folder / DATABASE_NAME) as writer:  # first: a run that cannot be written is left as it is
+            writer.flush()
             _keep_branch(lab, name, branch, step, author)
             _move_children(lab, name, branch, step)
             writer.truncate_after(step, event_seq=base.event_seq if base else 0)

@@ -56,7 +56,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise shapes.refuse(where, value, "a list")
         return origin(_read(arguments[0], item, where) for item in value)
-    assert origin is dict and arguments[0] is str, f"{where}: {kind} is no type of JSON"
+    assert (origin, arguments[:1]) == (dict, (str,)), f"{where}: {kind} is no type of JSON"
     if not isinstance(value, dict):
         raise shapes.refuse(where, value, "an object")
     return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}

@@ -215,10 +215,7 @@ def _made(events: Iterable[Event], step: int, name: str, value: Any) -> bool:
 def _taken_over(events: Iterable[Event], name: str, start: int, end: int) -> bool:
     """Whether anything but the schedule has changed a control on its way: the way is then left."""
     return any(
-        event.payload["name"] == name
-        and start <= event.step <= end
-        and event.author != _SCHEDULE
-        for event in events
+        event.payload["name"] == name and start <= event.step <= end and event.author != _SCHEDULE for event in events
     )
 
 

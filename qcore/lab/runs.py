@@ -9,11 +9,10 @@ from typing import Any
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.lab.changes import changes_that_hold
 from qcore.store import RunReader, Status
-from qcore.train.files import believed, held
+from qcore.train.files import ACTIVE, believed, held
 from qcore.train.lastwords import Failure, read_words
 from qcore.train.trouble import CAUSES
 
-ACTIVE = ("queued", "running", "paused")
 ENDED = "process ended"
 
 

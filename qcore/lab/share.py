@@ -33,7 +33,7 @@ from qcore.lab.errors import LabError, told
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
 from qcore.lab.reading import Reading
-from qcore.store import DATABASE_NAME, RunWriter
+from qcore.store import DATABASE_NAME, RunWriter, StoreAccessError, StoreBusyError
 from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
 from qcore.store.tables import series_table, write_csv, write_parquet
@@ -318,6 +318,8 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
         _check_object(run_dir / TOKENIZER_FILE)
         if (run_dir / ORIGIN_FILE).exists():
             stored_config(run_dir, ORIGIN_FILE)
+    except (StoreAccessError, StoreBusyError):
+        raise  # this machine's trouble, not the file's
     except (LabError, ConfigError) as error:
         raise LabError(f"the file is refused: {error}") from error
 

@@ -225,6 +225,14 @@ class RunReader:
         fresh = TailCursor(cursor.reset, epoch, wanted_names, newest, still_open)
         return {name: ordered(found_parts) for name, found_parts in parts.items()}, fresh
 
+    def check_blocks(self, after: int) -> None:
+        """Raise `DamagedRunError` unless all that a rewind to step `after` cuts or a writer writes on is whole."""
+        sql = "SELECT layout, rows, data FROM blocks WHERE last_step > ? OR sealed = 0"
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
+            widths = {layout: len(row) for layout, row, _ in _layouts(connection, None)}
+            for layout, rows, data in connection.execute(sql, (after,)):
+                checked_block(data, rows, widths[layout])
+
     def _latest(self, names: list[str] | None) -> dict[str, tuple[int, float]]:
         best: dict[str, tuple[int, float, float]] = {}
         with self._snapshot() as connection, decoding(self.path, "scalars"):
