@@ -66,7 +66,8 @@ def test_steps_far_apart_and_remedies_that_nobody_can_take_are_no_work(recorded:
             writer.put_finding(Finding(f"odd:{place}", "odd", 1, 60, "active", {}, "Odd", "", [remedy]))
     with bounded(5.0):
         found = run(recorded, rules=["when made/up >= 20: learning_rate *= 0.5; at most 1 times"], autopilot=True)
-    assert [(one.step, one.author) for one in found] == [(20, "rule"), (35, "autopilot")]
+    assert [one.step for one in found if one.author == "rule"] == [20]
+    assert [one for one in found if one.reason.startswith("Odd")] == []
 
 
 def test_only_automatic_controls_vary(recorded: Lab) -> None:
