@@ -65,9 +65,11 @@ def test_steps_far_apart_and_remedies_that_nobody_can_take_are_no_work(recorded:
             remedy = {"kind": "set", "label": "Odd", "why": "", "changes": changes}
             writer.put_finding(Finding(f"odd:{place}", "odd", 1, 60, "active", {}, "Odd", "", [remedy]))
     with bounded(5.0):
-        found = run(recorded, rules=["when made/up >= 20: learning_rate *= 0.5; at most 1 times"], autopilot=True)
-    assert [one.step for one in found if one.author == "rule"] == [20]
-    assert [one for one in found if one.reason.startswith("Odd")] == []
+        by_rule = run(recorded, rules=["when made/up >= 20: learning_rate *= 0.5; at most 1 times"])
+        by_autopilot = run(recorded, autopilot=True)
+    assert [one.step for one in by_rule] == [20]
+    assert by_autopilot
+    assert [one for one in by_autopilot if one.reason.startswith("Odd")] == []
 
 
 def test_only_automatic_controls_vary(recorded: Lab) -> None:
