@@ -120,11 +120,11 @@ def _write(
 def _written_whole(out: Path) -> Iterator[IO[bytes]]:
     """A file that takes its place when it is whole: what stands there stays until then. What is no file, such as a pipe
     or a device, is written to as it is."""
-    out = out.resolve()
     if out.exists() and not out.is_file():
         with out.open("wb") as file:
             yield file
         return
+    out = out.resolve()  # of a link, what it leads to
     aside = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         with aside.open("xb") as file:

@@ -21,6 +21,8 @@ RATE = "train/lr"
 MAX_POINTS = 2000
 _SCHEDULE = "schedule"
 _RAMP_POINTS = 100
+_MOST_LENGTHS = 8
+"""Lengths that a run has been given whose corners are looked at, the newest ones."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def tried_rates(
     changes = deque((step, name, value) for step, name, value in made if name in board)
     schedule = check_schedule(list(lines), config.kind)
     ways = _Ways(schedule, config.kind, lambda *_: False)
-    totals = {int(board["steps"]), *(int(value) for _, name, value in changes if name == "steps")}
+    lengths = [int(board["steps"]), *(int(value) for _, name, value in changes if name == "steps")]
+    totals = set(lengths[-_MOST_LENGTHS:])
     visited = {step for total in totals for step in _visited(0, last - 1, schedule, board, total)}
     visited |= {at + beside for at, _, _ in changes for beside in (-1, 0) if 0 <= at + beside < last}
     rates, before = [], -1
