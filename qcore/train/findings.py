@@ -65,21 +65,21 @@ class Detectors:
         """Everything that a resumed run needs, JSON-able."""
         return {"watch": self._watch.state(), "lr_sum": self.lr_sum}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the memory of a checkpoint; one from before there were detectors has none. What is damaged of it is left
-        aside, which the run's log says: no run ends because its detectors have forgotten something.
+    def restore(self, state: Mapping[str, Any], step: int) -> None:
+        """Take the memory of a checkpoint of `step`; one from before there were detectors has none. What is damaged of
+        it is left aside, which the run's log says: no run ends because its detectors have forgotten something.
         """
         if not state:
             return
         try:
-            self._watch.restore(state["watch"])
+            self._watch.restore(state.get("watch", {}))
             lr_sum = float(state["lr_sum"])
             if not math.isfinite(lr_sum):
-                raise ValueError(f"lr_sum is {lr_sum}")
+                raise ValueError(f"the learning rates of the detectors' memory sum to {lr_sum}")
             self.lr_sum = lr_sum
         except BAD_VALUES as error:
-            why = str(error) or type(error).__name__
-            self._writer.add_log(0, "warning", f"{why}: the detectors start anew, without what the checkpoint knew")
+            why = str(error) if type(error) is ValueError else f"the memory of the detectors is damaged ({error!r})"
+            self._writer.add_log(step, "warning", f"{why}: they start anew, without what the checkpoint knew")
 
     def _keep(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:
