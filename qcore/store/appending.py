@@ -44,8 +44,9 @@ class BlockWriter:
         """
         execute = self._connection.execute
         self._orders = {}
-        self._layouts = {read_names(names): key for key, names in execute("SELECT id, names FROM layouts")}
-        self._widths = {key: len(names) for names, key in self._layouts.items()}
+        found = {key: read_names(names) for key, names in execute("SELECT id, names FROM layouts")}
+        self._layouts = {names: key for key, names in found.items()}
+        self._widths = {key: len(names) for key, names in found.items()}
         self._tails = {
             layout: _Tail(block_id, checked_block(data, rows, self._width(layout)))
             for block_id, layout, rows, data in execute("SELECT id, layout, rows, data FROM blocks WHERE sealed = 0")
