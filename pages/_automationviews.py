@@ -16,6 +16,7 @@ from pages._looks import table
 from pages._plot import chart
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
+from qcore.lab.changes import changes_that_hold
 from qcore.lab.planning import RATE, planned_courses, tried_rates
 from qcore.viz import Line, Mark, change_words, curves, event_words, name_words
 
@@ -216,9 +217,9 @@ def _rates(lab: Lab, info: RunInfo, changes: dict[str, Any], found: list[DryChan
     series = reader.scalars(RATE)
     automatic = {name: value for name, value in changes.items() if name != "autopilot"}
     by_hand = [
-        (event.step, str(event.payload["name"]), event.payload["new"])
-        for event in reader.events()
-        if event.kind == "control" and event.author not in AUTOMATIC and event.payload["name"] not in automatic
+        (event.step, event.payload["name"], event.payload["new"])
+        for event in changes_that_hold(config, reader.events())
+        if event.author not in AUTOMATIC and event.payload["name"] not in automatic
     ]
     made = by_hand + [(one.step, one.name, one.new) for one in found]
     steps, rates = tried_rates(config, sorted(made, key=lambda one: one[0]), changes["schedule"], info.step)

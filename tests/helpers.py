@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from qcore.config import RunConfig, VideoRunConfig, default_run
@@ -63,6 +65,22 @@ def small_video(**changes: Any) -> VideoRunConfig:
     config = default_run().with_values({**SMALL_VIDEO, **changes})
     assert isinstance(config, VideoRunConfig)
     return config
+
+
+@contextlib.contextmanager
+def alarmed(seconds: int = 30) -> Iterator[None]:
+    """Fail instead of waiting for ever, in a call that should not wait at all."""
+
+    def ring(number: int, frame: object) -> None:
+        raise AssertionError(f"it waited for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:

@@ -127,6 +127,16 @@ def test_export_to_a_file(finished: Path, tmp_path: Path, run_json: Callable[...
     file = tmp_path / "curves.csv"
     written = run_json("export", "done", "--out", str(file), "--runs", str(finished))
     assert written == {"file": str(file), "rows": len(file.read_text().splitlines()) - 1}
+    before = file.read_bytes()
+    where = ["export", "done", "--runs", str(finished), "--out"]
+    assert cli.main([*where, str(file), "--series", "nope"]) == 2
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.csv"]
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE) as reading:
+        assert cli.main([*where, str(tmp_path / "pipe")]) == 0
+        assert reading.stdout is not None
+        assert reading.stdout.read() == before
 
 
 def test_a_sample_is_the_same_for_the_same_seed(finished: Path, run_json: Callable[..., Any], capsys: Capture) -> None:

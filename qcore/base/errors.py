@@ -1,4 +1,4 @@
-"""The error of a request that cannot be met."""
+"""The error of a request that cannot be met, and what decoding raises."""
 
 
 class LabError(ValueError):
@@ -7,3 +7,15 @@ class LabError(ValueError):
     Every door (pages, command line, protocol) turns it into words, so what the store raises about one run's data is one
     too: no page and no server has to know the ways in which a file can be bad.
     """
+
+
+BAD_VALUES = (
+    ValueError,  # json.JSONDecodeError, UnicodeDecodeError, NumPy's shapes
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What Python raises when a value is not what it should be. Caught around decoding alone, never around a request."""

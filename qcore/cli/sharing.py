@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -98,12 +103,37 @@ def _write(
         case Format.ZIP:
             return {"files": export_run(lab, name, out, checkpoints=checkpoints, arrays=arrays)}
         case Format.HTML:
-            return {"bytes": out.write_text(report_html(**report_parts(lab, name)), encoding="utf-8")}
+            page = report_html(**report_parts(lab, name)).encode()
+            with _written_whole(out) as file:
+                return {"bytes": file.write(page)}
         case Format.PARQUET:
-            with out.open("wb") as binary:
-                return {"rows": export_table(lab, name, binary, "parquet", series)}
-    with out.open("w", encoding="utf-8", newline="") as text:
-        return {"rows": export_table(lab, name, text, "csv", series)}
+            with _written_whole(out) as file:
+                return {"rows": export_table(lab, name, file, "parquet", series)}
+    with _written_whole(out) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        rows = export_table(lab, name, text, "csv", series)
+        text.detach()  # which writes what it still holds
+        return {"rows": rows}
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place when it is whole: what stands there stays until then. What is no file, such as a pipe
+    or a device, is written to as it is."""
+    if out.exists() and not out.is_file():
+        with out.open("wb") as file:
+            yield file
+        return
+    out = out.resolve()  # of a link, what it leads to
+    aside = out.with_name(f".{out.name}.{os.getpid()}.new")
+    try:
+        with aside.open("xb") as file:
+            yield file
+        if out.exists():
+            shutil.copymode(out, aside)
+        os.replace(aside, out)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _said(written: dict[str, int], out: Path) -> str:

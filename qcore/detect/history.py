@@ -62,9 +62,11 @@ class Track:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:
-        """The track whose state it was."""
+        """The track whose state it was. Raises what a value of another type raises, ValueError for other counts."""
         track = cls()
         track._count, track._stride = int(state["count"]), int(state["stride"])
+        if track._count < 0 or track._stride < 1:
+            raise ValueError(f"a track of {track._count} points, every {track._stride}. one kept, cannot be")
         track._older = [(int(step), float(value)) for step, value in state["older"]]
         track._recent.extend((int(step), float(value)) for step, value in state["recent"])
         return track

@@ -63,8 +63,9 @@ class Pulse:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state. What a value of another type raises comes as it is."""
         self.armed = bool(state["armed"])
-        self.information, self.block_loss = state["information"], state["block_loss"]
-        self._first_loss = state["first_loss"]
-        self._losses = list(state["losses"])
+        self.information, self.block_loss, self._first_loss = (
+            None if state[key] is None else float(state[key]) for key in ("information", "block_loss", "first_loss")
+        )
+        self._losses = [float(loss) for loss in state["losses"]]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
 from qcore.detect.history import History
 from qcore.detect.past import PAST
@@ -28,6 +29,7 @@ not change under a person's hand. Title, numbers and chart of every look are in 
 _MOST_ROUTES = 4096
 _OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
 _CHANGES_KEPT = 64
+T = TypeVar("T")
 
 
 @dataclass
@@ -169,23 +171,38 @@ class Watch:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state of `state`, also after a way through JSON. A state of another version is left aside:
         the watch starts anew, as it does for a run that had none.
+
+        Raises ValueError, and changes nothing, for what no watch has written.
         """
+        if not isinstance(state, Mapping):
+            raise ValueError(f"the memory of the detectors is {str(state)[:60]!r}, not an object")
         if state.get("version") != VERSION:
             return
-        self._step = int(state["step"])
+        fresh = Watch(self.facts)
+        try:
+            fresh._load(state)
+        except BAD_VALUES as error:
+            raise ValueError(
+                f"the memory of the detectors is damaged ({str(error) or type(error).__name__})"
+            ) from error
+        for name in _REMEMBERED:
+            setattr(self, name, getattr(fresh, name))
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that nobody has looked at. Raises any of `BAD_VALUES`, half way."""
+        self._step = _of(int, state["step"])
         self._history.restore(state["history"])
         self._pulse.restore(state["pulse"])
-        known = {name: memory for name, memory in state["memories"].items() if name in self._rules}
-        self._memories = _copied(known)
-        self._cases = {
-            key: _Case(**{**case, "report": Report(**_copied(case["report"]))})
-            for key, case in state["cases"].items()
-            if case["rule"] in self._rules
-        }
-        self._latest, self._weights = dict(state["latest"]), dict(state["weights"])
-        self._controls = dict(state["controls"])
+        memories = {name: _of(dict, memory) for name, memory in state["memories"].items() if name in self._rules}
+        self._memories = _copied(memories)
+        self._cases = {key: _case(case) for key, case in state["cases"].items() if case["rule"] in self._rules}
+        self._latest = {name: _number(value) for name, value in state["latest"].items()}
+        self._weights = {name: _number(value) for name, value in state["weights"].items()}
+        self._controls = dict(_of(dict, state["controls"]))
         self._changes = {name: Change(**change) for name, change in state["changes"].items()}
-        self._objective_step = state["objective_step"]
+        for change in self._changes.values():
+            _of(int, change.step)
+        self._objective_step = None if state["objective_step"] is None else _of(int, state["objective_step"])
 
     def _route(self, name: str) -> tuple[bool, tuple[Rule, ...]]:
         """Whether a series is kept, and the rules that look when it arrives."""
@@ -300,6 +317,48 @@ class Watch:
             explanation=self._rules[case.rule].explanation,
             remedies=report.remedies if case.active else [],
         )
+
+
+_REMEMBERED = (
+    "_step", "_history", "_pulse", "_memories", "_cases", "_latest", "_weights", "_controls", "_changes",
+    "_objective_step",
+)  # fmt: skip
+"""All that a state holds."""
+
+
+def _of(kind: type[T], value: Any) -> T:
+    """The same value. Raises TypeError unless it is of just this type: a truth value is no number."""
+    if type(value) is not kind:
+        raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError(f"{str(value)[:60]!r} is no finite number")
+    number: float = value
+    return number
+
+
+def _case(values: Mapping[str, Any]) -> _Case:
+    """A case as `asdict` and JSON have made it."""
+    report = Report(**_copied(values["report"]))
+    for kind, one in ((str, report.title), (list, report.numbers), (list, report.remedies)):
+        _of(kind, one)
+    for part in (*report.numbers, *report.remedies, *([] if report.figure is None else [report.figure])):
+        _of(dict, part)
+    found = _Case(**{**values, "report": report})
+    for whole in (found.since, found.last, found.raised, found.looks, found.ended):
+        _of(int, whole)
+    for truth in (found.active, found.moving):
+        _of(bool, truth)
+    for name in _of(list, found.proposed):
+        _of(str, name)
+    if found.change is not None:
+        _of(dict, found.change)
+    if found.shown is not None:
+        _of(int, found.shown)
+    return found
 
 
 def _copied(value: Any) -> Any:

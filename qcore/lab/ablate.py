@@ -21,7 +21,8 @@ from typing import Any
 from qcore.base import read_json
 from qcore.config import EXAM_BASE, RunConfig, all_controls, default_run
 from qcore.lab.errors import LabError
-from qcore.lab.fleet import fan_out, share
+from qcore.lab.fleet import as_process, fan_out, share
+from qcore.lab.kept import kept_as
 from qcore.lab.lab import Lab
 from qcore.lab.statistics import Paired, paired
 from qcore.lab.variants import BASE, Variant, variants_of, waves
@@ -311,8 +312,8 @@ def work(folder: Path, names: Sequence[str]) -> Iterator[CaseResult]:
 
 
 def result_from(values: Mapping[str, Any]) -> CaseResult:
-    """The result whose fields were written as JSON. `TypeError` for other fields."""
-    return CaseResult(**{**values, "curve": tuple((int(step), float(loss)) for step, loss in values["curve"])})
+    """The result whose fields were written as JSON. `ShapeError` for other fields."""
+    return kept_as(CaseResult, values, "a case")
 
 
 def _ended(lab: Lab, name: str) -> Any:
@@ -342,5 +343,4 @@ def _ratio(values: Sequence[float]) -> Ratio | None:
 
 
 if __name__ == "__main__":
-    for finished in work(Path(sys.argv[1]), sys.argv[2:]):
-        print(json.dumps(asdict(finished)), flush=True)  # noqa: T201 - the line that `run_ablation` reads
+    sys.exit(as_process(asdict(finished) for finished in work(Path(sys.argv[1]), sys.argv[2:])))

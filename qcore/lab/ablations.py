@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -21,16 +22,20 @@ from typing import Any
 from qcore.base import read_json
 from qcore.config import ConfigError, RunConfig
 from qcore.lab import background
-from qcore.lab.ablate import CaseResult, Row, ablation_rows, result_from, run_ablation
-from qcore.lab.errors import LabError
+from qcore.lab.ablate import CaseResult, Row, ablation_rows, run_ablation
+from qcore.lab.errors import LabError, sentence
 from qcore.lab.inputs import checked_inputs
+from qcore.lab.kept import kept_as
 from qcore.lab.names import check_name
 from qcore.lab.variants import Variant, variants_of
+from qcore.store import BAD_DATA, shapes
 
 MODULE = "qcore.lab.ablations"
 FOLDER = ".ablations"
 FORMAT, VERSION = "collapse-lab-ablation", 1
 _WORK = "work"
+MOST_SEEDS = 1000
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,17 @@ class Ablation:
         return ablation_rows(self.results, self.variants)
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """An ablation as its file has it."""
+
+    created: float
+    config: dict[str, Any]
+    variants: list[str]
+    seeds: int
+    cases: tuple[CaseResult, ...]
+
+
 def plan_ablation(
     runs_dir: Path, config: RunConfig, only: Sequence[str] | None = None, seeds: int = 3, name: str | None = None
 ) -> Ablation:
@@ -69,8 +85,8 @@ def plan_ablation(
     Nothing is written. `ConfigError` for an unknown variant or fewer seeds than one, `LabError` for a name that another
     base has, or that cannot be a name.
     """
-    if seeds < 1:
-        raise ConfigError(f"seeds = {seeds} is refused: at least one; three and more tell something")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ConfigError(f"seeds = {seeds} is refused: from 1 to {MOST_SEEDS}; three and more tell something")
     base = checked_inputs(config).with_values({"seed": 0, "data_seed": 0})
     digest = hashlib.sha256(base.to_yaml().encode()).hexdigest()[:6]
     chosen = check_name(name or f"{config.kind}-{config.value('steps')}-{digest}")
@@ -90,8 +106,8 @@ def ablations(runs_dir: Path) -> list[Ablation]:
     for path in (runs_dir / FOLDER).glob("*.json"):
         try:
             found.append(read_ablation(runs_dir, path.stem))
-        except (LabError, OSError):
-            continue
+        except (LabError, OSError) as error:  # one that is damaged hides no other
+            log.warning("%s is left out: %s", path, error)
     return sorted(found, key=lambda ablation: -ablation.created)
 
 
@@ -100,22 +116,25 @@ def read_ablation(runs_dir: Path, name: str) -> Ablation:
     path = _file(runs_dir, check_name(name))
     try:
         document: dict[str, Any] = read_json(path)
-        if document["format"] != FORMAT or document["version"] != VERSION:
+        if (document.pop("format"), document.pop("version")) != (FORMAT, VERSION):
             raise LabError(f"{path.name} is not an ablation of this version: move it away")
-        config = RunConfig.from_dict(document["config"])
+        kept = kept_as(_Kept, document, path.name)
+        if not 1 <= kept.seeds <= MOST_SEEDS:
+            raise shapes.refuse(f"{path.name}.seeds", kept.seeds, f"a number from 1 to {MOST_SEEDS}")
+        config = RunConfig.from_dict(kept.config)
         return Ablation(
             name=name,
-            created=float(document["created"]),
+            created=kept.created,
             config=config,
-            variants=variants_of(config.kind, document["variants"]),
-            seeds=int(document["seeds"]),
-            cases={case["name"]: result_from(case) for case in document["cases"]},
+            variants=variants_of(config.kind, kept.variants),
+            seeds=kept.seeds,
+            cases={case.name: case for case in kept.cases},
         )
     except FileNotFoundError:
         raise LabError(f"there is no ablation {name!r}: start one with qcore ablate") from None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, LabError):
-            raise
+    except LabError:
+        raise
+    except BAD_DATA as error:
         raise LabError(f"the ablation {name!r} cannot be read ({error}): move its file away") from error
 
 
@@ -203,7 +222,7 @@ def _main(runs_dir: Path, name: str, jobs: int) -> int:
     try:
         train_ablation(runs_dir, read_ablation(runs_dir, name), jobs)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the log that the page shows
+        print(sentence(error), file=sys.stderr)  # noqa: T201 - the log that the page shows
         return 1
     return 0
 

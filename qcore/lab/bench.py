@@ -6,11 +6,11 @@ from ordinary runs through the fleet, with diagnostics off, at equal tokens and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,11 +32,11 @@ from qcore.lab.bench_records import (
     write_benchmark,
 )
 from qcore.lab.errors import LabError
-from qcore.lab.fleet import RUNS_FOLDER, fan_out, share, trained
+from qcore.lab.fleet import RUNS_FOLDER, answers, as_process, fan_out, say, share, trained
 from qcore.lab.inputs import checked_inputs
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
-from qcore.train.processes import ending, worker_command
+from qcore.train.processes import worker_command
 
 MODULE = "qcore.lab.bench"
 RUN_SECONDS = 24 * 3600.0
@@ -148,7 +148,9 @@ def is_working(runs_dir: Path, name: str) -> bool:
 def cancel_benchmark(runs_dir: Path, name: str) -> None:
     """End it; what it has found stays. `LabError` when nobody works on it."""
     background.cancel(bench_folder(runs_dir, name))
-    write_benchmark(runs_dir, replace(read_benchmark(runs_dir, name), state="cancelled", stage="ended by a person"))
+    found = read_benchmark(runs_dir, name)
+    if found.state == "running":  # else it had just come to its own end
+        write_benchmark(runs_dir, replace(found, state="cancelled", stage="ended by a person"))
 
 
 def trouble(runs_dir: Path, name: str) -> str:
@@ -164,22 +166,18 @@ def _measured(folder: Path, spec: BenchSpec, report: Report) -> list[dict[str, A
     """Match and measure in a child process, whose lines are stages and, last, the measurements."""
     command = worker_command(MODULE, "measure", str(folder))
     (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
     found: list[dict[str, Any]] = []
-    with (
-        (folder / "measure.log").open("w+", encoding="utf-8") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            message = json.loads(line)
-            if "stage" in message:
-                report(message["stage"])
-            else:
-                found = message["measurements"]
-        if code := process.wait():
-            log.seek(0)
-            raise LabError(f"measuring failed: {ending(code, log.read())}")
+    try:
+        with contextlib.closing(answers(command, folder / "measure.log", {"OMP_NUM_THREADS": threads})) as lines:
+            for line in lines:
+                message = json.loads(line)
+                if "stage" in message:
+                    report(message["stage"])
+                else:
+                    found = message["measurements"]
+    except LabError as error:
+        raise LabError(f"measuring failed: {error}") from error.__cause__
     return found
 
 
@@ -253,7 +251,7 @@ def _measure_here(folder: Path) -> Iterator[dict[str, Any]]:
         spec["reference"],
         rounds=spec["rounds"],
         positions=tuple(spec["positions"]),
-        report=lambda stage: _say({"stage": stage}),
+        report=lambda stage: say({"stage": stage}),
     )
     yield {"measurements": [asdict(one) for one in found]}
 
@@ -303,24 +301,23 @@ def judge(lab: Lab, name: str, config: RunConfig, windows: int) -> dict[str, Any
     }
 
 
-def _say(message: Mapping[str, Any]) -> None:
-    print(json.dumps(message), flush=True)  # noqa: T201 - the lines that the parent process reads
+def work(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """One process's share of the quality runs."""
+    windows = read_json(folder / "spec.json")["windows"]
+    for lab, name, config in share(folder, names):
+        yield judge(lab, name, config, windows)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`measure FOLDER` · `run RUNS NAME` · `FOLDER NAME…`: one process's share of the quality runs."""
+def main(arguments: Sequence[str]) -> int:
+    """`measure FOLDER` · `run RUNS NAME` · `FOLDER NAME…`: one process's share of the quality runs. The exit code."""
     if arguments[0] == "measure":
-        for message in _measure_here(Path(arguments[1])):
-            _say(message)
-    elif arguments[0] == "run":
+        return as_process(_measure_here(Path(arguments[1])))
+    if arguments[0] == "run":
         runs_dir = Path(arguments[1])
         run_benchmark(runs_dir, read_benchmark(runs_dir, arguments[2]).spec)
-    else:
-        folder = Path(arguments[0])
-        windows = read_json(folder / "spec.json")["windows"]
-        for lab, name, config in share(folder, arguments[1:]):
-            _say(judge(lab, name, config, windows))
+        return 0
+    return as_process(work(Path(arguments[0]), arguments[1:]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ Rows for a page or a table are made here: means over seeds with Student's interv
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import statistics
@@ -16,8 +17,10 @@ from typing import Any
 
 from qcore.base import read_json
 from qcore.lab.errors import LabError
+from qcore.lab.kept import kept_as
 from qcore.lab.names import check_name
 from qcore.lab.statistics import t_quantile
+from qcore.store import BAD_DATA, shapes
 
 FOLDER = ".bench"
 RESULT_FILE = "result.json"
@@ -25,6 +28,7 @@ EQUAL = ("tokens", "seconds")
 FORMAT, VERSION = "collapse-lab-benchmark", 1
 _FLUX_LAYER = 39.6e6
 """Operations of a Quantum Flux layer at s = 1,024, D = 768, each elementwise one counted."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,39 @@ class Quality:
     seconds: float
 
 
+def _ratio(value: Any, where: str) -> None:
+    """Median, least and largest."""
+    shapes.many(shapes.number)(value, where)
+    if len(value) != 3:
+        raise shapes.refuse(where, value, "a list of three numbers")
+
+
+_MEASURED = shapes.record(
+    {
+        "label": shapes.text,
+        "batch": shapes.count,
+        "tokens": shapes.count,
+        "parameters": shapes.count,
+        "flops": shapes.number,
+        "elementwise": shapes.number,
+        "parts": shapes.many(
+            shapes.record(
+                {"name": shapes.text, "formula": shapes.text, "flops": shapes.number, "parameters": shapes.number}
+            )
+        ),
+        "timing": shapes.record(
+            {"forward_ms": shapes.number, "backward_ms": shapes.number, "step_ms": shapes.number, "ratio": _ratio}
+        ),
+        "tokens_per_second": shapes.finite,
+        "gflops_forward": shapes.number,
+        "generation": shapes.many(shapes.pair(shapes.count, shapes.number)),
+        "peak_bytes": shapes.optional(shapes.number),
+        "forecast_bytes": shapes.optional(shapes.number),
+    }
+)
+"""What pages and tables read of a measurement."""
+
+
 def quality_rows(runs: Sequence[QualityRun]) -> list[Quality]:
     """A row a model and comparison, in the order in which they come; runs without a number are left out."""
     groups: dict[tuple[str, str], list[QualityRun]] = {}
@@ -130,8 +167,8 @@ def benchmarks(runs_dir: Path) -> list[Benchmark]:
     for path in (runs_dir / FOLDER).glob(f"*/{RESULT_FILE}"):
         try:
             found.append(read_benchmark(runs_dir, path.parent.name))
-        except (LabError, OSError):
-            continue
+        except (LabError, OSError) as error:  # one that is damaged hides no other
+            log.warning("%s is left out: %s", path, error)
     return sorted(found, key=lambda one: -one.created)
 
 
@@ -142,17 +179,15 @@ def read_benchmark(runs_dir: Path, name: str) -> Benchmark:
         document = read_json(path)
         if (document.pop("format"), document.pop("version")) != (FORMAT, VERSION):
             raise LabError(f"the benchmark {name!r} is of another version: move it away")
-        spec = document.pop("spec")
-        spec |= {key: tuple(spec[key]) for key in ("equal", "positions")}
-        lists = ("equal", "curve_tokens", "curve_seconds", "curve_bits")
-        runs = tuple(QualityRun(**{**run, **{key: tuple(run[key]) for key in lists}}) for run in document.pop("runs"))
-        measurements = tuple(document.pop("measurements"))
-        return Benchmark(BenchSpec(**spec), runs=runs, measurements=measurements, **document)
+        found = kept_as(Benchmark, document, RESULT_FILE)
+        for place, row in enumerate(found.measurements):
+            _MEASURED(row, f"{RESULT_FILE}.measurements[{place}]")
+        return found
     except FileNotFoundError:
         raise LabError(f"there is no benchmark {name!r}: start one with qcore bench") from None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, LabError):
-            raise
+    except LabError:
+        raise
+    except BAD_DATA as error:
         raise LabError(f"the benchmark {name!r} cannot be read ({error}): move its folder away") from error
 
 

@@ -63,7 +63,7 @@ class Site:
         self.kept = False
 
     def inside(self, name: str) -> Path:
-        """A folder in the hidden one, which already has its name, and is moved in instead of it."""
+        """A folder in the hidden one, which is moved in instead of it."""
         self.made = self.path / name
         self.made.mkdir(mode=0o700)
         return self.made
@@ -159,7 +159,14 @@ def sweep(parent: Path) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Delete a run's folder, which the caller holds or knows to be held by nobody: whole, or not at all."""
+    """Delete a run's folder, which the caller holds or knows to be held by nobody; of a link to one, the link alone.
+
+    It leaves the runs whole and at once. What then cannot be deleted raises OSError and lies in a hidden folder, which
+    `sweep` tries again.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
     aside = folder.parent / f"{DELETING}{uuid.uuid4().hex[:12]}"
     os.rename(folder, aside)
     _rmtree(aside)

@@ -13,6 +13,8 @@ from typing import Any
 
 from qcore.config import ConfigError, RunConfig, ScheduledChange, check_schedule, find_control, normal_name, shown
 from qcore.detect import Verdict
+from qcore.lab.changes import changes_that_hold
+from qcore.lab.planning import reached_value
 from qcore.store import RunReader
 from qcore.train.automation import Automation
 
@@ -44,16 +46,15 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
     board = config.live_values()
     board.update(config.check_change(name, value) for name, value in changes.items())
     by_hand: dict[int, list[tuple[str, Any]]] = {}
-    for event in reader.events():
-        written, new = event.payload.get("name"), event.payload.get("new")
-        if event.kind == "control" and event.author not in _PEOPLE_LEFT_OUT and written not in AUTOMATIC:
-            with contextlib.suppress(ConfigError):  # the run went on without a change that cannot be made
-                by_hand.setdefault(event.step, []).append(config.check_change(written, new, stored=True))
+    for event in changes_that_hold(config, reader.events()):
+        name, new = event.payload["name"], event.payload["new"]
+        if event.author not in _PEOPLE_LEFT_OUT and name not in AUTOMATIC:
+            by_hand.setdefault(event.step, []).append((name, new))
     values: dict[int, dict[str, float]] = {}
     for name, series in reader.scalars_of(reader.names()).items():
         for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
             values.setdefault(step, {})[name] = value
-    verdicts = [_verdict(vars(finding)) for finding in reader.findings()]
+    verdicts = [_verdict(config, vars(finding)) for finding in reader.findings()]
     schedule, total = check_schedule(board["schedule"], config.kind), int(board["steps"])
     points: dict[int, list[ScheduledChange]] = {}
     for point in schedule.changes:
@@ -67,7 +68,12 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             board[name] = value
             automation.changed(step, name)
 
-    for step in range(max(values, default=-1) + 1):
+    last = max(values, default=-1)
+    ends = (step for ramp in schedule.ramps for step in ramp.span(total))
+    # Where something is known, or due: a run that somebody copied here may have made its steps anywhere.
+    for step in sorted({0, *values, *by_hand, *points, *ends}):
+        if not 0 <= step <= last:
+            continue
         for name, value in by_hand.get(step, ()):
             board[name] = value
         for point in points.get(step, ()):
@@ -78,10 +84,7 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             start, end = ramp.span(total)
             name = find_control(ramp.name, config.kind).name
             if start <= step <= end:
-                control = find_control(name, config.kind)
-                reached = control.check(
-                    round(ramp.value(step, total)) if control.kind == "int" else ramp.value(step, total)
-                )
+                reached = reached_value(ramp, step, total, config.kind)
                 if step in (start, end):
                     change(
                         step, SCHEDULE, f"a way of the schedule {'begins' if step == start else 'ends'}", name, reached
@@ -96,10 +99,19 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
     return found
 
 
-def _verdict(row: Mapping[str, Any]) -> tuple[int, Verdict]:
-    """Step at which a finding was raised, and the finding."""
-    verdict = Verdict(**{name: row[name] for name in Verdict.__dataclass_fields__})
+def _verdict(config: RunConfig, row: Mapping[str, Any]) -> tuple[int, Verdict]:
+    """Step at which a finding was raised, and the finding with those of its remedies that the run can take."""
+    remedies = [remedy for remedy in row["remedies"] if _can_be_taken(config, remedy)]
+    verdict = Verdict(**{name: row[name] for name in Verdict.__dataclass_fields__} | {"remedies": remedies})
     return int(verdict.evidence.get("raised_at", verdict.since_step)), verdict
+
+
+def _can_be_taken(config: RunConfig, remedy: Mapping[str, Any]) -> bool:
+    changes = remedy.get("changes")
+    try:
+        return changes is not None and all(config.check_change(name, value) for name, value in changes.items())
+    except ConfigError:
+        return False
 
 
 def _lasts(verdict: Verdict, step: int) -> bool:

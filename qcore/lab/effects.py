@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import statistics
 import sys
@@ -21,14 +22,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qcore.base import read_json
+from qcore.base import parse_json, plain_file, read_json
 from qcore.config import ConfigError, find_control
 from qcore.lab.errors import LabError
-from qcore.lab.fleet import RUNS_FOLDER, fan_out, share
+from qcore.lab.fleet import RUNS_FOLDER, as_process, fan_out, share
 from qcore.lab.forks import Origin, Split, find_origin, make_child, split_changes, steps_in_force
+from qcore.lab.kept import kept_as
 from qcore.lab.lineage import Lineage
 from qcore.lab.statistics import paired
-from qcore.store import DATABASE_NAME, RunReader
+from qcore.store import BAD_DATA, DATABASE_NAME, RunReader
 from qcore.train.files import CACHE_FOLDER
 from qcore.train.folders import folder_name
 from qcore.train.replay import changes_of, is_wall_clock
@@ -47,7 +49,7 @@ _SEEDS = 2**31 - 1
 _TINY = 1e-9
 """A spread below it is written with a power of ten after all: nobody counts that many zeros."""
 Progress = Callable[[int, int], None]
-T = TypeVar("T")
+T = TypeVar("T", "Effect", "Sweep")
 
 
 @dataclass(frozen=True)
@@ -291,15 +293,13 @@ def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]
 
 
 def effect_from(values: dict[str, Any]) -> Effect:
-    """The effect that was kept as JSON."""
-    curves = {key: _fork_from(result) for key, result in values["curves"].items()}
-    return Effect(**{**values, "pairs": tuple(Pair(**pair) for pair in values["pairs"]), "curves": curves})
+    """The effect that was kept as JSON. Raises `ShapeError` for anything else."""
+    return kept_as(Effect, values, _EFFECT)
 
 
 def sweep_from(values: dict[str, Any]) -> Sweep:
-    """The sweep that was kept as JSON."""
-    points = tuple(SweepPoint(point["value"], tuple(map(_fork_from, point["results"]))) for point in values["points"])
-    return Sweep(**{**values, "points": points})
+    """The sweep that was kept as JSON. Raises `ShapeError` for anything else."""
+    return kept_as(Sweep, values, _SWEEP)
 
 
 def _spec(lab: Lab, name: str, step: int, metric: str | None, steps: int, last: int) -> dict[str, Any]:
@@ -348,9 +348,8 @@ def _measure(
                     make_child(source, reader, config, origin, splits[arm.key], lineage, child)
 
     def keep(line: str) -> None:
-        with (folder / _FORKS).open("a", encoding="utf-8") as file:
-            file.write(line)
-        result = _fork_from(json.loads(line))
+        result = _fork_from(parse_json(line, "a fork's answer"))
+        _append(folder / _FORKS, line.rstrip("\n"))
         found[result.key] = result
         if on_progress is not None:
             on_progress(len(found), len(arms))
@@ -397,13 +396,26 @@ def _link_cache(lab: Lab, folder: Path) -> None:
 def _results(folder: Path) -> Iterator[tuple[str, ForkResult]]:
     path = folder / _FORKS
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            result = _fork_from(json.loads(line))
-            yield result.key, result
+        with open(path, "rb", opener=plain_file) as file:
+            lines = file.read().split(b"\n")
+        for line in filter(None, lines):
+            try:
+                result = _fork_from(parse_json(line, path.name))
+            except BAD_DATA as error:  # half a line of a process that was killed: that fork is made again
+                log.warning("a line of %s is left out: %s", path, error)
+            else:
+                yield result.key, result
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line, also after one that a process which was killed has not ended."""
+    with path.open("ab+") as file:
+        whole = file.tell() == 0 or (file.seek(-1, os.SEEK_END) and file.read(1) == b"\n")
+        file.write(("" if whole else "\n").encode() + line.encode() + b"\n")
 
 
 def _fork_from(values: dict[str, Any]) -> ForkResult:
-    return ForkResult(**{**values, "steps": tuple(values["steps"]), "values": tuple(values["values"])})
+    return kept_as(ForkResult, values, "a fork")
 
 
 def _keep(path: Path, result: Effect | Sweep) -> None:
@@ -412,15 +424,15 @@ def _keep(path: Path, result: Effect | Sweep) -> None:
 
 def _all(lab: Reading, file: str, read: Callable[[dict[str, Any]], T], name: str | None) -> list[T]:
     """Every kept result of a run, newest first; a damaged file hides no other."""
-    found: list[tuple[float, T]] = []
+    found: list[T] = []
     for path in lab.runs_dir.glob(f"{EFFECTS}/*/{file}"):
         try:
-            values = read_json(path)
-            if name is None or values["run"] == name:
-                found.append((-float(values["created"]), read(values)))
-        except (LabError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            result = read(read_json(path))
+            if name is None or result.run == name:
+                found.append(result)
+        except (OSError, *BAD_DATA) as error:
             log.warning("%s cannot be read and is left out: %s", path, error)
-    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+    return sorted(found, key=lambda result: -result.created)
 
 
 # one process's share
@@ -452,5 +464,4 @@ def work(folder: Path, names: Sequence[str]) -> Iterator[ForkResult]:
 
 
 if __name__ == "__main__":
-    for done in work(Path(sys.argv[1]), sys.argv[2:]):
-        print(json.dumps(asdict(done)), flush=True)  # noqa: T201 - the line that `_measure` reads
+    sys.exit(as_process(asdict(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))

@@ -25,7 +25,7 @@ from qcore.config import (
     default_run,
     nearest_hint,
 )
-from qcore.lab.fleet import fan_out, share, trained
+from qcore.lab.fleet import as_process, fan_out, share, trained
 from qcore.lab.lab import Lab
 
 MODULE = "qcore.lab.exam"
@@ -213,5 +213,4 @@ def _collapse(lab: Lab, name: str) -> int | None:
 
 
 if __name__ == "__main__":
-    for done in work(Path(sys.argv[1]), sys.argv[2:]):
-        print(json.dumps(result_to(done)), flush=True)  # noqa: T201 - the line that `run_exam` reads
+    sys.exit(as_process(result_to(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))

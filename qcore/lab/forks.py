@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
 from qcore.lab.building import FORKING, TakenError, building
+from qcore.lab.changes import changes_that_hold
 from qcore.lab.errors import LabError
 from qcore.lab.inputs import checked_inputs
 from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
@@ -38,6 +39,7 @@ from qcore.train.folders import (
     CheckpointError,
     CheckpointState,
     checkpoint_folders,
+    delete_folder,
     file_mode,
     folder_name,
     link_folder,
@@ -104,7 +106,8 @@ def fork(
     """See `Lab.fork`."""
     config = lab.config(name)
     split = split_changes(config, {**(config_changes or {}), **(changes or {})})
-    checked_inputs(config.with_values(split.config))
+    if not _changes_data(config, split.config):  # else they have been looked at
+        checked_inputs(config.with_values(split.config))
     if step is None and is_held(lab.folder(name)):
         _save_now(lab, name, author)
     origin = find_origin(lab, name, step)
@@ -152,9 +155,13 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
         else:
             fixed[control.name] = control.check(value)
     changed = config.with_values(fixed)
-    if any(find_control(name, config.kind).section == "data" for name in fixed):
+    if _changes_data(config, fixed):
         changed = checked_inputs(changed)
     return Split(live, {name: changed.value(name) for name in fixed}, sizes)
+
+
+def _changes_data(config: RunConfig, fixed: Mapping[str, Any]) -> bool:
+    return any(find_control(name, config.kind).section == "data" for name in fixed)
 
 
 def find_origin(lab: Lab, name: str, step: int | None) -> Origin:
@@ -245,6 +252,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
     folder, reader = lab.folder(name), lab.reader(name)
     branch = spare_name(lab.runs_dir, name, f"-until-{info.step}")
     with lab.holding(name):
+        reader.check_blocks(step)  # before anything is made or cut
         changes = changes_of(reader.events())
         undone = [event for event in changes if event.step > step or (event.step == step and event.author != SCHEDULE)]
         first = min((event.seq for event in undone if event.step == step), default=None)
@@ -255,6 +263,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
             (kept if usable else dropped).append((state, path))
         base = kept[-1][0] if kept else None
         with RunWriter(folder / DATABASE_NAME) as writer:  # first: a run that cannot be written is left as it is
+            writer.flush()
             _keep_branch(lab, name, branch, step, author)
             _move_children(lab, name, branch, step)
             writer.truncate_after(step, event_seq=base.event_seq if base else 0)
@@ -269,7 +278,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
             message = f"rewound from step {info.step}; the run {branch} keeps what came after"
             writer.set_status(_stopped(step, total, message, _figures(reader, step)))
         for _, path in dropped:
-            shutil.rmtree(path)
+            delete_folder(path)
     if start or (start is None and was_alive):
         lab.resume(name, author=author)
     return branch
@@ -317,9 +326,8 @@ def _events(
     """The parent's changes, the fork itself, and what it changes, at the step of the fork."""
     seq = max((event.seq for event in reader.events()), default=0)
     board = config.live_values()
-    for event in origin.changes:
-        if event.kind == "control":
-            board[str(event.payload.get("name"))] = event.payload.get("new")
+    for event in changes_that_hold(config, origin.changes):
+        board[event.payload["name"]] = event.payload["new"]
     made: list[tuple[str, dict[str, Any]]] = [("fork", {"parent": lineage.parent, "changes": lineage.all_changes})]
     if growth is not None:
         made.append(("grow", growth))
@@ -406,12 +414,8 @@ def _states(folder: Path) -> list[tuple[CheckpointState, Path]]:
 
 def steps_in_force(config: RunConfig, changes: list[Event]) -> int:
     """Where the run ends."""
-    steps = config.optim.steps
-    for event in changes:
-        if event.kind == "control" and event.payload.get("name") == "steps":
-            with contextlib.suppress(ConfigError):  # the run goes on without a change that cannot be made
-                steps = config.check_change("steps", event.payload.get("new"), stored=True)[1]
-    return int(steps)
+    made = [event.payload["new"] for event in changes_that_hold(config, changes) if event.payload["name"] == "steps"]
+    return int(made[-1]) if made else config.optim.steps
 
 
 def _copy_files(source: Path, target: Path, names: list[str] | tuple[str, ...]) -> None:

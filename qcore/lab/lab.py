@@ -161,10 +161,16 @@ class Lab(Reading):
         if goal <= info.step and info.state == "finished":
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
         with self._held(name, author, Orders(until)) as worker:
-            if wanted:
-                with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
-                    inbox.submit_all([to_row(change) for change in wanted], author)
-            worker.start()
+            if not wanted:
+                worker.start()
+                return
+            with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
+                asked = inbox.submit_all([to_row(change) for change in wanted], author)
+                try:
+                    worker.start()
+                except BaseException:  # else the next resume would make them, which nobody has asked for
+                    inbox.withdraw(asked)
+                    raise
 
     @about_run
     def delete(self, name: str) -> None:
@@ -355,15 +361,13 @@ class Lab(Reading):
                 worker.stop()
             for worker in workers:
                 worker.join(CLOSE_SECONDS)
-            with self._lock:
-                for reader in self._readers.values():
-                    reader.close()
-                self._readers.clear()
+            self.close_readers()
 
     # inside
 
     def _is_here(self, name: str) -> bool:
-        return name in self._workers and self._workers[name].holds
+        worker = self._workers.get(name)  # one look: another thread may delete the run meanwhile
+        return worker is not None and worker.holds
 
     def _failure(self, name: str) -> Failure | None:
         worker = self._workers.get(name)
@@ -408,21 +412,24 @@ class Lab(Reading):
         from qcore.train.worker import Worker
 
         worker = Worker(self.runs_dir / name, self._slots, author, orders, lock)
-        with self._lock:
-            if self._closed:
-                raise LabError("this lab is closed: open a new one")
-            if lock is None and not worker.hold():
-                raise LabError(f"run {name!r} is held by a worker already")
-            before = self._workers.get(name)
-            self._workers[name] = worker
+        # Outside of the lab's own lock, which everybody else needs: a share may take its time to answer.
+        if lock is None and not worker.hold():
+            raise LabError(f"run {name!r} is held by a worker already")
+        before: Worker | None = None
         try:
+            with self._lock:
+                if self._closed:
+                    raise LabError("this lab is closed: open a new one")
+                before = self._workers.get(name)
+                self._workers[name] = worker
             yield worker
         except BaseException:
             with self._lock:
-                if before is None:
-                    self._workers.pop(name, None)
-                else:
-                    self._workers[name] = before
+                if self._workers.get(name) is worker:
+                    if before is None:
+                        self._workers.pop(name)
+                    else:
+                        self._workers[name] = before
             worker.let_go()
             raise
 

@@ -143,9 +143,12 @@ def history(lab: Reading, name: str, names: Sequence[str], max_points: int | Non
     while found is not None and found.forked and found.parent not in seen:
         child = found.parent
         seen.add(child)
-        before = lab.reader(child).scalars_of(names, stop=stop)
+        try:
+            before = lab.reader(child).scalars_of(names, stop=stop)
+            found = parent_of(lab, child)
+        except (LabError, OSError):  # damaged or locked: its own page says so, and this run's curves are its own
+            break
         own = {key: before[key].merged(own[key]) for key in names}
-        found = parent_of(lab, child)
         stop = min(stop or found.step + 1, found.step + 1) if found else None
     if max_points is None:
         return own

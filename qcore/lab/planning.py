@@ -7,11 +7,13 @@ the autopilot and people may still change everything.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qcore.config import ConfigError, Ramp, RunConfig, Schedule, ScheduledChange, check_schedule, find_control
+from qcore.lab.changes import changes_that_hold
 from qcore.store import Event
 from qcore.train.schedule import learning_rate
 
@@ -19,6 +21,8 @@ RATE = "train/lr"
 MAX_POINTS = 2000
 _SCHEDULE = "schedule"
 _RAMP_POINTS = 100
+_MOST_LENGTHS = 8
+"""Lengths that a run has been given whose corners are looked at, the newest ones."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class Course:
 def board_now(config: RunConfig, events: Iterable[Event], step: int) -> dict[str, Any]:
     """The live controls after what happened up to a step."""
     board = config.live_values()
-    for event in events:
-        if event.kind == "control" and event.step <= step and event.payload["name"] in board:
+    for event in changes_that_hold(config, events):
+        if event.step <= step:
             board[event.payload["name"]] = event.payload["new"]
     return board
 
@@ -51,6 +55,7 @@ def planned_courses(
     recorded: steps and values of `RATE` and `control/<name>` up to now · lines: a schedule to try in place of the one
     in force. `ConfigError` for lines that cannot be read.
     """
+    events = list(changes_that_hold(config, events))
     board = board_now(config, events, now)
     if lines is not None:
         board[_SCHEDULE] = list(lines)
@@ -60,7 +65,7 @@ def planned_courses(
     past = {name: _past(config, events, now, name, recorded.get(f"control/{name}")) for name in moved}
     rates = [(step, value) for step, value in zip(*recorded.get(RATE, ((), ())), strict=True) if step <= now]
     total = int(board["steps"])
-    for step, values in _ahead(config.kind, board, schedule, events, now, _visited(now, total, schedule, board)):
+    for step, values in _ahead(config.kind, board, schedule, events, now, _visited(now, total, schedule, board, total)):
         if step < int(values["steps"]):
             rates.append((step + 1, learning_rate(step + 1, values)))
         for name in moved:
@@ -72,21 +77,28 @@ def planned_courses(
 def tried_rates(
     config: RunConfig, made: Iterable[tuple[int, str, Any]], lines: Sequence[str], last: int
 ) -> tuple[list[int], list[float]]:
-    """The learning rate of every update up to `last` with changes (step, control, value) made, in their order, and the
-    ways of a schedule walked: what a dry run would have trained with."""
-    board, by_step = config.live_values(), dict[int, list[tuple[str, Any]]]()
-    for step, name, value in made:
-        if name in board:
-            by_step.setdefault(step, []).append((name, value))
-    ways = _Ways(check_schedule(list(lines), config.kind), config.kind, lambda *_: False)
-    rates = []
-    for step in range(last):
-        for name, value in by_step.get(step, ()):
+    """The learning rate of updates up to `last` with changes (step, control, value) made, in their order, and the ways
+    of a schedule walked: what a dry run would have trained with. Of a short run every update, of a long one the corners
+    and as many between as a chart has room for."""
+    board = config.live_values()
+    changes = deque((step, name, value) for step, name, value in made if name in board)
+    schedule = check_schedule(list(lines), config.kind)
+    ways = _Ways(schedule, config.kind, lambda *_: False)
+    lengths = [int(board["steps"]), *(int(value) for _, name, value in changes if name == "steps")]
+    totals = set(lengths[-_MOST_LENGTHS:])
+    visited = {step for total in totals for step in _visited(0, last - 1, schedule, board, total)}
+    visited |= {at + beside for at, _, _ in changes for beside in (-1, 0) if 0 <= at + beside < last}
+    rates, before = [], -1
+    for step in (steps := sorted(visited)):
+        while changes and changes[0][0] <= step:
+            _, name, value = changes.popleft()
             board[name] = value
-        for name, (ramp, _) in ways.walked(step, step - 1, int(board["steps"])).items():
-            board[name] = _reached(ramp, step, board, config.kind)
+        total = int(board["steps"])
+        for name, (ramp, end) in ways.walked(step, before, total).items():
+            board[name] = reached_value(ramp, min(step, end), total, config.kind)
         rates.append(learning_rate(step + 1, board))
-    return list(range(1, last + 1)), rates
+        before = step
+    return [step + 1 for step in steps], rates
 
 
 class _Ways:
@@ -136,27 +148,27 @@ def _past(
     """Corners of a control's course up to now, ways that were walked included."""
     points = [(0, float(config.value(name)))]
     walked = dict(zip(*ramps, strict=True)) if ramps is not None else {}
-    changes = [event for event in events if event.kind == "control" and event.payload["name"] == name]
-    for event in changes:
-        if event.step <= now:
+    for event in events:
+        if event.payload["name"] == name and event.step <= now:
             points += [(event.step, float(event.payload["old"])), (event.step, float(event.payload["new"]))]
     points += [(int(step), float(value)) for step, value in walked.items() if step <= now]
     return sorted(points, key=lambda point: point[0])
 
 
-def _visited(now: int, total: int, schedule: Schedule, board: Mapping[str, Any]) -> list[int]:
-    """Steps to look at: all of them when they are few, else the corners and as many between as a chart has room for."""
-    if total - now <= MAX_POINTS:
-        return list(range(now, total + 1))
-    corners = {now, total, int(board["warmup_steps"]), int(board["warmup_steps"]) + 1}
+def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], total: int) -> list[int]:
+    """Steps from `now` to `last` to look at: all of them when they are few, else the corners and as many between as a
+    chart has room for. total: steps of the run, of which a schedule's shares are."""
+    if last - now <= MAX_POINTS:
+        return list(range(now, last + 1))
+    corners = {now, last, int(board["warmup_steps"]), int(board["warmup_steps"]) + 1}
     for point in schedule.changes:
         corners |= {point.step(total) - 1, point.step(total), point.step(total) + 1}
     parts = max(1, min(_RAMP_POINTS, MAX_POINTS // max(1, len(schedule.ramps))))
     for ramp in schedule.ramps:
         start, end = ramp.span(total)
         corners |= {start - 1, *(start + round((end - start) * part / parts) for part in range(parts + 1))}
-    corners |= {now + round((total - now) * part / MAX_POINTS) for part in range(MAX_POINTS)}
-    return sorted(step for step in corners if now <= step <= total)
+    corners |= {now + round((last - now) * part / MAX_POINTS) for part in range(MAX_POINTS)}
+    return sorted(step for step in corners if now <= step <= last)
 
 
 def _ahead(
@@ -173,7 +185,7 @@ def _ahead(
             if name and not (at == now and _made(events, now, name, value)):
                 board[name] = value
         for name, (ramp, end) in ways.walked(step, before, total).items():
-            board[name] = _reached(ramp, min(step, end), board, kind)
+            board[name] = reached_value(ramp, min(step, end), total, kind)
         before = step
         yield step, board
 
@@ -187,15 +199,15 @@ def _checked(name: str, value: Any, kind: str) -> tuple[str, Any]:
         return "", None
 
 
-def _reached(ramp: Ramp, step: int, board: Mapping[str, Any], kind: str) -> Any:
-    control, value = find_control(ramp.name, kind), ramp.value(step, int(board["steps"]))
+def reached_value(ramp: Ramp, step: int, total: int, kind: str) -> Any:
+    """What a way of a schedule has made of its control at a step of a run of `total` steps."""
+    control, value = find_control(ramp.name, kind), ramp.value(step, total)
     return control.check(round(value) if control.kind == "int" else value)
 
 
 def _made(events: Iterable[Event], step: int, name: str, value: Any) -> bool:
     return any(
-        event.kind == "control"
-        and event.step == step
+        event.step == step
         and event.author == _SCHEDULE
         and event.payload["name"] == name
         and event.payload["new"] == value
@@ -206,11 +218,7 @@ def _made(events: Iterable[Event], step: int, name: str, value: Any) -> bool:
 def _taken_over(events: Iterable[Event], name: str, start: int, end: int) -> bool:
     """Whether anything but the schedule has changed a control on its way: the way is then left."""
     return any(
-        event.kind == "control"
-        and event.payload["name"] == name
-        and start <= event.step <= end
-        and event.author != _SCHEDULE
-        for event in events
+        event.payload["name"] == name and start <= event.step <= end and event.author != _SCHEDULE for event in events
     )
 
 

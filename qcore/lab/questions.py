@@ -17,10 +17,12 @@ from qcore.base import read_json
 from qcore.lab import background
 from qcore.lab.effects import EFFECTS
 from qcore.lab.errors import LabError
+from qcore.lab.kept import kept_as
 from qcore.lab.lab import Lab
 
 MODULE = "qcore.lab.questions"
 _FOLDER, _QUESTION, _PROGRESS, _ERROR = ".asked", "question.json", "progress.json", "error.txt"
+_ANSWERED = "answered"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def ask(runs_dir: Path, question: Question) -> None:
     folder = _place(runs_dir)
     if background.working(folder):
         raise LabError("another question is being answered: wait for it, or end it")
-    for name in (_PROGRESS, _ERROR):
+    for name in (_PROGRESS, _ERROR, _ANSWERED):
         (folder / name).unlink(missing_ok=True)
     (folder / _QUESTION).write_text(json.dumps(asdict(question)), encoding="utf-8")
     background.start(folder, MODULE, str(runs_dir))
@@ -73,7 +75,7 @@ def asked(runs_dir: Path) -> Asked | None:
     if (folder / _PROGRESS).exists():
         done, total = _progress(folder, done, total)
     working = background.working(folder)
-    error = (folder / _ERROR).read_text(encoding="utf-8") if (folder / _ERROR).exists() else ""
+    error = (folder / _ERROR).read_text(encoding="utf-8", errors="replace") if (folder / _ERROR).exists() else ""
     if not working and not error and done < total:
         error = background.last_words(folder) or "it was ended"
     return Asked(question, working, done, total, "" if working else error)
@@ -81,8 +83,11 @@ def asked(runs_dir: Path) -> Asked | None:
 
 def end(runs_dir: Path) -> None:
     """End the answering; forks that have ended are kept. `LabError` when nothing is being answered."""
-    background.cancel(_place(runs_dir))
-    (_place(runs_dir) / _ERROR).write_text("it was ended by a person; finished forks are kept", encoding="utf-8")
+    folder = _place(runs_dir)
+    background.cancel(folder)
+    if (folder / _ANSWERED).exists() or (folder / _ERROR).exists():
+        return  # it had just come to its own end
+    (folder / _ERROR).write_text("it was ended by a person; finished forks are kept", encoding="utf-8")
 
 
 def _place(runs_dir: Path) -> Path:
@@ -94,9 +99,9 @@ def _place(runs_dir: Path) -> Path:
 def _question(folder: Path) -> Question:
     """What was asked. `LabError` for a file that says something else."""
     try:
-        return Question(**read_json(folder / _QUESTION))
-    except TypeError as error:
-        raise LabError(f"{folder / _QUESTION} is damaged ({error}): ask again, which replaces it") from None
+        return kept_as(Question, read_json(folder / _QUESTION), _QUESTION)
+    except (OSError, ValueError) as error:
+        raise LabError(f"the question that was asked last is damaged ({error}): ask again, which replaces it") from None
 
 
 def _progress(folder: Path, done: int, total: int) -> tuple[int, int]:
@@ -106,7 +111,7 @@ def _progress(folder: Path, done: int, total: int) -> tuple[int, int]:
     except (LabError, OSError):
         return done, total
     match found:
-        case [int(ended), int(every)]:
+        case [int(ended), int(every)] if 0 <= ended <= every:
             return ended, every
     return done, total
 
@@ -133,6 +138,7 @@ def _answer(runs_dir: Path) -> None:
             else:
                 values = question.values
                 lab.sweep(question.run, question.step, question.control, values, seeds=question.forks, **options)
+            (folder / _ANSWERED).touch()
         except ValueError as error:
             (folder / _ERROR).write_text(str(error), encoding="utf-8")
         except Exception:  # noqa: BLE001 - the process's outer edge: the page shows what went wrong

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qcore.base import read_json
+from qcore.base import plain_file, read_json
 from qcore.config import LARGEST, ConfigError, RunConfig
 from qcore.lab.building import is_run_folder
 from qcore.lab.errors import LabError, sentence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from qcore.lab.effects import Effect, Sweep
 
 
+log = logging.getLogger(__name__)
 LIST_PATIENCE = 0.5
 """Seconds that a list waits for a run that another process keeps locked, before it goes on with the others."""
 _LIST_REMEDY = "Restore its folder from a copy, or delete it."
@@ -64,6 +66,9 @@ class Reading:
             return self._fact(name, "info", lambda: self._looked_at(name))
         except (LabError, OSError) as error:  # locked, or a failing disk: asked again at the next look
             return self._unreadable(name, str(error), _TRY_AGAIN)
+        except BAD_DATA as error:  # whatever one run holds, the others are listed
+            log.exception("run %r cannot be listed", name)
+            return self._unreadable(name, str(error) or type(error).__name__, _LIST_REMEDY)
 
     def _looked_at(self, name: str) -> RunInfo:
         refused = self._refused_name(name)
@@ -173,7 +178,7 @@ class Reading:
         """The configuration that the run started with. Raises `LabError` when its file is missing or damaged."""
         path = self.folder(name) / CONFIG_FILE
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=plain_file) as file:
                 data = file.read(LARGEST + 1)
             # By what it holds: many runs of a folder have the same one.
             key = hashlib.sha256(data).hexdigest()

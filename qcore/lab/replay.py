@@ -76,7 +76,9 @@ def _prepare(run_dir: Path, reader: RunReader, base: Path | None, scratch: Path)
 def _train(site: Site, orders: Orders, name: str, until: int, on_progress: Callable[[int, int], None] | None) -> None:
     from qcore.train.worker import Worker
 
-    worker = Worker(site.path, Slots(), "replay", orders, site.lock)
+    # The worker gives its hold back when it has ended; the folder is needed for the comparison after that.
+    lock = None if site.lock is None else site.lock.shared()
+    worker = Worker(site.path, Slots(), "replay", orders, lock)
     try:
         worker.start()
         with RunReader(site.path / DATABASE_NAME) as reader:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qcore.config import VIDEO_KINDS, ConfigError, Control, RunConfig, live_controls
-from qcore.store import Event, RunReader, Status
-from qcore.train.files import believed, held
+from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
+from qcore.lab.changes import changes_that_hold
+from qcore.store import RunReader, Status
+from qcore.train.files import ACTIVE, believed, held
 from qcore.train.lastwords import Failure, read_words
 from qcore.train.trouble import CAUSES
 
-ACTIVE = ("queued", "running", "paused")
 ENDED = "process ended"
 
 
@@ -208,17 +208,10 @@ def control_states(config: RunConfig, reader: RunReader) -> dict[str, ControlSta
         for name, control in live_controls(config.kind).items()
         if not control.models or config.kind in control.models
     }
-    made: dict[str, list[Event]] = {name: [] for name in states}
-    for event in reader.events():
-        if event.kind == "control" and (name := event.payload.get("name")) in made:
-            made[name].append(event)
-    for name, events in made.items():
-        for event in reversed(events):  # the newest one that holds: a run goes on without one that cannot be made
-            try:
-                _, value = config.check_change(name, event.payload.get("new"), stored=True)
-            except ConfigError:
-                continue
-            old = states[name]
-            states[name] = ControlState(old.control, value, old.default, len(events), event.step, event.author)
-            break
+    for event in changes_that_hold(config, reader.events()):
+        if (old := states.get(event.payload["name"])) is not None:
+            new = event.payload["new"]
+            states[old.control.name] = replace(
+                old, value=new, version=old.version + 1, step=event.step, author=event.author
+            )
     return states

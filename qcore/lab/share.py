@@ -26,18 +26,18 @@ from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
 from qcore import __version__
-from qcore.base import parse_json, read_json
+from qcore.base import parse_json, plain_file, read_json
 from qcore.config import ConfigError
 from qcore.lab.building import EXPORTING, IMPORTING, TakenError, building, sweep
 from qcore.lab.errors import LabError, told
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
 from qcore.lab.reading import Reading
-from qcore.store import DATABASE_NAME, RunWriter
+from qcore.store import DATABASE_NAME, RunWriter, StoreAccessError, StoreBusyError
 from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
 from qcore.store.tables import series_table, write_csv, write_parquet
-from qcore.train.files import CONFIG_FILE, LABELS_FILE, TOKENIZER_FILE
+from qcore.train.files import CONFIG_FILE, LABELS_FILE, ORIGIN_FILE, TOKENIZER_FILE, stored_config
 from qcore.train.folders import checkpoint_folders, folder_name, listed_files, read_state
 
 FORMAT, VERSION = "collapse-lab-run", 1
@@ -56,7 +56,10 @@ _CHUNK = 2**20
 IMPORT_SECONDS = 1800.0
 """Longest that an archive may take to be unpacked."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_KNOWN = re.compile(r"(step-\d{6,12}/)?[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(json|yaml|safetensors)")
+_FILES = (CONFIG_FILE, TOKENIZER_FILE, LABELS_FILE, ORIGIN_FILE)
+"""Beside the database and the checkpoints, what a run is. Any other file of its folder is this machine's own."""
+_OF_A_CHECKPOINT = re.compile(r"(step-\d{6,12})/[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(json|safetensors)")
+_INSIDE = "run"
 _STATE = "state.json"
 _OTHER_NAME = "import it under another name"
 
@@ -82,7 +85,7 @@ def export_run(
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for step in steps:
                 _pack_checkpoint(archive, run_dir / folder_name(step), files)
-            for file in (CONFIG_FILE, TOKENIZER_FILE, LABELS_FILE):
+            for file in _FILES:
                 if (run_dir / file).exists():
                     files[file] = _pack(archive, run_dir / file, file)
             # Last, so that it has all that the checkpoints build on.
@@ -125,7 +128,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
             if total > shutil.disk_usage(lab.runs_dir).free:
                 raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: make room first")
             site = stack.enter_context(building(lab.runs_dir, IMPORTING))
-            run_dir = site.inside(chosen)
+            run_dir = site.inside(_INSIDE)  # under its own name, which may be that of a file of the hidden folder, last
             for file, entry in entries.items():
                 _unpack(archive, entry, run_dir / file, manifest["files"][file], deadline)
         _take_over(run_dir, manifest)
@@ -189,7 +192,7 @@ def _pack(archive: zipfile.ZipFile, path: Path, name: str, *, compress: bool = T
     entry.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     entry.external_attr = (stat.S_IFREG | 0o644) << 16
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+    with open(path, "rb", opener=plain_file) as source, archive.open(entry, "w", force_zip64=True) as target:
         while chunk := source.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
@@ -210,7 +213,7 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
             raise LabError(f"the file is refused: {shown!r} is a link or another special file")
         if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
             raise LabError(f"the file is refused: {shown!r} lies outside the run's folder")
-        if name not in (MANIFEST, DATABASE_NAME) and not _KNOWN.fullmatch(name):
+        if name not in (MANIFEST, DATABASE_NAME, *_FILES) and not _of_a_checkpoint(name):
             raise LabError(f"the file is refused: {shown!r} is nothing that a run has")
         if name in entries:
             raise LabError(f"the file is refused: it has {shown!r} twice")
@@ -227,6 +230,11 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
     if total > _SMALL and total > LIMIT_RATIO * packed:
         raise LabError(f"the file is refused: it grows from {packed:,} to {total:,} bytes, as no run does")
     return entries
+
+
+def _of_a_checkpoint(name: str) -> bool:
+    found = _OF_A_CHECKPOINT.fullmatch(name)
+    return found is not None and found[1] == folder_name(int(found[1][5:]))
 
 
 def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
@@ -308,6 +316,10 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
             read_state(checkpoint)
             _check_listed(checkpoint, manifest["files"])
         _check_object(run_dir / TOKENIZER_FILE)
+        if (run_dir / ORIGIN_FILE).exists():
+            stored_config(run_dir, ORIGIN_FILE)
+    except (StoreAccessError, StoreBusyError):
+        raise  # this machine's trouble, not the file's
     except (LabError, ConfigError) as error:
         raise LabError(f"the file is refused: {error}") from error
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from qcore.config import RunConfig, default_run
 from qcore.lab.errors import LabError
-from qcore.lab.fleet import fan_out, share, trained
+from qcore.lab.fleet import as_process, fan_out, share, trained
 from qcore.lab.lab import Lab
 
 MODULE = "qcore.lab.verdicts"
@@ -154,5 +154,4 @@ def work(folder: Path, names: Sequence[str]) -> Iterator[VerdictRun]:
 
 
 if __name__ == "__main__":
-    for done in work(Path(sys.argv[1]), sys.argv[2:]):
-        print(json.dumps(asdict(done)), flush=True)  # noqa: T201 - the line that `run_verdicts` reads
+    sys.exit(as_process(asdict(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))

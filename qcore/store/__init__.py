@@ -12,7 +12,6 @@ from qcore.store.errors import (
     StoreBusyError,
     StoreError,
     StoreFormatError,
-    declared,
     store_errors,
 )
 from qcore.store.inbox import CommandReader, Inbox
@@ -53,6 +52,5 @@ __all__ = [
     "TailCursor",
     "WriterReplacedError",
     "copy_database",
-    "declared",
     "store_errors",
 ]

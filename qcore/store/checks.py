@@ -15,9 +15,11 @@ import safetensors.numpy
 
 from qcore.store.blocks import MAX_ROWS, Block, unpack
 from qcore.store.declared import check_names
-from qcore.store.records import from_json
-from qcore.store.shapes import EARLIEST, INTEGERS, LATEST, ShapeError, integer, refuse
+from qcore.store.records import MAX_META, from_json
+from qcore.store.shapes import EARLIEST, LARGEST_STEP, LATEST, ShapeError, refuse, step
 
+_USUAL = 64 * 1024
+"""Letters of a layout's names that are kept in memory: those of a run that measures everything take 10 kB."""
 # Of the blocks of a layout of ? names: rows in all, fewest and most in one, how many are not as long as they should be.
 SOUND = (
     "total(rows), coalesce(min(rows), 1), coalesce(max(rows), 0), total(typeof(rows) != 'integer'"
@@ -49,21 +51,30 @@ def check_points(steps: np.ndarray, wall: np.ndarray) -> None:
     # Two comparisons that NaN fails as well.
     if len(wall) and not (wall.min() >= EARLIEST and wall.max() <= LATEST):
         raise ShapeError("a point has a time that no calendar shows")
-    if len(steps) and not (steps.min() >= -INTEGERS and steps.max() <= INTEGERS):
+    if len(steps) and not (steps.min() >= -LARGEST_STEP and steps.max() <= LARGEST_STEP):
         raise ShapeError("a point has a step that no run has")
 
 
 def check_step(value: Any) -> int:
     """A step as it stands in a column."""
-    integer(value, "step")
-    step: int = value
-    return step
+    step(value, "step")
+    found: int = value
+    return found
 
 
-@functools.lru_cache(maxsize=256)
 def read_names(text: Any) -> tuple[str, ...]:
-    """The names of a layout, sorted. Each read asks for those of all layouts again."""
-    return tuple(check_names(from_json(text, "layouts.names")))
+    """The names of a layout, sorted. Each read asks for those of all layouts again, so those of usual length are kept.
+
+    Raises `ShapeError`, or `DocumentError`, for anything else.
+    """
+    return _kept_names(text) if isinstance(text, str) and len(text) <= _USUAL else _names(text)
+
+
+def _names(text: Any) -> tuple[str, ...]:
+    return tuple(check_names(from_json(text, "layouts.names", MAX_META)))
+
+
+_kept_names = functools.lru_cache(maxsize=256)(_names)
 
 
 # The axes of the arrays that a page cannot do without, a letter each; the same letter is the same length.

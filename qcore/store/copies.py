@@ -5,17 +5,30 @@ typed decoding as everywhere and written into a database that this program has j
 """
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qcore.store.blocks import extent
-from qcore.store.checks import check_step, checked_block, load_arrays, read_names
+from qcore.store.checks import checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
 from qcore.store.errors import damaged, decoding, store_errors
 from qcore.store.guards import READ_PULSES, GuardedConnection
-from qcore.store.records import Command, Event, Finding, Generation, LogLine, Record, Status, columns, decode, from_json
+from qcore.store.records import (
+    MAX_META,
+    Command,
+    Event,
+    Finding,
+    Generation,
+    LogLine,
+    Record,
+    Status,
+    columns,
+    decode,
+    from_json,
+)
 from qcore.store.schema import create_database, open_existing, open_foreign
-from qcore.store.shapes import ShapeError, count, integer, moment, text
+from qcore.store.shapes import ShapeError, count, integer, moment, step, text
 
 _COPIED: tuple[type[Record], ...] = (Command, Event, Generation, Finding, LogLine, Status)
 _TAKEN_AWAY = ("schema_version", "writer")
@@ -42,32 +55,49 @@ def rebuild_database(source: Path, target: Path) -> None:
         found = old.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise damaged(source, found)
-        create_database(target)
-        with contextlib.closing(open_existing(target)) as new:
-            new.execute("BEGIN IMMEDIATE")
+        with store_errors(target):
+            create_database(target)
+            connection = open_existing(target)
+        with contextlib.closing(connection):
+            new = _Target(connection, target)
+            new.put("BEGIN IMMEDIATE")
             _copy_meta(old, new)
             _copy_blocks(old, new)
             _copy_arrays(old, new)
             for kind in _COPIED:
                 _copy_records(kind, old, new)
-            new.execute("COMMIT")
+            new.put("COMMIT")
 
 
-def _copy_meta(old: GuardedConnection, new: GuardedConnection) -> None:
+class _Target:
+    """The new database: what goes wrong with it is its own, not the stranger's."""
+
+    def __init__(self, connection: GuardedConnection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def put(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Execute a statement that writes."""
+        with store_errors(self._path):
+            self._connection.execute(sql, values)
+
+
+def _copy_meta(old: GuardedConnection, new: _Target) -> None:
     rows = old.execute("SELECT key, value FROM meta").fetchall()
     for key, _ in rows:
         text(key, "meta.key")
-    check_meta({key: from_json(value, f"meta.{key}") for key, value in rows})
-    kept = [row for row in rows if row[0] not in _TAKEN_AWAY]
-    new.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", kept)
+    check_meta({key: from_json(value, f"meta.{key}", MAX_META) for key, value in rows})
+    for row in rows:
+        if row[0] not in _TAKEN_AWAY:
+            new.put("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", row)
 
 
-def _copy_blocks(old: GuardedConnection, new: GuardedConnection) -> None:
+def _copy_blocks(old: GuardedConnection, new: _Target) -> None:
     widths = {}
     for layout, names in old.execute("SELECT id, names FROM layouts ORDER BY id"):
         integer(layout, "layouts.id")
         widths[layout] = len(read_names(names))
-        new.execute("INSERT INTO layouts (id, names) VALUES (?, ?)", (layout, names))
+        new.put("INSERT INTO layouts (id, names) VALUES (?, ?)", (layout, names))
     heads = (integer, integer, count, count)
     put = (
         "INSERT INTO blocks (id, layout, rows, sealed, first_step, last_step, last_wall, data)"
@@ -79,18 +109,18 @@ def _copy_blocks(old: GuardedConnection, new: GuardedConnection) -> None:
         if layout not in widths or sealed > 1:
             raise ShapeError(f"block {number} belongs to layout {layout}, sealed {sealed}")
         block = checked_block(data, rows, widths[layout])
-        new.execute(put, (number, layout, rows, sealed, *extent(block), data))
+        new.put(put, (number, layout, rows, sealed, *extent(block), data))
 
 
-def _copy_arrays(old: GuardedConnection, new: GuardedConnection) -> None:
+def _copy_arrays(old: GuardedConnection, new: _Target) -> None:
     for row in old.execute("SELECT id, step, wall, name, data FROM arrays ORDER BY id"):
-        for check, value in zip((integer, integer, moment, text), row[:4], strict=True):
+        for check, value in zip((integer, step, moment, text), row[:4], strict=True):
             check(value, "arrays")
         load_arrays(row[4], row[3])
-        new.execute("INSERT INTO arrays (id, step, wall, name, data) VALUES (?, ?, ?, ?, ?)", row)
+        new.put("INSERT INTO arrays (id, step, wall, name, data) VALUES (?, ?, ?, ?, ?)", row)
 
 
-def _copy_records(kind: type[Any], old: GuardedConnection, new: GuardedConnection) -> None:
+def _copy_records(kind: type[Any], old: GuardedConnection, new: _Target) -> None:
     names = columns(kind)
     key = {Status: "1, ", Generation: "rowid, ", Finding: "rowid, "}.get(kind, "")
     marks = ", ".join("?" * (names.count(",") + 1 + bool(key)))
@@ -98,5 +128,5 @@ def _copy_records(kind: type[Any], old: GuardedConnection, new: GuardedConnectio
     for row in old.execute(f"SELECT {key}{names} FROM {kind.TABLE} ORDER BY rowid"):
         decode(kind, row[bool(key) :])
         if key:
-            check_step(row[0])
-        new.execute(f"INSERT INTO {kind.TABLE} ({into}) VALUES ({marks})", row)
+            integer(row[0], f"{kind.TABLE}.rowid")
+        new.put(f"INSERT INTO {kind.TABLE} ({into}) VALUES ({marks})", row)

@@ -26,6 +26,8 @@ from qcore.store.shapes import (
     truth,
 )
 
+MAX_NAMES = 10_000
+"""Most series of one row: a block of 4,096 such rows is the largest value that a database may hold."""
 _CHANGES = named(setting)
 _STEPS = many(integer)
 
@@ -192,6 +194,8 @@ def check_names(value: Any) -> list[str]:
     """The names of a layout's series, sorted, each once. Raises `ShapeError`."""
     many(text)(value, "layouts.names")
     names: list[str] = value
+    if len(names) > MAX_NAMES:
+        raise ShapeError(f"layouts.names has {len(names):,} names: a row has at most {MAX_NAMES:,}")
     if not names or sorted(set(names)) != names:
         raise refuse("layouts.names", value, "sorted names of series, each once")
     return names

@@ -18,20 +18,10 @@ from pathlib import Path
 
 import safetensors
 
-from qcore.base import LabError
+from qcore.base import BAD_VALUES, LabError
 
-BAD_DATA = (
-    ValueError,  # json.JSONDecodeError, UnicodeDecodeError, NumPy's shapes
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    struct.error,
-    safetensors.SafetensorError,
-)
-"""What decoding raises when a value is not what it should be. Caught around decoding alone, never around a request."""
+BAD_DATA = (*BAD_VALUES, struct.error, safetensors.SafetensorError)
+"""What decoding raises, arrays and weights included. Caught around decoding alone, never around a request."""
 
 
 class StoreError(LabError):
@@ -55,16 +45,22 @@ class StoreAccessError(StoreError):
 
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_LOCKED = "another process keeps the database; try again in a moment, or end that process"
 _ACCESS = {
-    sqlite3.SQLITE_FULL: "the disk is full: make room, then try again",
-    sqlite3.SQLITE_READONLY: "it is read-only: allow writing to its folder",
+    sqlite3.SQLITE_FULL: "the disk is full: make room (old runs and checkpoints take the most), then try again",
+    sqlite3.SQLITE_READONLY: "it is read-only: allow writing to its folder and its files",
     sqlite3.SQLITE_PERM: "the rights of its folder forbid it: allow reading and writing",
-    sqlite3.SQLITE_CANTOPEN: "check the rights of its folder and how many files may be open (ulimit -n)",
-    sqlite3.SQLITE_IOERR: "the disk or its share reports an error: check it, then try again",
+    sqlite3.SQLITE_CANTOPEN: "check the rights of its folder, its disk, and how many files may be open (ulimit -n)",
+    sqlite3.SQLITE_IOERR: (
+        "the disk or its share does not take or give the data (full, over a limit, or failing): check it, then try"
+        " again"
+    ),
     sqlite3.SQLITE_NOMEM: "there is not enough memory: close something, then try again",
     sqlite3.SQLITE_NOLFS: "its file system holds no large files: move it to another",
     sqlite3.SQLITE_PROTOCOL: "its file system does not lock files: move the runs to a local disk",
 }
+SQLITE_WORDS = {**_ACCESS, **dict.fromkeys(_BUSY, f"it is locked: {_LOCKED}")}
+"""What SQLite's primary result codes mean for a person, and what to do; any other says that the file is damaged."""
 
 
 def shown(path: Path) -> str:
@@ -79,19 +75,17 @@ def damaged(path: Path, reason: object) -> DamagedRunError:
     return DamagedRunError(f"{shown(path)} is damaged ({text}): restore it from a copy, or delete the run")
 
 
-def declared(error: sqlite3.Error, path: Path) -> StoreError:
+def error_of(error: sqlite3.Error, path: Path) -> StoreError:
     """SQLite's error as one of the declared ones; it stays as the cause."""
-    found = _declared(error, path)
+    found = _translated(error, path)
     found.__cause__ = error
     return found
 
 
-def _declared(error: sqlite3.Error, path: Path) -> StoreError:
+def _translated(error: sqlite3.Error, path: Path) -> StoreError:
     plain = result_code(error)
     if plain in _BUSY:
-        return StoreBusyError(
-            f"{shown(path)} is locked: another process keeps the database; try again in a moment, or end that process"
-        )
+        return StoreBusyError(f"{shown(path)} is locked: {_LOCKED}")
     if plain in _ACCESS:
         return StoreAccessError(f"{shown(path)} cannot be used ({error}): {_ACCESS[plain]}")
     if plain == sqlite3.SQLITE_INTERRUPT:
@@ -113,7 +107,7 @@ def store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise declared(error, path) from error
+        raise error_of(error, path) from error
     except UnicodeDecodeError as error:  # a text, or even SQLite's own words about one, whose bytes are no UTF-8
         raise damaged(path, error) from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from qcore.store.errors import declared, decoding, store_errors
+from qcore.store.errors import decoding, error_of, store_errors
 from qcore.store.records import (
     PUT_GENERATION,
     Command,
@@ -21,6 +21,7 @@ from qcore.store.records import (
     columns,
     decode,
     encode,
+    meta_json,
     text,
     to_json,
 )
@@ -64,12 +65,21 @@ class Inbox:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-    def submit_all(self, commands: Iterable[tuple[str, dict[str, Any]]], author: str) -> None:
-        """Add pending commands, (kind, payload) each: all of them or, when one cannot be written, none."""
+    def submit_all(self, commands: Iterable[tuple[str, dict[str, Any]]], author: str) -> list[int]:
+        """Add pending commands, (kind, payload) each: all of them or, when one cannot be written, none. Their ids."""
         rows = [_values(kind, payload, author, None) for kind, payload in commands]
         with self._lock, store_errors(self._path), self._connection:
+            self._connection.begin_work()
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(_INSERT, rows)
+            return [int(self._connection.execute(_INSERT, row).lastrowid or 0) for row in rows]
+
+    def withdraw(self, command_ids: Iterable[int]) -> None:
+        """Take back commands that nobody has taken yet, because what they were part of did not come about."""
+        with self._lock, store_errors(self._path), self._connection:
+            self._connection.begin_work()
+            self._connection.execute("BEGIN IMMEDIATE")
+            for command_id in command_ids:
+                self._connection.execute("DELETE FROM commands WHERE id = ? AND status = 'pending'", (command_id,))
 
     def put_generation(self, generation: Generation) -> None:
         """Insert a generation, or replace the one with the same id (a sample of a checkpoint while no worker lives)."""
@@ -81,7 +91,7 @@ class Inbox:
         """Set one JSON value of a run that another process may be writing. ValueError for the store's own keys."""
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
-        values = (text("key", key), to_json(key, value))
+        values = (text("key", key), meta_json(key, value))
         with self._lock, store_errors(self._path), self._connection:
             self._connection.begin_work()
             self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
@@ -125,7 +135,7 @@ class CommandReader:
         try:  # by hand: the training thread comes by before every step
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
-            raise declared(error, self._path) from error
+            raise error_of(error, self._path) from error
         if version == self._version:
             return []
         with store_errors(self._path), decoding(self._path, "commands"):

@@ -25,6 +25,7 @@ from qcore.store.declared import check_meta
 from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
+    MAX_META,
     Command,
     Event,
     Finding,
@@ -224,6 +225,14 @@ class RunReader:
         fresh = TailCursor(cursor.reset, epoch, wanted_names, newest, still_open)
         return {name: ordered(found_parts) for name, found_parts in parts.items()}, fresh
 
+    def check_blocks(self, after: int) -> None:
+        """Raise `DamagedRunError` unless all that a rewind to step `after` cuts or a writer writes on is whole."""
+        sql = "SELECT layout, rows, data FROM blocks WHERE last_step > ? OR sealed = 0"
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
+            widths = {layout: len(row) for layout, row, _ in _layouts(connection, None)}
+            for layout, rows, data in connection.execute(sql, (after,)):
+                checked_block(data, rows, widths[layout])
+
     def _latest(self, names: list[str] | None) -> dict[str, tuple[int, float]]:
         best: dict[str, tuple[int, float, float]] = {}
         with self._snapshot() as connection, decoding(self.path, "scalars"):
@@ -317,7 +326,7 @@ class RunReader:
         """The run's JSON values by key."""
         with self._snapshot() as connection, decoding(self.path, "meta"):
             rows = connection.execute("SELECT key, value FROM meta")
-            return check_meta({key: from_json(value, f"meta.{key}") for key, value in rows})
+            return check_meta({key: from_json(value, f"meta.{key}", MAX_META) for key, value in rows})
 
     def _records(self, kind: type[R], condition: str, *values: object) -> list[R]:
         sql = f"SELECT {columns(kind)} FROM {kind.TABLE} {condition}"

@@ -1,8 +1,9 @@
 """The rows people and the trainer exchange, as small frozen dataclasses, and their way into and out of SQL.
 
 A record's fields are its table's columns, in order; dict and list fields are stored as JSON text. Encoding happens in
-the caller's thread and checks every value against its field's type, so none can fail later in the writer thread.
-Decoding checks every column and every JSON field against its declared type, so none can fail later in a page.
+the caller's thread and makes every value one that SQLite takes, so none can fail later in the writer thread; it does
+not look into what is stored as JSON. Decoding does: every column and every JSON field has its declared type or is
+refused, so none can fail later in a page.
 """
 
 import functools
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, TypeVar, cast, get_args
 import numpy as np
 
 from qcore.base import parse_json
+from qcore.base.documents import MAX_BYTES, MAX_VALUES
 from qcore.store import shapes
 from qcore.store.declared import COMMANDS, EVENTS, FIELDS
 
@@ -30,6 +32,9 @@ CONTROL, REFUSED = "control", "refused"
 UNTOLD = "untold"
 """In the payload of a refused change that nobody has written down as such yet."""
 MAX_TEXT = 16 * 2**20
+_STEPS = ("step", "since_step", "last_step", "total_steps")
+MAX_META = 4 * 2**20
+"""Most bytes of a meta value, and of the figures of a status: both are read of every run whenever runs are listed."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,7 @@ def _decoder(table: str, entry: "Field[Any]") -> Callable[[Any], Any]:
     plain: Any = entry.type.__args__[0] if isinstance(entry.type, UnionType) else entry.type
     if plain in (int, float, str):
         check = {int: shapes.integer, float: shapes.moment, str: _short_text}[plain]
+        check = shapes.step if entry.name in _STEPS else check
 
         def column(value: Any) -> Any:
             if value is not None or not may_lack:
@@ -200,28 +206,26 @@ def _decoder(table: str, entry: "Field[Any]") -> Callable[[Any], Any]:
 
         return column
     shape = FIELDS[(table, entry.name)]
+    most = MAX_META if table == Status.TABLE else MAX_BYTES
 
     def document(value: Any) -> Any:
-        _short_text(value, where, 64 * MAX_TEXT)
-        found = from_json(value, where)
+        found = from_json(value, where, most)
         shape(found, where)
         return found
 
     return document
 
 
-def _short_text(value: Any, where: str, most: int = MAX_TEXT) -> None:
+def _short_text(value: Any, where: str) -> None:
     shapes.text(value, where)
-    if len(value) > most:
-        raise shapes.ShapeError(f"{where} has {len(value):,} letters; at most {most:,} are read")
+    if len(value) > MAX_TEXT:
+        raise shapes.ShapeError(f"{where} has {len(value):,} letters; at most {MAX_TEXT:,} are read")
 
 
-def from_json(value: str, where: str) -> Any:
+def from_json(value: str, where: str, most: int = MAX_BYTES) -> Any:
     """The value of a JSON text of the database. Raises `DocumentError`, or `ShapeError` for what is no text."""
     shapes.text(value, where)
-    found = parse_json(value, where)
-    # Such as "\ud83d", which Python's own writer makes of half a pair.
-    return shapes.without_lone_surrogates(found) if "\\ud" in value.lower() else found
+    return parse_json(value, where, max_bytes=most, max_values=min(MAX_VALUES, most // 16))
 
 
 def encode(record: Record) -> tuple[Any, ...]:
@@ -273,6 +277,14 @@ def to_json(name: str, value: Any) -> str:
         return json.dumps(value, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} cannot be stored as JSON: {error}") from error
+
+
+def meta_json(key: str, value: Any) -> str:
+    """JSON text of a meta value. Raises ValueError for one that nobody would read again, because it is too large."""
+    found = to_json(key, value)
+    if len(found) > MAX_META:
+        raise ValueError(f"meta value {key!r} takes {len(found):,} bytes: {MAX_META:,} are read, store less")
+    return found
 
 
 def int64(name: str, value: Any) -> int:

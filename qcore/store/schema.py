@@ -1,4 +1,5 @@
-"""The schema of a run's database, and the three ways to open it.
+"""The schema of a run's database, and the four ways to open it: to write all of it, to write briefly, to read, and to
+read what came from elsewhere.
 
 A new database is built beside its place and moved in whole, so that nobody ever sees half a schema. Files of another
 program (by `application_id`) and of a newer schema (by `user_version`) are refused before anything is written to them,
@@ -14,7 +15,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from qcore.store.errors import StoreFormatError, damaged, result_code, shown, store_errors
+from qcore.store.errors import StoreFormatError, damaged, error_of, result_code, shown, store_errors
 from qcore.store.guards import WRITE_PULSES, GuardedConnection
 
 DATABASE_NAME = "run.sqlite"
@@ -22,6 +23,8 @@ APPLICATION_ID = 0x43_4C_61_62  # "CLab"
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 5.0
 _WAL_PAGES = 256  # checkpoint every 4 MiB
+_OF_THE_SOURCE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Answers to a copy that are about what is copied: nobody else has the copy open, and it is new."""
 OWN_META = frozenset({"schema_version", "created", "epoch", "rewinds", "writer"})
 """Meta values that belong to the store: nobody else may set them."""
 
@@ -172,16 +175,19 @@ def open_foreign(path: Path) -> GuardedConnection:
 def copy_database(source: Path, target: Path) -> None:
     """Copy a run's database as it is now, also while it is being written; `target` must not exist yet.
 
-    Errors as in `open_reader`, FileExistsError for a target that exists.
+    Errors as in `open_reader`, each of the file that it is about; FileExistsError for a target that exists.
     """
     if target.exists():
         raise FileExistsError(f"{target} exists: a copy never writes over a run")
-    with contextlib.ExitStack() as opened:
-        opened.enter_context(store_errors(source))
-        from_run = opened.enter_context(contextlib.closing(open_reader(source)))
+    with store_errors(source), contextlib.closing(open_reader(source)) as from_run:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, target.parent.stat().st_mode & 0o666))
-        copy = opened.enter_context(contextlib.closing(sqlite3.connect(target)))
-        from_run.backup(copy)
+        with store_errors(target), contextlib.closing(sqlite3.connect(target)) as copy:
+            try:
+                from_run.backup(copy)
+            except sqlite3.Error as error:
+                if result_code(error) in _OF_THE_SOURCE:
+                    raise error_of(error, source) from error
+                raise
 
 
 def _connect(path: Path, parameters: str, patience: float | None = None) -> GuardedConnection:

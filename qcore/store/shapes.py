@@ -17,8 +17,10 @@ EARLIEST, LATEST = -60_000_000_000.0, 250_000_000_000.0
 """Epoch seconds that a calendar can show: the years 68 to 9892."""
 INTEGERS = 2**53
 """Integers beyond this are no steps, ids or counts, and no browser holds them exactly."""
+LARGEST_STEP = 10_000_000
+"""Most steps that a run may have. What is drawn or counted from step to step must not take as long as a stranger's
+number says."""
 MAX_SECONDS = 1e12
-_NESTING = 32
 
 
 class ShapeError(ValueError):
@@ -53,6 +55,12 @@ def count(value: Any, where: str) -> None:
     """A whole number from 0."""
     if type(value) is not int or not 0 <= value <= INTEGERS:
         raise refuse(where, value, "a whole number from 0")
+
+
+def step(value: Any, where: str) -> None:
+    """A step of a run."""
+    if type(value) is not int or not -LARGEST_STEP <= value <= LARGEST_STEP:
+        raise refuse(where, value, f"a step of a run (at most {LARGEST_STEP:,})")
 
 
 def number(value: Any, where: str) -> None:
@@ -170,14 +178,3 @@ def pair(first: Shape, second: Shape) -> Shape:
         second(value[1], where)
 
     return check
-
-
-def without_lone_surrogates(value: Any) -> Any:
-    """The same value with every half of a surrogate pair in its texts replaced by "?": no page can encode one."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list):
-        return [without_lone_surrogates(one) for one in value]
-    if isinstance(value, dict):
-        return {without_lone_surrogates(key): without_lone_surrogates(one) for key, one in value.items()}
-    return value

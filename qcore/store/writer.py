@@ -8,6 +8,7 @@ Opening a second writer on a run takes it over: the first one then fails instead
 """
 
 import contextlib
+import errno
 import math
 import sqlite3
 import struct
@@ -24,9 +25,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from qcore.store.appending import BlockWriter
 from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Row, Scalars, Truncate, Write
-from qcore.store.blocks import BlockWriter
-from qcore.store.errors import declared, decoding, store_errors
+from qcore.store.declared import MAX_NAMES
+from qcore.store.errors import decoding, error_of, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     PUT_EVENT,
@@ -39,6 +41,7 @@ from qcore.store.records import (
     Status,
     encode,
     int64,
+    meta_json,
     one_of,
     text,
     to_json,
@@ -57,8 +60,9 @@ class WriterReplacedError(RuntimeError):
 class RunWriter:
     """Writes one run's database, creating it when there is none. Methods may be called from any thread.
 
-    Raises StoreFormatError for a file that is not a run of this version, ValueError for settings out of range. What
-    SQLite says comes as one of the declared errors of `qcore.store.errors`; `error` keeps it as it was said.
+    Raises StoreFormatError for a file that is not a run of this version, ValueError for settings out of range, OSError
+    when this process gets no further thread; then nothing has changed. What SQLite says comes as one of the declared
+    errors of `qcore.store.errors`; `error` keeps it as it was said.
     """
 
     def __init__(self, path: Path, *, commit_interval: float = 0.5, queue_limit: int = 100_000) -> None:
@@ -74,14 +78,18 @@ class RunWriter:
         self._closing = False
         self._deadline = math.inf
         self._close_lock = threading.Lock()
+        self._opened: bool | None = None
+        self._thread = threading.Thread(target=self._run, name=f"store-{self._path.parent.name}", daemon=True)
         with store_errors(self._path), contextlib.ExitStack() as unless_refused:
             self._connection = open_writer(self._path)
             unless_refused.callback(self._connection.close)
-            self._backlog = Backlog(queue_limit, self._claim())
+            # Before the run is taken over: who gets no thread leaves it to the writer that has it.
+            self._start()
+            unless_refused.callback(self._let_run, False)
+            self._blocks: BlockWriter | None = BlockWriter(self._connection)
+            self._backlog = Backlog(queue_limit, self._claim(self._blocks))
             unless_refused.pop_all()
-        self._blocks: BlockWriter | None = None
-        self._thread = threading.Thread(target=self._run, name=f"store-{self._path.parent.name}", daemon=True)
-        self._thread.start()
+        self._let_run(True)
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -177,7 +185,7 @@ class RunWriter:
         """Set one JSON value of the run (references, fingerprints …). Raises ValueError for the store's own keys."""
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
-        parameters = (text("key", key), to_json(key, value))
+        parameters = (text("key", key), meta_json(key, value))
         self._queue(Write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", parameters))
 
     def resolve_command(self, command_id: int, status: str, step: int, message: str = "") -> None:
@@ -234,7 +242,7 @@ class RunWriter:
     def _failure(self, error: BaseException | None = None) -> BaseException | None:
         """What went wrong in the thread, as a declared error where SQLite said it."""
         error = error or self.error
-        return declared(error, self._path) if isinstance(error, sqlite3.Error) else error
+        return error_of(error, self._path) if isinstance(error, sqlite3.Error) else error
 
     def _queue(self, item: Item, *, now: bool = False) -> None:
         if self._closing:
@@ -250,25 +258,49 @@ class RunWriter:
         for name in names:
             if not isinstance(name, str) or not name:
                 raise ValueError(f"scalar name {name!r} must be a non-empty string")
+        if len(names) > MAX_NAMES:
+            raise ValueError(f"{len(names):,} scalars at one step are refused: at most {MAX_NAMES:,}")
         packer = self._packers[names] = struct.Struct(f"={len(names)}d")
         return packer
 
-    def _claim(self) -> float:
-        """Take the run over from any earlier writer; returns the newest wall time it holds."""
+    def _claim(self, blocks: BlockWriter) -> float:
+        """Take the run over from any earlier writer; returns the newest wall time it holds.
+
+        Raises `DamagedRunError`, and leaves everything as it is, when what is to be written on is damaged.
+        """
         execute = self._connection.execute
-        execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('writer', ?)", (to_json("writer", self._owner),))
-        row = execute("SELECT drops FROM status").fetchone()
-        newest: float = execute("SELECT coalesce(max(last_wall), 0) FROM blocks").fetchone()[0]
-        with decoding(self._path, "what another writer left"):
+        with self._connection, decoding(self._path, "what another writer left"):
+            execute("BEGIN IMMEDIATE")
+            row = execute("SELECT drops FROM status").fetchone()
+            newest: float = execute("SELECT coalesce(max(last_wall), 0) FROM blocks").fetchone()[0]
             integer(row[0] if row else 0, "status.drops")
             moment(newest, "blocks.last_wall")
+            blocks.load()
+            execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('writer', ?)", (to_json("writer", self._owner),))
         self._earlier_drops: int = row[0] if row else 0
         self._written_drops = self._earlier_drops
         return newest
 
+    def _start(self) -> None:
+        """Start the thread, which waits for `_let_run`. Raises OSError when this process gets no further one."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, str(error)) from error
+
+    def _let_run(self, opened: bool) -> None:
+        self._opened = opened
+        self._wake.set()
+        if not opened:
+            self._thread.join()
+
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        while self._opened is None:
+            self._wake.wait()
+        if not self._opened:
+            return
         while True:
             self._wake.wait(self._interval)
             self._wake.clear()
@@ -339,7 +371,8 @@ class RunWriter:
                 case Truncate(step, event_seq):
                     self._blocks.append(rows)
                     rows = []
-                    self._blocks.truncate_after(step)
+                    with decoding(self._path, "blocks"):
+                        self._blocks.truncate_after(step)
                     self._forget_after(step, event_seq)
         self._blocks.append(rows)
         if stale_drops:

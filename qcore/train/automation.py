@@ -6,10 +6,12 @@ lists them. Bounds, largest change and cool-down hold for every control that any
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qcore.base import BAD_VALUES
 from qcore.config import (
     COOL_DOWN,
     RESTORE,
@@ -27,6 +29,7 @@ from qcore.config import (
 from qcore.detect import Verdict
 
 AUTOPILOT, RULE = "autopilot", "rule"
+logger = logging.getLogger(__name__)
 _CONFIRMED = 5
 """Steps for which a finding must have been active before the autopilot acts: what passes by itself needs no remedy."""
 
@@ -101,10 +104,17 @@ class Automation:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state`; an empty one changes nothing."""
-        if state:
-            self._memory = {text: dict(memory) for text, memory in state["memory"].items()}
-            self._changed, self._latest = dict(state["changed"]), dict(state["latest"])
+        """Continue from a state of `state`; an empty one changes nothing, and no more does one that is damaged."""
+        if not state:
+            return
+        try:
+            memory = {text: _checked_memory(found) for text, found in state["memory"].items()}
+            changed = {name: _checked_step(step) for name, step in state["changed"].items()}
+            latest = {name: _checked_number(value) for name, value in state["latest"].items()}
+        except BAD_VALUES as error:
+            logger.warning("the memory of rules and autopilot is damaged (%s): they start anew", error)
+            return
+        self._memory, self._changed, self._latest = memory, changed, latest
 
     def _read(self, rules: list[str], limits: list[str]) -> None:
         if self._texts != (rules, limits):
@@ -177,6 +187,36 @@ class Automation:
             memory["last"] = step
             return Proposal(AUTOPILOT, f"{verdict.title}: {remedy['label']}", changes, verbs, verdict.since_step)
         return None
+
+
+def _checked_memory(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What is remembered of a rule or a finding. Raises one of `BAD_VALUES` for anything else."""
+    if "tried" in found:
+        return {
+            "tried": [str(label) for label in found["tried"]],
+            "last": None if found["last"] is None else _checked_step(found["last"]),
+            "first": _checked_step(found["first"]),
+            "seen": _checked_step(found["seen"]),
+        }
+    return {
+        "held": _checked_step(found["held"]),
+        "times": _checked_step(found["times"]),
+        "last": None if found["last"] is None else _checked_step(found["last"]),
+        "since": _checked_step(found["since"]),
+    }
+
+
+def _checked_step(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{str(value)[:60]!r} is no step or count")
+    return value
+
+
+def _checked_number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{str(value)[:60]!r} is no number")
+    number: float = value
+    return number
 
 
 def _meant(condition: IsActive | Compared, verdict: Verdict) -> bool:

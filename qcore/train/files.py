@@ -13,6 +13,7 @@ import os
 import time
 from pathlib import Path
 
+from qcore.base import plain_file
 from qcore.config import BEFORE, LARGEST, RunConfig, decoded
 from qcore.train.folders import file_mode
 from qcore.train.trouble import folder_gone
@@ -46,7 +47,7 @@ class RunLock:
         """
         deadline = time.monotonic() + timeout
         with contextlib.ExitStack() as unless_taken:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, file_mode(self._path.parent))
+            descriptor = plain_file(self._path, os.O_RDWR | os.O_CREAT, file_mode(self._path.parent))
             unless_taken.callback(os.close, descriptor)
             while True:
                 try:
@@ -77,6 +78,12 @@ class RunLock:
             return False
         return self._descriptor is not None and os.path.samestat(there, os.fstat(self._descriptor))
 
+    def shared(self) -> RunLock:
+        """A second hold on the lock, to be handed to somebody else: it is free when both have been released."""
+        other = RunLock(self._path.parent)
+        other._descriptor = None if self._descriptor is None else os.dup(self._descriptor)
+        return other
+
     def release(self) -> None:
         """Give the lock back; does nothing when it is not held."""
         descriptor, self._descriptor = self._descriptor, None
@@ -88,7 +95,7 @@ def held(run_dir: Path) -> bool | None:
     """Whether a worker of any process holds the run; None where that cannot be known: the file system has no locks, or
     the lock may not be looked at."""
     try:
-        descriptor = os.open(run_dir / LOCK_FILE, os.O_RDONLY)
+        descriptor = plain_file(run_dir / LOCK_FILE, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -139,7 +146,7 @@ def check_present(run_dir: Path, place: tuple[int, int]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small file of a run folder aside and move it in: it is whole or absent."""
     aside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent))
+    descriptor = plain_file(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent))
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(aside, path)
@@ -156,7 +163,7 @@ def stored_config(run_dir: Path, name: str = CONFIG_FILE) -> tuple[RunConfig, di
     """The run's configuration, and why values of live controls in it are refused, by name: those take their defaults.
     Errors as of `read_config`.
     """
-    with open(run_dir / name, "rb") as file:
+    with open(run_dir / name, "rb", opener=plain_file) as file:
         return config_of(file.read(LARGEST + 1), name)
 
 

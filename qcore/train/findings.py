@@ -6,9 +6,11 @@ finds what an undisturbed one finds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from qcore.base import BAD_VALUES
 from qcore.detect import Verdict, Watch
 from qcore.store import Finding, RunWriter
 from qcore.train.schedule import learning_rate
@@ -63,11 +65,21 @@ class Detectors:
         """Everything that a resumed run needs, JSON-able."""
         return {"watch": self._watch.state(), "lr_sum": self.lr_sum}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the memory of a checkpoint; one from before there were detectors has none."""
-        if state:
-            self._watch.restore(state["watch"])
-            self.lr_sum = float(state["lr_sum"])
+    def restore(self, state: Mapping[str, Any], step: int) -> None:
+        """Take the memory of a checkpoint of `step`; one from before there were detectors has none. What is damaged of
+        it is left aside, which the run's log says: no run ends because its detectors have forgotten something.
+        """
+        if not state:
+            return
+        try:
+            self._watch.restore(state.get("watch", {}))
+            lr_sum = float(state["lr_sum"])
+            if not math.isfinite(lr_sum):
+                raise ValueError(f"the learning rates of the detectors' memory sum to {lr_sum}")
+            self.lr_sum = lr_sum
+        except BAD_VALUES as error:
+            why = str(error) if type(error) is ValueError else f"the memory of the detectors is damaged ({error!r})"
+            self._writer.add_log(step, "warning", f"{why}: they start anew, without what the checkpoint knew")
 
     def _keep(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:

@@ -17,7 +17,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from qcore.base import DocumentError, LabError, read_json
+from qcore.base import DocumentError, LabError, plain_file, read_json
 
 FORMAT = "collapse-lab-checkpoint"
 VERSION = 1
@@ -99,7 +99,8 @@ def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
     contents = {}
     for name, expected in document["files"].items():
         try:
-            data = (folder / name).read_bytes()
+            with open(folder / name, "rb", opener=plain_file) as file:
+                data = file.read()
         except OSError as error:
             raise refusal(folder, f"{name} cannot be read ({error.strerror})") from error
         if len(data) != expected.get("bytes"):
@@ -192,8 +193,16 @@ def prune_checkpoints(run_dir: Path, keep: int) -> list[Path]:
                 interval.append(folder)
     gone = interval[: max(0, len(interval) - keep)]
     for folder in gone:
-        shutil.rmtree(folder)
+        delete_folder(folder)
     return gone
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a checkpoint; of a link to one, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def refusal(folder: Path, reason: str) -> CheckpointError:

@@ -18,14 +18,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qcore.base import parse_json
-from qcore.store import DATABASE_NAME, RunReader, RunWriter, Status
+from qcore.base import plain_file, read_json
+from qcore.store import DATABASE_NAME, RunReader, RunWriter, Status, shapes
 from qcore.train.files import write_text
 from qcore.train.trouble import CAUSES, cause_of, sentence
 
 WORDS_FILE, RESERVE_FILE = "last-words.json", ".reserve"
 RESERVE_BYTES = 256 * 1024
 _MOST_BYTES = 64 * 1024
+_WORDS = shapes.record({"message": shapes.text, "cause": shapes.text, "wall": shapes.moment})
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Ending:
 def keep_reserve(run_dir: Path) -> None:
     """Keep `RESERVE_BYTES` of the disk for the run's last words, where the disk has them."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(run_dir / RESERVE_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = plain_file(run_dir / RESERVE_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             missing = RESERVE_BYTES - os.fstat(descriptor).st_size
             if missing > 0:
@@ -109,13 +110,13 @@ def write_words(run_dir: Path, failure: Failure) -> None:
 def read_words(run_dir: Path) -> Failure | None:
     """The failure that lies beside the database; None when there is none, or none that can be read."""
     try:
-        with (run_dir / WORDS_FILE).open("rb") as file:
-            words = parse_json(file.read(_MOST_BYTES), WORDS_FILE)
-        message, cause, wall = words["message"], words["cause"], words["wall"]
-    except (OSError, ValueError, TypeError, KeyError):
+        words = read_json(run_dir / WORDS_FILE, max_bytes=_MOST_BYTES)
+        _WORDS(words, WORDS_FILE)
+    except (OSError, ValueError):
         return None
-    known = isinstance(message, str) and cause in CAUSES and isinstance(wall, int | float)
-    return Failure(message[:2000], cause, wall=float(wall)) if known else None
+    if words["cause"] not in CAUSES:
+        return None
+    return Failure(words["message"][:2000], words["cause"], wall=float(words["wall"]))
 
 
 def forget_words(run_dir: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, tokenizer_from_json
 from qcore.detect import Facts
@@ -174,7 +175,8 @@ def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | No
 
 def read_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer that a run keeps in its folder."""
-    return tokenizer_from_json(path.read_text(encoding="utf-8"))
+    with open(path, encoding="utf-8", opener=plain_file) as file:
+        return tokenizer_from_json(file.read())
 
 
 def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:

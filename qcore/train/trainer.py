@@ -389,7 +389,7 @@ class Trainer:
             self._engine.scaler.load_state_dict(state.scaler)
             self.step = state.step
             self._monitor.seconds_trained = state.seconds_trained
-            self._monitor.detectors.restore(checkpoint.watch)
+            self._monitor.detectors.restore(checkpoint.watch, self.step)
             self._steering.automation.restore(checkpoint.watch.get("automation", {}))
             ending = self._history.last_of("failed", "resume")
             if ending is not None and ending.kind == "failed":

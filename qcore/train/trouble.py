@@ -15,6 +15,7 @@ from pathlib import Path
 from qcore.base import LabError
 from qcore.config import ConfigError, DataError
 from qcore.store import StoreBusyError, StoreFormatError, WriterReplacedError
+from qcore.store.errors import SQLITE_WORDS, result_code
 from qcore.train.folders import CheckpointError
 
 CAUSES = {
@@ -75,22 +76,14 @@ _OS = {
     errno.ENXIO: "the device is gone: mount it again",
 }
 _LONGEST = 600
-_SQLITE = {
-    sqlite3.SQLITE_FULL: (f"the disk is full: {_ROOM}", "disk"),
-    sqlite3.SQLITE_IOERR: (
-        "the disk does not take or give the data (full, over a limit, or failing): check it",
-        "disk",
-    ),
-    sqlite3.SQLITE_READONLY: ("it cannot be written: make the folder and its files writable", "disk"),
-    sqlite3.SQLITE_PERM: ("it may not be opened: take an account that may, or change the file's rights", "files"),
-    sqlite3.SQLITE_CANTOPEN: (
-        "it cannot be opened: check the folder's rights, its disk and the number of open files (ulimit -n)",
-        "files",
-    ),
-    sqlite3.SQLITE_BUSY: ("another program has it locked: try again when that has ended", "locked"),
-    sqlite3.SQLITE_LOCKED: ("another program has it locked: try again when that has ended", "locked"),
-    sqlite3.SQLITE_NOMEM: ("there is not enough memory to read it: end what is not needed", "memory"),
+_OF_SQLITE = {
+    sqlite3.SQLITE_PERM: "files",
+    sqlite3.SQLITE_CANTOPEN: "files",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_NOMEM: "memory",
 }
+"""Causes by result code; of the others that the store has words for: the disk."""
 _DAMAGED = "it is damaged: restore it from a copy or an export, or delete the run"
 
 
@@ -153,8 +146,7 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
 def is_disk_trouble(error: BaseException) -> bool:
     """Whether the disk took or gave no more: nothing that a person typed was wrong."""
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        return result_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
     if isinstance(error, OSError):
         return error.errno in FULL | {errno.EIO}
     return error.__cause__ is not None and is_disk_trouble(error.__cause__)
@@ -186,8 +178,10 @@ def _path(error: OSError) -> str:
 def _of_sqlite(error: sqlite3.Error) -> tuple[str, str]:
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
         return "this is a defect of Collapse Lab: please report it", "bug"
-    code = getattr(error, "sqlite_errorcode", None)
-    return _SQLITE.get(code & 0xFF, (_DAMAGED, "database")) if code is not None else (_DAMAGED, "database")
+    code = result_code(error)
+    if code not in SQLITE_WORDS:
+        return _DAMAGED, "database"
+    return SQLITE_WORDS[code], _OF_SQLITE.get(code, "disk")
 
 
 def _passed(error: BaseException, room: str) -> bool:

@@ -110,6 +110,13 @@ VALUES = {
     "trained without end": "UPDATE status SET extra = '{\"seconds_trained\": 1e300}'",
     "a negative step": "UPDATE status SET step = -9223372036854775808, total_steps = 0",
     "a step of text": "UPDATE status SET step = 'x'",
+    "more steps than any run has": "UPDATE status SET step = 10000001",
+    "an event after more steps than any run has": "UPDATE events SET step = 10000001",
+    "figures without number": "UPDATE status SET extra = '{' || replace(hex(zeroblob(300000)), '00', '\"a\":1,')"
+    " || '\"b\":1}'",
+    "a meta value of very many": "INSERT INTO meta VALUES ('note', '[' || replace(hex(zeroblob(300000)), '00', '{},')"
+    " || '1]')",
+    "a meta value of 5 MB": "INSERT INTO meta VALUES ('note', json_quote(printf('%.*c', 5000000, 'x')))",
     "tokens an object": "UPDATE generations SET tokens = '{}'",
     "tokens of numbers": "UPDATE generations SET tokens = '[5]'",
     "tokens without a label": "UPDATE generations SET tokens = '[{\"id\": 1}]'",

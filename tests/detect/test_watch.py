@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -206,6 +207,41 @@ def test_a_state_of_another_version_is_left_aside() -> None:
     watch.restore({"version": 0, "cases": 3})
     watch.restore({})
     assert run(watch, range(50)) == []
+
+
+def _damaged(state: dict[str, Any]) -> Iterator[Any]:
+    """States that no watch has written, each wrong in one place."""
+    yield from (5, None, [], "x")
+    for key in state:
+        if key != "version":
+            yield {name: value for name, value in state.items() if name != key}
+            yield {**state, key: "x"}
+            yield {**state, key: [5]}
+    track = next(iter(state["history"].values()))
+    for change in ({"stride": 0}, {"older": 5}, {"recent": [[1]]}, {"count": "x"}, {"recent": [["x", "y"]]}):
+        yield {**state, "history": {"term/ce": {**track, **change}}}
+    yield {**state, "pulse": {**state["pulse"], "losses": ["x"]}}
+    yield {**state, "latest": {"term/ce": "x"}}
+    yield {**state, "weights": {"ce": None}}
+    yield {**state, "changes": {"learning_rate": {"step": "x", "old": 1, "new": 2}}}
+    case = state["cases"]["future_leak"]
+    for change in ({"since": "x"}, {"active": 1}, {"report": 5}, {"report": {**case["report"], "numbers": [5]}}):
+        yield {**state, "cases": {"future_leak": {**case, **change}}}
+    yield {**state, "memories": {"future_leak": 5}}
+
+
+def test_a_damaged_state_is_refused_whole() -> None:
+    watch = Watch(facts())
+    run(watch, range(3), spoil=lambda s, v: {"causality/leak": 0.5})
+    state = json.loads(json.dumps(watch.state()))
+    fresh = Watch(facts())
+    before = json.dumps(fresh.state())
+    for damaged in _damaged(state):
+        with pytest.raises(ValueError, match="memory of the detectors"):
+            fresh.restore(damaged)
+        assert json.dumps(fresh.state()) == before, damaged
+    fresh.restore(state)
+    assert json.dumps(fresh.state()) == json.dumps(state)
 
 
 def test_a_state_with_rules_that_are_gone_is_read() -> None:

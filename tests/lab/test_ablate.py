@@ -26,6 +26,8 @@ from qcore.lab.ablate import (
 )
 from qcore.lab.ablations import (
     FOLDER,
+    FORMAT,
+    VERSION,
     ablations,
     cancel_ablation,
     is_training,
@@ -305,7 +307,27 @@ def test_bad_requests_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(LabError, match="being worked on already"):
         train_ablation(tmp_path, plan, 1)
     lock.release()
-    for text in ("[1", "{}", '{"format": "other", "version": 1}'):
+    start_of = {"format": FORMAT, "version": VERSION, "created": 1.0, "config": {}, "variants": [BASE], "cases": []}
+    for text in (
+        "[1",
+        "{}",
+        "5",
+        "null",
+        '{"format": "other", "version": 1}',
+        *(
+            json.dumps({**start_of, "seeds": 1, **change})
+            for change in (
+                {"seeds": math.inf},
+                {"seeds": 2**52},
+                {"seeds": 0},
+                {"created": "now"},
+                {"created": 1e300},
+                {"variants": 5},
+                {"cases": [5]},
+                {"cases": [{**asdict(result(BASE, 0, ((2, 1.0),))), "held_out": "x"}]},
+            )
+        ),
+    ):
         (tmp_path / FOLDER / "mine.json").write_text(text)
         with pytest.raises(LabError, match="mine"):
             read_ablation(tmp_path, "mine")

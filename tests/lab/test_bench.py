@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,12 +106,40 @@ def test_means_and_intervals_over_seeds():
     assert set(rows) == {("a", "tokens"), ("b", "tokens"), ("b", "seconds")}
 
 
+MEASURED: dict[str, Any] = {
+    "label": "x", "config": "", "kind": "pam", "batch": 2, "tokens": 8, "parameters": 9, "flops": 5.0,
+    "elementwise": 1.0,
+    "parts": [{"name": "head", "formula": "2", "flops": 5.0, "parameters": 9}],
+    "timing": {"forward_ms": 1.0, "backward_ms": 2.0, "step_ms": 4.0, "ratio": [1.0, 0.9, 1.1]},
+    "tokens_per_second": 7.0, "gflops_forward": 1.0, "gflops_backward": 1.0, "generation": [[4, 8.5]],
+    "peak_bytes": None, "forecast_bytes": 99,
+}  # fmt: skip
+
+
 def test_what_is_kept_comes_back(tmp_path: Path):
-    kept = Benchmark(tiny("kept"), 5.0, "done", "finished", ({"label": "x"},), (quality("a", 2.0),), 3, {"bigram": 4.0})
+    kept = Benchmark(tiny("kept"), 5.0, "done", "finished", (MEASURED,), (quality("a", 2.0),), 3, {"bigram": 4.0})
     write_benchmark(tmp_path, kept)
     assert read_benchmark(tmp_path, "kept") == kept
-    (tmp_path / ".bench" / "broken").mkdir()
-    (tmp_path / ".bench" / "broken" / "result.json").write_text("{")
+    whole = json.loads((tmp_path / ".bench" / "kept" / "result.json").read_text())
+    changes = (
+        {"created": "yesterday"},
+        {"created": 1e300},
+        {"spec": 5},
+        {"spec": {**whole["spec"], "positions": ["x"]}},
+        {"runs": [5]},
+        {"runs": [{**whole["runs"][0], "bits_per_byte": "x"}]},
+        {"references": {"bigram": []}},
+        {"measurements": [{"label": "x"}]},
+        {"measurements": [{**MEASURED, "timing": {**MEASURED["timing"], "ratio": []}}]},
+        {"more": 1},
+    )
+    damaged = ["{", "5", "null", "[]", "[" * 99, *(json.dumps(whole | change) for change in changes)]
+    for place, text in enumerate(damaged):
+        folder = tmp_path / ".bench" / f"broken-{place}"
+        folder.mkdir()
+        (folder / "result.json").write_text(text)
+        with pytest.raises(LabError, match=r"broken|result\.json"):
+            read_benchmark(tmp_path, folder.name)
     assert benchmarks(tmp_path) == [kept]
     with pytest.raises(LabError, match="there is no benchmark 'other'"):
         read_benchmark(tmp_path, "other")

@@ -249,6 +249,17 @@ def test_a_delete_that_is_killed_half_way_leaves_no_run(lab, monkeypatch):
         assert entries(lab.runs_dir) == [".cache"]
 
 
+def test_of_a_link_to_a_run_the_link_alone_is_deleted(lab, tmp_path):
+    name = lab.start(small_config(steps=1), name="a")
+    lab.wait(name, 60)
+    os.rename(lab.runs_dir / name, tmp_path / "elsewhere")
+    before = entries(tmp_path / "elsewhere")
+    (lab.runs_dir / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    lab.delete(name)
+    assert entries(lab.runs_dir) == [".cache"]
+    assert entries(tmp_path / "elsewhere") == before
+
+
 def test_an_export_that_was_killed_leaves_nothing_for_long(lab, tmp_path):
     name = lab.start(small_config(), name="a")
     lab.wait(name, 60)

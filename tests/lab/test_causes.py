@@ -123,9 +123,22 @@ def test_words_of_an_earlier_life_and_junk_are_not_believed(lab):
     words = lab.runs_dir / name / WORDS_FILE
     words.write_text('{"message": "the disk was full", "cause": "disk", "wall": 5.0}')
     assert lab.info(name).state == "finished"
-    for junk in (b"", b"\xff", b"[" * 50_000, b"5", b'{"message": 5, "cause": "disk", "wall": 9e999}'):
+    for junk in (
+        b"",
+        b"\xff",
+        b"[" * 50_000,
+        b"5",
+        b'{"message": 5, "cause": "disk", "wall": 9e999}',
+        b'{"message": "x", "cause": [], "wall": 1}',
+        b'{"message": "x", "cause": "disk", "wall": ' + b"9" * 400 + b"}",
+        b'{"message": "x", "cause": "disk", "wall": true}',
+        b'{"message": "x", "cause": "disk", "wall": 1e15}',
+    ):
         words.write_bytes(junk)
         assert lab.info(name).state == "finished"
+        assert [info.state for info in lab.runs()] == ["finished"]
+    words.write_text('{"message": "half \\ud83d", "cause": "disk", "wall": 9e10}')
+    assert (lab.info(name).state, lab.info(name).message) == ("failed", "half ?")
 
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))

@@ -5,6 +5,7 @@ import pytest
 from qcore.config import ConfigError, SetControl
 from qcore.lab import DryChange, Lab, dry_run
 from qcore.store import Finding, RunWriter
+from tests.attacks.cpu import bounded
 from tests.helpers import small_config
 
 
@@ -55,6 +56,20 @@ def test_a_schedule_is_walked_through(recorded: Lab) -> None:
     ]
     assert found[2].reason == "two"
     assert run(recorded) == []
+
+
+def test_steps_far_apart_and_remedies_that_nobody_can_take_are_no_work(recorded: Lab) -> None:
+    with RunWriter(recorded.runs_dir / "run" / "run.sqlite") as writer:
+        writer.log_scalars(9_999_990, {"made/up": 5.0})
+        for place, changes in enumerate(({"learning_rate": "abc"}, {"clip_norm": None}, {"nonsense": 1}, None)):
+            remedy = {"kind": "set", "label": "Odd", "why": "", "changes": changes}
+            writer.put_finding(Finding(f"odd:{place}", "odd", 1, 60, "active", {}, "Odd", "", [remedy]))
+    with bounded(5.0):
+        by_rule = run(recorded, rules=["when made/up >= 20: learning_rate *= 0.5; at most 1 times"])
+        by_autopilot = run(recorded, autopilot=True)
+    assert [one.step for one in by_rule] == [20]
+    assert by_autopilot
+    assert [one for one in by_autopilot if one.reason.startswith("Odd")] == []
 
 
 def test_only_automatic_controls_vary(recorded: Lab) -> None:

@@ -2,11 +2,12 @@
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 
 from qcore.config import ConfigError
-from qcore.lab import effects, forks  # the modules
+from qcore.lab import LabError, effects, forks, questions  # the modules
 from tests.helpers import small_config
 
 T_975 = {2: 4.302653, 4: 2.776445}
@@ -140,12 +141,69 @@ def test_questions_without_an_answer_are_refused(lab, parent, monkeypatch):
     assert forks.find_origin(lab, parent, 10).saved_step == 10
 
 
+def test_half_a_line_of_a_killed_process_costs_that_fork_alone(lab, parent, linear):
+    made, _ = linear
+    first = lab.effect(parent, 10, {"z_loss_weight": 0.3}, forks=2, steps=10)
+    [path] = lab.runs_dir.glob(f"{effects.EFFECTS}/*/forks.jsonl")
+    whole = path.read_text()
+    path.write_text(whole[: -len(whole.splitlines()[-1]) // 2])
+    made.clear()
+    assert lab.effect(parent, 10, {"z_loss_weight": 0.3}, forks=2, steps=10).pairs == first.pairs
+    assert made == ["changed-2"]
+    made.clear()
+    assert lab.effect(parent, 10, {"z_loss_weight": 0.3}, forks=2, steps=10).pairs == first.pairs
+    assert made == [], "the answer stands on a line of its own"
+
+
+ODD = (
+    {"created": math.inf},
+    {"created": True},
+    {"run": 5},
+    {"pairs": [5]},
+    {"pairs": [{"order_seed": 1, "without": "x", "changed": None}]},
+    {"mean": "x"},
+    {"curves": {"without-1": None}},
+    {"changes": []},
+    {"more": 1},
+)
+
+
+def test_a_question_of_another_type_is_refused_in_words(lab):
+    folder = lab.runs_dir / effects.EFFECTS / ".asked"
+    folder.mkdir(parents=True)
+    good = asdict(questions.Question("effect", "a", 1, {"learning_rate": 1.0}))
+    for change in ({"forks": "many"}, {"kind": "guess"}, {"values": 5}, {"changes": None}, {"step": 1.5}, {"x": 1}):
+        (folder / "question.json").write_text(json.dumps({**good, **change}))
+        with pytest.raises(LabError, match=r"asked last is damaged .*: ask again"):
+            questions.asked(lab.runs_dir)
+    (folder / "question.json").write_text(json.dumps(good))
+    (folder / "progress.json").write_text("[5, -1]")
+    found = questions.asked(lab.runs_dir)
+    assert (found.question, found.done, found.total) == (questions.Question(**good), 0, 10)
+
+
+def test_an_answer_that_has_just_come_was_ended_by_nobody(lab, monkeypatch):
+    folder = lab.runs_dir / effects.EFFECTS / ".asked"
+    folder.mkdir(parents=True)
+    (folder / "question.json").write_text(json.dumps(asdict(questions.Question("effect", "a", 1))))
+    (folder / "progress.json").write_text("[10, 10]")
+    monkeypatch.setattr("qcore.lab.background.cancel", lambda folder: (folder / "answered").touch())
+    questions.end(lab.runs_dir)
+    assert questions.asked(lab.runs_dir).error == ""
+    (folder / "answered").unlink()
+    monkeypatch.setattr("qcore.lab.background.cancel", lambda folder: None)
+    questions.end(lab.runs_dir)
+    assert "ended by a person" in questions.asked(lab.runs_dir).error
+
+
 @pytest.mark.parametrize(
-    "damage", ["", "null", "[1]", "[" * 100_000, '{"run": "a"}', '{"run": "a", "created": "x"}', "\udcff"]
+    "damage",
+    ["", "null", "[1]", "[" * 100_000, '{"run": "a"}', '{"run": "a", "created": "x"}', "\udcff", *ODD],
 )
 def test_a_damaged_result_hides_no_other(lab, damage):
     kept = {"id": "two", "run": "a", "step": 1, "changes": {}, "metric": "eval/ce", "last": 1, "steps": 5, "pairs": []}
     kept |= dict.fromkeys(("mean", "low", "high", "p", "needed")) | {"verdict": "none", "created": 1.0, "seconds": 1.0}
+    damage = json.dumps({**kept, "id": "one", "curves": {}, **damage}) if isinstance(damage, dict) else damage
     texts = {"one": damage, "two": json.dumps({**kept, "curves": {}})}
     for name, text in texts.items():
         folder = lab.runs_dir / effects.EFFECTS / name

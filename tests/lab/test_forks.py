@@ -1,9 +1,13 @@
 """Forks and rewinds: a child continues as its parent did, differs from where it was changed, and nothing is lost."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from qcore.config import ConfigError, SetControl
 from qcore.lab import Lab, LabError
+from qcore.store import DATABASE_NAME
 from qcore.train.folders import read_state
 from tests.helpers import eventually, small_config, small_video
 from tests.lab.steered import applied, first_difference, points, running, steered
@@ -233,6 +237,11 @@ def test_the_tree_and_a_childs_history(lab):
     expected = [losses[parent][step] for step in range(1, 11)] + [losses[child][step] for step in range(11, 16)]
     expected += [losses[grandchild][step] for step in range(16, 21)]
     assert whole["train/loss"].values.tolist() == expected
+    with contextlib.closing(sqlite3.connect(lab.folder(parent) / DATABASE_NAME)) as connection, connection:
+        connection.execute("UPDATE blocks SET data = x''")
+    with pytest.raises(LabError, match="damaged"):
+        series(lab, parent)
+    assert lab.history(grandchild, ["train/loss"])["train/loss"].values.tolist() == expected[10:]
     lab.delete(child)
     orphan = {node.name: node for node in lab.run_tree()}[grandchild]
     assert (orphan.depth, orphan.parent, orphan.step) == (0, child, 15)

@@ -18,6 +18,7 @@ from qcore.lab.listing import READERS
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from qcore.store.schema import GuardedConnection
 from tests.attacks.planted import whole_run
+from tests.helpers import alarmed
 
 
 def copies(source: Path, runs: Path, count: int, age: float = 60.0) -> None:
@@ -236,6 +237,35 @@ def test_runs_of_every_damage_are_listed_beside_good_ones(run: Path, tmp_path: P
         assert main(["show", name, "--runs", str(tmp_path)]) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("qcore: ")
+
+
+def test_pipes_in_place_of_files_hide_and_hold_up_nothing(run: Path, tmp_path: Path) -> None:
+    for name in ("run.lock", "config.yaml", "last-words.json", "labels.json"):
+        shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+        (tmp_path / name / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name / name)
+    with alarmed(), Lab(tmp_path) as lab:
+        states = {info.name: info.state for info in lab.runs()}
+        assert states.pop("config.yaml") == "unreadable"
+        assert set(states.values()) == {"finished"}
+        with pytest.raises(LabError, match="pipe or a device"):
+            lab.token_labels("labels.json")
+        with pytest.raises(LabError, match="pipe or a device"):
+            lab.resume("run.lock", steps=10_000)
+
+
+def test_what_nobody_foresaw_of_one_run_hides_no_other(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies(run, tmp_path, 2)
+    plain = Lab._looked_at
+
+    def looked(self: Lab, name: str) -> object:
+        return {}["key"] if name == "run-0000" else plain(self, name)
+
+    monkeypatch.setattr(Lab, "_looked_at", looked)
+    with Lab(tmp_path) as lab:
+        assert {info.name: info.state for info in lab.runs()} == {"run-0000": "unreadable", "run-0001": "finished"}
 
 
 def test_a_locked_run_is_unreadable_for_now(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,16 @@
 """The planned learning rate is the one that is then used, step by step: policies, schedules, forks, changes by hand."""
 
+import math
+
 import pytest
 
-from qcore.config import SetControl, default_run
+from qcore.config import SetControl, check_schedule, default_run
 from qcore.lab import Lab
+from qcore.lab.changes import changes_that_hold
+from qcore.lab.forks import steps_in_force
 from qcore.lab.planning import RATE, board_now, planned_courses, tried_rates
+from qcore.store import Event
+from qcore.train.schedule import learning_rate
 from tests.attacks.cpu import bounded
 from tests.helpers import small_config
 
@@ -96,10 +102,48 @@ def test_a_long_run_is_drawn_by_its_corners_and_each_point_is_exact(lab):
     )
     found = planned_courses(config, [], 0, {})[RATE]
     assert len(found.steps) < 3000
-    whole = dict(zip(*tried_rates(config, [], config.value("schedule"), 700_000), strict=True))
-    for step, value in zip(found.steps, found.values, strict=True):
-        if 300_000 < step < 600_000:
-            assert value == pytest.approx(whole[step], rel=1e-9)
+    [ramp] = check_schedule(config.value("schedule"), config.kind).ramps
+    tried = tried_rates(config, [(650_000, "learning_rate", 0.5)], config.value("schedule"), 700_000)
+    assert len(tried[0]) < 3000
+    assert (tried[0][0], tried[0][-1]) == (1, 700_000)
+    for steps, values in ((found.steps, found.values), tried):
+        walked = 0
+        for step, value in zip(steps, values, strict=True):
+            if 300_000 < step <= 600_000:
+                board = {**config.live_values(), "learning_rate": ramp.value(step - 1, 1_000_000)}
+                assert value == pytest.approx(learning_rate(step, board), rel=1e-9)
+                walked += 1
+        assert walked > 100
+    rates = dict(zip(*tried, strict=True))
+    assert rates[650_001] > 100 * rates[650_000], "a change is at its step, and not before it"
+
+
+CHANGES = {
+    "steps": ["abc", None, -3, 10**400, [5]],
+    "learning_rate": [None, "fast", 7.0, {"a": 1}],
+    "schedule": [5, ["9" * 400 + ": ce_weight = 1"], ["whenever"], None],
+    "z_loss_weight": ["nan", None, [0.5]],
+    "nonsense": [1],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_that_cannot_be_made_are_in_no_plan(name: str) -> None:
+    config = small_config(steps=40, schedule=["10 .. 30: z_loss_weight = 0.1 -> 0.5"])
+    good = {"learning_rate": 2e-3, "steps": 50, "z_loss_weight": 0.2}
+    payloads = [{"name": name, "old": bad, "new": bad} for bad in CHANGES[name]]
+    if name in good:
+        payloads.insert(0, {"name": name, "old": "old", "new": good[name]})
+    events = [Event(seq, seq, 5.0, "person", "control", payload) for seq, payload in enumerate(payloads)]
+    expected = {**config.live_values(), **({name: good[name]} if name in good else {})}
+    assert board_now(config, events, 20) == expected
+    assert steps_in_force(config, events) == expected["steps"]
+    held = list(changes_that_hold(config, events))
+    assert [event.payload["new"] for event in held] == ([good[name]] if name in good else [])
+    assert [event.payload["old"] for event in held] == ([config.value(name)] if name in good else [])
+    found = planned_courses(config, events, 5, {RATE: ([1, 2], [0.0, 0.1])})
+    assert all(math.isfinite(value) for course in found.values() for value in course.values)
+    assert max(found[RATE].steps) == expected["steps"]
 
 
 def test_another_schedule_can_be_tried_without_touching_the_past(lab):

@@ -1,7 +1,10 @@
 """Workers are started by the full name of their module, so that they start from any process."""
 
 import ast
+import contextlib
 import importlib.util
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from qcore.config import default_run
+from qcore.lab import LabError, background
+from qcore.lab.errors import is_disk_trouble
+from qcore.lab.fleet import answers, fan_out
+from qcore.train.files import RunLock
 from qcore.train.processes import ending, worker_command
+from tests.helpers import alarmed
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTERS = {"worker_command": 0, "start": 1, "fan_out": 3}
@@ -116,6 +125,47 @@ def test_the_command_names_the_module_in_full():
     command = worker_command("qcore.lab.bench", "run", "x")
     assert command[0] == sys.executable
     assert command[-4:] == ["-m", "qcore.lab.bench", "run", "x"]
+
+
+def test_what_goes_wrong_with_an_answer_is_told_and_ends_the_process(tmp_path):
+    with pytest.raises(LabError, match=r"a process of qcore.lab.exam failed: .*there is no such file"):
+        fan_out(tmp_path / "gone", {"a": default_run()}, 2, "qcore.lab.exam", lambda line: None)
+    endless = [sys.executable, "-c", "import time; print('first', flush=True); time.sleep(600)"]
+    with pytest.raises(KeyError), contextlib.closing(answers(endless, tmp_path / "log", {})) as lines, alarmed():
+        {}[next(lines)]
+
+
+def test_a_full_disk_of_a_process_is_one_for_whoever_asked(tmp_path):
+    program = "import errno, sys; from qcore.lab.fleet import as_process\n{}sys.exit(as_process(work()))"
+    full = "def work():\n yield {'a': 1}\n raise OSError(errno.ENOSPC, 'x', '/runs/a')\n"
+    other = "def work():\n yield {'a': 1}\n raise ValueError('no such text')\n"
+    for body, words, disk in ((full, "'/runs/a': the disk is full", True), (other, "no such text", False)):
+        taken = []
+        with pytest.raises(LabError, match=words) as refused:
+            taken.extend(answers([sys.executable, "-c", program.format(body)], tmp_path / "log", {}))
+        assert is_disk_trouble(refused.value) is disk
+        assert [json.loads(line) for line in taken] == [{"a": 1}]
+        assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_only_the_process_that_works_on_a_folder_is_ended(tmp_path):
+    victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    lock = RunLock(tmp_path)
+    assert lock.acquire()
+    own = {"host": os.uname().nodename, "pid": victim.pid, "started": "1"}
+    try:
+        for told in (own, {**own, "pid": 0}, {**own, "pid": "x"}, victim.pid, "", None):
+            (tmp_path / "pid").write_text("" if told is None else json.dumps(told))
+            with pytest.raises(LabError, match="did not end"):
+                background.cancel(tmp_path, timeout=0.05)
+        (tmp_path / "pid").write_text(json.dumps({**own, "host": "elsewhere"}))
+        with pytest.raises(LabError, match="by 'elsewhere': end it on that machine"):
+            background.cancel(tmp_path)
+        assert victim.poll() is None
+    finally:
+        lock.release()
+        victim.kill()
+        victim.wait()
 
 
 def test_how_a_process_ended_is_told_in_words():

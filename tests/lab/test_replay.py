@@ -6,8 +6,9 @@ import pytest
 
 from qcore.config import SetControl, Stop
 from qcore.lab import LabError
+from qcore.lab.building import sweep
 from qcore.store import RunWriter
-from qcore.train.replay import Recording, is_wall_clock, recording_of
+from qcore.train.replay import Recording, compare, is_wall_clock, recording_of
 from qcore.train.samples import CUT
 from tests.helpers import eventually, small_config, small_video
 from tests.lab.steered import applied, points, running, steered
@@ -40,6 +41,21 @@ def test_a_run_with_changes_a_pause_and_a_resume_is_repeated_bit_for_bit(lab, ki
     assert result.samples == sum(row.status == "done" for row in lab.reader(name).generations("timeline")) > 4
     assert "train/step_ms" in result.left_out
     assert all(map(is_wall_clock, result.left_out))
+    assert not list(lab.runs_dir.glob(".replay-*"))
+
+
+def test_the_folder_of_a_replay_stays_held_until_it_has_been_compared(lab, monkeypatch):
+    name = lab.start(small_config(steps=3), name="run")
+    lab.wait(name, 60)
+    swept = []
+
+    def compared(*given):
+        swept.append(sweep(lab.runs_dir))
+        return compare(*given)
+
+    monkeypatch.setattr("qcore.lab.replay.compare", compared)
+    assert lab.replay(name).identical
+    assert swept == [[]]
     assert not list(lab.runs_dir.glob(".replay-*"))
 
 

@@ -162,8 +162,14 @@ def refused(lab, path, words, **more):
         (".hidden.json", "nothing that a run has"),
         ("step-000005/deep/er.json", "nothing that a run has"),
         ("run.lock", "nothing that a run has"),
+        ("last-words.json", "nothing that a run has"),
+        ("extra.json", "nothing that a run has"),
+        ("extra.yaml", "nothing that a run has"),
+        ("model.safetensors", "nothing that a run has"),
+        ("step-0000012/state.json", "nothing that a run has"),
         ("step-000012/", "special file"),
-        ("extra.json", "the manifest does not list it"),
+        ("origin.yaml", "the manifest does not list it"),
+        ("step-000012/extra.json", "the manifest does not list it"),
     ],
 )
 def test_an_entry_that_no_run_has_is_refused(packed, lab, tmp_path, entry, words):
@@ -253,7 +259,11 @@ def repacked(packed, target, file, data):
             return json.dumps(manifest)
         return data if name == file else old
 
-    return rewritten(packed, target, change)
+    path = rewritten(packed, target, change)
+    with zipfile.ZipFile(path, "a") as archive:
+        if file not in archive.namelist():
+            archive.writestr(file, data)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -262,6 +272,7 @@ def repacked(packed, target, file, data):
         ("config.yaml", b"model: {width: -3}", "width = -3"),
         ("run.sqlite", b"not a database at all", "not an SQLite database|damaged"),
         ("labels.json", b"[1,", "labels.json is not JSON"),
+        ("origin.yaml", b"model: {width: -3}", "width = -3"),
         ("step-000012/state.json", b"{}", "not written by Collapse Lab"),
     ],
 )
@@ -297,7 +308,9 @@ def test_a_taken_name_is_refused_and_the_run_there_untouched(packed, lab):
     refused(lab, packed, "run name 'first' is taken: import it under another name")
     refused(lab, packed, "run name 'a/b' is refused", name="a/b")
     assert series(lab, "first") == before
-    assert import_run(lab, io.BytesIO(packed.read_bytes()), "second") == "second"
+    for name in ("second", "run.lock", "run.sqlite", "run"):
+        assert import_run(lab, io.BytesIO(packed.read_bytes()), name) == name
+        assert series(lab, name) == before
 
 
 # tables and report

@@ -1,5 +1,7 @@
 """What a run keeps and cannot obey, such as a text of an earlier version: the control is refused, not the run."""
 
+import errno
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -8,10 +10,11 @@ from typing import Any
 import pytest
 
 from qcore.config import ConfigError, RunConfig, SetControl
-from qcore.lab import Lab
+from qcore.lab import Lab, LabError
 from qcore.lab.dryrun import dry_run
 from qcore.store import Event, Inbox, RunWriter
 from qcore.train.folders import checkpoint_folders
+from qcore.train.worker import Worker
 from tests.helpers import eventually, small_config, small_video
 
 HUGE = ["9" * 400 + ": ce_weight = 1"]
@@ -93,6 +96,46 @@ def test_a_bad_change_that_was_kept_is_refused_when_a_resume_comes_to_it(lab: La
     assert event.payload["reason"]
     assert any(event.payload["reason"] in line for line in warnings(lab, name))
     assert lab.replay(name).identical
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        {"watch": 5},
+        {"x": 1},
+        {"watch": {"version": 2, "history": {"a": 5}}, "lr_sum": 1.0},
+        {"automation": {"memory": 5}},
+    ],
+)
+def test_a_damaged_memory_of_detectors_or_rules_ends_no_run(lab: Lab, watch: dict[str, Any]) -> None:
+    name = halfway(lab)
+    folder = checkpoint_folders(lab.folder(name))[-1]
+    kept = json.loads((folder / "watch.json").read_text("utf-8"))
+    data = json.dumps({**(kept if "automation" in watch else {}), **watch}).encode()
+    (folder / "watch.json").write_bytes(data)
+    state = json.loads((folder / "state.json").read_text("utf-8"))
+    state["files"]["watch.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "state.json").write_text(json.dumps(state), "utf-8")
+    lab.resume(name, steps=9)
+    assert lab.wait(name, 60).state == "finished", lab.info(name).message
+    assert any("start anew" in line for line in warnings(lab, name)) or "automation" in watch
+
+
+def test_a_resume_that_gets_no_worker_leaves_no_wish_behind(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = halfway(lab)
+
+    def refused(self: Worker) -> None:
+        raise OSError(errno.EAGAIN, "no thread")
+
+    monkeypatch.setattr(Worker, "start", refused)
+    with pytest.raises(LabError, match="no further thread"):
+        lab.resume(name, steps=9, changes={"clip_norm": 0.5})
+    monkeypatch.undo()
+    assert lab.reader(name).commands() == []
+    assert not lab.info(name).alive
+    lab.resume(name, steps=7)
+    assert lab.wait(name, 60).step == 7
+    assert lab.controls(name)["clip_norm"].version == 0
 
 
 def test_the_value_before_a_bad_one_holds(lab: Lab) -> None:

@@ -37,6 +37,23 @@ class Run:
         return found
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"memory": 5, "changed": {}, "latest": {}},
+        {"memory": {"rule": {"held": "x", "times": 0, "last": None, "since": 1}}, "changed": {}, "latest": {}},
+        {"memory": {"autopilot T1": {"tried": 5, "last": None, "first": 1, "seen": 1}}, "changed": {}, "latest": {}},
+        {"memory": {}, "changed": {"clip_norm": "x"}, "latest": {}},
+        {"memory": {}, "changed": {}, "latest": {"train/loss": "x"}},
+        {"x": 1},
+    ],
+)
+def test_a_damaged_memory_is_left_aside_whole(state: dict[str, Any]) -> None:
+    automation = Automation("phase_lm")
+    automation.restore(state)
+    assert automation.state() == {"memory": {}, "changed": {}, "latest": {}}
+
+
 def test_nothing_is_proposed_unless_asked_for() -> None:
     run = Run()
     assert [run.turn(step, verdict("harmful_term", "", 0, RATE)) for step in range(100)] == [[]] * 100
