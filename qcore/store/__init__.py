@@ -12,6 +12,7 @@ from qcore.store.errors import (
     StoreBusyError,
     StoreError,
     StoreFormatError,
+    StoreTimeoutError,
     declared,
     store_errors,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "StoreFormatError",
+    "StoreTimeoutError",
     "TailCursor",
     "WriterReplacedError",
     "copy_database",

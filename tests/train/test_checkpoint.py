@@ -9,12 +9,12 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from qcore.data import open_dataset
 from qcore.train import folders
 from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer, save_checkpoint
+from qcore.train.checkpoint import load_checkpoint, put_back, restore_model, restore_optimizer, save_checkpoint
 from qcore.train.engine import Engine
 from qcore.train.folders import (
     CheckpointError,
@@ -136,6 +136,28 @@ def test_a_rehashed_foreign_tensor_file_is_refused(saved):
     rewritten = folders.write_folder(folder.parent, read_state(folder), contents)
     with pytest.raises(CheckpointError, match="lacks"):
         restore_model(engine.model, load_checkpoint(rewritten))
+
+
+@pytest.mark.parametrize("damage", ["missing", "unknown", "type", "count"])
+def test_moments_that_no_update_could_use_change_nothing(saved, damage):
+    engine, _, folder = saved
+    moments = load((folder / "optimizer.safetensors").read_bytes())
+    name = next(key for key in moments if key.endswith(".exp_avg"))
+    if damage == "missing":
+        del moments[name]
+    elif damage == "unknown":
+        moments[name + "_of_nothing"] = moments[name]
+    elif damage == "type":
+        moments[name] = moments[name].to(torch.int64)
+    else:
+        moments[name.replace("exp_avg", "step")] = torch.zeros(2)
+    weights = {key: value + 1 for key, value in load((folder / "model.safetensors").read_bytes()).items()}
+    contents = {"model.safetensors": save(weights), "optimizer.safetensors": save(moments)}
+    rewritten = folders.write_folder(folder.parent, read_state(folder), contents)
+    before = {key: value.clone() for key, value in engine.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"the moments of|fits no parameter"):
+        put_back(engine.saved, engine.model, engine.optimizer, load_checkpoint(rewritten))
+    assert all(torch.equal(value, before[key]) for key, value in engine.model.state_dict().items())
 
 
 @pytest.mark.parametrize("survivor", ["replaced", "target"])
