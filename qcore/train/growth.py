@@ -21,11 +21,11 @@ _KEPT = ("kind", "context")
 
 
 def in_force(config: RunConfig, section: Mapping[str, Any]) -> RunConfig:
-    """The configuration with the sizes of a model section; as it is for an empty one. Raises `ConfigError` for a section
-    that growth could not have made of this configuration's.
+    """The configuration with the sizes of a model section; as it is for an empty one. `ConfigError` for a section that
+    growth could not have made of this configuration's.
     """
     for name in _KEPT:
-        if section.get(name, config.value(name)) != config.value(name):
+        if name in section and section[name] != config.value(name):
             raise ConfigError(f"{name} = {shown(section[name])} is refused: the run has {config.value(name)!r}")
     sizes = {name: value for name, value in section.items() if name not in UNSIZED and config.value(name) != value}
     return config.with_values(sizes) if sizes else config
