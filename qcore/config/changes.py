@@ -25,10 +25,7 @@ def read_changes(items: Iterable[str], how: str = HOW) -> dict[str, str]:
         if not sign or not name:
             raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {how}")
         if operator := operator_after(written):
-            raise ConfigError(
-                f"{shortened(item.strip(), 80)!r} is refused: {operator}= is not read here; write the new value "
-                "itself, key=value"
-            )
+            raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {operator}= is not read here; {how}")
         if name in found:
             both = f"{shortened(found[name], 40)!r} and {shortened(value.strip(), 40)!r}"
             raise ConfigError(f"{shortened(name, 80)!r} is given twice: {both}")

@@ -92,7 +92,7 @@ class Trainer:
         self._orders = orders
         self._recording = orders.recording
         self._drawn = drawn
-        self._failed = ending.failed
+        self._note_failure = ending.failed
         self._monitor = Monitor(workload, writer, self._board, self._recording)
         self._samples = Samples(workload, writer, self._monitor, self._board, self._must_end)
         self._tasks: deque[Iterator[object]] = deque()
@@ -218,7 +218,7 @@ class Trainer:
         self._tasks.append(self._saving("end of run" if kind == "finish" else "stopped", then=event))
 
     def _fail(self, error: NonFiniteError) -> tuple[str, str]:
-        self._failed(error, self.step, int(self._board["steps"]))  # first: the disk may take nothing of what follows
+        self._note_failure(error, self.step, int(self._board["steps"]))  # first: the disk may take nothing more
         self._writer.add_log(self.step, "error", str(error))
         self._monitor.detectors.failed(error.step, error.terms, str(error))
         if not (self._run_dir / folder_name(self.step)).exists() and self._recording is None:

@@ -82,7 +82,7 @@ def test_a_whole_text_is_bounded_where_it_is_entered() -> None:
     many = ["5: " + ", ".join(["beta1 = 0.5"] * 100)] * 21
     long = ["# " * 1_999 + ": x"] * 17
     for name in ("schedule", "rules", "limits"):
-        for lines, words in ((many, "in 2,100 pieces is refused"), (long, "with 67,99. bytes")):
+        for lines, words in ((many, "in 2,100 pieces is refused"), (long, "with 68,017 bytes")):
             with pytest.raises(ConfigError, match=words):
                 default_run().check_change(name, lines)
     with pytest.raises(ConfigError, match="in 2,100 pieces is refused"):

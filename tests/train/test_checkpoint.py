@@ -146,7 +146,7 @@ def test_moments_that_no_update_could_use_change_nothing(saved, damage):
     if damage == "missing":
         del moments[name]
     elif damage == "unknown":
-        moments[name + "_of_nothing"] = moments[name]
+        moments[name + "_of_nothing"] = moments[name].clone()
     elif damage == "type":
         moments[name] = moments[name].to(torch.int64)
     else:
