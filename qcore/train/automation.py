@@ -25,15 +25,10 @@ from qcore.config import (
     live_controls,
 )
 from qcore.detect import Verdict
-from qcore.store.shapes import integer, many, named, number, optional, record, text
 
 AUTOPILOT, RULE = "autopilot", "rule"
-_CASE = f"{AUTOPILOT} "
 _CONFIRMED = 5
 """Steps for which a finding must have been active before the autopilot acts: what passes by itself needs no remedy."""
-_OF_A_RULE = record({"held": integer, "times": integer, "last": optional(integer), "since": integer})
-_OF_A_CASE = record({"tried": many(text), "last": optional(integer), "first": integer, "seen": integer})
-_STATE = record({"memory": named(named()), "changed": named(integer), "latest": named(number)})
 
 
 @dataclass(frozen=True)
@@ -106,12 +101,8 @@ class Automation:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state`; an empty one changes nothing. Raises `ValueError`, and changes nothing, for
-        what `state` never gave."""
-        if state != {}:
-            _STATE(state, "automation")
-            for key, memory in state["memory"].items():
-                (_OF_A_CASE if key.startswith(_CASE) else _OF_A_RULE)(memory, f"memory of {key[:60]!r}")
+        """Continue from a state of `state`; an empty one changes nothing."""
+        if state:
             self._memory = {text: dict(memory) for text, memory in state["memory"].items()}
             self._changed, self._latest = dict(state["changed"]), dict(state["latest"])
 
@@ -158,7 +149,7 @@ class Automation:
 
     def _treat(self, verdict: Verdict, step: int, controls: Mapping[str, Any], patience: int) -> Proposal | None:
         """The first remedy of a finding that was not tried yet, once the one before has had its time."""
-        key = f"{_CASE}{verdict.id}"
+        key = f"{AUTOPILOT} {verdict.id}"
         memory = self._memory.get(key)
         if memory is None or step - memory["seen"] > 1:  # resolved in between: a new case
             memory = self._memory[key] = {"tried": [], "last": None, "first": step}

@@ -1,6 +1,5 @@
 """What a run keeps and cannot obey, such as a text of an earlier version: the control is refused, not the run."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -204,39 +203,32 @@ def test_a_video_run_goes_on_without_a_bad_control_too(lab: Lab) -> None:
     plant_event(lab, "clips", 6, {"name": "repulsion", "new": "nan"})
     lab.resume("clips", steps=8)
     assert lab.wait("clips", 60).state == "finished", lab.info("clips").message
-    rewrite(checkpoint_folders(lab.folder("clips"))[-1], "state.json", lambda state: state.update(controls={}))
+    rewrite(checkpoint_folders(lab.folder("clips"))[-1], lambda state: state.update(controls={}))
     drawn = list(lab.sample_clips("clips", small_video().sampling))[-1]
     assert (drawn.status, len(drawn.tokens)) == ("done", 2)
 
 
-def rewrite(folder: Path, file: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Alter a JSON file of a checkpoint, its hashes with it."""
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Alter the state of a checkpoint, which no hash covers."""
     state = json.loads((folder / "state.json").read_text("utf-8"))
-    document = state if file == "state.json" else json.loads((folder / file).read_text("utf-8"))
-    change(document)
-    data = json.dumps(document).encode()
-    (folder / file).write_bytes(data)
-    if file in state["files"]:
-        state["files"][file] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        (folder / "state.json").write_text(json.dumps(state), "utf-8")
+    change(state)
+    (folder / "state.json").write_text(json.dumps(state), "utf-8")
 
 
 @pytest.mark.parametrize(
-    ("file", "change"),
+    "change",
     [
-        ("state.json", lambda state: state.update(model={"foo": 1})),
-        ("state.json", lambda state: state.update(model={"width": "wide"})),
-        ("state.json", lambda state: state["model"].update(kind="pam")),
-        ("watch.json", lambda watch: watch.update(automation=5)),
-        ("watch.json", lambda watch: watch.update(automation={"memory": {}})),
+        lambda state: state.update(model={"foo": 1}),
+        lambda state: state.update(model={"width": "wide"}),
+        lambda state: state["model"].update(kind="pam"),
     ],
 )
 def test_an_older_checkpoint_is_taken_where_a_part_of_the_newest_cannot_be_used(
-    lab: Lab, file: str, change: Callable[[dict[str, Any]], object]
+    lab: Lab, change: Callable[[dict[str, Any]], object]
 ) -> None:
     name = halfway(lab)
     newest = checkpoint_folders(lab.folder(name))[-1]
-    rewrite(newest, file, change)
+    rewrite(newest, change)
     lab.resume(name, steps=8)
     assert lab.wait(name, 60).state == "finished", lab.info(name).message
     assert any(f"checkpoint {newest.name} is refused: " in line for line in warnings(lab, name))

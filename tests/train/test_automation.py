@@ -1,7 +1,6 @@
 """Rules and autopilot as a pure function: when they propose what, and what holds them back."""
 
 import json
-import math
 from typing import Any
 
 import pytest
@@ -139,28 +138,3 @@ def test_a_resumed_run_proposes_what_an_undisturbed_one_proposes() -> None:
     second.board = first.board
     assert begun + [second.turn(step, bad, train__grad_norm=9.0) for step in range(33, 100)] == expected
     assert sum(map(bool, expected)) > 3
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        5,
-        [],
-        {"memory": {}},
-        {"memory": 5, "changed": {}, "latest": {}},
-        {"memory": {"when T1 is active: pause": {}}, "changed": {}, "latest": {}},
-        {"memory": {"autopilot x": {"tried": "a", "last": None, "first": 0, "seen": 1}}, "changed": {}, "latest": {}},
-        {"memory": {}, "changed": {"clip_norm": "soon"}, "latest": {}},
-        {"memory": {}, "changed": {}, "latest": {"train/loss": None}},
-    ],
-)
-def test_a_state_that_it_never_gave_is_refused_and_changes_nothing(damage: Any) -> None:
-    run = Run(rules=["when T1 is active: learning_rate *= 0.5"], autopilot=True)
-    for step in range(1, 20):
-        run.turn(step, verdict("harmful_term", "", 1, RATE), train__loss=math.nan)
-    before = run.automation.state()
-    with pytest.raises(ValueError, match=r"automation|memory|latest|changed"):
-        run.automation.restore(damage)
-    assert repr(run.automation.state()) == repr(before)
-    run.automation.restore(json.loads(json.dumps(before)))
-    assert repr(run.automation.state()) == repr(before)

@@ -23,6 +23,7 @@ from qcore.train.folders import (
     read_state,
     recover_interrupted,
 )
+from qcore.train.states import restore_scaler
 from tests.helpers import small_config
 
 
@@ -158,6 +159,19 @@ def test_moments_that_no_update_could_use_change_nothing(saved, damage):
     with pytest.raises(CheckpointError, match=r"the moments of|fits no parameter"):
         put_back(engine.saved, engine.model, engine.optimizer, load_checkpoint(rewritten))
     assert all(torch.equal(value, before[key]) for key, value in engine.model.state_dict().items())
+
+
+def test_a_loss_scale_that_is_none_is_refused(saved):
+    engine, _, folder = saved
+    engine.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    good = engine.scaler.state_dict()
+    for bad in ({"scale": 8.0}, {**good, "scale": "big"}, {**good, "scale": -1.0}, {**good, "_growth_tracker": None}):
+        with pytest.raises(CheckpointError, match=r"step-000003 is refused: scaler in it cannot be used"):
+            restore_scaler(engine, bad, folder)
+    restore_scaler(engine, {}, folder)  # of a machine whose precision needs none
+    assert engine.scaler.state_dict() == good
+    restore_scaler(engine, {**good, "scale": 8.0}, folder)
+    assert engine.scaler.get_scale() == 8.0
 
 
 @pytest.mark.parametrize("survivor", ["replaced", "target"])
