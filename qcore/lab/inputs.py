@@ -13,7 +13,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from qcore.config import ConfigError, RunConfig, check_root, check_source, person_path
+from qcore.config import ConfigError, RunConfig, check_root, check_source
 
 _BUILDERS = ("json", "text", "csv", "parquet", "arrow")
 _SETTING = re.compile(r"(?:data\.)?(path|validation_path|hub_name|data_files)\b")
@@ -23,7 +23,7 @@ _FRESH_SECONDS = 3.0
 
 def place(text: str) -> Path:
     """What a person wrote as a path, in full: `~` replaced, absolute."""
-    return person_path(text.strip())
+    return Path(os.path.abspath(os.path.expanduser(text.strip())))
 
 
 def checked_inputs(config: RunConfig) -> RunConfig:
