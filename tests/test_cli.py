@@ -1,11 +1,14 @@
 """The command line: results on stdout, one line for a mistake, steering from another process, clean ends on signals."""
 
+import concurrent.futures
 import csv
 import io
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,9 +19,12 @@ from typing import Any
 import pytest
 
 from qcore import cli
+from qcore.cli import bench, training
 from qcore.cli.base import print_json
 from qcore.config import PRESETS, RunConfig, SamplingConfig, all_controls, default_run, live_controls
 from qcore.lab import Lab
+from qcore.store import RunWriter, schema
+from tests.helpers import eventually, small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -96,6 +102,31 @@ def child(tmp_path: Path) -> Iterator[Child]:
 
 
 # what it prints
+
+
+def test_facts_that_are_missing_or_of_another_kind_are_no_traceback(
+    finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    shutil.copytree(finished / "done", tmp_path / "done")
+    for key in ("references", "data_frames", "data_report", "data_warnings"):
+        with RunWriter(tmp_path / "done" / "run.sqlite") as writer:
+            writer.set_meta(key, None)
+    assert cli.main(["show", "done", "--runs", str(tmp_path)]) == 0
+    assert "references   not measured yet" in capsys.readouterr().out
+    with RunWriter(tmp_path / "done" / "run.sqlite") as writer:
+        writer.set_meta("data_report", 5)
+    assert cli.main(["show", "done", "--runs", str(tmp_path)]) == 2
+    assert "data_report is 5, not a list" in capsys.readouterr().err
+
+
+def test_paths_that_cannot_be_are_one_line(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in ("~nouserx/book.txt", "a" * 5_000, str(tmp_path / "loop")):
+        arguments = ["train", "--set", "source=text", "--set", f"path={bench._texts([Path(path)])['path']}"]
+        assert cli.main([*arguments, "--runs", str(tmp_path / "runs")]) == 2
+        printed = capsys.readouterr().err
+        assert "Traceback" not in printed
+        assert printed.startswith("qcore: data.path = ")
 
 
 def test_a_run_is_listed_shown_and_exported(finished: Path, run_json: Callable[..., Any], capsys: Capture) -> None:
@@ -381,6 +412,61 @@ def test_a_signal_stops_with_a_checkpoint_and_the_run_resumes(
     assert child.lab.checkpoints("live")[-1].step == step
     ended = run_json("resume", "live", "--steps", str(step + 2), "--quiet", "--runs", str(child.runs))
     assert (ended["state"], ended["step"]) == ("finished", step + 2)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A lab of this process with a run, `live`, that would train for long."""
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(training, "POLL_SECONDS", 0.02)
+    with Lab(tmp_path / "runs") as lab:
+        lab.start(small_config(steps=1_000_000, checkpoint_every=1_000_000), name="live")
+        eventually(lambda: lab.info("live").step > 3)
+        yield lab
+
+
+def test_a_signal_stops_a_run_whose_database_another_program_keeps(here: Lab, capsys: Capture) -> None:
+    """The command to stop cannot be left there, so the worker is told."""
+    other = sqlite3.connect(here.folder("live") / "run.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    worker = here._workers["live"]
+
+    def let_go() -> None:
+        eventually(worker._stopping.is_set)
+        other.execute("ROLLBACK")
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        later = pool.submit(let_go)
+        assert training.follow(here, "live", [signal.SIGINT], quiet=True, as_json=False) == 130
+        later.result(DEADLINE)
+    other.close()
+    assert "stopping live with a checkpoint" in capsys.readouterr().err
+    assert here.info("live").state == "stopped"
+    assert here.checkpoints("live")[-1].step == here.info("live").step
+
+
+def test_a_look_that_fails_ends_no_run(here: Lab, capsys: Capture) -> None:
+    config = here.folder("live") / "config.yaml"
+    whole = config.read_bytes()
+    config.write_bytes(b"\xff")
+    step = here.reader("live").newest_step()
+
+    def mend() -> None:
+        eventually(lambda: here.reader("live").newest_step() > step + 20)
+        assert here.trains("live")
+        config.write_bytes(whole)
+        eventually(lambda: here.info("live").step > step + 30)
+        here.stop("live")
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        later = pool.submit(mend)
+        assert training.follow(here, "live", [], quiet=True, as_json=False) == 0
+        later.result(DEADLINE)
+    printed = capsys.readouterr()
+    assert printed.err.count("is not UTF-8") == 1
+    assert "it trains on" in printed.err
+    assert printed.out.startswith("live stopped at step ")
+    assert not here.stop("live"), "there is no worker any more"
 
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(tmp_path: Path, capsys: Capture) -> None:

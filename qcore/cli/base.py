@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from qcore.config import SetControl, read_changes
+from qcore.config import ConfigError, SetControl, read_changes, shown
 from qcore.lab import Lab, LabError
 from qcore.viz import number_words
 
@@ -36,13 +36,21 @@ RUNS = Path("checkpoints")
 
 
 def opened(runs: Path, *, create: bool = False) -> Lab:
+    """The lab of a runs folder. Raises `LabError` where there is no such folder, unless it may be created."""
     if not create and not runs.is_dir():
         raise LabError(f"there is no runs folder {str(runs)!r}: start a run with qcore train, or name one with --runs")
     return Lab(runs)
 
 
 def set_commands(items: Iterable[str]) -> list[SetControl]:
-    return [SetControl(key, value).checked() for key, value in read_changes(items).items()]
+    """Checked changes of live controls from `key=value`. `ConfigError` for one that is refused, or named twice."""
+    commands: dict[str, SetControl] = {}
+    for written, value in read_changes(items).items():
+        command = SetControl(written, value).checked()
+        if command.name in commands:
+            raise ConfigError(f"{command.name} is given twice, at last as {shown(written)}: leave one out")
+        commands[command.name] = command
+    return list(commands.values())
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -51,6 +59,7 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of equal length in columns, each as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

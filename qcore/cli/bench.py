@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table
-from qcore.config import ConfigError, RunConfig, default_run, preset, read_changes
+from qcore.config import ConfigError, RunConfig, default_run, person_path, preset, read_changes
 from qcore.lab.bench import MATCHES, bench_spec, run_benchmark
 from qcore.lab.bench_records import EQUAL, Benchmark, BenchSpec, published_counts, quality_rows
 from qcore.lab.names import open_folder
@@ -62,7 +62,7 @@ def compare_models(
 ) -> int:
     """Compare models: size, operations, speed, memory, generation and held-out bits per byte, and keep the results."""
     base = preset(preset_name).config if preset_name else default_run()
-    base = base.with_values({"steps": steps, **_texts(text or []), **read_changes(changes or [])})
+    base = base.with_values({"steps": steps, **_texts(text or [])}).with_values(read_changes(changes or []))
     spec = bench_spec(
         [label.replace("+", ",") for label in models.split(",") if label],
         base,
@@ -90,8 +90,9 @@ def _texts(paths: list[Path]) -> dict[str, Any]:
         raise ConfigError(f"--text is given {len(paths)} times: one file to train on, and one to evaluate on")
     if not paths:
         return {}
-    held_out = {"validation_path": str(paths[1].resolve())} if len(paths) == 2 else {}
-    return {"source": "text", "tokenizer": "byte", "path": str(paths[0].resolve()), **held_out}
+    first, *second = (str(person_path(path, "--text")) for path in paths)
+    held_out = {"validation_path": second[0]} if second else {}
+    return {"source": "text", "tokenizer": "byte", "path": first, **held_out}
 
 
 def _positions(text: str) -> tuple[int, ...]:

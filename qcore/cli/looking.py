@@ -53,7 +53,9 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         parts = {"run": info, "meta": meta, "controls": live, "checkpoints": checkpoints, "events": events}
         print_json({**parts, "findings": findings, "log": log, "latest": latest, "config": config.model_dump()})
         return
-    references = [f"{key} {figure(value)}" for key, value in meta.get("references", {}).items() if value is not None]
+    references = [
+        f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
+    ]
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
     changed = [state for state in controls.values() if state.version]
     print(ending(info))
@@ -65,7 +67,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     print(f"model        {info.kind}, {info.parameters:,} parameters, preset {info.preset or 'none'}")
     print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
     if info.family == "video":
-        measured = [f"{key} {figure(value)}" for key, value in meta.get("data_frames", {}).items()]
+        measured = [f"{key} {figure(value)}" for key, value in (meta.get("data_frames") or {}).items()]
         print(f"frames       {', '.join(measured) or 'not measured'}")
     else:
         print(f"references   {', '.join(references) or 'not measured'} (nats a token)")

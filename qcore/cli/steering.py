@@ -132,7 +132,7 @@ def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **setti
         chosen = ClipSamplingConfig(**{**lab.config(name).sampling.model_dump(), **changed})
         grown = list(lab.sample_clips(name, chosen, checkpoint=checkpoint, author=AUTHOR))
         last = grown[-1] if grown else None
-        data: dict[str, float] = lab.reader(name).meta().get("data_frames", {})
+        data: dict[str, float] = lab.reader(name).meta().get("data_frames") or {}
     if last is None or last.status != "done":
         reason = last.stats.get("error", "") if last else "nothing came"
         print(f"qcore: the clips of {name!r} failed: {reason}", file=sys.stderr)

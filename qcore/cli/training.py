@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ from qcore.cli.base import (
 )
 from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shortened
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.lab.errors import sentence
 from qcore.lab.forecast import memory_forecast
 from qcore.lab.inputs import checked_inputs
 
@@ -130,26 +132,43 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
     data are, once they are open.
     """
     progress = _Progress(enabled=not quiet)
-    asked, told = False, quiet or not starts
-    while (info := lab.wait(name, POLL_SECONDS)).here:
-        told = told or _tell_data(lab, name)
-        progress.show(info)
+    asked, told, blind = False, quiet or not starts, False
+    while True:
+        try:
+            info = lab.wait(name, POLL_SECONDS)
+            told = told or _tell_data(lab, name)
+        except (ConfigError, LabError, OSError) as error:
+            if not lab.trains(name):
+                raise
+            if not blind:
+                print(f"\nqcore: {sentence(error)}; it trains on", file=sys.stderr, flush=True)
+            blind = True
+        else:
+            if not info.here:
+                break
+            progress.show(info)
         if received and not asked:
             asked = True
             print(f"\nstopping {name} with a checkpoint …", file=sys.stderr, flush=True)
-            with suppress(LabError):  # it ended in this very moment
-                lab.command(name, Stop(), author=AUTHOR)
-    told = told or _tell_data(lab, name)
+            _ask_to_stop(lab, name)
     progress.show(info, last=True)
     print_json(info) if as_json else print(ending(info))
     if received:
-        where = "" if lab.runs_dir == RUNS.resolve() else f" --runs {shlex.quote(str(lab.runs_dir))}"
+        where = "" if str(lab.runs_dir) == os.path.realpath(RUNS) else f" --runs {shlex.quote(str(lab.runs_dir))}"
         print(f"go on with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
         return 128 + received[0]
     if info.state in ("finished", "stopped"):
         return 0
     print(f"qcore: run {name!r} {info.state}: {info.message}", file=sys.stderr)
     return 1
+
+
+def _ask_to_stop(lab: Lab, name: str) -> None:
+    """By a command, which the run's history keeps; where its database takes none, without."""
+    try:
+        lab.command(name, Stop(), author=AUTHOR)
+    except (LabError, OSError):
+        lab.stop(name)
 
 
 def _tell_data(lab: Lab, name: str) -> bool:
@@ -161,6 +180,7 @@ def _tell_data(lab: Lab, name: str) -> bool:
 
 
 def ending(info: RunInfo) -> str:
+    """State, step and losses of a run, and why it ended, in one line."""
     figures = f"loss {figure(info.loss)}, held-out {figure(info.held_out)} {info.loss_unit}"
     reason = f": {info.message}" if info.message else ""
     return f"{info.name} {info.state} at step {info.step} of {info.total_steps} ({figures}){reason}"

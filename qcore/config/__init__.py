@@ -24,9 +24,20 @@ from qcore.config.errors import shortened, shown
 from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
 from qcore.config.flux import FluxConfig
 from qcore.config.guide import GuideLoad, from_guide, is_guide, read_config
+from qcore.config.kinds import (
+    FAULT,
+    LANGUAGE_KINDS,
+    MODEL_KINDS,
+    ORDER_SEED,
+    SEED,
+    VIDEO_KINDS,
+    LanguageConfig,
+    section_types,
+)
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
+from qcore.config.paths import person_path
 from qcore.config.phase import PhaseLMConfig
 from qcore.config.presets import PRESETS, Preset, preset
 from qcore.config.rules import (
@@ -43,13 +54,6 @@ from qcore.config.rules import (
 )
 from qcore.config.run import (
     BEFORE,
-    FAULT,
-    LANGUAGE_KINDS,
-    MODEL_KINDS,
-    ORDER_SEED,
-    SEED,
-    VIDEO_KINDS,
-    LanguageConfig,
     RunConfig,
     TextRunConfig,
     VideoRunConfig,
@@ -61,7 +65,6 @@ from qcore.config.run import (
     default_run,
     find_control,
     live_controls,
-    section_types,
 )
 from qcore.config.schedules import CURRICULA, Ramp, Schedule, ScheduledChange, parse_schedule
 from qcore.config.sections import (
@@ -177,6 +180,7 @@ __all__ = [
     "normal_name",
     "parse_schedule",
     "parse_yaml",
+    "person_path",
     "preset",
     "read_changes",
     "read_config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qcore.config.errors import ConfigError, shortened
-from qcore.config.names import normal_name
+from qcore.config.names import normal_name, operator_after
 
 HOW = "write it as key=value, such as learning_rate=0.001"
 
@@ -24,6 +24,8 @@ def read_changes(items: Iterable[str], how: str = HOW) -> dict[str, str]:
         name = normal_name(written)
         if not sign or not name:
             raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {how}")
+        if operator := operator_after(written):
+            raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {operator}= is not read here; {how}")
         if name in found:
             both = f"{shortened(found[name], 40)!r} and {shortened(value.strip(), 40)!r}"
             raise ConfigError(f"{shortened(name, 80)!r} is given twice: {both}")

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, get_args
 
 from qcore.config.controls import ConfigError, nearest_hint
 from qcore.config.errors import shown
-from qcore.config.run import MODEL_KINDS, check_live
+from qcore.config.kinds import MODEL_KINDS
+from qcore.config.run import check_live
 from qcore.config.sections import SamplingConfig, Section
 from qcore.config.video import ClipSamplingConfig
 
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _SETTINGS: tuple[type[Section], ...] = (ClipSamplingConfig, SamplingConfig)
 
 
@@ -130,7 +132,8 @@ class Sample:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> Sample:
-        """Raises `ConfigError` for an empty id, or settings that no family's sampling section has or accepts."""
+        """Raises `ConfigError` for an empty id, a setting that no family's sampling section has or accepts, or one that
+        is given twice."""
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
         if not isinstance(self.settings, dict):
@@ -141,6 +144,8 @@ class Sample:
             name = next((found for section in _SETTINGS if (found := section.named(written))), None)
             if name is None:
                 raise ConfigError(f"unknown sampling setting {shown(written)}{nearest_hint(str(written), known)}")
+            if name in values:
+                raise ConfigError(f"{name} is given twice, at last as {shown(written)}: leave one out")
             values[name] = known[name].control(name).check(value)
         return Sample(self.generation, self.prompt, values)
 
@@ -153,11 +158,18 @@ class Grow:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> Grow:
-        """Raises `ConfigError` for no changes, a name that no family's model section has, or a value out of range.
+        """Raises `ConfigError` for no changes, a name that no family's model section has or that is given twice, or a
+        value out of range.
         Whether the model of the run can grow so is found when it is tried."""
         if not isinstance(self.changes, dict) or not self.changes:
             raise ConfigError("growth needs the new sizes of the model, such as width=192")
-        return Grow(dict(_size(name, value) for name, value in self.changes.items()))
+        sizes: dict[str, Any] = {}
+        for written, value in self.changes.items():
+            name, size = _size(written, value)
+            if name in sizes:
+                raise ConfigError(f"{name} is given twice, at last as {shown(written)}: leave one out")
+            sizes[name] = size
+        return Grow(sizes)
 
 
 @dataclass(frozen=True)
@@ -210,4 +222,12 @@ def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
         command = _KINDS[kind](**payload)
     except TypeError as error:
         raise ConfigError(f"command {shown(kind)} with {shown(sorted(payload))} is refused: {error}") from None
-    return command.checked()
+    try:
+        return command.checked()
+    except ConfigError:
+        raise
+    except _UNREADABLE as error:  # no check foresees every value, and a row that is never answered ends every worker
+        reason = str(error) or type(error).__name__
+        raise ConfigError(
+            f"command {shown(kind)} with {shown(payload)} cannot be read ({reason}): send another"
+        ) from error

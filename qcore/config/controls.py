@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from qcore.config.documents import LARGEST, MOST_NODES
 from qcore.config.errors import ConfigError, shown
 from qcore.config.names import nearest_hint, normal_name
 
@@ -116,9 +117,13 @@ class Control:
         if not isinstance(value, str):
             raise self._refuse(value)
         try:
-            value.encode("utf-8")
+            size = len(value.encode("utf-8"))
         except UnicodeEncodeError:  # half a character: neither a file nor the database could keep it
             raise self._refuse(value, " of valid Unicode letters") from None
+        if "\0" in value:  # the end of a path and of a text to what is written in C
+            raise self._refuse(value, " without the character U+0000")
+        if size > LARGEST:  # a run's own configuration must be a file that can be read
+            raise self._refuse(value, f" of at most {LARGEST} bytes, not {size}")
         return value
 
     def _check_texts(self, value: object) -> list[str]:
@@ -126,6 +131,8 @@ class Control:
             value = [line for line in value.split("\n") if line.strip()]
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise self._refuse(value)
+        if len(value) > MOST_NODES or sum(map(len, value)) > LARGEST:
+            raise self._refuse(value, f" of at most {LARGEST} letters, and at most {MOST_NODES} of them")
         return [self._check_text(item) for item in value]
 
     def _check_number(self, value: object) -> float | int:

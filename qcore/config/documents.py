@@ -1,6 +1,6 @@
 """Configuration files as text: YAML read within bounds, YAML written, files and uploads decoded.
 
-A document is bounded before anything is made of it: its letters, its depth, and its nodes, where an alias counts as
+A document is bounded before anything is made of it: its bytes, its depth, and its nodes, where an alias counts as
 all that it stands for. There are no merge keys (`<<`), whose expansion grows with the power of their depth, and no
 tags but the plain ones. Whatever is wrong with it is a `ConfigError` that names the line and the remedy.
 """
@@ -20,7 +20,7 @@ from qcore.config.errors import ConfigError, shortened
 Defaults = Mapping[str, Mapping[str, Any]]
 """Section → key → value."""
 LARGEST = 256 * 1024
-"""Bytes of a configuration file, and letters of a document: fifty times the longest configuration we write."""
+"""Bytes of a configuration file, and of a document: fifty times the longest configuration we write."""
 MOST_NODES, DEEPEST, LONGEST_NUMBER = 20_000, 20, 100
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -71,6 +71,17 @@ class _Loader(yaml.SafeLoader):
     def flatten_mapping(self, node: MappingNode) -> None:
         """Nothing is merged: `compose_node` has refused it."""
 
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            seen: set[Any] = set()
+            for key, _ in node.value:
+                name = self.construct_object(key, deep=True)
+                if name in seen:
+                    raise self._refuse(key, f"{shortened(str(name), 80)!r} is given twice: leave one out")
+                seen.add(name)
+        return found
+
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         if isinstance(node, ScalarNode) and node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
             raise self._refuse(node, f"a number of {len(node.value)} letters is refused: {LONGEST_NUMBER} are allowed")
@@ -101,8 +112,8 @@ _Loader.yaml_implicit_resolvers = {  # a date is text to us
 def parse_yaml(text: str, name: str = "") -> Any:
     """What a YAML document says. name: of its file, for the refusal. Raises `ConfigError` with the line."""
     where = f"{name}: " if name else ""
-    if len(text) > LARGEST:
-        raise ConfigError(f"{where}this YAML has {len(text)} letters: at most {LARGEST} are read, write less")
+    if (size := len(text.encode("utf-8", "replace"))) > LARGEST:
+        raise ConfigError(f"{where}this YAML has {size} bytes: at most {LARGEST} are read, write less")
     loader: _Loader | None = None
     try:
         loader = _Loader(text)

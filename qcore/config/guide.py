@@ -8,8 +8,8 @@ overdrive, orthogonality, noise shared by all frames), and our default elsewhere
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
@@ -17,6 +17,7 @@ from qcore.config.documents import parse_yaml
 from qcore.config.errors import shortened, shown
 from qcore.config.guidekeys import KEYS, METHODS, NO_EFFECT, PAIRS, PUBLISHED, STRAIGHT, WITH_ANCHOR
 from qcore.config.ltx import LTX_SIZES, SPATIAL_RATIO, TEMPORAL_RATIO, LatentsConfig, LTXVideoConfig
+from qcore.config.paths import person_path
 from qcore.config.run import RunConfig
 from qcore.config.sections import OptimConfig, Section
 from qcore.config.video import (
@@ -366,7 +367,7 @@ class _Translation:
     def _folder(self, kind: str) -> bool:
         """Set where the data come from; whether that is the guide's folder."""
         path = self.given.get("data.dataset_path", "")
-        found = bool(path) and Path(path).expanduser().exists()
+        found = bool(path) and os.path.exists(person_path(path, "data.dataset_path"))
         if found:
             self._set("data.dataset_path", "source", "folder")
             self._set("data.dataset_path", "path", path)

@@ -76,15 +76,20 @@ def _number(name: str, find: Find, otherwise: str) -> str:
     return control.name
 
 
-def set_by(found: object) -> Iterator[tuple[Line, str, object]]:
-    """Line, control and value of everything that a schedule or rules set to a value."""
+def set_by(found: object, find: Find) -> Iterator[tuple[Line, Control, object]]:
+    """Line, control and value of everything that a schedule or rules set; of `*=` and `+=` the value that they make of
+    the control's default, which is what a model that has nothing for it keeps."""
     if isinstance(found, Schedule):
-        yield from ((change.line, change.name, change.value) for change in found.changes)
-        yield from ((ramp.line, ramp.name, value) for ramp in found.ramps for value in ramp.values)
+        yield from ((change.line, find(change.name), change.value) for change in found.changes)
+        yield from ((ramp.line, find(ramp.name), value) for ramp in found.ramps for value in ramp.values)
     elif isinstance(found, tuple):
-        yield from (
-            (rule.line, action.name, action.value)
-            for rule in found
-            for action in rule.actions
-            if action.operator == "="
-        )
+        for rule in found:
+            for action in rule.actions:
+                control = find(action.name)
+                yield rule.line, control, _target(action, control)
+
+
+def _target(action: Action, control: Control) -> object:
+    if action.operator == "=":
+        return action.value
+    return Limit(control.name).allowed(control, control.default, float(action.target(control.default)))  # type: ignore[arg-type]

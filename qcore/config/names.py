@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from qcore.config.errors import shortened
 
 _LONGEST_COMPARED = 80  # letters: no declared name is near a longer one, and comparing grows with the square
+_HYPHEN = re.compile(r"(?<=[^\W_])-(?=[^\W_])")
+_OPERATORS = "+-/%^|&!<>:~"
 
 
 def normal_name(name: str) -> str:
-    """A name in the form of the declarations: lower case, one underscore for each run of blanks, hyphens and
-    underscores, parts joined by dots. Its time is linear in its length.
+    """A name in the form of the declarations: lower case, one underscore for each run of blanks and underscores and for
+    a hyphen between two letters, parts joined by dots. Any other hyphen stays: no name has one, and `rate -= 1` would
+    be read as `rate = 1`. Its time is linear in its length.
     """
-    return ".".join("_".join(part.replace("-", " ").replace("_", " ").lower().split()) for part in name.split("."))
+    parts = (_HYPHEN.sub(" ", part).replace("_", " ").lower().split() for part in name.split("."))
+    return ".".join(map("_".join, parts))
+
+
+def operator_after(written: str) -> str:
+    """The operator that ends what stands before a `=`, such as the `-` of `learning_rate -= 1`; empty without one. A
+    `*` is none: it may end a name (`t*`).
+    """
+    last = written.rstrip()[-1:]
+    return last if last and last in _OPERATORS else ""
 
 
 def nearest_hint(name: str, valid: Iterable[str]) -> str:

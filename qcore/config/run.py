@@ -12,12 +12,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.documents import Defaults, parse_yaml, with_defaults, yaml_text
 from qcore.config.errors import shortened, shown
-from qcore.config.faultbank import FAULTS
 from qcore.config.flux import FluxConfig
+from qcore.config.kinds import (
+    KIND,
+    LANGUAGE_KINDS,
+    MODEL_KINDS,
+    TOP,
+    VIDEO_DATA,
+    VIDEO_KINDS,
+    LanguageConfig,
+    at_top,
+    kind_of,
+    live_apart,
+    section_types,
+)
 from qcore.config.lines import checked_limits, checked_rules, checked_schedule, set_by
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
 from qcore.config.names import normal_name
-from qcore.config.pam import PAMConfig
 from qcore.config.phase import PhaseLMConfig
 from qcore.config.rules import Limit, WhenRule
 from qcore.config.schedules import Schedule
@@ -31,6 +42,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
+from qcore.config.texts import check_extent
 from qcore.config.together import MECHANISMS, check_backbone, check_heads, check_mechanism, check_switches, check_wave
 from qcore.config.video import (
     ClipSamplingConfig,
@@ -41,34 +53,6 @@ from qcore.config.video import (
     VideoProbesConfig,
 )
 
-LanguageConfig = PhaseLMConfig | PAMConfig | FluxConfig | TransformerConfig
-LANGUAGE_KINDS: dict[str, type[Section]] = {
-    "phase_lm": PhaseLMConfig,
-    "pam": PAMConfig,
-    "flux_lm": FluxConfig,
-    "transformer": TransformerConfig,
-}
-VIDEO_KINDS: dict[str, type[Section]] = {"video_flow": VideoFlowConfig, "ltx_video": LTXVideoConfig}
-_VIDEO_DATA: dict[str, type[Section]] = {"video_flow": ClipsConfig, "ltx_video": LatentsConfig}
-MODEL_KINDS: dict[str, type[Section]] = {**LANGUAGE_KINDS, **VIDEO_KINDS}
-
-KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=tuple(MODEL_KINDS))
-SEED = Control(
-    "seed", "run", "int", 0, "Seed of the weights, the order of the batches, noise and dropout.", low=0, high=2**31 - 1
-)
-ORDER_SEED = Control(
-    "order_seed",
-    "run",
-    "int",
-    -1,
-    "Seed of the order of the batches, their noise and dropout, but not of the weights; −1 takes the run's seed.",
-    low=-1,
-    high=2**31 - 1,
-)
-FAULT = Control(
-    "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
-)
-_TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
 BEFORE: Defaults = {"data": {"data_version": 1}}
 """What a run's own file means where it leaves a key out because there was none yet, by section."""
 
@@ -88,11 +72,11 @@ class RunConfig(BaseModel):
     order_seed: int = -1
     fault: str = ""
 
-    @field_validator(*_TOP, mode="before")
+    @field_validator(*TOP, mode="before")
     @classmethod
     def _check_top(cls, value: object, info: ValidationInfo) -> Any:
         assert info.field_name is not None
-        return _TOP[info.field_name].check(value)
+        return TOP[info.field_name].check(value)
 
     @property
     def drawn_seed(self) -> int:
@@ -132,7 +116,7 @@ class RunConfig(BaseModel):
         except ConfigError:
             if not isinstance(values, dict):
                 raise
-        kept, live = _live_apart(values)
+        kept, live = live_apart(at_top(values))
         config, refused = _built(kept), {}
         for key, value in live.items():
             try:
@@ -144,11 +128,11 @@ class RunConfig(BaseModel):
     def to_yaml(self) -> str:
         """The whole configuration as YAML; `from_yaml` gives an equal one."""
         values = self.model_dump()
-        return yaml_text({name: values[name] for name in (*section_types(self.kind), *_TOP)})
+        return yaml_text({name: values[name] for name in (*section_types(self.kind), *TOP)})
 
     def with_values(self, changes: dict[str, Any]) -> RunConfig:
         """A copy with some values replaced; keys are names (`learning_rate`, as a page writes them, too) or dotted
-        names (`optim.learning_rate`).
+        names (`optim.learning_rate`). `ConfigError` for a value that is refused, and for one that is named twice.
 
         Changing `kind` keeps the fields that the new model family shares with the old one; where the data are
         of another kind it starts from the new family's defaults and keeps the seed.
@@ -168,9 +152,16 @@ class RunConfig(BaseModel):
             if section_types(kind)["data"] is not section_types(self.kind)["data"]:
                 values, model = {**default_run(kind).model_dump(), "seed": self.seed}, {}
             values["model"] = {**model, "kind": kind}
+        written: dict[str, object] = {}
         for key, value in changes.items():
             control = find_control(key, values["model"]["kind"])
-            if control.name in _TOP:
+            if control.name in written:
+                raise ConfigError(
+                    f"{control.name} is given twice, as {shown(written[control.name])} and as {shown(key)}: leave one "
+                    "out"
+                )
+            written[control.name] = key
+            if control.name in TOP:
                 values[control.name] = value
             else:
                 values[control.section][control.name] = value
@@ -179,16 +170,19 @@ class RunConfig(BaseModel):
     def value(self, name: str) -> Any:
         """The value of one control by its name or dotted name."""
         control = find_control(name, self.kind)
-        owner = self if control.name in _TOP else getattr(self, control.section)
+        owner = self if control.name in TOP else getattr(self, control.section)
         return getattr(owner, control.name)
 
     def check_change(self, name: object, value: object, *, stored: bool = False) -> tuple[str, Any]:
         """Name and value of a change of a live control of this run, checked against its model, too. stored: it was
         accepted before, so what a line of it sets is checked when it sets it. `ConfigError`.
         """
+        control = find_control(name, self.kind)
+        if control.name in _TEXTS_CHECKED and not stored:
+            check_extent(control.name, control.check(value))
         found, checked = check_live(name, value, self.kind)
         check_mechanism(found, checked, self.model)
-        check_wave(find_control(found, self.kind), checked, self.model)
+        check_wave(control, checked, self.model)
         if found in _TEXTS_CHECKED and not stored:
             self._check_set_by(found, checked)
         return found, checked
@@ -196,14 +190,16 @@ class RunConfig(BaseModel):
     def _check_lines(self, names: Iterable[str]) -> None:
         """Raise `ConfigError` when a schedule or rule sets what this model has not."""
         for name in names:
+            check_extent(name, self.value(name))
             self._check_set_by(name, self.value(name))
 
     def _check_set_by(self, name: str, lines: list[str]) -> None:
-        for line, control, value in set_by(_TEXTS_CHECKED[name](lines, self.kind)):
+        for line, declared, value in set_by(_TEXTS_CHECKED[name](lines, self.kind), _found_by(self.kind)):
             with line.named():
-                declared = find_control(control, self.kind)
-                check_mechanism(declared.name, declared.check(value), self.model)
-                check_wave(declared, declared.check(value), self.model)
+                checked = declared.check(value)
+                declared.check_model(checked, self.kind)
+                check_mechanism(declared.name, checked, self.model)
+                check_wave(declared, checked, self.model)
 
     def live_values(self) -> dict[str, Any]:
         """Initial values of the controls that may change while training."""
@@ -283,7 +279,7 @@ def _check_texts(optim: OptimConfig, kind: str) -> None:
 def default_run(kind: str = KIND.default) -> RunConfig:
     """The default configuration of a model family."""
     if kind in VIDEO_KINDS:
-        return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": _VIDEO_DATA[kind]()})
+        return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": VIDEO_DATA[kind]()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
 
 
@@ -291,39 +287,21 @@ def _built(values: object) -> RunConfig:
     """The configuration of a nested mapping. `ConfigError` as of `RunConfig.from_dict`."""
     if not isinstance(values, dict):
         raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
-    values = _at_top(values)
-    kind = _kind_of(values)
+    values = at_top(values)
+    kind = kind_of(values)
     base, sections = default_run(kind), section_types(kind)
     parts: dict[str, Any] = {}
     try:
         for key, part in values.items():
-            parts[key] = part if key in _TOP else _section(key, part, sections, base)
+            parts[key] = part if key in TOP else _section(key, part, sections, base)
         return type(base).model_validate({**dict(base), **parts})
     except ValidationError as error:
         raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
 
 
-def _at_top(values: dict[Any, Any]) -> dict[Any, Any]:
-    """The same under the names of the declarations. `ConfigError` for a key that stands twice."""
-    found: dict[Any, Any] = {}
-    for key, part in values.items():
-        name = normal_name(key) if isinstance(key, str) else key
-        if name in found:
-            raise ConfigError(f"{shown(key)} is given twice: leave one out")
-        found[name] = part
-    return found
-
-
-def _kind_of(values: dict[Any, Any]) -> str:
-    """The model family that a nested mapping asks for. `ConfigError` for one that there is not."""
-    model = values.get("model")
-    named = {normal_name(str(key)): value for key, value in model.items()} if isinstance(model, dict) else {}
-    return str(KIND.check(named.get("kind", KIND.default)))
-
-
 def _section(key: Any, part: object, sections: dict[str, type[Section]], base: RunConfig) -> Section:
     if key not in sections:
-        raise ConfigError(f"unknown section {shown(key)}{nearest_hint(str(key), [*sections, *_TOP])}")
+        raise ConfigError(f"unknown section {shown(key)}{nearest_hint(str(key), [*sections, *TOP])}")
     if not isinstance(part, dict):
         raise ConfigError(f"section {key!r} is a mapping of names to values, not {type(part).__name__}")
     given: dict[str, Any] = {}
@@ -338,42 +316,6 @@ def _section(key: Any, part: object, sections: dict[str, type[Section]], base: R
     return sections[key].model_validate({**getattr(base, key).model_dump(), **given})
 
 
-def _live_apart(values: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """A nested mapping without the live controls of its family, and those."""
-    kept: dict[Any, Any] = {}
-    live: dict[str, Any] = {}
-    sections = section_types(_kind_of(values))
-    for key, part in values.items():
-        kept[key] = part
-        if key in sections and isinstance(part, dict):
-            controls = {control.name for control in sections[key].controls() if control.live}
-            live |= {f"{key}.{name}": value for name, value in part.items() if sections[key].named(name) in controls}
-            kept[key] = {name: value for name, value in part.items() if sections[key].named(name) not in controls}
-    return kept, live
-
-
-def section_types(kind: str) -> dict[str, type[Section]]:
-    """Section name → class, for one model family, in the order of the file."""
-    if KIND.check(kind) in VIDEO_KINDS:
-        return {
-            "model": VIDEO_KINDS[kind],
-            "data": _VIDEO_DATA[kind],
-            "flow": FlowConfig,
-            "objective": VideoObjectiveConfig,
-            "optim": OptimConfig,
-            "probes": VideoProbesConfig,
-            "sampling": ClipSamplingConfig,
-        }
-    return {
-        "model": LANGUAGE_KINDS[kind],
-        "data": DataConfig,
-        "objective": ObjectiveConfig,
-        "optim": OptimConfig,
-        "probes": ProbesConfig,
-        "sampling": SamplingConfig,
-    }
-
-
 @cache
 def all_controls(kind: str = KIND.default) -> tuple[Control, ...]:
     """Every declared value of a run with this model family, in the order of the file; defaults are the family's."""
@@ -383,7 +325,7 @@ def all_controls(kind: str = KIND.default) -> tuple[Control, ...]:
         for name, section in section_types(kind).items()
         for control in section.controls()
     ]
-    return (*(KIND if control.name == KIND.name else control for control in controls), *_TOP.values())
+    return (*(KIND if control.name == KIND.name else control for control in controls), *TOP.values())
 
 
 @cache
@@ -474,10 +416,10 @@ _TEXTS_CHECKED: dict[str, Callable[[list[str], str | None], object]] = {
 
 
 def _check_scheduled(name: str, value: object, kind: str | None) -> str:
-    found, _ = check_live(name, value, kind)
-    if found in _TEXTS_CHECKED:
-        raise ConfigError(f"{found} cannot be changed by a schedule or a rule: write all its lines into one")
-    return found
+    control = find_control(name, kind or _family_of(name))
+    if control.name in _TEXTS_CHECKED:  # before its value is read, which may hold such a line again, and so on
+        raise ConfigError(f"{control.name} cannot be changed by a schedule or a rule: write all its lines into one")
+    return check_live(name, value, kind)[0]
 
 
 def _family_of(name: object) -> str:

@@ -14,15 +14,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from qcore.config.errors import ConfigError, shortened
-from qcore.config.names import normal_name
+from qcore.config.names import normal_name, operator_after
 
 MOST_LINES, LONGEST_LINE = 1_000, 4_000
+MOST_BYTES, MOST_PIECES = 64_000, 2_000
+"""Of a whole text that is entered: each piece is a change, a knot, a condition or a clause that a run keeps in mind."""
 LARGEST_STEP = 10_000_000
 """No run has more steps, so no moment, pause or count in a line needs to be larger."""
 _LONGEST_NUMBER = 40
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"[0-9]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.* -]*")
+_SEPARATORS = (",", ";", "->", "→", " and ")
 _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -39,7 +42,13 @@ class Line:
         return ConfigError(f"{self.what} {shortened(self.text, 200)!r} is refused: {why}")
 
     def name(self, text: str) -> str | None:
-        """A control's name in the form of the declarations; None for what can't be one."""
+        """A control's name in the form of the declarations; None for what can't be one. Raises `ConfigError` where an
+        operator that is not read follows it."""
+        if operator := operator_after(text):
+            raise self.refuse(
+                f"{operator}= is not read; write control = value, or in a rule *= factor or += difference, such as "
+                "+= -0.001"
+            )
         return normal_name(text) if _NAME.fullmatch(text.strip()) else None
 
     def number(self, text: str) -> float:
@@ -73,6 +82,19 @@ class Line:
             yield
         except ConfigError as error:
             raise self.refuse(str(error)) from None
+
+
+def check_extent(name: str, texts: Iterable[str]) -> None:
+    """Raise `ConfigError` where all lines of a control together are more than a run is given to keep in mind."""
+    size = pieces = 0
+    for text in texts:
+        size += len(text.encode("utf-8", "replace"))
+        pieces += 1 + sum(map(text.count, _SEPARATORS))
+    if size > MOST_BYTES or pieces > MOST_PIECES:
+        raise ConfigError(
+            f"{name} with {size:,} bytes in {pieces:,} pieces is refused: at most {MOST_BYTES:,} bytes and "
+            f"{MOST_PIECES:,} pieces between commas and arrows are read; write fewer, or a way from step to step"
+        )
 
 
 def lines_of(what: str, texts: Iterable[str]) -> Iterator[Line]:

@@ -12,6 +12,8 @@ from qcore.config.video import ClipsConfig, VideoFlowConfig
 
 
 def check_switches(model: PhaseLMConfig) -> None:
+    """Raise `ConfigError` where a part of a phase model is switched off and configured all the same, or has too few of
+    what it chooses among."""
     if model.attention != "interference" and not model.interference_attention:
         raise ConfigError(
             f"attention = {model.attention!r} is refused: interference_attention = False switches attention off; set "
@@ -45,7 +47,7 @@ def check_mechanism(name: str, value: object, model: Section) -> None:
 
 
 def check_wave(control: Control, value: Any, model: Section) -> None:
-    """A real memory has no phases for the phase terms."""
+    """Raise `ConfigError` when `value` weighs a phase term of a memory that is real, and has no phases."""
     real = isinstance(model, PAMConfig) and not model.complex_state
     if real and "pam" in control.models and value != control.default:
         raise ConfigError(
@@ -55,6 +57,7 @@ def check_wave(control: Control, value: Any, model: Section) -> None:
 
 
 def check_heads(width: int, heads: int) -> None:
+    """Raise `ConfigError` unless the width can be divided evenly among the heads."""
     if width % heads:
         raise ConfigError(f"width = {width} is refused: it must be a multiple of heads = {heads}")
 

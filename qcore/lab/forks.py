@@ -31,6 +31,7 @@ from qcore.train.files import (
     LOCK_FILE,
     ORIGIN_FILE,
     TOKENIZER_FILE,
+    config_text,
     is_held,
     write_text,
 )
@@ -218,7 +219,7 @@ def make_child(
     with building(folder.parent, FORKING) as site:
         aside = site.path
         _copy_files(parent_dir, aside, (TOKENIZER_FILE, LABELS_FILE))
-        write_text(aside / CONFIG_FILE, child.to_yaml())
+        write_text(aside / CONFIG_FILE, config_text(child))
         there = origin.saved_step == origin.step
         if not there and child != config:
             write_text(aside / ORIGIN_FILE, config.to_yaml())

@@ -47,7 +47,7 @@ from qcore.lab.runs import Hold, RunInfo
 from qcore.lab.speaking import Speakers, sample_live
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
-from qcore.train.files import CONFIG_FILE, RunLock, is_held, write_text
+from qcore.train.files import CONFIG_FILE, RunLock, config_text, is_held, write_text
 from qcore.train.lastwords import Failure
 from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
@@ -119,7 +119,7 @@ class Lab(Reading):
         if (self.runs_dir / name / DATABASE_NAME).exists():  # before the work, not after it
             raise TakenError(name)
         with told("the run cannot be started"), building(self.runs_dir, STARTING) as site:
-            write_text(site.path / CONFIG_FILE, config.to_yaml())
+            write_text(site.path / CONFIG_FILE, config_text(config))
             with RunWriter(site.path / DATABASE_NAME) as writer:
                 writer.set_meta("preset", preset)
                 writer.set_meta("kind", config.kind)
@@ -181,6 +181,22 @@ class Lab(Reading):
         with keeping_off(folder, f"run {name!r} is training: stop it before deleting it"):
             self._forget(name)
             remove(folder)
+
+    def trains(self, name: str) -> bool:
+        """Whether a worker of this process has the run; known without a look at its folder."""
+        with self._lock:
+            return self._is_here(name)
+
+    def stop(self, name: str) -> bool:
+        """Ask the run's worker of this process for a checkpoint and an end, whatever its database does; False when
+        there is no such worker. `command(name, Stop())` reaches any process.
+        """
+        with self._lock:
+            worker = self._workers.get(name)
+        if worker is None or not worker.holds:
+            return False
+        worker.stop()
+        return True
 
     def wait(self, name: str, timeout: float | None = None) -> RunInfo:
         """Wait for the end of the run's worker in this process, at most `timeout` seconds, and return the run's

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qcore.config import person_path
 from qcore.config.ltx import LTX_SIZES, SPATIAL_RATIO, TEMPORAL_RATIO, LTXVideoConfig
 from qcore.models.anchor import AnchorNetwork
 from qcore.models.blocks import parameter_count
@@ -211,13 +213,13 @@ def load_transformer(config: LTXVideoConfig) -> Any:
     dtype = torch.float32 if whole else torch.bfloat16
     if not source:
         return nn.Module.to(model_class(**_sizes(config.variant)), dtype).eval()
-    path = Path(source).expanduser()
-    if not path.exists() and (source[0] in "/.~" or source.endswith(_WEIGHTS) or source.count("/") > 1):
+    path = person_path(source, "model_id")
+    if not os.path.exists(path) and (source[0] in "/.~" or source.endswith(_WEIGHTS) or source.count("/") > 1):
         raise ValueError(f"model_id = {source!r} does not exist: give a folder, a {_WEIGHTS} file or a name on the hub")
-    if path.is_file():
+    if os.path.isfile(path):
         loaded = _from_file(path, config)
     else:
-        loaded = _from_folder(str(path) if path.is_dir() else source, config, dtype)
+        loaded = _from_folder(str(path) if os.path.isdir(path) else source, config, dtype)
     return nn.Module.to(loaded, dtype).eval()
 
 
@@ -228,7 +230,7 @@ def _explained(source: str, config: LTXVideoConfig) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
-        away = config.offline and not Path(source).exists()
+        away = config.offline and not os.path.exists(source)
         remedy = "switch offline off" if away else "check the name, the variant and the network"
         raise ValueError(
             f"the weights of {source!r} cannot be loaded ({said}): {remedy}, or give a folder or file with them as "
@@ -249,7 +251,7 @@ def _from_folder(source: str, config: LTXVideoConfig, dtype: torch.dtype) -> Any
     """Weights in diffusers' format, from a folder or the hub."""
     model_class = _libraries()[0]
     place = {"cache_dir": config.cache_dir or None, "local_files_only": config.offline}
-    if not (Path(source) / _CONFIG).exists():
+    if not os.path.exists(os.path.join(source, _CONFIG)):
         place["subfolder"] = _SUBFOLDER
     with _explained(source, config):
         sizes = model_class.load_config(source, **place)

@@ -12,6 +12,7 @@ from qcore.store.errors import (
     StoreBusyError,
     StoreError,
     StoreFormatError,
+    StoreTimeoutError,
     store_errors,
 )
 from qcore.store.inbox import CommandReader, Inbox
@@ -49,6 +50,7 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "StoreFormatError",
+    "StoreTimeoutError",
     "TailCursor",
     "WriterReplacedError",
     "copy_database",

@@ -152,6 +152,8 @@ META: dict[str, Shape] = {
     "kind": text,
     "family": text,
     "corpus": text,
+    "data_report": optional(many(text)),
+    "data_warnings": optional(many(text)),
     "device": text,
     "precision": text,
     "torch_version": text,

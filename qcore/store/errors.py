@@ -1,10 +1,11 @@
-"""What can be wrong with a run's database, as four declared errors; nothing else leaves the store while it reads.
+"""What can be wrong with a run's database, as five declared errors; nothing else leaves the store while it reads.
 
 All of them are `LabError`s, so whoever serves many runs catches one kind and goes on with the others:
 
 - `StoreFormatError`: the file is not a run of this program, or a newer version wrote it.
 - `DamagedRunError`, one of those: what is in it is not what this program writes.
 - `StoreBusyError`: another process has kept it locked for longer than `BUSY_SECONDS`; worth another attempt.
+- `StoreTimeoutError`: a write has not ended in time; the disk hangs.
 - `StoreAccessError`: the system refuses: full disk, no right to read or write, no descriptors left, a broken disk.
 """
 
@@ -38,6 +39,16 @@ class DamagedRunError(StoreFormatError):
 
 class StoreBusyError(StoreError):
     """Another connection has held the database for longer than `BUSY_SECONDS`."""
+
+
+class StoreTimeoutError(StoreError, TimeoutError):
+    """What was to be written is not on the disk after all the time that a write is given."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(
+            f"{shown(path)} was not written within {seconds:g} s: the disk or its share is slow or hangs; check it, "
+            "then resume the run"
+        )
 
 
 class StoreAccessError(StoreError):

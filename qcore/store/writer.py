@@ -28,7 +28,7 @@ import safetensors.numpy
 from qcore.store.appending import BlockWriter
 from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Row, Scalars, Truncate, Write
 from qcore.store.declared import MAX_NAMES
-from qcore.store.errors import decoding, error_of, store_errors
+from qcore.store.errors import StoreTimeoutError, decoding, error_of, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     PUT_EVENT,
@@ -213,19 +213,20 @@ class RunWriter:
         """Return when all that was queued before is committed.
 
         Raises the writer's exception as soon as an attempt fails (a locked database is tried again until the timeout),
-        TimeoutError otherwise. What could not be written stays queued.
+        `StoreTimeoutError` otherwise. What could not be written stays queued.
         """
         marker = Marker(threading.Event())
         self._queue(marker, now=True)
         if not marker.reached.wait(timeout):
-            raise self._failure() or TimeoutError(f"{self._path} was not written within {timeout} s")
+            raise self._failure() or StoreTimeoutError(self._path, timeout)
         if marker.failure is not None:
             raise self._failure(marker.failure) or marker.failure
 
     def close(self, timeout: float = 10.0) -> None:
         """Commit what is queued, fold the WAL into the database and join the thread; a second call does nothing.
 
-        Raises the writer's exception when something remained unwritten, TimeoutError when the thread did not end.
+        Raises the writer's exception when something remained unwritten, `StoreTimeoutError` when the thread did not
+        end.
         """
         with self._close_lock:
             if self._closing:
@@ -235,7 +236,7 @@ class RunWriter:
         self._wake.set()
         self._thread.join(timeout + BUSY_SECONDS + self._interval)  # an attempt may have begun just before the deadline
         if self._thread.is_alive():
-            raise self._failure() or TimeoutError(f"{self._path}: the writer did not end within {timeout} s")
+            raise self._failure() or StoreTimeoutError(self._path, timeout)
         if (failure := self._failure()) is not None:
             raise failure
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from qcore.base import DocumentError, parse_json
 from qcore.train.folders import CheckpointState, read_folder, refusal, write_folder
 
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 MODEL_FILE, OPTIMIZER_FILE, WATCH_FILE = "model.safetensors", "optimizer.safetensors", "watch.json"
 
 
@@ -110,6 +111,24 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, loaded[0], loaded[1], state, watch)
 
 
+def check_fits(saved: nn.Module, model: nn.Module, weights: Weights) -> None:
+    """Raise `CheckpointError` unless weights and moments are exactly this model's. saved, model: see
+    `save_checkpoint`."""
+    own = {name: (value.shape, value.dtype) for name, value in _unshared(saved).items()}
+    _check_same(own, weights.model, weights.folder)
+    try:
+        _check_moments(dict(model.named_parameters()), weights.optimizer)
+    except ValueError as error:
+        raise refusal(weights.folder, str(error)) from error
+
+
+def put_back(saved: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Weights) -> None:
+    """Copy weights and moments. Raises `CheckpointError`, and changes nothing, unless both are exactly this model's."""
+    check_fits(saved, model, weights)
+    restore_model(saved, weights)
+    restore_optimizer(model, optimizer, weights)
+
+
 def restore_model(model: nn.Module, checkpoint: Weights) -> None:
     """Copy the weights. Raises `CheckpointError`, and changes nothing, unless they are exactly this model's."""
     own = _unshared(model)
@@ -132,16 +151,32 @@ def set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: Map
     fit the model's parameters.
     """
     parameters = dict(model.named_parameters())
+    _check_moments(parameters, moments)
     state: dict[Tensor, dict[str, Tensor]] = {}
     for full_name, value in moments.items():
         name, _, key = full_name.rpartition(".")
-        parameter = parameters.get(name)
-        if parameter is None or (key != "step" and value.shape != parameter.shape):
-            raise ValueError(f"it has a moment {full_name!r} that fits no parameter of the model")
+        parameter = parameters[name]
         moved = value.clone() if key == "step" else value.to(parameter.device, copy=True)
         state.setdefault(parameter, {})[key] = moved
     optimizer.state.clear()
     optimizer.state.update(state)
+
+
+def _check_moments(parameters: Mapping[str, nn.Parameter], moments: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` unless every moment fits a parameter, and each of those has all that an update reads."""
+    found: dict[str, set[str]] = {}
+    for full_name, value in moments.items():
+        name, _, key = full_name.rpartition(".")
+        parameter = parameters.get(name)
+        fits = parameter is not None and (
+            value.numel() == 1 if key == "step" else (value.shape, value.dtype) == (parameter.shape, parameter.dtype)
+        )
+        if not fits:
+            raise ValueError(f"it has a moment {full_name!r} that fits no parameter of the model")
+        found.setdefault(name, set()).add(key)
+    for name, keys in found.items():
+        if keys != _MOMENTS:
+            raise ValueError(f"the moments of {name} are {', '.join(sorted(keys))}, not {', '.join(sorted(_MOMENTS))}")
 
 
 def _unshared(model: nn.Module) -> dict[str, Tensor]:

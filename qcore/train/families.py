@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.config import RunConfig, TextRunConfig, VideoRunConfig, check_root
+from qcore.train.board import ControlBoard
 from qcore.train.files import CACHE_FOLDER
 from qcore.train.text_workload import TextWorkload, load_text
 from qcore.train.video_workload import VideoWorkload, load_video
@@ -26,10 +27,15 @@ def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = No
 
 
 def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
-    """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with. `CheckpointError` for a bad
-    folder, `ConfigError` where its weights lie outside of the root for data."""
+    """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with; what it lacks, or has with a
+    value that is refused, is as the run started with it. `CheckpointError` for a bad folder, `ConfigError` where its
+    weights lie outside of the root for data."""
     check_root(config)
     if isinstance(config, VideoRunConfig):
-        return load_video(config, folder)
-    assert isinstance(config, TextRunConfig)
-    return load_text(config, run_dir, folder)
+        speaker, saved = load_video(config, folder)
+    else:
+        assert isinstance(config, TextRunConfig)
+        speaker, saved = load_text(config, run_dir, folder)
+    board = ControlBoard(config)
+    board.restore(saved)
+    return speaker, board

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from qcore.base import plain_file
-from qcore.config import BEFORE, LARGEST, RunConfig, decoded
+from qcore.config import BEFORE, LARGEST, ConfigError, RunConfig, decoded
 from qcore.train.folders import file_mode
 from qcore.train.trouble import folder_gone
 
@@ -165,6 +165,36 @@ def stored_config(run_dir: Path, name: str = CONFIG_FILE) -> tuple[RunConfig, di
     """
     with open(run_dir / name, "rb", opener=plain_file) as file:
         return config_of(file.read(LARGEST + 1), name)
+
+
+def config_text(config: RunConfig) -> str:
+    """What the file of a configuration holds. Raises `ConfigError` where `config_of` would not read the same from it:
+    the run would be unreadable from its first second.
+    """
+    text = config.to_yaml()
+    try:
+        same = config_of(text.encode()) == (config, {})
+    except ConfigError as error:
+        raise ConfigError(
+            f"this configuration could not be read again ({error}); its longest value: {_longest(config)}"
+        ) from None
+    if not same:
+        raise ConfigError(
+            f"this configuration would not be read as it is; look at its longest value: {_longest(config)}"
+        )
+    return text
+
+
+def _longest(config: RunConfig) -> str:
+    """The value of a configuration that takes the most letters, and how many."""
+    values = {
+        f"{section}.{name}": len(str(value))
+        for section, part in config.model_dump().items()
+        if isinstance(part, dict)
+        for name, value in part.items()
+    }
+    name = max(values, key=lambda one: values[one])
+    return f"{name}, {values[name]:,} letters"
 
 
 def config_of(data: bytes, name: str = CONFIG_FILE) -> tuple[RunConfig, dict[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qcore.config import ConfigError, RunConfig, TextRunConfig
+from qcore.config import ConfigError, RunConfig, TextRunConfig, shown
 from qcore.models import build_model
 from qcore.models.growth import grow_model, grow_moments, growth_plan
 from qcore.train.base import RANDOM_LOCK, make_optimizer
@@ -17,9 +17,16 @@ from qcore.train.checkpoint import optimizer_tensors, set_moments
 from qcore.train.engine import Engine
 from qcore.train.replay import UNSIZED
 
+_KEPT = ("kind", "context")
+
 
 def in_force(config: RunConfig, section: Mapping[str, Any]) -> RunConfig:
-    """The configuration with the sizes of a model section; as it is for an empty one."""
+    """The configuration with the sizes of a model section; as it is for an empty one. `ConfigError` for a section that
+    growth could not have made of this configuration's.
+    """
+    for name in _KEPT:
+        if name in section and section[name] != config.value(name):
+            raise ConfigError(f"{name} = {shown(section[name])} is refused: the run has {config.value(name)!r}")
     sizes = {name: value for name, value in section.items() if name not in UNSIZED and config.value(name) != value}
     return config.with_values(sizes) if sizes else config
 
@@ -35,7 +42,7 @@ def grown_section(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, An
     wanted = config.with_values(dict(changes))
     assert isinstance(wanted, TextRunConfig)
     for name in changes:
-        if name not in type(config.model).model_fields or name in ("kind", "context", *UNSIZED):
+        if name not in type(config.model).model_fields or name in (*_KEPT, *UNSIZED):
             raise ConfigError(f"{name} is no size that can grow: a model grows in what its weights are made of")
     if wanted.model == config.model:
         raise ConfigError(f"the model has these sizes already: {', '.join(f'{k} = {v}' for k, v in changes.items())}")

@@ -35,7 +35,7 @@ from qcore.train.lastwords import Ending, forget_words, keep_reserve, release_re
 from qcore.train.replay import Orders
 from qcore.train.slots import Slots
 from qcore.train.trainer import Trainer
-from qcore.train.trouble import RunError
+from qcore.train.trouble import RunError, cause_of, sentence
 from qcore.train.workload import Workload
 
 NEWEST_SAMPLES = 64
@@ -91,6 +91,7 @@ def train_run(
                 since=since,
                 orders=orders,
                 drawn=drawn,
+                ending=ending,
             )
 
         with contextlib.ExitStack() as closing:
@@ -114,12 +115,14 @@ def train_run(
                 trainer.run(author)
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)
-                failure = ending.failed(
-                    _explained(error, run_dir, place), trainer.step if trainer else step, total, opening=trainer is None
-                )
-                if failure.cause == "disk":
+                told = _explained(error, run_dir, place)
+                first = ending.failure
+                failure = ending.failed(told, trainer.step if trainer else step, total, opening=trainer is None)
+                if cause_of(told) == "disk":
                     release_reserve(run_dir)
                 writer.add_log(failure.step, "error", failure.details)
+                if first is not None:  # and what then kept the trainer from saying so itself
+                    writer.add_log(failure.step, "error", sentence(told))
                 writer.set_status(failure.status(figures=trainer.figures() if trainer else None))
 
 

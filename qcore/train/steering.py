@@ -7,8 +7,8 @@ moves without an event; its course is the series `control/<name>`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from qcore.config import (
@@ -18,45 +18,21 @@ from qcore.config import (
     ConfigError,
     Line,
     Ramp,
-    Schedule,
+    ScheduledChange,
     SetControl,
     check_schedule,
     find_control,
-    live_controls,
 )
 from qcore.detect import Verdict
 from qcore.store import Event, RunWriter
 from qcore.train.automation import AUTOPILOT, RULE, Automation, Proposal
 from qcore.train.board import ControlBoard
-from qcore.train.folders import CheckpointError, checkpoint_folders, read_state
+from qcore.train.checkpoint import Checkpoint
 
 SCHEDULE = "schedule"
 AUTOMATIC = (SCHEDULE, RULE, AUTOPILOT)
 """Authors of changes that nobody asked for one by one; a checkpoint is written before each."""
-RECENT = 200
-"""How many steps before a trouble a risky change is taken for its cause."""
 AUTOMATIC_REASON = "automatic change"
-
-
-def good_before(run_dir: Path, step: int, events: Sequence[Event], section: Mapping[str, Any]) -> Path:
-    """The newest checkpoint from before a trouble that began at `step`: from before its likely cause, too, the newest
-    risky change of a control in the 200 steps before it. section: of the model, which the checkpoint must fit.
-
-    `ConfigError` when there is none.
-    """
-    controls = live_controls(str(section["kind"]))
-    changes = [event for event in events if event.kind == "control" and step - RECENT <= event.step < step]
-    risky = {name for name, control in controls.items() if control.risky}
-    causes = [event.step for event in changes if event.payload.get("name") in risky]
-    limit = max(causes, default=step - 1)
-    for folder in reversed(checkpoint_folders(run_dir)):
-        try:
-            state = read_state(folder)
-        except CheckpointError:
-            continue
-        if state.step <= limit and (not state.model or state.model == section):
-            return folder
-    raise ConfigError(f"there is no checkpoint from before step {step}: nothing can be put back")
 
 
 class Hands(Protocol):
@@ -70,11 +46,41 @@ class Hands(Protocol):
     def save(self, reason: str) -> None:
         """Write a checkpoint of now."""
 
-    def restore_before(self, step: int, author: str, reason: str) -> str:
-        """Put weights and moments of the newest good checkpoint before a step's trouble back, at the step of now."""
+    def state_before(self, step: int) -> Checkpoint:
+        """The newest good checkpoint from before a step's trouble. `ConfigError` when there is none."""
+
+    def put_back(self, state: Checkpoint, author: str, reason: str) -> str:
+        """Put weights and moments of a checkpoint back, at the step of now."""
 
     def pause(self, author: str, reason: str) -> None:
         """Hold the run."""
+
+
+class _Plan:
+    """What a schedule does at which step of a run of `total` steps, found without a look at its other lines."""
+
+    def __init__(self, text: list[str], total: int, kind: str) -> None:
+        self.text, self.total = text, total
+        schedule = check_schedule(text, kind)
+        self._points: dict[int, list[ScheduledChange]] = {}
+        for point in schedule.changes:
+            self._points.setdefault(point.step(total), []).append(point)
+        self._ramps = [(*ramp.span(total), ramp) for ramp in schedule.ramps]
+        # The ramps that are under way change where one begins, and a step after one ends.
+        self._edges = sorted({edge for start, end, _ in self._ramps for edge in (start, end + 1)})
+        self._since, self._under_way = -1, list[tuple[int, int, Ramp]]()
+
+    def points(self, step: int) -> Sequence[ScheduledChange]:
+        """Changes at exactly this step."""
+        return self._points.get(step, ())
+
+    def ramps(self, step: int) -> Sequence[tuple[int, int, Ramp]]:
+        """First step, last step and ramp of those under way, in the order of their lines."""
+        since = bisect_right(self._edges, step)
+        if since != self._since:
+            self._since = since
+            self._under_way = [found for found in self._ramps if found[0] <= step <= found[1]]
+        return self._under_way
 
 
 class Steering:
@@ -87,9 +93,10 @@ class Steering:
         self._events = events
         self._writer = writer
         self._scheduled: tuple[int, list[str]] | None = None
-        self._text: list[str] = []
-        self._planned = Schedule()
+        self._plan: _Plan | None = None
         self._refused: set[str] = set()
+        self._places: dict[str, list[int]] = {}
+        self._indexed = 0
         self._asked = -1
         self._saved = -1
 
@@ -103,24 +110,23 @@ class Steering:
         self._scheduled = (step, text)
         if not text:
             return
-        if self._text != text:
-            self._text, self._planned = list(text), check_schedule(text, self._board.kind)
         total = int(self._board["steps"])
-        for point in self._planned.changes:
-            wanted = self._wanted(point.line, point.name, point.value) if point.step(total) == step else None
+        if self._plan is None or self._plan.text is not text or self._plan.total != total:
+            self._plan = _Plan(text, total, self._board.kind)
+        plan = self._plan
+        for point in plan.points(step):
+            wanted = self._wanted(point.line, point.name, point.value)
             if wanted is not None and not self._made(wanted.name, wanted.value):
                 self._change(wanted.name, wanted.value, SCHEDULE, point.stage or "a point of the schedule")
-        for ramp in self._planned.ramps:
-            self._move(ramp, total)
+        for start, end, ramp in plan.ramps(step):
+            self._move(ramp, start, end, total)
 
     def _wanted(self, line: Line, name: str, value: Any) -> SetControl | None:
         """What a line of the schedule sets; None, and a warning once a line, where this model has nothing for it."""
         try:
             return self._board.check(name, value)
         except ConfigError as error:
-            if line.text not in self._refused:
-                self._refused.add(line.text)
-                self._warn(SCHEDULE, line.refuse(str(error)))
+            self._warn_once(SCHEDULE, line.refuse(str(error)), line.text)
         return None
 
     def act(self, active: Sequence[Verdict], muted: Sequence[str]) -> None:
@@ -139,11 +145,13 @@ class Steering:
                 self.automation.changed(self._hands.step, name)
             return
         if RESTORE in proposal.verbs:
-            self._save()
             try:
-                self._hands.restore_before(proposal.before, author, reason)
+                state = self._hands.state_before(proposal.before)
             except ConfigError as error:
-                self._warn(author, error)
+                self._warn_once(author, error, reason)
+            else:
+                self._save()
+                self._hands.put_back(state, author, reason)
         if CHECKPOINT in proposal.verbs:
             self._save()
         for name, value in proposal.changes.items():
@@ -152,15 +160,15 @@ class Steering:
             self._hands.pause(author, reason)
 
     def _change(self, name: str, value: Any, author: str, reason: str) -> None:
-        if self._board[name] == value:
-            return
-        self._save()
         try:
-            self._hands.set_control(name, value, author, reason)
+            wanted = self._board.check(name, value)
         except ConfigError as error:
-            self._warn(author, error)
-        else:
-            self.automation.changed(self._hands.step, name)
+            self._warn_once(author, error, f"{name} {reason}")
+            return
+        if self._board[wanted.name] != wanted.value:
+            self._save()
+            self._hands.set_control(wanted.name, wanted.value, author, reason)
+            self.automation.changed(self._hands.step, wanted.name)
 
     def _save(self) -> None:
         """The state before the first automatic change of a step."""
@@ -182,18 +190,17 @@ class Steering:
         )
 
     def _changes(self, name: str, author: str = "") -> list[Event]:
-        return [
-            event
-            for event in self._events
-            if event.kind == "control" and event.payload.get("name") == name and author in ("", event.author)
-        ]
+        """Of one control; an event that has been taken back since is a control's no more."""
+        for place in range(self._indexed, len(self._events)):
+            if (event := self._events[place]).kind == "control":
+                self._places.setdefault(str(event.payload.get("name")), []).append(place)
+        self._indexed = len(self._events)
+        found = [self._events[place] for place in self._places.get(name, ())]
+        return [event for event in found if event.kind == "control" and author in ("", event.author)]
 
-    def _move(self, ramp: Ramp, total: int) -> None:
+    def _move(self, ramp: Ramp, start: int, end: int, total: int) -> None:
         """One step of a ramp. Who changes the control by hand on the way takes it over."""
         step, control = self._hands.step, find_control(ramp.name, self._board.kind)
-        start, end = ramp.span(total)
-        if not start <= step <= end:
-            return
         since = [event for event in self._changes(control.name) if start <= event.step <= step]
         if any(event.author != SCHEDULE for event in since):
             return
@@ -208,5 +215,9 @@ class Steering:
             self._board.set(control.name, value)
         self._writer.log_scalars(step, {f"control/{control.name}": float(value)})
 
-    def _warn(self, author: str, error: Exception) -> None:
+    def _warn_once(self, author: str, error: Exception, about: str) -> None:
+        """Say why something cannot be done, once for each line, rule or finding, as it is tried again and again."""
+        if about in self._refused:
+            return
+        self._refused.add(about)
         self._writer.add_log(self._hands.step, "warning", f"{author}: {error}")

@@ -30,6 +30,7 @@ from qcore.train.engine import Engine
 from qcore.train.files import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.train.growth import grow, grown_section, in_force, resize
 from qcore.train.instruments import Instruments
+from qcore.train.states import decoding
 from qcore.train.text_instruments import TextInstruments
 from qcore.train.workload import Speaker, Workload
 
@@ -185,7 +186,8 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speak
     """
     tokenizer = read_tokenizer(run_dir / TOKENIZER_FILE)
     checkpoint = load_checkpoint(folder)
-    sized = in_force(config, checkpoint.state.model)
+    with decoding(folder, "model"):
+        sized = in_force(config, checkpoint.state.model)
     assert isinstance(sized, TextRunConfig)
     config = sized
     if config.fault:

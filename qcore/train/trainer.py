@@ -24,32 +24,25 @@ from qcore.store import Command, CommandReader, Event, RunWriter
 from qcore.train.allocator import release_seldom
 from qcore.train.base import NonFiniteError
 from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import (
-    Weights,
-    load_checkpoint,
-    restore_model,
-    restore_optimizer,
-    save_checkpoint,
-    snapshot,
-)
+from qcore.train.checkpoint import WATCH_FILE, Checkpoint, Weights, load_checkpoint, put_back, save_checkpoint, snapshot
 from qcore.train.files import check_present, place_of
 from qcore.train.folders import (
     FORK,
     KEPT_REASONS,
     RISKY,
     CheckpointError,
-    checkpoint_folders,
     folder_name,
     prune_checkpoints,
-    read_state,
     recover_interrupted,
 )
 from qcore.train.history import History
+from qcore.train.lastwords import Ending
 from qcore.train.monitor import Monitor
 from qcore.train.replay import Orders
 from qcore.train.samples import Samples
 from qcore.train.slots import Slots
-from qcore.train.steering import AUTOMATIC, AUTOMATIC_REASON, Steering, good_before
+from qcore.train.states import before_trouble, decoding, newest_good, restore_scaler
+from qcore.train.steering import AUTOMATIC, AUTOMATIC_REASON, Steering
 from qcore.train.workload import Workload
 
 IDLE_SECONDS = 0.02
@@ -61,7 +54,7 @@ logger = logging.getLogger(__name__)
 class Trainer:
     """One run's loop. `run` ends with the state finished, stopped or failed in the run's status.
 
-    drawn: how many samples of the timeline are whole, by step, of the newest.
+    drawn: how many samples of the timeline are whole, by step, of the newest · ending: told at once why it failed.
     """
 
     def __init__(
@@ -79,6 +72,7 @@ class Trainer:
         since: float,
         orders: Orders,
         drawn: Mapping[int, int],
+        ending: Ending,
     ) -> None:
         self.name = run_dir.name
         self.step = 0
@@ -98,6 +92,7 @@ class Trainer:
         self._orders = orders
         self._recording = orders.recording
         self._drawn = drawn
+        self._note_failure = ending.failed
         self._monitor = Monitor(workload, writer, self._board, self._recording)
         self._samples = Samples(workload, writer, self._monitor, self._board, self._must_end)
         self._tasks: deque[Iterator[object]] = deque()
@@ -223,6 +218,7 @@ class Trainer:
         self._tasks.append(self._saving("end of run" if kind == "finish" else "stopped", then=event))
 
     def _fail(self, error: NonFiniteError) -> tuple[str, str]:
+        self._note_failure(error, self.step, int(self._board["steps"]))  # first: the disk may take nothing more
         self._writer.add_log(self.step, "error", str(error))
         self._monitor.detectors.failed(error.step, error.terms, str(error))
         if not (self._run_dir / folder_name(self.step)).exists() and self._recording is None:
@@ -286,7 +282,7 @@ class Trainer:
             case requests.Acknowledge() | requests.Mute():
                 pass  # the row itself is what readers go by
             case requests.Restore(before):
-                return self.restore_before(before, row.author, "", row.id)
+                return self.put_back(self.state_before(before), row.author, "", row.id)
             case requests.Grow(changes):
                 return self._grow(changes, row.author, row.id)
             case requests.Sample(generation, prompt, settings):
@@ -325,14 +321,14 @@ class Trainer:
 
     # what changes a run by itself: see `Steering`
 
-    def restore_before(self, step: int, author: str, reason: str, command: int | None = None) -> str:
-        """Put weights and moments of before a step back; the count of steps, the controls and all curves go on.
+    def state_before(self, step: int) -> Checkpoint:
+        """The newest good checkpoint from before a step's trouble. `ConfigError` when there is none."""
+        return before_trouble(self._run_dir, step, self._history.events, self._engine, self._workload.section)
 
-        Raises `ConfigError` when there is no checkpoint from before it.
-        """
-        found = good_before(self._run_dir, step, self._history.events, self._workload.section)
-        self._put_back(load_checkpoint(found))
-        from_step = read_state(found).step
+    def put_back(self, state: Checkpoint, author: str, reason: str, command: int | None = None) -> str:
+        """Put weights and moments of a checkpoint back; the count of steps, the controls and all curves go on."""
+        self._put_back(state)
+        from_step = state.state.step
         payload = {"from_step": from_step, **({"reason": reason} if reason else {})}
         self._add_event("restore", payload, author, command)
         return f"weights of step {from_step} at step {self.step}"
@@ -350,8 +346,7 @@ class Trainer:
             self._passed[self.step] = snapshot(engine.saved, engine.model, engine.optimizer)
 
     def _put_back(self, weights: Weights) -> None:
-        restore_model(self._engine.saved, weights)
-        restore_optimizer(self._engine.model, self._engine.optimizer, weights)
+        put_back(self._engine.saved, self._engine.model, self._engine.optimizer, weights)
 
     def _control_changed(self, payload: dict[str, Any]) -> None:
         name = payload["name"]
@@ -372,42 +367,41 @@ class Trainer:
         Raises `CheckpointError` when there are checkpoints and none can be used: a fresh start would throw work away.
         """
         recover_interrupted(self._run_dir)
-        refusals, configured = [], self._workload.section
-        for folder in reversed(checkpoint_folders(self._run_dir)):
-            try:
-                checkpoint = load_checkpoint(folder)
-                self._workload.resize(checkpoint.state.model)
-                restore_model(self._engine.saved, checkpoint)
-                restore_optimizer(self._engine.model, self._engine.optimizer, checkpoint)
-            except CheckpointError as error:
-                logger.warning("%s", error)
-                self._writer.add_log(self.step, "warning", str(error))
-                refusals.append(str(error))
-                continue
-            state = checkpoint.state
-            self._history.settle(self._board, self._board.restore(state.controls), state.step, state.event_seq)
-            self._engine.scaler.load_state_dict(state.scaler)
-            self.step = state.step
-            self._monitor.seconds_trained = state.seconds_trained
-            self._monitor.detectors.restore(checkpoint.watch, self.step)
+        configured = self._workload.section
+        checkpoint = newest_good(self._run_dir, self._take, self._refused)
+        if checkpoint is None:
+            self._plan_repeat(0)
+            return self._history.happened("start", "resume")
+        state = checkpoint.state
+        self._history.settle(self._board, self._board.restore(state.controls), state.step, state.event_seq)
+        self.step = state.step
+        self._monitor.seconds_trained = state.seconds_trained
+        ending = self._history.last_of("failed", "resume")
+        if ending is not None and ending.kind == "failed":
+            payload, terms = ending.payload, ending.payload["terms"]
+            named = [str(term) for term in terms] if isinstance(terms, list) else []
+            self._monitor.detectors.failed(payload["at_step"], named, payload["message"])
+        self._measured_step = self._closing_step = -1
+        self._undoable = self.step if state.reason == RISKY else -1
+        self._plan_repeat(state.event_seq)
+        if self._workload.section != configured:
+            self._monitor.resized()
+        return True
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        """Take weights, moments and what was remembered. `CheckpointError` for what this run cannot use."""
+        folder, state = checkpoint.folder, checkpoint.state
+        with decoding(folder, "model"):
+            self._workload.resize(state.model)
+        self._put_back(checkpoint)
+        restore_scaler(self._engine, state.scaler, folder)
+        with decoding(folder, WATCH_FILE):
+            self._monitor.detectors.restore(checkpoint.watch, state.step)
             self._steering.automation.restore(checkpoint.watch.get("automation", {}))
-            ending = self._history.last_of("failed", "resume")
-            if ending is not None and ending.kind == "failed":
-                payload = ending.payload
-                self._monitor.detectors.failed(payload["at_step"], payload["terms"], payload["message"])
-            self._measured_step = self._closing_step = -1
-            self._undoable = self.step if state.reason == RISKY else -1
-            self._plan_repeat(state.event_seq)
-            if self._workload.section != configured:
-                self._monitor.resized()
-            return True
-        if refusals:
-            raise CheckpointError(
-                f"none of the {len(refusals)} checkpoints can be used ({refusals[0]}); restore one from a copy, or "
-                "start a new run"
-            )
-        self._plan_repeat(0)
-        return self._history.happened("start", "resume")
+
+    def _refused(self, error: CheckpointError) -> None:
+        logger.warning("%s", error)
+        self._writer.add_log(self.step, "warning", str(error))
 
     def _plan_repeat(self, event_seq: int) -> None:
         self._writer.truncate_after(self.step, event_seq=event_seq)
@@ -416,14 +410,19 @@ class Trainer:
     def _repeat_changes(self) -> None:
         """Make the changes again that the state we went on from does not hold."""
         for event in self._history.due(self.step):
-            if event.kind == "grow":
-                self._workload.grow(event.payload["model"])
-                self._monitor.resized()
-            elif event.kind == "restore":
-                step = event.payload["from_step"]
-                self._put_back(self._passed.get(step) or load_checkpoint(self._run_dir / folder_name(step)))
-            else:
-                self._change_again(event)
+            try:
+                if event.kind == "grow":
+                    self._workload.grow(event.payload["model"])
+                    self._monitor.resized()
+                elif event.kind == "restore":
+                    step = event.payload["from_step"]
+                    self._put_back(self._passed.get(step) or load_checkpoint(self._run_dir / folder_name(step)))
+                else:
+                    self._change_again(event)
+            except ValueError as error:  # a state or a size that there is no more
+                if self._orders.catching_up:  # a fork that went another way would be no fork
+                    raise
+                self._history.refuse(self.step, event, str(error))
 
     def _change_again(self, event: Event) -> None:
         """A change of a control that cannot be made any more is refused; the run goes on with the value before it."""

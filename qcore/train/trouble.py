@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qcore.base import LabError
 from qcore.config import ConfigError, DataError
-from qcore.store import StoreBusyError, StoreFormatError, WriterReplacedError
+from qcore.store import StoreBusyError, StoreFormatError, StoreTimeoutError, WriterReplacedError
 from qcore.store.errors import SQLITE_WORDS, result_code
 from qcore.train.folders import CheckpointError
 
@@ -72,6 +72,7 @@ _OS = {
     errno.EADDRNOTAVAIL: "this machine does not have that address: choose one that it has",
     errno.EPIPE: "the program at the other end has ended",
     errno.ESTALE: "the network drive has lost it: mount it again",
+    errno.ETIMEDOUT: "the drive did not answer in time: check the share and its network, then try again",
     errno.ENODEV: "the device is gone: mount it again",
     errno.ENXIO: "the device is gone: mount it again",
 }
@@ -120,7 +121,7 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
         return "memory"
     if isinstance(error, sqlite3.Error):
         return _of_sqlite(error)[1]
-    if isinstance(error, TimeoutError):  # the store's: it could not be written in time
+    if isinstance(error, StoreTimeoutError):
         return "disk"
     if isinstance(error, StoreBusyError):
         return "locked"
@@ -132,7 +133,9 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
         return "checkpoint"
     if isinstance(error, LabError) and error.__cause__ is not None:  # what the system answered stands behind it
         return cause_of(error.__cause__, opening=opening)
-    if isinstance(error, OSError) and error.errno in _DISK:
+    if isinstance(error, TimeoutError) and _passed(error, "qcore.data"):
+        return "data"
+    if isinstance(error, OSError) and (error.errno in _DISK or isinstance(error, TimeoutError)):
         return "disk"
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return "memory"

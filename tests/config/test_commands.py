@@ -125,6 +125,10 @@ def test_a_row_written_by_hand_is_refused_not_obeyed_in_part(kind: str, payload:
         ("pause", []),
         ("pause", None),
         ("pause", {1: 2}),
+        ("set", {"name": "schedule", "value": "1: schedule=" * 330 + "3"}),
+        ("set", {"name": "rules", "value": ["when T1 is active: rules = " * 145 + "3"]}),
+        ("set", {"name": "clip_norm", "value": 10**4299}),
+        ("grow", {"changes": {"width": 10**400}}),
     ],
 )
 def test_a_row_of_the_wrong_shape_is_a_config_error_too(kind: str, payload: Any) -> None:

@@ -41,7 +41,7 @@ def test_what_lies_below_the_root_passes(root: Path, path: str):
 @pytest.mark.parametrize(
     "path",
     ["/etc/passwd", "../secret.txt", "{root}/../secret.txt", "deep/../../secret.txt", "{root}-too", "~", "/", "..",
-     "/proc/self/environ", "../data-too/x.txt", "~nobody-of-this-name/x", "a\0b"],
+     "/proc/self/environ", "../data-too/x.txt", "~nobody-of-this-name/x"],
 )  # fmt: skip
 def test_what_lies_outside_is_refused_with_the_value(root: Path, path: str):
     for setting in ("path", "validation_path"):

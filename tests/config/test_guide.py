@@ -330,3 +330,10 @@ def test_the_large_variant_does_not_load_the_small_ones_weights() -> None:
 def test_the_adapter_needs_lora() -> None:
     with pytest.raises(ConfigError, match=r"lora\.enabled = False is refused"):
         load({"lora": {"enabled": False}}, adapter=True)
+
+
+@pytest.mark.parametrize("path", ["~nouserx/clips", "a" * 5_000, "~/" + "a" * 5_000])
+def test_a_folder_that_cannot_be_is_a_folder_that_is_not_there(path: str) -> None:
+    loaded = load({"data": {"dataset_path": path}})
+    assert loaded.config.value("source") == "digits"
+    assert [note.key for note in loaded.adjusted if "on this machine" in note.why] == ["data.dataset_path"]

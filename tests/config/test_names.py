@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from qcore.cli.base import set_commands
 from qcore.config import (
     MODEL_KINDS,
     ConfigError,
@@ -59,7 +60,12 @@ def test_keys_of_a_document_may_be_written_so_too() -> None:
     config = RunConfig.from_yaml(text)
     assert (config.kind, config.value("width"), config.optim.learning_rate) == ("transformer", 32, 0.02)
     assert (config.optim.batch_size, config.order_seed) == (3, 4)
-    for twice in ("optim: {learning rate: 1, learning_rate: 2}", "seed: 1\nSeed: 2", "model: {}\nMODEL: {}"):
+    for twice in (
+        "optim: {learning rate: 1, learning_rate: 2}",
+        "{Optim: {steps: 5}, optim: {}}",
+        "seed: 1\nSeed: 2",
+        "model: {}\nMODEL: {}",
+    ):
         with pytest.raises(ConfigError, match="is given twice: leave one out"):
             RunConfig.from_yaml(twice)
 
@@ -68,6 +74,47 @@ def test_settings_of_samples_and_sizes_of_models_too() -> None:
     assert Sample("a", "b", {"Top k": 3, "sample-seed": 4}).checked().settings == {"top_k": 3, "sample_seed": 4}
     assert Sample("a", "b", {"Sampled clips": 2}).checked().settings == {"sampled_clips": 2}
     assert Grow({"FFN width": 64, "model.width": 32}).checked().changes == {"ffn_width": 64, "width": 32}
+
+
+def test_one_value_under_two_names_is_refused_everywhere() -> None:
+    both = {"learning_rate": 0.1, "optim.Learning rate": 0.2}
+    for given in (
+        lambda: default_run().with_values(both),
+        lambda: default_run().with_values({"kind": "pam", "model.kind": "transformer"}),
+        lambda: set_commands([f"{name}={value}" for name, value in both.items()]),
+        lambda: Grow({"width": 32, "Width": 64}).checked(),
+        lambda: Sample("a", "b", {"Top k": 3, "top-k": 4}).checked(),
+    ):
+        with pytest.raises(ConfigError, match="is given twice"):
+            given()
+
+
+@pytest.mark.parametrize("operator", ["-", "+", "/", "--", " -", "- ", "*-", ":", "<"])
+def test_an_operator_that_is_not_read_is_refused_and_never_an_assignment(operator: str) -> None:
+    """`learning_rate -= 0.001` would otherwise set the rate to 0.001."""
+    name = f"learning_rate {operator}"
+    for given in (
+        lambda: find_control(name),
+        lambda: SetControl(name, 0.001).checked(),
+        lambda: default_run().with_values({name: 0.001}),
+        lambda: RunConfig.from_dict({"optim": {name: 0.001}}),
+        lambda: set_commands([f"{name}=0.001"]),
+        lambda: check_schedule([f"5: {name}= 0.001"]),
+        lambda: check_schedule([f"5 .. 9: {name}= 0.002 -> 0.001"]),
+    ):
+        with pytest.raises(ConfigError, match=r"refused|unknown (name|key)"):
+            given()
+    if operator.strip() != "+":
+        with pytest.raises(ConfigError, match="refused"):
+            check_rules([f"when T1 is active: {name}= 0.001"])
+
+
+def test_a_hyphen_counts_between_letters_only() -> None:
+    for written in ("-learning_rate", "learning_rate-", "learning--rate", "learning - rate", "learning_-rate"):
+        with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
+            find_control(written)
+    with pytest.raises(ConfigError, match=r"-= is not read; .* \+= -0\.001"):
+        check_rules(["when T1 is active: learning_rate -= 0.001"])
 
 
 @pytest.mark.parametrize(

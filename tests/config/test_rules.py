@@ -77,6 +77,23 @@ def test_bad_rules_are_refused_in_a_configuration_and_in_a_command(line: str, wo
 
 
 @pytest.mark.parametrize(
+    ("kind", "action", "words"),
+    [
+        ("transformer", "coherence_weight += 0.1", "coherence_weight = 0.1 is refused: a transformer has nothing"),
+        ("phase_lm", "concept_weight += 0.5", "the model has no concepts"),
+        ("phase_lm", "clip_norm = 0.5, balance_weight += 2", "the model has no experts"),
+    ],
+)
+def test_what_a_rule_adds_to_is_something_that_the_model_has(kind: str, action: str, words: str) -> None:
+    base, rules = default_run(kind), [f"when T1 is active: {action}"]
+    for given in (lambda: base.with_values({"rules": rules}), lambda: base.check_change("rules", rules)):
+        with pytest.raises(ConfigError, match=words):
+            given()
+    assert base.check_change("rules", rules, stored=True) == ("rules", rules), "an earlier version took it"
+    assert default_run("phase_lm").with_values({"concepts": 4, "rules": ["when T1 is active: concept_weight += 0.5"]})
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("learning_rate", "write control: LOW"),

@@ -78,6 +78,27 @@ def test_a_bad_line_is_refused_in_a_configuration_and_in_a_command(line: str, wo
         SetControl("schedule", [line]).checked()
 
 
+def test_a_whole_text_is_bounded_where_it_is_entered() -> None:
+    many = ["5: " + ", ".join(["beta1 = 0.5"] * 100)] * 21
+    long = ["# " * 1_999 + ": x"] * 17
+    for name in ("schedule", "rules", "limits"):
+        for lines, words in ((many, "in 2,100 pieces is refused"), (long, "with 68,017 bytes")):
+            with pytest.raises(ConfigError, match=words):
+                default_run().check_change(name, lines)
+    with pytest.raises(ConfigError, match="in 2,100 pieces is refused"):
+        default_run().with_values({"schedule": many})
+    assert default_run().check_change("schedule", many[:20]) == ("schedule", many[:20])
+    assert default_run().check_change("schedule", many, stored=True) == ("schedule", many), "an earlier version took it"
+
+
+def test_a_schedule_in_a_schedule_is_refused_at_once() -> None:
+    for name in ("schedule", "rules"):
+        for text in ("1: schedule=" * 330 + "3", "when T1 is active: rules = " * 150 + "3", "1: rules=" * 400 + "3"):
+            with pytest.raises(ConfigError, match="refused") as refused:
+                SetControl(name, text).checked()
+            assert len(str(refused.value)) <= 1_000
+
+
 def test_phase_terms_are_refused_for_a_model_without_phases() -> None:
     for line in ("5: coherence_weight = 0.1", "5 .. 10: coherence_weight = 0.1 -> 0.2"):
         with pytest.raises(ConfigError, match="has nothing that it acts on"):

@@ -129,3 +129,18 @@ def test_a_label_reads_as_words_with_the_unit() -> None:
 
 def test_no_hint_when_nothing_is_near() -> None:
     assert nearest_hint("zzzz", ["learning_rate"]) == ""
+
+
+def test_a_text_is_one_that_a_file_can_hold() -> None:
+    """A run's configuration is a file that must be readable: its bytes and its values are bounded."""
+    for control, value, words in (
+        (TEXT, "a\0b", r"without the character U\+0000"),
+        (TEXTS, ["a", "b\0"], r"without the character U\+0000"),
+        (TEXT, "語" * 100_000, "at most 262144 bytes, not 300000"),
+        (TEXTS, ["x" * 200_000] * 2, "at most 262144 letters"),
+        (TEXTS, "x\n" * 25_000, "at most 20000 of them"),
+    ):
+        with pytest.raises(ConfigError, match=words) as refused:
+            control.check(value)
+        assert len(str(refused.value)) < 400
+    assert TEXT.check("語" * 50_000) == "語" * 50_000

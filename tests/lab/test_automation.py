@@ -1,8 +1,10 @@
 """Schedules, rules and the autopilot in real runs: what they do, that it is logged, repeated and can be undone."""
 
+import shutil
+
 import pytest
 
-from qcore.config import Pause, Restore, SetControl
+from qcore.config import Pause, Restore, SetControl, Step, Stop
 from qcore.lab import Lab
 from qcore.store import Event
 from tests.helpers import eventually, small_config, small_video
@@ -87,6 +89,49 @@ def test_a_person_can_put_weights_back(lab: Lab) -> None:
     row = lab.outcome(name, lab.command(name, Restore(1)), 20)
     assert row.status == "refused"
     assert "no checkpoint from before step 1" in row.message
+
+
+def test_altered_weights_are_passed_over_and_where_no_others_are_the_command_is_refused(lab: Lab) -> None:
+    name = lab.start(small_config(steps=100_000, checkpoint_every=4, keep_checkpoints=1000))
+    eventually(lambda: lab.info(name).step >= 13)
+    lab.command(name, Pause())
+    eventually(lambda: lab.info(name).state == "paused")
+    damage(lab, name, 8)
+    row = lab.outcome(name, lab.command(name, Restore(9)), 20)
+    assert (row.status, row.message[:17]) == ("applied", "weights of step 4")
+    damage(lab, name, 4)
+    row = lab.outcome(name, lab.command(name, Restore(9)), 20)
+    assert row.status == "refused"
+    assert "no checkpoint from before step 9 can be put back: checkpoint step-000004 is refused" in row.message
+    at = lab.info(name).step
+    lab.command(name, Step(2))
+    eventually(lambda: lab.info(name).step == at + 2)
+    lab.command(name, Stop())
+    assert lab.wait(name, 60).state == "stopped"
+    for saved in lab.checkpoints(name):
+        if saved.step > 12:
+            shutil.rmtree(saved.path)
+    lab.resume(name, steps=at + 4)  # from step 12 it comes to the step at which the weights were put back
+    assert lab.wait(name, 60).state == "finished", lab.info(name).message
+    (refused,) = [event for event in lab.reader(name).events() if event.kind == "refused"]
+    assert (refused.step, refused.payload["from_step"]) == (at, 4)
+    assert "step-000004 is refused" in refused.payload["reason"]
+
+
+def damage(lab: Lab, name: str, step: int) -> None:
+    path = lab.folder(name) / f"step-{step:06d}" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_rule_that_finds_nothing_to_put_back_saves_nothing_and_says_so_once(lab: Lab) -> None:
+    rule = "when train/loss > 0: restore; every 1 steps"
+    name = lab.start(small_config(rules=[rule], checkpoint_every=1000))
+    assert lab.wait(name, 60).state == "finished", lab.info(name).message
+    assert [saved.reason for saved in lab.checkpoints(name)] == ["end of run"]
+    warned = [line.message for line in lab.reader(name).log() if line.level == "warning"]
+    assert len([line for line in warned if "nothing can be put back" in line]) == 1
 
 
 def test_the_autopilot_undoes_a_misalignment_and_rewinding_undoes_the_autopilot(lab: Lab) -> None:

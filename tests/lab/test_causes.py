@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from qcore.config import ConfigError, Continue, Pause, Stop
+from qcore.data.tables import ColumnChoice
+from qcore.data.texts import read_files
 from qcore.objectives import Total
+from qcore.store import StoreTimeoutError
 from qcore.train import engine
 from qcore.train.lastwords import WORDS_FILE, Failure, leave
 from qcore.train.trouble import CAUSES, RunError, cause_of, sentence
@@ -161,6 +164,22 @@ def test_causes_of_errors():
     assert cause_of(RuntimeError("index out of range")) == "bug"
     assert cause_of(RunError("data", "x")) == "data"
     assert cause_of(sqlite3.ProgrammingError("Cannot operate on a closed database.")) == "bug"
+
+
+def test_a_drive_that_does_not_answer_is_the_data_or_the_disk(tmp_path):
+    late = StoreTimeoutError(tmp_path / "a" / "run.sqlite", 10.0)
+    assert cause_of(late) == "disk"
+    assert sentence(late).startswith("a/run.sqlite was not written within 10 s: ")
+    assert cause_of(TimeoutError(errno.ETIMEDOUT, "late", "/runs/a")) == "disk"
+
+    def listed():
+        raise TimeoutError(errno.ETIMEDOUT, "late", "/share/text.txt")
+        yield
+
+    with pytest.raises(TimeoutError) as caught:
+        read_files(listed(), ColumnChoice(), tmp_path, divided=True)
+    assert cause_of(caught.value) == "data"
+    assert "did not answer in time: check the share" in sentence(caught.value)
 
 
 def test_long_errors_are_bounded():

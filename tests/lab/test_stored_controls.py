@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ COMMA = ["learning_rate: 1e-5 .. 0.01, change x2, every 50 steps,"]
 BAD = {
     "a step of 400 digits": ("schedule", HUGE),
     "a separator of lines": ("schedule", ["0% \u2028.. 5: ce_weight = 1"]),
+    "a schedule in a schedule": ("schedule", ["1: schedule=" * 330 + "3"]),
     "no schedule at all": ("schedule", ["whenever"]),
     "a trailing comma": ("limits", COMMA),
     "4,300 digits": ("rules", ["when T1 is active: pause; every " + "9" * 4300 + " steps"]),
@@ -184,6 +186,14 @@ def test_a_bad_command_that_waits_for_a_resume_is_refused_there(lab: Lab) -> Non
 LINES = [
     ("schedule", ["3: concept_weight = 1", "5: clip_norm = 0.5"], "the model has no concepts"),
     ("schedule", ["2 .. 5: balance_weight = 0 -> 1", "5: clip_norm = 0.5"], "the model has no experts"),
+    (
+        "rules",
+        [
+            "when train/loss > 0: concept_weight += 0.5; every 1 steps",
+            "when train/loss > 0 for 3 steps: clip_norm = 0.5; every 100 steps",
+        ],
+        "the model has no concepts",
+    ),
 ]
 
 
@@ -215,6 +225,9 @@ def test_a_stored_line_for_what_the_model_lacks_is_warned_of_once_and_the_others
     assert lab.wait(name, 60).state == "finished", lab.info(name).message
     assert sum(why in line for line in warnings(lab, name)) == 1
     assert lab.controls(name)["clip_norm"].value == 0.5
+    changed = {event.step for event in lab.reader(name).events() if event.author in ("schedule", "rule")}
+    assert {saved.step for saved in lab.checkpoints(name) if saved.reason == "automatic change"} == changed
+    assert len(changed) == 1, "what is refused leaves no checkpoint"
 
 
 def test_rules_and_limits_act_under_any_name_of_a_control(lab: Lab) -> None:
@@ -233,6 +246,37 @@ def test_a_video_run_goes_on_without_a_bad_control_too(lab: Lab) -> None:
     plant_event(lab, "clips", 6, {"name": "repulsion", "new": "nan"})
     lab.resume("clips", steps=8)
     assert lab.wait("clips", 60).state == "finished", lab.info("clips").message
+    rewrite(checkpoint_folders(lab.folder("clips"))[-1], lambda state: state.update(controls={}))
+    drawn = list(lab.sample_clips("clips", small_video().sampling))[-1]
+    assert (drawn.status, len(drawn.tokens)) == ("done", 2)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Alter the state of a checkpoint, which no hash covers."""
+    state = json.loads((folder / "state.json").read_text("utf-8"))
+    change(state)
+    (folder / "state.json").write_text(json.dumps(state), "utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(model={"foo": 1}),
+        lambda state: state.update(model={"width": "wide"}),
+        lambda state: state["model"].update(kind="pam"),
+    ],
+)
+def test_an_older_checkpoint_is_taken_where_a_part_of_the_newest_cannot_be_used(
+    lab: Lab, change: Callable[[dict[str, Any]], object]
+) -> None:
+    name = halfway(lab)
+    newest = checkpoint_folders(lab.folder(name))[-1]
+    rewrite(newest, change)
+    lab.resume(name, steps=8)
+    assert lab.wait(name, 60).state == "finished", lab.info(name).message
+    assert any(f"checkpoint {newest.name} is refused: " in line for line in warnings(lab, name))
+    resumed = next(event for event in lab.reader(name).events() if event.kind == "resume")
+    assert resumed.payload["from_step"] == 4
 
 
 def test_a_configuration_that_is_bad_where_it_matters_is_refused_with_the_file(lab: Lab) -> None:

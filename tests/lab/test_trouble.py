@@ -3,6 +3,7 @@ gone."""
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import sqlite3
@@ -10,13 +11,14 @@ import threading
 
 import pytest
 
-from qcore.config import Stop
+from qcore.config import ConfigError, Stop
 from qcore.lab import Lab, LabError
 from qcore.lab import lab as module
 from qcore.lab.building import Site
 from qcore.lab.share import export_run, import_run
+from qcore.objectives import Total
 from qcore.store import schema
-from qcore.train import files, folders, lastwords
+from qcore.train import engine, files, folders, lastwords
 from qcore.train.files import CONFIG_FILE, held, is_held
 from tests.helpers import eventually, small_config
 
@@ -300,6 +302,26 @@ def test_a_checkpoint_that_finds_the_disk_full_fails_the_run_and_it_goes_on_bit_
     assert losses(lab, "full") == losses(lab, "twin")
 
 
+def test_a_numeric_failure_keeps_its_reason_where_its_last_state_finds_the_disk_full(lab, monkeypatch):
+    healthy, write = engine.total_loss, folders._write_synced
+
+    def broken(inputs, controls, terms):
+        total = healthy(inputs, controls, terms)
+        return Total(total.loss * math.nan, {**total.parts, "ce": total.parts["ce"] * math.nan})
+
+    monkeypatch.setattr(engine, "total_loss", broken)
+    monkeypatch.setattr(
+        folders, "_write_synced", lambda path, data: full() if "step-" in str(path) else write(path, data)
+    )
+    name = lab.start(small_config(budget_percent=0), name="nan")
+    info = lab.wait(name, 60)
+    assert (info.state, info.cause) == ("failed", "numeric")
+    assert "the loss is not finite at step 1: ce" in info.message
+    assert any("the disk is full" in line.message for line in lab.reader(name).log())
+    with Lab(lab.runs_dir) as other:
+        assert other.info(name).message == info.message
+
+
 @pytest.fixture
 def small_disk(monkeypatch):
     """Databases that take a few pages more than they have, as on a full disk; its two knobs."""
@@ -377,3 +399,19 @@ def test_new_runs_are_their_owners_alone_and_old_ones_stay_as_they_are(lab):
     assert (folder / CONFIG_FILE).stat().st_mode & 0o777 == 0o640
     assert (folder / "step-000020").stat().st_mode & 0o070 == 0o050
     assert (folder / "step-000020" / "state.json").stat().st_mode & 0o070 == 0o040
+
+
+def test_a_configuration_that_could_not_be_read_again_makes_no_run(lab):
+    base = small_config()
+    for prompts in (["a"] * 19_990, ["\x01" * 70_000]):  # each within its bounds; the file is not
+        config = base.with_values({"prompts": prompts})
+        with pytest.raises(
+            ConfigError, match=r"could not be read again .*its longest value: probes\.prompts, [0-9,]+ letters"
+        ):
+            lab.start(config, name="large")
+        assert os.listdir(lab.runs_dir) == []
+    name = finished(lab)
+    before = sorted(os.listdir(lab.runs_dir))
+    with pytest.raises(ConfigError, match="could not be read again"):
+        lab.fork(name, step=5, config_changes={"prompts": ["a"] * 19_990})
+    assert sorted(os.listdir(lab.runs_dir)) == before

@@ -9,12 +9,12 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from qcore.data import open_dataset
 from qcore.train import folders
 from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer, save_checkpoint
+from qcore.train.checkpoint import load_checkpoint, put_back, restore_model, restore_optimizer, save_checkpoint
 from qcore.train.engine import Engine
 from qcore.train.folders import (
     CheckpointError,
@@ -23,6 +23,7 @@ from qcore.train.folders import (
     read_state,
     recover_interrupted,
 )
+from qcore.train.states import restore_scaler
 from tests.helpers import small_config
 
 
@@ -136,6 +137,41 @@ def test_a_rehashed_foreign_tensor_file_is_refused(saved):
     rewritten = folders.write_folder(folder.parent, read_state(folder), contents)
     with pytest.raises(CheckpointError, match="lacks"):
         restore_model(engine.model, load_checkpoint(rewritten))
+
+
+@pytest.mark.parametrize("damage", ["missing", "unknown", "type", "count"])
+def test_moments_that_no_update_could_use_change_nothing(saved, damage):
+    engine, _, folder = saved
+    moments = load((folder / "optimizer.safetensors").read_bytes())
+    name = next(key for key in moments if key.endswith(".exp_avg"))
+    if damage == "missing":
+        del moments[name]
+    elif damage == "unknown":
+        moments[name + "_of_nothing"] = moments[name].clone()
+    elif damage == "type":
+        moments[name] = moments[name].to(torch.int64)
+    else:
+        moments[name.replace("exp_avg", "step")] = torch.zeros(2)
+    weights = {key: value + 1 for key, value in load((folder / "model.safetensors").read_bytes()).items()}
+    contents = {"model.safetensors": save(weights), "optimizer.safetensors": save(moments)}
+    rewritten = folders.write_folder(folder.parent, read_state(folder), contents)
+    before = {key: value.clone() for key, value in engine.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"the moments of|fits no parameter"):
+        put_back(engine.saved, engine.model, engine.optimizer, load_checkpoint(rewritten))
+    assert all(torch.equal(value, before[key]) for key, value in engine.model.state_dict().items())
+
+
+def test_a_loss_scale_that_is_none_is_refused(saved):
+    engine, _, folder = saved
+    engine.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    good = engine.scaler.state_dict()
+    for bad in ({"scale": 8.0}, {**good, "scale": "big"}, {**good, "scale": -1.0}, {**good, "_growth_tracker": None}):
+        with pytest.raises(CheckpointError, match=r"step-000003 is refused: scaler in it cannot be used"):
+            restore_scaler(engine, bad, folder)
+    restore_scaler(engine, {}, folder)  # of a machine whose precision needs none
+    assert engine.scaler.state_dict() == good
+    restore_scaler(engine, {**good, "scale": 8.0}, folder)
+    assert engine.scaler.get_scale() == 8.0
 
 
 @pytest.mark.parametrize("survivor", ["replaced", "target"])
