@@ -19,20 +19,21 @@ from typing import Any
 
 from qcore.config import DataConfig, DataError
 from qcore.config.forms import TABLES, Form
-from qcore.config.sources import (
+from qcore.config.places import (
     BUILDERS,
-    check_file,
     is_remote,
+    listed_files,
     local_files,
-    look,
     looks_local,
     place,
     plain_error,
     shown,
-    survey,
 )
+from qcore.config.sources import check_file, look, survey
+from qcore.data.opening import check_saved, load
+from qcore.data.room import check_room
 from qcore.data.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
-from qcore.data.texts import Texts, check_room, read_files, unpacked
+from qcore.data.texts import Texts, read_files, unpacked
 
 PROBE_SECONDS = 3.0
 _LOOKED_AT = 100
@@ -67,6 +68,7 @@ def read_saved(folder: Path, column: ColumnChoice, split: str = "train") -> Text
     """Documents of a folder that the library's `save_to_disk` wrote."""
     import datasets
 
+    check_saved(folder)
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # the library raises nothing narrower for a damaged folder
@@ -137,6 +139,8 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
         return read_saved(folder, column, split)
     try:
         loaded = _load(config, str(folder), split)
+    except DataError:
+        raise
     except Exception as error:  # see `read_saved`
         cause = innermost(error)
         if not found.tables and found.skipped:
@@ -157,12 +161,8 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
 
 
 def _load(config: DataConfig, name: str, split: str) -> Any:
-    import datasets  # two seconds, and only this source needs it
-
-    files: Any = config.data_files or None
-    if files and "," in files:
-        files = [part.strip() for part in files.split(",") if part.strip()]
-    return datasets.load_dataset(name, config.hub_config or None, split=split, data_files=files)
+    files = listed_files(config.data_files, Path(name)) if config.data_files else []
+    return load(name, config.hub_config, split, files[0] if len(files) == 1 else files)
 
 
 def _by_name(config: DataConfig, split: str) -> Any:
@@ -170,6 +170,8 @@ def _by_name(config: DataConfig, split: str) -> Any:
     with offline() if unreachable else contextlib.nullcontext():
         try:
             return _load(config, config.hub_name, split)
+        except DataError:
+            raise
         except Exception as error:  # see `read_saved`
             cause = innermost(error)
             network = unreachable or ("the library is offline by its setting" if is_offline() else "")
