@@ -98,7 +98,7 @@ def _read_local(config: DataConfig, split: str, column: ColumnChoice) -> Texts:
             found = Form(form, found.words, packing=found.packing)  # a table under another suffix
         files.append((path, found if form != "text" else Form("text", found.words, packing=found.packing)))
     check_room(sum(path.stat().st_size for path, _ in files), f"data.data_files {shown(config.data_files)!r}")
-    texts = read_files(files, column, files[0][0].parent, divided=True)
+    texts = read_files(files, column, files[0][0].parent, divided=True, as_prose=form == "text")
     count = len(texts.documents)
     kept = [texts.documents[number] for number in _numbers(split, count, config)]
     return Texts(tuple(kept), texts.size, texts.skipped, texts.notes)

@@ -10,6 +10,7 @@ import lzma
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,9 +92,10 @@ def read_files(
     root: Path,
     divided: bool,
     skipped: list[SkippedFile] | None = None,
+    as_prose: bool = False,
 ) -> Texts:
     """Documents of some files. divided: a lone text is cut into pieces · skipped: takes files that cannot be read, with
-    the reason; without it they are errors.
+    the reason; without it they are errors · as_prose: what is packed is prose, whatever it looks like.
     """
     texts: list[str] = []
     tables: list[tuple[Path, Form]] = []
@@ -103,11 +105,11 @@ def read_files(
             tables.append((path, form))
             continue
         try:
-            found = read_prose(path, form)
+            found = read_prose(path, form, as_prose=as_prose)
         except DataError as error:
             if skipped is None:
                 raise
-            skipped.append(left_out(path, root, error))
+            _leave_out(skipped, root, path, error)
             continue
         if isinstance(found, Form):  # a table inside of what is packed
             tables.append((path, found))
@@ -121,7 +123,7 @@ def read_files(
         rows = table_documents(
             [(path, form, unpacked) for path, form in tables],
             column,
-            None if skipped is None else lambda path, error: skipped.append(left_out(path, root, error)),
+            None if skipped is None else partial(_leave_out, skipped, root),
         )
         return Texts(rows.documents, size + rows.size, (), rows.notes)
     if divided or len(texts) == 1:
@@ -129,18 +131,19 @@ def read_files(
     return Texts(tuple(article for text in texts for article in articles(text)), size)
 
 
-def left_out(path: Path, root: Path, error: DataError) -> SkippedFile:
+def _leave_out(skipped: list[SkippedFile], root: Path, path: Path, error: DataError) -> None:
     """A file below `root` that could not be read, with the reason."""
     reason = str(error).removeprefix(repr(shown(path))).lstrip(" ,")
-    return SkippedFile(_within(path, root), reason, path.stat().st_size)
+    skipped.append(SkippedFile(_within(path, root), reason, path.stat().st_size))
 
 
 def _within(path: Path, root: Path) -> str:
     return shown(path.relative_to(root))
 
 
-def read_prose(path: Path, form: Form) -> str | Form:
-    """The text of one file, line ends as "\\n"; the form of a table, where one is packed in it under another name.
+def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
+    """The text of one file, line ends as "\\n"; the form of a table, where one is packed in it under another name,
+    unless it is to be read as prose.
 
     Errors: `DataError` naming file, line, byte and remedy.
     """
@@ -149,9 +152,10 @@ def read_prose(path: Path, form: Form) -> str | Form:
         inner = unpacked_form(raw[:HEAD], path, form)
         if inner.refused:
             raise DataError(f"{shown(path)!r} is {inner.words}, not text: {inner.remedy}")
-        if inner.name in TABLES:
+        if inner.name not in TABLES:
+            form = inner
+        elif not as_prose:
             return inner
-        form = inner
     text = decode(raw, shown(path))
     if form.name == "html":
         text = page_text(text)

@@ -417,7 +417,6 @@ def test_other_contents_of_a_file_are_refused_in_words(
         {"version": True},
         {"version": 1.0},
         {"exported": "<b>"},
-        {"exported": True},
         {"program": [[]]},
     ):
         assert not imported(lab, packed(files, manifest, **change)), change

@@ -400,7 +400,7 @@ def test_a_page_gives_its_text(tmp_path):
     ("page", "text"),
     [
         ("<p>if x < y and y > z or 2 <3 then", "if x < y and y > z or 2 <3 then"),
-        ("<title>A page<p>One word.<!-- no --><p>Two words.", "A page\nOne word.\n\nTwo words."),
+        ("<title>A page<p>One word.<!-- no --><p>Two words.", "A page\nOne word.\nTwo words."),
         ("<p>Before. <!-- never closed <b>bold</b> <script>after", "Before. never closed bold after"),
         ("<script>a<b</script x>One</SCRIPT >, <style>p</style>two<style/>, three", "One, two, three"),
         ("<title>a<title>b<style>c<script>d", "abcd"),

@@ -230,8 +230,8 @@ def repeated(rows):
     return pa.table({"text": cells})
 
 
-def write_compressed(path, table):
-    with pa.ipc.new_file(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+def write_compressed(path, table, new=pa.ipc.new_file):
+    with new(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
 
 
@@ -247,8 +247,8 @@ def write_compressed(path, table):
         ),
         ("nested.parquet", lambda path: pq.write_table(nested(90), path, dictionary_pagesize_limit=1 << 30)),
         ("plain.arrow", lambda path: write_compressed(path, pa.table({"text": [CELL] * 90}))),
-        ("dictionary.arrow", lambda path: write_arrow(path, repeated(90), stream=False)),
-        ("stream.arrow", lambda path: write_arrow(path, repeated(90), stream=True)),
+        ("dictionary.arrow", lambda path: write_compressed(path, repeated(90))),
+        ("stream.arrow", lambda path: write_compressed(path, repeated(90), pa.ipc.new_stream)),
     ],
 )
 def test_a_few_kilobytes_do_not_become_gigabytes(tmp_path, name, write):

@@ -31,15 +31,28 @@ class Served:
     connections: set[Any]
 
     def ask(self, path: str = "/small", peer: str = "127.0.0.1", reads: bool = True, times: int = 1) -> socket.socket:
-        """A connection that has asked; one that does not read has no room for an answer."""
+        """A connection that has asked, or not yet; one that does not read has no room for an answer."""
         line = socket.socket()
         if not reads:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.bind((peer, 0))
         line.settimeout(30)
         line.connect(("127.0.0.1", self.port))
-        line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * times)
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * times if path else b"")
         return line
+
+    def work(self, count: int, peer: str = "127.0.0.1") -> list[socket.socket]:
+        """Connections whose requests are at work, one after another."""
+        lines = []
+        for _ in range(count):
+            wanted = sum(_at_work(one) for one in list(self.connections)) + 1
+            lines.append(self.ask("/work", peer))
+            eventually(lambda wanted=wanted: sum(_at_work(one) for one in list(self.connections)) == wanted)
+        return lines
+
+
+def _at_work(one: Any) -> bool:
+    return one.cycle is not None and not one.cycle.response_complete
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,23 +128,19 @@ def test_connections_that_are_closing_make_room_and_then_those_that_wait():
 def test_where_all_are_at_work_a_new_one_is_refused_and_one_peer_has_a_quarter(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(wire, "is_loopback", lambda host: host != "127.0.0.2")
     with serving(most=16) as served:
-        theirs = [served.ask("/work", peer="127.0.0.2") for _ in range(9)]
-        refused = []
-        for line in theirs[4:]:
-            with contextlib.suppress(ConnectionError):
-                refused.append(line.recv(100))
-        assert refused
-        assert all(found.startswith(b"HTTP/1.1 503") for found in refused)
-        eventually(lambda: len(served.connections) == 4)
+        theirs = served.work(4, "127.0.0.2")
+        for _ in range(5):
+            with served.ask("", "127.0.0.2") as line:
+                assert line.recv(100).startswith(b"HTTP/1.1 503")
         with served.ask() as line:
             assert line.recv(100).startswith(ANSWERED)
         eventually(lambda: len(served.connections) == 4)
-        own = [served.ask("/work") for _ in range(12)]  # this machine has no share: it may stand for many
-        eventually(lambda: len(served.connections) == 16)
-        with served.ask() as line:
+        own = served.work(12)  # this machine has no share: it may stand for many
+        with served.ask("") as line:
             assert line.recv(100).startswith(b"HTTP/1.1 503")
         for line in (*theirs, *own):
             line.close()
+        eventually(lambda: not served.connections)
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
