@@ -88,8 +88,8 @@ def table_documents(
     if unread and len(unread) == len(files):
         raise unread[0][1]
     if leave_out is not None:
-        for path, error in unread:
-            leave_out(path, error)
+        for left, reason in unread:
+            leave_out(left, reason)
     if missing:
         notes.append(f"{missing:,} rows have no text in that column and were passed over")
     if not any(text.strip() for text in texts):

@@ -67,7 +67,7 @@ class Http(H11Protocol):
         self._watch = self.loop.call_later(self.unread_seconds / 4, self._look_at_unread)
         most = self.most if self.most is not None else most_connections()
         peer = self.client[0] if self.client else ""
-        alike = [one for one in self.connections if one.client and one.client[0] == peer]
+        alike = [one for one in self.connections if (getattr(one, "client", None) or ("",))[0] == peer]
         crowded = bool(peer) and not is_loopback(peer) and len(alike) > max(2, int(PEER_SHARE * most))
         if (crowded and not self._made_room(alike)) or (
             len(self.connections) > most and not self._made_room(list(self.connections))
