@@ -10,7 +10,7 @@ import os
 import re
 from fnmatch import translate
 from glob import has_magic
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from qcore.config.controls import ConfigError
@@ -131,7 +131,10 @@ def matching(pattern: str, setting: str) -> list[Path]:
         if part == "**":
             waiting.append((folder, depth + 1))
         elif not has_magic(part):
-            waiting.append((os.path.join(folder, part), depth + 1))
+            plain = list(takewhile(lambda one: not has_magic(one), parts[depth:]))
+            inner = os.path.join(folder, *plain)
+            if os.path.lexists(inner):
+                waiting.append((inner, depth + len(plain)))
             continue
         fits = re.compile(translate(part)).match
         names = _names(folder)
