@@ -88,13 +88,12 @@ def entry() -> Entry:
 def _token_path() -> Path:
     if named := os.environ.get(TOKEN_PATH):
         return Path(named)
+    _runs().mkdir(parents=True, exist_ok=True)
     return _runs() / TOKEN_FILE
 
 
 def _runs() -> Path:
-    runs = Path(os.environ.get("QCORE_RUNS", "checkpoints"))
-    runs.mkdir(parents=True, exist_ok=True)
-    return runs
+    return Path(os.environ.get("QCORE_RUNS", "checkpoints"))
 
 
 def opened() -> Entry:

@@ -121,10 +121,14 @@ class Passes:
     def _write_ended(self, path: Path) -> None:
         oldest = time.time() - PASS_DAYS * 86400
         text = "".join(f"{int(ended)} {digest}\n" for digest, ended in self._ended.items() if ended > oldest)
+        path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(aside, path)
+        try:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(text)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _mac(self, head: str) -> str:
         return hmac.digest(self._key, head.encode("utf-8", "replace"), "sha256").hex()

@@ -118,7 +118,7 @@ def test_token_counts_are_the_training_targets(data):
 
 def test_no_floor_where_tokens_are_less_than_the_text():
     cut = open_dataset(DataConfig(documents=100, packing="padded"), 16, None)
-    assert cut.truncated == 100
+    assert cut.report.truncated == 100
     assert cut.references.generator is None
     assert cut.bytes_per_token == pytest.approx(4, abs=1)
     assert open_dataset(DataConfig(documents=100, vocab_size=64), 16, None).references.generator is None

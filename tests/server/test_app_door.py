@@ -314,6 +314,7 @@ def test_who_has_left_stays_out_when_the_server_starts_again(tmp_path: Path, mon
     last = late.enter()
     assert late("/_lab/leave", cookie=last)[0] == 200
     assert late(cookie=last)[0] == 401
+    assert [path.name for path in tmp_path.iterdir()] == [ended.name]
 
 
 def test_an_app_that_asks_nobody_answers_its_own_machine_alone():
