@@ -70,10 +70,14 @@ def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
         raise _unreadable(path, "Arrow", number, error) from error
 
 
+def table_weight(table: Any) -> int:
+    """Bytes of the values of a table or a batch when each is written out."""
+    return sum(_weight(part) for column in table.columns for part in getattr(column, "chunks", [column]))
+
+
 def _rows(batch: Any, room: Room) -> list[Any]:
     batch.validate(full=True)
-    for column in batch.columns:
-        room.take(_weight(column))
+    room.take(table_weight(batch))
     found: list[Any] = batch.to_pylist()
     return found
 

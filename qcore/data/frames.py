@@ -54,7 +54,7 @@ def frames_of(
     path: Path, canvas: int, pixel_format: str, wanted: Callable[[int], bool], said: Said
 ) -> Generator[Any, None, None]:
     """Frames in the order of time: uint8 [C, canvas, canvas], True for a frame that is not `wanted` by its number and
-    therefore not scaled, or None where a clip must not go on. Errors: `UnusableError`, before the first frame.
+    therefore not scaled, or None where a clip must not go on. Errors: `UnusableError`.
     """
     import av  # only this source needs it
     from av.video.reformatter import VideoReformatter

@@ -30,6 +30,7 @@ from qcore.config.places import (
     shown,
 )
 from qcore.config.sources import check_file, look, survey
+from qcore.data.columnar import table_weight
 from qcore.data.opening import check_saved, load
 from qcore.data.room import check_room
 from qcore.data.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
@@ -210,13 +211,16 @@ def _of_loaded(loaded: Any, column: ColumnChoice, name: str) -> Texts:
     path, note = choose_column(sample, column, name)
     rows = plain.select_columns([path[0]])
     texts: list[str] = []
-    missing = 0
+    missing = letters = 0
     for start in range(0, len(rows), 1000):
-        for number, row in enumerate(rows[start : start + 1000].to_pylist(), start):
+        part = rows[start : start + 1000]
+        check_room(letters + table_weight(part), f"the data set {name!r}")
+        for number, row in enumerate(part.to_pylist(), start):
             text = text_of(row, path, f"{name!r}, row {number}", sample)
             if text is None:
                 missing += 1
             else:
+                letters += len(text)
                 texts.append(text)
     notes = [note] if note else []
     if missing:

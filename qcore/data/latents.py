@@ -20,7 +20,7 @@ from torch import Tensor
 
 from qcore.config import DataError, SkippedFile
 from qcore.config.ltx import LatentsConfig
-from qcore.config.places import plain_error, shown
+from qcore.config.places import place, plain_error, shown
 from qcore.config.sources import walk
 from qcore.data.clips import ClipDataset, TextStates, epoch_order
 from qcore.data.earlier import text_files
@@ -221,9 +221,7 @@ def _waves(config: LatentsConfig) -> Tensor:
 
 def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[SkippedFile, ...]]:
     """Usable files by their path relative to the folder, and the others with the reason."""
-    root = Path(config.path).expanduser()
-    if not root.exists():
-        raise DataError(f"path = {config.path!r} does not exist: give a folder of latents ({_SUFFIX} files)")
+    root = place(config.path, "path", f"a folder of latents ({_SUFFIX} files)")
     files: dict[str, _File] = {}
     skipped: list[SkippedFile] = []
     if root.is_file() or config.data_version < 2:
