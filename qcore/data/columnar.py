@@ -34,16 +34,16 @@ def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Ro
 
     number = 0
     try:
-        source = pa.BufferReader(read(path, form)) if form.packing else str(path)
-        with pq.ParquetFile(source) as file:
+        raw = read(path, form) if form.packing else None
+        with pq.ParquetFile(str(path) if raw is None else pa.BufferReader(raw)) as file:
             names = file.schema_arrow.names
             needed = [name for name in (wanted, wanted.split(".")[0]) if name in names][:1]
             leaves = [file.schema.column(number) for number in range(len(file.schema))]
             packed = _packed_much(file.metadata)
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.converted_type in _TEXTS]
         rows = _WEIGHED_ROWS if packed else _ROWS
-        source = pa.BufferReader(read(path, form)) if form.packing else str(path)
         room = Room(path)
+        source = str(path) if raw is None else pa.BufferReader(raw)
         with pq.ParquetFile(source, read_dictionary=texts if packed else None) as file:
             for batch in file.iter_batches(batch_size=rows, columns=needed or None):
                 for row in _rows(batch, room, plain=not packed):
