@@ -19,10 +19,11 @@ from streamlit import net_util
 from streamlit.errors import StreamlitSecretNotFoundError
 
 from qcore.config import ConfigError
+from qcore.lab.errors import sentence
 from qcore.server.door import LEAVE, Entry
 from qcore.server.hosts import HOSTS, Hosts, is_loopback
 from qcore.server.live import lifespan
-from qcore.server.token import TOKEN_FILE, TOKEN_PATH, Passes, open_token, token_setting
+from qcore.server.token import ENDED_FILE, TOKEN_FILE, TOKEN_PATH, Passes, open_token, token_setting
 
 EVERYWHERE = ("", "0.0.0.0", "::")
 PROBLEM = 2
@@ -57,7 +58,7 @@ def secrets() -> dict[str, object]:
             return {}
         raise ConfigError(f"the file .streamlit/secrets.toml cannot be read: {error}") from None
     except (OSError, ValueError) as error:  # ValueError: what is no TOML, or not UTF-8
-        raise ConfigError(f"the file .streamlit/secrets.toml cannot be read: {error}") from None
+        raise ConfigError(f"the file .streamlit/secrets.toml cannot be read: {sentence(error)}") from None
 
 
 def has_login() -> bool:
@@ -78,7 +79,7 @@ def entry() -> Entry:
     login = has_login()
     asked = wanted if wanted is not None else not here and not login
     names = [] if address in EVERYWHERE or here else [address]
-    passes = Passes(given or open_token(_token_path())) if asked else None
+    passes = Passes(given or open_token(_token_path()), _runs() / ENDED_FILE) if asked else None
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     hosts = Hosts.of(names, any_address=address in EVERYWHERE)
     return Entry(hosts, passes, here and not login and wanted is None, base)
@@ -87,9 +88,12 @@ def entry() -> Entry:
 def _token_path() -> Path:
     if named := os.environ.get(TOKEN_PATH):
         return Path(named)
-    runs = Path(os.environ.get("QCORE_RUNS", "checkpoints"))
-    runs.mkdir(parents=True, exist_ok=True)
-    return runs / TOKEN_FILE
+    _runs().mkdir(parents=True, exist_ok=True)
+    return _runs() / TOKEN_FILE
+
+
+def _runs() -> Path:
+    return Path(os.environ.get("QCORE_RUNS", "checkpoints"))
 
 
 def opened() -> Entry:
@@ -101,7 +105,7 @@ def opened() -> Entry:
     try:
         _entry = entry()
     except (ConfigError, OSError) as error:
-        sys.stderr.write(f"Collapse Lab does not start: {error}\n")
+        sys.stderr.write(f"Collapse Lab does not start: {sentence(error)}\n")
         raise SystemExit(PROBLEM) from None
     return _entry
 

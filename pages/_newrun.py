@@ -91,6 +91,9 @@ def new_run(lab: Lab) -> None:
         )
         start = _start_of(lab, chosen)
         st.caption(start.about)
+        if not _roles.can_operate():
+            _locked(start, right)
+            return
         way = st.segmented_control("Edit as", WAYS, key="edit_as", default="Form", required=True, bind="query-params")
     with right:
         st.text_input(
@@ -131,6 +134,16 @@ def new_run(lab: Lab) -> None:
     if config and way == "Form":
         with st.expander("This run as YAML", icon=":material/code:"):
             st.code(config.to_yaml(), language="yaml")
+
+
+def _locked(start: Start, beside: Any) -> None:
+    """What a viewer sees: the configuration, to be read. Fields would answer what is typed by looking at the owner's
+    files: whether a path is there, what it holds, and what can be told of it.
+    """
+    with beside:
+        _roles.button("Start", type="primary", icon=":material/play_arrow:", width="stretch")
+        st.caption(_summary(start.config))
+    st.code(start.config.to_yaml(), language="yaml")
 
 
 # what it starts from
@@ -341,6 +354,9 @@ def _memory(config: RunConfig) -> None:
 
 def _start(lab: Lab) -> None:
     """Start what the fields say now."""
+    if why := _roles.refused():
+        _parts.note("error", why)
+        return
     choice = st.session_state.get("preset") or next(iter(PRESETS))
     name = str(st.session_state.get("new:name") or "").strip()
     try:

@@ -39,6 +39,7 @@ from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
 from qcore.config.paths import person_path
 from qcore.config.phase import PhaseLMConfig
+from qcore.config.places import DataError
 from qcore.config.presets import PRESETS, Preset, preset
 from qcore.config.rules import (
     CHECKPOINT,
@@ -77,7 +78,7 @@ from qcore.config.sections import (
     Section,
     TransformerConfig,
 )
-from qcore.config.sources import DataError, SkippedFile, SourceCheck, check_source
+from qcore.config.sources import SkippedFile, SourceCheck, check_source
 from qcore.config.texts import Line
 from qcore.config.video import (
     ClipSamplingConfig,

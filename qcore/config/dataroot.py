@@ -7,17 +7,27 @@ again before its data are opened.
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcore.config.controls import ConfigError
+from qcore.config.places import (
+    BUILDERS,
+    expanded,
+    is_pattern,
+    is_remote,
+    listed_files,
+    looks_local,
+    matching,
+    plain_error,
+)
 
 if TYPE_CHECKING:
     from qcore.config.run import RunConfig
 
 DATA_ROOT = "QCORE_DATA_ROOT"
+MOST_LOOKED_AT = 500_000
 PLACES: dict[str, tuple[str, ...]] = {
     "data": ("path", "validation_path"),
     "model": ("cache_dir",),
@@ -51,26 +61,27 @@ def check_root(config: RunConfig) -> None:
             part = getattr(config, section)
             for name in names:
                 value = getattr(part, name, "")
-                if value and (only_paths or _is_local(value)):
+                if value and (only_paths or looks_local(value) or is_remote(value)):
                     _check(value, f"{section}.{name}", root)
     if files := getattr(config.data, "data_files", ""):
         _check_files(files, getattr(config.data, "hub_name", ""), root)
 
 
+def check_below(path: str, setting: str) -> None:
+    """Raise `ConfigError` for a file that a library is about to open for a setting, if it lies outside of the root."""
+    root = data_root()
+    if root is not None:
+        _check(path, setting, root)
+
+
 def _check_files(files: str, hub_name: str, root: Path) -> None:
     """Files of a builder such as json, or of a data set, which are named relative to it; several between commas."""
-    whole = os.path.lexists(os.path.expanduser(files)) or "," not in files
-    folder = Path(hub_name).expanduser()
-    for part in [files] if whole else [part.strip() for part in files.split(",") if part.strip()]:
-        bare = not _is_local(part) and ".." not in Path(part).parts
-        if bare and "/" in hub_name and not folder.exists():
+    folder = None if hub_name in BUILDERS else Path(expanded(hub_name))
+    for part in listed_files(files, folder):
+        bare = folder is not None and not looks_local(part) and not is_remote(part) and ".." not in Path(part).parts
+        if bare and folder is not None and "/" in hub_name and not folder.exists():
             continue  # of a data set on the hub
-        _check(str(folder / part) if bare and folder.is_dir() else part, "data.data_files", root)
-
-
-def _is_local(name: str) -> bool:
-    """Whether a library would take a name for a path: it is there, or it is written as one."""
-    return name.lstrip()[:1] in ("/", ".", "~", "\\") or "://" in name or os.path.lexists(os.path.expanduser(name))
+        _check(str(folder / part) if bare and folder is not None and folder.is_dir() else part, "data.data_files", root)
 
 
 def _check(value: str, setting: str, root: Path) -> None:
@@ -78,25 +89,32 @@ def _check(value: str, setting: str, root: Path) -> None:
         f"{setting} = {value!r} is refused: it does not lie below {str(root)!r}, to which {DATA_ROOT} keeps this lab; "
         "put it there, or ask the lab's owner"
     )
-    if "://" in value or "::" in value:  # fetched, or unpacked, by the library of data sets
+    if is_remote(value) or "::" in value:  # fetched, or unpacked, by the library of data sets
         raise outside
     path = _resolved(value, setting)
     if not _below(path, root):
         raise outside
-    for found in glob.iglob(os.path.expanduser(value), recursive=True) if glob.has_magic(value) else (str(path),):
-        real = _resolved(found, setting)
+    for found in matching(value, setting) if is_pattern(value) else (path,):
+        real = _resolved(str(found), setting)
         if not _below(real, root):
             raise outside
-        if link := _leading_out(real, root):
+        if link := _leading_out(real, root, setting):
             raise ConfigError(
                 f"{setting} = {value!r} is refused: {link!r} in it is a link that leads out of {str(root)!r}, to "
                 f"which {DATA_ROOT} keeps this lab; put a copy in its place"
             )
 
 
-def _leading_out(folder: Path, root: Path) -> str:
+def _leading_out(folder: Path, root: Path, setting: str) -> str:
     """A link below a folder that leads out of the root; empty without any."""
+    looked_at = 0
     for parent, folders, files in os.walk(folder):
+        looked_at += len(folders) + len(files)
+        if looked_at > MOST_LOOKED_AT:
+            raise ConfigError(
+                f"{setting} = {str(folder)!r} is refused: it holds more than {MOST_LOOKED_AT:,} names, too many to "
+                f"look for links that lead out of {str(root)!r}; give a folder of fewer"
+            )
         for name in (*folders, *files):
             path = os.path.join(parent, name)
             if os.path.islink(path) and not _below(_resolved(path, DATA_ROOT), root):
@@ -112,4 +130,4 @@ def _resolved(value: str, setting: str) -> Path:
     try:
         return Path(value).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a home of nobody, a NUL
-        raise ConfigError(f"{setting} = {value!r} is refused: it cannot be followed ({error})") from None
+        raise ConfigError(f"{setting} = {value!r} is refused: it cannot be followed ({plain_error(error)})") from None

@@ -17,6 +17,7 @@ TABLES = frozenset({"jsonl", "json", "csv", "parquet", "arrow"})
 TEXT_COLUMNS = ("text", "content", "body", "document", "article", "story", "sentence", "messages", "conversations")
 """Names that columns of text usually have."""
 _MOST_CONTROLS = 0.05
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b"))
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _binary(head: bytes) -> str:
         return f"binary (a NUL at byte offset {head.index(0)})"
     if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5":
         return "a pickle, which would run code"
-    controls = sum(byte < 32 and byte not in b"\t\n\r\f\v\x1b" for byte in head)
+    controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls > _MOST_CONTROLS * len(head):
         return f"binary ({controls} of its first {len(head)} bytes are control characters)"
     return ""

@@ -6,34 +6,37 @@ that a pipe, a device or a sparse file of terabytes is refused at once. Reading 
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
+import lzma
 import os
+import re
 import stat
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
 from pathlib import Path
+from typing import IO, Any
 
-from qcore.config.controls import ConfigError
 from qcore.config.forms import BOMS, PACKED, TABLES, Form, form_of
 from qcore.config.ltx import LatentsConfig
+from qcore.config.places import BUILDERS, DataError, is_remote, local_files, looks_local, place, plain_error, shown
 from qcore.config.run import RunConfig
 from qcore.config.sections import DataConfig
 from qcore.config.video import ClipsConfig
 
 HEAD = 8192
 MOST_FILES = 500_000
-_LONGEST_NAME = 240
 _PASSED_FOLDERS = frozenset({"node_modules", "__pycache__"})
 _ABOUT_A_FOLDER = frozenset({"readme", "license", "licence", "copying", "notice", "citation"})
 _ABOUT_SUFFIXES = frozenset({"", ".md", ".txt", ".rst", ".cff", ".mit", ".apache"})
-_SPLITS = ("train", "validation", "valid", "test", "dev", "eval")
+_SPLITS = {
+    "train": "train",
+    "test": "test",
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
+}
 _CARD = ("configs:", "dataset_info:", "task_categories:", "size_categories:")
-BUILDERS = {"json": "jsonl", "csv": "csv", "parquet": "parquet", "arrow": "arrow", "text": "text"}
-"""Names of the data-set library for local files, and the form that they read."""
-
-
-class DataError(ConfigError):
-    """A path, or what it holds, cannot be used as data; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -103,40 +106,6 @@ def check_source(config: RunConfig) -> SourceCheck:
     return SourceCheck(f"built in: {data.source}")
 
 
-def shown(path: Path | str) -> str:
-    """A path as printable text, a very long one cut; bytes that are no UTF-8 and control characters become `�`."""
-    text = os.fsencode(path).decode("utf-8", "replace")
-    if len(text) > _LONGEST_NAME:
-        text = f"{text[: _LONGEST_NAME // 2]}…{text[-_LONGEST_NAME // 2 :]}"
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def place(location: str, setting: str, wanted: str) -> Path:
-    """The path a person wrote, `~` expanded, of something that exists. `DataError` names setting and remedy."""
-    if not location.strip():
-        raise DataError(f"{setting} is empty: give it {wanted}")
-    said = f"{setting} = {shown(location)!r}"
-    try:
-        path = Path(location).expanduser()
-        path.stat()
-    except RuntimeError as error:  # a home that nobody has; older Pythons say a link that leads to itself so, too
-        raise DataError(f"{said} cannot be found ({error}): give {wanted}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{said} {_unfound(error)}: give {wanted}") from None
-    return path
-
-
-def _unfound(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    return f"cannot be found ({plain_error(error)})"
-
-
-def plain_error(error: BaseException) -> str:
-    """The reason of an error in words, without its number."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().rstrip(".")
-
-
 def odd_kind(mode: int) -> str:
     """What something is that is neither a regular file nor a folder; empty for those."""
     for test, words in (
@@ -160,11 +129,44 @@ def read_head(path: Path) -> bytes:
 
 
 def look(path: Path) -> Form:
-    """The form of one file. Errors: `ValueError` with the reason alone, when it cannot be opened or is no file."""
+    """The form of one file; of a packed one, what its first block unpacks to. Errors: `ValueError` with the reason
+    alone, when it cannot be opened or is no file.
+    """
     try:
-        return form_of(read_head(path), path.name)
+        form = form_of(read_head(path), path.name)
+        if form.refused or not form.packing:
+            return form
+        return unpacked_form(_unpacked_head(path, form.packing), path, form)
     except OSError as error:
         raise ValueError(f"cannot be read ({plain_error(error)})") from error
+
+
+def unpacked_form(head: bytes, path: Path, form: Form) -> Form:
+    """The form of a packed file whose contents begin with `head`; as it was where nothing is known of them."""
+    if not head:
+        return form
+    inner = form_of(head, unpacked_name(path.name, form.packing))
+    words = f"{form.packing} around {inner.words}" if inner.refused else f"{inner.words}, packed with {form.packing}"
+    return Form(inner.name, words, inner.remedy, form.packing)
+
+
+def opened_packing(packed: IO[bytes], packing: str) -> Any:
+    """The contents of a packed file as a stream; None for a packing that the standard library does not read."""
+    if packing == "gzip":
+        return gzip.GzipFile(fileobj=packed)
+    if packing == "bz2":
+        return bz2.BZ2File(packed)
+    return lzma.LZMAFile(packed) if packing == "xz" else None
+
+
+def _unpacked_head(path: Path, packing: str) -> bytes:
+    """The first bytes of what is packed; none where they are damaged, or packed in a way that only the data read."""
+    try:
+        with path.open("rb") as packed:
+            stream = opened_packing(packed, packing)
+            return bytes(stream.read(HEAD)) if stream else b""
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError):
+        return b""
 
 
 def walk(folder: Path) -> Walk:
@@ -242,10 +244,18 @@ def survey(folder: Path) -> Survey:
             (tables if form.name in TABLES else prose).append((path, form))
     names = {path.name for path, _ in tables if path.parent == folder}
     saved = "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names
-    split = [path for path, _ in tables if path.stem.lower().split("-")[0].split(".")[0] in _SPLITS]
-    return Survey(
-        tuple(prose), tuple(tables), tuple(skipped), found.hidden, bool(tables) and (card or len(split) > 1), saved
-    )
+    laid_out = bool(tables) and (card or (not prose and _has_splits([path for path, _ in tables])))
+    return Survey(tuple(prose), tuple(tables), tuple(skipped), found.hidden, laid_out, saved)
+
+
+def _has_splits(tables: Sequence[Path]) -> bool:
+    """Whether two different splits lie in one folder, as files named train, test and so on."""
+    splits: dict[Path, set[str]] = {}
+    for path in tables:
+        split = _SPLITS.get(re.split(r"[-.]", path.stem.lower(), maxsplit=1)[0])
+        if split:
+            splits.setdefault(path.parent, set()).add(split)
+    return any(len(found) > 1 for found in splits.values())
 
 
 def is_about(path: Path) -> bool:
@@ -307,9 +317,13 @@ def _check_encoding(path: Path, said: str) -> None:
 def _passed(folder: Path, found: Survey) -> list[SkippedFile]:
     """Tables beside prose, which are not read with it."""
     return [
-        SkippedFile(_relative(path, folder), f"is {form.words}; give it by itself to read it", path.stat().st_size)
-        for path, form in found.tables
+        SkippedFile(_relative(path, folder), passed_reason(form), path.stat().st_size) for path, form in found.tables
     ]
+
+
+def passed_reason(form: Form) -> str:
+    """Why a table beside prose is left out."""
+    return f"is {form.words}; give it by itself to read it"
 
 
 def passed_tables(folder: Path, found: Survey) -> tuple[SkippedFile, ...]:
@@ -335,33 +349,6 @@ def check_file(path: Path, said: str) -> SourceCheck:
     if form.refused:
         raise DataError(f"{said} is {form.words}, not text: {form.remedy}")
     return SourceCheck(form.words, 1, size)
-
-
-def listed_files(text: str) -> list[str]:
-    """The paths in a setting: one, or several between commas; a path that itself has a comma is found as it is."""
-    if os.path.lexists(os.path.expanduser(text)) or "," not in text:
-        return [text]
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def local_files(text: str, setting: str = "data.data_files") -> list[Path]:
-    """The files that a list of paths and patterns names. `DataError` names what is not there."""
-    found: list[Path] = []
-    for part in listed_files(text):
-        expanded = os.path.expanduser(part)
-        if os.path.lexists(expanded) or not has_magic(expanded):
-            found.append(place(part, setting, "a file, a list of files between commas, or a pattern such as a/*.jsonl"))
-            continue
-        matched = [Path(name) for name in sorted(glob(expanded, recursive=True)) if os.path.isfile(name)]
-        if not matched:
-            raise DataError(f"{setting} = {shown(part)!r} matches no file: give a pattern such as a/*.jsonl")
-        found += matched
-    return found
-
-
-def is_remote(text: str) -> bool:
-    """Whether a text names a place on the network, which nothing here looks at."""
-    return "://" in text
 
 
 def _check_hub(data: DataConfig) -> SourceCheck:
@@ -394,11 +381,6 @@ def _check_hub(data: DataConfig) -> SourceCheck:
             found.odd,
         )
     return SourceCheck(f"{data.hub_name} on the hub")
-
-
-def looks_local(name: str) -> bool:
-    """Whether a data set's name is a path: it exists, or is written like one."""
-    return name.startswith(("/", "./", "../", "~")) or os.path.exists(name)
 
 
 def _check_clips(data: ClipsConfig | LatentsConfig) -> SourceCheck:

@@ -8,7 +8,7 @@ n-gram contexts, K known positions. Losses are nats. Everything is a pure functi
 from qcore.config import SkippedFile
 from qcore.data.clips import ClipDataset, TextStates, open_clips
 from qcore.data.corpora import Corpus, load_corpus
-from qcore.data.dataset import Dataset, open_dataset
+from qcore.data.dataset import Dataset, open_corpus, open_dataset
 from qcore.data.references import References, bits_per_byte, ngram_nats
 from qcore.data.report import TextReport, skipped_sentence
 from qcore.data.stories import bilingual_log_probability, story_grammar, translation_pairs, translations
@@ -32,6 +32,7 @@ __all__ = [
     "load_corpus",
     "ngram_nats",
     "open_clips",
+    "open_corpus",
     "open_dataset",
     "skipped_sentence",
     "story_grammar",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qcore.config import DataConfig, DataError, SkippedFile
-from qcore.config.sources import shown
+from qcore.config.places import shown
 from qcore.data import earlier
 from qcore.data.documents import cut_anywhere
 from qcore.data.stories import write_bilingual, write_stories

@@ -29,13 +29,10 @@ class Dataset:
 
     token_counts: int64 [V], how often each token is a training target in one pass. bytes_per_token: UTF-8 bytes of
     validation text per validation prediction (eos and packed bos are predictions without bytes; a
-    word that became unk counts its bytes, so bits per byte flatter a small word vocabulary). truncated: rows of
-    both sides cut by padded packing. duplicates: documents that repeat another; both copies are on one side.
+    word that became unk counts its bytes, so bits per byte flatter a small word vocabulary).
     fingerprint: hex, equal exactly when tokens, tokenizer, packing and context are.
 
     report: what was counted on the way, for a person and for the detectors.
-
-    With `validation_path` the two sides are as they were given: a document of both counts as a duplicate, not moved.
     """
 
     name: str
@@ -45,10 +42,6 @@ class Dataset:
     token_counts: np.ndarray
     references: References
     bytes_per_token: float
-    train_documents: int
-    validation_documents: int
-    duplicates: int
-    truncated: int
     fingerprint: str
     report: TextReport
 
@@ -66,6 +59,31 @@ class Dataset:
         return [self.validation.fixed_batch(windows[at : at + batch_size]) for at in range(0, wanted, batch_size)]
 
 
+def open_corpus(config: DataConfig) -> tuple[Corpus, Split]:
+    """The documents of both sides, and which is on which: all that comes before a tokenizer. Errors as of
+    `open_dataset`.
+
+    With `validation_path` or `validation_split` the two sides are as they were given: a document of both counts as a
+    duplicate, and is not moved.
+    """
+    corpus, apart = load_corpus(config), load_held_out(config)
+    if apart is None:
+        corpus = splittable(corpus, config.data_version)
+        split = split_documents(
+            corpus.documents, config.validation_fraction, config.data_seed, version=config.data_version
+        )
+        return corpus, split
+    split = given_split(corpus.documents, apart.documents)
+    both = replace(
+        corpus,
+        documents=(*corpus.documents, *apart.documents),
+        size=corpus.size + apart.size,
+        skipped=(*corpus.skipped, *apart.skipped),
+        notes=(*corpus.notes, *(f"held out: {note}" for note in apart.notes)),
+    )
+    return both, split
+
+
 def open_dataset(
     config: DataConfig, context: int, cache_dir: Path | None, tokenizer: Tokenizer | None = None
 ) -> Dataset:
@@ -75,21 +93,7 @@ def open_dataset(
 
     Errors: ValueError, naming the setting and the remedy, for anything a person can have got wrong.
     """
-    corpus, apart = load_corpus(config), load_held_out(config)
-    if apart is None:
-        corpus = splittable(corpus, config.data_version)
-        split = split_documents(
-            corpus.documents, config.validation_fraction, config.data_seed, version=config.data_version
-        )
-    else:
-        split = given_split(corpus.documents, apart.documents)
-        corpus = replace(
-            corpus,
-            documents=(*corpus.documents, *apart.documents),
-            size=corpus.size + apart.size,
-            skipped=(*corpus.skipped, *apart.skipped),
-            notes=(*corpus.notes, *(f"held out: {note}" for note in apart.notes)),
-        )
+    corpus, split = open_corpus(config)
     texts = [corpus.documents[number] for number in split.train]
     held_out = [corpus.documents[number] for number in split.validation]
     tokenizer = tokenizer or build_tokenizer(config, texts)
@@ -128,10 +132,6 @@ def open_dataset(
         token_counts=np.bincount(train.tokens_N[train.targets_N], minlength=tokenizer.vocab_size),
         references=replace(ngrams, generator=_generator(corpus, split, validation)),
         bytes_per_token=_kept_bytes(tokenizer, held_out, held_out_ids, room) / predictions,
-        train_documents=len(texts),
-        validation_documents=len(held_out),
-        duplicates=split.duplicates,
-        truncated=train.truncated + validation.truncated,
         fingerprint=fingerprint,
         report=report,
     )

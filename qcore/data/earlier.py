@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from qcore.config import ClipsConfig, DataConfig, nearest_hint
+from qcore.config import ClipsConfig, DataConfig, DataError, nearest_hint
 from qcore.data.documents import ARTICLE, articles, divide
+from qcore.data.opening import load
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +83,9 @@ def read_hugging_face(config: DataConfig) -> list[str]:
     import datasets  # two seconds, and only this source needs it
 
     try:
-        loaded = datasets.load_dataset(
-            config.hub_name, config.hub_config or None, split=config.hub_split, data_files=config.data_files or None
-        )
+        loaded = load(config.hub_name, config.hub_config, config.hub_split, config.data_files)
+    except DataError:
+        raise
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"the data set {config.hub_name!r} (configuration {config.hub_config or 'default'!r}, split "

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from qcore.config.sources import plain_error, read_head
+from qcore.config.places import plain_error
+from qcore.config.sources import read_head
 
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 _MOST_PIXELS = 64_000_000
@@ -26,6 +27,8 @@ _UNEVEN = 0.25
 _UNEVEN_SHARE = 0.05
 _LONGEST_HOLD = 64
 _BROKEN_OFF = 0.9
+_ODDEST_PIXEL = 16
+"""A pixel is at most so many times as wide as high, or as high as wide; what says more is damaged."""
 
 
 class UnusableError(Exception):
@@ -34,21 +37,24 @@ class UnusableError(Exception):
 
 @dataclass
 class Said:
-    """What reading a file has found. damaged: frames left out · notes: what was done, a sentence each · broken: why the
-    file could not be read to its end.
+    """What reading a file has found. damaged: frames left out · breaks: places in a sequence of pictures that no clip
+    goes over · notes: what was done, a sentence each · broken: why the file could not be read to its end · size: width
+    and height of the last frame.
     """
 
     frames: int = 0
     damaged: int = 0
+    breaks: int = 0
     broken: str = ""
     notes: list[str] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
 
 
 def frames_of(
     path: Path, canvas: int, pixel_format: str, wanted: Callable[[int], bool], said: Said
 ) -> Generator[Any, None, None]:
     """Frames in the order of time: uint8 [C, canvas, canvas], True for a frame that is not `wanted` by its number and
-    therefore not scaled, or None where a clip must not go on. Errors: `UnusableError`, before the first frame.
+    therefore not scaled, or None where a clip must not go on. Errors: `UnusableError`.
     """
     import av  # only this source needs it
     from av.video.reformatter import VideoReformatter
@@ -60,24 +66,25 @@ def frames_of(
         step = _uneven_step(path)
         with av.open(str(path), metadata_errors="replace") as container:
             stream = _stream_of(container, said)
-            _note_shape(stream, step, said)
+            aspect = _note_shape(stream, step, said)
             placed = _in_time(container.decode(stream), step)
             for frame in placed:
                 if frame is None:
                     yield None
                     continue
                 said.frames += 1
+                said.size = frame.width, frame.height
                 if frame.is_corrupt:
                     said.damaged += 1
                     yield None
                     continue
                 if wanted(number):
-                    yield pixels(scale, frame, canvas, pixel_format, stream.sample_aspect_ratio or Fraction(1))
+                    yield pixels(scale, frame, canvas, pixel_format, aspect)
                 else:
                     yield True
                 number += 1
             said.broken = _missing_end(container, stream, said.frames, step)
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, OverflowError, MemoryError) as error:
         said.broken = f"cannot be decoded ({plain_error(error)})"
 
 
@@ -93,17 +100,22 @@ def _check_head(path: Path) -> None:
         raise UnusableError("is an animated WebP, which the decoder cannot read: convert it to GIF or a video")
 
 
-def _stream_of(container: Any, said: Said) -> Any:
+def _moving(container: Any) -> list[Any]:
+    """The streams of moving pictures, the largest first, which is the one that is read; a cover is none."""
     import av
 
+    covers = av.stream.Disposition.attached_pic
+    return sorted((one for one in container.streams.video if not one.disposition & covers), key=_size, reverse=True)
+
+
+def _stream_of(container: Any, said: Said) -> Any:
     if container.format.name == "tty":  # the decoder of terminal art, which takes any text
         raise UnusableError("is text, not a video")
-    covers = av.stream.Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    streams = _moving(container)
     if not streams:
         has = "only a cover picture, no" if container.streams.video else "no"
         raise UnusableError(f"has {has} video stream")
-    best = max(streams, key=_size)
+    best = streams[0]
     if best.codec_context is None:
         raise UnusableError("has a video stream of a kind that the decoder does not know")
     width, height = best.codec_context.width, best.codec_context.height
@@ -120,12 +132,17 @@ def _size(stream: Any) -> int:
     return (found.width or 0) * (found.height or 0) if found is not None else 0
 
 
-def _note_shape(stream: Any, step: Fraction | None, said: Said) -> None:
-    ratio = stream.sample_aspect_ratio
-    if ratio and ratio != 1:
+def _note_shape(stream: Any, step: Fraction | None, said: Said) -> Fraction:
+    """The shape of a pixel, width over height, that is believed; what is to be said of it and of the times."""
+    ratio = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, _ODDEST_PIXEL) <= ratio <= _ODDEST_PIXEL:
+        said.notes.append(f"says its pixels are {float(ratio):.3g} times as wide as high, which is not believed")
+        ratio = Fraction(1)
+    if ratio != 1:
         said.notes.append(f"has pixels {float(ratio):.3g} times as wide as high, which are made square")
     if step is not None:
         said.notes.append(f"has frames at uneven times, which are laid out at {float(1 / step):.3g} a second")
+    return Fraction(ratio)
 
 
 def _missing_end(container: Any, stream: Any, frames: int, step: Fraction | None) -> str:
@@ -143,9 +160,10 @@ def _uneven_step(path: Path) -> Fraction | None:
     import av
 
     with av.open(str(path), metadata_errors="replace") as container:
-        if container.format.name == "tty" or not container.streams.video:
+        streams = _moving(container)
+        if container.format.name == "tty" or not streams:
             return None
-        stream = max(container.streams.video, key=_size)
+        stream = streams[0]
         packets = islice(container.demux(stream), _TIMED)
         try:
             times = sorted(packet.pts for packet in packets if packet.pts is not None)
@@ -195,6 +213,8 @@ def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str
     wide = frame.width * aspect
     shorter = min(wide, frame.height)
     width, height = (max(canvas, round(side * canvas / shorter)) for side in (wide, frame.height))
+    if width * height > _MOST_PIXELS:
+        raise UnusableError(f"has frames of {frame.width} × {frame.height} pixels, too narrow for a square picture")
     small = scale(frame, width=width, height=height, format=pixel_format, interpolation="AREA").to_ndarray()
     top, left = (height - canvas) // 2, (width - canvas) // 2
     cropped = small[top : top + canvas, left : left + canvas].reshape(canvas, canvas, -1)
@@ -202,14 +222,14 @@ def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str
     return np.ascontiguousarray(turned.transpose(2, 0, 1))
 
 
-def picture(path: Path, canvas: int, pixel_format: str) -> np.ndarray:
-    """One picture as a frame. Errors: `UnusableError`."""
+def picture(path: Path, canvas: int, pixel_format: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """One picture as a frame, and its width and height in the file. Errors: `UnusableError`."""
     said = Said()
     frames = frames_of(path, canvas, pixel_format, lambda number: True, said)
     found = next((one for one in frames if one is not None), None)
     if found is None:
         raise UnusableError(said.broken or "holds no picture")
-    return np.asarray(found)
+    return np.asarray(found), said.size
 
 
 def sequences(files: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
@@ -234,6 +254,13 @@ def sequences(files: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
 
 _DIGITS = "0123456789"
 _VIDEOS = frozenset((".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".gif", ".ogv", ".wmv"))
+
+
+def gaps(files: Sequence[Path]) -> set[int]:
+    """Places in a sequence before which pictures are missing: where its numbers go on by more than they usually do."""
+    steps = [_number(later) - _number(earlier) for earlier, later in pairwise(files)]
+    usual = statistics.median_low([step for step in steps if step] or [0])
+    return {place for place, step in enumerate(steps, 1) if step > usual}
 
 
 def _may_be_video(path: Path) -> bool:

@@ -19,20 +19,22 @@ from typing import Any
 
 from qcore.config import DataConfig, DataError
 from qcore.config.forms import TABLES, Form
-from qcore.config.sources import (
+from qcore.config.places import (
     BUILDERS,
-    check_file,
     is_remote,
+    listed_files,
     local_files,
-    look,
     looks_local,
     place,
     plain_error,
     shown,
-    survey,
 )
+from qcore.config.sources import check_file, look, survey
+from qcore.data.columnar import table_weight
+from qcore.data.opening import check_saved, load
+from qcore.data.room import check_room
 from qcore.data.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
-from qcore.data.texts import Texts, check_room, read_files, unpacked
+from qcore.data.texts import Texts, read_files, unpacked
 
 PROBE_SECONDS = 3.0
 _LOOKED_AT = 100
@@ -67,6 +69,7 @@ def read_saved(folder: Path, column: ColumnChoice, split: str = "train") -> Text
     """Documents of a folder that the library's `save_to_disk` wrote."""
     import datasets
 
+    check_saved(folder)
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # the library raises nothing narrower for a damaged folder
@@ -96,7 +99,7 @@ def _read_local(config: DataConfig, split: str, column: ColumnChoice) -> Texts:
             found = Form(form, found.words, packing=found.packing)  # a table under another suffix
         files.append((path, found if form != "text" else Form("text", found.words, packing=found.packing)))
     check_room(sum(path.stat().st_size for path, _ in files), f"data.data_files {shown(config.data_files)!r}")
-    texts = read_files(files, column, files[0][0].parent, divided=True)
+    texts = read_files(files, column, files[0][0].parent, divided=True, as_prose=form == "text")
     count = len(texts.documents)
     kept = [texts.documents[number] for number in _numbers(split, count, config)]
     return Texts(tuple(kept), texts.size, texts.skipped, texts.notes)
@@ -137,6 +140,8 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
         return read_saved(folder, column, split)
     try:
         loaded = _load(config, str(folder), split)
+    except DataError:
+        raise
     except Exception as error:  # see `read_saved`
         cause = innermost(error)
         if not found.tables and found.skipped:
@@ -157,12 +162,8 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
 
 
 def _load(config: DataConfig, name: str, split: str) -> Any:
-    import datasets  # two seconds, and only this source needs it
-
-    files: Any = config.data_files or None
-    if files and "," in files:
-        files = [part.strip() for part in files.split(",") if part.strip()]
-    return datasets.load_dataset(name, config.hub_config or None, split=split, data_files=files)
+    files = listed_files(config.data_files, Path(name)) if config.data_files else []
+    return load(name, config.hub_config, split, files[0] if len(files) == 1 else files)
 
 
 def _by_name(config: DataConfig, split: str) -> Any:
@@ -170,6 +171,8 @@ def _by_name(config: DataConfig, split: str) -> Any:
     with offline() if unreachable else contextlib.nullcontext():
         try:
             return _load(config, config.hub_name, split)
+        except DataError:
+            raise
         except Exception as error:  # see `read_saved`
             cause = innermost(error)
             network = unreachable or ("the library is offline by its setting" if is_offline() else "")
@@ -208,13 +211,16 @@ def _of_loaded(loaded: Any, column: ColumnChoice, name: str) -> Texts:
     path, note = choose_column(sample, column, name)
     rows = plain.select_columns([path[0]])
     texts: list[str] = []
-    missing = 0
+    missing = letters = 0
     for start in range(0, len(rows), 1000):
-        for number, row in enumerate(rows[start : start + 1000].to_pylist(), start):
+        part = rows[start : start + 1000]
+        check_room(letters + table_weight(part), f"the data set {name!r}")
+        for number, row in enumerate(part.to_pylist(), start):
             text = text_of(row, path, f"{name!r}, row {number}", sample)
             if text is None:
                 missing += 1
             else:
+                letters += len(text)
                 texts.append(text)
     notes = [note] if note else []
     if missing:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from qcore.config import DataError, SkippedFile
 from qcore.config.ltx import LatentsConfig
-from qcore.config.sources import shown, walk
+from qcore.config.places import place, plain_error, shown
+from qcore.config.sources import walk
 from qcore.data.clips import ClipDataset, TextStates, epoch_order
 from qcore.data.earlier import text_files
 from qcore.data.streams import philox, split_documents, visit
@@ -144,6 +145,11 @@ def open_latents(config: LatentsConfig) -> LatentClips:
         sides = [(clips[:first], np.zeros(first, np.int64)), (clips[first:], np.zeros(len(clips) - first, np.int64))]
     else:
         digests = [hashlib.sha256(files[name].clips_NFCHW.numpy().tobytes()).hexdigest() for name in names]
+        if len(set(digests)) < 2:
+            raise DataError(
+                f"all {len(names)} usable files under path = {config.path!r} hold the same clips, and a training and a "
+                "held-out side need two different files: add files, or give one alone"
+            )
         split = split_documents(digests, config.validation_fraction, config.data_seed, version=config.data_version)
         sides = [_side([files[names[number]] for number in side], side) for side in (split.train, split.validation)]
     (train, train_text), (validation, validation_text) = sides
@@ -215,9 +221,7 @@ def _waves(config: LatentsConfig) -> Tensor:
 
 def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[SkippedFile, ...]]:
     """Usable files by their path relative to the folder, and the others with the reason."""
-    root = Path(config.path).expanduser()
-    if not root.exists():
-        raise DataError(f"path = {config.path!r} does not exist: give a folder of latents ({_SUFFIX} files)")
+    root = place(config.path, "path", f"a folder of latents ({_SUFFIX} files)")
     files: dict[str, _File] = {}
     skipped: list[SkippedFile] = []
     if root.is_file() or config.data_version < 2:
@@ -259,7 +263,7 @@ def _read(path: Path, config: LatentsConfig) -> _File:
             tensors = {key: opened.get_tensor(key) for key in keys}
             notes = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise _UnusableError(f"cannot be read ({error})") from error
+        raise _UnusableError(f"cannot be read ({plain_error(error)})") from error
     if "latents" not in keys:
         raise _UnusableError(f"has no tensor 'latents' (it has {', '.join(sorted(keys)) or 'none'})")
     latents_CFHW = _unpacked(tensors, notes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import Any
 
 from qcore.config import DataError, nearest_hint
 from qcore.config.forms import TEXT_COLUMNS, Form
-from qcore.config.sources import plain_error, shown
+from qcore.config.places import shown
+from qcore.data.columnar import Reader, Row, of_arrow, of_parquet
 from qcore.data.documents import ARTICLE, articles
+from qcore.data.room import Room, check_room
 
-Reader = Callable[[Path, Form], bytes]
-Row = tuple[str, Any]
 _LOOKED_AT = 100
 _CHATS = ("messages", "conversations", "conversation", "dialogue", "chat")
 _MISSING = frozenset(
@@ -31,6 +31,7 @@ _MISSING = frozenset(
 """Cells that say that there is nothing, as the data-set library reads them, too."""
 _DELIMITERS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 _SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bot": "assistant"}
+_MESSAGE = frozenset(("role", "from", "content", "value"))
 _MOST_FIELDS = 10_000
 _LARGEST_CELL = 1 << 30
 _DEFAULT = "text"
@@ -49,43 +50,87 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class Rows:
-    """Documents of tables, and what a person should know of their reading."""
+    """Documents of tables, what a person should know of their reading, and the bytes of the files that gave them."""
 
     documents: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    size: int = 0
 
 
-def table_documents(files: Sequence[tuple[Path, Form, Reader]], column: ColumnChoice) -> Rows:
-    """One column of some files, a document each row, in order. Errors: `DataError` naming file, line and remedy."""
+def table_documents(
+    files: Sequence[tuple[Path, Form, Reader]],
+    column: ColumnChoice,
+    leave_out: Callable[[Path, DataError], None] | None = None,
+) -> Rows:
+    """One column of some files, a document each row, in order.
+
+    leave_out: takes a file that cannot be read, none of whose rows are used then; without it, and where no file is
+    left, that is an error. Errors: `DataError` naming file, line and remedy.
+    """
     texts: list[str] = []
     notes: list[str] = []
-    missing = 0
+    missing = letters = size = 0
+    unread: list[tuple[Path, DataError]] = []
     for path, form, read in files:
-        rows = read_rows(path, form, read, notes, column.name)
-        beginning = list(islice(rows, _LOOKED_AT))
-        if not beginning:
-            raise DataError(f"{shown(path)!r} holds no rows: give a table with a column of text")
-        sample = [row for _, row in beginning]
-        chosen, note = choose_column(sample, column, shown(path))
-        if note and note not in notes:
-            notes.append(note)
-        for where, row in chain(beginning, rows):
-            text = text_of(row, chosen, f"{shown(path)!r}, {where}", sample)
-            if text is None:
-                missing += 1
-            else:
-                texts.append(text)
+        try:
+            found = _cells(path, form, read, column)
+        except DataError as error:
+            if leave_out is None:
+                raise
+            unread.append((path, error))
+            continue
+        notes += [note for note in found.notes if note not in notes]
+        size += path.stat().st_size
+        missing += found.missing
+        letters += found.letters
+        check_room(letters, f"{shown(path)!r}, and the files before it,")
+        texts += found.texts
+    if unread and len(unread) == len(files):
+        raise unread[0][1]
+    if leave_out is not None:
+        for left, reason in unread:
+            leave_out(left, reason)
     if missing:
         notes.append(f"{missing:,} rows have no text in that column and were passed over")
     if not any(text.strip() for text in texts):
         names = ", ".join(shown(path.name) for path, _, _ in files[:3])
         raise DataError(f"column {column.name!r} of {names} holds no text: every row is empty; choose another column")
-    return Rows(joined_articles(texts), tuple(notes))
+    return Rows(joined_articles(texts), tuple(notes), size)
+
+
+@dataclass
+class _Cells:
+    texts: list[str]
+    notes: list[str]
+    missing: int
+    letters: int
+
+
+def _cells(path: Path, form: Form, read: Reader, column: ColumnChoice) -> _Cells:
+    """The texts of one file's column."""
+    notes: list[str] = []
+    rows = read_rows(path, form, read, notes, column.name)
+    beginning = list(islice(rows, _LOOKED_AT))
+    if not beginning:
+        raise DataError(f"{shown(path)!r} holds no rows: give a table with a column of text")
+    sample = [row for _, row in beginning]
+    chosen, note = choose_column(sample, column, shown(path))
+    found = _Cells([], [*([note] if note else []), *notes], 0, 0)
+    room = Room(path)
+    for where, row in chain(beginning, rows):
+        text = text_of(row, chosen, f"{shown(path)!r}, {where}", sample)
+        if text is None:
+            found.missing += 1
+        else:
+            room.take(len(text))
+            found.texts.append(text)
+    found.letters = room.taken
+    return found
 
 
 def joined_articles(rows: list[str]) -> tuple[str, ...]:
     """Rows as documents; rows that are the lines of a text in WikiText layout as its articles."""
-    texts = [row.replace("\r\n", "\n") for row in rows]
+    texts = [row.replace("\r\n", "\n").replace("\r", "\n") for row in rows]
     titles = sum(ARTICLE.fullmatch(row.strip("\n")) is not None for row in texts)
     return tuple(articles("\n".join(row.strip("\n") for row in texts)) if titles > 1 else texts)
 
@@ -107,7 +152,7 @@ def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tup
             return path, ""
     usable = usable_columns(rows)
     if column.by_default and usable:
-        chats = [found for found in usable if found[-1] in _CHATS and _is_chat(_first(rows, found))]
+        chats = [found for found in usable if found[-1] in _CHATS and is_chat(_first(rows, found))]
         flat = [found for found in usable if len(found) == 1 and found not in chats]
         named = [found for found in usable if found[-1].lower() == _DEFAULT]
         for group in (named, chats, flat, usable):
@@ -127,18 +172,21 @@ def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tup
 def usable_columns(rows: list[Any]) -> list[tuple[str, ...]]:
     """Paths to texts and chats in rows, one level deep, in the order of the columns."""
     found: dict[tuple[str, ...], bool] = {}
+    said: set[tuple[str, ...]] = set()
     for row in rows:
         for key, value in row.items():
             inner = value.items() if isinstance(value, dict) else ()
             for path, part in (((str(key),), value), *(((str(key), str(deep)), one) for deep, one in inner)):
-                if part is not None:
-                    good = isinstance(part, str) or _is_chat(part)
+                if part is not None and part != []:
+                    good = isinstance(part, str) or is_chat(part)
                     found[path] = found.get(path, True) and good
-    return [path for path, good in found.items() if good]
+                    if isinstance(part, str) or (good and rendered(part)):
+                        said.add(path)
+    return [path for path, good in found.items() if good and path in said]
 
 
 def _first(rows: list[Any], path: tuple[str, ...]) -> Any:
-    return next((value for row in rows if (value := _value(row, path)) is not None), None)
+    return next((value for row in rows if (value := _value(row, path)) not in (None, [])), None)
 
 
 def _has(row: Any, path: tuple[str, ...]) -> bool:
@@ -156,12 +204,14 @@ def _value(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def text_of(row: Any, path: tuple[str, ...], where: str, rows: list[Any]) -> str | None:
-    """The text of a row; None where it has none. Errors: `DataError` naming the place and a remedy that fits."""
+    """The text of a row; None where it has none, as in a chat in which nothing is said. Errors: `DataError` naming the
+    place and a remedy that fits.
+    """
     value = row if not path and isinstance(row, str) else _value(row, path)
     if value is None or isinstance(value, str):
         return value
-    if _is_chat(value):
-        return rendered(value)
+    if value == [] or is_chat(value):
+        return rendered(value) or None
     name = ".".join(path) or "the row"
     usable = [found for found in usable_columns([one for one in rows if isinstance(one, dict)]) if found != path]
     others = ", ".join(repr(".".join(found)) for found in usable)
@@ -180,11 +230,12 @@ def kind_of(value: Any) -> str:
     return words.get(name, f"a {name}")
 
 
-def _is_chat(value: Any) -> bool:
+def is_chat(value: Any) -> bool:
+    """Whether a cell is a chat: a list of objects, each with a speaker (`role`, `from`) or what was said."""
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(one, dict) and ("content" in one or "value" in one) for one in value)
+        and all(isinstance(one, dict) and not _MESSAGE.isdisjoint(one) for one in value)
     )
 
 
@@ -208,9 +259,9 @@ def rendered(messages: list[dict[str, Any]]) -> str:
 def read_rows(path: Path, form: Form, read: Reader, notes: list[str], wanted: str) -> Iterator[Row]:
     """(place, row) of a table: a mapping from column to cell, or a text where a line is one."""
     if form.name == "parquet":
-        return _of_parquet(path, form, read, wanted)
+        return of_parquet(path, form, read, wanted)
     if form.name == "arrow":
-        return _of_arrow(path, form, read)
+        return of_arrow(path, form, read)
     from qcore.data.texts import decode  # which reads tables with this module
 
     text = decode(read(path, form), shown(path))
@@ -279,7 +330,7 @@ def _rows_of(path: Path, whole: Any) -> Iterator[Row]:
     if isinstance(whole, dict):
         lists = [value for value in whole.values() if isinstance(value, list)]
         of_rows = [value for value in lists if value and all(isinstance(one, dict) for one in value)]
-        if len(of_rows) == 1 and not _is_chat(of_rows[0]):
+        if len(of_rows) == 1 and not (is_chat(of_rows[0]) and rendered(of_rows[0])):
             whole = of_rows[0]
         elif lists and len(lists) == len(whole) and len({len(value) for value in lists}) == 1 and not of_rows:
             whole = [dict(zip(whole, values, strict=True)) for values in zip(*lists, strict=True)]
@@ -357,58 +408,3 @@ def _delimiter(path: Path, text: str, wanted: str) -> str:
         if rank > best_rank:
             best, best_rank = delimiter, rank
     return best
-
-
-def _of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        source = pa.BufferReader(read(path, form)) if form.packing else str(path)
-        with pq.ParquetFile(source) as file:
-            names = file.schema_arrow.names
-            needed = [name for name in (wanted, wanted.split(".")[0]) if name in names][:1]
-            for batch in file.iter_batches(batch_size=256, columns=needed or None):
-                batch.validate(full=True)
-                for row in batch.to_pylist():
-                    yield f"row {number}", row
-                    number += 1
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-        raise _unreadable(path, "Parquet", number, error) from error
-
-
-def _of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
-    import pyarrow as pa
-
-    number = 0
-    try:
-        source = pa.BufferReader(read(path, form)) if form.packing else pa.OSFile(str(path))
-        with source:
-            begins = source.read(8)
-            source.seek(0)
-            if begins.startswith(b"FEA1"):
-                raise DataError(f"{shown(path)!r} is Feather of version 1: write it again as Parquet")
-            batches: Iterable[Any]
-            if begins.startswith(b"ARROW1"):
-                file = pa.ipc.open_file(source)
-                batches = (file.get_batch(index) for index in range(file.num_record_batches))
-            else:
-                batches = pa.ipc.open_stream(source)
-            for batch in batches:
-                batch.validate(full=True)
-                for row in batch.to_pylist():
-                    yield f"row {number}", row
-                    number += 1
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-        raise _unreadable(path, "Arrow", number, error) from error
-
-
-def _unreadable(path: Path, kind: str, number: int, error: BaseException) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    reason = plain_error(error).split("\n")[0][:200]
-    return DataError(
-        f"{shown(path)!r}, after {number} rows: cannot be read as {kind} ({reason}): it is damaged or cut off; write "
-        "it again"
-    )

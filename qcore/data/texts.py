@@ -6,40 +6,35 @@ Errors are `DataError`s that name the file, the place in it and the remedy.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import html
 import lzma
-import os
-import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from qcore.config import DataError, SkippedFile
-from qcore.config.forms import BOMS, TABLES, Form, form_of
+from qcore.config.forms import BOMS, TABLES, Form
+from qcore.config.places import place, plain_error, shown
 from qcore.config.sources import (
     HEAD,
     check_file,
     data_set_folder,
     look,
     nothing_in,
+    opened_packing,
+    passed_reason,
     passed_tables,
-    place,
-    plain_error,
-    shown,
     survey,
-    unpacked_name,
+    unpacked_form,
 )
 from qcore.data.documents import articles, divide
+from qcore.data.pages import page_text
+from qcore.data.room import Room, check_room
 from qcore.data.tables import ColumnChoice, table_documents
 
 _CHUNK = 1 << 20
-_FREE_TO_UNPACK = 64 << 20
-_MOST_TIMES = 200
-"""Text packs ten- to twentyfold; what unpacks to more than 200 times its size, and is large, is no text."""
 _MOST_NAMED = 5
 
 
@@ -97,9 +92,10 @@ def read_files(
     root: Path,
     divided: bool,
     skipped: list[SkippedFile] | None = None,
+    as_prose: bool = False,
 ) -> Texts:
     """Documents of some files. divided: a lone text is cut into pieces · skipped: takes files that cannot be read, with
-    the reason; without it they are errors.
+    the reason; without it they are errors · as_prose: what is packed is prose, whatever it looks like.
     """
     texts: list[str] = []
     tables: list[tuple[Path, Form]] = []
@@ -109,41 +105,63 @@ def read_files(
             tables.append((path, form))
             continue
         try:
-            texts.append(read_prose(path, form))
-            size += path.stat().st_size
+            found = read_prose(path, form, as_prose=as_prose)
         except DataError as error:
             if skipped is None:
                 raise
-            reason = str(error).removeprefix(f"{shown(path)!r} ")
-            skipped.append(SkippedFile(shown(path.relative_to(root)), reason, path.stat().st_size))
-    rows = table_documents([(path, form, unpacked) for path, form in tables], column) if tables else None
-    if rows is not None:
-        size += sum(path.stat().st_size for path, _ in tables)
-        return Texts(rows.documents, size, (), rows.notes)
+            _leave_out(skipped, root, path, error)
+            continue
+        if isinstance(found, Form):  # a table inside of what is packed
+            tables.append((path, found))
+        else:
+            texts.append(found)
+            size += path.stat().st_size
+    if texts and tables and skipped is not None:  # tables that only their contents have shown
+        skipped += [SkippedFile(_within(path, root), passed_reason(form), path.stat().st_size) for path, form in tables]
+        tables = []
+    if tables:
+        rows = table_documents(
+            [(path, form, unpacked) for path, form in tables],
+            column,
+            None if skipped is None else partial(_leave_out, skipped, root),
+        )
+        return Texts(rows.documents, size + rows.size, (), rows.notes)
     if divided or len(texts) == 1:
         return Texts(tuple(piece for text in texts for piece in divide(text)), size)
     return Texts(tuple(article for text in texts for article in articles(text)), size)
 
 
-def read_prose(path: Path, form: Form) -> str:
-    """The text of one file, line ends as "\\n". Errors: `DataError` naming file, line, byte and remedy."""
+def _leave_out(skipped: list[SkippedFile], root: Path, path: Path, error: DataError) -> None:
+    """A file below `root` that could not be read, with the reason."""
+    reason = str(error).removeprefix(repr(shown(path))).lstrip(" ,")
+    skipped.append(SkippedFile(_within(path, root), reason, path.stat().st_size))
+
+
+def _within(path: Path, root: Path) -> str:
+    return shown(path.relative_to(root))
+
+
+def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
+    """The text of one file, line ends as "\\n"; the form of a table, where one is packed in it under another name,
+    unless it is to be read as prose.
+
+    Errors: `DataError` naming file, line, byte and remedy.
+    """
     raw = unpacked(path, form)
     if form.packing:
         inner = unpacked_form(raw[:HEAD], path, form)
         if inner.refused:
-            raise DataError(f"{shown(path)!r} is {form.packing} around {inner.words}, not text: {inner.remedy}")
-        form = inner
+            raise DataError(f"{shown(path)!r} is {inner.words}, not text: {inner.remedy}")
+        if inner.name not in TABLES:
+            form = inner
+        elif not as_prose:
+            return inner
     text = decode(raw, shown(path))
     if form.name == "html":
-        text = _of_html(text)
+        text = page_text(text)
     if not text.strip():
         raise DataError(f"{shown(path)!r} is empty: give a file with text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def unpacked_form(head: bytes, path: Path, form: Form) -> Form:
-    """The form of what was packed."""
-    return form_of(head, unpacked_name(path.name, form.packing))
 
 
 def decode(raw: bytes, name: str) -> str:
@@ -206,80 +224,17 @@ def unpacked(path: Path, form: Form) -> bytes:
 
 
 def _opened(packed: IO[bytes], packing: str) -> Any:
-    if packing == "gzip":
-        return gzip.GzipFile(fileobj=packed)
-    if packing == "bz2":
-        return bz2.BZ2File(packed)
-    if packing == "xz":
-        return lzma.LZMAFile(packed)
+    stream = opened_packing(packed, packing)
+    if stream is not None:
+        return stream
     import pyarrow  # which brings zstd with it
 
     return pyarrow.CompressedInputStream(packed, "zstd")
 
 
 def _read_bounded(stream: Any, path: Path) -> bytes:
-    size, room = path.stat().st_size, memory_bytes() // 2
-    out = bytearray()
+    room, out = Room(path), bytearray()
     while block := stream.read(_CHUNK):
+        room.take(len(block))
         out += block
-        if len(out) > room or (len(out) > _FREE_TO_UNPACK and len(out) > _MOST_TIMES * size):
-            raise DataError(
-                f"{shown(path)!r} unpacks to more than {len(out) >> 20} MB from {size >> 10} kB, which is no text or "
-                "does not fit into memory: give a part of it"
-            )
     return bytes(out)
-
-
-def memory_bytes() -> int:
-    """The memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def check_room(size: int, said: str) -> None:
-    """Refuse files that, as text, would fill more than half of the machine's memory: `DataError`."""
-    if size > memory_bytes() // 2:
-        raise DataError(
-            f"{said} holds {size / 2**30:.1f} GB, more than half of this machine's memory of "
-            f"{memory_bytes() / 2**30:.1f} GB, and text is held in memory: give a part of it"
-        )
-
-
-_SILENT = ("script", "style", "template", "title")
-_BLOCKS = frozenset(
-    ("p", "div", "br", "li", "tr", "pre", "blockquote", "section", "article", "table", "ul", "ol", "dt", "dd")
-) | {f"h{level}" for level in range(1, 7)}
-
-
-def _of_html(text: str) -> str:
-    """The text of a page: tags, comments and scripts left out, blocks on lines of their own.
-
-    One walk over the text between "<" and "<", so that no page, however broken, takes more than linear time.
-    """
-    parts: list[str] = []
-    until = ""  # what ends the silence of a comment or a script
-    first, *others = text.split("<")
-    parts.append(first)
-    for part in others:
-        if until == "-->":
-            _, found, rest = part.partition("-->")
-            until = "" if found else until
-        elif until:
-            ends = part.lower().startswith(until)
-            rest = part.partition(">")[2]
-            until, found = ("", ">") if ends else (until, "")
-        elif part.startswith("!--"):
-            _, found, rest = part.partition("-->")
-            until = "" if found else "-->"
-        else:
-            tag, found, rest = part.partition(">")
-            name = tag.lstrip("/").split(maxsplit=1)[0].rstrip("/").lower() if tag.strip("/ \t\n") else ""
-            if not found or not (name[:1].isalpha() or tag[:1] in "!?"):
-                rest, found = "<" + part, ">"
-            elif name in _BLOCKS:
-                parts.append("\n")
-            elif name in _SILENT and not tag.startswith("/") and not tag.endswith("/"):
-                until, found = "/" + name, ""
-        if found:
-            parts.append(rest)
-    lines = (re.sub(r"[ \t\r\f\v\xa0]+", " ", line).strip() for line in html.unescape("".join(parts)).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from qcore.config import ClipsConfig, DataError, SkippedFile
-from qcore.config.sources import odd_kind, place, shown, walk
+from qcore.config.places import place, shown
+from qcore.config.sources import odd_kind, walk
 from qcore.data import earlier
-from qcore.data.frames import Said, UnusableError, frames_of, picture, sequences
+from qcore.data.frames import Said, UnusableError, frames_of, gaps, picture, sequences
 from qcore.data.streams import split_documents
 
 _Sides = tuple[list[np.ndarray], list[np.ndarray]]
@@ -163,6 +164,8 @@ def _problem(said: Said, clips: int, config: ClipsConfig) -> str:
         return "; ".join(filter(None, (said.broken + after, damaged)))
     if not clips:
         short = f"is too short: {said.frames} frames, and a clip takes {needed}"
+        if said.breaks:
+            short += f" without a break, of which there are {said.breaks}"
         return f"{short}; {damaged}" if damaged else short
     return damaged
 
@@ -170,16 +173,34 @@ def _problem(said: Said, clips: int, config: ClipsConfig) -> str:
 def _pictures(
     files: Sequence[Path], canvas: int, pixel_format: str, wanted: Callable[[int], bool], said: Said
 ) -> Generator[Any, None, None]:
-    """The pictures of a sequence as frames; one that cannot be read counts as damaged."""
-    number = 0
-    for file in files:
+    """The pictures of a sequence as frames; one that cannot be read counts as damaged. The sequence breaks off, and
+    begins anew, where pictures are missing and where their size changes.
+    """
+    number, size, missing, resized = 0, (0, 0), gaps(files), False
+    if missing:
+        said.notes.append(f"misses pictures at {len(missing)} places of its numbers, which no clip goes over")
+    for at, file in enumerate(files):
         said.frames += 1
+        if at in missing:
+            said.breaks += 1
+            yield None
+        if not wanted(number):
+            yield True
+            number += 1
+            continue
         try:
-            found = picture(file, canvas, pixel_format) if wanted(number) else True
+            found, its_size = picture(file, canvas, pixel_format)
         except UnusableError:
             said.damaged += 1
             yield None
             continue
+        if size not in (its_size, (0, 0)):
+            said.breaks += 1
+            if not resized:
+                said.notes.append("changes the size of its pictures on the way, which no clip goes over")
+            resized = True
+            yield None
+        size = its_size
         yield found
         number += 1
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def memory_forecast(config: RunConfig) -> MemoryForecast | None:
     """What a run will need, its data included, and what there is; None for the adapter of a published model.
 
-    `ValueError` for sizes that do not fit together, a device that is not there, or data that cannot be used.
+    `ValueError` for sizes that do not fit together, a device that is not there, or data that cannot be used,
+    or that lie outside of the root that the lab's owner has set.
     """
     from qcore.train.data_forecast import data_forecast, vocabulary
     from qcore.train.forecast import video_forecast
@@ -24,7 +25,7 @@ def memory_forecast(config: RunConfig) -> MemoryForecast | None:
     if not isinstance(config, TextRunConfig):
         found = video_forecast(config)
         return found and replace(found, source=data.source, opening=data.peak, held=data.held).now()
-    tokens, counted = vocabulary(config.data)
+    tokens, counted = vocabulary(config)
     optim = config.optim
     # Only what the forecast depends on, so that another seed or weight is no other question.
     relevant = TextRunConfig().with_values(

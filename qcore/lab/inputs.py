@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from qcore.config import ConfigError, RunConfig, check_root, check_source
+from qcore.config.places import BUILDERS, expanded, is_remote, listed_files, looks_local
 
-_BUILDERS = ("json", "text", "csv", "parquet", "arrow")
 _SETTING = re.compile(r"(?:data\.)?(path|validation_path|hub_name|data_files)\b")
 _FRESH_SECONDS = 3.0
 """A form asks at every change of any field: a folder of thousands of files is looked at that seldom."""
@@ -23,7 +23,7 @@ _FRESH_SECONDS = 3.0
 
 def place(text: str) -> Path:
     """What a person wrote as a path, in full: `~` replaced, absolute."""
-    return Path(os.path.abspath(os.path.expanduser(text.strip())))
+    return Path(os.path.abspath(expanded(text.strip())))
 
 
 def checked_inputs(config: RunConfig) -> RunConfig:
@@ -81,7 +81,7 @@ def _in_full(config: RunConfig) -> RunConfig:
     changed = {}
     for name in _paths(config):
         value = str(getattr(data, name))
-        parts = value.split(",") if name == "data_files" and not os.path.lexists(place(value)) else [value]
+        parts = listed_files(value) if name == "data_files" else [value]
         full = ",".join(str(place(part)) for part in parts)
         if full != value:
             changed[name] = full
@@ -96,13 +96,8 @@ def _paths(config: RunConfig) -> list[str]:
     if source == "folder":
         return ["path"]
     if source == "huggingface":
-        name, files = config.value("hub_name").strip(), config.value("data_files")
-        return ["hub_name"] * _is_local(name) + ["data_files"] * (
-            bool(files) and name in _BUILDERS and "://" not in files
+        name, files = config.value("hub_name"), config.value("data_files")
+        return ["hub_name"] * (looks_local(name) and not is_remote(name)) + ["data_files"] * (
+            bool(files) and name in BUILDERS and not is_remote(files)
         )
     return []
-
-
-def _is_local(name: str) -> bool:
-    """Whether a data set's name can only be meant as a path."""
-    return name.startswith(("/", "./", "../", "~")) or name in (".", "..")

@@ -3,7 +3,8 @@
 The same names and origins as the protocol (`qcore.server.hosts`), a token where one is asked for, and headers that keep
 other pages from framing the app. What is refused is a plain page of one sentence, which loads nothing. The token comes
 once, in the address that the start-up line prints; then a cookie stands for it, and the address is asked for again
-without it.
+without it. Where strangers are let in without one, half of the connections are for their websockets at most: who opens
+another ends the oldest of whoever has most of them.
 
     GET /any/page?token=…   303 to the same page, with the cookie · 403 another token
     GET /_lab/leave         the cookie's pass ends, with every websocket that it opened
@@ -13,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qcore.server.hosts import Hosts, headers, is_loopback
 from qcore.server.problems import Problem
 from qcore.server.token import Passes
+from qcore.server.wire import most_connections
 
 LEAVE = "/_lab/leave"
 _APP = {
@@ -69,6 +71,9 @@ class Door:
         self._app, self._entry = app, entry
         self._passes = entry.passes
         self._sockets: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._strangers: dict[asyncio.Event, str] = {}
+        self.most_strangers = max(1, most_connections() // 2)
+        """Websockets of people who have shown nothing, at a time."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one websocket."""
@@ -83,7 +88,9 @@ class Door:
             await _say(scope, send, problem.status, f"{problem.detail}. {problem.remedy}", problem.headers)
         else:
             if scope["type"] == "websocket" and shown:
-                await self._socket(shown, scope, receive, send)
+                await self._socket(self._open(shown), scope, receive, send)
+            elif scope["type"] == "websocket" and self._passes is None and not self._entry.here_only:
+                await self._socket(self._open_to_a_stranger(scope), scope, receive, send)
             else:
                 await self._app(scope, receive, _with_headers(send))
 
@@ -137,9 +144,11 @@ class Door:
         sentence = "You have left this lab: its pages in this browser have ended, and the token lets you in again."
         raise _AnswerError(200, sentence, {"set-cookie": cookie})
 
-    async def _socket(self, shown: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """A websocket that ends with the pass that opened it."""
-        with self._open(shown) as left:
+    async def _socket(
+        self, opened: AbstractContextManager[asyncio.Event], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """A websocket that ends with the pass that opened it, or when a stranger's has to make room."""
+        with opened as left:
             ended = asyncio.ensure_future(left.wait())
 
             async def receives() -> Message:
@@ -168,6 +177,20 @@ class Door:
             self._sockets[shown].discard(left)
             if not self._sockets[shown]:
                 del self._sockets[shown]
+
+    @contextmanager
+    def _open_to_a_stranger(self, scope: Scope) -> Iterator[asyncio.Event]:
+        while len(self._strangers) >= self.most_strangers:
+            [(peer, _)] = Counter(self._strangers.values()).most_common(1)
+            oldest = next(one for one, its_peer in self._strangers.items() if its_peer == peer)
+            del self._strangers[oldest]
+            oldest.set()
+        left = asyncio.Event()
+        self._strangers[left] = (scope.get("client") or ("",))[0]
+        try:
+            yield left
+        finally:
+            self._strangers.pop(left, None)
 
 
 class _AnswerError(Exception):

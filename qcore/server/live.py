@@ -31,6 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from qcore.lab import LabError, close_shared
+from qcore.lab.errors import sentence
 from qcore.server.wire import Http, spare_the_log
 
 IDLE_SECONDS = 60.0
@@ -103,7 +104,7 @@ class Channel:
                     return Response(status_code=304, headers=headers)
                 return Response(view.body(), media_type="application/json", headers=headers)
         except (LabError, OSError) as error:
-            return Response(f"{error}\n", 410, media_type="text/plain")
+            return Response(f"{sentence(error)}\n", 410, media_type="text/plain")
 
 
 _open: WeakValueDictionary[str, Channel] = WeakValueDictionary()

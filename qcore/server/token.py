@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import stat
@@ -21,6 +22,7 @@ from qcore.config import ConfigError
 from qcore.lab.errors import sentence
 
 TOKEN_FILE = ".protocol-token"
+ENDED_FILE = ".ended-passes"
 TOKEN = "QCORE_TOKEN"
 """Environment variable: `on`, `off`, or the secret itself; unset, the app asks for one where a stranger could come."""
 
@@ -28,6 +30,7 @@ TOKEN_PATH = "QCORE_TOKEN_FILE"
 SHORTEST = 20
 PASS_DAYS = 30
 KEPT_ENDED = 10_000
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,18 @@ class Passes:
     """Proofs that a browser has shown the token: what its cookie holds, so that the token itself is in none.
 
     A pass is `time.nonce.MAC` under a key derived from the token: it outlives a restart of the server and ends with the
-    token, after `PASS_DAYS`, or when its bearer leaves.
+    token, after `PASS_DAYS`, or when its bearer leaves. Those that were left are kept, by digest, in a file that its
+    owner alone reads, so that a restart brings none of them back. ended: that file; None: they are kept in memory.
     """
 
-    def __init__(self, token: Token) -> None:
+    def __init__(self, token: Token, ended: Path | None = None) -> None:
         self.token = token
+        self._file = ended
         self._key = hmac.digest(token.value.encode(), b"collapse lab: a browser's pass", "sha256")
         self.cookie = f"collapse-lab-{hmac.digest(self._key, b'name', 'sha256').hex()[:8]}"
         """Name of the cookie: cookies know no ports, so two labs of one machine need two names."""
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._stamp: tuple[int, int] | None = None
 
     def issue(self) -> str:
         """A new pass."""
@@ -74,18 +80,62 @@ class Passes:
     def holds(self, text: str) -> bool:
         """Whether a text is a pass that has not ended."""
         head, _, mac = text.rpartition(".")
-        if not hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac(head).encode()) or text in self._ended:
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac(head).encode()):
+            return False
+        self._read_ended()
+        if _digest(text) in self._ended:
             return False
         return time.time() - int(head.partition(".")[0], 16) < PASS_DAYS * 86400
 
     def end(self, text: str) -> None:
         """End a pass that holds."""
-        self._ended[text] = None
+        self._read_ended()
+        self._ended[_digest(text)] = time.time()
         while len(self._ended) > KEPT_ENDED:
             self._ended.popitem(last=False)
+        if self._file is not None:
+            try:
+                self._write_ended(self._file)
+            except OSError as error:  # it has ended in this process, which is what was asked for
+                logger.warning("a logout is forgotten at the next start: %s", sentence(error))
+
+    def _read_ended(self) -> None:
+        """Take in what another process has ended over the same runs, or this one before it was started."""
+        if self._file is None:
+            return
+        try:
+            found = self._file.stat()
+            stamp = found.st_mtime_ns, found.st_size
+            if stamp == self._stamp:
+                return
+            lines = self._file.read_text(encoding="ascii", errors="replace").splitlines()[-KEPT_ENDED:]
+        except OSError:  # none has ended yet
+            return
+        self._stamp = stamp
+        oldest = time.time() - PASS_DAYS * 86400
+        for line in lines:
+            ended, _, digest = line.partition(" ")
+            if ended.isdigit() and len(ended) < 16 and float(ended) > oldest and len(digest) == 64:
+                self._ended.setdefault(digest, float(ended))
+
+    def _write_ended(self, path: Path) -> None:
+        oldest = time.time() - PASS_DAYS * 86400
+        text = "".join(f"{int(ended)} {digest}\n" for digest, ended in self._ended.items() if ended > oldest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        try:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(text)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _mac(self, head: str) -> str:
         return hmac.digest(self._key, head.encode("utf-8", "replace"), "sha256").hex()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def token_setting() -> tuple[bool | None, Token | None]:

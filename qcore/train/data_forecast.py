@@ -14,25 +14,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from qcore.config import DataConfig, RunConfig, Section
-from qcore.data import build_tokenizer, load_corpus
-from qcore.data.corpora import load_held_out
-from qcore.data.streams import split_documents
+from qcore.config import ConfigError, DataConfig, RunConfig, Section, check_root
+from qcore.config.forms import PACKED
+from qcore.config.places import BUILDERS, local_files, looks_local, place
+from qcore.config.sources import look
+from qcore.data import build_tokenizer, open_corpus
 from qcore.data.tokenizers import ByteTokenizer
 
 COUNTED_BYTES = 4_000_000
 """Largest text whose vocabulary is counted for a forecast: half a second."""
+_COUNTED_FILES = 2_000
 _MOST_FILES = 100_000
 _MEGA = 1e6
 _PEAK = {"byte": (12 * _MEGA, 72.0), "word": (60 * _MEGA, 18.0), "bpe": (37 * _MEGA, 30.0)}
 """Tokenizer → bytes whatever the text, and bytes for each byte of it, while it is opened."""
 _HELD = {"byte": 8.0, "word": 2.5, "bpe": 3.0}
 """Bytes for each byte of text that stay for training: ids, and what marks the targets."""
-_PACKED = {".gz": 4.0, ".zst": 4.0, ".bz2": 5.0, ".xz": 5.0, ".parquet": 3.0}
-"""Suffix → how much larger than the file its text is, as a rule."""
+_TIMES = {"gzip": 4.0, "zstd": 4.0, "bz2": 5.0, "xz": 5.0}
+_PARQUET_TIMES = 3.0
+"""How much larger than the file its text is, as a rule, by packing."""
 _STORY_BYTES, _PYDOC_BYTES = 210.0, 470_000
 _BUILT_IN = ("stories", "bilingual", "pydoc")
-_BUILDERS = ("json", "text", "csv", "parquet", "arrow")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class DataForecast:
 
 
 def data_forecast(config: RunConfig) -> DataForecast:
-    """What the data of a configuration will take. Nothing is opened; what is not there counts as nothing."""
+    """What the data of a configuration will take. Nothing is opened; what is not there counts as nothing.
+
+    Errors: `ConfigError` for data outside of the root that the lab's owner has set.
+    """
+    check_root(config)
     data = config.data
     if isinstance(data, DataConfig):
         size = text_bytes(data)
@@ -81,31 +87,29 @@ def text_bytes(data: DataConfig) -> float | None:
 
 
 def _places(data: DataConfig) -> list[Path]:
-    if data.source == "text":
-        return [_full(text) for text in (data.path, data.validation_path) if text.strip()]
-    if data.hub_name.strip() in _BUILDERS:
-        return [found for part in data.data_files.split(",") if part.strip() for found in _matching(_full(part))]
-    return [_full(data.hub_name)]
-
-
-def _full(text: str) -> Path:
-    return Path(os.path.expandvars(text.strip())).expanduser()
-
-
-def _matching(path: Path) -> list[Path]:
-    if not any(letter in str(path) for letter in "*?["):
-        return [path]
-    anchor = Path(path.anchor) if path.is_absolute() else Path()
-    return sorted(anchor.glob(str(path.relative_to(anchor) if path.is_absolute() else path)))[:_MOST_FILES]
+    """The files and folders of a source that are there."""
+    try:
+        if data.source == "text":
+            named = [text for text in (data.path, data.validation_path) if text.strip()]
+            return [place(text, "data.path", "a text") for text in named]
+        if data.hub_name in BUILDERS:
+            return local_files(data.data_files)
+        return [place(data.hub_name, "data.hub_name", "a folder")] if looks_local(data.hub_name) else []
+    except ConfigError:  # nothing is there; `check_source` says so
+        return []
 
 
 def _sizes(path: Path) -> Iterator[float]:
     """Bytes of text in a file, or in the files below a folder that are not hidden."""
     for file in _files(path):
         try:
-            yield os.stat(file).st_size * _PACKED.get(Path(file).suffix.lower(), 1.0)
+            yield os.stat(file).st_size * _times(Path(file).suffix.lower())
         except OSError:
             continue
+
+
+def _times(suffix: str) -> float:
+    return _PARQUET_TIMES if suffix == ".parquet" else _TIMES.get(PACKED.get(suffix, ""), 1.0)
 
 
 def _files(path: Path) -> Iterator[str]:
@@ -116,26 +120,55 @@ def _files(path: Path) -> Iterator[str]:
     for parent, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and seen < _MOST_FILES:
+            if not name.startswith("."):
                 seen += 1
                 yield os.path.join(parent, name)
+        if seen > _MOST_FILES:
+            return
 
 
 # the vocabulary
 
 
-def vocabulary(data: DataConfig) -> tuple[int, bool]:
-    """Tokens that the run's tokenizer will have, and whether that was counted: else it is the most there can be.
+def vocabulary(config: RunConfig) -> tuple[int, bool]:
+    """Tokens that the tokenizer of a run on text will have, and whether that was counted: else it is the most there
+    can be. What says by its size nothing of its text, such as a packed file, is not counted.
 
-    `ValueError` for data that cannot be used.
+    Errors: `ValueError` for data that cannot be used, or that lie outside of the root that the lab's owner has set.
     """
+    check_root(config)
+    data = config.data
+    assert isinstance(data, DataConfig)
     if data.tokenizer == "byte":
         return ByteTokenizer.vocab_size, True
+    if data.source not in _BUILT_IN and (data.source != "text" or not _is_cheap(data)):
+        return data.vocab_size, False
     size = text_bytes(data)
-    cheap = data.source in _BUILT_IN or (data.source == "text" and size is not None)
-    if not cheap or size is None or size > COUNTED_BYTES:
+    if size is None or size > COUNTED_BYTES:
         return data.vocab_size, False
     return _counted(data.model_dump_json(), _signature(data)), True
+
+
+def _is_cheap(data: DataConfig) -> bool:
+    """Whether the files of a source are few, and none holds more text than it has bytes."""
+    files = [Path(file) for path in _places(data) for file in _files(path)]
+    if len(files) > _COUNTED_FILES or sum(map(_size, files)) > COUNTED_BYTES:
+        return False
+    for file in files:
+        try:
+            form = look(file)
+        except ValueError:  # it cannot be read, and gives no text
+            continue
+        if form.packing or form.name in ("parquet", "arrow"):
+            return False
+    return True
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _signature(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
@@ -143,7 +176,10 @@ def _signature(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
     found = []
     for path in _places(data) if data.source == "text" else []:
         for file in sorted(_files(path)):
-            stat = os.stat(file)
+            try:
+                stat = os.stat(file)
+            except OSError:  # a link to nothing: the reader passes it over, too
+                continue
             found.append((file, stat.st_size, stat.st_mtime_ns))
     return tuple(found)
 
@@ -153,10 +189,5 @@ def _counted(text: str, signature: object) -> int:
     """The vocabulary of a source: its training side is tokenized as the run will."""
     del signature
     data = DataConfig.model_validate_json(text)
-    corpus, apart = load_corpus(data), load_held_out(data)
-    numbers = (
-        split_documents(corpus.documents, data.validation_fraction, data.data_seed).train
-        if apart is None
-        else range(len(corpus.documents))
-    )
-    return build_tokenizer(data, [corpus.documents[number] for number in numbers]).vocab_size
+    corpus, split = open_corpus(data)
+    return build_tokenizer(data, [corpus.documents[number] for number in split.train]).vocab_size

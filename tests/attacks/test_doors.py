@@ -343,6 +343,8 @@ def test_a_log_does_not_fill_with_what_strangers_send(app: Served, serve: Served
         before = len(served.said)
         for _ in range(60):
             served.raw(b"\x16\x03\x01 no http\r\n\r\n")
+            if served is app:
+                assert served.shake({"Origin": "http://evil.example"}) == 403
         assert len(served.said) - before < 2000
 
 

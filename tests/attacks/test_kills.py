@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -32,14 +33,14 @@ from tests.attacks.killed import FORK_STEP, REWIND_STEP
 KINDS = ("train", "train late", "resume", "fork", "rewind", "import", "export", "delete")
 SHARES = {"train": 3, "train late": 4, "resume": 3, "fork": 3, "rewind": 2, "import": 2, "export": 1, "delete": 1}
 SEED = int(os.environ.get("QCORE_SEED", "20"))
-SCALE = int(os.environ.get("QCORE_ATTACKS", "0"))
+SCALE = float(os.environ.get("QCORE_ATTACKS", "0"))
 ROOT = Path(__file__).resolve().parents[2]
 COMPARED = ("train/loss", "train/grad_norm", "eval/ce")
 
 
 def kills_of(kind: str) -> int:
     """One of each kind; a share of the scale when one is given."""
-    return max(1, -(-SCALE * SHARES[kind] // sum(SHARES.values())))
+    return max(1, math.ceil(SCALE * SHARES[kind] / sum(SHARES.values())))
 
 
 class Killer:

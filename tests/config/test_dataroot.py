@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from qcore.config import DATA_ROOT, MODEL_KINDS, ConfigError, RunConfig, all_controls, check_root, default_run
+from qcore.config import DATA_ROOT, MODEL_KINDS, ConfigError, RunConfig, all_controls, check_root, dataroot, default_run
 from qcore.config.dataroot import NAMES, PLACES
 from qcore.lab import Lab
+from qcore.lab.forecast import memory_forecast
 from tests.helpers import small_config
 
 TEXT = "One day a fox met a bird. They played.\n\n" * 60
@@ -62,6 +63,32 @@ def test_links_that_lead_out_are_followed(root: Path):
     (root / "loop").symlink_to(root / "loop")
     with pytest.raises(ConfigError, match=r"data\.path"):
         check_root(of(path="loop"))
+
+
+def test_a_folder_whose_name_is_a_pattern_is_searched_for_links_too(root: Path):
+    (root / "[a]").mkdir()
+    (root / "[a]" / "in.txt").write_text(TEXT)
+    check_root(of(path="[a]"))
+    (root / "[a]" / "away.txt").symlink_to(root.parent / "secret.txt")
+    for values in ({"path": "[a]"}, {"source": "huggingface", "hub_name": "json", "data_files": "[a]"}):
+        with pytest.raises(ConfigError, match=r"away\.txt' in it is a link"):
+            check_root(of(**values))
+
+
+def test_a_forecast_opens_nothing_outside_of_the_root(root: Path, monkeypatch: pytest.MonkeyPatch):
+    outside = of(path="../secret.txt", tokenizer="word")
+    with pytest.raises(ConfigError, match="does not lie below"):
+        memory_forecast(outside)
+    monkeypatch.delenv(DATA_ROOT)
+    found = memory_forecast(outside.with_values({"path": "in.txt"}))
+    assert found is not None
+    assert found.counted
+
+
+def test_a_tree_too_large_to_be_searched_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dataroot, "MOST_LOOKED_AT", 3)
+    with pytest.raises(ConfigError, match="more than 3 names, too many to look for links"):
+        check_root(of(path="."))
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,10 @@ def test_a_held_out_file_is_the_whole_validation_side(tmp_path):
     assert ("alpha" in sides[0], "omega" in sides[0]) == (True, False)
     assert ("alpha" in sides[1], "omega" in sides[1]) == (False, True)
     assert sides[1].count("omega") == 12 * 60, "nothing is left out"
-    assert dataset.duplicates == 0
+    assert dataset.report.duplicates == 0
     same = config.model_copy(update={"validation_path": config.path})
-    assert open_dataset(same, 16, None).duplicates == open_dataset(same, 16, None).train_documents
+    report = open_dataset(same, 16, None).report
+    assert report.duplicates == report.train_documents
 
 
 def test_a_wrong_held_out_place_is_named(tmp_path):

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qcore.config import DataConfig, DataError, check_source, default_run
-from qcore.data import hub, load_corpus, open_dataset
+from qcore.config import DATA_ROOT, DataConfig, DataError, check_source, default_run
+from qcore.data import hub, load_corpus, open_dataset, room
 
 ROWS = [{"id": number, "text": f"Row number {number}: " + "words of a row " * 6} for number in range(60)]
 TEXTS = tuple(row["text"].strip("\n") for row in ROWS)
@@ -65,7 +65,7 @@ def test_a_folder_in_the_hub_s_layout(repository):
 def test_a_split_of_its_own_is_held_out(repository):
     config = DataConfig(source="huggingface", hub_name=str(repository), validation_split="validation", tokenizer="byte")
     found = open_dataset(config, 16, None)
-    assert (found.train_documents, found.validation_documents) == (40, 20)
+    assert (found.report.train_documents, found.report.validation_documents) == (40, 20)
     assert found.tokenizer.decode(found.validation.tokens_N[1:20].tolist()) == TEXTS[40][:19]
     with pytest.raises(DataError, match="validation_split = 'dev' goes with the source 'huggingface'"):
         open_dataset(DataConfig(documents=30, validation_split="dev"), 16, None)
@@ -135,6 +135,48 @@ def free_port():
 def no_proxy(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.urllib.request, "getproxies", dict)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_data_set_folder_below_the_root_reads_nothing_outside(tmp_path, repository, monkeypatch, version):
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path))
+    assert load(repository, data_version=version).documents == TEXTS[:40]
+    monkeypatch.setenv(DATA_ROOT, str(repository))
+    (tmp_path / "secret.txt").write_text("hunter2 " * 90)
+    assert load(repository, data_version=version).documents == TEXTS[:40]
+    for path in ("../secret.txt", str(tmp_path / "secret.txt"), "../*.txt"):
+        (repository / "README.md").write_text(f"---\nconfigs:\n- config_name: en\n  data_files: {path!r}\n---\n")
+        with pytest.raises(DataError, match=r"repo' is refused: of its files, .*secret\.txt' is refused"):
+            load(repository, hub_config="en", data_version=version)
+        monkeypatch.delenv(DATA_ROOT)
+        assert "hunter2" in load(repository, hub_config="en", data_version=version).documents[0], "without a root"
+        monkeypatch.setenv(DATA_ROOT, str(repository))
+
+
+@pytest.mark.parametrize("name", ["../../outside/data-00000-of-00001.arrow", "/etc/passwd", "..", "a\\b", 5, None])
+def test_a_saved_data_set_takes_nothing_from_outside_of_its_folder(tmp_path, name):
+    datasets.Dataset.from_list(ROWS[:40]).save_to_disk(tmp_path / "outside")
+    saved = tmp_path / "saved"
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(saved)
+    assert load(saved).documents == TEXTS
+    state = json.loads((saved / "train" / "state.json").read_text())
+    (saved / "train" / "state.json").write_text(json.dumps({**state, "_data_files": [{"filename": name}]}))
+    with pytest.raises(DataError, match=r"the saved data set .* (is refused: its state\.json names|cannot be opened)"):
+        load(saved)
+    (saved / "train" / "state.json").write_text(json.dumps(state))
+    (saved / "dataset_dict.json").write_text(json.dumps({"splits": ["../outside"]}))
+    with pytest.raises(DataError, match=r"its dataset_dict\.json names '\.\./outside'"):
+        load(saved)
+
+
+def test_a_saved_data_set_is_weighed_before_it_is_written_out(tmp_path, monkeypatch):
+    cells = pa.DictionaryArray.from_arrays(pa.array([0] * 600, pa.int32()), pa.array(["word " * 40_000]))
+    datasets.Dataset(pa.table({"text": cells})).save_to_disk(tmp_path / "saved")
+    monkeypatch.setattr(room, "memory_bytes", lambda: 200 << 20)
+    with pytest.raises(
+        DataError, match=r"the data set .*saved' holds 0\.1 GB, more than half of this machine's memory"
+    ):
+        load(tmp_path / "saved")
 
 
 def test_no_network_is_noticed_at_once(no_proxy, monkeypatch):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import time
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -215,6 +216,87 @@ def test_the_column_that_holds_text_is_found(tmp_path, rows, column, documents, 
     found = as_text(path, text_column=column)
     assert found.documents == documents
     assert (said in " ".join(found.notes)) if said else not any("was read" in note for note in found.notes)
+
+
+CELL = "word " * 400_000  # 2 MB
+
+
+def nested(rows):
+    return pa.Table.from_pylist([{"messages": [{"role": "user", "content": CELL}]}] * rows)
+
+
+def repeated(rows):
+    cells = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([CELL]))
+    return pa.table({"text": cells})
+
+
+def write_compressed(path, table, new=pa.ipc.new_file):
+    with new(str(path), table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("plain.parquet", lambda path: pq.write_table(pa.table({"text": [CELL] * 90}), path, compression="zstd")),
+        (
+            "dictionary.parquet",
+            lambda path: pq.write_table(
+                pa.table({"text": [CELL] * 90}), path, compression="zstd", dictionary_pagesize_limit=1 << 30
+            ),
+        ),
+        ("nested.parquet", lambda path: pq.write_table(nested(90), path, dictionary_pagesize_limit=1 << 30)),
+        ("plain.arrow", lambda path: write_compressed(path, pa.table({"text": [CELL] * 90}))),
+        ("dictionary.arrow", lambda path: write_compressed(path, repeated(90))),
+        ("stream.arrow", lambda path: write_compressed(path, repeated(90), pa.ipc.new_stream)),
+    ],
+)
+def test_a_few_kilobytes_do_not_become_gigabytes(tmp_path, name, write):
+    """A cell that is kept once and read ninety times: refused before it is written out that often."""
+    write(tmp_path / name)
+    assert (tmp_path / name).stat().st_size < 4_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=rf"{name}' unpacks to more than \d+ MB from \d+ kB"):
+            as_text(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 120_000_000, "of 180 MB"
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_a_cell_that_comes_again_is_read_as_often(tmp_path, form):
+    table = pa.table({"text": pa.array(["one", "two", None, "one"] * 50).dictionary_encode(), "n": [1, 2, 3, 4] * 50})
+    if form == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=70)
+    else:
+        write_compressed(tmp_path / "a.arrow", table)
+    assert as_text(tmp_path / f"a.{form}").documents == ("one", "two", "one") * 50
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize(("key", "role", "said"), [("messages", "role", "content"), ("conversations", "from", "value")])
+def test_one_odd_chat_does_not_refuse_the_others(tmp_path, form, key, role, said):
+    """Nothing said in it, or nothing but a call of a tool: a row without text."""
+    called = [{role: "user", said: "Hello?"}, {role: "assistant", "tool_calls": "f()"}]
+    rows = [[], called, [{role: "user", said: "Two"}], [{role: "assistant", "tool_calls": "g()"}]]
+    if form == "jsonl":
+        (tmp_path / "a.jsonl").write_text(lines([{key: row} for row in rows]))
+    else:
+        pq.write_table(pa.Table.from_pylist([{key: row} for row in rows]), tmp_path / "a.parquet")
+    for column in ("text", key):
+        found = as_text(tmp_path / f"a.{form}", text_column=column)
+        assert found.documents == ("user: Hello?", "user: Two")
+        assert found.notes[-1] == "2 rows have no text in that column and were passed over"
+    (tmp_path / "list.json").write_text(
+        json.dumps({"mails": [{"from": "a", "text": "one"}, {"from": "b", "text": "x"}]})
+    )
+    assert as_text(tmp_path / "list.json").documents == ("one", "x"), "rows that have a sender are no chat"
+
+
+def test_line_ends_in_cells_are_line_ends(tmp_path):
+    (tmp_path / "a.jsonl").write_text(lines([{"text": "one\rtwo\r\nthree\n\rfour"}]))
+    assert as_text(tmp_path / "a.jsonl").documents == ("one\ntwo\nthree\n\nfour",)
 
 
 def test_an_unknown_column_offers_what_would_do_and_never_itself(tmp_path):

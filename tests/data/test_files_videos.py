@@ -204,6 +204,85 @@ def test_pictures_beside_videos_are_no_sequence(tmp_path):
     assert {file.path for file in data.skipped} == {f"poster{number}.png" for number in range(6)}
 
 
+def test_no_clip_goes_over_missing_pictures_or_another_size(tmp_path):
+    frames = noise(24)
+    numbers = [*range(6), *range(100, 106), *range(106, 118)]
+    for number, frame in zip(numbers, frames, strict=True):
+        large = number >= 106
+        shown = np.kron(frame, np.ones((2, 2), np.uint8)) if large else frame
+        write(tmp_path / f"f{number:04}.png", shown[None], "png")
+    notes = []
+    clips, problem = read_clips(sorted(tmp_path.iterdir()), config(tmp_path), 100, notes)
+    assert problem == ""
+    found = np.stack(clips)[:, :, 0]
+    wanted = np.stack([frames[at : at + 4] for at in (0, 6, 12, 16, 20)])
+    assert np.array_equal(found, wanted)
+    assert notes == [
+        "misses pictures at 1 places of its numbers, which no clip goes over",
+        "changes the size of its pictures on the way, which no clip goes over",
+    ]
+    data = open_clips(config(tmp_path, validation_fraction=0.25))
+    assert any("misses pictures" in note for note in data.notes)
+    (tmp_path / "tens").mkdir()
+    for number, frame in enumerate(frames[:12]):
+        write(tmp_path / "tens" / f"f{10 * number}.png", frame[None], "png")
+    group = sorted((tmp_path / "tens").iterdir(), key=lambda path: int(path.stem[1:]))
+    notes = []
+    assert len(read_clips(group, config(tmp_path), 100, notes)[0]) == 3
+    assert notes == [], "every tenth frame, and none is missing"
+
+
+@pytest.mark.parametrize(
+    ("aspect", "believed"), [("1:2147483647", False), ("2147483647:1", False), ("17:1", False), ("16:1", True)]
+)
+def test_a_pixel_shape_that_cannot_be_is_not_believed(tmp_path, aspect, believed):
+    frames = noise(8, 16, 16)
+    head = f"YUV4MPEG2 W16 H16 F10:1 Ip A{aspect} Cmono\n".encode()
+    (tmp_path / "v.y4m").write_bytes(head + b"".join(b"FRAME\n" + frame.tobytes() for frame in frames))
+    found, problem, notes = read(tmp_path / "v.y4m", canvas=16)
+    assert (problem, len(found)) == ("", 8)
+    assert np.array_equal(found, frames) is not believed
+    assert ("not believed" in notes[0]) is not believed
+
+
+def test_frames_too_narrow_for_a_square_are_refused_for_their_file_alone(tmp_path):
+    wide = noise(8, 2, 40_000)
+    head = b"YUV4MPEG2 W40000 H2 F10:1 Ip Cmono\n"
+    (tmp_path / "wide.y4m").write_bytes(head + b"".join(b"FRAME\n" + frame.tobytes() for frame in wide))
+    write(tmp_path / "good.mkv", noise(16))
+    data = open_clips(config(tmp_path, canvas=64))
+    assert [(file.path, file.reason) for file in data.skipped] == [
+        ("wide.y4m", "has frames of 40000 × 2 pixels, too narrow for a square picture")
+    ]
+
+
+def test_a_large_cover_does_not_hide_that_frames_come_unevenly(tmp_path):
+    at = [0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19, 20, 21]
+    write(tmp_path / "v.mp4", noise(16, 16, 16), "mpeg4", "yuv420p", times=[100 * tenth for tenth in at])
+    write(tmp_path / "cover.png", noise(1, 64, 64), "png")
+    path = tmp_path / "covered.mp4"
+    with (
+        av.open(str(path), "w") as out,
+        av.open(str(tmp_path / "v.mp4")) as video,
+        av.open(str(tmp_path / "cover.png")) as cover,
+    ):
+        streams = [out.add_stream_from_template(one.streams.video[0]) for one in (cover, video)]
+        streams[0].disposition = av.stream.Disposition.attached_pic
+        for container, stream in zip((cover, video), streams, strict=True):
+            for packet in container.demux(video=0):
+                if packet.pts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
+    with av.open(str(path)) as made:
+        covers = [bool(one.disposition & av.stream.Disposition.attached_pic) for one in made.streams.video]
+    assert sorted(covers) == [False, True]
+    assert (
+        read(path)[2]
+        == read(tmp_path / "v.mp4")[2]
+        == ["has frames at uneven times, which are laid out at 10 a second"]
+    )
+
+
 def test_animations(tmp_path):
     frames = (noise(12) // 128 * 255).astype(np.uint8)
     write(tmp_path / "a.gif", frames, "gif", "gray")

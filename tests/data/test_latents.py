@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from qcore.config import DataError
 from qcore.config.ltx import LatentsConfig
 from qcore.data.latents import LatentClips, open_latents
 from qcore.diagnostics.frames import frame_statistics
@@ -198,6 +199,14 @@ def test_the_preview_shows_the_principal_channels() -> None:
 def test_a_folder_without_anything_usable_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_latents(folder_of(tmp_path).model_copy(update=change))
+
+
+def test_copies_of_one_file_are_refused_in_words_of_latents(tmp_path: Path) -> None:
+    config = folder_of(tmp_path, 1)
+    write(tmp_path, "copy.safetensors", {"latents": latents(0)})
+    with pytest.raises(DataError, match=r"all 2 usable files .* hold the same clips.*add files") as refused:
+        open_latents(config)
+    assert "blank lines" not in str(refused.value)
 
 
 def test_one_clip_and_constant_latents_are_refused(tmp_path: Path) -> None:

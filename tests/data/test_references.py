@@ -102,7 +102,7 @@ def test_the_generator_is_the_exact_nats_over_all_validation_targets(data):
     ]
     nats = sum(-story_grammar().log_probability(text.removeprefix("<bos>")) for text in texts)
     targets = sum(int(batch.mask_BT.sum()) for batch in data.validation_batches(8, 10_000))
-    assert len(texts) == data.validation_documents
+    assert len(texts) == data.report.validation_documents
     assert data.references.generator == pytest.approx(nats / targets, rel=1e-9)
     size = sum(len(text.removeprefix("<bos>").encode()) for text in texts)
     assert data.bytes_per_token == pytest.approx(size / targets)
@@ -112,13 +112,13 @@ def test_token_counts_are_the_training_targets(data):
     assert data.token_counts.dtype == np.int64
     assert data.token_counts.shape == (data.tokenizer.vocab_size,)
     assert data.token_counts.sum() == data.train.targets_N.sum()
-    assert data.token_counts[data.tokenizer.eos_id] == data.train_documents
+    assert data.token_counts[data.tokenizer.eos_id] == data.report.train_documents
     assert data.token_counts[data.tokenizer.pad_id] == 0
 
 
 def test_no_floor_where_tokens_are_less_than_the_text():
     cut = open_dataset(DataConfig(documents=100, packing="padded"), 16, None)
-    assert cut.truncated == 100
+    assert cut.report.truncated == 100
     assert cut.references.generator is None
     assert cut.bytes_per_token == pytest.approx(4, abs=1)
     assert open_dataset(DataConfig(documents=100, vocab_size=64), 16, None).references.generator is None

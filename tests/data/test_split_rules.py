@@ -81,8 +81,8 @@ def test_a_run_from_before_sees_the_same_tokens(tmp_path):
         (tmp_path / f"{number:02}.txt").write_text("the same page " * 20 if number % 2 else prose(number, 400))
     config = DataConfig(source="text", path=str(tmp_path), tokenizer="byte", data_seed=3)
     today, before = (open_dataset(config.model_copy(update={"data_version": v}), 16, None) for v in (2, 1))
-    assert today.validation_documents == 6
-    assert before.validation_documents > 30
+    assert today.report.validation_documents == 6
+    assert before.report.validation_documents > 30
     assert before.fingerprint != today.fingerprint
     again = open_dataset(config.model_copy(update={"data_version": 1}), 16, None)
     assert again.fingerprint == before.fingerprint

@@ -147,10 +147,10 @@ def test_no_document_is_on_both_sides(tokenizer):
     def decoded(rows):
         return {data.tokenizer.decode(row.tolist()) for row in rows.inputs_BT}
 
-    train = decoded(data.train_batch(0, 0, data.train_documents))
+    train = decoded(data.train_batch(0, 0, data.report.train_documents))
     validation = set().union(*map(decoded, data.validation_batches(16, 100)))
-    assert len(train) == data.train_documents == 180
-    assert len(validation) == data.validation_documents == 20
+    assert len(train) == data.report.train_documents == 180
+    assert len(validation) == data.report.validation_documents == 20
     assert not train & validation
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from qcore.cli import main
 from qcore.config import ConfigError, default_run
+from qcore.config import places as of_places
+from qcore.config.places import matching
 from qcore.lab.bench import bench_spec
 from qcore.lab.inputs import checked_inputs, input_problems
 from qcore.server.trainer import TrainerProcess
@@ -98,6 +100,47 @@ def test_videos_latents_and_local_data_sets_are_looked_for_too(places):
     assert "data_files is empty" in input_problems(small_config(source="huggingface", hub_name="csv"))["hub_name"]
     by_name = small_config(source="huggingface", hub_name="roneneldan/TinyStories")
     assert input_problems(by_name) == {}
+
+
+def test_patterns_and_odd_names_are_refused_in_words(places, monkeypatch):
+    def told(files, **changes):
+        return input_problems(small_config(source="huggingface", hub_name="json", data_files=str(files), **changes))
+
+    for name in ("deep/er/x.json", "deep/y.json", "deep/.hidden/z.json", "one.json"):
+        (places / name).parent.mkdir(parents=True, exist_ok=True)
+        (places / name).write_text('[{"text": "one"}]')
+    (places / "round").symlink_to(places)
+    found = {str(path.relative_to(places)) for path in matching(f"{places}/**/*.json", "data.data_files")}
+    assert found == {"deep/er/x.json", "deep/y.json", "one.json"}
+    assert len(matching(f"{places}/de?p/**/[xy].json", "data.data_files")) == 2
+    assert len(matching(f"{places}/deep/**", "data.data_files")) == 2
+    assert len(matching(f"{places}/**/**/.hidden/*", "data.data_files")) == 1
+    assert "** stands alone between slashes" in told(places / "a**b.json")["data_files"]
+    for text in (f"{places}/a\0/*.json", "~a\0b", "~a\0b/*.json", f"{places}/a\0b"):
+        said = told(text)["data_files"]
+        assert said.startswith("data.data_files = ")
+        assert "NUL" in said or "null" in said
+        assert "null" in input_problems(text_config(text))["path"]
+    monkeypatch.setattr(of_places, "MOST_NAMES", 8)
+    said = told(f"{places}/**/*.json")["data_files"]
+    assert "leads through more than 8 names: begin it with a narrower folder" in said
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "text"])
+def test_the_name_of_a_builder_stays_one_where_a_folder_has_it(places, monkeypatch, name):
+    monkeypatch.chdir(places)
+    (places / name).mkdir()
+    (places / "one.txt").write_text(TEXT)
+    config = checked_inputs(small_config(source="huggingface", hub_name=name, data_files="one.txt"))
+    assert config.value("hub_name") == name
+    assert config.value("data_files") == str(places / "one.txt")
+
+
+def test_a_data_set_folder_by_a_bare_name_is_kept_in_full(places, monkeypatch):
+    monkeypatch.chdir(places)
+    (places / "set").mkdir()
+    (places / "set" / "train.json").write_text('[{"text": "one"}]')
+    assert checked_inputs(small_config(source="huggingface", hub_name="set")).value("hub_name") == str(places / "set")
 
 
 def test_a_held_out_path_without_the_source_text_is_refused(places):

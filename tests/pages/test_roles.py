@@ -73,6 +73,30 @@ def test_an_open_app_without_a_login_locks_what_changes_a_run(paused: Lab, opene
     assert next(button for button in at.button if button.label == "Start").disabled
 
 
+def test_what_a_viewer_writes_as_a_path_is_not_looked_for(
+    paused: Lab, opened: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Their browser can put anything into the session; for an operator the form says what lies there."""
+    secret = tmp_path / "diary.txt"
+    secret.write_bytes(b"word " * 500 + b"\xff")
+
+    def shown() -> str:
+        at = open_app(view="New run", preset="tiny")
+        at.session_state["new:tiny:phase_lm:source"] = "text"
+        at.session_state["new:tiny:phase_lm:path"] = str(secret)
+        at.run()
+        found = texts(at)
+        at.session_state["edit_as"] = "YAML"
+        at.session_state["new:tiny:yaml"] = f"data: {{source: text, path: {tmp_path}}}"
+        at.run()
+        assert not at.exception
+        return found + texts(at) + "".join(block.value for block in at.code)
+
+    assert "diary.txt" not in shown()
+    monkeypatch.setattr(_roles, "can_operate", lambda: True)
+    assert "diary.txt" in shown()
+
+
 def test_a_viewer_whose_widget_was_not_locked_is_refused(paused: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_roles, "can_operate", lambda: True)  # a page that forgot to ask; the lab asks for itself
     before = len(paused.reader("alive").commands())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,11 +203,12 @@ def test_a_pass_ends_after_its_days(ask: Asked, monkeypatch: pytest.MonkeyPatch)
 class Socket:
     """A websocket through a door."""
 
-    def __init__(self, door: Door, **headers: str) -> None:
+    def __init__(self, door: Door, peer: str = "127.0.0.1", **headers: str) -> None:
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
         self.sent: list[Message] = []
         self.inbox.put_nowait({"type": "websocket.connect"})
         scope = scope_of("websocket", "/_stcore/stream", "", "GET", "127.0.0.1", headers)
+        scope["client"] = peer, 5
         self.task = asyncio.ensure_future(door(scope, self.inbox.get, self._send))
 
     async def _send(self, message: Message) -> None:
@@ -246,6 +248,73 @@ def test_a_websocket_needs_the_pass_and_ends_with_it(ask: Asked):
 
     ask_other = ask.enter()
     asyncio.run(play())
+
+
+def test_strangers_websockets_are_so_many_and_who_opens_most_makes_room():
+    """Where nobody is asked for anything, one who opens hundreds ends their own."""
+    ask = Asked()
+    ask.door.most_strangers = 5
+
+    async def play() -> None:
+        first = Socket(ask.door, peer="192.0.2.1")
+        await first.until(lambda: len(first.sent) == 1)
+        many = []
+        for _ in range(9):
+            many.append(Socket(ask.door, peer="192.0.2.9"))
+            await many[-1].until(lambda: [message["type"] for message in many[-1].sent] == ["websocket.accept"])
+        for one in many[:5]:
+            await one.until(one.task.done)
+            assert one.sent[-1] == {"type": "websocket.close", "code": 1008}
+        open_now = [first, *many[5:]]
+        assert not any(one.task.done() for one in open_now)
+        for one in open_now:
+            one.inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
+            await one.until(one.task.done)
+        assert not ask.door._strangers
+
+    asyncio.run(play())
+    known = Asked(passes=Passes(SECRET))
+    known.door.most_strangers = 1
+    cookie = known.enter()
+
+    async def let_in() -> None:
+        opened = [Socket(known.door, cookie=cookie) for _ in range(4)]
+        for one in opened:
+            await one.until(lambda one=one: len(one.sent) == 1)  # type: ignore[misc]
+        for one in opened:
+            one.inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
+            await one.until(one.task.done)
+            assert [message["type"] for message in one.sent] == ["websocket.accept"]
+
+    asyncio.run(let_in())
+
+
+def test_who_has_left_stays_out_when_the_server_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ended = tmp_path / ".ended-passes"
+    ask, other = Asked(passes=Passes(SECRET, ended)), Asked(passes=Passes(SECRET, ended))
+    cookie, kept = ask.enter(), ask.enter()
+    assert ask("/_lab/leave", cookie=cookie)[0] == 200
+    assert other(cookie=cookie)[0] == 401, "another process over the same runs"
+    again = Asked(passes=Passes(SECRET, ended))
+    assert again(cookie=cookie)[0] == 401
+    assert again(cookie=kept)[0] == 200
+    assert ended.stat().st_mode & 0o777 == 0o600
+    assert cookie.partition("=")[2] not in ended.read_text()
+    monkeypatch.setattr(of_token, "KEPT_ENDED", 3)
+    for _ in range(5):
+        again("/_lab/leave", cookie=again.enter())
+    assert len(ended.read_text().splitlines()) == 3
+    now = time.time()
+    monkeypatch.setattr(of_token.time, "time", lambda: now + 31 * 86400)
+    late = Asked(passes=Passes(SECRET, ended))
+    late("/_lab/leave", cookie=late.enter())
+    assert len(ended.read_text().splitlines()) == 1, "a pass that is over need not be remembered"
+    ended.unlink()
+    ended.mkdir()  # it cannot be written: the pass ends here all the same
+    last = late.enter()
+    assert late("/_lab/leave", cookie=last)[0] == 200
+    assert late(cookie=last)[0] == 401
+    assert [path.name for path in tmp_path.iterdir()] == [ended.name]
 
 
 def test_an_app_that_asks_nobody_answers_its_own_machine_alone():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from qcore.config import LANGUAGE_KINDS, ConfigError, TextRunConfig, VideoRunConfig, default_run, preset
 from qcore.lab.forecast import memory_forecast
 from qcore.models import build_model, parameter_count
+from qcore.train import data_forecast as of_data
 from qcore.train.bench import peak_memory
 from qcore.train.data_forecast import COUNTED_BYTES, data_forecast
 from qcore.train.forecast import available_bytes, forecast, saved_bytes, size_text
@@ -154,6 +158,38 @@ def test_a_vocabulary_that_is_not_counted_is_told_as_the_most_there_can_be(tmp_p
     assert by_name is not None
     assert not by_name.counted
     assert "size is known when it is there" in by_name.text
+
+
+@pytest.mark.parametrize("tokenizer", ["word", "bpe"])
+def test_what_can_be_trained_on_is_forecast_and_what_cannot_is_not(tmp_path: Path, tokenizer: str) -> None:
+    """A text without blanks, which is cut anywhere; a folder with a link to nothing."""
+    (tmp_path / "a.txt").write_text("これはとても長い日本語の文章です。空白はありません。" * 200)
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nothing")
+    values = {"source": "text", "tokenizer": tokenizer}
+    for path in (tmp_path / "a.txt", tmp_path):
+        config = config_of("transformer", path=str(path), **values)
+        found = memory_forecast(config)
+        assert found is not None
+        assert found.counted
+        assert found.vocab_size == build_engine(config, None).dataset.tokenizer.vocab_size
+
+
+def test_files_that_hold_more_than_their_bytes_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_data, "open_corpus", lambda data: pytest.fail("it was opened"))
+    pq.write_table(pa.table({"text": ["word " * 100_000] * 90}), tmp_path / "a.parquet", compression="zstd")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"word " * 4_000_000))
+    (tmp_path / "renamed").write_bytes((tmp_path / "a.parquet").read_bytes())
+    for name in ("a.parquet", "a.txt.gz", "renamed", "."):
+        config = config_of("transformer", source="text", path=str(tmp_path / name), tokenizer="word")
+        found = memory_forecast(config)
+        assert found is not None
+        assert not found.counted
+
+
+def test_a_name_of_the_environment_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one two three\n\n" * 200)
+    monkeypatch.setenv("BOOKS", str(tmp_path))
+    assert data_forecast(config_of("transformer", source="text", path="$BOOKS/a.txt")).source == 0
 
 
 def test_a_changed_file_is_counted_anew(tmp_path: Path) -> None:
