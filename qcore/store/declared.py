@@ -171,7 +171,6 @@ META: dict[str, Shape] = {
     "module_names": optional(many(text)),
     "probe_names": optional(many(text)),
     "disabled_probes": optional(named(text)),
-    "data_report": optional(many(text)),
     "data_fingerprint": optional(text),
     "skipped_files": optional(many(record({"path": text, "reason": text}))),
     "clip": optional(named(number)),
