@@ -20,7 +20,10 @@ News = Callable[[], Hashable]
 
 
 class _Page(local):
+    """What this thread has drawn of its page. around: what the sidebar shows, as of `_parts.around`, with its run."""
+
     followed = False
+    around: tuple[str, Hashable] | None = None
 
 
 _page = _Page()
@@ -52,9 +55,12 @@ def followed() -> None:
     _page.followed = True
 
 
-def begin() -> None:
-    """A page is about to be drawn."""
+def begin(lab: Lab) -> None:
+    """A page is about to be drawn; its sidebar has been. What a long answer reads later is no longer of that moment, so
+    what the sidebar shows is noted now."""
     _page.followed = False
+    info = _parts.selected(lab)
+    _page.around = None if info is None else (info.name, _parts.around(lab, info.name))
 
 
 def end(lab: Lab) -> None:
@@ -66,13 +72,14 @@ def end(lab: Lab) -> None:
 
 def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
     shown = _shown(lab, info)
-
-    def asked() -> Hashable:
-        return news(), _parts.around(lab, shown, sent)
-
     sent = _parts.on_their_way(shown)
+
+    def asked(known: tuple[str, Hashable] | None = None) -> Hashable:
+        around = known[1] if known is not None and known[0] == shown else _parts.around(lab, shown)
+        return news(), around, _parts.fates(lab, shown, sent)
+
     if seconds:
-        pulse("page", lab, asked, asked(), seconds)
+        pulse("page", lab, asked, asked(_page.around), seconds)
     followed()
 
 

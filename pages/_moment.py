@@ -75,6 +75,14 @@ const hub = window.collapseLabHub ??= (() => {
   window.addEventListener("pointerdown", press(true), true);
   for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, press(false), true);
   window.addEventListener("blur", press(false));
+  // Back leads to another page or another run. A page's address is whole once it names the run; whatever else changes
+  // in it is no place of its own.
+  const push = history.pushState;
+  history.pushState = function (state, unused, address) {
+    const now = new URL(location.href), next = new URL(address ?? now, now), run = now.searchParams.get("run");
+    const moves = next.pathname !== now.pathname || run !== null && run !== next.searchParams.get("run");
+    return (moves ? push : history.replaceState).call(history, state, unused, address);
+  };
   const elsewhere = (root) => [...shown].some(([other, at]) => other !== root && other.isConnected && at !== run);
   return {
     ended: () => { observe(); return running() ? new Promise((done) => ends.push(done)) : Promise.resolve(); },

@@ -2,6 +2,7 @@
 
 from qcore.config.changes import read_changes
 from qcore.config.commands import (
+    KEPT_KINDS,
     Acknowledge,
     Command,
     Continue,
@@ -94,6 +95,7 @@ __all__ = [
     "EXAM_BASE",
     "FAULT",
     "FAULTS",
+    "KEPT_KINDS",
     "LANGUAGE_KINDS",
     "LARGEST",
     "MODEL_KINDS",

@@ -48,6 +48,7 @@ from qcore.lab.speaking import Speakers, sample_live
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
 from qcore.train.files import CONFIG_FILE, RunLock, is_held, write_text
+from qcore.train.folders import newest_state
 from qcore.train.lastwords import Failure
 from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
@@ -138,18 +139,22 @@ class Lab(Reading):
         steps: int | None = None,
         changes: dict[str, Any] | None = None,
         until: int | None = None,
+        from_start: bool = False,
         author: str = "person",
     ) -> None:
         """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
 
-        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
+        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is ·
+        from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first step.
 
-        Raises `LabError` while a worker holds the run, or for a finished run that has no steps left; `ConfigError` for
-        a change that cannot be. Nothing is changed then.
+        Raises `LabError` while a worker holds the run, for a finished run that has no steps left, for recorded steps
+        without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
+        changed then.
         """
         info = self.info(name)
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
+        self._check_way_on(name, from_start)
         check_root(self.config(name))
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
@@ -165,6 +170,18 @@ class Lab(Reading):
                 with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
                     inbox.submit_all([to_row(change) for change in wanted], author)
             worker.start()
+
+    def _check_way_on(self, name: str, from_start: bool) -> None:
+        """Raise `LabError` where resuming a run would erase what nobody said may be erased."""
+        if not from_start and (lost := self.stranded(name)):
+            raise LabError(
+                f"run {name!r} has recorded {lost} steps and has no checkpoint that can be read: start a new run of "
+                "its configuration, or say --from-start (from_start), which erases these steps and trains them again"
+            )
+        if from_start and (saved := newest_state(self.folder(name))) is not None:
+            raise LabError(
+                f"run {name!r} has a checkpoint of step {saved.step}: it is resumed from there, so leave out from_start"
+            )
 
     @about_run
     def delete(self, name: str) -> None:

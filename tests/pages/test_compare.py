@@ -1,7 +1,11 @@
 """The Compare page: every view of related runs, a fork and a rewind made on it, and what bad input says."""
 
+from typing import Any
+
 import pytest
 
+from pages import _differenceviews
+from qcore.config import Stop
 from qcore.lab import Lab
 from tests.helpers import eventually
 from tests.pages.drive import COMPARE, TINY, charts, open_app, press, texts
@@ -51,6 +55,44 @@ def test_curves_differences_and_samples_of_a_fork_and_its_parent(forked: Lab):
     at = open_app(COMPARE, run="child", compare="Samples")
     assert not at.exception
     assert "the newest that all of them have" in texts(at)
+
+
+def test_answers_of_all_stay_with_the_step_that_gave_them(forked: Lab):
+    at = open_app(COMPARE, run="child", compare="Samples")
+    at.text_area(key="ask_all").input("Once a")
+    at.number_input(key="ask_all:max_tokens").set_value(3)
+    press(at, "Ask")
+    assert not at.exception
+    for _ in range(2):
+        shown = texts(at)
+        assert "<b>root, step 8</b>" in shown
+        assert "<b>child, step 8</b>" in shown
+        at.run()
+    forked.delete("root")
+    at.run()
+    assert not at.exception
+    assert "<b>child, step 8</b>" in texts(at)
+    assert any("there is no run" in error.value.replace("\\", "") for error in at.error)
+
+
+def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, monkeypatch: pytest.MonkeyPatch):
+    at = open_app(COMPARE, run="alive", compare="Samples")
+    at.number_input(key="ask_all:max_tokens").set_value(3)
+    drawn = _differenceviews.generation_html
+
+    def ending(*arguments: Any, **more: Any) -> str:
+        if paused.info("alive").alive:
+            paused.command("alive", Stop())
+            paused.wait("alive", 60)
+        return drawn(*arguments, **more)
+
+    monkeypatch.setattr(_differenceviews, "generation_html", ending)
+    press(at, "Ask")
+    assert not at.exception
+    assert paused.info("alive").state == "stopped"
+    assert 'data-state="paused"' in texts(at), "the sidebar is of the moment before"
+    assert at.session_state["channels"]["pulse:page"].answer(None).status_code == 205
+    assert 'data-state="stopped"' in texts(at.run())
 
 
 def test_a_fork_is_one_form(forked: Lab):

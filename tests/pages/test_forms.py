@@ -1,5 +1,6 @@
 """Forms keep what was typed: over other views and pages, and over a start that was refused."""
 
+import ast
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,18 @@ from qcore.lab import Lab, RunInfo
 from qcore.lab.inputs import _looked
 from qcore.lab.waiting import waiting_words
 from tests.helpers import eventually, small_config, small_video
-from tests.pages.drive import AUTOMATION, COMPARE, CONTROL_ROOM, ENDLESS, TOKENS, errors, open_app, press, texts
+from tests.pages.drive import (
+    AUTOMATION,
+    COMPARE,
+    CONTROL_ROOM,
+    ENDLESS,
+    GENERATIONS,
+    TOKENS,
+    errors,
+    open_app,
+    press,
+    texts,
+)
 from tests.pages.sent import charts_of
 
 FORM = "new:tiny:phase_lm"
@@ -125,6 +137,9 @@ def test_changes_are_kept_and_picked_by_title(finished: Lab, name: str):
     at.switch_page(TOKENS).run()
     at.switch_page(COMPARE).run()
     assert at.text_area(key=name).value == "Z loss weight = 0.5\ndiversity_weight = 0.25"
+    at.selectbox(key=f"{name}:pick").set_value("path").run()
+    assert "; now nothing." in texts(at)
+    at.selectbox(key=f"{name}:pick").set_value("diversity_weight").run()
     assert "a number from 0 to 10" in texts(at)
 
 
@@ -198,6 +213,62 @@ def test_a_new_run_from_this_one_has_its_configuration_and_its_controls(empty: L
     assert empty.config(name) == expected
     assert empty.info(name).preset == "some-preset"
     empty.wait(name, 120)
+
+
+def test_a_new_run_from_a_living_one_is_what_was_shown_whatever_that_one_does_meanwhile(paused: Lab):
+    at = press(open_app(run="alive"), "New run from this one")
+    width = next(one for one in at.number_input if str(one.key).endswith(":phase_lm:width"))
+    steps = next(one for one in at.number_input if str(one.key).endswith(":phase_lm:steps"))
+    width.set_value(48)
+    steps.set_value(4).run()
+    paused.outcome("alive", paused.command("alive", SetControl("learning_rate", 0.0007)), 20)
+    at = view(view(at, "Watch"), "New run")
+    kept = next(one for one in at.number_input if str(one.key).endswith(":phase_lm:width"))
+    assert (str(kept.key), kept.value) == (str(width.key), 48)
+    paused.outcome("alive", paused.command("alive", SetControl("learning_rate", 0.0009)), 20)
+    press(at, "Start")
+    assert not at.exception
+    name = next(info.name for info in paused.runs() if info.name != "alive")
+    assert paused.config(name) == ENDLESS.with_values({"width": 48, "steps": 4})
+    at = press(open_app(run="alive"), "New run from this one")
+    assert "Learning rate 0.0009" in texts(at).replace("\\", "")
+
+
+def test_every_field_that_is_typed_into_is_kept_for_the_session():
+    """But for knobs: what is put into them is sent."""
+    typed, kept = {"text_input", "text_area", "number_input"}, {"persist_state", "bind"}
+    lost = []
+    for path in Path(_changes.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        for scope in ast.walk(tree):
+            if not isinstance(scope, ast.FunctionDef) or (path.name, scope.name) == ("_forms.py", "knob"):
+                continue
+            shared = {
+                str(key.value)
+                for node in ast.walk(scope)
+                if isinstance(node, ast.Dict)
+                for key in node.keys
+                if isinstance(key, ast.Constant)
+            }
+            for call in ast.walk(scope):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in typed:
+                    given = {word.arg for word in call.keywords}
+                    if not kept & (given | (shared if None in given else set())):
+                        lost.append(f"{path.name}:{call.lineno}")
+    assert lost == []
+
+
+def test_a_prompt_is_there_when_its_page_is_opened_again(finished: Lab):
+    at = open_app(GENERATIONS, run="done")
+    at.text_area(key="prompt:done").input("Once a cat").run()
+    at.switch_page(COMPARE).run()
+    at.button_group(key="compare").set_value("Samples").run()
+    at.text_area(key="ask_all").input("The dog").run()
+    at.switch_page(GENERATIONS).run()
+    assert at.text_area(key="prompt:done").value == "Once a cat"
+    at.switch_page(COMPARE).run()
+    at.button_group(key="compare").set_value("Samples").run()
+    assert at.text_area(key="ask_all").value == "The dog"
 
 
 def test_before_a_start_it_is_said_for_whom_it_waits_and_it_may_go_first(empty: Lab):
