@@ -57,7 +57,7 @@ def cause(info: RunInfo) -> str:
     return next((name for name, signs in _SIGNS if any(sign in message for sign in signs)), "bug")
 
 
-def remedy(info: RunInfo, stranded: int) -> str:
+def remedy(info: RunInfo, stranded: int = 0) -> str:
     """What to do, in Markdown. stranded: as of `Lab.stranded`."""
     text = _ADVICE[cause(info)][0]
     return text.replace(_RESUME, _AGAIN) if stranded else text

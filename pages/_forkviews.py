@@ -83,9 +83,10 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
             max(info.step, 1),
             info.step if info.step < info.total_steps else max((one for one in saved if one < info.step), default=0),
             key=key,
-            help="At a checkpoint the fork is ready at once ("
-            + (", ".join(f"{one:,}" for one in saved[-6:]) or "there is none yet")
-            + "); any other step is reached from the nearest earlier one, exactly.",
+            help=f"At a checkpoint the fork is ready at once ({', '.join(f'{one:,}' for one in saved[-6:])}); any other "
+            "step is reached from the nearest earlier one, exactly."
+            if saved
+            else "There is no checkpoint: the fork is trained from its first step to this one, exactly as its parent was.",
             persist_state="session",
         )
         values = {name: state.value for name, state in lab.controls(info.name).items()}
@@ -157,7 +158,13 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
             st.markdown(
                 f"Take **{_parts.plain(_parts.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
                 f"Its {info.step - int(step):,} steps since then become a run of their own, with their curves and "
-                "samples." + (" It is stopped for it, and goes on from there." if info.alive else "")
+                "samples."
+                + (
+                    ""
+                    if any(saved.step <= step for saved in lab.checkpoints(info.name))
+                    else " It has no checkpoint of then, so it is trained from its first step to that one again."
+                )
+                + (" It is stopped for it, and goes on from there." if info.alive else "")
             )
             _roles.button(
                 "Rewind now",

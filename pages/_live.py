@@ -20,10 +20,12 @@ News = Callable[[], Hashable]
 
 
 class _Page(local):
-    """What this thread has drawn of its page. around: what the sidebar shows, as of `_parts.around`, with its run."""
+    """What this thread has drawn of its page. info, around: the run that the sidebar shows and what it says of it, as
+    of `_parts.around`."""
 
     followed = False
-    around: tuple[str, Hashable] | None = None
+    info: RunInfo | None = None
+    around: Hashable = None
 
 
 _page = _Page()
@@ -59,13 +61,13 @@ def begin(lab: Lab) -> None:
     """A page is about to be drawn; its sidebar has been. What a long answer reads later is no longer of that moment, so
     what the sidebar shows is noted now."""
     _page.followed = False
-    info = _parts.selected(lab)
-    _page.around = None if info is None else (info.name, _parts.around(lab, info.name))
+    _page.info = info = _parts.selected(lab)
+    _page.around = None if info is None else _parts.around(lab, info.name)
 
 
 def end(lab: Lab) -> None:
     """The page has been drawn: the sidebar is followed, if nothing else of the page does that."""
-    info = _parts.selected(lab)
+    info = _page.info
     if info is not None and not _page.followed and (seconds := _parts.follow_seconds(info)):
         _follow(lab, info, tuple, max(seconds, _parts.ALARM_SECONDS))
 
@@ -74,12 +76,13 @@ def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
     shown = _shown(lab, info)
     sent = _parts.on_their_way(shown)
 
-    def asked(known: tuple[str, Hashable] | None = None) -> Hashable:
-        around = known[1] if known is not None and known[0] == shown else _parts.around(lab, shown)
-        return news(), around, _parts.fates(lab, shown, sent)
+    def asked() -> Hashable:
+        return _parts.around(lab, shown), news(), _parts.fates(lab, shown, sent)
 
     if seconds:
-        pulse("page", lab, asked, asked(_page.around), seconds)
+        _, *now = asked()
+        drawn = _page.around if _page.info is not None and _page.info.name == shown else _parts.around(lab, shown)
+        pulse("page", lab, asked, (drawn, *now), seconds)
     followed()
 
 

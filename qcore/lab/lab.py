@@ -25,6 +25,7 @@ from qcore.config import (
     Grow,
     Mute,
     Pause,
+    Restore,
     RunConfig,
     Sample,
     SaveCheckpoint,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 30.0
-_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow)
+_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow, Restore)
 
 
 class Lab(Reading):

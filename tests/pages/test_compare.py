@@ -1,14 +1,16 @@
 """The Compare page: every view of related runs, a fork and a rewind made on it, and what bad input says."""
 
+import json
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from pages import _differenceviews
 from qcore.config import Stop
 from qcore.lab import Lab
 from tests.helpers import eventually
-from tests.pages.drive import COMPARE, TINY, charts, open_app, press, texts
+from tests.pages.drive import COMPARE, TINY, TOKENS, charts, open_app, press, texts
 
 VIEWS = ("Tree", "Curves", "Differences", "Samples", "Effect of a change", "Sweep")
 
@@ -67,7 +69,10 @@ def test_answers_of_all_stay_with_the_step_that_gave_them(forked: Lab):
         shown = texts(at)
         assert "<b>root, step 8</b>" in shown
         assert "<b>child, step 8</b>" in shown
-        at.run()
+        at.switch_page(TOKENS).run()
+        at.switch_page(COMPARE).run()
+        at.button_group(key="compare").set_value("Samples").run()
+    assert at.text_area(key="ask_all").value == "Once a"
     forked.delete("root")
     at.run()
     assert not at.exception
@@ -75,8 +80,21 @@ def test_answers_of_all_stay_with_the_step_that_gave_them(forked: Lab):
     assert any("there is no run" in error.value.replace("\\", "") for error in at.error)
 
 
+def samples_page() -> None:
+    """As app.py draws it."""
+    from pages import _differenceviews, _live, _moment, _parts
+
+    lab = _parts.lab()
+    with _moment.within(lab):
+        _parts.sidebar(lab)
+        _live.begin(lab)
+        _differenceviews.samples(lab, _parts.info_of(lab, "alive"))
+        _live.end(lab)
+
+
 def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, monkeypatch: pytest.MonkeyPatch):
-    at = open_app(COMPARE, run="alive", compare="Samples")
+    """Here the whole page is drawn while they are asked, as where another press comes at the same time."""
+    at = AppTest.from_function(samples_page, default_timeout=60).run()
     at.number_input(key="ask_all:max_tokens").set_value(3)
     drawn = _differenceviews.generation_html
 
@@ -90,9 +108,10 @@ def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, mo
     press(at, "Ask")
     assert not at.exception
     assert paused.info("alive").state == "stopped"
-    assert 'data-state="paused"' in texts(at), "the sidebar is of the moment before"
-    assert at.session_state["channels"]["pulse:page"].answer(None).status_code == 205
-    assert 'data-state="stopped"' in texts(at.run())
+    channel = at.session_state["channels"]["pulse:page"]
+    sent = [json.loads(bytes(one.proto.bytes)) for one in at.get("bidi_component")]
+    assert channel.address in [one["address"] for one in sent], "the page still asks"
+    assert channel.answer(None).status_code == 205, "the sidebar says that it is paused"
 
 
 def test_a_fork_is_one_form(forked: Lab):
@@ -130,6 +149,11 @@ def test_a_rewind_keeps_the_branch(forked: Lab):
     at = open_app(COMPARE, run="root")
     at.number_input(key="rewind_step:root:8").set_value(4)
     assert "back to step 4" in texts(at.run())
+    assert "from its first step" not in texts(at)
+    at.number_input(key="rewind_step:root:8").set_value(3)
+    assert "trained from its first step to that one again" in texts(at.run())
+    at.number_input(key="rewind_step:root:8").set_value(4)
+    at.run()
     press(at, "Rewind now")
     assert not at.exception
     assert forked.info("root").step == 4

@@ -137,14 +137,13 @@ def test_changes_are_kept_and_picked_by_title(finished: Lab, name: str):
     at.switch_page(TOKENS).run()
     at.switch_page(COMPARE).run()
     assert at.text_area(key=name).value == "Z loss weight = 0.5\ndiversity_weight = 0.25"
-    at.selectbox(key=f"{name}:pick").set_value("path").run()
-    assert "; now nothing." in texts(at)
-    at.selectbox(key=f"{name}:pick").set_value("diversity_weight").run()
     assert "a number from 0 to 10" in texts(at)
 
 
 def test_a_refused_fork_keeps_the_form_and_a_good_one_takes_titles(finished: Lab):
     at = open_app(COMPARE, run="done")
+    at.selectbox(key="fork_changes:pick").set_value("path").run()
+    assert "; now nothing." in texts(at)
     at.number_input(key="fork_step:done:8").set_value(5).run()
     at.text_area(key="fork_changes").input("learning rate = 5").run()
     at.text_input(key="fork_name").input("forked").run()
@@ -261,14 +260,9 @@ def test_every_field_that_is_typed_into_is_kept_for_the_session():
 def test_a_prompt_is_there_when_its_page_is_opened_again(finished: Lab):
     at = open_app(GENERATIONS, run="done")
     at.text_area(key="prompt:done").input("Once a cat").run()
-    at.switch_page(COMPARE).run()
-    at.button_group(key="compare").set_value("Samples").run()
-    at.text_area(key="ask_all").input("The dog").run()
+    at.switch_page(TOKENS).run()
     at.switch_page(GENERATIONS).run()
     assert at.text_area(key="prompt:done").value == "Once a cat"
-    at.switch_page(COMPARE).run()
-    at.button_group(key="compare").set_value("Samples").run()
-    assert at.text_area(key="ask_all").value == "The dog"
 
 
 def test_before_a_start_it_is_said_for_whom_it_waits_and_it_may_go_first(empty: Lab):
