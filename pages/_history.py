@@ -10,17 +10,16 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-_ALWAYS_THERE = ("run", "bench", "ablation")
-_LEFT_OUT_AT_FIRST = ("view", "step")
+_NAMED = ("run", "view", "step", "bench", "ablation")
 
 
 def follow() -> None:
-    """Forget what the session holds of what the address says, when the browser went back or forward. Call it before
+    """Forget what the session holds of what the address names, when the browser went back or forward. Call it before
     anything of the page is drawn."""
     context = get_script_run_ctx(suppress_warning=True)
     if context is None or not context.is_history_navigation:
         return
-    named = [name for name in _ALWAYS_THERE if name in st.query_params]
-    for name in (*named, *_LEFT_OUT_AT_FIRST):
-        st.session_state.pop(name, None)
-        st.session_state[f"{name}:nonce"] = st.session_state.get(f"{name}:nonce", 0) + 1
+    for name in _NAMED:
+        if name in st.query_params:
+            st.session_state.pop(name, None)
+            st.session_state[f"{name}:nonce"] = st.session_state.get(f"{name}:nonce", 0) + 1

@@ -30,7 +30,7 @@ def toggle() -> bool:
     """Whether to draw and show the plain rule beside the chosen one."""
     return st.toggle(
         "Compare with plain sampling",
-        key="compare",
+        key="pair",
         bind="query-params",
         help="Draws the same prompt with the same seed twice: with the coherence-aware rules of the settings, and "
         "without them.",

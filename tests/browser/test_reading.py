@@ -79,13 +79,15 @@ def test_one_press_of_back_leads_to_the_page_before_or_to_the_run_before(page, w
     def go(title):
         page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
 
-    page.goto(f"{written}/?run=read")
+    page.goto(f"{written}/?run=read&refresh=5")
     shows("Control room", "read")
     go("Gradients")
     shows("Gradients", "read")
     page.get_by_text("Newest", exact=True).first.wait_for()
     page.get_by_role("combobox", name="Run", exact=True).click()
     page.get_by_role("option", name="broken", exact=True).click()
+    shows("Gradients", "broken")
+    page.get_by_text("last hidden state", exact=True).first.click()  # in the address of this page alone
     shows("Gradients", "broken")
     go("Tokens")
     shows("Tokens", "broken")

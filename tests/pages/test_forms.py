@@ -257,6 +257,19 @@ def test_every_field_that_is_typed_into_is_kept_for_the_session():
     assert lost == []
 
 
+def test_a_key_is_one_kind_of_field_on_all_pages():
+    """What the session holds of one would else be given to the other, which it cannot be."""
+    kinds: dict[str, set[str]] = {}
+    for path in Path(_changes.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                words = {word.arg: word.value for word in call.keywords}
+                key = words.get("key")
+                if isinstance(key, ast.Constant):
+                    kinds.setdefault(str(key.value), set()).add(call.func.attr)
+    assert {key: found for key, found in kinds.items() if len(found) > 1} == {}
+
+
 def test_a_prompt_is_there_when_its_page_is_opened_again(finished: Lab):
     at = open_app(GENERATIONS, run="done")
     at.text_area(key="prompt:done").input("Once a cat").run()
