@@ -83,10 +83,7 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
             max(info.step, 1),
             info.step if info.step < info.total_steps else max((one for one in saved if one < info.step), default=0),
             key=key,
-            help=f"At a checkpoint the fork is ready at once ({', '.join(f'{one:,}' for one in saved[-6:])}); any other "
-            "step is reached from the nearest earlier one, exactly."
-            if saved
-            else "There is no checkpoint: the fork is trained from its first step to this one, exactly as its parent was.",
+            help=_where_from(saved),
             persist_state="session",
         )
         values = {name: state.value for name, state in lab.controls(info.name).items()}
@@ -106,6 +103,17 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
         _roles.button(
             "Fork", key="do:fork", icon=":material/call_split:", type="primary", on_click=_fork, args=(lab, info, key)
         )
+
+
+def _where_from(saved: list[int]) -> str:
+    """How a fork comes to its first step."""
+    if not saved:
+        return "There is no checkpoint: the fork is trained from its first step to this one, as its parent was."
+    there = ", ".join(f"{one:,}" for one in saved[-6:])
+    return (
+        f"At a checkpoint the fork is ready at once ({there}); any other step is reached from the nearest earlier one, "
+        "exactly."
+    )
 
 
 def _fork(lab: Lab, info: RunInfo, key: str) -> None:
