@@ -80,9 +80,8 @@ def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
         return _parts.around(lab, shown), news(), _parts.fates(lab, shown, sent)
 
     if seconds:
-        _, *now = asked()
         drawn = _page.around if _page.info is not None and _page.info.name == shown else _parts.around(lab, shown)
-        pulse("page", lab, asked, (drawn, *now), seconds)
+        pulse("page", lab, asked, (drawn, news(), _parts.fates(lab, shown, sent)), seconds)
     followed()
 
 
