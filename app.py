@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.watcher import polling_path_watcher
 
-from pages import _doors, _edge, _live, _moment, _parts
+from pages import _doors, _edge, _history, _live, _moment, _parts
 from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -37,9 +37,10 @@ def draw() -> None:
         ]
     )
     lab = _parts.lab()
+    _history.follow()
     with _edge.in_words(), _moment.within(lab):
-        _live.begin()
         _parts.sidebar(lab)
+        _live.begin(lab)
         with _edge.in_words():
             page.run()
         _live.end(lab)

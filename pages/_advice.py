@@ -11,6 +11,7 @@ from qcore.lab.waiting import waiting_words
 from qcore.viz import name_words
 
 _RESUME = "press *Resume* in the control room"
+_AGAIN = "press *New run from this one* in the control room, as it has no checkpoint to be resumed from"
 _NEW = "use *New run from this one* and change it there"
 _ADVICE: dict[str, tuple[str, bool]] = {
     "numeric": (f"Lower the learning rate or the weight of the term that broke, then {_RESUME}.", True),
@@ -30,7 +31,7 @@ _ADVICE: dict[str, tuple[str, bool]] = {
     "database": ("Restore its folder from a copy or an export; *New run from this one* starts it anew.", False),
     "locked": (f"Close the other program that holds its database, then {_RESUME}.", True),
     "files": (f"Close other runs and programs, or raise the limit of open files, then {_RESUME}.", True),
-    "process ended": (f"Nothing is wrong with the run itself: {_RESUME}, from its newest checkpoint.", True),
+    "process ended": (f"Nothing is wrong with the run itself: {_RESUME}.", True),
     "bug": (
         "Nobody foresaw this. The trainer's log (*Charts → Log → Trainer log*) holds the traceback; please report it. "
         f"Another setting may avoid it: {_NEW}.",
@@ -59,9 +60,21 @@ def cause(info: RunInfo) -> str:
     return next((name for name, signs in _SIGNS if any(sign in message for sign in signs)), "bug")
 
 
-def remedy(info: RunInfo) -> str:
-    """What to do, in Markdown."""
-    return _ADVICE[cause(info)][0]
+def remedy(info: RunInfo, stranded: int = 0) -> str:
+    """What to do, in Markdown. stranded: as of `Lab.stranded`."""
+    text = _ADVICE[cause(info)][0]
+    return text.replace(_RESUME, _AGAIN) if stranded else text
+
+
+def going_on(stranded: int) -> str:
+    """How a run that has ended goes on, in Markdown. stranded: as of `Lab.stranded`."""
+    if not stranded:
+        return "*Resume* in the control room goes on from its newest checkpoint, or begins where there is none yet."
+    return (
+        f"It has recorded {stranded:,} step{'' if stranded == 1 else 's'}, and no checkpoint that it could be resumed "
+        "from: *New run from this one* in the control room trains its configuration anew, and leaves what is recorded "
+        "here as it is."
+    )
 
 
 def resume_helps(info: RunInfo) -> bool:

@@ -6,6 +6,7 @@ recorded series only: it says when something would have been done, and a fork sa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -33,6 +34,17 @@ TEXTS = {
 AUTOMATIC = ("schedule", "rule", "autopilot")
 _SHOWN_CHARTS = 6
 _HEIGHT = 130
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A dry run and what came of it. changes: the texts that were tried · step: up to which the run was recorded then ·
+    error: why it could not be tried, empty when it could."""
+
+    changes: dict[str, Any]
+    step: int
+    found: tuple[DryChange, ...] = ()
+    error: str = ""
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -190,18 +202,37 @@ def _dry(lab: Lab, info: RunInfo) -> None:
             persist_state="session",
         )
         asked = st.button("Try on the recorded run", key="do:dry", icon=":material/science:", type="primary")
-    if not asked:
-        return
+    key = f"dried:{info.name}:{info.created}"
+    if asked:
+        st.session_state[key] = _tried(lab, info, changes)
+    tried: Tried | None = st.session_state.get(key)
+    if tried is not None:
+        _answer(lab, info, tried, tried.changes == changes)
+
+
+def _tried(lab: Lab, info: RunInfo, changes: dict[str, Any]) -> Tried:
     try:
-        found = dry_run(lab.config(info.name), lab.reader(info.name), changes)
+        return Tried(changes, info.step, tuple(dry_run(lab.config(info.name), lab.reader(info.name), changes)))
     except (ConfigError, LabError) as error:
-        st.error(_parts.plain(str(error)), icon=":material/block:")
+        return Tried(changes, info.step, error=str(error))
+
+
+def _answer(lab: Lab, info: RunInfo, tried: Tried, same: bool) -> None:
+    """The answer to the last question. same: whether its texts are those above."""
+    if tried.error:
+        if same:
+            st.error(_parts.plain(tried.error), icon=":material/block:")
         return
-    _rates(lab, info, changes, found)
+    st.caption(
+        f"Tried on the first {tried.step:,} steps, as recorded then."
+        + ("" if same else " The texts above have been changed since.")
+    )
+    _rates(lab, info, tried)
+    found = tried.found
     if not found:
         st.info("Nothing would have been done: no step was reached, and no condition held long enough.")
         return
-    _markers(lab, info, found)
+    _markers(lab, info, tried)
     _table(
         [one.step for one in found],
         [one.author for one in found],
@@ -211,18 +242,18 @@ def _dry(lab: Lab, info: RunInfo) -> None:
     )
 
 
-def _rates(lab: Lab, info: RunInfo, changes: dict[str, Any], found: list[DryChange]) -> None:
+def _rates(lab: Lab, info: RunInfo, tried: Tried) -> None:
     """The rate as it was used, and as it would have been."""
-    config, reader = lab.config(info.name), lab.reader(info.name)
-    series = reader.scalars(RATE)
+    config, reader, changes = lab.config(info.name), lab.reader(info.name), tried.changes
+    series = reader.scalars(RATE, stop=tried.step + 1)
     automatic = {name: value for name, value in changes.items() if name != "autopilot"}
     by_hand = [
         (event.step, event.payload["name"], event.payload["new"])
         for event in changes_that_hold(config, reader.events())
-        if event.author not in AUTOMATIC and event.payload["name"] not in automatic
+        if event.step <= tried.step and event.author not in AUTOMATIC and event.payload["name"] not in automatic
     ]
-    made = by_hand + [(one.step, one.name, one.new) for one in found]
-    steps, rates = tried_rates(config, sorted(made, key=lambda one: one[0]), changes["schedule"], info.step)
+    made = by_hand + [(one.step, one.name, one.new) for one in tried.found]
+    steps, rates = tried_rates(config, sorted(made, key=lambda one: one[0]), changes["schedule"], tried.step)
     lines = [
         Line("as recorded", series.steps, series.values, smooth=False),
         Line("as it would have been", steps, rates, smooth=False),
@@ -234,9 +265,9 @@ def _rates(lab: Lab, info: RunInfo, changes: dict[str, Any], found: list[DryChan
     )
 
 
-def _markers(lab: Lab, info: RunInfo, found: list[DryChange]) -> None:
-    series = lab.reader(info.name).scalars("train/loss", max_points=1000)
-    marks = [Mark(one.step, f"{one.author}: {_change_words(one.name, one.old, one.new)}") for one in found]
+def _markers(lab: Lab, info: RunInfo, tried: Tried) -> None:
+    series = lab.reader(info.name).scalars("train/loss", stop=tried.step + 1, max_points=1000)
+    marks = [Mark(one.step, f"{one.author}: {_change_words(one.name, one.old, one.new)}") for one in tried.found]
     line = Line.of("loss as recorded", series)
     chart(
         curves(

@@ -210,7 +210,7 @@ def _charts(found: Benchmark) -> None:
         against = st.segmented_control(
             "Against",
             EQUAL,
-            key="against",
+            key="equal",
             default=EQUAL[0],
             required=True,
             bind="query-params",

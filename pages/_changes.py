@@ -10,8 +10,10 @@ from typing import Any
 import streamlit as st
 
 from pages import _forms
+from pages._plain import plain
 from qcore import config
 from qcore.config import ConfigError, Control, all_controls, find_control, live_controls, normal_name, shortened
+from qcore.viz import value_words
 
 CHANGES_HELP = (
     "One a line: `diversity_weight = 0.3`, or by its title. Live controls, data, `order_seed` (other batches from the "
@@ -94,7 +96,7 @@ def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live
         help=f"{CHANGES_HELP}" if not live_only else "One a line: `diversity_weight = 0.3`, or by its title.",
         persist_state="session",
     )
-    st.caption(f"{control_title(control)}: {control.range_text}; now {start}.")
+    st.caption(f"{control_title(control)}: {control.range_text}; now {plain(value_words(start))}.")
 
 
 def _add(key: str, kind: str, control: Control, start: Any) -> None:

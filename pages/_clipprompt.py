@@ -29,7 +29,7 @@ def panel(lab: Lab, info: RunInfo) -> None:
     models = _prompt.sources(lab, info)
     settings, source, asked = _form(lab, info, models)
     if not models:
-        st.info("This run has no checkpoint and no living model: resume it in the control room, then ask it here.")
+        _prompt.nobody(lab, name)
     if asked and source:
         _answer(lab, name, settings, models[source])
     _past(lab, name)

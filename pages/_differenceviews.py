@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import streamlit as st
 
-from pages import _clips, _families, _family, _forms, _parts, _reads, _roles
+from pages import _clips, _edge, _families, _family, _forms, _parts, _reads, _roles
 from pages._looks import table
+from pages._moment import fragment
 from pages._text import generation_html
 from qcore.config import all_controls
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.viz import ClipRow, event_words, value_words
 
 _EVENTS = 200
+_ASKED = "asked all"
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -83,6 +86,15 @@ def samples(lab: Lab, info: RunInfo) -> None:
         return
     video = _families.is_video(info)
     (_clip_rows if video else _texts)(lab, names)
+    _ask_all(lab, info, names)
+
+
+@fragment
+@_edge.told
+def _ask_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
+    """One question to all of them, and the answers to the last one. A fragment of its own: asking takes long, and what
+    stands around it stays of its moment."""
+    video = _families.is_video(info)
     st.header(
         "Ask all of them",
         anchor=False,
@@ -94,30 +106,61 @@ def samples(lab: Lab, info: RunInfo) -> None:
         prompt = (
             ""
             if video
-            else st.text_area("Prompt", key="ask_all", height=80, placeholder="Once a", help="The same for all.")
+            else st.text_area(
+                "Prompt",
+                key="ask_all",
+                height=80,
+                placeholder="Once a",
+                help="The same for all.",
+                persist_state="session",
+            )
         )
     with right, st.popover("Sampling", icon=":material/tune:"):
         chosen = _forms.fields(type(config.sampling), config.sampling.model_dump(), "ask_all")
     if _roles.button("Ask", icon=":material/play_arrow:", key="ask_all_go", type="primary"):
         settings = type(config.sampling).model_validate(chosen)
-        rows: list[ClipRow] = []
-        for name in names:
-            place = st.empty()
-            place.caption(f"{_parts.plain(_parts.short(name))} …")
-            try:
-                label = f"seed {chosen['sample_seed']}" if video else prompt
-                for grown in lab.sample(name, label, settings):
-                    if not video:
-                        html = generation_html(prompt, grown.tokens, running=grown.status == "running")
-                        place.html(f"<b>{_parts.short(name)}</b>{html}")
-            except ValueError as error:
-                place.error(_parts.plain(f"{name}: {error}"), icon=":material/block:")
+        label = f"seed {chosen['sample_seed']}" if video else prompt or ""
+        st.session_state[_ASKED] = info.family, [_asked(lab, name, label, settings, video) for name in names]
+    family, answers = st.session_state.get(_ASKED, ("", []))
+    if family == info.family:
+        _answers(lab, answers, video)
+
+
+def _asked(lab: Lab, name: str, prompt: str, settings: Any, video: bool) -> tuple[str, str, str]:
+    """Ask one run while its text is seen to grow: its name, the id of its answer, and what went wrong."""
+    place, title, identity = st.empty(), html.escape(_parts.short(name)), ""
+    place.html(f"<b>{title}</b> …")
+    try:
+        for grown in lab.sample(name, prompt, settings):
+            identity = grown.id
+            if not video:
+                place.html(f"<b>{title}</b>{generation_html(prompt, grown.tokens, running=grown.status == 'running')}")
+    except ValueError as error:
+        return name, "", str(error)
+    finally:
+        place.empty()
+    return name, identity, ""
+
+
+def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None:
+    """The answers as the runs keep them, each with the step of the model that gave it."""
+    rows: list[ClipRow] = []
+    for name, identity, error in answers:
+        try:
+            item = lab.reader(name).generation(identity) if identity else None
+            if item is None or item.status == "failed":
+                broke = item.stats.get("error", "the model broke while it sampled") if item else ""
+                st.error(_parts.plain(f"{name}: {error or broke or 'its answer is gone'}"), icon=":material/block:")
                 continue
+            said = f"{_parts.short(name)}, step {item.step:,}"
             if video:
-                place.empty()
-                rows.append(ClipRow(_parts.short(name), _reads.clips(lab, _reads.rewinds(lab, name), grown.id)))
-        if rows:
-            _clips.film(rows, "asked_film", "Clips from the same seed, a row a run")
+                rows.append(ClipRow(said, _reads.clips(lab, _reads.rewinds(lab, name), item.id)))
+            else:
+                st.html(f"<b>{html.escape(said)}</b>{generation_html(item.prompt, item.tokens)}")
+        except (LabError, ValueError) as gone:
+            st.error(_parts.plain(f"{name}: {gone}"), icon=":material/block:")
+    if rows:
+        _clips.film(rows, "asked_film", "Clips from the same seed, a row a run")
 
 
 def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, _reads.Sample]]]:

@@ -118,8 +118,9 @@ def sweep(lab: Lab, info: RunInfo) -> None:
         now = lab.controls(info.name)[control].value
         try:
             values = _sweep_values(control, text, info.kind) if text.strip() else []
+            accepted = offered[control].range_text
             said.caption(
-                f"{control_title(offered[control])}: {offered[control].range_text}; now {value_words(now)}."
+                f"{control_title(offered[control])}: {accepted}; now {_parts.plain(value_words(now))}."
                 + (f" {len(values)} values." if values else "")
             )
         except ConfigError as error:

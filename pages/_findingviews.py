@@ -247,10 +247,10 @@ def _change_mark(finding: FindingInfo) -> list[Mark]:
 
 def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState]) -> None:
     """What to do, one button a remedy with its reason, then acknowledge and mute."""
-    dead = _needs_life(info)
+    dead = _needs_life(lab, info)
     for index, remedy in enumerate(finding.remedies):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            reason = _refusal(info, remedy, controls)
+            reason = _refusal(info, remedy, controls, dead)
             shown: dict[str, Any] = {
                 "icon": f":material/{_ICONS.get(remedy['kind'], 'build')}:",
                 "type": "primary" if index == 0 and kind_of(finding) == ACTIVE else "secondary",
@@ -294,19 +294,21 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
         )
 
 
-def _needs_life(info: RunInfo) -> str:
+def _needs_life(lab: Lab, info: RunInfo) -> str:
     """Why nothing can be changed in a run that nobody trains; empty while somebody does."""
     if info.alive and info.state in _TRAINS:
         return ""
+    if not info.alive and lab.stranded(info.name):
+        return f"The run is {_parts.state_word(info)}, with no checkpoint to be resumed from: change a new run from it."
     return f"The run is {_parts.state_word(info)}: resume it in the control room before you change it."
 
 
-def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
-    """Why a remedy cannot be pressed now; empty when it can."""
+def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState], dead: str) -> str:
+    """Why a remedy cannot be pressed now; empty when it can. dead: as of `_needs_life`."""
     kind = remedy["kind"]
     if kind == "new_run":
         return ""
-    if dead := _needs_life(info):
+    if dead:
         return dead
     if kind == "pause" and info.state == "paused":
         return "It is paused already."

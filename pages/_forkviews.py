@@ -82,9 +82,7 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
             max(info.step, 1),
             info.step if info.step < info.total_steps else max((one for one in saved if one < info.step), default=0),
             key=key,
-            help="At a checkpoint the fork is ready at once ("
-            + (", ".join(f"{one:,}" for one in saved[-6:]) or "there is none yet")
-            + "); any other step is reached from the nearest earlier one, exactly.",
+            help=_where_from(saved),
             persist_state="session",
         )
         values = {name: state.value for name, state in lab.controls(info.name).items()}
@@ -104,6 +102,17 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
         _roles.button(
             "Fork", key="do:fork", icon=":material/call_split:", type="primary", on_click=_fork, args=(lab, info, key)
         )
+
+
+def _where_from(saved: list[int]) -> str:
+    """How a fork comes to its first step."""
+    if not saved:
+        return "There is no checkpoint: the fork is trained from its first step to this one, as its parent was."
+    there = ", ".join(f"{one:,}" for one in saved[-6:])
+    return (
+        f"At a checkpoint the fork is ready at once ({there}); any other step is reached from the nearest earlier one, "
+        "exactly."
+    )
 
 
 def _fork(lab: Lab, info: RunInfo, key: str) -> None:
@@ -156,7 +165,13 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
             st.markdown(
                 f"Take **{_parts.plain(_parts.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
                 f"Its {info.step - int(step):,} steps since then become a run of their own, with their curves and "
-                "samples." + (" It is stopped for it, and goes on from there." if info.alive else "")
+                "samples."
+                + (
+                    ""
+                    if any(saved.step <= step for saved in lab.checkpoints(info.name))
+                    else " It has no checkpoint of then, so it is trained from its first step to that one again."
+                )
+                + (" It is stopped for it, and goes on from there." if info.alive else "")
             )
             _roles.button(
                 "Rewind now",

@@ -27,6 +27,7 @@ SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "pro
 _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 """Live controls of one section that are turned together with those of another."""
 WAITING = "waiting"
+_KEPT = "kept; the run takes it when it is resumed"
 ASK_SECONDS = 0.2
 """How often a page asks whether a change that it waits for was answered."""
 
@@ -95,13 +96,12 @@ class Turned:
         )
 
     def is_settled(self, lab: Lab, run: str) -> bool:
-        """Whether no change of this session waits for its answer. Any thread may ask."""
-        for sent in list(self.sent.values()):
-            if sent["status"] == WAITING:
-                return False
-            if sent["status"] == "pending" and lab.outcome(run, sent["id"]).status == "pending":
-                return False
-        return True
+        """Whether no change of this session waits for an answer that may come. Any thread may ask."""
+        every = list(self.sent.values())
+        if any(sent["status"] == WAITING for sent in every):
+            return False
+        asked = [sent["id"] for sent in every if sent["status"] == "pending"]
+        return not asked or not lab.listed(run).alive or all(lab.outcome(run, one).status != "pending" for one in asked)
 
 
 def turned(run: str) -> Turned:
@@ -139,11 +139,19 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
     if ack is not None and ack["status"] == "refused":
         st.error(_parts.plain(ack["text"]), icon=":material/block:")
     elif ack is not None:
-        st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {_parts.plain(ack['text'])}")
+        st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {_parts.plain(_ack_words(lab, run, ack))}")
     elif changed and state.step is not None:
         st.caption(
             _parts.plain(f"{change_words(name, state.default, state.value)} at step {state.step:,} by {state.author}")
         )
+
+
+def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:
+    """What became of a change, and of one without an answer when it is taken."""
+    if ack["status"] != "pending":
+        return str(ack["text"])
+    alive = lab.listed(run).alive
+    return f"{ack['text']}: {'sent; the run takes it before its next step' if alive else _KEPT}"
 
 
 def _curricula(lab: Lab, run: str) -> None:
@@ -190,10 +198,10 @@ def _turned(lab: Lab, run: str, control: Control, key: str) -> None:
         _set(lab, run, name, value)
         return
     sent = turned(run).sent
-    sent[name] = {"id": None, "status": WAITING, "text": f"{name_words(name)} → {value_words(value)}"}
+    mine = sent[name] = {"id": None, "status": WAITING, "text": f"{name_words(name)} → {value_words(value)}"}
     act, failed = partial(_send, lab, run, name, value, sent), partial(_failed, name, sent)
     # Newer presses are delivered when this run of the script has ended and the browser has drawn it.
-    settling.put((run, name), act, failed, HELD_SECONDS)
+    settling.put((run, name), act, failed, HELD_SECONDS, partial(_displaced, mine))
 
 
 def _set(lab: Lab, run: str, name: str, value: Any) -> None:
@@ -212,12 +220,19 @@ def _send(lab: Lab, run: str, name: str, value: Any, sent: dict[str, dict[str, A
     except (LabError, ConfigError) as error:
         _failed(name, sent, error)
         return
-    text = f"{name_words(name)} → {value_words(value)}: sent; the run takes it before its next step"
-    sent[name] = {"id": identity, "status": "pending", "text": text}
+    sent[name] = {"id": identity, "status": "pending", "text": f"{name_words(name)} → {value_words(value)}"}
 
 
 def _failed(name: str, sent: dict[str, dict[str, Any]], error: Exception) -> None:
     sent[name] = {"id": None, "status": "refused", "text": str(error)}
+
+
+def _displaced(waiting: dict[str, Any]) -> None:
+    """Something newer came for the knob: of this session, which has then forgotten the entry, or from another tab. Any
+    thread may call it."""
+    if waiting["status"] == WAITING:
+        waiting["text"] += " was not sent: the knob was turned in another tab before this one had settled"
+        waiting["status"] = "refused"
 
 
 def _answered(lab: Lab, run: str, name: str) -> dict[str, Any] | None:

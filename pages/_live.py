@@ -20,7 +20,12 @@ News = Callable[[], Hashable]
 
 
 class _Page(local):
+    """What this thread has drawn of its page. info, around: the run that the sidebar shows and what it says of it, as
+    of `_parts.around`."""
+
     followed = False
+    info: RunInfo | None = None
+    around: Hashable = None
 
 
 _page = _Page()
@@ -52,27 +57,31 @@ def followed() -> None:
     _page.followed = True
 
 
-def begin() -> None:
-    """A page is about to be drawn."""
+def begin(lab: Lab) -> None:
+    """A page is about to be drawn; its sidebar has been. What a long answer reads later is no longer of that moment, so
+    what the sidebar shows is noted now."""
     _page.followed = False
+    _page.info = info = _parts.selected(lab)
+    _page.around = None if info is None else _parts.around(lab, info.name)
 
 
 def end(lab: Lab) -> None:
     """The page has been drawn: the sidebar is followed, if nothing else of the page does that."""
-    info = _parts.selected(lab)
+    info = _page.info
     if info is not None and not _page.followed and (seconds := _parts.follow_seconds(info)):
         _follow(lab, info, tuple, max(seconds, _parts.ALARM_SECONDS))
 
 
 def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
     shown = _shown(lab, info)
+    sent = _parts.on_their_way(shown)
 
     def asked() -> Hashable:
-        return news(), _parts.around(lab, shown, sent)
+        return _parts.around(lab, shown), news(), _parts.fates(lab, shown, sent)
 
-    sent = _parts.on_their_way(shown)
     if seconds:
-        pulse("page", lab, asked, asked(), seconds)
+        drawn = _page.around if _page.info is not None and _page.info.name == shown else _parts.around(lab, shown)
+        pulse("page", lab, asked, (drawn, news(), _parts.fates(lab, shown, sent)), seconds)
     followed()
 
 

@@ -75,6 +75,15 @@ const hub = window.collapseLabHub ??= (() => {
   window.addEventListener("pointerdown", press(true), true);
   for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, press(false), true);
   window.addEventListener("blur", press(false));
+  // Back leads to another page or another run: whatever else changes in an address is no place of its own. Streamlit
+  // takes what a page has added out of its address before it goes to the next one; the page is left as it was.
+  const push = history.pushState;
+  history.pushState = function (state, unused, address) {
+    const now = new URL(location.href), next = new URL(address ?? now, now), run = now.searchParams.get("run");
+    const leads = next.searchParams.get("run"), elsewhere = next.pathname !== now.pathname;
+    if (!elsewhere && run !== null && leads === null) return;
+    (elsewhere || run !== null && run !== leads ? push : history.replaceState).call(history, state, unused, address);
+  };
   const elsewhere = (root) => [...shown].some(([other, at]) => other !== root && other.isConnected && at !== run);
   return {
     ended: () => { observe(); return running() ? new Promise((done) => ends.push(done)) : Promise.resolve(); },

@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from pages import _forms, _parts, _queue, _roles
+from pages._moment import within
 from qcore.config import (
     MODEL_KINDS,
     PRESETS,
@@ -32,7 +33,7 @@ from qcore.lab.inputs import input_problems, place
 from qcore.viz import value_words
 
 WAYS = ("Form", "YAML")
-_INSIST, _INSISTS = "Start all the same", "new:insists"
+_INSIST = "Start all the same"
 _RUN, _FROM, _SHOWN = "run:", "new:from", "new:shown"
 _SOURCES = {
     "documents": ("stories", "bilingual"),
@@ -49,13 +50,16 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class Start:
-    """What a form starts from. key: of its fields, another one for another configuration · preset: named in the run."""
+    """What a form starts from. key: of its fields, another one for another configuration · preset: named in the run ·
+    run, created: which run it was taken from, empty for a preset."""
 
     config: RunConfig
     title: str
     about: str
     key: str
     preset: str
+    run: str = ""
+    created: float = 0.0
 
 
 def from_this(lab: Lab, info: RunInfo, key: str) -> None:
@@ -67,12 +71,16 @@ def from_this(lab: Lab, info: RunInfo, key: str) -> None:
             key=key,
             help="Its configuration and its controls as they stand, in the form of a new run. Nothing starts yet.",
             on_click=_open_from,
-            args=(info.name,),
+            args=(lab, info.name),
         )
 
 
-def _open_from(name: str) -> None:
-    st.session_state[_FROM] = name
+def _open_from(lab: Lab, name: str) -> None:
+    try:
+        st.session_state[_FROM] = _as_it_stands(lab, name)
+    except LabError as error:
+        _parts.note("error", str(error))
+        return
     st.session_state["preset"] = f"{_RUN}{name}"
     _parts.switch("view", "New run")
 
@@ -127,7 +135,7 @@ def new_run(lab: Lab) -> None:
         if config and not problems:
             _queue.warn(lab)
             st.caption(_summary(config))
-            _memory(config)
+            _memory(start, config)
     st.session_state[_SHOWN] = (start.key, way)
     if config:
         _say_paths(config, problems, notes)
@@ -152,7 +160,8 @@ def _locked(start: Start, beside: Any) -> None:
 def _choices(lab: Lab) -> list[str]:
     """The presets, and the run that somebody wants another of; the link names it, too."""
     asked = st.query_params.get("preset", "")
-    name = st.session_state.get(_FROM) or (asked.removeprefix(_RUN) if asked.startswith(_RUN) else "")
+    held: Start | None = st.session_state.get(_FROM)
+    name = held.run if held else asked.removeprefix(_RUN) if asked.startswith(_RUN) else ""
     known = bool(name) and _parts.info_of(lab, name).state != "unreadable"
     if not known and str(st.session_state.get("preset", "")).startswith(_RUN):
         st.session_state["preset"] = next(iter(PRESETS))  # its run is gone
@@ -164,25 +173,36 @@ def _title(choice: str) -> str:
 
 
 def _start_of(lab: Lab, choice: str) -> Start:
+    """A preset; or the run that somebody wants another of, as it stood when they said so. It may train on meanwhile:
+    what it becomes changes neither the fields nor what starts."""
     if not choice.startswith(_RUN):
         found = PRESETS[choice]
         return Start(found.config, found.title, found.about, f"new:{choice}", choice)
     name = choice.removeprefix(_RUN)
-    config, states = lab.config(name), lab.controls(name)
+    held: Start | None = st.session_state.get(_FROM)
+    if held is None or held.run != name or held.created != lab.info(name).created:
+        held = st.session_state[_FROM] = _as_it_stands(lab, name)  # by a link
+    return held
+
+
+def _as_it_stands(lab: Lab, name: str) -> Start:
+    """The configuration of a run with its controls of now."""
+    with within(lab):
+        config, states, info = lab.config(name), lab.controls(name), lab.info(name)
     moved = {key: state.value for key, state in states.items() if state.value != config.value(key)}
     try:
         config = config.with_values(moved)
     except ConfigError:  # a run whose controls were moved to where no run may start
         moved = {}
-    info = lab.info(name)
     about = f"As **{_parts.plain(_parts.short(name))}** was started" + (
         f" (preset {_parts.plain(info.preset)})" if info.preset else ""
     )
     if moved:
         changed = ", ".join(find_words(states[key].control.label, value) for key, value in moved.items())
-        about += f", with its controls as they stand now: {_parts.plain(changed)}"
+        about += f", with its controls as they stood at step {info.step:,}: {_parts.plain(changed)}"
     digest = hashlib.sha256(config.to_yaml().encode()).hexdigest()[:8]
-    return Start(config, _title(choice), f"{about}.", f"new:{name}:{digest}", info.preset or config.kind)
+    key = f"new:{name}:{digest}"
+    return Start(config, _title(f"{_RUN}{name}"), f"{about}.", key, info.preset or config.kind, name, info.created)
 
 
 def find_words(label: str, value: Any) -> str:
@@ -328,7 +348,7 @@ def _checked(make: Any) -> tuple[RunConfig | None, str]:
 # what will be, and the start of it
 
 
-def _memory(config: RunConfig) -> None:
+def _memory(start: Start, config: RunConfig) -> None:
     """Say what the run will need; when that is more than there is, it starts only if somebody insists."""
     spot = st.empty()
     spot.caption("Counting parameters and memory …")
@@ -349,7 +369,12 @@ def _memory(config: RunConfig) -> None:
         spot.warning(words, icon=":material/memory:")
     else:
         spot.error(words, icon=":material/block:")
-        st.checkbox(_INSIST, key=_INSISTS, help="It will most likely be ended by the system.")
+        st.checkbox(_INSIST, key=_insists(start), help="It will most likely be ended by the system.")
+
+
+def _insists(start: Start) -> str:
+    """Key of the word that a configuration may start although it will not fit: it holds for no other one."""
+    return f"{start.key}:insists"
 
 
 def _start(lab: Lab) -> None:
@@ -363,7 +388,7 @@ def _start(lab: Lab) -> None:
         start = _start_of(lab, choice)
         config = _formed(start) if (st.session_state.get("edit_as") or "Form") == "Form" else _written(start)
         found = memory_forecast(config)
-        if found is not None and found.verdict == "too large" and not st.session_state.get(_INSISTS):
+        if found is not None and found.verdict == "too large" and not st.session_state.get(_insists(start)):
             raise LabError(f"{found.text} Or tick “{_INSIST}”.")
         preset = (
             start.preset if config == start.config or start.preset.endswith("-edited") else f"{start.preset}-edited"

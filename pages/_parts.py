@@ -1,7 +1,8 @@
 """What all pages share: the lab, the selected run, the sidebar, states in words and colours.
 
 The selected run is one value of the session, mirrored in the URL as `?run=`, so that a link or a reload shows the same.
-Nothing read from a run is kept in the session.
+What is read from a run is not kept in the session, but for what a person asked for: the answer to a question with the
+step it was asked at, and the configuration of a run that another shall start from.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pages import _advice, _looks, _moment, _roles, _words
 from pages._panel import words
 from pages._plain import plain
 from pages._settle import settling
-from qcore.config import Command, ConfigError, SetControl
-from qcore.lab import FindingInfo, Lab, LabError, RunInfo, shared_lab
+from qcore.config import KEPT_KINDS, Command, ConfigError, SetControl
+from qcore.lab import FindingInfo, Lab, LabError, RunInfo, StoreBusyError, shared_lab
 from qcore.viz import Mark, event_words, name_words, number_words, percent_words, prose
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
@@ -163,13 +164,15 @@ def _alarm(lab: Lab, run: str) -> None:
         )
 
 
-def around(lab: Lab, run: str, sent: tuple[int, ...] = ()) -> Hashable:
-    """What every page says of a run around its own part: a page drawn from another value is stale. sent: commands that
-    the page says are on their way.
-    """
+def around(lab: Lab, run: str) -> Hashable:
+    """What every page says of a run around its own part: a page drawn from another value is stale."""
     info = info_of(lab, run)
-    found = tuple((one.id, one.since_step, one.calls) for one in _active(lab, run))
-    return info.state, info.alive, found, tuple(lab.outcome(run, one).status for one in sent)
+    return info.state, info.alive, tuple((one.id, one.since_step, one.calls) for one in _active(lab, run))
+
+
+def fates(lab: Lab, run: str, sent: tuple[int, ...]) -> Hashable:
+    """What became of commands that the page says are on their way."""
+    return tuple(lab.outcome(run, one).status for one in sent)
 
 
 def on_their_way(run: str) -> tuple[int, ...]:
@@ -247,7 +250,7 @@ def open_run(lab: Lab, title: str) -> RunInfo | None:
         st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
         return None
     heading(title, info)
-    trouble(info)
+    trouble(lab, info)
     return None if info.state == "unreadable" else info
 
 
@@ -258,10 +261,10 @@ def heading(title: str, info: RunInfo) -> None:
         st.text(short(info.name), width="content", help=plain(info.name))
 
 
-def trouble(info: RunInfo) -> None:
+def trouble(lab: Lab, info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
     if info.state == "failed":
-        remedy = _advice.remedy(info)
+        remedy = _advice.remedy(info, lab.stranded(info.name))
         _words.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
     elif info.state == "unreadable":
         _words.says(
@@ -274,8 +277,8 @@ def trouble(info: RunInfo) -> None:
         _words.says(
             "trouble",
             "warning",
-            f"The process of this run ended at step {info.step:,} without a goodbye. *Resume* in the control room "
-            "goes on from the newest checkpoint.",
+            f"The process of this run ended at step {info.step:,} without a goodbye. "
+            + _advice.going_on(lab.stranded(info.name)),
         )
     if info.drops:
         st.warning(f"{info.drops:,} measurements were dropped because the disk was too slow; the curves have gaps.")
@@ -291,14 +294,13 @@ def send(lab: Lab, name: str, command: Command) -> int | None:
     except (LabError, ConfigError) as error:
         note("error", str(error))
         return None
+    about = f" of {name_words(command.name)}" if isinstance(command, SetControl) else ""
+    what = f"{_spoken(command.kind)}{about}"
     row = lab.outcome(name, identity, COMMAND_SECONDS)
-    if row.status == "refused":
-        note("error", f"{_spoken(command.kind)} was refused: {prose(row.message)}")
-    elif row.status == "applied":
-        note("done", outcome_words(lab, name, row))
+    if row.status == "pending":
+        st.session_state.setdefault(_SENT, {})[name, identity] = what
     else:
-        about = f" of {name_words(command.name)}" if isinstance(command, SetControl) else ""
-        st.session_state.setdefault(_SENT, {})[name, identity] = f"{_spoken(command.kind)}{about}"
+        note(*_resolved(lab, name, row, what))
     return identity
 
 
@@ -328,30 +330,52 @@ def flash() -> None:
     """Show the messages that callbacks left, and what is on its way: until the page's moment has the answer to it."""
     sent: dict[tuple[str, int], str] = st.session_state.get(_SENT, {})
     for (run, identity), what in list(sent.items()):
-        if (answer := _answer(run, identity)) is None:
-            _words.caption(f"sent:{identity}", f"… {plain(what)} is sent; the run takes it before its next step")
+        if (answer := _answer(run, identity, what)) is None:
+            said = f"… {what} is sent to {short(run)}, which takes it before its next step"
+            _words.caption(f"sent:{run}:{identity}", plain(said))
             continue
         del sent[run, identity]
-        if answer:
-            note(*answer)
+        note(*answer)
     for kind, text in st.session_state.pop("notes", []):
-        if kind == "error":
-            st.error(plain(text), icon=":material/block:")
-        else:
-            st.toast(plain(text), icon=":material/check:", duration=TOAST_SECONDS)
+        match kind:
+            case "error":
+                st.error(plain(text), icon=":material/block:")
+            case "kept":
+                st.info(plain(text), icon=":material/schedule:")
+            case _:
+                st.toast(plain(text), icon=":material/check:", duration=TOAST_SECONDS)
 
 
-def _answer(run: str, identity: int) -> tuple[str, str] | tuple[()] | None:
-    """What became of a command, as a note; None while it is on its way, nothing where nobody will answer any more."""
+def _answer(run: str, identity: int, what: str) -> tuple[str, str] | None:
+    """What became of a command, as a note; None while it is on its way."""
     try:
         row = lab().outcome(run, identity)
-        if row.status == "pending":
-            return None if info_of(lab(), run).alive else ()
-    except (LabError, OSError):
-        return ()
+        if row.status != "pending":
+            return _resolved(lab(), run, row, what)
+        return None if info_of(lab(), run).alive else unanswered(run, row.kind, what)
+    except StoreBusyError:
+        return None
+    except (LabError, OSError) as error:
+        return "error", f"{_begun(what)}: {error}"
+
+
+def unanswered(run: str, kind: str, what: str) -> tuple[str, str]:
+    """What becomes of a command that no worker has taken, of a run that none holds, as a note."""
+    if kind in KEPT_KINDS:
+        return "kept", f"{_begun(what)} is kept: {short(run)} takes it when it is resumed"
+    return "error", f"{_begun(what)} was not done: {short(run)} ended before it could answer"
+
+
+def _resolved(lab: Lab, run: str, row: Any, what: str) -> tuple[str, str]:
+    """What became of a command that was answered, as a note; it names the run where another one is shown."""
+    other = "" if st.session_state.get("run") in (None, run) else f"{short(run)}: "
     if row.status == "refused":
-        return "error", f"{_spoken(row.kind)} was refused: {prose(row.message)}"
-    return "done", outcome_words(lab(), run, row)
+        return "error", f"{other}{_begun(what)} was refused: {prose(row.message)}"
+    return "done", f"{other}{outcome_words(lab, run, row)}"
+
+
+def _begun(what: str) -> str:
+    return f"{what[:1].upper()}{what[1:]}"
 
 
 def strip(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:

@@ -32,7 +32,7 @@ def prompt_panel(lab: Lab, info: RunInfo) -> None:
     models = sources(lab, info)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        prompt = st.text_area("Prompt", key=f"prompt:{name}", height=108, placeholder="Once a")
+        prompt = st.text_area("Prompt", key=f"prompt:{name}", height=108, placeholder="Once a", persist_state="session")
     with right:
         source = pick_source(info, models)
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -49,7 +49,7 @@ def prompt_panel(lab: Lab, info: RunInfo) -> None:
         compared = _samplingviews.toggle()
     settings = SamplingConfig(**chosen)
     if not models:
-        st.info("This run has no checkpoint and no living model: resume it in the control room, then ask it here.")
+        nobody(lab, name)
     if compared and not _samplingviews.can_compare(settings):
         st.info(_samplingviews.NOTHING)
     if asked and source:
@@ -66,6 +66,12 @@ def sources(lab: Lab, info: RunInfo) -> dict[str, int | None]:
     for saved in lab.checkpoints(info.name)[::-1]:
         found[f"checkpoint of step {saved.step:,} ({saved.reason})"] = saved.step
     return found
+
+
+def nobody(lab: Lab, name: str) -> None:
+    """Say that there is no model to ask, and how to come to one."""
+    way = "start *New run from this one*" if lab.stranded(name) else "resume it"
+    st.info(f"This run has no checkpoint and no living model: {way} in the control room, and ask it here then.")
 
 
 def pick_source(info: RunInfo, models: dict[str, int | None]) -> str | None:

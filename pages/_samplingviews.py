@@ -31,7 +31,7 @@ def toggle() -> bool:
     """Whether to draw and show the plain rule beside the chosen one."""
     return st.toggle(
         "Compare with plain sampling",
-        key="compare",
+        key="pair",
         bind="query-params",
         help="Draws the same prompt with the same seed twice: with the coherence-aware rules of the settings, and "
         "without them.",
@@ -69,7 +69,14 @@ def measure(lab: Lab, name: str, prompt: str, settings: SamplingConfig, checkpoi
     """Draw many pairs of a checkpoint on demand, and show their means, intervals and differences."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         draws = st.number_input(
-            "Pairs", 2, 200, 16, key="pairs", help="Seeds to draw, counted up from the sample seed.", width=140
+            "Pairs",
+            2,
+            200,
+            16,
+            key="pairs",
+            help="Seeds to draw, counted up from the sample seed.",
+            width=140,
+            persist_state="session",
         )
         asked = _roles.button(
             "Measure over seeds",

@@ -115,10 +115,11 @@ def show(
     """Draw the pictures of a step, and below them what spans all steps.
 
     The pictures get the step that the slider shows; those of another step say so in their titles. What spans all steps
-    gets the chosen step, None for the newest. A film that plays is not interrupted by news.
+    gets the chosen step, None for the newest. A film that plays is not interrupted by news; what spans all steps is not
+    drawn again for each of its pictures, and so marks none of them.
     """
     _play(lab, position, pictures)
-    over_steps(position.step)
+    over_steps(None if position.playing else position.step)
     if not position.playing:
         live(lab, info, "records")
 

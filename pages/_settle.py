@@ -31,10 +31,15 @@ class _Waiting:
     act: Callable[[], None]
     failed: Callable[[Exception], None]
     due: float
+    displaced: Callable[[], None]
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""
 
 
 class Settling:
-    """Keys with what is to be done for each. Safe from any thread; `act` and `failed` are called without a lock."""
+    """Keys with what is to be done for each. Safe from any thread; what was handed over is called without a lock."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -43,21 +48,30 @@ class Settling:
         self._closed = False
 
     def put(
-        self, key: Key, act: Callable[[], None], failed: Callable[[Exception], None], seconds: float | None = None
+        self,
+        key: Key,
+        act: Callable[[], None],
+        failed: Callable[[Exception], None],
+        seconds: float | None = None,
+        displaced: Callable[[], None] = _nothing,
     ) -> None:
         """Do `act` when nothing newer has come for this key for so many seconds; at once for 0. What waited for the key
-        is forgotten. failed: told what `act` raised.
+        is forgotten. failed: told what `act` raised · displaced: told that `act` is forgotten.
         """
         seconds = QUIET_SECONDS if seconds is None else seconds
         with self._changed:
-            self._waiting[key] = _Waiting(act, failed, time.monotonic() + seconds)
-            if seconds > 0 and not self._closed:
+            before = self._waiting.get(key)
+            self._waiting[key] = _Waiting(act, failed, time.monotonic() + seconds, displaced)
+            waits = seconds > 0 and not self._closed
+            if waits:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="settling knobs", daemon=True)
                     self._thread.start()
                 self._changed.notify_all()
-                return
-        self.flush(key)
+        if before is not None:
+            before.displaced()
+        if not waits:
+            self.flush(key)
 
     def release(self, prefix: Key, seconds: float | None = None) -> None:
         """From now on, what waits for keys that begin with `prefix` waits for so many seconds and no longer."""
@@ -71,7 +85,9 @@ class Settling:
     def drop(self, key: Key) -> None:
         """Forget what waits for a key."""
         with self._changed:
-            self._waiting.pop(key, None)
+            before = self._waiting.pop(key, None)
+        if before is not None:
+            before.displaced()
 
     def flush(self, prefix: Key = ()) -> None:
         """Do now what waits for the keys that begin with `prefix`, oldest first."""

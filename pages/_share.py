@@ -49,12 +49,14 @@ def _downloads(lab: Lab, name: str) -> None:
         key="share:checkpoints",
         default=_CHECKPOINTS[0],
         required=True,
+        persist_state="session",
         help="With one, the run can be sampled and resumed elsewhere. Without any, it can be looked at.",
     )
     arrays = st.toggle(
         "Pictures and histograms",
         True,
         key="share:arrays",
+        persist_state="session",
         help="Phases, kernels, histograms over steps: they take the most room. Curves and samples always go.",
     )
     _button(
@@ -73,6 +75,7 @@ def _downloads(lab: Lab, name: str) -> None:
         key=f"share:series:{name}",
         format_func=distinct_words(offered).__getitem__,
         placeholder="all of them",
+        persist_state="session",
         help="A row a step, a column a curve; nothing chosen takes all.",
     )
     with st.container(horizontal=True):
@@ -132,6 +135,7 @@ def _upload(lab: Lab) -> None:
         key="share:name",
         placeholder="its own",
         max_chars=120,
+        persist_state="session",
         help="Needed when a run of its name is here already.",
     )
     _roles.button(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -51,8 +51,12 @@ def watch(lab: Lab, info: RunInfo) -> None:
 
 def _staleness(lab: Lab, info: RunInfo) -> Callable[[RunInfo], bool]:
     """Whether what is drawn around the panel, from the run of now, has changed by then."""
-    around = partial(_parts.around, lab, info.name, _parts.on_their_way(info.name))
-    shown, turned = around(), _knobs.turned(info.name)
+    name, sent = info.name, _parts.on_their_way(info.name)
+
+    def around() -> Hashable:
+        return _parts.around(lab, name), _parts.fates(lab, name, sent)
+
+    shown, turned = around(), _knobs.turned(name)
 
     def is_stale(now: RunInfo) -> bool:
         return around() != shown or turned.is_outdated(lab, now.name)
@@ -70,7 +74,13 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
             _button(label, icon, state in states, about, lambda command=command: _parts.send(lab, name, command))
         with st.popover("Step", icon=":material/skip_next:", disabled=state != "paused"):
             count = st.number_input(
-                "Steps", 1, 100_000, 1, key=f"steps:{name}", help="Train so many steps, then pause again."
+                "Steps",
+                1,
+                100_000,
+                1,
+                key=f"steps:{name}",
+                help="Train so many steps, then pause again.",
+                persist_state="session",
             )
             _button("Go", "skip_next", state == "paused", "", lambda: _parts.send(lab, name, Step(int(count))))
         _button(
@@ -87,12 +97,15 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
             "Write a checkpoint and end; it can be resumed.",
             lambda: _parts.send(lab, name, Stop()),
         )
+        stranded = lab.stranded(name) if not info.alive and state != "unreadable" else 0
         if not info.alive and state != "unreadable":
-            _resume(lab, info)
+            _resume(lab, info, stranded)
         _newrun.from_this(lab, info, "do:new from")
         _share.show_share(lab, info)
         if state != "unreadable":
             st.html(_TO_KNOBS)
+    if stranded and state not in ("failed", "interrupted"):  # of which the page says so already
+        st.caption(_advice.going_on(stranded))
 
 
 def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
@@ -101,18 +114,24 @@ def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
     )
 
 
-def _resume(lab: Lab, info: RunInfo) -> None:
+def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
+    """Choose until when, and go on. stranded: as of `Lab.stranded`; then nobody can."""
     with st.popover(
-        "Resume", icon=":material/restart_alt:", type="primary" if _advice.resume_helps(info) else "secondary"
+        "Resume",
+        icon=":material/restart_alt:",
+        type="primary" if _advice.resume_helps(info) and not stranded else "secondary",
+        disabled=bool(stranded),
+        help="It has no checkpoint that it could go on from." if stranded else None,
     ):
         least = info.step + 1 if info.state == "finished" else max(info.step, 1)
         goal = max(info.total_steps, least) if info.state != "finished" else info.step + max(100, info.total_steps // 2)
-        steps = st.number_input("Train until step", least, 10_000_000, goal, key=f"resume:{info.name}:{info.step}")
+        key = f"resume:{info.name}:{info.step}"
+        steps = st.number_input("Train until step", least, 10_000_000, goal, key=key, persist_state="session")
         changed = int(steps) != info.total_steps
         _button(
             "Resume now",
             "play_arrow",
-            True,
+            not stranded,
             "From the newest checkpoint.",
             lambda: _go_on(lab, info.name, int(steps) if changed else None),
         )

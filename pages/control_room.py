@@ -19,7 +19,7 @@ else:
     view = _parts.view_picker(VIEWS)
     _parts.flash()
     if view == "Watch":
-        _parts.trouble(info)
+        _parts.trouble(lab, info)
         _watch.watch(lab, info)
     elif view == "New run":
         _newrun.new_run(lab)

@@ -101,6 +101,10 @@ def resume(
     name: Name,
     steps: Annotated[int | None, typer.Option("--steps", help="Train until this step.")] = None,
     changes: Changes = None,
+    from_start: Annotated[
+        bool,
+        typer.Option("--from-start", help="Erase what a run without a checkpoint has recorded, and train it again."),
+    ] = False,
     runs: Runs = RUNS,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -110,7 +114,7 @@ def resume(
     with signals() as received, opened(runs) as lab:
         if lab.info(name).alive:
             raise LabError(f"run {name!r} is training already; change it with: qcore set {name} …")
-        lab.resume(name, steps=steps, changes=values, author=AUTHOR)
+        lab.resume(name, steps=steps, changes=values, from_start=from_start, author=AUTHOR)
         return follow(lab, name, received, quiet=quiet, as_json=as_json)
 
 

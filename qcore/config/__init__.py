@@ -2,6 +2,7 @@
 
 from qcore.config.changes import read_changes
 from qcore.config.commands import (
+    KEPT_KINDS,
     Acknowledge,
     Command,
     Continue,
@@ -98,6 +99,7 @@ __all__ = [
     "EXAM_BASE",
     "FAULT",
     "FAULTS",
+    "KEPT_KINDS",
     "LANGUAGE_KINDS",
     "LARGEST",
     "MODEL_KINDS",

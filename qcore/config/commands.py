@@ -205,6 +205,8 @@ def _size(written: object, value: object) -> tuple[str, Any]:
 
 Command = SetControl | Pause | Continue | Step | Stop | SaveCheckpoint | Sample | Acknowledge | Mute | Grow | Restore
 _KINDS: dict[str, type[Command]] = {cls.kind: cls for cls in get_args(Command)}
+KEPT_KINDS = (SetControl.kind, Acknowledge.kind, Mute.kind)
+"""Commands that hold although the worker ended before it took them: the next one does, when the run is resumed."""
 
 
 def to_row(command: Command) -> tuple[str, dict[str, Any]]:

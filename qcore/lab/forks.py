@@ -23,6 +23,7 @@ from qcore.lab.errors import LabError
 from qcore.lab.inputs import checked_inputs
 from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
 from qcore.lab.names import MAX_BYTES, check_name
+from qcore.lab.runs import IMPORTED
 from qcore.store import DATABASE_NAME, OWN_META, Event, Inbox, RunReader, RunWriter, Status, copy_database
 from qcore.train.files import (
     CATCH_UP,
@@ -45,6 +46,7 @@ from qcore.train.folders import (
     folder_name,
     link_folder,
     read_state,
+    recover_interrupted,
 )
 from qcore.train.lastwords import RESERVE_FILE, WORDS_FILE
 from qcore.train.replay import UNSIZED, changes_of
@@ -229,7 +231,9 @@ def make_child(
                 link_folder(parent_dir / folder_name(step), aside, "interval")
         with RunWriter(aside / DATABASE_NAME) as writer:
             for key, value in reader.meta().items():
-                if key not in OWN_META | {LINEAGE, CATCH_UP} and not (other_data and key == "data_fingerprint"):
+                if key not in OWN_META | {LINEAGE, CATCH_UP, IMPORTED} and not (
+                    other_data and key == "data_fingerprint"
+                ):
                     writer.set_meta(key, value)
             writer.set_meta(LINEAGE, lineage_values(lineage))
             if not there:
@@ -253,6 +257,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
     folder, reader = lab.folder(name), lab.reader(name)
     branch = spare_name(lab.runs_dir, name, f"-until-{info.step}")
     with lab.holding(name):
+        recover_interrupted(folder)
         reader.check_blocks(step)  # before anything is made or cut
         changes = changes_of(reader.events())
         undone = [event for event in changes if event.step > step or (event.step == step and event.author != SCHEDULE)]
@@ -281,7 +286,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
         for _, path in dropped:
             delete_folder(path)
     if start or (start is None and was_alive):
-        lab.resume(name, author=author)
+        lab.resume(name, author=author, from_start=base is None)
     return branch
 
 

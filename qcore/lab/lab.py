@@ -25,6 +25,7 @@ from qcore.config import (
     Grow,
     Mute,
     Pause,
+    Restore,
     RunConfig,
     Sample,
     SaveCheckpoint,
@@ -48,6 +49,7 @@ from qcore.lab.speaking import Speakers, sample_live
 from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
 from qcore.train.files import CONFIG_FILE, RunLock, config_text, is_held, write_text
+from qcore.train.folders import newest_state
 from qcore.train.lastwords import Failure
 from qcore.train.replay import Orders, ReplayResult
 from qcore.train.slots import Slots
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 30.0
-_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow)
+_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow, Restore)
 
 
 class Lab(Reading):
@@ -138,18 +140,22 @@ class Lab(Reading):
         steps: int | None = None,
         changes: dict[str, Any] | None = None,
         until: int | None = None,
+        from_start: bool = False,
         author: str = "person",
     ) -> None:
         """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
 
-        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
+        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is ·
+        from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first step.
 
-        Raises `LabError` while a worker holds the run, or for a finished run that has no steps left; `ConfigError` for
-        a change that cannot be. Nothing is changed then.
+        Raises `LabError` while a worker holds the run, for a finished run that has no steps left, for recorded steps
+        without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
+        changed then.
         """
         info = self.info(name)
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
+        self._check_way_on(name, from_start)
         check_root(self.config(name))
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
@@ -171,6 +177,18 @@ class Lab(Reading):
                 except BaseException:  # else the next resume would make them, which nobody has asked for
                     inbox.withdraw(asked)
                     raise
+
+    def _check_way_on(self, name: str, from_start: bool) -> None:
+        """Raise `LabError` where resuming a run would erase what nobody said may be erased."""
+        if not from_start and (lost := self.stranded(name)):
+            raise LabError(
+                f"run {name!r} has recorded {lost} steps and has no checkpoint that can be read: start a new run of "
+                "its configuration, or say --from-start (from_start), which erases these steps and trains them again"
+            )
+        if from_start and (saved := newest_state(self.folder(name))) is not None:
+            raise LabError(
+                f"run {name!r} has a checkpoint of step {saved.step}: it is resumed from there, so leave out from_start"
+            )
 
     @about_run
     def delete(self, name: str) -> None:

@@ -23,7 +23,7 @@ from qcore.lab.findings import FindingInfo, finding_infos
 from qcore.lab.lineage import Lineage, RunNode, history, read_lineage, run_tree
 from qcore.lab.listing import CONFIGS, Facts, Newest, open_readers, stamp
 from qcore.lab.names import check_name, offered_name, open_folder, shown_name
-from qcore.lab.runs import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info
+from qcore.lab.runs import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info, stranded
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
 from qcore.train.files import CONFIG_FILE, LABELS_FILE, config_of
@@ -234,6 +234,11 @@ class Reading:
                 size = sum(file.stat().st_size for file in folder.iterdir())
                 found.append(CheckpointInfo(state.step, state.reason, state.created, size, folder))
         return found
+
+    def stranded(self, name: str) -> int:
+        """Recorded steps of a run that has no checkpoint to be resumed from, which `resume` therefore refuses unless it
+        is told to train them again; 0 where it can be resumed."""
+        return stranded(self.folder(name), self.reader(name))
 
     def export_csv(self, name: str, file: TextIO) -> int:
         """Write every scalar series as CSV, a row a step and a column a series; return the number of rows."""

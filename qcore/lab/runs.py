@@ -9,11 +9,14 @@ from typing import Any
 from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
 from qcore.lab.changes import changes_that_hold
 from qcore.store import RunReader, Status
-from qcore.train.files import ACTIVE, believed, held
+from qcore.train.files import ACTIVE, CATCH_UP, believed, held
+from qcore.train.folders import can_go_on
 from qcore.train.lastwords import Failure, read_words
 from qcore.train.trouble import CAUSES
 
 ENDED = "process ended"
+IMPORTED = "imported"
+"""Meta value of a run that was brought in from a file."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,8 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     if words is not None:
         state, message, cause = "failed", words.message, words.cause
     elif state in ACTIVE and not alive:
-        state, message = "interrupted", "its worker ended without a word; resume continues from the newest checkpoint"
-        cause = ENDED
+        state, cause = "interrupted", ENDED
+        message = f"its worker ended without a word; {_way_on(stranded(run_dir, reader))}"
     step, extra = _newest(reader, status, "eval/flow" if family == "video" else "eval/ce")
     return RunInfo(
         name=name,
@@ -186,6 +189,26 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         drops=status.drops,
         cause=cause,
     )
+
+
+def stranded(run_dir: Path, reader: RunReader) -> int:
+    """Recorded steps that resuming a run would erase and train again, as no checkpoint of it can be read.
+
+    0 where it can go on from one, where it has made no step yet, and where it is on its way to the step that a fork or
+    a rewind has put it at: what it makes again there is kept by its parent, or by the branch that was left.
+    """
+    recorded = reader.newest_step()
+    if recorded < 1 or can_go_on(run_dir):
+        return 0
+    meta = reader.meta()
+    goal = meta.get(CATCH_UP)
+    return 0 if goal is not None and recorded <= goal and IMPORTED not in meta else recorded
+
+
+def _way_on(lost: int) -> str:
+    if lost:
+        return f"it has recorded {lost} steps and no checkpoint to be resumed from: start a new run from it"
+    return "resume continues from the newest checkpoint"
 
 
 def _newest(reader: RunReader, status: Status, held_out: str) -> tuple[int, dict[str, Any]]:

@@ -33,6 +33,7 @@ from qcore.lab.errors import LabError, told
 from qcore.lab.lab import Lab
 from qcore.lab.names import check_name
 from qcore.lab.reading import Reading
+from qcore.lab.runs import IMPORTED
 from qcore.store import DATABASE_NAME, RunWriter, StoreAccessError, StoreBusyError
 from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
@@ -310,7 +311,7 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
         os.replace(own, run_dir / DATABASE_NAME)
         with RunWriter(run_dir / DATABASE_NAME) as writer:
             origin = {"name": manifest["name"], "program": manifest["program"], "exported": manifest["exported"]}
-            writer.set_meta("imported", {**origin, "at": time.time()})
+            writer.set_meta(IMPORTED, {**origin, "at": time.time()})
         read_through(run_dir)
         for checkpoint in checkpoint_folders(run_dir):
             read_state(checkpoint)

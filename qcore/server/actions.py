@@ -176,7 +176,8 @@ def _start(call: Call) -> Answer:
 
 def _resume(call: Call) -> Answer:
     name = call.run
-    call.trainer.resume(name, steps=call.values["steps"], changes=call.values["changes"], author=call.author)
+    keys = ("steps", "changes", "from_start")
+    call.trainer.resume(name, **{key: call.values[key] for key in keys}, author=call.author)
     return Answer(run_json(call.lab.info(name)))
 
 
@@ -201,7 +202,11 @@ _START = (
     Field("run", "Name of the new run; made from the preset and the time when left out.", low=1, high=120),
 )
 _CHANGES = Field("changes", "Live controls to change, by name.", "mapping")
-_RESUME = (Field("steps", "Train until this step.", "int", low=1, high=10_000_000), _CHANGES)
+_RESUME = (
+    Field("steps", "Train until this step.", "int", low=1, high=10_000_000),
+    _CHANGES,
+    Field("from_start", "Erase what a run without a checkpoint has recorded, and train it again.", "bool", False),
+)
 _FORK = (
     Field("step", "Fork at this step; the newest checkpoint when left out.", "int", low=0, high=10_000_000),
     _CHANGES,

@@ -170,6 +170,12 @@ def newest_state(run_dir: Path) -> CheckpointState | None:
     return None
 
 
+def can_go_on(run_dir: Path) -> bool:
+    """Whether a worker finds a checkpoint to go on from: one that can be read, or one whose replacement was
+    interrupted, which it puts back."""
+    return newest_state(run_dir) is not None or any(run_dir.glob(f"{_REPLACED}*"))
+
+
 def recover_interrupted(run_dir: Path) -> None:
     """Put back a checkpoint whose replacement was interrupted, and delete what was never finished."""
     for replaced in run_dir.glob(f"{_REPLACED}*"):

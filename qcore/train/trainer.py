@@ -46,7 +46,6 @@ from qcore.train.steering import AUTOMATIC, AUTOMATIC_REASON, Steering
 from qcore.train.workload import Workload
 
 IDLE_SECONDS = 0.02
-KEPT_KINDS = (requests.SetControl.kind, requests.Acknowledge.kind, requests.Mute.kind)
 OF_THE_MODEL = (requests.Grow.kind, requests.Restore.kind)
 logger = logging.getLogger(__name__)
 
@@ -251,7 +250,7 @@ class Trainer:
         for row in self._commands.pending():
             if event := obeyed.get(row.id):
                 self._writer.resolve_command(row.id, "applied", event.step, f"at step {event.step}")
-            elif row.kind in KEPT_KINDS or row.created >= self._since:
+            elif row.kind in requests.KEPT_KINDS or row.created >= self._since:
                 self._waiting.append(row)
             else:
                 message = "the run's worker ended before it could answer"

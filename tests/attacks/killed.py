@@ -44,8 +44,8 @@ def act(runs: Path, name: str, what: str, config: RunConfig = CONFIG) -> None:
         match what:
             case "train":
                 lab.start(config, name=name)
-            case "resume":
-                lab.resume(name)
+            case "resume":  # one that was killed before its first checkpoint, only from its start
+                lab.resume(name, from_start=bool(lab.stranded(name)))
             case "fork":
                 lab.fork("twin", step=FORK_STEP, new_name=name)
             case "rewind":

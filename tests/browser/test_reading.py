@@ -57,6 +57,39 @@ def test_every_text_can_be_read_and_every_heading_has_its_place(browser, written
     assert not found, found
 
 
+def test_one_press_of_back_leads_to_the_page_before_or_to_the_run_before(page, written):
+    def shows(title, run):
+        expect(page.locator("h1")).to_have_text(title)
+        expect(page.locator("[data-state][data-run]").first).to_have_attribute("data-run", run)
+        still(page)
+        expect(page).to_have_url(re.compile(rf"[?&]run={run}(&|$)"))
+
+    def go(title):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+
+    page.goto(f"{written}/?run=read&refresh=5")
+    shows("Control room", "read")
+    go("Gradients")
+    shows("Gradients", "read")
+    page.get_by_text("Newest", exact=True).first.wait_for()
+    page.get_by_role("combobox", name="Run", exact=True).click()
+    page.get_by_role("option", name="broken", exact=True).click()
+    shows("Gradients", "broken")
+    page.get_by_text("last hidden state", exact=True).first.click()  # in the address of this page alone
+    shows("Gradients", "broken")
+    go("Tokens")
+    shows("Tokens", "broken")
+    page.go_back()
+    shows("Gradients", "broken")
+    page.go_back()
+    shows("Gradients", "read")
+    page.go_back()
+    shows("Control room", "read")
+    page.go_forward()
+    page.go_forward()
+    shows("Gradients", "broken")
+
+
 def test_the_audit_sees_what_is_wrong(page):
     page.set_content(
         """<body style="background:#fff"><h1>A</h1><h3>B</h3><p style="color:#767c83;background:#f7f7f7">faint</p>

@@ -15,6 +15,7 @@ from qcore.config import (
     ConfigError,
     Continue,
     Pause,
+    Restore,
     SamplingConfig,
     SaveCheckpoint,
     SetControl,
@@ -299,7 +300,7 @@ def test_names_that_exist_or_don_t(lab):
 def test_commands_for_a_run_that_is_not_training(lab):
     name = lab.start(small_config(), name="idle")
     lab.wait(name, 60)
-    for command in (Pause(), Continue(), Step(1), Stop(), SaveCheckpoint()):
+    for command in (Pause(), Continue(), Step(1), Stop(), SaveCheckpoint(), Restore(3)):
         with pytest.raises(LabError, match="is not training"):
             lab.command(name, command)
     waiting = lab.command(name, SetControl("diversity_weight", 0.25))

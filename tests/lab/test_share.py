@@ -94,6 +94,7 @@ def test_checkpoints_and_arrays_are_chosen(origin, lab, tmp_path):
         assert [found.step for found in lab.checkpoints(name)] == steps
         assert bool(lab.reader(name).array_steps("tokens")) == arrays
         assert series(lab, name) == series(origin, "first")
+        assert lab.stranded(name) == (0 if steps else 12)
         sizes[arrays, len(steps)] = path.stat().st_size
     assert sizes[True, 0] < sizes[True, 3]
     with pytest.raises(LabError, match=r"no checkpoint of step 11; there are 5, 10, 12"):
@@ -101,6 +102,31 @@ def test_checkpoints_and_arrays_are_chosen(origin, lab, tmp_path):
     with pytest.raises(LabError, match="checkpoints = 'some'"):
         export_run(origin, "first", tmp_path / "none.zip", checkpoints="some")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.zip", "runs"]
+
+
+def test_without_a_checkpoint_nothing_is_erased_unless_it_is_said(origin, lab, tmp_path, capsys):
+    export_run(origin, "first", tmp_path / "run.zip", checkpoints="none")
+    import_run(lab, tmp_path / "run.zip", "bare")
+    before = lab.reader("bare").events()
+    with pytest.raises(LabError, match=r"recorded 12 steps and has no checkpoint .* --from-start"):
+        lab.resume("bare", steps=16)
+    assert main(["resume", "bare", "--steps", "16", "--runs", str(lab.runs_dir)]) == 2
+    assert "start a new run of its configuration" in capsys.readouterr().err
+    assert (lab.info("bare").state, lab.reader("bare").events()) == ("finished", before)
+    assert series(lab, "bare") == series(origin, "first")
+    assert lab.reader("bare").commands() == []
+    # A fork leaves what is recorded alone, and so does a rewind: another run keeps it.
+    child = lab.fork("bare", step=6, until=8)
+    assert lab.wait(child, 60).step == 8
+    branch = lab.rewind("bare", 5, start=True)
+    assert lab.wait("bare", 60).step == 12
+    assert series(lab, branch) == series(lab, "bare") == series(origin, "first")
+    with pytest.raises(LabError, match="has a checkpoint of step 12"):
+        lab.resume("bare", steps=16, from_start=True)
+    assert lab.stranded(branch) == 12
+    lab.resume(branch, steps=14, from_start=True)
+    assert lab.wait(branch, 60).step == 14
+    assert [event.kind for event in lab.reader(branch).events() if event.kind in ("start", "resume")][-1] == "resume"
 
 
 def test_a_live_run_is_exported_while_it_is_held(lab, tmp_path):

@@ -1,7 +1,11 @@
 """The Automation page: its texts reach the run, a dry run is shown, and what was done is listed with its reason."""
 
+import shutil
+from pathlib import Path
+
 from qcore.lab import Lab
-from qcore.store import DATABASE_NAME, Event, RunWriter
+from qcore.store import DATABASE_NAME, Event, Inbox, RunWriter
+from qcore.train.files import RunLock
 from tests.helpers import eventually
 from tests.pages.drive import AUTOMATION, TINY, charts, open_app, press, texts
 
@@ -43,9 +47,46 @@ def test_a_dry_run_lists_what_would_have_been_done(finished: Lab):
     assert table["what"][0].startswith("learning rate 0.003 → 0.0015")
     assert table["why"][0] == "when train/loss > 0 for 3 steps: learning_rate *= 0.5"
     assert charts(at) == 2  # the rate, and the loss with marks
+    assert "Tried on the first 8 steps" in texts(at.run()), "the answer is still there"
+    assert at.dataframe[0].value.equals(table)
     at.text_area[1].set_value("when train/loss > 1000: learning_rate *= 0.5")
+    assert "have been changed since" in texts(at.run())
     press(at, "Try on the recorded run")
+    assert "have been changed since" not in texts(at)
     assert "Nothing would have been done" in texts(at)
+
+
+def test_a_text_for_a_run_that_has_ended_is_said_to_be_kept(finished: Lab):
+    at = open_app(AUTOMATION, run="done")
+    at.text_area[0].set_value("5: clip_norm = 0.5").run()
+    next(button for button in at.button if button.key == "apply:schedule").click().run()
+    assert not at.exception
+    said = [one.value.replace("\\", "") for one in at.info]
+    assert said == ["The change of schedule is kept: done takes it when it is resumed"]
+
+
+def test_commands_of_two_runs_are_told_apart_and_none_goes_without_a_word(finished_dir: Path, empty: Lab):
+    locks = {}
+    for name in ("one", "two"):
+        shutil.copytree(finished_dir / "done", empty.runs_dir / name)
+        with Inbox(empty.runs_dir / name / DATABASE_NAME) as inbox:
+            identity = inbox.submit("pause", {}, "person")  # counted per run: the same for both
+        locks[name] = RunLock(empty.runs_dir / name)
+        assert locks[name].acquire()
+    at = open_app(run="one")
+    at.session_state["sent"] = {("one", identity): "the pause", ("two", identity): "the pause"}
+    at.run()
+    assert not at.exception
+    shown = texts(at)
+    for name, lock in locks.items():
+        assert f"the pause is sent to {name}, which takes it" in shown
+        lock.release()
+    at.run()
+    assert not at.exception
+    assert [one.value.replace("\\", "") for one in at.error] == [
+        f"The pause was not done: {name} ended before it could answer" for name in ("one", "two")
+    ]
+    assert at.session_state["sent"] == {}
 
 
 def test_an_action_is_undone_by_one_click_and_not_done_again(empty: Lab):

@@ -77,7 +77,7 @@ def test_a_benchmark_is_a_table_charts_and_formulas(empty: Lab, tmp_path: Path) 
 def test_the_link_chooses_benchmark_and_axis(empty: Lab, tmp_path: Path) -> None:
     write(tmp_path, "first")
     write(tmp_path, "second", created=2.0)
-    at = open_page(bench="first", against="seconds")
+    at = open_page(bench="first", equal="seconds")
     assert at.selectbox[0].value == "first"
     assert charts_of(at)["quality"]["layout"]["xaxis"]["title"]["text"] == "seconds of training"
     assert open_page().selectbox[0].value == "second", "the newest one"

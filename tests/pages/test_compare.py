@@ -1,11 +1,17 @@
 """The Compare page: every view of related runs, a fork and a rewind made on it, and what bad input says."""
 
-import pytest
+import json
+from typing import Any
 
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages import _differenceviews
 from pages._compareviews import first_own
+from qcore.config import Stop
 from qcore.lab import Lab, RunNode
 from tests.helpers import eventually
-from tests.pages.drive import COMPARE, TINY, charts, open_app, press, texts
+from tests.pages.drive import COMPARE, TINY, TOKENS, charts, open_app, press, texts
 
 VIEWS = ("Tree", "Curves", "Differences", "Samples", "Effect of a change", "Sweep")
 
@@ -73,6 +79,61 @@ def test_a_run_is_not_drawn_over_any_run_that_it_comes_from():
     assert [first_own(nodes, name, ["c", "left", "other", "gone", "a"]) for name in ("a", "left", "other")] == [0, 0, 0]
 
 
+def test_answers_of_all_stay_with_the_step_that_gave_them(forked: Lab):
+    at = open_app(COMPARE, run="child", compare="Samples")
+    at.text_area(key="ask_all").input("Once a")
+    at.number_input(key="ask_all:max_tokens").set_value(3)
+    press(at, "Ask")
+    assert not at.exception
+    for _ in range(2):
+        shown = texts(at)
+        assert "<b>root, step 8</b>" in shown
+        assert "<b>child, step 8</b>" in shown
+        at.switch_page(TOKENS).run()
+        at.switch_page(COMPARE).run()
+        at.button_group(key="compare").set_value("Samples").run()
+    assert at.text_area(key="ask_all").value == "Once a"
+    forked.delete("root")
+    at.run()
+    assert not at.exception
+    assert "<b>child, step 8</b>" in texts(at)
+    assert any("there is no run" in error.value.replace("\\", "") for error in at.error)
+
+
+def samples_page() -> None:
+    """As app.py draws it."""
+    from pages import _differenceviews, _live, _moment, _parts
+
+    lab = _parts.lab()
+    with _moment.within(lab):
+        _parts.sidebar(lab)
+        _live.begin(lab)
+        _differenceviews.samples(lab, _parts.info_of(lab, "alive"))
+        _live.end(lab)
+
+
+def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, monkeypatch: pytest.MonkeyPatch):
+    """Here the whole page is drawn while they are asked, as where another press comes at the same time."""
+    at = AppTest.from_function(samples_page, default_timeout=60).run()
+    at.number_input(key="ask_all:max_tokens").set_value(3)
+    drawn = _differenceviews.generation_html
+
+    def ending(*arguments: Any, **more: Any) -> str:
+        if paused.info("alive").alive:
+            paused.command("alive", Stop())
+            paused.wait("alive", 60)
+        return drawn(*arguments, **more)
+
+    monkeypatch.setattr(_differenceviews, "generation_html", ending)
+    press(at, "Ask")
+    assert not at.exception
+    assert paused.info("alive").state == "stopped"
+    channel = at.session_state["channels"]["pulse:page"]
+    sent = [json.loads(bytes(one.proto.bytes)) for one in at.get("bidi_component")]
+    assert channel.address in [one["address"] for one in sent], "the page still asks"
+    assert channel.answer(None).status_code == 205, "the sidebar says that it is paused"
+
+
 def test_a_fork_is_one_form(forked: Lab):
     at = open_app(COMPARE, run="root")
     at.number_input(key="fork_step:root:8").set_value(4)
@@ -108,6 +169,11 @@ def test_a_rewind_keeps_the_branch(forked: Lab):
     at = open_app(COMPARE, run="root")
     at.number_input(key="rewind_step:root:8").set_value(4)
     assert "back to step 4" in texts(at.run())
+    assert "from its first step" not in texts(at)
+    at.number_input(key="rewind_step:root:8").set_value(3)
+    assert "trained from its first step to that one again" in texts(at.run())
+    at.number_input(key="rewind_step:root:8").set_value(4)
+    at.run()
     press(at, "Rewind now")
     assert not at.exception
     assert forked.info("root").step == 4

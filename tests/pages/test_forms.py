@@ -1,5 +1,6 @@
 """Forms keep what was typed: over other views and pages, and over a start that was refused."""
 
+import ast
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,18 @@ from qcore.lab import Lab, RunInfo
 from qcore.lab.inputs import _looked
 from qcore.lab.waiting import waiting_words
 from tests.helpers import eventually, small_config, small_video
-from tests.pages.drive import AUTOMATION, COMPARE, CONTROL_ROOM, ENDLESS, TOKENS, errors, open_app, press, texts
+from tests.pages.drive import (
+    AUTOMATION,
+    COMPARE,
+    CONTROL_ROOM,
+    ENDLESS,
+    GENERATIONS,
+    TOKENS,
+    errors,
+    open_app,
+    press,
+    texts,
+)
 from tests.pages.sent import charts_of
 
 FORM = "new:tiny:phase_lm"
@@ -130,6 +142,8 @@ def test_changes_are_kept_and_picked_by_title(finished: Lab, name: str):
 
 def test_a_refused_fork_keeps_the_form_and_a_good_one_takes_titles(finished: Lab):
     at = open_app(COMPARE, run="done")
+    at.selectbox(key="fork_changes:pick").set_value("path").run()
+    assert "; now nothing." in texts(at)
     at.number_input(key="fork_step:done:8").set_value(5).run()
     at.text_area(key="fork_changes").input("learning rate = 5").run()
     at.text_input(key="fork_name").input("forked").run()
@@ -198,6 +212,70 @@ def test_a_new_run_from_this_one_has_its_configuration_and_its_controls(empty: L
     assert empty.config(name) == expected
     assert empty.info(name).preset == "some-preset"
     empty.wait(name, 120)
+
+
+def test_a_new_run_from_a_living_one_is_what_was_shown_whatever_that_one_does_meanwhile(paused: Lab):
+    at = press(open_app(run="alive"), "New run from this one")
+    width = next(one for one in at.number_input if str(one.key).endswith(":phase_lm:width"))
+    steps = next(one for one in at.number_input if str(one.key).endswith(":phase_lm:steps"))
+    width.set_value(48)
+    steps.set_value(4).run()
+    paused.outcome("alive", paused.command("alive", SetControl("learning_rate", 0.0007)), 20)
+    at = view(view(at, "Watch"), "New run")
+    kept = next(one for one in at.number_input if str(one.key).endswith(":phase_lm:width"))
+    assert (str(kept.key), kept.value) == (str(width.key), 48)
+    paused.outcome("alive", paused.command("alive", SetControl("learning_rate", 0.0009)), 20)
+    press(at, "Start")
+    assert not at.exception
+    name = next(info.name for info in paused.runs() if info.name != "alive")
+    assert paused.config(name) == ENDLESS.with_values({"width": 48, "steps": 4})
+    at = press(open_app(run="alive"), "New run from this one")
+    assert "Learning rate 0.0009" in texts(at).replace("\\", "")
+
+
+def test_every_field_that_is_typed_into_is_kept_for_the_session():
+    """But for knobs: what is put into them is sent."""
+    typed, kept = {"text_input", "text_area", "number_input"}, {"persist_state", "bind"}
+    lost = []
+    for path in Path(_changes.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        for scope in ast.walk(tree):
+            if not isinstance(scope, ast.FunctionDef) or (path.name, scope.name) == ("_forms.py", "knob"):
+                continue
+            shared = {
+                str(key.value)
+                for node in ast.walk(scope)
+                if isinstance(node, ast.Dict)
+                for key in node.keys
+                if isinstance(key, ast.Constant)
+            }
+            for call in ast.walk(scope):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in typed:
+                    given = {word.arg for word in call.keywords}
+                    if not kept & (given | (shared if None in given else set())):
+                        lost.append(f"{path.name}:{call.lineno}")
+    assert lost == []
+
+
+def test_a_key_is_one_kind_of_field_on_all_pages():
+    """What the session holds of one would else be given to the other, which it cannot be."""
+    kinds: dict[str, set[str]] = {}
+    for path in Path(_changes.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                words = {word.arg: word.value for word in call.keywords}
+                key = words.get("key")
+                if isinstance(key, ast.Constant):
+                    kinds.setdefault(str(key.value), set()).add(call.func.attr)
+    assert {key: found for key, found in kinds.items() if len(found) > 1} == {}
+
+
+def test_a_prompt_is_there_when_its_page_is_opened_again(finished: Lab):
+    at = open_app(GENERATIONS, run="done")
+    at.text_area(key="prompt:done").input("Once a cat").run()
+    at.switch_page(TOKENS).run()
+    at.switch_page(GENERATIONS).run()
+    assert at.text_area(key="prompt:done").value == "Once a cat"
 
 
 def test_before_a_start_it_is_said_for_whom_it_waits_and_it_may_go_first(empty: Lab):

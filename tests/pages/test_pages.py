@@ -11,6 +11,7 @@ import pytest
 from streamlit.string_util import validate_material_icon
 
 from pages import _newrun
+from pages._settle import settling
 from qcore.config import PRESETS, Continue, SetControl, Stop, default_run
 from qcore.lab import Lab
 from qcore.lab.forecast import memory_forecast
@@ -25,6 +26,7 @@ from tests.pages.drive import (
     PAGES,
     TOKENS,
     charts,
+    errors,
     open_app,
     press,
     texts,
@@ -59,6 +61,27 @@ def test_the_control_room_shows_figures_charts_and_events_of_a_finished_run(fini
     assert at.button(key="do:Pause").disabled
     assert at.button(key="do:Stop").disabled
     assert not at.button(key="do:Resume now").disabled
+
+
+@pytest.mark.parametrize(("state", "words"), [("finished", ""), ("running", "ended at step 8"), ("failed", "disk")])
+def test_a_run_without_a_checkpoint_is_started_anew_and_not_resumed(
+    state: str, words: str, finished_dir: Path, empty: Lab
+):
+    bare = empty.runs_dir / "bare"
+    shutil.copytree(finished_dir / "done", bare, ignore=shutil.ignore_patterns("step-*"))
+    with RunWriter(bare / DATABASE_NAME) as writer:
+        writer.set_status(Status(state, 8, 8, 0.0, 1, "here", "the disk is full" if state == "failed" else ""))
+    at = open_app(run="bare")
+    assert not at.exception
+    shown = texts(at).replace("\\", "")
+    assert words in shown
+    assert "New run from this one" in shown
+    assert "press <i>Resume</i>" not in shown
+    assert at.button(key="do:Resume now").disabled
+    assert not at.button(key="do:new from").disabled
+    at.switch_page(GENERATIONS).run()
+    assert "New run from this one" in at.info[0].value
+    assert empty.reader("bare").newest_step() == 8
 
 
 def test_a_unit_in_the_link_is_kept(finished: Lab):
@@ -135,7 +158,11 @@ def test_a_run_larger_than_the_memory_starts_only_if_somebody_insists(empty: Lab
     press(at, "Start")
     assert "Start all the same" in at.error[0].value
     assert not empty.runs()
-    at.checkbox(key="new:insists").check().run()
+    at.checkbox(key="new:tiny:insists").check().run()
+    at.selectbox(key="preset").set_value("pam").run()
+    assert not at.checkbox(key="new:pam:insists").value, "said of another configuration"
+    at.selectbox(key="preset").set_value("tiny").run()
+    at.checkbox(key="new:tiny:insists").check().run()
     press(at, "Start")
     assert not at.exception
     assert len(empty.runs()) == 1
@@ -166,6 +193,35 @@ def test_a_turned_knob_is_one_event_and_is_acknowledged_while_paused(paused: Lab
     at.button(key="reset:alive:diversity_weight").click().run()
     assert paused.controls("alive")["diversity_weight"].value == 0.0
     assert at.select_slider(key="knob:alive:diversity_weight:1").value == 0.0
+
+
+def test_two_tabs_at_one_knob_know_of_each_other(paused: Lab):
+    one, two = open_app(run="alive"), open_app(run="alive")
+    key = "knob:alive:diversity_weight:0"
+    one.select_slider(key=key).set_value(0.3).run()
+    assert "… diversity weight → 0.3" in texts(one)
+    two.select_slider(key=key).set_value(0.2).run()
+    settling.flush(("alive",))
+    eventually(lambda: paused.controls("alive")["diversity_weight"].value == 0.2)
+    one.run()
+    assert "diversity weight → 0.3 was not sent: the knob was turned in another tab" in errors(one)[0].replace("\\", "")
+    assert one.session_state["turned:alive"].is_settled(paused, "alive")
+    assert one.select_slider(key="knob:alive:diversity_weight:1").value == 0.2
+    assert "✓ diversity weight 0 → 0.2 at step" in texts(two.run())
+
+
+def test_a_knob_of_a_run_that_has_ended_waits_for_its_resumption_and_asks_nobody(finished_dir: Path, empty: Lab):
+    shutil.copytree(finished_dir / "done", empty.runs_dir / "over")
+    at = open_app(run="over")
+    at.select_slider(key="knob:over:diversity_weight:0").set_value(0.3).run()
+    assert "pulse:knobs:over" in at.session_state["channels"]
+    settling.flush(("over",))
+    at.run()
+    assert "… diversity weight → 0.3: kept; the run takes it when it is resumed" in texts(at).replace("\\", "")
+    assert at.session_state["turned:over"].is_settled(empty, "over")
+    empty.resume("over", steps=9)
+    assert empty.wait("over", 60).state == "finished"
+    assert "✓ diversity weight 0 → 0.3 at step 8" in texts(at.run())
 
 
 def test_a_knob_follows_a_change_made_elsewhere(paused: Lab):

@@ -5,7 +5,7 @@ from tests.pages.drive import GENERATIONS, open_app, press, texts
 
 
 def test_the_pair_is_drawn_with_one_seed_and_shown_side_by_side(finished: Lab):
-    at = open_app(GENERATIONS, run="done", compare="true")
+    at = open_app(GENERATIONS, run="done", pair="true")
     assert "Nothing to compare yet" in at.info[0].value
     at.number_input(key="sampling:done:coherence_temperature").set_value(2.0)
     at.number_input(key="sampling:done:coherence_window").set_value(4)

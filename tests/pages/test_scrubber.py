@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from pages import _parts, _scrubber
 from pages._scrubber import Position, following, nearest, offered
@@ -13,6 +14,7 @@ from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from tests.pages.drive import GRADIENTS, INTERFERENCE, PHASE, charts, open_app, press
 from tests.pages.inside import write_run
+from tests.pages.sent import charts_of
 
 
 def test_a_short_history_is_offered_whole():
@@ -121,16 +123,24 @@ def test_a_senseless_step_in_the_link_shows_the_newest(text: str, inside: Lab):
     assert at.button(key="play:newest").disabled
 
 
+def lines_at(at: AppTest) -> list[float]:
+    """Steps at which the curves have a line."""
+    shapes = [shape for chart in charts_of(at).values() for shape in chart["layout"].get("shapes", [])]
+    return [shape["x0"] for shape in shapes if shape["type"] == "line" and shape["x0"] == shape["x1"]]
+
+
 def test_the_slider_newest_play_and_pause(inside: Lab):
     at = open_app(PHASE, run="seen")
     at.select_slider[0].set_value(40).run()
     assert at.query_params["step"] == "40"
+    assert lines_at(at) == [40] * 4
     press(at, "Newest")
     assert "step" not in at.query_params
     press(at, "Play")
     assert not at.exception
     assert at.session_state["step"] == 0
     assert charts(at) == 8
+    assert lines_at(at) == [], "the pictures move on, and a line would stay at the first of them"
     assert not at.select_slider
     press(at, "Pause")
     assert at.query_params["step"] == "0"

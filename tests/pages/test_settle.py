@@ -84,6 +84,19 @@ def test_what_is_dropped_is_not_done(settling):
     assert asked.done == [2, 3]
 
 
+def test_who_is_displaced_is_told_and_who_was_done_is_not(settling):
+    asked, told = Asked(), []
+    settling.put(("run", "a"), asked.act(1), asked.failed.append, 60, lambda: told.append(1))
+    settling.put(("run", "a"), asked.act(2), asked.failed.append, 60, lambda: told.append(2))
+    assert told == [1]
+    settling.drop(("run", "a"))
+    assert told == [1, 2]
+    settling.put(("run", "a"), asked.act(3), asked.failed.append, 60, lambda: told.append(3))
+    settling.flush()
+    settling.put(("run", "a"), asked.act(4), asked.failed.append, 0, lambda: told.append(4))
+    assert (told, asked.done, asked.failed) == ([1, 2], [3, 4], [])
+
+
 def test_a_failure_is_told_and_ends_nothing(settling):
     asked = Asked()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,10 +97,16 @@ def test_a_run_is_started_watched_stopped_and_resumed(starting: Service):
         client.call("resume", name="mine", steps=step + 3)
         eventually(lambda: client.call("run_state", name="mine")["state"] == "finished")
         assert client.call("run_state", name="mine")["step"] == step + 3
+        for saved in starting.lab.checkpoints("mine"):
+            shutil.rmtree(saved.path)
+        with pytest.raises(RefusedError, match="has no checkpoint that can be read"):
+            client.call("resume", name="mine", steps=step + 4)
+        client.call("resume", name="mine", steps=step + 4, from_start=True)
+        eventually(lambda: client.call("run_state", name="mine")["step"] == step + 4)
         author = [
             event["author"] for event in client.call("events", name="mine")["events"] if event["kind"] == "resume"
         ]
-        assert author == ["api:starter"]
+        assert author == 2 * ["api:starter"]
 
 
 def test_a_start_sent_twice_with_one_key_is_one_run(starting: Service):
