@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from qcore.config import RunConfig
-from qcore.lab import Lab
+from qcore.config import RunConfig, Stop
+from qcore.lab import Lab, LabError
 from tests.helpers import eventually
 
 LOSS_CHART = '[data-block="chart:loss"].js-plotly-plot'
@@ -34,6 +35,14 @@ def start_from_yaml(page: Page, url: str, text: str, lab: Lab, name: str = "") -
     expect(button).to_be_enabled(timeout=PATIENCE_MS)
     button.click()
     return eventually(lambda: {info.name for info in lab.runs()} - before, 60).pop()
+
+
+def stop(lab: Lab, name: str) -> None:
+    """Stop a run, unless it has ended."""
+    if lab.info(name).alive:
+        with contextlib.suppress(LabError):  # it has ended since
+            lab.command(name, Stop())
+        eventually(lambda: not lab.info(name).alive, 60)
 
 
 def wait_for_curve(page: Page, points: int = 2) -> None:
