@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any
@@ -72,3 +73,8 @@ def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
     return found
+
+
+def has_ltx() -> bool:
+    """Whether the packages of the LTX-Video adapter are here; asked without loading them, which takes seconds."""
+    return all(importlib.util.find_spec(name) for name in ("diffusers", "peft"))

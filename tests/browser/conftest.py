@@ -13,7 +13,7 @@ from tests.browser.driver import chromium, chromium_path, running_app
 expect.set_options(timeout=PATIENCE_MS)  # a busy machine is slow, not wrong
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
     if chromium_path() is None:
         if os.environ.get("CI"):
@@ -23,7 +23,7 @@ def browser():
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory, browser):
     folder = tmp_path_factory.mktemp("app")
     with running_app(folder / "runs", folder / "app.log", rest=0.01) as started:
@@ -31,7 +31,7 @@ def app(tmp_path_factory, browser):
     assert "Traceback" not in (log := (folder / "app.log").read_text()), log
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(app):
     """Another process's view of the app's runs: the tests'."""
     with Lab(app.runs) as opened:
