@@ -72,4 +72,3 @@ def start(app, lab, browser):
     yield begin
     for name in names:
         stop(lab, name)
-

@@ -61,7 +61,7 @@ def still(page):
 
 
 def wrong_on(page):
-    """What the audit finds on the page; what it finds only while a part of the page comes is gone when it looks again."""
+    """What the audit finds on the page, and finds again: what is there only while a part of the page comes is gone."""
     for _ in range(3):
         still(page)
         seen = audit(page)
