@@ -69,7 +69,7 @@ def small_video(**changes: Any) -> VideoRunConfig:
     return config
 
 
-def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+def eventually(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
     """Poll `condition` until it is true and return it; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):

@@ -12,7 +12,7 @@ from qcore.lab import Lab, LabError
 from tests.helpers import eventually
 
 LOSS_CHART = '[data-block="chart:loss"].js-plotly-plot'
-PATIENCE_MS = 60_000
+PATIENCE_MS = 90_000
 _LONGEST = "chart => Math.max(0, ...(document.querySelector(chart)?.calcdata || []).map(points => points.length))"
 
 
@@ -34,7 +34,7 @@ def start_from_yaml(page: Page, url: str, text: str, lab: Lab, name: str = "") -
     button = page.get_by_role("button", name="Start", exact=True)
     expect(button).to_be_enabled(timeout=PATIENCE_MS)
     button.click()
-    return eventually(lambda: {info.name for info in lab.runs()} - before, 60).pop()
+    return eventually(lambda: {info.name for info in lab.runs()} - before).pop()
 
 
 def stop(lab: Lab, name: str) -> None:
@@ -42,7 +42,7 @@ def stop(lab: Lab, name: str) -> None:
     if lab.info(name).alive:
         with contextlib.suppress(LabError):  # it has ended since
             lab.command(name, Stop())
-        eventually(lambda: not lab.info(name).alive, 60)
+        eventually(lambda: not lab.info(name).alive)
 
 
 def wait_for_curve(page: Page, points: int = 2) -> None:
@@ -52,9 +52,10 @@ def wait_for_curve(page: Page, points: int = 2) -> None:
     )
 
 
-def longest_curve(page: Page) -> int:
-    """Points of the longest trace that the loss chart has drawn."""
-    return int(page.evaluate(_LONGEST, LOSS_CHART))
+def curve_end(page: Page) -> int:
+    """The last step that the loss chart has drawn."""
+    script = "c => Math.max(0, ...(document.querySelector(c)?.calcdata || []).flat().map((point) => point.x || 0))"
+    return int(page.evaluate(script, LOSS_CHART))
 
 
 def event_points(page: Page) -> int:

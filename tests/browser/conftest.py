@@ -26,7 +26,7 @@ def browser():
 @pytest.fixture(scope="package")
 def app(tmp_path_factory, browser):
     folder = tmp_path_factory.mktemp("app")
-    with running_app(folder / "runs", folder / "app.log", rest=0.01) as started:
+    with running_app(folder / "runs", folder / "app.log", rest=0.02) as started:
         yield started
     assert "Traceback" not in (log := (folder / "app.log").read_text()), log
 

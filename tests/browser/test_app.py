@@ -11,8 +11,8 @@ from qcore.config import Continue, Pause, SetControl
 from qcore.lab import Lab
 from tests.browser.actions import (
     LOSS_CHART,
+    curve_end,
     event_points,
-    longest_curve,
     press,
     slider,
     start_from_yaml,
@@ -106,7 +106,7 @@ def test_zoom_survives_refreshes_even_while_the_mouse_is_held(page, run):
     page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.4 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
-    points = longest_curve(page)
+    step = curve_end(page)
     for _ in range(2):  # refreshes that come while the button is down
         with page.expect_response(lambda one: "/live/" in one.url and one.status == 200):
             pass
@@ -115,7 +115,7 @@ def test_zoom_survives_refreshes_even_while_the_mouse_is_held(page, run):
     zoomed = eventually(lambda: page.evaluate("c => !document.querySelector(c).layout.xaxis.autorange", LOSS_CHART))
     assert zoomed
     wanted = x_range(page)
-    eventually(lambda: longest_curve(page) > points + 20)
+    eventually(lambda: curve_end(page) > step + 20)
     assert x_range(page) == wanted
 
 

@@ -126,7 +126,7 @@ def test_a_page_whose_channel_has_ended_draws_itself_anew_and_follows_on(page: P
         eventually(lambda: lab.info(name).step >= 2)
         page.goto(f"http://127.0.0.1:{served.port}/?run={name}&refresh=0.5")
         open_ = ""
-        for _ in range(3):
+        for _ in range(2):
             with page.expect_response(lambda one, last=open_: _channel(one, 200) not in ("", last)) as followed:  # type: ignore[misc]
                 pass
             open_ = followed.value.url

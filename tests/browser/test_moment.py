@@ -112,7 +112,7 @@ def test_all_that_a_page_says_is_of_one_moment(page, app, lab, started):
         page.goto(address(app, path, run))
         expect(page.locator("[data-state][data-run]").first).to_have_attribute("data-state", "running")
         began = lab.info(run).step
-        found = looks(page, lambda _, began=began: lab.info(run).step > began + 60)
+        found = looks(page, lambda _, began=began: lab.info(run).step > began + 40)
         page.mouse.move(700, 600)
         page.mouse.wheel(0, 900)
         found += looks(page, refreshes.more(2))
@@ -186,9 +186,9 @@ def test_a_page_that_has_lost_its_channel_opens_another_and_goes_on(page, app, l
             route.continue_()
 
     page.route("**/live/*", answer)
-    eventually(lambda: page.wait_for_timeout(50) or any(url not in lost for url in asked), 60)
+    eventually(lambda: page.wait_for_timeout(50) or any(url not in lost for url in asked))
     before = step_of(seen(page))
-    eventually(lambda: step_of(seen(page)) > before, 60)
+    eventually(lambda: step_of(seen(page)) > before)
     assert len(lost) == 1
     looks(page, lambda found: len({step_of(one) for one in found}) > 2)
 

@@ -32,7 +32,7 @@ def clips(start, lab):
     """A video run that trains for all tests of this file."""
     config = small_video(steps=1_000_000, sample_every=20, frames_every=10, noise_correlation=1.0, eval_every=1000)
     name = start(config)
-    eventually(lambda: lab.info(name).step > 40, 60)
+    eventually(lambda: lab.info(name).step > 40)
     return name
 
 
