@@ -17,8 +17,8 @@ FROZEN := $(INSTALL) --require-hashes --no-deps --requirement
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py $(ARGS)
 
-# In three processes for two cores: who drives a browser or another process waits for it. tests/conftest.py says which
-# file goes where.
+# A file in one of three processes, which is right for two cores: who drives a browser or another process waits for it.
+# In the order of tests/conftest.py.
 test: $(VENV)/.installed-dev chromium
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -58,7 +58,7 @@ def address(app, path, run):
     return f"{app.url}/{path}{'&' if '?' in path else '?'}run={run}&refresh=0.5"
 
 
-def looks(page, done, seconds=60):
+def looks(page, done, seconds=120):
     """Look at the page as fast as the browser answers until `done(found)`: what was seen, all of it free of
     contradictions.
     """
@@ -165,7 +165,7 @@ def test_a_change_is_drawn_with_the_words_that_come_with_it(page, app, lab, star
     knob = slider(page, "Diversity weight")
     knob.focus()
     knob.press("ArrowRight")
-    looks(page, lambda found: step_of(found[-1]) > before)
+    looks(page, lambda found: (step_of(found[-1]) or 0) > before)
     knob.press("ArrowLeft")
     looks(page, refreshes.more(1))
 
