@@ -17,10 +17,10 @@ FROZEN := $(INSTALL) --require-hashes --no-deps --requirement
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py $(ARGS)
 
-# In two processes, a file in one of them; then those with a browser, likewise. 5: ARGS chose none of them.
+# A file in one of three processes, which is right for two cores: who drives a browser or another process waits for it.
+# In the order of tests/conftest.py.
 test: $(VENV)/.installed-dev chromium
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser" $(ARGS) || [ $$? = 5 ]
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m browser $(ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The attacks of tests/attacks at FACTOR times the size that `make test` gives them, from another SEED each time.
 attacks: $(VENV)/.installed-dev

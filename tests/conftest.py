@@ -1,6 +1,8 @@
-"""Shared test settings: one torch thread, so that every number is reproducible and two cores are not fought over; and a
-lab with a run that is written by hand.
+"""Shared test settings: one torch thread, so that every number is reproducible and two cores are not fought over; the
+files that take long come first; and a lab with a run that is written by hand.
 """
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -29,3 +31,21 @@ def growing(bare_lab: Lab):
     found = Growing(bare_lab)
     yield found
     found.writer.close()
+
+
+FIRST = (
+    "tests/browser/test_moment.py",
+    "tests/test_documented_commands.py",
+    "tests/browser/",
+    "tests/lab/",
+    "tests/attacks/",
+    "tests/pages/",
+    "tests/server/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the files, none is left alone with a long one at the end."""
+    items.sort(
+        key=lambda item: next((place for place, at in enumerate(FIRST) if item.nodeid.startswith(at)), len(FIRST))
+    )

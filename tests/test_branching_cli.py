@@ -1,23 +1,31 @@
 """replay, fork, rewind, grow, tree, effect and sweep from a terminal."""
 
 import json
+import shutil
 
 import pytest
 
 from qcore.cli import branching, main
-from qcore.lab import Lab
+from qcore.lab import Lab, effects
 from qcore.store import RunWriter
-from tests.helpers import small_config
+from tests.helpers import fan_out_here, small_config
 
 assert branching.app
 
 
-@pytest.fixture
-def runs(tmp_path):
-    with Lab(tmp_path / "runs") as lab:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A runs folder with a finished run, `parent`, which tests copy."""
+    runs = tmp_path_factory.mktemp("trained")
+    with Lab(runs) as lab:
         lab.start(small_config(steps=16, sample_every=1000), name="parent")
         lab.wait("parent", 60)
-    return tmp_path / "runs"
+    return runs
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "runs")
 
 
 def said(capsys, runs, *arguments, code=0):
@@ -53,7 +61,8 @@ def test_fork_tree_rewind_and_growth(capsys, runs):
     assert "run name" in capsys.readouterr().err
 
 
-def test_effect_and_sweep(capsys, runs):
+def test_effect_and_sweep(capsys, runs, monkeypatch):
+    monkeypatch.setattr(effects, "fan_out", fan_out_here(effects.work))
     more = ("--step", "10", "--steps", "4", "--metric", "train/loss", "--jobs", "1", "--quiet")
     told = said(capsys, runs, "effect", "parent", "--set", "dominance_threshold=0.4", "--forks", "2", *more)
     assert "no detectable effect on train/loss" in told

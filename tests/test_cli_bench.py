@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import qcore.cli.bench  # registers the command
 from qcore import cli
-from qcore.lab.bench_records import read_benchmark
-from tests.helpers import SMALL
+from qcore.lab import bench
+from qcore.lab.bench_records import BenchSpec, read_benchmark
+from tests.helpers import SMALL, fan_out_here
 
 SETS = [part for key, value in SMALL.items() if key not in ("phases", "steps") for part in ("--set", f"{key}={value}")]
 QUICK = [
@@ -29,6 +33,27 @@ QUICK = [
 Capture = pytest.CaptureFixture[str]
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a benchmark measures and trains, it measures and trains in this process; tests/lab/test_bench.py has the
+    processes."""
+
+    def measured(folder: Path, spec: BenchSpec, report: Callable[[str], None]) -> list[dict[str, Any]]:
+        (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
+        *stages, found = bench._measure_here(folder)
+        for one in stages:
+            report(one["stage"])
+        return list(found["measurements"])
+
+    def work(folder: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+        for lab, name, config in bench.share(folder, names):
+            yield bench.judge(lab, name, config, 2)
+
+    monkeypatch.setattr(bench, "_measured", measured)
+    monkeypatch.setattr(bench, "fan_out", fan_out_here(work))
+
+
+@pytest.mark.usefixtures("here")
 def test_two_models_on_one_file_evaluated_on_another(tmp_path: Path, capsys: Capture) -> None:
     for name in ("train.txt", "test.txt"):
         text = "\n\n".join(f"{name[:2]} {number} says hello to the garden and the moon" * 20 for number in range(20))
@@ -44,6 +69,7 @@ def test_two_models_on_one_file_evaluated_on_another(tmp_path: Path, capsys: Cap
     assert f"validation_path: {tmp_path}/test.txt" in kept.spec.models["transformer"]
 
 
+@pytest.mark.usefixtures("here")
 def test_measuring_alone_prints_json(tmp_path: Path, capsys: Capture) -> None:
     where = ["--runs", str(tmp_path), "--no-quality", "--json", "--set", "tokenizer=byte"]
     assert cli.main(["bench", *QUICK, *SETS, *where]) == 0

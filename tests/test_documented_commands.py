@@ -119,20 +119,23 @@ def made_small(words: list[str]) -> list[str]:
             return ["-q", *sets({**TEXT, "steps": 100000}, words)]
         text = {key: value for key, value in TEXT.items() if key != "phases" or "tiny" in words}
         return ["-q", *sets({**text, "steps": 30}, words)]
+    alone = [] if "--jobs" in words else ["--jobs", "1"]  # each process loads torch
     if what == "bench":
         fewer = [] if "--models" in words else ["--models", "transformer"]
         small = {"layers": 1, "width": 32, "context": 16, "batch_size": 2, "documents": 40}
-        return [*fewer, "--steps", "4", "--rounds", "1", "--positions", "", "--windows", "2", *sets(small, words)]
+        short = ["--steps", "4", "--rounds", "1", "--positions", "", "--windows", "2"]
+        return [*fewer, *short, *alone, *sets(small, words)]
     if what == "ablate":
-        return ["--only", "z_loss", "--steps", "4", "--seeds", "2", *sets(TEXT, words)]
+        return ["--only", "z_loss", "--steps", "4", "--seeds", "2", *alone, *sets(TEXT, words)]
     if what == "exam":
-        return ["--only", "L2", "--healthy", "0", "--set", "steps=5"]
+        return ["--only", "L2", "--healthy", "0", *alone, *sets({"steps": 5, "documents": 300}, words)]
     if what == "verdicts":
-        return ["--noise", "0", "--set", "steps=3", *sets({key: CLIPS[key] for key in ("width", "layers")}, words)]
+        sizes = {key: CLIPS[key] for key in ("width", "layers")}
+        return ["--noise", "0", *alone, *sets({"steps": 3, **sizes}, words)]
     if what == "effect":
-        return ["-q", "--forks", "2", "--steps", "5"]
+        return ["-q", "--forks", "2", "--steps", "5", *alone]
     if what == "sweep":
-        return ["-q", "--steps", "5"]
+        return ["-q", "--steps", "5", *alone]
     return {"fork": ["--until", "405"], "replay": ["--steps", "50"]}.get(what, [])
 
 

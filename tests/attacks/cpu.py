@@ -43,6 +43,10 @@ def cpu_seconds(act: Callable[[], object], at_least: int = 1) -> float:
     return min(found)
 
 
+ONCE_MORE = 2.5
+"""How much longer a call on twice the size may seem to take before it is measured again, and again."""
+
+
 def growth(make: Callable[[int], Callable[[], object]], size: int, limit: float, noise: float = 0.004) -> float:
     """How much longer a call takes on twice the size, 0 where both are too short to tell. `TooSlow` past `limit` CPU
     seconds of a call. The smaller sizes come first, so that an exponential one is stopped where it begins to hurt.
@@ -59,5 +63,7 @@ def growth(make: Callable[[int], Callable[[], object]], size: int, limit: float,
     if twice < noise:
         return 0.0
     with bounded(20 * limit):
-        once, twice = cpu_seconds(make(size), 5), cpu_seconds(make(2 * size), 5)
+        once, twice = cpu_seconds(make(size), 2), min(twice, cpu_seconds(make(2 * size)))
+        if twice > ONCE_MORE * once:
+            once, twice = cpu_seconds(make(size), 5), cpu_seconds(make(2 * size), 5)
     return twice / max(once, noise / 4)

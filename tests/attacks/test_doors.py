@@ -22,16 +22,16 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from websockets.asyncio.client import connect
 
 from qcore.lab import Lab
+from qcore.server.live import IDLE_SECONDS
 from qcore.server.token import TOKEN_FILE
-from tests.attacks.served import Served, answer, running_app, running_serve
+from tests.attacks.served import Clock, Served, answer, running_app, running_serve
 from tests.helpers import small_config
 
 SEED = int(os.environ.get("QCORE_SEED", "16"))
 ATTACKS = float(os.environ.get("QCORE_ATTACKS", "1"))
 DOORS = ("/", "/phase", "/live/guessed", "/_stcore/health", "/_stcore/host-config", "/app/static/x.js", "/media/x.png")
 HURRIED = """
-import qcore.server.live, qcore.server.wire
-qcore.server.live.IDLE_SECONDS = 2.0
+import qcore.server.wire
 qcore.server.wire.Http.head_seconds = 1.5
 qcore.server.wire.Http.body_seconds = 1.5
 qcore.server.wire.Http.most = 80
@@ -58,8 +58,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app(runs: Path) -> Iterator[Served]:
-    with running_app(runs, before=HURRIED) as served:
+def clock(runs: Path) -> Clock:
+    """The clock of the app's channels."""
+    return Clock(runs / "clock")
+
+
+@pytest.fixture(scope="module")
+def app(runs: Path, clock: Clock) -> Iterator[Served]:
+    with running_app(runs, before=HURRIED + clock.source) as served:
         yield served
     assert "Traceback" not in served.said
 
@@ -165,7 +171,7 @@ async def _addresses(port: int, cookie: str, then: Callable[[list[str]], None]) 
         await asyncio.to_thread(then, [one.decode() for one in found])
 
 
-def test_a_channel_ends_with_the_session_and_with_time_and_has_the_same_door(app: Served):
+def test_a_channel_ends_with_the_session_and_with_time_and_has_the_same_door(app: Served, clock: Clock):
     known: list[str] = []
 
     def while_open(addresses: list[str]) -> None:
@@ -175,9 +181,9 @@ def test_a_channel_ends_with_the_session_and_with_time_and_has_the_same_door(app
         assert app.ask("GET", first, {"Host": "evil.example"})[0] == 403
         assert app.ask("GET", first, {"Origin": "http://evil.example"})[0] == 403
         for _ in range(8):  # asked, it lives longer than it would unasked
-            time.sleep(0.4)
+            clock.pass_by(IDLE_SECONDS - 1)
             assert app.ask("GET", first)[0] == 200
-        time.sleep(2.6)
+        clock.pass_by(IDLE_SECONDS + 1)
         status, _, body = app.ask("GET", first)
         assert (status, b"load it again" in body) == (410, True)
 
@@ -326,7 +332,7 @@ def test_a_head_may_come_in_pieces_and_a_connection_may_be_used_again(serve: Ser
         for _ in range(3):
             for piece in (b"GET /openapi.json HTTP/1.1\r\nHost: loc", b"alhost\r\n", b"\r\n"):
                 line.sendall(piece)
-                time.sleep(0.2)
+                time.sleep(0.02)  # lets it arrive by itself
             found = b""
             while b"\r\n\r\n" not in found:
                 found += line.recv(65536)

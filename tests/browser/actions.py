@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from qcore.config import RunConfig
-from qcore.lab import Lab
+from qcore.config import RunConfig, Stop
+from qcore.lab import Lab, LabError
 from tests.helpers import eventually, small_config
 
-LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50).to_yaml()
+LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50)
 """A run that ends only when it is stopped."""
 LOSS_CHART = '[data-block="chart:loss"].js-plotly-plot'
-PATIENCE_MS = 60_000
+PATIENCE_MS = 90_000
 _LONGEST = "chart => Math.max(0, ...(document.querySelector(chart)?.calcdata || []).map(points => points.length))"
 
 
@@ -35,7 +36,15 @@ def start_from_yaml(page: Page, url: str, text: str, lab: Lab, name: str = "") -
     button = page.get_by_role("button", name="Start", exact=True)
     expect(button).to_be_enabled(timeout=PATIENCE_MS)
     button.click()
-    return eventually(lambda: {info.name for info in lab.runs()} - before, 60).pop()
+    return eventually(lambda: {info.name for info in lab.runs()} - before).pop()
+
+
+def stop(lab: Lab, name: str) -> None:
+    """Stop a run, unless it has ended."""
+    if lab.info(name).alive:
+        with contextlib.suppress(LabError):  # it has ended since
+            lab.command(name, Stop())
+        eventually(lambda: not lab.info(name).alive)
 
 
 def wait_for_curve(page: Page, points: int = 2) -> None:
@@ -45,9 +54,10 @@ def wait_for_curve(page: Page, points: int = 2) -> None:
     )
 
 
-def longest_curve(page: Page) -> int:
-    """Points of the longest trace that the loss chart has drawn."""
-    return int(page.evaluate(_LONGEST, LOSS_CHART))
+def curve_end(page: Page) -> int:
+    """The last step that the loss chart has drawn."""
+    script = "c => Math.max(0, ...(document.querySelector(c)?.calcdata || []).flat().map((point) => point.x || 0))"
+    return int(page.evaluate(script, LOSS_CHART))
 
 
 def event_points(page: Page) -> int:
@@ -78,8 +88,17 @@ def settle(page: Page) -> None:
 
 
 def still(page: Page) -> None:
-    """Wait until the page's script has ended and its charts stand."""
+    """Wait until the page's script has ended and nothing that it drew has asked for another run."""
     page.locator("h1").first.wait_for()
-    for _ in range(2):  # a chart that has arrived may ask for one more run
-        settle(page)
-        page.wait_for_timeout(700)
+    page.wait_for_load_state("networkidle", timeout=PATIENCE_MS)  # charts come with files of their own
+    page.evaluate("window.rests = undefined")
+    page.wait_for_function(
+        """() => {
+            const app = document.querySelector("[data-testid=stApp]"), now = performance.now();
+            if (app?.dataset.testScriptState !== "notRunning") window.rests = undefined;
+            else window.rests ??= now;
+            return now - window.rests > 400;
+        }""",
+        polling=30,
+        timeout=PATIENCE_MS,
+    )

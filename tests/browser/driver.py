@@ -30,6 +30,19 @@ CHROMIUM_FLAGS = [
 ]
 
 
+# The app as `streamlit run` starts it, on a machine that takes so many seconds more for a step: what trains at full
+# speed would take one core from all that a test looks at.
+_RESTING = """
+import sys, time
+import torch.optim.optimizer as of
+from streamlit.web.cli import main
+seconds = float(sys.argv.pop(1))
+of.register_optimizer_step_post_hook(lambda *_: time.sleep(seconds))
+sys.argv[0] = "streamlit"
+main()
+"""
+
+
 @dataclass(frozen=True)
 class App:
     """A running app: its address, its process and the runs folder it serves."""
@@ -46,12 +59,15 @@ def chromium_path() -> str | None:
 
 
 @contextlib.contextmanager
-def running_app(runs: Path, log: Path) -> Iterator[App]:
-    """Start `streamlit run app.py` on a free port and wait until it answers; end it with SIGTERM."""
+def running_app(runs: Path, log: Path, rest: float = 0.0) -> Iterator[App]:
+    """Start `streamlit run app.py` on a free port and wait until it answers; end it with SIGTERM. rest: seconds that
+    training rests after each step.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
+    streamlit = ["-c", _RESTING, str(rest)] if rest else ["-m", "streamlit"]
+    command = [sys.executable, *streamlit, "run", str(ROOT / "app.py"), "--server.port", str(port)]
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [*command, "--server.headless", "true"],

@@ -7,13 +7,13 @@ import subprocess
 import pytest
 from playwright.sync_api import expect
 
-from qcore.config import Pause, SetControl
+from qcore.config import Continue, Pause, SetControl
 from qcore.lab import Lab
 from tests.browser.actions import (
     LONG,
     LOSS_CHART,
+    curve_end,
     event_points,
-    longest_curve,
     press,
     slider,
     start_from_yaml,
@@ -29,15 +29,19 @@ def x_range(page):
     return page.evaluate("chart => document.querySelector(chart).layout.xaxis.range", LOSS_CHART)
 
 
+@pytest.fixture(scope="module")
+def trained(start):
+    """A run that trains for all tests of this file."""
+    return start(LONG)
+
+
 @pytest.fixture
-def run(page, app, lab):
-    """A run started in the browser, stopped afterwards; the page shows it in the control room."""
-    name = start_from_yaml(page, app.url, LONG, lab)
-    yield name
-    if lab.info(name).alive:
-        page.goto(f"{app.url}/?run={name}")
-        press(page, "Stop")
-        eventually(lambda: not lab.info(name).alive)
+def run(page, app, lab, trained):
+    """The run that trains, which the page shows in the control room."""
+    if lab.info(trained).state == "paused":  # a test before has failed
+        lab.outcome(trained, lab.command(trained, Continue()), timeout=20)
+    page.goto(f"{app.url}/?run={trained}&refresh=0.5")
+    return trained
 
 
 def test_a_slider_reaches_the_trainer_and_marks_the_curves(page, lab, run):
@@ -102,15 +106,43 @@ def test_zoom_survives_refreshes_even_while_the_mouse_is_held(page, run):
     page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.4 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
-    points = longest_curve(page)
-    page.wait_for_timeout(2500)  # at least one refresh comes while the button is down
+    step = curve_end(page)
+    for _ in range(2):  # refreshes that come while the button is down
+        with page.expect_response(lambda one: "/live/" in one.url and one.status == 200):
+            pass
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.8 * box["height"], steps=3)
     page.mouse.up()
     zoomed = eventually(lambda: page.evaluate("c => !document.querySelector(c).layout.xaxis.autorange", LOSS_CHART))
     assert zoomed
     wanted = x_range(page)
-    eventually(lambda: longest_curve(page) > points + 20)
+    eventually(lambda: curve_end(page) > step + 20)
     assert x_range(page) == wanted
+
+
+def test_prompting_the_live_model_with_hostile_text(page, app, lab, run):
+    wait_for_curve(page)
+    hostile = "<script>document.title='pwned'</script> **bold** <img src=x onerror=\"document.title='pwned'\">"
+    page.get_by_role("link", name="Generations").click()
+    box = page.get_by_role("textbox", name="Prompt", exact=True)
+    box.wait_for()
+    box.type(hostile, delay=10)  # slower than the refresh: what is typed must stay
+    expect(box).to_have_value(hostile)
+    box.press("Control+Enter")
+    press(page, "Generate")
+    done = eventually(lambda: [g for g in lab.reader(run).generations("prompt") if g.status == "done"])
+    assert done[0].prompt == hostile
+    expect(page.get_by_text("onerror").first).to_be_visible()
+    assert "pwned" not in page.title()
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_paused_run_survives_a_reload_with_its_state(page, lab, run):
+    wait_for_curve(page)
+    lab.outcome(run, lab.command(run, Pause()), timeout=20)
+    page.reload()
+    expect(page.get_by_role("button", name="Continue", exact=True)).to_be_enabled()
+    press(page, "Continue")
+    eventually(lambda: lab.info(run).state == "running")
 
 
 def test_it_outlives_the_browser_and_many_watch_the_same_run(page, browser, app, lab, run):
@@ -146,28 +178,11 @@ def test_it_outlives_the_browser_and_many_watch_the_same_run(page, browser, app,
         context.close()
 
 
-def test_prompting_the_live_model_with_hostile_text(page, app, lab, run):
-    wait_for_curve(page)
-    hostile = "<script>document.title='pwned'</script> **bold** <img src=x onerror=\"document.title='pwned'\">"
-    page.get_by_role("link", name="Generations").click()
-    box = page.get_by_role("textbox", name="Prompt", exact=True)
-    box.wait_for()
-    box.type(hostile, delay=20)  # slower than the refresh: what is typed must stay
-    expect(box).to_have_value(hostile)
-    box.press("Control+Enter")
-    press(page, "Generate")
-    done = eventually(lambda: [g for g in lab.reader(run).generations("prompt") if g.status == "done"])
-    assert done[0].prompt == hostile
-    expect(page.get_by_text("onerror").first).to_be_visible()
-    assert "pwned" not in page.title()
-    assert page.locator("img[src='x']").count() == 0
-
-
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 3])
 def test_signals_end_the_app_with_a_checkpoint(page, tmp_path, signals):
     """Ctrl-C, a service manager's stop, and an impatient Ctrl-C three times: stopped, saved, no abort."""
     with running_app(tmp_path / "runs", tmp_path / "app.log") as app, Lab(tmp_path / "runs") as lab:
-        name = start_from_yaml(page, app.url, LONG, lab)
+        name = start_from_yaml(page, app.url, LONG.to_yaml(), lab)
         eventually(lambda: lab.info(name).step > 5)
         for number in signals:
             app.process.send_signal(number)
@@ -182,12 +197,3 @@ def test_signals_end_the_app_with_a_checkpoint(page, tmp_path, signals):
         log = (tmp_path / "app.log").read_text()
         assert "terminate called" not in log
         assert "Traceback" not in log
-
-
-def test_a_paused_run_survives_a_reload_with_its_state(page, lab, run):
-    wait_for_curve(page)
-    lab.outcome(run, lab.command(run, Pause()), timeout=20)
-    page.reload()
-    expect(page.get_by_role("button", name="Continue", exact=True)).to_be_enabled()
-    press(page, "Continue")
-    eventually(lambda: lab.info(run).state == "running")

@@ -9,20 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from qcore.config import Stop
 from qcore.lab import Lab
-from tests.attacks.served import ROOT, Served, running_app, running_script
+from qcore.server.live import IDLE_SECONDS
+from tests.attacks.served import ROOT, Clock, Served, running_app, running_script
 from tests.helpers import eventually, small_config
 from tests.pages.linked import TEXTS
 
 pytestmark = pytest.mark.browser
 
-SHORT_LIVED = """
-import qcore.server.live
-qcore.server.live.IDLE_SECONDS = 0.5
-"""
 SHOWN = """
 import sys
 sys.path.insert(0, {root!r})
@@ -123,19 +120,23 @@ def test_another_page_of_this_machine_neither_frames_nor_opens_the_app(browser: 
 def test_a_page_whose_channel_has_ended_draws_itself_anew_and_follows_on(page: Page, tmp_path: Path):
     """As one does that was in a hidden tab for longer than a channel lives."""
     (tmp_path / "runs").mkdir()
-    with Lab(tmp_path / "runs") as lab, running_app(tmp_path, before=SHORT_LIVED) as served:
+    clock = Clock(tmp_path / "clock")
+    with Lab(tmp_path / "runs") as lab, running_app(tmp_path, before=clock.source) as served:
         name = lab.start(small_config(steps=1_000_000))
         eventually(lambda: lab.info(name).step >= 2)
-        answers: list[tuple[str, int]] = []
-        page.on("response", lambda one: answers.append((one.url, one.status)) if "/live/" in one.url else None)
-        page.goto(f"http://127.0.0.1:{served.port}/?run={name}&refresh=2")
-        page.wait_for_function("document.querySelector('.lab-panel')")
-
-        def ended() -> int:
-            page.wait_for_timeout(200)  # lets the browser's news in
-            return len({url for url, status in answers if status == 410})
-
-        eventually(lambda: ended() >= 3, 90)
+        page.goto(f"http://127.0.0.1:{served.port}/?run={name}&refresh=0.5")
+        open_ = ""
+        for _ in range(2):
+            with page.expect_response(lambda one, last=open_: _channel(one, 200) not in ("", last)) as followed:  # type: ignore[misc]
+                pass
+            open_ = followed.value.url
+            with page.expect_response(lambda one, last=open_: _channel(one, 410) == last):  # type: ignore[misc]
+                clock.pass_by(IDLE_SECONDS + 1)
         lab.command(name, Stop())
         lab.wait(name, 60)
         expect(page.get_by_text("stopped").first).to_be_visible()
+
+
+def _channel(response: Response, status: int) -> str:
+    """Address of the channel that has answered so; empty for another answer."""
+    return response.url if "/live/" in response.url and response.status == status else ""

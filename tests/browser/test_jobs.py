@@ -76,7 +76,7 @@ def test_a_benchmark_can_be_ended_and_says_in_words_when_its_process_dies(page, 
     press(page, "Cancel")
     expect(page.get_by_text("cancelled", exact=True).first).to_be_visible()
     start_benchmark(page, app, "killed", "100000")
-    pid = eventually(lambda: (path := bench_folder(lab.runs_dir, "killed") / "pid").exists() and path.read_text(), 60)
+    pid = eventually(lambda: (path := bench_folder(lab.runs_dir, "killed") / "pid").exists() and path.read_text())
     os.killpg(int(pid), signal.SIGKILL)
     expect(page.get_by_text(re.compile("The benchmark broke off")).first).to_be_visible()
     page.reload()
@@ -112,7 +112,7 @@ def test_an_ablation_reaches_its_first_result(page, app, lab):
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
     if is_training(lab.runs_dir, name):
         press(page, "End it")
-        eventually(lambda: not is_training(lab.runs_dir, name), 60)
+        eventually(lambda: not is_training(lab.runs_dir, name))
     expect(page.get_by_role("button", name="End it")).to_have_count(0)
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.actions import press, slider, start_from_yaml
+from tests.browser.actions import press, slider
 from tests.helpers import eventually, small_video
 
 pytestmark = pytest.mark.browser
@@ -27,17 +27,13 @@ def painted(page):
     )
 
 
-@pytest.fixture
-def clips(page, app, lab):
-    """A video run started in the browser, stopped afterwards."""
+@pytest.fixture(scope="module")
+def clips(start, lab):
+    """A video run that trains for all tests of this file."""
     config = small_video(steps=1_000_000, sample_every=20, frames_every=10, noise_correlation=1.0, eval_every=1000)
-    name = start_from_yaml(page, app.url, config.to_yaml(), lab)
-    eventually(lambda: lab.info(name).step > 40, 60)
-    yield name
-    if lab.info(name).alive:
-        page.goto(f"{app.url}/?run={name}")
-        press(page, "Stop")
-        eventually(lambda: not lab.info(name).alive)
+    name = start(config)
+    eventually(lambda: lab.info(name).step > 40)
+    return name
 
 
 def test_clips_play_while_the_model_trains(page, app, lab, clips):

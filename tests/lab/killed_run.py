@@ -23,7 +23,15 @@ from tests.helpers import small_config
 
 import qcore.train.worker  # isort: skip  # imported before the fork, so that no child pays for it
 
-CONFIG = small_config(steps=900, checkpoint_every=20, eval_every=50, sample_every=200, dropout=0.1, keep_checkpoints=3)
+CONFIG = small_config(
+    steps=900,
+    checkpoint_every=20,
+    eval_every=50,
+    sample_every=200,
+    dropout=0.1,
+    keep_checkpoints=3,
+    budget_percent=5,
+)
 
 
 def life(runs: Path) -> None:

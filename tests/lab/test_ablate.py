@@ -39,7 +39,7 @@ from qcore.lab.ablations import (
 )
 from qcore.lab.variants import BASE, VARIANTS, variants_of, waves
 from qcore.train.files import RunLock
-from tests.helpers import eventually
+from tests.helpers import eventually, fan_out_here
 
 TINY = {
     "width": 8, "layers": 1, "heads": 1, "phases": 2, "context": 8, "documents": 40, "batch_size": 2, "warmup_steps": 2,
@@ -208,15 +208,8 @@ def test_a_term_of_a_layer_is_compared_with_the_layer():
 
 @pytest.fixture
 def here(monkeypatch):
-    """Cases train in this process, one after another, which spares each test the start of another one."""
-
-    def fan_out(folder, configs, jobs, module, keep):
-        for name, config in configs.items():
-            (folder / f"{name}.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        for made in work(folder, list(configs)):
-            keep(json.dumps(asdict(made)))
-
-    monkeypatch.setattr("qcore.lab.ablate.fan_out", fan_out)
+    """Cases train in this process."""
+    monkeypatch.setattr("qcore.lab.ablate.fan_out", fan_out_here(work))
 
 
 def test_a_variant_has_to_reach_what_it_is_compared_with(tmp_path, monkeypatch):

@@ -2,22 +2,32 @@
 
 import json
 import math
+import shutil
 from dataclasses import asdict
 
 import pytest
 
 from qcore.config import ConfigError
-from qcore.lab import LabError, effects, forks, questions  # the modules
-from tests.helpers import small_config
+from qcore.lab import Lab, LabError, effects, forks, questions  # the modules
+from tests.helpers import fan_out_here, small_config
 
 T_975 = {2: 4.302653, 4: 2.776445}
 """Quantiles of Student's t for 95 %, from a printed table, by degrees of freedom."""
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A runs folder with a finished run, `parent`, which tests copy."""
+    runs = tmp_path_factory.mktemp("trained")
+    with Lab(runs) as lab:
+        lab.start(small_config(steps=30, sample_every=1000), name="parent")
+        assert lab.wait("parent", 60).state == "finished"
+    return runs
+
+
 @pytest.fixture
-def parent(lab):
-    lab.start(small_config(steps=30, sample_every=1000), name="parent")
-    assert lab.wait("parent", 60).state == "finished"
+def parent(lab, trained):
+    shutil.copytree(trained, lab.runs_dir, dirs_exist_ok=True)
     return "parent"
 
 
@@ -93,7 +103,7 @@ def test_no_detectable_effect_is_an_answer():
     assert "every pair is the same" in effects.verdict_text("eval/ce", [0.0, 0.0], 2)
 
 
-def test_real_forks_of_a_state_between_two_checkpoints(lab, parent):
+def test_real_forks_of_a_state_between_two_checkpoints(lab, parent, monkeypatch):
     """A change of nothing has exactly no effect; learning nothing shows; the folder keeps answers and no runs."""
     harm = lab.effect(parent, 13, {"learning_rate": 1e-7}, metric="term/ce", forks=2, steps=6, last=3, jobs=1)
     assert all(pair.difference > 0 for pair in harm.pairs)
@@ -103,6 +113,7 @@ def test_real_forks_of_a_state_between_two_checkpoints(lab, parent):
         assert curve.steps == (14, 15, 16, 17, 18, 19)
         assert pair.without == pytest.approx(sum(curve.values[-3:]) / 3)
     assert harm.curves["without-1"].values != harm.curves["without-2"].values
+    monkeypatch.setattr(effects, "fan_out", fan_out_here(effects.work))
     nothing = lab.effect(parent, 10, {"dominance_threshold": 0.4}, forks=2, steps=3, jobs=1)
     assert [pair.difference for pair in nothing.pairs] == [0.0, 0.0]
     assert "every pair is the same" in nothing.verdict
@@ -110,7 +121,8 @@ def test_real_forks_of_a_state_between_two_checkpoints(lab, parent):
     assert not list(lab.runs_dir.glob(".effects/*/runs"))
 
 
-def test_a_sweep_of_one_control_from_one_state(lab, parent):
+def test_a_sweep_of_one_control_from_one_state(lab, parent, monkeypatch):
+    monkeypatch.setattr(effects, "fan_out", fan_out_here(effects.work))
     found = lab.sweep(parent, 10, "learning_rate", ["0.003", 1e-6], metric="train/loss", steps=5, jobs=1)
     assert [point.value for point in found.points] == [0.003, 1e-6]
     own = lab.reader(parent).scalars("train/loss", start=11, stop=16)

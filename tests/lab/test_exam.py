@@ -90,7 +90,8 @@ def test_the_collapse_is_the_majority_that_lasts(tmp_path):
 
 
 def test_the_command_prints_a_table_and_json(capsys):
-    assert cli.main(["exam", "--only", "B2", "--healthy", "0", "--jobs", "1", "--json"]) == 0
+    small = ["--set", "steps=5", "--set", "documents=300"]
+    assert cli.main(["exam", "--only", "B2", "--healthy", "0", "--jobs", "1", *small, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["summary"]["named_in_time"] == told["summary"]["faults"] == 1
     assert told["results"][0]["detected_at"] == 0

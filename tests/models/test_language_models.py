@@ -171,15 +171,15 @@ def test_a_small_repeating_batch_is_learned_by_heart(config: PhaseLMConfig | Tra
     model = build(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     window = tokens(2, 21)
-    values = []
-    for _ in range(60):
+    values: list[float] = []
+    # The best and not the last: where a loss so small jumps for a step differs from one kind of CPU to another.
+    while len(values) < 60 and min(values, default=1.0) >= 0.2:
         optimizer.zero_grad()
         value = loss(model, window)
         value.backward()
         optimizer.step()
         values.append(value.item())
     assert abs(values[0] - math.log(VOCAB)) < 2.0
-    # The best and not the last: where a loss so small jumps for a step differs from one kind of CPU to another.
     assert min(values) < 0.2
 
 

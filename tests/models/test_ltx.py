@@ -15,9 +15,9 @@ from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.data.latents import open_latents
 from qcore.models import ltx
 from qcore.models.ltx import LTXVideo, build_ltx, load_transformer
+from tests.helpers import has_ltx
 
-pytest.importorskip("diffusers")
-pytest.importorskip("peft")
+pytestmark = pytest.mark.skipif(not has_ltx(), reason="the extra ltx is not installed")
 
 SHAPE = (4, 16, 3, 5)
 

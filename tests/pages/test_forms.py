@@ -4,13 +4,13 @@ import ast
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pages import _advice, _changes
 from qcore.config import PRESETS, SetControl
-from qcore.lab import Lab, RunInfo
-from qcore.lab.inputs import _looked
+from qcore.lab import Lab, RunInfo, inputs
 from qcore.lab.waiting import waiting_words
 from tests.helpers import eventually, small_config, small_video
 from tests.pages.drive import (
@@ -38,7 +38,7 @@ def view(at, name):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    _looked.cache_clear()
+    inputs._looked.cache_clear()
 
 
 def story(sentences: int) -> str:
@@ -64,7 +64,9 @@ def filled(at) -> tuple[object, ...]:
     )
 
 
-def test_a_wrong_path_is_refused_next_to_the_field_and_nothing_is_lost(finished: Lab, tmp_path: Path):
+def test_a_wrong_path_is_refused_next_to_the_field_and_nothing_is_lost(
+    finished: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     before = len(finished.runs())
     at = open_app(view="New run", preset="tiny")
     wrong = str(tmp_path / "my.txt")
@@ -80,7 +82,8 @@ def test_a_wrong_path_is_refused_next_to_the_field_and_nothing_is_lost(finished:
     at.switch_page(CONTROL_ROOM).run()
     assert filled(at) == ("text", wrong, 7, 32, "mine")
     Path(wrong).write_text(story(400))
-    time.sleep(3.1)  # a look is that fresh
+    real = time.monotonic
+    monkeypatch.setattr(inputs, "time", SimpleNamespace(monotonic=lambda: real() + inputs._FRESH_SECONDS))
     at.run()
     assert not at.error
     press(at, "Start")

@@ -2,9 +2,11 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from pages import _settle
 from pages._settle import Settling
 from tests.helpers import eventually
 
@@ -27,13 +29,17 @@ class Asked:
         return lambda: self.done.append(value)
 
 
-def test_the_last_of_many_is_done_once_it_is_quiet(settling):
-    asked = Asked()
+def test_the_last_of_many_is_done_once_it_is_quiet(settling, monkeypatch):
+    now, asked = 100.0, Asked()
+    monkeypatch.setattr(_settle, "time", SimpleNamespace(monotonic=lambda: now))
     for value in range(8):
-        settling.put(("run", "weight"), asked.act(value), asked.failed.append, 0.3)
-        time.sleep(0.02)
+        settling.put(("run", "weight"), asked.act(value), asked.failed.append, 0.03)
+        now += 0.029
+    time.sleep(0.1)  # which the thread uses to look, and nothing is due
     assert asked.done == []
+    now += 0.01
     eventually(lambda: asked.done == [7])
+    monkeypatch.undo()
     eventually(lambda: settling._thread is None)  # nothing waits, nothing runs
     settling.put(("run", "weight"), asked.act(8), asked.failed.append, 0.01)
     eventually(lambda: asked.done == [7, 8])

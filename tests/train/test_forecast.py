@@ -118,12 +118,18 @@ PRESETS_COUNTED = ("tiny", "tiny-bytes", "tiny-transformer", "pam", "flux", "tin
 VIDEO_COUNTED = ("video-tiny", "video-image-to-video", "video-latents", "fault-v2")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what presets of equal data read of them is kept."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("name", [*PRESETS_COUNTED, *VIDEO_COUNTED])
-def test_the_parameters_that_are_told_are_those_of_the_run(name: str) -> None:
+def test_the_parameters_that_are_told_are_those_of_the_run(name: str, cache: Path) -> None:
     config = preset(name).config
     smaller = {"clips": 64} if isinstance(config, VideoRunConfig) else {}
     config = config.with_values(smaller)
-    engine = build_video_engine(config) if isinstance(config, VideoRunConfig) else build_engine(config, None)
+    engine = build_video_engine(config) if isinstance(config, VideoRunConfig) else build_engine(config, cache)
     found = memory_forecast(config)
     assert found is not None
     assert found.parameters_text == f"{parameter_count(engine.model):,} parameters"
@@ -246,23 +252,23 @@ def test_folders_packed_files_and_clips_are_weighed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tokenizer", "most"), [("byte", 1.5), ("word", 1.8), ("bpe", 1.8)])
 def test_what_opening_a_text_takes_is_forecast(tmp_path: Path, tokenizer: str, most: float) -> None:
-    """Peak of a process that opens 3 MB, beside one that opens next to nothing."""
+    """Peak of a process that opens 3 MB, beside its peak when it had opened next to nothing."""
     words = [f"{first}{second}{third}" for first in "bdfglmnprst" for second in "aeiou" for third in ("n", "rt", "sk")]
     text = "\n\n".join(" ".join(words[(3 * a + b * b) % len(words)] for b in range(200)) for a in range(4200))
     (tmp_path / "large.txt").write_text(text)
     (tmp_path / "small.txt").write_text(text[:20_000])
-    took = []
-    for name in ("small.txt", "large.txt"):
-        values = {"source": "text", "path": str(tmp_path / name), "tokenizer": tokenizer}
-        program = (
-            "import sys; from qcore.config import DataConfig; from qcore.data import open_dataset\n"
-            "open_dataset(DataConfig.model_validate_json(sys.argv[1]), 64, None)\n"
-            "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(values)], capture_output=True, text=True, check=True
-        )
-        took.append(int(done.stdout) * 1024)
+    values = [
+        json.dumps({"source": "text", "path": str(tmp_path / name), "tokenizer": tokenizer})
+        for name in ("small.txt", "large.txt")
+    ]
+    program = (
+        "import sys; from qcore.config import DataConfig; from qcore.data import open_dataset\n"
+        "for values in sys.argv[1:]:\n"
+        "    open_dataset(DataConfig.model_validate_json(values), 64, None)\n"
+        "    print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *values], capture_output=True, text=True, check=True)
+    took = [1024 * int(line) for line in done.stdout.split()]
     told = data_forecast(config_of("transformer", source="text", path=str(tmp_path / "large.txt"), tokenizer=tokenizer))
     assert (took[1] - took[0]) / most < told.peak < 3 * (took[1] - took[0])
 

@@ -9,10 +9,10 @@ from qcore.train.board import ControlBoard
 from qcore.train.checkpoint import MODEL_FILE, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.instruments import Reading
 from qcore.train.video_workload import VideoWorkload
+from tests.helpers import has_ltx
 from tests.train.engines import checkpoint_of
 
-pytest.importorskip("diffusers", reason="the extra ltx is not installed")
-pytest.importorskip("peft", reason="the extra ltx is not installed")
+pytestmark = pytest.mark.skipif(not has_ltx(), reason="the extra ltx is not installed")
 
 SMALL = {
     "kind": "ltx_video",
