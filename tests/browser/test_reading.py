@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
-from tests.browser.actions import LONG, LOSS_CHART, press, slider, start_from_yaml, still, wait_for_curve
+from tests.browser.actions import LONG, LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, still, wait_for_curve
 from tests.browser.audit import audit
 from tests.helpers import eventually
 from tests.pages.filmed import write_video_run
