@@ -5,12 +5,13 @@ with the table below. The checker itself is tested on sources that break each ru
 """
 
 import ast
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 500
@@ -281,16 +282,17 @@ def test_the_torch_probe_can_fail() -> None:
     assert "torch" in _heavy_modules("qcore.objectives")
 
 
-def test_a_healthy_run_never_loads_the_fault_bank(tmp_path: Path) -> None:
+def test_a_healthy_run_loads_neither_the_fault_bank_nor_the_compiler(tmp_path: Path) -> None:
     source = (
-        "import sys\nfrom qcore.cli import main\n"
-        f"assert main(['train', '--runs', {str(tmp_path)!r}, '--name', 'r', '--quiet', *sys.argv[1:]]) == 0\n"
-        "print('qcore.faults' in sys.modules)"
+        "import sys\nimport qcore.cli\nfrom qcore.config import RunConfig\nfrom qcore.lab import Lab\n"
+        "with Lab(sys.argv[1]) as lab:\n"
+        "    info = lab.wait(lab.start(RunConfig.from_yaml(sys.argv[2])), 100)\n"
+        "assert info.step == 2, info\n"
+        "print('qcore.faults' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
-    small = ["--set", "width=8", "--set", "layers=1", "--set", "context=16", "--set", "documents=40", "--steps", "2"]
-    for extra, loaded in (([], "False"), (["--set", "fault=N1"], "True")):
-        shutil.rmtree(tmp_path, ignore_errors=True)
-        command = [sys.executable, "-c", source, *small, *extra]
+    for fault, loaded in (("", "False False"), ("N1", "True False")):
+        config = small_config(steps=2, fault=fault).to_yaml()
+        command = [sys.executable, "-c", source, str(tmp_path), config]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == loaded

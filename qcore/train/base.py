@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from qcore.config import RunConfig
 from qcore.objectives import Term, Total, nonfinite_parts
-from qcore.train.compiled import compiler_problem
+from qcore.train.compiled import PlainAdamW, compiler_problem
 from qcore.train.schedule import learning_rate
 
 RANDOM_LOCK = threading.Lock()
@@ -216,7 +216,7 @@ def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     matrices = [parameter for parameter in learning if parameter.ndim >= 2]
     vectors = [parameter for parameter in learning if parameter.ndim < 2]
     groups = [{"params": matrices, "decayed": True}, {"params": vectors, "decayed": False}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, eps=1e-8, fused=True)
+    return PlainAdamW([group for group in groups if group["params"]], lr=0.0, eps=1e-8, fused=True)
 
 
 def _learning(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:

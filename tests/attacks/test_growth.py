@@ -211,7 +211,7 @@ def test_the_measurement_sees_what_is_not_linear(count: int) -> None:
 
     def measured() -> float:
         try:
-            return growth(lambda size: lambda: used.apply(texts[count](size)), 8_000, 1.0)
+            return growth(lambda size: lambda: used.apply(texts[count](size)), 4_000, 1.0)
         except TooSlow:
             return float("inf")
 

@@ -180,8 +180,8 @@ def test_a_benchmark_measures_trains_and_keeps_everything(tmp_path: Path):
 
 
 def test_a_model_that_cannot_be_matched_is_a_failed_benchmark(tmp_path: Path):
-    spec = bench_spec(["transformer:width=8,heads=1", "phase_lm:layers=40,width=512"], base(), name="far")
-    with pytest.raises(LabError, match="no phase_lm of 40 layers"):
+    spec = bench_spec(["transformer:width=8,heads=1", "phase_lm:layers=4,width=64"], base(), name="far")
+    with pytest.raises(LabError, match="no phase_lm of 4 layers"):
         run_benchmark(tmp_path, spec)
     assert read_benchmark(tmp_path, "far").state == "failed"
 

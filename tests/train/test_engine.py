@@ -10,6 +10,7 @@ import torch
 from qcore.data import open_dataset
 from qcore.train.base import NonFiniteError, resolve_device
 from qcore.train.board import ControlBoard
+from qcore.train.compiled import PlainAdamW
 from qcore.train.engine import Engine
 from tests.helpers import small_config
 
@@ -128,6 +129,28 @@ def test_measured_terms_agree_with_the_trained_ones():
     for name, value in result.terms.items():
         assert measured[name] == pytest.approx(value, rel=1e-3, abs=1e-5)
     assert {"local_energy", "entanglement", "unlikelihood"} <= measured.keys()
+
+
+def test_the_optimizer_is_torchs_own_to_the_last_bit():
+    made = []
+    for kind in (PlainAdamW, torch.optim.AdamW):
+        torch.manual_seed(4)
+        model = torch.nn.Linear(5, 3)
+        optimizer = kind(model.parameters(), lr=1e-2, eps=1e-8, fused=True)
+        for _ in range(5):
+            optimizer.zero_grad(set_to_none=True)
+            model(torch.randn(7, 5)).square().sum().backward()
+            optimizer.step()
+        assert torch.is_grad_enabled()
+        made.append((model.state_dict(), optimizer.state_dict()))
+    (own, moments), (theirs, expected) = made
+    for name, value in theirs.items():
+        assert torch.equal(own[name], value)
+    assert moments["param_groups"] == expected["param_groups"]
+    for place, state in expected["state"].items():
+        assert {name: value.tolist() for name, value in state.items()} == {
+            name: value.tolist() for name, value in moments["state"][place].items()
+        }
 
 
 def test_a_missing_device_is_refused():
