@@ -25,13 +25,16 @@ import pytest
 from qcore import cli
 from qcore.config import Pause
 from qcore.lab import Lab
+from tests.papers import nav_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "checkpoints/README.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
+    # In the order of the site, so that the first run is there before it is forked. The reference is not read: it is
+    # generated from the commands themselves.
+    *(ROOT / "docs" / page for page in nav_pages() if not page.startswith("reference/")),
 ]
 PROGRAMS = ("qcore", "python", "make", "curl", "streamlit", "pip")
 DEADLINE = 240.0
@@ -144,9 +147,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Line, ob
     notes.mkdir(parents=True)
     story = "A reader keeps notes.\nEach note is a few words long.\n\n"
     (notes / "notes.txt").write_text("".join(story.replace("words", f"words, {n}") for n in range(60)), "utf-8")
-    block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    if block:
-        (place / "run.yaml").write_text(block.group(1), encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(.*?)```", "\n".join(paper.read_text("utf-8") for paper in PAPERS), re.S)
+    (place / "run.yaml").write_text(block, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("QCORE_RUNS", None)
     result: dict[Line, object] = {}
@@ -239,7 +241,7 @@ def test_a_line_of_qcore_runs(line: Line, outcomes: dict[Line, object]) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_lines_of_curl_run(outcomes: dict[Line, object], tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = "\n".join(paper.read_text("utf-8") for paper in PAPERS)
     blocks = [block for block in re.findall(r"```\n(.*?)```", text, re.S) if "curl" in block]
     assert blocks
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
