@@ -77,7 +77,7 @@ def documented() -> list[Line]:
     """The command lines of all papers: of blocks, and of code within a line that is more than a program's name."""
     found: list[Line] = []
     for paper in PAPERS:
-        fenced, whole = False, ""
+        name, fenced, whole = str(paper.relative_to(ROOT)), False, ""
         for number, row in enumerate(paper.read_text(encoding="utf-8").splitlines(), 1):
             if row.startswith("```"):
                 fenced = not fenced
@@ -90,11 +90,11 @@ def documented() -> list[Line]:
                 texts = [part.strip() for part in parts if part.strip()]
                 if hash_ and texts:
                     texts[-1] += f"  #{comment}"
-                found += [Line(paper.name, number, text) for text in texts if is_command(text)]
+                found += [Line(name, number, text) for text in texts if is_command(text)]
                 whole = ""
             else:
                 spans = [span.replace("[", "").replace("]", "") for span in re.findall(r"`([^`]+)`", row)]
-                found += [Line(paper.name, number, span, False) for span in spans if is_command(span) and " " in span]
+                found += [Line(name, number, span, False) for span in spans if is_command(span) and " " in span]
     return found
 
 
