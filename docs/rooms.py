@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import html
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 Graph = dict[str, set[str]]
@@ -16,6 +17,7 @@ _FACES = {"pages": "The app in the browser: `app.py` and a script a page, with t
 _WIDTH, _HEIGHT, _GAP, _RISE = 108, 40, 14, 62
 
 
+@cache
 def imports(root: Path) -> Graph:
     """Room → rooms that a file of it imports, itself left out. Raises `ValueError` where rooms import in a circle."""
     graph: Graph = {}
