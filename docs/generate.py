@@ -99,7 +99,7 @@ def _controls() -> list[str]:
             "",
             f"## {_SECTIONS[name]}",
             "",
-            *_table(("name", "default", "accepts", "live", "families", "what it does"), rows),
+            *_table(("name", "what it does", "default", "accepts", "live", "families"), rows),
         ]
     return found
 
@@ -114,7 +114,7 @@ def _control_row(kinds: dict[str, Control]) -> tuple[str, ...]:
         default = " · ".join(f"{value or 'empty'} ({_families(of)})" for value, of in defaults.items())
     accepts = first.range_text.replace("one of , ", "nothing, or one of ") + (f" {first.unit}" if first.unit else "")
     name = f"`{first.section}.{first.name}`"
-    return name, default, accepts, "yes" if first.live else "", _families(kinds), first.help
+    return name, first.help, default, accepts, "yes" if first.live else "", _families(kinds)
 
 
 def _families(kinds: Iterable[str]) -> str:
