@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "zensical.toml"
-_FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _SOURCE = re.compile(r"""(?:src|srcset|href)=["']([^"']+)["']""")
@@ -28,6 +28,11 @@ def _pages(entries: list[object]) -> Iterator[str]:
             assert isinstance(entry, dict)
             for below in entry.values():
                 yield from _pages(below if isinstance(below, list) else [below])
+
+
+def blocks(path: Path, language: str = "") -> list[str]:
+    """The fenced blocks of a page in a language; without one, those of the shell."""
+    return [text for name, text in _FENCE.findall(path.read_text("utf-8")) if name == language]
 
 
 def prose(path: Path) -> str:

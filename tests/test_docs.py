@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate, offline, rooms
-from tests.papers import ROOT, SITE, anchors, links, nav_pages, prose
+from tests.papers import ROOT, SITE, anchors, blocks, links, nav_pages, prose
 
 DOCS = ROOT / "docs"
 PAPERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
@@ -104,7 +104,7 @@ def test_the_examples_for_a_loop_of_ones_own_run(capsys: pytest.CaptureFixture[s
     """The one of the README takes up what the one of the page has made."""
     names: dict[str, object] = {}
     for paper in (DOCS / "watch-your-loop.md", ROOT / "README.md"):
-        [block] = re.findall(r"```python\n(.*?)```", paper.read_text("utf-8"), re.S)
+        [block] = blocks(paper, "python")
         names["V"] = names.get("vocabulary")
         exec(compile(block, paper.name, "exec"), names)
     said = capsys.readouterr().out.splitlines()

@@ -25,7 +25,7 @@ import pytest
 from qcore import cli
 from qcore.config import Pause
 from qcore.lab import Lab
-from tests.papers import nav_pages
+from tests.papers import blocks, nav_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = [
@@ -147,8 +147,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Line, ob
     notes.mkdir(parents=True)
     story = "A reader keeps notes.\nEach note is a few words long.\n\n"
     (notes / "notes.txt").write_text("".join(story.replace("words", f"words, {n}") for n in range(60)), "utf-8")
-    [block] = re.findall(r"```yaml\n(.*?)```", "\n".join(paper.read_text("utf-8") for paper in PAPERS), re.S)
-    (place / "run.yaml").write_text(block, encoding="utf-8")
+    [configuration] = [block for paper in PAPERS for block in blocks(paper, "yaml")]
+    (place / "run.yaml").write_text(configuration, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("QCORE_RUNS", None)
     result: dict[Line, object] = {}
@@ -241,12 +241,11 @@ def test_a_line_of_qcore_runs(line: Line, outcomes: dict[Line, object]) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_lines_of_curl_run(outcomes: dict[Line, object], tmp_path: Path) -> None:
-    text = "\n".join(paper.read_text("utf-8") for paper in PAPERS)
-    blocks = [block for block in re.findall(r"```\n(.*?)```", text, re.S) if "curl" in block]
-    assert blocks
+    found = [block for paper in PAPERS for block in blocks(paper) if "curl" in block]
+    assert found
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with serving(["serve", "checkpoints"], environment) as (address, _):
-        for block in blocks:
+        for block in found:
             script = re.sub(r"http://127\.0\.0\.1:\d+", address, block).replace("NAME", "first")
             script = re.sub(r"^curl ", "curl --silent --show-error --fail --max-time 4 ", script, flags=re.M)
             # A stream goes on until the client hangs up: curl's own time-out, 28, is its end.
