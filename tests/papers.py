@@ -40,6 +40,12 @@ def prose(path: Path) -> str:
     return _CODE.sub("", _FENCE.sub("", path.read_text("utf-8")))
 
 
+def sources(path: Path) -> set[str]:
+    """Python files that a page names as code, such as `qcore/train/trainer.py` or, beside others, `phases.py`."""
+    spans = re.findall(r"`([^`\n]+)`", _FENCE.sub("", path.read_text("utf-8")))
+    return {word for span in spans for word in span.split() if re.fullmatch(r"[\w./]+\.py", word)}
+
+
 def links(path: Path) -> list[str]:
     """Targets of all links and pictures of a page that stay within the project."""
     text = _FENCE.sub("", path.read_text("utf-8"))

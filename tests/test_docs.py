@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate, offline, rooms
-from tests.papers import ROOT, SITE, anchors, blocks, links, nav_pages, prose
+from tests.papers import ROOT, SITE, anchors, blocks, links, nav_pages, prose, sources
 
 DOCS = ROOT / "docs"
 PAPERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
@@ -78,6 +78,22 @@ def test_every_link_leads_somewhere(paper: Path) -> None:
             assert anchor in anchors(file), f"{paper.name} links to {target}; there are {sorted(anchors(file))}"
         if paper.is_relative_to(DOCS):
             assert file.is_relative_to(DOCS), f"{target} is not part of the site"
+
+
+def test_every_source_file_that_is_named_is_there() -> None:
+    there = [path.relative_to(ROOT).as_posix() for folder in ("qcore", "pages", "docs", "bench", "tests")
+             for path in ROOT.glob(f"{folder}/**/*.py")]  # fmt: skip
+    there.append("app.py")
+    named = {(paper.name, name) for paper in PAPERS for name in sources(paper)}
+    assert len(named) > 40
+    assert {(paper, name) for paper, name in named if not any(f"/{one}".endswith(f"/{name}") for one in there)} == set()
+
+
+def test_the_tree_of_the_architecture_names_every_room() -> None:
+    tree = next(block for block in blocks(DOCS / "architecture.md") if block.startswith("app.py"))
+    inside = tree.partition("qcore/")[2].partition("\ndocs/")[0]
+    named = [word.rstrip("/") for line in inside.splitlines()[1:] for word in re.findall(r"\b\w+/(?= |$)", line)]
+    assert sorted(named) == sorted(set(rooms.imports(ROOT)) - {"pages"})
 
 
 def test_nothing_on_the_site_comes_from_the_network() -> None:
