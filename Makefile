@@ -1,5 +1,5 @@
 # Collapse Lab. Every target sets up what it needs in .venv and is quick the second time.
-#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make attacks [FACTOR=30 SEED=1]   make lint   make bench [BENCH=throughput]   make ltx   make login   make clean
+#   make run [ARGS="--server.port 8600"]   make test [ARGS="-k config"]   make attacks [FACTOR=30 SEED=1]   make lint   make bench [BENCH=throughput]   make docs   make screenshots   make ltx   make login   make clean
 
 SHELL := /bin/bash
 VENV := .venv
@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet
 # Exactly what was tested, file by file: a package whose hash is not the one in requirements/ is refused.
 FROZEN := $(INSTALL) --require-hashes --no-deps --requirement
 
-.PHONY: run test attacks lint bench ltx login clean chromium
+.PHONY: run test attacks lint bench docs screenshots ltx login clean chromium
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
@@ -35,6 +35,17 @@ bench: $(VENV)/.installed-dev chromium
 	@set -e; for file in bench/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
 		echo "== $$file"; $(BIN)/python "$$file" $(ARGS); \
 	done
+
+# The site of docs/ in build/docs, without the network: what is generated from the code anew, then every page; a broken
+# link fails. Nothing of it may ask a server outside for a letter, a script or a picture.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python -m docs.offline
+
+# The pictures of docs/assets: real short runs, every page of the app, in light and in dark (minutes).
+screenshots: $(VENV)/.installed-dev chromium
+	$(BIN)/python -m docs.screenshots $(ARGS)
 
 # What the LTX-Video adapter needs beside the rest (diffusers, peft).
 ltx: $(VENV)/.installed
@@ -72,6 +83,11 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements
 $(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
 	@echo "Installing the tools for tests and checks"
 	$(FROZEN) requirements/dev.txt
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed requirements/docs.txt
+	@echo "Installing the generator of the documentation"
+	$(FROZEN) requirements/docs.txt
 	@touch $@
 
 # The browser tests drive Debian's Chromium. Where it cannot be installed they are skipped with a reason; with CI=true they fail.

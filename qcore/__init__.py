@@ -1,3 +1,3 @@
-"""qcore: trains generative models that may collapse, and measures why. See README.md for the rooms."""
+"""qcore: trains generative models that may collapse, and measures why. See docs/architecture.md for the rooms."""
 
 __version__ = "0.1.0"

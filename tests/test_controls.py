@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +19,6 @@ from qcore.config import (
 )
 from qcore.config.controls import ConfigError
 from qcore.objectives import TERMS
-
-README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
@@ -146,15 +143,3 @@ def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, meant: str) ->
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset 'tiny-transfomer'; did you mean 'tiny-transformer'\?"):
         preset("tiny-transfomer")
-
-
-@pytest.mark.parametrize("table", ["controls", "controls --model video_flow", "rules"])
-def test_the_tables_in_the_readme_are_the_generated_ones(table: str) -> None:
-    from qcore.cli import controls_markdown, rules_markdown
-
-    generated = (
-        rules_markdown() if table == "rules" else controls_markdown(table.partition("--model ")[2] or "phase_lm")
-    )
-    inside = re.search(rf"<!-- {table} -->\n(.*)<!-- /{table} -->", README.read_text("utf-8"), re.DOTALL)
-    assert inside, f"the README holds this table between <!-- {table} --> and <!-- /{table} -->"
-    assert inside[1].strip() == generated.strip(), f"paste the output of: qcore {table} --markdown"

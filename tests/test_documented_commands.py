@@ -25,13 +25,16 @@ import pytest
 from qcore import cli
 from qcore.config import Pause
 from qcore.lab import Lab
+from tests.papers import blocks, nav_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "checkpoints/README.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
+    # In the order of the site, so that the first run is there before it is forked. The reference is not read: it is
+    # generated from the commands themselves.
+    *(ROOT / "docs" / page for page in nav_pages() if not page.startswith("reference/")),
 ]
 PROGRAMS = ("qcore", "python", "make", "curl", "streamlit", "pip")
 DEADLINE = 240.0
@@ -74,7 +77,7 @@ def documented() -> list[Line]:
     """The command lines of all papers: of blocks, and of code within a line that is more than a program's name."""
     found: list[Line] = []
     for paper in PAPERS:
-        fenced, whole = False, ""
+        name, fenced, whole = str(paper.relative_to(ROOT)), False, ""
         for number, row in enumerate(paper.read_text(encoding="utf-8").splitlines(), 1):
             if row.startswith("```"):
                 fenced = not fenced
@@ -87,11 +90,11 @@ def documented() -> list[Line]:
                 texts = [part.strip() for part in parts if part.strip()]
                 if hash_ and texts:
                     texts[-1] += f"  #{comment}"
-                found += [Line(paper.name, number, text) for text in texts if is_command(text)]
+                found += [Line(name, number, text) for text in texts if is_command(text)]
                 whole = ""
             else:
                 spans = [span.replace("[", "").replace("]", "") for span in re.findall(r"`([^`]+)`", row)]
-                found += [Line(paper.name, number, span, False) for span in spans if is_command(span) and " " in span]
+                found += [Line(name, number, span, False) for span in spans if is_command(span) and " " in span]
     return found
 
 
@@ -147,9 +150,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Line, ob
     notes.mkdir(parents=True)
     story = "A reader keeps notes.\nEach note is a few words long.\n\n"
     (notes / "notes.txt").write_text("".join(story.replace("words", f"words, {n}") for n in range(60)), "utf-8")
-    block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    if block:
-        (place / "run.yaml").write_text(block.group(1), encoding="utf-8")
+    [configuration] = [block for paper in PAPERS for block in blocks(paper, "yaml")]
+    (place / "run.yaml").write_text(configuration, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("QCORE_RUNS", None)
     result: dict[Line, object] = {}
@@ -242,12 +244,11 @@ def test_a_line_of_qcore_runs(line: Line, outcomes: dict[Line, object]) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_lines_of_curl_run(outcomes: dict[Line, object], tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    blocks = [block for block in re.findall(r"```\n(.*?)```", text, re.S) if "curl" in block]
-    assert blocks
+    found = [block for paper in PAPERS for block in blocks(paper) if "curl" in block]
+    assert found
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with serving(["serve", "checkpoints"], environment) as (address, _):
-        for block in blocks:
+        for block in found:
             script = re.sub(r"http://127\.0\.0\.1:\d+", address, block).replace("NAME", "first")
             script = re.sub(r"^curl ", "curl --silent --show-error --fail --max-time 4 ", script, flags=re.M)
             # A stream goes on until the client hangs up: curl's own time-out, 28, is its end.

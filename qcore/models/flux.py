@@ -1,4 +1,4 @@
-"""Quantum Flux (MATH.md §2): tokens are points on discs that flow towards those of their past that they resemble.
+"""Quantum Flux (docs/math.md): tokens are points on discs that flow towards those of their past that they resemble.
 
 Token → state ρ(cos θ, sin θ) on each of K planes, θ = θ_token + ω_k·position → layers of flow (flux_layer.py) → RMS
 norm → head. One plane, a hard gate, sampled steps and a linear read-out are the published form; its thresholds and

@@ -1,4 +1,4 @@
-"""Quantum Flux connections: who resembles whom above a threshold of its own past, without parameters (MATH.md §2).
+"""Quantum Flux connections: who resembles whom above a threshold of its own past, without parameters (docs/math.md).
 
 sim_ij = (q_i·s_j + 1)/2, τ_i = μ_i + c σ_i over j ≤ i, w_ij = relu(sim_ij)·gate((sim_ij − τ_i)/temperature), a_ij =
 w_ij ÷ row sum. Evaluated tile by tile, forward and backward, so that memory is O(T·block) and no B×T×T tensor is kept;

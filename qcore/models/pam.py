@@ -1,4 +1,4 @@
-"""Phase-Associative Memory (arXiv 2604.05030): complex associations that decay, one small matrix a head (MATH.md §1).
+"""Phase-Associative Memory (arXiv 2604.05030): complex associations that decay, one small matrix a head (docs/math.md).
 
 A layer: a memory S_t = γ_t S_{t−1} + v_t k_tᴴ read as y_t = S_t q_t/√d, its keys and queries turned by a clock, the
 read normalised and gated; then a channel mixer with squared ReLU. Both are residual branches after an RMS norm. The

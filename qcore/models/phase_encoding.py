@@ -1,4 +1,4 @@
-"""Phase encoding: a token and its position become amplitudes and phases (MATH.md §1), for any position.
+"""Phase encoding: a token and its position become amplitudes and phases (docs/math.md), for any position.
 
 Shape legend: see blocks.py.
 """

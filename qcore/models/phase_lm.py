@@ -1,4 +1,4 @@
-"""The phase language model: tokens as waves a·e^{iψ}, mixed by causal interference in linear time (MATH.md §1).
+"""The phase language model: tokens as waves a·e^{iψ}, mixed by causal interference in linear time (docs/math.md).
 
 A layer: global interference (running means of sin(e−g)), a quantum layer (amplitude and phase from separate
 projections, pairwise interference attention, read-out from Re z, Im z and a), a gated feed-forward; each a residual

@@ -1,4 +1,4 @@
-"""Energies of phase dynamics (MATH.md §1): bounded, O(T) a lag or window, circular statistics only, averaged over the
+"""Energies of phase dynamics (docs/math.md): bounded, O(T) a lag or window, circular statistics only, averaged over the
 layers given.
 
 All work on phasors m_t·e^{iψ_tp}, zero at padding, so an angle is never averaged and wrapping changes nothing. Rows

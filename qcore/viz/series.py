@@ -6,6 +6,7 @@ has declared, of a run that another version wrote, is put into words by its own 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -284,3 +285,25 @@ def distinct_words(names: Iterable[str]) -> dict[str, str]:
         taken.add(words)
         found[name] = words
     return found
+
+
+def declared_series() -> list[tuple[str, SeriesWords]]:
+    """Every declared name with its words, for documentation. Where a part of the name is free, NAME stands for a word,
+    N for a number and SOURCE for whose frames they are.
+    """
+    found = [(name, SeriesWords(*words)) for name, words in _NAMES.items()]
+    for measure in _MEASURES:
+        found.append((f"frames/SOURCE/{measure}", SeriesWords(*_frames("SOURCE", measure))))
+    for pattern, words in _PATTERNS:
+        if pattern.pattern.startswith("frames/"):
+            continue
+        places = re.findall(r"\(([^()]*)\)", pattern.pattern)
+        outline = re.sub(r"\([^()]*\)", "{}", pattern.pattern)
+        for parts in itertools.product(*(_stand_ins(place) for place in places)):
+            found.append((outline.format(*parts), SeriesWords(*words(*parts))))
+    return found
+
+
+def _stand_ins(place: str) -> tuple[str, ...]:
+    """What documentation writes for a free part of a name: its choices, or what it stands for."""
+    return tuple(place.split("|")) if "|" in place else ("N",) if place == r"\d+" else ("NAME",)

@@ -76,7 +76,7 @@ def test_a_path_starts_at_the_noise_and_ends_at_the_data(name):
 
 
 def test_what_stays_of_the_anchor():
-    """MATH: rab keeps 3 % of it, quantum 4e-7."""
+    """docs/math.md: rab keeps 3 % of it, quantum 4e-7."""
     zero = torch.zeros((), dtype=torch.float64)
     assert make_path("rab").weights(zero).beta.item() == pytest.approx(0.0325, abs=5e-5)
     assert make_path("quantum").weights(zero).beta.item() == pytest.approx(3.8e-7, rel=0.02)
@@ -192,7 +192,7 @@ def follow(path, weights_at, noise, anchor, clips):
 
 @pytest.mark.parametrize(("name", "on_clip", "on_anchor"), [("rab", 1.0, 0.41), ("quantum", 6.0, 1.72)])
 def test_where_the_published_velocity_lands(name, on_clip, on_anchor):
-    """MATH: at x + 0.41 A (rab) and 6.0 x + 1.72 A (quantum)."""
+    """docs/math.md: at x + 0.41 A (rab) and 6.0 x + 1.72 A (quantum)."""
     noise, anchor, clips = draw()
     path = make_path(name)
     landed = follow(path, path.unnormalised_velocity_weights, noise, anchor, clips)
