@@ -9,7 +9,9 @@ from pathlib import Path
 import streamlit as st
 from streamlit.watcher import polling_path_watcher
 
-from pages import _doors, _edge, _history, _live, _moment, _parts
+from pages.session import doors, moment
+from pages.session.lab import open_lab
+from pages.widgets import browser_history, edge, live_fragment, sidebar
 from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -36,14 +38,14 @@ def draw() -> None:
             st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
         ]
     )
-    lab = _parts.lab()
-    _history.follow()
-    with _edge.in_words(), _moment.within(lab):
-        _parts.sidebar(lab)
-        _live.begin(lab)
-        with _edge.in_words():
+    lab = open_lab()
+    browser_history.follow()
+    with edge.in_words(), moment.within(lab):
+        sidebar.sidebar(lab)
+        live_fragment.begin(lab)
+        with edge.in_words():
             page.run()
-        _live.end(lab)
+        live_fragment.end(lab)
 
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,
@@ -51,5 +53,5 @@ if __name__ == "__main__":  # Streamlit runs this file as the script of every pa
 else:  # and imports it for what it serves beside them.
     # Left alone it looks for another config.toml ten times a second; each look holds up a thread that trains.
     setattr(polling_path_watcher, "_POLLING_PERIOD_SECS", CONFIG_SECONDS)  # noqa: B010 - a constant, to the type check
-    entry = _doors.opened()
-    app = st.App(__file__, routes=[route(entry.base)], middleware=[entry.middleware], lifespan=_doors.serving)
+    entry = doors.opened()
+    app = st.App(__file__, routes=[route(entry.base)], middleware=[entry.middleware], lifespan=doors.serving)

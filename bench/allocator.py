@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
+from qcore.automation.control_board import ControlBoard
 from qcore.config import preset
 from qcore.train.allocator import keep_freed_memory
-from qcore.train.board import ControlBoard
 from qcore.train.text_workload import build_engine
 
 STEPS = 8

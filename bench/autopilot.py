@@ -22,9 +22,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qcore.config import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, default_run
+from qcore.experiments.exam import ExamCase, run_exam
+from qcore.experiments.parallel_runs import RUNS_FOLDER
 from qcore.lab import Lab
-from qcore.lab.exam import ExamCase, run_exam
-from qcore.lab.fleet import RUNS_FOLDER
 
 WITHIN = 0.1
 """Recovered: the held-out loss is at most this many nats above the healthy twin's."""

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qcore.config import EXAM_BASE, FAULTS, default_run
-from qcore.lab.exam import ExamCase, ExamResult, run_exam
+from qcore.experiments.exam import ExamCase, ExamResult, run_exam
 
 BREAK = 80
 CHANGES = {

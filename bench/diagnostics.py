@@ -28,12 +28,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from qcore.automation.control_board import ControlBoard
 from qcore.config import preset
 from qcore.data import open_dataset
 from qcore.store import RunWriter
-from qcore.train.board import ControlBoard
-from qcore.train.engine import Engine, StepResult
 from qcore.train.monitor import Monitor
+from qcore.train.text_engine import Engine, StepResult
 
 HISTOGRAM_EVERY = 50
 WATCH_EVERY = 100

@@ -19,7 +19,7 @@ from typing import Any
 
 from qcore.config import LANGUAGE_KINDS, default_run, preset
 from qcore.lab import Lab
-from qcore.train.replay import is_wall_clock
+from qcore.runs.replay_plan import is_wall_clock
 
 FAMILIES = (*LANGUAGE_KINDS, "video_flow")
 TEXT = {"width": 32, "layers": 2, "documents": 300, "context": 64, "dropout": 0.1, "sample_length": 20}

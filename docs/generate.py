@@ -18,7 +18,7 @@ import qcore.cli  # noqa: F401 - registers the commands
 from docs.rooms import rooms_page, rooms_picture
 from qcore.cli.base import app
 from qcore.config import LANGUAGE_KINDS, MODEL_KINDS, PRESETS, VIDEO_KINDS, Control, all_controls
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.detect import RULES
 from qcore.server.app import ENDPOINTS
 from qcore.server.endpoint import Endpoint
@@ -45,7 +45,7 @@ def pages() -> dict[str, str]:
         "docs/reference/controls.md": _page("Controls", "`qcore.config`", _controls()),
         "docs/reference/presets.md": _page("Presets", "`qcore.config.presets`", _presets()),
         "docs/reference/findings.md": _page("Findings and thresholds", "`qcore.detect.table`", _findings()),
-        "docs/reference/faults.md": _page("The fault bank", "`qcore.config.faultbank`", _faults()),
+        "docs/reference/faults.md": _page("The fault bank", "`qcore.config.fault_bank`", _faults()),
         "docs/reference/series.md": _page("Series", "`qcore.viz.series`", _series()),
         "docs/reference/commands.md": _page("Commands", "`qcore.cli`", _commands()),
         "docs/reference/routes.md": _page("HTTP routes and MCP tools", "`qcore.server`", _routes()),

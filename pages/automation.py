@@ -1,8 +1,10 @@
 """Automation: schedules, rules, limits and the autopilot of a run, what they would do, and what they did."""
 
-from pages import _automationviews, _parts
+from pages.session.lab import open_lab
+from pages.views import automation
+from pages.widgets import run_heading
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Automation")
+lab = open_lab()
+info = run_heading.open_run(lab, "Automation")
 if info is not None:
-    _automationviews.page(lab, info)
+    automation.page(lab, info)

@@ -2,12 +2,14 @@
 
 import streamlit as st
 
-from pages import _ablationviews, _benchviews, _parts
+from pages.session.lab import open_lab
+from pages.views import ablation, model_comparison
+from pages.widgets import run_heading
 
-VIEWS = {"Models": _benchviews.show_models, "Ablation": _ablationviews.show_ablation}
+VIEWS = {"Models": model_comparison.show_models, "Ablation": ablation.show_ablation}
 
-lab = _parts.lab()
-_parts.hand_over()
+lab = open_lab()
+run_heading.hand_over()
 st.title("Benchmark", anchor=False)
 view = st.segmented_control(
     "View",

@@ -2,21 +2,23 @@
 
 import streamlit as st
 
-from pages import _compareviews, _differenceviews, _effectviews, _forkviews, _parts
+from pages.session.lab import open_lab
+from pages.views import curves, differences, effects, run_tree
+from pages.widgets import message_list, run_heading
 
 VIEWS = {
-    "Tree": _forkviews.page,
-    "Curves": _compareviews.page,
-    "Differences": _differenceviews.page,
-    "Samples": _differenceviews.samples,
-    "Effect of a change": _effectviews.effect,
-    "Sweep": _effectviews.sweep,
+    "Tree": run_tree.page,
+    "Curves": curves.page,
+    "Differences": differences.page,
+    "Samples": differences.samples,
+    "Effect of a change": effects.effect,
+    "Sweep": effects.sweep,
 }
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Compare and fork")
+lab = open_lab()
+info = run_heading.open_run(lab, "Compare and fork")
 if info is not None:
-    _parts.flash()
+    message_list.show_messages()
     view = st.segmented_control(
         "View",
         list(VIEWS),

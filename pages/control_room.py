@@ -2,26 +2,29 @@
 
 import streamlit as st
 
-from pages import _newrun, _parts, _runs, _share, _watch
+from pages.session import selection
+from pages.session.lab import open_lab
+from pages.views import live_run, new_run, run_table
+from pages.widgets import message_list, run_heading, share_dialog
 
 VIEWS = ("Watch", "New run", "All runs")
 
-lab = _parts.lab()
-info = _parts.selected(lab)
+lab = open_lab()
+info = selection.selected(lab)
 if info is None:
     st.title("Control room", anchor=False)
     st.info("There is no run yet. Choose a preset and press **Start**: the first curves appear within a minute.")
-    _parts.flash()
-    _share.show_share(lab, None)
-    _newrun.new_run(lab)
+    message_list.show_messages()
+    share_dialog.show_share(lab, None)
+    new_run.new_run(lab)
 else:
-    _parts.heading("Control room", info)
-    view = _parts.view_picker(VIEWS)
-    _parts.flash()
+    run_heading.heading("Control room", info)
+    view = run_heading.view_picker(VIEWS)
+    message_list.show_messages()
     if view == "Watch":
-        _parts.trouble(lab, info)
-        _watch.watch(lab, info)
+        run_heading.trouble(lab, info)
+        live_run.watch(lab, info)
     elif view == "New run":
-        _newrun.new_run(lab)
+        new_run.new_run(lab)
     else:
-        _runs.runs(lab, info)
+        run_table.runs(lab, info)

@@ -2,20 +2,22 @@
 
 import streamlit as st
 
-from pages import _findingviews, _parts
+from pages.session.lab import open_lab
+from pages.views import findings
+from pages.widgets import message_list, run_heading
 
 VIEWS = ("This run", "All runs", "Rules")
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Findings")
+lab = open_lab()
+info = run_heading.open_run(lab, "Findings")
 if info is not None:
     view = st.segmented_control(
         "View", VIEWS, key="of", default=VIEWS[0], required=True, bind="query-params", label_visibility="collapsed"
     )
-    _parts.flash()
+    message_list.show_messages()
     if view == VIEWS[0]:
-        _findingviews.this_run(lab, info)
+        findings.this_run(lab, info)
     elif view == VIEWS[1]:
-        _findingviews.all_runs(lab, info)
+        findings.all_runs(lab, info)
     else:
-        _findingviews.rules()
+        findings.rules()

@@ -2,13 +2,16 @@
 
 import streamlit as st
 
-from pages import _families, _fluxviews, _parts
+from pages.session import family_words
+from pages.session.lab import open_lab
+from pages.views import discs
+from pages.widgets import run_heading
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Flux")
-if info is not None and _families.has_text(info, "discs"):
+lab = open_lab()
+info = run_heading.open_run(lab, "Flux")
+if info is not None and family_words.has_text(info, "discs"):
     if info.kind == "flux_lm":
-        _fluxviews.page(lab, info)
+        discs.page(lab, info)
     else:
         st.info(
             "Only Quantum Flux models (`flux_lm`) have tokens on discs. See who reads whom in this run under "

@@ -4,17 +4,20 @@ through training.
 
 import streamlit as st
 
-from pages import _clipprompt, _cliptimeline, _families, _parts, _prompt, _timeline
-from pages._live import live
+from pages.session import family_words
+from pages.session.lab import open_lab
+from pages.views import clip_prompt, clip_timeline, prompt, text_timeline
+from pages.widgets import run_heading
+from pages.widgets.live_fragment import live
 
 VIEWS = {"Prompt": "Prompt", "Timeline": "Timeline"}
 VIDEO_VIEWS = VIEWS | {"Prompt": "Sample"}
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Generations")
+lab = open_lab()
+info = run_heading.open_run(lab, "Generations")
 if info is not None:
     name = info.name
-    is_video = _families.is_video(info)
+    is_video = family_words.is_video(info)
     names = VIDEO_VIEWS if is_video else VIEWS
     view = st.segmented_control(
         "View",
@@ -27,16 +30,16 @@ if info is not None:
         label_visibility="collapsed",
     )
     if view == "Prompt" and is_video:
-        _clipprompt.panel(lab, info)
-        live(lab, info, lambda: _clipprompt.newest(lab, name))
+        clip_prompt.panel(lab, info)
+        live(lab, info, lambda: clip_prompt.newest(lab, name))
     elif view == "Prompt":
-        _prompt.prompt_panel(lab, info)
-        live(lab, info, lambda: _prompt.newest(lab, name))
+        prompt.prompt_panel(lab, info)
+        live(lab, info, lambda: prompt.newest(lab, name))
     elif is_video:
-        chosen = _cliptimeline.options(lab, info)
-        _cliptimeline.draw(lab, info, chosen)
+        chosen = clip_timeline.options(lab, info)
+        clip_timeline.draw(lab, info, chosen)
         live(lab, info, "records")
     else:
-        options = _timeline.options(lab, info)
-        _timeline.draw(lab, info, *options)
+        options = text_timeline.options(lab, info)
+        text_timeline.draw(lab, info, *options)
         live(lab, info, "records")

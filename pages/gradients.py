@@ -1,8 +1,10 @@
 """Gradients: which term pulls how hard and against whom, which weights are dead, and how far every module moves."""
 
-from pages import _gradientviews, _parts
+from pages.session.lab import open_lab
+from pages.views import gradients
+from pages.widgets import run_heading
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Gradients")
+lab = open_lab()
+info = run_heading.open_run(lab, "Gradients")
 if info is not None:
-    _gradientviews.page(lab, info)
+    gradients.page(lab, info)

@@ -1,8 +1,11 @@
 """Interference: who reads whom, head by head, with the text on both axes, and whether anything sees the future."""
 
-from pages import _families, _interferenceviews, _parts
+from pages.session import family_words
+from pages.session.lab import open_lab
+from pages.views import interference
+from pages.widgets import run_heading
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Interference")
-if info is not None and _families.has_text(info, "tokens that read each other"):
-    _interferenceviews.page(lab, info)
+lab = open_lab()
+info = run_heading.open_run(lab, "Interference")
+if info is not None and family_words.has_text(info, "tokens that read each other"):
+    interference.page(lab, info)

@@ -2,11 +2,14 @@
 
 import streamlit as st
 
-from pages import _conceptviews, _families, _parts, _phaseviews
+from pages.session import family_words
+from pages.session.lab import open_lab
+from pages.views import mechanisms, phase
+from pages.widgets import run_heading
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Phase")
-if info is not None and _families.has_text(info, "phases"):
+lab = open_lab()
+info = run_heading.open_run(lab, "Phase")
+if info is not None and family_words.has_text(info, "phases"):
     if info.kind == "transformer":
         st.info(
             "A transformer has no phases. See who reads whom under *Interference*, and its predictions under *Tokens*."
@@ -22,8 +25,8 @@ if info is not None and _families.has_text(info, "phases"):
         st.page_link("pages/interference.py", label="Open Interference", icon=":material/grid_on:")
         st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
     else:
-        view = _conceptviews.picked(lab, info)
-        if view == _conceptviews.PHASES:
-            _phaseviews.page(lab, info)
+        view = mechanisms.picked(lab, info)
+        if view == mechanisms.PHASES:
+            phase.page(lab, info)
         else:
-            _conceptviews.page(lab, info, view)
+            mechanisms.page(lab, info, view)

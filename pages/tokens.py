@@ -2,15 +2,18 @@
 
 import streamlit as st
 
-from pages import _advice, _families, _parts, _tokenviews
-from pages._live import live
+from pages.session import advice, family_words
+from pages.session.lab import open_lab
+from pages.views import token_statistics
+from pages.widgets import run_heading
+from pages.widgets.live_fragment import live
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Tokens")
-if info is not None and _families.has_text(info, "tokens"):
+lab = open_lab()
+info = run_heading.open_run(lab, "Tokens")
+if info is not None and family_words.has_text(info, "tokens"):
     steps = lab.reader(info.name).array_steps("tokens")
     if not steps:
-        st.info(_advice.not_yet(lab, info, "token statistics", "tokens_every", budgeted=True))
+        st.info(advice.not_yet(lab, info, "token statistics", "tokens_every", budgeted=True))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         follow = st.toggle(
             "Newest step",
@@ -25,5 +28,5 @@ if info is not None and _families.has_text(info, "tokens"):
             chosen = st.select_slider("Step", steps, steps[-1], key="at", bind="query-params")
         log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
     if steps or info.alive:
-        _tokenviews.draw(lab, info, chosen, log_x=log_x)
+        token_statistics.draw(lab, info, chosen, log_x=log_x)
         live(lab, info, "records")

@@ -3,18 +3,21 @@ one."""
 
 import streamlit as st
 
-from pages import _exactflow, _families, _guideviews, _parts, _pathviews, _videoviews
+from pages.session import family_words
+from pages.session.lab import open_lab
+from pages.views import exact_flow, frames, paths, published_guide
+from pages.widgets import run_heading
 
 VIEWS = {
-    "Frames": _videoviews.page,
-    "Path and anchor": _pathviews.page,
-    "Exact flow": _exactflow.page,
-    "The guide's numbers": _guideviews.page,
+    "Frames": frames.page,
+    "Path and anchor": paths.page,
+    "Exact flow": exact_flow.page,
+    "The guide's numbers": published_guide.page,
 }
 
-lab = _parts.lab()
-info = _parts.open_run(lab, "Video frames")
-if info is not None and _families.has_clips(info):
+lab = open_lab()
+info = run_heading.open_run(lab, "Video frames")
+if info is not None and family_words.has_clips(info):
     view = st.segmented_control(
         "View",
         list(VIEWS),

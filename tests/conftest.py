@@ -49,3 +49,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((place for place, at in enumerate(FIRST) if item.nodeid.startswith(at)), len(FIRST))
     )
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A lab in a temporary folder, closed after the test."""
+    with Lab(tmp_path / "runs") as opened:
+        yield opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter, Status
 from qcore.store.records import Event
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 
 class Growing:

@@ -41,7 +41,7 @@ def prose(path: Path) -> str:
 
 
 def sources(path: Path) -> set[str]:
-    """Python files that a page names as code, such as `qcore/train/trainer.py` or, beside others, `phases.py`."""
+    """Python files that a page names as code, such as `qcore/train/loop.py` or, beside others, `phases.py`."""
     spans = re.findall(r"`([^`\n]+)`", _FENCE.sub("", path.read_text("utf-8")))
     return {word for span in spans for word in span.split() if re.fullmatch(r"[\w./]+\.py", word)}
 

@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from qcore.cli import branching, main
-from qcore.lab import Lab, effects
+from qcore.experiments import effect
+from qcore.lab import Lab
 from qcore.store import RunWriter
-from tests.helpers import fan_out_here, small_config
+from tests.support.configs import fan_out_here, small_config
 
 assert branching.app
 
@@ -62,7 +63,7 @@ def test_fork_tree_rewind_and_growth(capsys, runs):
 
 
 def test_effect_and_sweep(capsys, runs, monkeypatch):
-    monkeypatch.setattr(effects, "fan_out", fan_out_here(effects.work))
+    monkeypatch.setattr(effect, "fan_out", fan_out_here(effect.work))
     more = ("--step", "10", "--steps", "4", "--metric", "train/loss", "--jobs", "1", "--quiet")
     told = said(capsys, runs, "effect", "parent", "--set", "dominance_threshold=0.4", "--forks", "2", *more)
     assert "no detectable effect on train/loss" in told

@@ -24,7 +24,7 @@ from qcore.cli.base import print_json
 from qcore.config import PRESETS, RunConfig, SamplingConfig, all_controls, default_run, live_controls
 from qcore.lab import Lab
 from qcore.store import RunWriter, schema
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {

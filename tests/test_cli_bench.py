@@ -12,9 +12,9 @@ import pytest
 
 import qcore.cli.bench  # registers the command
 from qcore import cli
-from qcore.lab import bench
-from qcore.lab.bench_records import BenchSpec, read_benchmark
-from tests.helpers import SMALL, fan_out_here
+from qcore.experiments import benchmark
+from qcore.experiments.benchmark_store import BenchSpec, read_benchmark
+from tests.support.configs import SMALL, fan_out_here
 
 SETS = [part for key, value in SMALL.items() if key not in ("phases", "steps") for part in ("--set", f"{key}={value}")]
 QUICK = [
@@ -35,23 +35,24 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a benchmark measures and trains, it measures and trains in this process; tests/lab/test_bench.py has the
-    processes."""
+    """What a benchmark measures and trains, it measures and trains in this process; tests/experiments/test_benchmark.py
+    has the processes.
+    """
 
     def measured(folder: Path, spec: BenchSpec, report: Callable[[str], None]) -> list[dict[str, Any]]:
         (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
-        *stages, found = bench._measure_here(folder)
+        *stages, found = benchmark._measure_here(folder)
         for one in stages:
             report(one["stage"])
         return list(found["measurements"])
 
     def work(folder: Path, names: list[str]) -> Iterator[dict[str, Any]]:
-        for lab, name, config in bench.share(folder, names):
-            yield bench.judge(lab, name, config, 2)
+        for lab, name, config in benchmark.share(folder, names):
+            yield benchmark.judge(lab, name, config, 2)
 
-    monkeypatch.setattr(bench, "_measured", measured)
-    monkeypatch.setattr(bench, "_say", lambda message: None)  # to the parent process, which is none
-    monkeypatch.setattr(bench, "fan_out", fan_out_here(work))
+    monkeypatch.setattr(benchmark, "_measured", measured)
+    monkeypatch.setattr(benchmark, "_say", lambda message: None)  # to the parent process, which is none
+    monkeypatch.setattr(benchmark, "fan_out", fan_out_here(work))
 
 
 @pytest.mark.usefixtures("here")

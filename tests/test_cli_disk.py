@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qcore.lab import Lab
-from tests.helpers import small_config
+from tests.support.configs import small_config
 from tests.test_cli import ROOT, SETS
 
 KILOBYTE = 1024

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 500
@@ -45,8 +45,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
 
 # libraries that one file alone may import, inside functions: an optional extra, or only for one kind of file
 OPTIONAL: dict[str, set[str]] = {
-    "qcore/models/ltx.py": {"diffusers", "peft"},
-    "qcore/models/flux_triton.py": {"triton"},  # comes with builds of torch for CUDA
+    "qcore/models/video/ltx.py": {"diffusers", "peft"},
+    "qcore/models/flux/connections_triton.py": {"triton"},  # comes with builds of torch for CUDA
     "qcore/store/tables.py": {"pyarrow"},  # Parquet, when a person asks for it
 }
 
@@ -179,7 +179,7 @@ def test_every_room_says_what_it_is() -> None:
         ("qcore/store/x.py", "from importlib import import_module\nimport_module('torch')", "torch"),
         ("qcore/store/x.py", "import importlib\nimportlib.import_module(name)", "<computed name>"),
         ("qcore/models/x.py", "def f():\n    import diffusers", "diffusers"),
-        ("qcore/models/ltx.py", "from diffusers import LTXVideoTransformer3DModel", "diffusers"),
+        ("qcore/models/video/ltx.py", "from diffusers import LTXVideoTransformer3DModel", "diffusers"),
         ("qcore/models/x.py", "from qcore.train import loop", "qcore.train.loop"),
         ("qcore/models/x.py", "from qcore import lab", "qcore.lab"),
         ("qcore/models/x.py", "from qcore import *", "qcore.*"),
@@ -208,7 +208,7 @@ def test_the_checker_catches_a_forbidden_import(path: str, source: str, broken: 
         ("qcore/store/x.py", "import sqlite3, json\nimport numpy as np\nfrom safetensors.numpy import save"),
         ("qcore/store/deep/x.py", "from .. import schema\nfrom ..schema import SCHEMA\nfrom . import y"),
         ("qcore/models/x.py", "from qcore.config import RunConfig\nfrom qcore.models.blocks import Block"),
-        ("qcore/models/ltx.py", "def f():\n    from diffusers.loaders import single_file_utils\n    import peft"),
+        ("qcore/models/video/ltx.py", "def f():\n    from diffusers.loaders import single_file_utils\n    import peft"),
         ("qcore/lab/x.py", "def f():\n    from qcore.train import Worker"),
         ("qcore/cli/x.py", "import typer\nfrom qcore.lab import shared_lab\nfrom qcore import __version__"),
         ("qcore/__main__.py", "from qcore.cli import main"),

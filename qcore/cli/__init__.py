@@ -18,7 +18,7 @@ import typer
 from qcore.cli import ablation, bench, branching, exam, looking, serving, sharing, steering, training, verdicts
 from qcore.cli.base import app
 from qcore.cli.looking import controls_markdown, rules_markdown
-from qcore.lab.errors import FORESEEN, is_disk_trouble, sentence
+from qcore.runs.errors import FORESEEN, is_disk_trouble, sentence
 
 __all__ = [
     "ablation",

@@ -13,9 +13,9 @@ import typer
 
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, print_json, print_table
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
-from qcore.lab.ablate import STRETCH, CaseResult, Row, base_config
-from qcore.lab.ablations import plan_ablation, train_ablation
-from qcore.lab.names import open_folder
+from qcore.experiments.ablation import STRETCH, CaseResult, Row, base_config
+from qcore.experiments.ablation_store import plan_ablation, train_ablation
+from qcore.runs.names import open_folder
 from qcore.viz import number_words
 
 HEAD = (

@@ -26,7 +26,9 @@ from qcore.cli.base import (
 from qcore.cli.steering import send_commands
 from qcore.cli.training import follow, signals
 from qcore.config import Grow, read_changes
-from qcore.lab.lineage import RunNode
+from qcore.experiments.effect import effect as measure_effect
+from qcore.experiments.effect import sweep as measure_sweep
+from qcore.runs.lineage import RunNode
 
 Step = Annotated[int, typer.Option("--step", help="Step to start from: a checkpoint, or any other that was made.")]
 Metric = Annotated[str | None, typer.Option("--metric", help="Series to compare (default: the held-out loss).")]
@@ -153,7 +155,8 @@ def effect(
 ) -> None:
     """Measure what a change does to a metric: paired forks from one state, the mean difference with its interval."""
     with opened(runs) as lab:
-        found = lab.effect(
+        found = measure_effect(
+            lab,
             name,
             step,
             dict(read_changes(changes or [])),
@@ -193,7 +196,8 @@ def sweep(
 ) -> None:
     """Fork one state at several values of one control and compare a metric."""
     with opened(runs) as lab:
-        found = lab.sweep(
+        found = measure_sweep(
+            lab,
             name,
             step,
             control,

@@ -14,7 +14,7 @@ import typer
 
 from qcore.cli.base import AsJson, Changes, app, print_json, print_table
 from qcore.config import FAULTS, ConfigError, read_changes
-from qcore.lab.exam import HEALTHY_KINDS, ExamResult, exam_cases, result_to, run_exam
+from qcore.experiments.exam import HEALTHY_KINDS, ExamResult, exam_cases, result_to, run_exam
 
 
 @app.command()

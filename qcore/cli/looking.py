@@ -12,7 +12,7 @@ from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table
 from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
-from qcore.lab.waiting import waiting_words
+from qcore.runs.waiting import waiting_words
 from qcore.viz import change_words, prose
 
 

@@ -11,7 +11,7 @@ import typer
 
 from qcore.cli.base import RUNS, AsJson, Runs, app, print_json
 from qcore.cli.training import signals
-from qcore.lab.names import open_folder
+from qcore.runs.names import open_folder
 
 POLL_SECONDS = 0.2
 TokenFile = Annotated[

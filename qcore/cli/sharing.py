@@ -17,8 +17,8 @@ import typer
 from qcore.cli.base import RUNS, AsJson, Name, Runs, app, opened, print_json
 from qcore.config import ConfigError
 from qcore.lab import Lab
+from qcore.lab.export import Checkpoints, export_run, export_table, import_run
 from qcore.lab.report import report_parts
-from qcore.lab.share import Checkpoints, export_run, export_table, import_run
 from qcore.viz.report import report_html
 
 

@@ -33,9 +33,9 @@ from qcore.cli.base import (
 )
 from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shortened
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.lab.errors import sentence
 from qcore.lab.forecast import memory_forecast
 from qcore.lab.inputs import checked_inputs
+from qcore.runs.errors import sentence
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0

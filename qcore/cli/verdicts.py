@@ -15,7 +15,7 @@ import typer
 
 from qcore.cli.base import AsJson, Changes, app, markdown_table, print_json, print_table
 from qcore.config import ConfigError, read_changes
-from qcore.lab.verdicts import (
+from qcore.experiments.guide_check import (
     CORRELATIONS,
     EXPECTED,
     MEASURES,

@@ -22,9 +22,8 @@ from qcore.config.controls import ConfigError, Control, knob, nearest_hint
 from qcore.config.dataroot import DATA_ROOT, check_root, data_root
 from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
 from qcore.config.errors import shortened, shown
-from qcore.config.faultbank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
+from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
 from qcore.config.flux import FluxConfig
-from qcore.config.guide import GuideLoad, from_guide, is_guide, read_config
 from qcore.config.kinds import (
     FAULT,
     LANGUAGE_KINDS,
@@ -42,7 +41,8 @@ from qcore.config.paths import person_path
 from qcore.config.phase import PhaseLMConfig
 from qcore.config.places import DataError
 from qcore.config.presets import PRESETS, Preset, preset
-from qcore.config.rules import (
+from qcore.config.published_guide import GuideLoad, from_guide, is_guide, read_config
+from qcore.config.rule_text import (
     CHECKPOINT,
     COOL_DOWN,
     PAUSE,
@@ -68,7 +68,7 @@ from qcore.config.run import (
     find_control,
     live_controls,
 )
-from qcore.config.schedules import CURRICULA, Ramp, Schedule, ScheduledChange, parse_schedule
+from qcore.config.schedule_text import CURRICULA, Ramp, Schedule, ScheduledChange, parse_schedule
 from qcore.config.sections import (
     CommonProbes,
     DataConfig,

@@ -6,7 +6,7 @@ from typing import Any
 
 from qcore.config.controls import ConfigError, Control
 from qcore.config.errors import shown
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.config.flux import FluxConfig
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.names import normal_name

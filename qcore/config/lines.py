@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from qcore.config.controls import ConfigError, Control
-from qcore.config.rules import Action, Limit, WhenRule, parse_limits, parse_rules
-from qcore.config.schedules import Schedule, parse_schedule
+from qcore.config.rule_text import Action, Limit, WhenRule, parse_limits, parse_rules
+from qcore.config.schedule_text import Schedule, parse_schedule
 from qcore.config.texts import Line
 
 Find = Callable[[str], Control]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcore.config.controls import ConfigError, nearest_hint
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.config.run import RunConfig, default_run
-from qcore.config.schedules import CURRICULA
+from qcore.config.schedule_text import CURRICULA
 
 
 @dataclass(frozen=True)

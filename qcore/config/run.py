@@ -30,8 +30,8 @@ from qcore.config.lines import checked_limits, checked_rules, checked_schedule, 
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
 from qcore.config.names import normal_name
 from qcore.config.phase import PhaseLMConfig
-from qcore.config.rules import Limit, WhenRule
-from qcore.config.schedules import Schedule
+from qcore.config.rule_text import Limit, WhenRule
+from qcore.config.schedule_text import Schedule
 from qcore.config.sections import (
     CommonProbes,
     DataConfig,

@@ -6,14 +6,15 @@ n-gram contexts, K known positions. Losses are nats. Everything is a pure functi
 """
 
 from qcore.config import SkippedFile
-from qcore.data.clips import ClipDataset, TextStates, open_clips
-from qcore.data.corpora import Corpus, load_corpus
-from qcore.data.dataset import Dataset, open_corpus, open_dataset
-from qcore.data.references import References, bits_per_byte, ngram_nats
 from qcore.data.report import TextReport, skipped_sentence
-from qcore.data.stories import bilingual_log_probability, story_grammar, translation_pairs, translations
-from qcore.data.streams import Batch, asked_for
-from qcore.data.tokenizers import Tokenizer, build_tokenizer, tokenizer_from_json
+from qcore.data.text.batches import Batch, asked_for
+from qcore.data.text.corpora import Corpus, load_corpus
+from qcore.data.text.dataset import Dataset, open_corpus, open_dataset
+from qcore.data.text.references import References, bits_per_byte, ngram_nats
+from qcore.data.text.stories import bilingual_log_probability, story_grammar, translation_pairs, translations
+from qcore.data.text.tokenizers import Tokenizer, build_tokenizer, tokenizer_from_json
+from qcore.data.video.dataset import ClipDataset, TextStates
+from qcore.data.video.open import open_clips
 
 __all__ = [
     "Batch",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qcore.config import SkippedFile
-from qcore.data.overlap import Overlap
+from qcore.data.text.overlap import Overlap
 
 _NAMED = 3
 _NOTABLE, _UNKNOWN = 0.05, 0.3

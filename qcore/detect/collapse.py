@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 from qcore.base.words import percent_words, value_words
+from qcore.detect.finding import AtLeast, Report, known, pause, restore, rounded, set_rate, set_weight, without_fault
 from qcore.detect.pulse import BLOCK
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.tokens import rate_control
-from qcore.detect.verdict import AtLeast, Report, known, pause, restore, rounded, set_rate, set_weight, without_fault
 
 _KEPT = 25
 _FEWEST = 6

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qcore.base.words import percent_words
+from qcore.detect.finding import Report, known, number, pause, remedy, rounded
 from qcore.detect.rule import Limits, Memory, Rule, Seen, Sign, latch, sign_of
-from qcore.detect.verdict import Report, known, number, pause, remedy, rounded
 
 _NEW = "new_run"
 _COUNTED = "0 of the 12 data sets of the presets; it counts"

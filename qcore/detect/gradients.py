@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from qcore.base.words import name_words, number_words, percent_words
-from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
-from qcore.detect.verdict import (
+from qcore.detect.finding import (
     PHASE_TERMS,
     AtLeast,
     Facts,
@@ -21,6 +20,7 @@ from qcore.detect.verdict import (
     stop,
     without_fault,
 )
+from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 
 _SCOPES = ("grad", "hidden")
 """Where gradients of terms are compared: over all parameters, and, oftener, at the last hidden state."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from qcore.detect.verdict import side_of
+from qcore.detect.finding import side_of
 
 CHART_POINTS = 60
 _RECENT = CHART_POINTS

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qcore.base.words import number_words, percent_words
+from qcore.detect.finding import AtLeast, Report, known, number, remedy, rounded, stop, without_fault
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import AtLeast, Report, known, number, remedy, rounded, stop, without_fault
 
 
 def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:

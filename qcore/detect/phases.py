@@ -5,8 +5,7 @@ the imaginary channel dead; and hidden states that share one direction.
 from __future__ import annotations
 
 from qcore.base.words import percent_words
-from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
-from qcore.detect.verdict import (
+from qcore.detect.finding import (
     PHASE_TERMS,
     AtLeast,
     Report,
@@ -18,6 +17,7 @@ from qcore.detect.verdict import (
     set_weight,
     without_fault,
 )
+from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
 
 
 def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qcore.detect.finding import Facts, Family, Report
 from qcore.detect.history import History
-from qcore.detect.verdict import Facts, Family, Report
 
 Limits = Mapping[str, float]
 Memory = dict[str, Any]

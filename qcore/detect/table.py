@@ -6,8 +6,8 @@ Every threshold is here; what each means, and how many measurements in a row it 
 from __future__ import annotations
 
 from qcore.detect import collapse, data, gradients, leaks, phases, tokens, video
+from qcore.detect.finding import Family
 from qcore.detect.rule import Rule
-from qcore.detect.verdict import Family
 
 _MEASURED = "0 of 60 healthy exam runs"
 _WITH_PHASES = "0 of 30 healthy exam runs with phases"

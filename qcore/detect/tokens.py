@@ -8,9 +8,7 @@ import math
 from functools import partial
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.guide import guide_remedies
-from qcore.detect.rule import Limits, Memory, Seen, Sign, above, is_on, latch, sign_of
-from qcore.detect.verdict import (
+from qcore.detect.finding import (
     AtLeast,
     Report,
     known,
@@ -22,6 +20,8 @@ from qcore.detect.verdict import (
     set_weight,
     without_fault,
 )
+from qcore.detect.published_guide import guide_remedies
+from qcore.detect.rule import Limits, Memory, Seen, Sign, above, is_on, latch, sign_of
 
 _END_TOKENS = ("eos", "pad")
 _MASK_IT = "Masking the padding is the best rescue that was measured; packed rows have none to mask."

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.guide import guide_remedies
+from qcore.detect.finding import AtLeast, Report, known, pause, remedy, rounded, stop, without_fault
+from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
-from qcore.detect.verdict import AtLeast, Report, known, pause, remedy, rounded, stop, without_fault
 
 _GENERATED, _HELD_OUT, _DATA, _DENOISED = "frames/generated/", "frames/held_out/", "frames/data/", "frames/denoised/"
 _MEASURES = ("divergence", "cosine", "orthogonality", "coherence", "std", "entanglement")

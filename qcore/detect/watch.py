@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
+from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
 from qcore.detect.past import PAST
 from qcore.detect.pulse import Pulse
 from qcore.detect.rule import Change, Memory, Rule, Seen, Sign
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
-from qcore.detect.verdict import Facts, Report, Verdict
 
 VERSION = 2
 TELL_EVERY = 10

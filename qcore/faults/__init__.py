@@ -4,7 +4,7 @@ A resource for tests and demonstrations; the healthy path never imports it. `pla
 after the engine is built, and changes the objects of that engine only: methods and hooks on its modules, its data, its
 terms. Classes and modules of the package stay as they are, so a healthy run beside it repeats bit for bit. What
 depends on time reads the optimizer's own count of updates, so a planted run resumes like any other. The stories behind
-the codes are in `qcore.config.faultbank`.
+the codes are in `qcore.config.fault_bank`.
 """
 
 from __future__ import annotations

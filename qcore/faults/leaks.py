@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from qcore.faults.patching import Plantable, override, phase_layers, transformer_layers, wrong_family
 from qcore.models import FluxLM, Transformer
-from qcore.models.flux_attention import threshold_of
-from qcore.models.flux_layer import FluxLayer
-from qcore.models.interference import mix_with_means
-from qcore.models.phase_lm import GlobalInterference
+from qcore.models.flux.connections import threshold_of
+from qcore.models.flux.layer import FluxLayer
+from qcore.models.phase.interference import mix_with_means
+from qcore.models.phase.model import GlobalInterference
 from qcore.models.transformer import Attention
 
 _REACH = 2

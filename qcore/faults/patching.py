@@ -18,7 +18,7 @@ from qcore.config import RunConfig, TextRunConfig, VideoRunConfig
 from qcore.data import Batch, ClipDataset, Dataset
 from qcore.flow import Path, PathSample
 from qcore.models import LanguageModel, ModelOutput, PhaseLM, Transformer
-from qcore.models.phase_lm import PhaseLayer
+from qcore.models.phase.model import PhaseLayer
 from qcore.models.transformer import TransformerLayer
 from qcore.objectives import Derived, Term, TermInputs
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from qcore.faults.patching import Plantable, override, phase_layers, phase_model, updates_made, wrong_family
 from qcore.models import PAM, PhaseLM, wave
-from qcore.models.pam import Memory
-from qcore.models.phase_lm import PhaseEncoding, QuantumLayer
+from qcore.models.pam.model import Memory
+from qcore.models.phase.model import PhaseEncoding, QuantumLayer
 
 _TURN = 0.7
 _TABLE_GAIN = 10.0

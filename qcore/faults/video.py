@@ -1,6 +1,6 @@
 """V2, V3, V5: the data measured in place of the model, a velocity that is no derivative, frames without an order.
 
-The other video faults (V1, V4, V6) are no mistakes in code but configurations; see `qcore.config.faultbank`.
+The other video faults (V1, V4, V6) are no mistakes in code but configurations; see `qcore.config.fault_bank`.
 """
 
 from __future__ import annotations

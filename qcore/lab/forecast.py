@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qcore.config import RunConfig, TextRunConfig
 
 if TYPE_CHECKING:
-    from qcore.train.forecast import MemoryForecast
+    from qcore.train.memory_forecast import MemoryForecast
 
 
 def memory_forecast(config: RunConfig) -> MemoryForecast | None:
@@ -19,7 +19,7 @@ def memory_forecast(config: RunConfig) -> MemoryForecast | None:
     or that lie outside of the root that the lab's owner has set.
     """
     from qcore.train.data_forecast import data_forecast, vocabulary
-    from qcore.train.forecast import video_forecast
+    from qcore.train.memory_forecast import video_forecast
 
     data = data_forecast(config)
     if not isinstance(config, TextRunConfig):
@@ -43,7 +43,7 @@ def memory_forecast(config: RunConfig) -> MemoryForecast | None:
 
 @lru_cache(maxsize=64)
 def _kept(text: str, vocab_size: int) -> MemoryForecast:
-    from qcore.train.forecast import forecast
+    from qcore.train.memory_forecast import forecast
 
     config = RunConfig.from_yaml(text)
     assert isinstance(config, TextRunConfig)

@@ -17,26 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
-from qcore.lab.building import FORKING, TakenError, building
-from qcore.lab.changes import changes_that_hold
-from qcore.lab.errors import LabError
 from qcore.lab.inputs import checked_inputs
-from qcore.lab.lineage import LINEAGE, Lineage, lineage_values, read_lineage
-from qcore.lab.names import MAX_BYTES, check_name
-from qcore.lab.runs import IMPORTED
-from qcore.store import DATABASE_NAME, OWN_META, Event, Inbox, RunReader, RunWriter, Status, copy_database
-from qcore.train.files import (
-    CATCH_UP,
-    CONFIG_FILE,
-    LABELS_FILE,
-    LOCK_FILE,
-    ORIGIN_FILE,
-    TOKENIZER_FILE,
-    config_text,
-    is_held,
-    write_text,
-)
-from qcore.train.folders import (
+from qcore.runs.building import FORKING, TakenError, building
+from qcore.runs.checkpoint_folders import (
     FORK,
     CheckpointError,
     CheckpointState,
@@ -48,11 +31,28 @@ from qcore.train.folders import (
     read_state,
     recover_interrupted,
 )
-from qcore.train.lastwords import RESERVE_FILE, WORDS_FILE
-from qcore.train.replay import UNSIZED, changes_of
+from qcore.runs.control_changes import changes_that_hold
+from qcore.runs.errors import LabError
+from qcore.runs.info import IMPORTED
+from qcore.runs.last_words import RESERVE_FILE, WORDS_FILE
+from qcore.runs.layout import (
+    CATCH_UP,
+    CONFIG_FILE,
+    LABELS_FILE,
+    LOCK_FILE,
+    ORIGIN_FILE,
+    TOKENIZER_FILE,
+    config_text,
+    is_held,
+    write_text,
+)
+from qcore.runs.lineage import LINEAGE, Lineage, lineage_values, read_lineage
+from qcore.runs.names import MAX_BYTES, check_name
+from qcore.runs.replay_plan import UNSIZED, changes_of
+from qcore.store import DATABASE_NAME, OWN_META, Event, Inbox, RunReader, RunWriter, Status, copy_database
 
 if TYPE_CHECKING:
-    from qcore.lab.lab import Lab
+    from qcore.lab.workers import Workers
 
 ANSWER_SECONDS = 60.0
 SCHEDULE = "schedule"
@@ -94,7 +94,7 @@ class Split:
 
 
 def fork(
-    lab: Lab,
+    lab: Workers,
     name: str,
     *,
     step: int | None = None,
@@ -167,7 +167,7 @@ def _changes_data(config: RunConfig, fixed: Mapping[str, Any]) -> bool:
     return any(find_control(name, config.kind).section == "data" for name in fixed)
 
 
-def find_origin(lab: Lab, name: str, step: int | None) -> Origin:
+def find_origin(lab: Workers, name: str, step: int | None) -> Origin:
     """The state of a run at a step: its checkpoint of that step as it was saved, else the nearest earlier one and the
     changes made before that step. None: the newest checkpoint, and all changes made up to it.
     """
@@ -247,7 +247,7 @@ def make_child(
         site.keep()
 
 
-def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
+def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
     """See `Lab.rewind`."""
     was_alive = is_held(lab.folder(name))
     _check_step(lab, name, step)
@@ -290,7 +290,7 @@ def rewind(lab: Lab, name: str, step: int, *, author: str = "person", start: boo
     return branch
 
 
-def _check_step(lab: Lab, name: str, step: int) -> None:
+def _check_step(lab: Workers, name: str, step: int) -> None:
     """Raise `LabError` for a step that the run has not made itself."""
     found, saved = read_lineage(lab.reader(name)), _states(lab.folder(name))
     now = max(lab.info(name).step, saved[-1][0].step if saved else 0)  # a live run's status may be half a second old
@@ -350,7 +350,7 @@ def _events(
     ]
 
 
-def _keep_branch(lab: Lab, name: str, branch: str, step: int, author: str) -> None:
+def _keep_branch(lab: Workers, name: str, branch: str, step: int, author: str) -> None:
     """Copy a run, its checkpoints linked, as the branch that a rewind to `step` leaves behind."""
     run_dir = lab.folder(name)
     with building(lab.runs_dir, FORKING) as site:
@@ -376,7 +376,7 @@ def _keep_branch(lab: Lab, name: str, branch: str, step: int, author: str) -> No
         site.keep()
 
 
-def _move_children(lab: Lab, name: str, branch: str, step: int) -> None:
+def _move_children(lab: Workers, name: str, branch: str, step: int) -> None:
     """Forks of what is abandoned hang on the branch from now on."""
     created = float(lab.reader(branch).meta()["created"])
     for info in lab.runs():
@@ -390,7 +390,7 @@ def _move_children(lab: Lab, name: str, branch: str, step: int) -> None:
                     inbox.set_meta(LINEAGE, lineage_values(moved))
 
 
-def _save_now(lab: Lab, name: str, author: str) -> None:
+def _save_now(lab: Workers, name: str, author: str) -> None:
     """Have a training run save itself, so that a fork of now is of now."""
     row = lab.outcome(name, lab.command(name, SaveCheckpoint(), author=author), timeout=ANSWER_SECONDS)
     if row.status != "applied" and is_held(lab.folder(name)):
@@ -399,7 +399,7 @@ def _save_now(lab: Lab, name: str, author: str) -> None:
         )
 
 
-def _stop(lab: Lab, name: str, author: str) -> None:
+def _stop(lab: Workers, name: str, author: str) -> None:
     """End a training run, here or in another process, and wait until it has let go of its folder."""
     lab.command(name, Stop(), author=author)
     deadline = time.monotonic() + ANSWER_SECONDS

@@ -1,279 +1,39 @@
-"""The façade that pages, CLI and tests share: list, start, attach, command, read, sample, export, close.
+"""The façade that pages, CLI and tests share: list, start, attach, command, read, fork, replay, sample, close.
 
-A `Lab` owns the workers that this process started and read-only readers of every run in its folder, whoever trains it.
-Torch is imported when a run starts or a checkpoint is sampled, not before: finished runs open without it.
+A `Lab` is the workers of this process (`workers.py`) with what is built upon them. Torch is imported when a run starts
+or a checkpoint is sampled, not before: finished runs open without it.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qcore.config import (
-    Acknowledge,
     ClipSamplingConfig,
-    Command,
-    Continue,
-    Grow,
-    Mute,
-    Pause,
-    Restore,
-    RunConfig,
-    Sample,
-    SaveCheckpoint,
     Section,
-    SetControl,
-    Step,
-    Stop,
-    check_root,
-    nearest_hint,
-    to_row,
 )
-from qcore.lab.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
-from qcore.lab.errors import LabError, about_run, told
 from qcore.lab.forks import fork, rewind
-from qcore.lab.inputs import checked_inputs
-from qcore.lab.names import check_name, fresh_name
-from qcore.lab.reading import Reading
 from qcore.lab.replay import replay
-from qcore.lab.runs import Hold, RunInfo
-from qcore.lab.speaking import Speakers, sample_live
-from qcore.store import DATABASE_NAME, Generation, Inbox, RunReader, RunWriter
-from qcore.store import Command as CommandRow
-from qcore.train.files import CONFIG_FILE, RunLock, config_text, is_held, write_text
-from qcore.train.folders import newest_state
-from qcore.train.lastwords import Failure
-from qcore.train.replay import Orders, ReplayResult
-from qcore.train.slots import Slots
-from qcore.train.trouble import folder_gone
-
-if TYPE_CHECKING:
-    from qcore.lab.effects import Effect, Sweep
-    from qcore.train.worker import Worker
-
-POLL_SECONDS = 0.02
-CLOSE_SECONDS = 30.0
-_NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow, Restore)
+from qcore.lab.sample import Speakers, sample_live
+from qcore.lab.workers import Workers
+from qcore.runs.errors import about_run, told
+from qcore.runs.layout import is_held
+from qcore.runs.replay_plan import ReplayResult
+from qcore.store import Generation
 
 
-class Lab(Reading):
+class Lab(Workers):
     """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue."""
 
     def __init__(self, runs_dir: Path | str, *, training: int = 1) -> None:
-        super().__init__(runs_dir)
-        self._slots = Slots(training)
-        self._workers: dict[str, Worker] = {}
+        super().__init__(runs_dir, training=training)
         self._speakers = Speakers()
-        self._closed = False
-        self._closing = threading.Lock()
-        sweep(self.runs_dir)
-
-    def __enter__(self) -> Lab:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    # runs
-
-    def info(self, name: str) -> RunInfo:
-        """As of every reader; of a run of this process also that its folder went while it trained."""
-        try:
-            return super().info(name)
-        except LabError:
-            if (gone := self._gone(name)) is None:
-                raise
-            return gone
-
-    def _info(self, name: str, reader: RunReader, hold: Hold | None = None) -> RunInfo:
-        info = super()._info(name, reader, hold)
-        if not (info.here and info.state == "queued"):
-            return info
-        waits_for, place = self._slots.waiting(name)
-        return replace(info, waits_for=waits_for, place=place)
-
-    def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
-        """Create a run and train it in a background thread; return its name.
-
-        It queues when `training` runs of this process train already. Paths are kept in full. Raises `LabError` for a
-        bad or taken name, `ConfigError` for data that is not there.
-        """
-        config = checked_inputs(config)
-        while True:
-            chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
-            try:
-                self._start(chosen, config, preset, author)
-            except TakenError as error:
-                if name is not None:
-                    raise TakenError(chosen, "choose another, or resume that run") from error
-            else:
-                return chosen
-
-    def _start(self, name: str, config: RunConfig, preset: str, author: str) -> None:
-        if (self.runs_dir / name / DATABASE_NAME).exists():  # before the work, not after it
-            raise TakenError(name)
-        with told("the run cannot be started"), building(self.runs_dir, STARTING) as site:
-            write_text(site.path / CONFIG_FILE, config_text(config))
-            with RunWriter(site.path / DATABASE_NAME) as writer:
-                writer.set_meta("preset", preset)
-                writer.set_meta("kind", config.kind)
-            site.move_in(self.runs_dir / name)
-            self._forget(name)  # of another run, which had this name until somebody deleted it
-            with self._held(name, author, lock=site.lock) as worker:
-                worker.start()
-            site.lock = None  # the worker's from here on
-            site.keep()
-
-    @about_run
-    def resume(
-        self,
-        name: str,
-        *,
-        steps: int | None = None,
-        changes: dict[str, Any] | None = None,
-        until: int | None = None,
-        from_start: bool = False,
-        author: str = "person",
-    ) -> None:
-        """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
-
-        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is ·
-        from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first step.
-
-        Raises `LabError` while a worker holds the run, for a finished run that has no steps left, for recorded steps
-        without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
-        changed then.
-        """
-        info = self.info(name)
-        if info.alive:
-            raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
-        self._check_way_on(name, from_start)
-        check_root(self.config(name))
-        wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
-        for change in wanted:
-            self.config(name).check_change(change.name, change.value)
-        if steps is not None:
-            wanted.append(SetControl("steps", steps).checked())
-        goals = [change.value for change in wanted if change.name == "steps"]
-        goal = goals[-1] if goals else self.controls(name)["steps"].value
-        if goal <= info.step and info.state == "finished":
-            raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        with self._held(name, author, Orders(until)) as worker:
-            if not wanted:
-                worker.start()
-                return
-            with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
-                asked = inbox.submit_all([to_row(change) for change in wanted], author)
-                try:
-                    worker.start()
-                except BaseException:  # else the next resume would make them, which nobody has asked for
-                    inbox.withdraw(asked)
-                    raise
-
-    def _check_way_on(self, name: str, from_start: bool) -> None:
-        """Raise `LabError` where resuming a run would erase what nobody said may be erased."""
-        if not from_start and (lost := self.stranded(name)):
-            raise LabError(
-                f"run {name!r} has recorded {lost} steps and has no checkpoint that can be read: start a new run of "
-                "its configuration, or say --from-start (from_start), which erases these steps and trains them again"
-            )
-        if from_start and (saved := newest_state(self.folder(name))) is not None:
-            raise LabError(
-                f"run {name!r} has a checkpoint of step {saved.step}: it is resumed from there, so leave out from_start"
-            )
-
-    @about_run
-    def delete(self, name: str) -> None:
-        """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
-        folder = self.runs_dir / check_name(name)
-        if not (is_run_folder(folder) and folder.is_dir()):
-            folder = self.folder(name)  # says that there is none
-        with keeping_off(folder, f"run {name!r} is training: stop it before deleting it"):
-            self._forget(name)
-            remove(folder)
-
-    def trains(self, name: str) -> bool:
-        """Whether a worker of this process has the run; known without a look at its folder."""
-        with self._lock:
-            return self._is_here(name)
-
-    def stop(self, name: str) -> bool:
-        """Ask the run's worker of this process for a checkpoint and an end, whatever its database does; False when
-        there is no such worker. `command(name, Stop())` reaches any process.
-        """
-        with self._lock:
-            worker = self._workers.get(name)
-        if worker is None or not worker.holds:
-            return False
-        worker.stop()
-        return True
-
-    def wait(self, name: str, timeout: float | None = None) -> RunInfo:
-        """Wait for the end of the run's worker in this process, at most `timeout` seconds, and return the run's
-        state.
-        """
-        with self._lock:
-            worker = self._workers.get(name)
-        if worker is not None:
-            worker.join(timeout)
-        return self.info(name)
-
-    # commands
-
-    @about_run
-    def command(
-        self, name: str, command: Command, *, author: str = "person", idempotency_key: str | None = None
-    ) -> int:
-        """Ask for a change; returns the command's id, whose fate `outcome` tells.
-
-        A control change may also be left for a run that is not training: it is applied when the run resumes. Raises
-        `ConfigError` for a value that can't be right, `LabError` for a command that needs a living worker.
-        """
-        if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
-            raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
-        if isinstance(command, SetControl):
-            checked = command.checked()
-            self.config(name).check_change(checked.name, checked.value)
-        return self._submit(name, command, author, idempotency_key)
-
-    @about_run
-    def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
-        """The command's row, after at most `timeout` seconds of waiting for it to be applied or refused."""
-        reader, deadline = self.reader(name), time.monotonic() + timeout
-        while True:
-            row = reader.command(command_id)
-            if row is None:
-                raise LabError(f"run {name!r} has no command {command_id}")
-            if row.status != "pending" or time.monotonic() >= deadline:
-                return row
-            time.sleep(POLL_SECONDS / 4)
-
-    # findings
-
-    def acknowledge(self, name: str, finding_id: str, *, author: str = "person") -> int:
-        """Note that a person has seen a finding, of a living run or a finished one; returns the command's id."""
-        return self._about_finding(name, Acknowledge(finding_id), author)
-
-    def mute(self, name: str, finding_id: str, muted: bool = True, *, author: str = "person") -> int:
-        """Hide a finding, or show it again; returns the command's id."""
-        return self._about_finding(name, Mute(finding_id, muted), author)
-
-    @about_run
-    def _about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
-        known = [finding.id for finding in self.reader(name).findings()]
-        if command.finding not in known:
-            raise LabError(f"run {name!r} has no finding {command.finding!r}{nearest_hint(command.finding, known)}")
-        return self.command(name, command, author=author)
-
-    # branches
 
     @about_run
     def replay(
@@ -332,35 +92,6 @@ class Lab(Reading):
         """
         return rewind(self, name, step, author=author, start=start)
 
-    @about_run
-    def effect(self, name: str, step: int, changes: dict[str, Any], **options: Any) -> Effect:
-        """What a change does to a metric: `forks` pairs of runs that go on from one state for `steps` steps, with and
-        without it, each pair on batches of its own; the mean difference with its 95 % interval (paired t).
-
-        options: metric (a series; default: the held-out loss) · forks (5) · steps (100) · last (1: value at the end;
-        n: mean of the last n steps) · jobs (2 processes) · on_progress(done, all). Interrupted, it goes on when asked
-        the same again. Raises `ConfigError` for a question that has no answer.
-        """
-        from qcore.lab.effects import effect  # whose processes open labs of their own
-
-        return effect(self, name, step, changes, **options)
-
-    @about_run
-    def sweep(self, name: str, step: int, control: str, values: Sequence[Any], **options: Any) -> Sweep:
-        """Fork one state at several values of one control: a curve of the metric each. options: those of `effect`, but
-        seeds (1) in place of forks: orders of the batches for each value, the run's own first."""
-        from qcore.lab.effects import sweep
-
-        return sweep(self, name, step, control, values, **options)
-
-    @contextlib.contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Keep every worker off a run for a while. Raises `LabError` while one holds it."""
-        with keeping_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
-            yield
-
-    # sampling
-
     def sample(
         self, name: str, prompt: str, settings: Section, *, checkpoint: int | None = None, author: str = "person"
     ) -> Iterator[Generation]:
@@ -380,92 +111,6 @@ class Lab(Reading):
     ) -> Iterator[Generation]:
         """Draw clips of a video run, as `sample` does text; they appear in pieces."""
         yield from self.sample(name, f"seed {settings.sample_seed}", settings, checkpoint=checkpoint, author=author)
-
-    # lifetime
-
-    def close(self) -> None:
-        """Stop every worker of this process, wait for their checkpoints, close the readers. A second call waits for the
-        first.
-        """
-        with self._closing:
-            with self._lock:
-                self._closed = True
-                workers, self._workers = list(self._workers.values()), {}
-            for worker in workers:
-                worker.stop()
-            for worker in workers:
-                worker.join(CLOSE_SECONDS)
-            self.close_readers()
-
-    # inside
-
-    def _is_here(self, name: str) -> bool:
-        worker = self._workers.get(name)  # one look: another thread may delete the run meanwhile
-        return worker is not None and worker.holds
-
-    def _failure(self, name: str) -> Failure | None:
-        worker = self._workers.get(name)
-        return worker.ending.failure if worker is not None else None
-
-    def _submit(self, name: str, command: Command, author: str, key: str | None) -> int:
-        kind, payload = to_row(command)
-        with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
-            command_id = inbox.submit(kind, payload, author, key)
-        with self._lock:
-            worker = self._workers.get(name)
-        if worker is not None:
-            worker.nudge()
-        return command_id
-
-    def _gone(self, name: str) -> RunInfo | None:
-        """What is known of a run of this process whose folder went while it trained; None for any other."""
-        worker = self._workers.get(name)
-        if worker is None or (worker.run_dir / DATABASE_NAME).exists():
-            return None
-        if worker.holds:
-            return RunInfo(name, "running", message=str(folder_gone(worker.run_dir)), alive=True, here=True)
-        failure = worker.ending.failure
-        if failure is None or failure.cause != "folder gone":
-            return None
-        return RunInfo(name, "failed", failure.step, failure.total_steps, message=failure.message, cause=failure.cause)
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            self._workers.pop(name, None)
-            if reader := self._readers.pop(name, None):
-                reader.close()
-
-    @contextlib.contextmanager
-    def _held(
-        self, name: str, author: str, orders: Orders | None = None, lock: RunLock | None = None
-    ) -> Iterator[Worker]:
-        """A worker that holds the run, to be started; whatever goes wrong before that gives the run back.
-
-        lock: the run's, when it is held already; it stays the caller's until the worker has been started.
-        """
-        from qcore.train.worker import Worker
-
-        worker = Worker(self.runs_dir / name, self._slots, author, orders, lock)
-        # Outside of the lab's own lock, which everybody else needs: a share may take its time to answer.
-        if lock is None and not worker.hold():
-            raise LabError(f"run {name!r} is held by a worker already")
-        before: Worker | None = None
-        try:
-            with self._lock:
-                if self._closed:
-                    raise LabError("this lab is closed: open a new one")
-                before = self._workers.get(name)
-                self._workers[name] = worker
-            yield worker
-        except BaseException:
-            with self._lock:
-                if self._workers.get(name) is worker:
-                    if before is None:
-                        self._workers.pop(name)
-                    else:
-                        self._workers[name] = before
-            worker.let_go()
-            raise
 
 
 _shared: dict[Path, Lab] = {}

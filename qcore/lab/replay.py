@@ -13,22 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcore.lab.building import REPLAYING, Site, building
-from qcore.lab.errors import LabError
+from qcore.runs.building import REPLAYING, Site, building
+from qcore.runs.checkpoint_folders import FORK, checkpoint_folders, link_folder, read_state
+from qcore.runs.errors import LabError
+from qcore.runs.layout import CONFIG_FILE, TOKENIZER_FILE
+from qcore.runs.replay_plan import Orders, ReplayResult, changes_of, compare, recording_of
+from qcore.runs.slots import Slots
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
-from qcore.train.files import CONFIG_FILE, TOKENIZER_FILE
-from qcore.train.folders import FORK, checkpoint_folders, link_folder, read_state
-from qcore.train.replay import Orders, ReplayResult, changes_of, compare, recording_of
-from qcore.train.slots import Slots
 
 if TYPE_CHECKING:
-    from qcore.lab.lab import Lab
+    from qcore.lab.workers import Workers
 
 _POLL_SECONDS = 0.1
 
 
 def replay(
-    lab: Lab, name: str, steps: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    lab: Workers, name: str, steps: int | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> ReplayResult:
     """See `Lab.replay`."""
     started = time.monotonic()

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from qcore.lab.lab import Lab
-from qcore.lab.runs import RunInfo
+from qcore.runs.info import RunInfo
 
 MAX_POINTS = 1000
 SAMPLE_STEPS = 6

@@ -3,18 +3,18 @@
 No I/O here; blocks.py has the shape legend of the language models, each video module its own.
 """
 
-from qcore.models.anchor import AnchorNetwork, AnchorOutput
 from qcore.models.blocks import Internals, LanguageModel, ModelOutput, parameter_count
-from qcore.models.codec import Codec, ConvCodec, IdentityCodec, SpaceToChannelCodec, fit_codec
-from qcore.models.costs import Cost, Part, count_cost, published_phase_parameters
 from qcore.models.factory import build_model, build_video_model
-from qcore.models.flux import FluxLM
-from qcore.models.interference import interference_kernel, interference_strength, wave
-from qcore.models.matching import matched
-from qcore.models.pam import PAM
-from qcore.models.phase_lm import PhaseLM, PhaseState
+from qcore.models.flux.model import FluxLM
+from qcore.models.pam.model import PAM
+from qcore.models.phase.interference import interference_kernel, interference_strength, wave
+from qcore.models.phase.model import PhaseLM, PhaseState
+from qcore.models.sizing.costs import Cost, Part, count_cost, published_phase_parameters
+from qcore.models.sizing.matching import matched
 from qcore.models.transformer import Transformer, TransformerState
-from qcore.models.video import VideoFlow, VideoOutput, pack, unpack
+from qcore.models.video.anchor import AnchorNetwork, AnchorOutput
+from qcore.models.video.backbone import VideoFlow, VideoOutput, pack, unpack
+from qcore.models.video.codec import Codec, ConvCodec, IdentityCodec, SpaceToChannelCodec, fit_codec
 
 __all__ = [
     "PAM",

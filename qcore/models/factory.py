@@ -7,12 +7,12 @@ from torch import Tensor
 
 from qcore.config import FluxConfig, LanguageConfig, LTXVideoConfig, PAMConfig, PhaseLMConfig, VideoFlowConfig
 from qcore.models.blocks import LanguageModel
-from qcore.models.flux import FluxLM
-from qcore.models.ltx import LTXVideo, build_ltx
-from qcore.models.pam import PAM
-from qcore.models.phase_lm import PhaseLM
+from qcore.models.flux.model import FluxLM
+from qcore.models.pam.model import PAM
+from qcore.models.phase.model import PhaseLM
 from qcore.models.transformer import Transformer
-from qcore.models.video import VideoFlow
+from qcore.models.video.backbone import VideoFlow
+from qcore.models.video.ltx import LTXVideo, build_ltx
 
 
 def build_model(

@@ -37,7 +37,7 @@ from qcore.config import (
     to_row,
 )
 from qcore.lab import LabError
-from qcore.lab.names import check_name
+from qcore.runs.names import check_name
 from qcore.server.endpoint import RUN, Answer, Call, Endpoint
 from qcore.server.fields import Field
 from qcore.server.problems import Problem

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from qcore.config import ConfigError
 from qcore.lab import LabError
-from qcore.lab.errors import sentence
+from qcore.runs.errors import sentence
 from qcore.server.app import ENDPOINTS
 from qcore.server.bodies import CLIENT_HEADER, KEY_HEADER
 from qcore.server.endpoint import Endpoint

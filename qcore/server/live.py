@@ -31,7 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from qcore.lab import LabError, close_shared
-from qcore.lab.errors import sentence
+from qcore.runs.errors import sentence
 from qcore.server.wire import Http, spare_the_log
 
 IDLE_SECONDS = 60.0

@@ -17,7 +17,7 @@ import uvicorn
 
 from qcore.config import ConfigError
 from qcore.lab import Lab
-from qcore.lab.errors import sentence
+from qcore.runs.errors import sentence
 from qcore.server.app import Protocol
 from qcore.server.hosts import Hosts, is_loopback
 from qcore.server.problems import MEDIA_TYPE, Problem

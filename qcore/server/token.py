@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcore.config import ConfigError
-from qcore.lab.errors import sentence
+from qcore.runs.errors import sentence
 
 TOKEN_FILE = ".protocol-token"
 ENDED_FILE = ".ended-passes"

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from qcore.config import ConfigError, RunConfig
 from qcore.lab import Lab, LabError, StoreBusyError
-from qcore.lab.errors import FORESEEN, sentence, told
+from qcore.runs.errors import FORESEEN, sentence, told
 
 CLOSE_SECONDS = 60.0
 _ERRORS: dict[str, type[ValueError]] = {

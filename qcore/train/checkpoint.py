@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from qcore.base import DocumentError, parse_json
-from qcore.train.folders import CheckpointState, read_folder, refusal, write_folder
+from qcore.runs.checkpoint_folders import CheckpointState, read_folder, refusal, write_folder
 
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 MODEL_FILE, OPTIMIZER_FILE, WATCH_FILE = "model.safetensors", "optimizer.safetensors", "watch.json"

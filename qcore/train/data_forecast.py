@@ -19,7 +19,7 @@ from qcore.config.forms import PACKED
 from qcore.config.places import BUILDERS, local_files, looks_local, place
 from qcore.config.sources import look
 from qcore.data import build_tokenizer, open_corpus
-from qcore.data.tokenizers import ByteTokenizer
+from qcore.data.text.tokenizers import ByteTokenizer
 
 COUNTED_BYTES = 4_000_000
 """Largest text whose vocabulary is counted for a forecast: half a second."""

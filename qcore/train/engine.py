@@ -1,14 +1,17 @@
-"""One optimizer step and one evaluation of a language model, without threads, files or clocks.
+"""What every engine is: a model on its device, its optimizer, one guarded update. Families fill in batch and loss.
 
-Gradient accumulation weighs each micro-batch by its share of the real targets, which equals the big batch for every
-term that is a mean over tokens or token-weighted over rows; the terms of the *mean prediction* (diversity, dominance)
-see one micro-batch at a time.
+Randomness is a pure function of (seed, step): weights come from the seed, batches from (seed, position), noise and
+dropout from (seed, step); a fork may draw with another seed than its weights came from (`order_seed`). So a run
+resumed from weights, moments and step repeats bit for bit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,238 +19,209 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qcore.config import TextRunConfig
-from qcore.data import Batch, Dataset, asked_for
-from qcore.models import LanguageModel, ModelOutput, build_model
-from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
-from qcore.train.base import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
-from qcore.train.compiled import compiled
-from qcore.train.schedule import learning_rate
+from qcore.automation.learning_rate import learning_rate
+from qcore.config import RunConfig
+from qcore.objectives import Term, Total, nonfinite_parts
+from qcore.train.compiled import PlainAdamW, compiler_problem
 
-MEASURED_ROWS = 2
+RANDOM_LOCK = threading.Lock()
+"""Held while torch's process-wide random state is seeded and used: two runs of one process must not share a stream."""
 
 
-@dataclass(frozen=True)
-class TextResult(StepResult):
-    """A step of a language model, with the last micro-batch and its output for the probes (detached)."""
+class NonFiniteError(FloatingPointError):
+    """The loss or gradient of a step is NaN or infinite; the optimizer has not stepped. step: the update that
+    failed.
+    """
 
-    output: ModelOutput
-    batch: Batch
-
-    @property
-    def rows(self) -> Batch:
-        """The first rows of the batch."""
-        return Batch(*(value[:MEASURED_ROWS] for value in vars(self.batch).values()))
-
-    @property
-    def row_output(self) -> ModelOutput:
-        """The output at those rows."""
-        return _each(self.output, lambda value: value[:MEASURED_ROWS])
-
-
-class Engine(BaseEngine):
-    """Model, optimizer and data of one language run on its device."""
-
-    config: TextRunConfig
-    model: LanguageModel
-    unit = "tokens"
-    eval_name = "eval/ce"
-    compiles = True
-
-    def __init__(self, config: TextRunConfig, dataset: Dataset) -> None:
-        super().__init__(config)
-        self.dataset = dataset
-        self.counts = counts = torch.as_tensor(dataset.token_counts)
-        with RANDOM_LOCK:
-            self.model = build_model(config.model, dataset.tokenizer.vocab_size, counts, seed=config.seed)
-        self.model.to(self.device)
-        self.saved = self.model
-        self.optimizer = make_optimizer(self.model)
-        smoothed = counts.to(torch.float32).clamp(min=0)
-        self.terms = TERMS
-        self.unigram_V = (smoothed / smoothed.sum().clamp(min=1)).to(self.device)
-        self._validation: list[Batch] | None = None
-
-    def replace_model(self, config: TextRunConfig, model: LanguageModel, optimizer: torch.optim.AdamW) -> None:
-        """Go on with a model of another size, on the same data."""
-        self.config, self.optimizer = config, optimizer
-        self.model = self.saved = model
-        self.__dict__.pop("_parameters", None)
-        self.__dict__.pop("_trained", None)
-
-    def step(self, step: int, controls: Mapping[str, Any]) -> TextResult:
-        rate = self._prepare(step, controls)
-        summed, total_count, output, batch = self._accumulate(step, controls)
-        self.model.before_update(controls)
-        terms, grad_norm, skipped = self._finish(step, controls, summed)
-        self.model.after_update(output.hidden_BTD.detach(), batch.targets_BT, batch.mask_BT, controls)
-        return TextResult(terms.pop("loss"), terms, grad_norm, rate, total_count, skipped, _detached(output), batch)
-
-    def _accumulate(self, step: int, controls: Mapping[str, Any]) -> tuple[dict[str, Tensor], int, ModelOutput, Batch]:
-        """Gradients of all micro-batches of an update; the summed parts, real targets, last output and batch."""
-        self._to_training()
-        batches = self._micro_batches(step, controls)
-        counts = [int(batch.mask_BT.sum()) for batch in batches]
-        total_count = max(1, sum(counts))
-        self.optimizer.zero_grad(set_to_none=True)
-        summed: dict[str, Tensor] = {}
-        with self._dropout_stream(step, float(self.model.needs_randomness)):
-            for batch, count in zip(batches, counts, strict=True):
-                with self._autocast():
-                    output = self._trained(batch.inputs_BT, with_phases=True)
-                total = total_loss(self.term_inputs(output, batch), controls, self.terms)
-                self._backward(step, total, count / total_count if len(batches) > 1 else 1.0, summed)
-        return summed, total_count, output, batch
-
-    @cached_property
-    def _trained(self) -> Callable[..., ModelOutput]:
-        """The forward pass of a training step; compiled at the first one, when any fault has been planted."""
-        return compiled(self.model) if self.config.optim.compile else self.model
-
-    def first_batches(self, count: int, controls: Mapping[str, Any]) -> list[Batch]:
-        """The first micro-batch of each of the first updates."""
-        return [self._micro_batches(step, controls)[0] for step in range(1, count + 1)]
-
-    def preview(self, controls: Mapping[str, Any]) -> TextResult:
-        batch = self._micro_batches(1, controls)[0]
-        self.model.eval()
-        with torch.no_grad():
-            with self._autocast():
-                output = self.model(batch.inputs_BT, with_phases=True)
-            total = total_loss(self.term_inputs(output, batch), controls, self.terms)
-        terms = {name: float(part) for name, part in total.parts.items()}
-        count = int(batch.mask_BT.sum())
-        return TextResult(float(total.loss), terms, math.nan, learning_rate(1, controls), count, False, output, batch)
-
-    def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of a window of tokens, float32, without gradient and without dropout: what probes call."""
-        self.model.eval()
-        with torch.no_grad(), self._autocast():
-            return self.model(tokens_BT).logits_BTV.float()
-
-    def graph(self, result: TextResult, controls: Mapping[str, Any]) -> Total:
-        return self._graph(result.rows, controls)
-
-    def gradients(self, result: TextResult, controls: Mapping[str, Any]) -> dict[str, Tensor | None]:
-        return self._gradients_of(self._graph(result.batch, controls))
-
-    def _graph(self, batch: Batch, controls: Mapping[str, Any]) -> Total:
-        self.model.eval()
-        output = self.model(batch.inputs_BT, with_phases=True)
-        return total_loss(self.term_inputs(output, batch), controls, self.terms)
-
-    def probe_row(self, tokens: int) -> Tensor:
-        """The start of the first held-out row, [1, ≤ tokens]: the same at every step."""
-        return self._held_out()[0].inputs_BT[:1, :tokens]
-
-    def accumulation_error(self, step: int, controls: Mapping[str, Any]) -> float:
-        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the cross-entropy of update `step`; NaN where it cannot be compared.
-
-        The big batch is all micro-batches at once. Other terms are left out: those of the mean prediction rightly see
-        one micro-batch at a time. Leaves the gradients cleared.
-        """
-        if self.config.optim.accumulation == 1 or self.model.needs_randomness or self.scaler.is_enabled():
-            return math.nan
-        plain = {name: 0.0 if name.endswith("_weight") else value for name, value in controls.items()}
-        plain |= {"ce_weight": 1.0, "label_smoothing": 0.0}
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._accumulate(step, plain)
-        accumulated = [_flat(parameter.grad, parameter) for parameter in parameters]
-        batches = self._micro_batches(step, controls)
-        whole = Batch(*(torch.cat(column) for column in zip(*(vars(batch).values() for batch in batches), strict=True)))
-        total = self._graph(whole, plain)
-        big = torch.autograd.grad(total.loss, parameters, allow_unused=True)
-        self.optimizer.zero_grad(set_to_none=True)
-        gradients = [_flat(gradient, parameter) for gradient, parameter in zip(big, parameters, strict=True)]
-        difference = sum(float((a - b).square().sum()) for a, b in zip(accumulated, gradients, strict=True))
-        return math.sqrt(difference / max(sum(float(b.square().sum()) for b in gradients), 1e-30))
-
-    def measure_terms(self, result: TextResult, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Every term on the first rows (at most 2) of the step's last micro-batch, without gradient, whatever its
-        weight.
-        """
-        measured = measure_terms(self.term_inputs(result.row_output, result.rows), controls, self.terms)
-        return dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
-
-    def evaluate(self, controls: Mapping[str, Any] | None = None) -> float:
-        """Teacher-forced cross-entropy on the fixed held-out batches, nats per real target, token-weighted."""
-        del controls
-        batches = self._held_out()
-        self.model.eval()
-        summed = torch.zeros((), dtype=torch.float64, device=self.device)
-        count = 0
-        with torch.no_grad():
-            for batch in batches:
-                with self._autocast():
-                    logits_BTV = self.model(batch.inputs_BT).logits_BTV
-                losses_N = nn.functional.cross_entropy(
-                    logits_BTV.flatten(0, 1).float(), batch.targets_BT.flatten(), reduction="none"
-                )
-                summed += losses_N.double()[batch.mask_BT.flatten()].sum()
-                count += int(batch.mask_BT.sum())
-        return float(summed) / max(1, count)
-
-    def _held_out(self) -> list[Batch]:
-        if self._validation is None:
-            probes, optim = self.config.probes, self.config.optim
-            batches = self.dataset.validation_batches(optim.batch_size, probes.eval_batches)
-            self._validation = [self._move(batch) for batch in batches]
-        return self._validation
-
-    def _micro_batches(self, step: int, controls: Mapping[str, Any]) -> list[Batch]:
-        """What an update trains on; held-out batches are always masked and shifted as they should be."""
-        optim, count = self.config.optim, self.config.optim.accumulation
-        positions = range((step - 1) * count, step * count)
-        tokenizer, shift, masked = self.dataset.tokenizer, int(controls["label_shift"]), bool(controls["mask_padding"])
-        return [
-            self._move(
-                asked_for(
-                    self.dataset.train_batch(self.config.drawn_seed, position, optim.batch_size),
-                    label_shift=shift,
-                    mask_padding=masked,
-                    pad_id=tokenizer.pad_id,
-                    eos_id=tokenizer.eos_id,
-                )
-            )
-            for position in positions
-        ]
-
-    def _move(self, batch: Batch) -> Batch:
-        if self.device.type == "cpu":
-            return batch
-        return Batch(*(value.to(self.device, non_blocking=True) for value in vars(batch).values()))
-
-    def term_inputs(self, output: ModelOutput, batch: Batch) -> TermInputs:
-        """What the loss terms see of an output."""
-        return TermInputs(
-            logits_BTV=output.logits_BTV,
-            targets_BT=batch.targets_BT,
-            mask_BT=batch.mask_BT,
-            inputs_BT=batch.inputs_BT,
-            hidden_BTD=output.hidden_BTD,
-            phases=output.phases,
-            state_BTP=output.state_BTP,
-            unigram_V=self.unigram_V,
-            eos_id=self.dataset.tokenizer.eos_id,
-            concepts_BTK=output.concepts_BTK,
-            expected_concepts_BTK=output.expected_concepts_BTK,
-            routers=output.routers,
-            experts_active=getattr(self.config.model, "experts_active", 1),
+    def __init__(self, step: int, terms: list[str], what: str) -> None:
+        self.step, self.terms = step, terms
+        super().__init__(
+            f"{what} is not finite at step {step}: {', '.join(terms)}. The optimizer did not step; the weights are the "
+            "last good ones. Lower the learning rate or the term's weight and resume, or go back to a checkpoint"
         )
 
 
-def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if gradient is None else gradient
+@dataclass(frozen=True)
+class StepResult:
+    """What one update measured before it was made. units: real target tokens, or frames, that it has seen."""
+
+    loss: float
+    terms: dict[str, float]
+    grad_norm: float
+    learning_rate: float
+    units: int
+    skipped: bool
 
 
-def _detached(output: ModelOutput) -> ModelOutput:
-    return _each(output, Tensor.detach)
+class BaseEngine(ABC):
+    """Model, optimizer and scaler of one run on its device.
+
+    saved: the module whose state a checkpoint keeps · unit: what `StepResult.units` counts · eval_name: series of the
+    held-out loss · compiles: whether the family knows `compile`.
+    """
+
+    model: nn.Module
+    saved: nn.Module
+    optimizer: torch.optim.AdamW
+    terms: tuple[Term, ...]
+    unit: str
+    eval_name: str
+    compiles = False
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.device = resolve_device(config.optim.device)
+        wanted = config.optim.precision
+        # float16 has no use without a GPU: the CPU's own is slower than float32 and overflows as early.
+        precision = "fp32" if wanted == "fp16" and self.device.type != "cuda" else wanted
+        self._autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.precision = precision
+        if config.optim.compile:
+            problem = (
+                compiler_problem(self.device) if self.compiles else "only language models are compiled: leave it off"
+            )
+            if problem:
+                raise ValueError(f"compile = true is refused: {problem}")
+
+    @abstractmethod
+    def step(self, step: int, controls: Mapping[str, Any]) -> StepResult:
+        """Make update `step` (1-based). Raises `NonFiniteError` before the optimizer steps when loss or gradient is
+        not finite.
+        """
+
+    @abstractmethod
+    def preview(self, controls: Mapping[str, Any]) -> StepResult:
+        """The first update's first micro-batch, seen without gradient and without an update: what step 0 measures."""
+
+    @abstractmethod
+    def evaluate(self, controls: Mapping[str, Any]) -> float:
+        """The held-out loss that says how good the model is; the same batches and draws at every step."""
+
+    @abstractmethod
+    def graph(self, result: Any, controls: Mapping[str, Any]) -> Total:
+        """Terms of a few rows of a step with their graph, in full precision, for gradients of single terms."""
+
+    @abstractmethod
+    def gradients(self, result: Any, controls: Mapping[str, Any]) -> dict[str, Tensor | None]:
+        """Gradient of the weighted loss of a step's batch by parameter name; `.grad` is not touched."""
+
+    def before_update(self, rate: float) -> dict[str, Tensor]:
+        """The parameters before the last update, from the optimizer's moments.
+
+        AdamW: w' = w·(1 − lr·decay) − lr·m̂/(√v̂ + ε), m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ); exact up to rounding.
+        """
+        before = {}
+        owners = {id(parameter): group for group in self.optimizer.param_groups for parameter in group["params"]}
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                state, group = self.optimizer.state.get(parameter), owners.get(id(parameter))
+                if not state or group is None:
+                    before[name] = parameter.detach().clone()
+                    continue
+                (beta1, beta2), t = group["betas"], float(state["step"])
+                root = (state["exp_avg_sq"] / (1 - beta2**t)).sqrt_().add_(group["eps"])
+                moved = (state["exp_avg"] / (1 - beta1**t)).div_(root).mul_(rate)
+                before[name] = moved.add_(parameter).div_(1 - rate * group["weight_decay"])
+        return before
+
+    # one guarded update
+
+    @cached_property
+    def _parameters(self) -> list[nn.Parameter]:
+        """All parameters, found once: walking a small model's modules at every step costs a percent of it."""
+        return list(self.model.parameters())
+
+    def _to_training(self) -> None:
+        if not self.model.training:
+            self.model.train()
+
+    def _prepare(self, step: int, controls: Mapping[str, Any]) -> float:
+        """Set the optimizer as the controls ask; the learning rate."""
+        rate = learning_rate(step, controls)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            group["betas"] = (controls["beta1"], controls["beta2"])
+            group["weight_decay"] = controls["weight_decay"] if group["decayed"] else 0.0
+        return rate
+
+    def _finish(
+        self, step: int, controls: Mapping[str, Any], summed: Mapping[str, Tensor]
+    ) -> tuple[dict[str, float], float, bool]:
+        """Clip, check and update; the parts as numbers, the gradient's norm, and whether fp16 skipped the update."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self._parameters, controls["clip_norm"] or float("inf"))
+        values = torch.stack([value.float() for value in summed.values()] + [norm.float()]).tolist()
+        grad_norm = values.pop()
+        skipped = self._update(step, grad_norm)
+        return dict(zip(summed, values, strict=True)), grad_norm, skipped
+
+    def _backward(self, step: int, total: Total, share: float, summed: dict[str, Tensor]) -> None:
+        """Backward pass of one micro-batch that makes up `share` of the batch; its parts are added to `summed`."""
+        if not torch.isfinite(total.loss.detach()):
+            raise NonFiniteError(step, nonfinite_parts(total), "the loss")
+        whole = share == 1.0
+        self.scaler.scale(total.loss if whole else total.loss * share).backward()
+        for name, part in (*total.parts.items(), ("loss", total.loss)):
+            value = part.detach() if whole else part.detach() * share
+            summed[name] = summed[name] + value if name in summed else value
+
+    def _update(self, step: int, grad_norm: float) -> bool:
+        if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
+            broken = [name for name, parameter in self.model.named_parameters() if _broken(parameter.grad)]
+            self.optimizer.zero_grad(set_to_none=True)
+            shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
+            raise NonFiniteError(step, shown or ["the global norm overflowed"], "the gradient")
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.is_enabled() and self.scaler.get_scale() < scale
+
+    def _gradients_of(self, total: Total) -> dict[str, Tensor | None]:
+        found: dict[str, Tensor | None] = dict.fromkeys(name for name, _ in self.model.named_parameters())
+        if total.loss.requires_grad:
+            names, parameters = zip(*_learning(self.model), strict=True)
+            gradients = torch.autograd.grad(total.loss, parameters, allow_unused=True)
+            found.update(zip(names, gradients, strict=True))
+        return found
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast_type is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self._autocast_type)
+
+    @contextlib.contextmanager
+    def _dropout_stream(self, step: int, dropout: float) -> Iterator[None]:
+        if not dropout:
+            yield
+            return
+        devices = [self.device] if self.device.type == "cuda" else []
+        with RANDOM_LOCK, torch.random.fork_rng(devices):
+            torch.manual_seed((self.config.drawn_seed << 32) + step)
+            yield
 
 
-def _each(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
-    """The output with every tensor of it changed."""
+def resolve_device(name: str) -> torch.device:
+    """`auto` → CUDA when there is one, else the CPU. Raises `ValueError` for `cuda` without a CUDA device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda' is refused: torch finds no CUDA device here; use auto or cpu")
+    return torch.device(name)
 
-    def changed(value: Tensor | tuple[Tensor, ...] | None) -> Any:
-        return tuple(map(change, value)) if isinstance(value, tuple) else value if value is None else change(value)
 
-    return ModelOutput(**{name: changed(value) for name, value in vars(output).items()})
+def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
+    """AdamW over what learns; matrices decay, vectors do not."""
+    learning = [parameter for _, parameter in _learning(model)]
+    matrices = [parameter for parameter in learning if parameter.ndim >= 2]
+    vectors = [parameter for parameter in learning if parameter.ndim < 2]
+    groups = [{"params": matrices, "decayed": True}, {"params": vectors, "decayed": False}]
+    return PlainAdamW([group for group in groups if group["params"]], lr=0.0, eps=1e-8, fused=True)
+
+
+def _learning(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def _broken(gradient: Tensor | None) -> bool:
+    return gradient is not None and not bool(torch.isfinite(gradient).all())

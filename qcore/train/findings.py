@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from qcore.automation.learning_rate import learning_rate
 from qcore.base import BAD_VALUES
 from qcore.detect import Verdict, Watch
 from qcore.store import Finding, RunWriter
-from qcore.train.schedule import learning_rate
 from qcore.train.workload import Workload
 
 _PLANNED_POINTS = 4096

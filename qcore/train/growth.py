@@ -11,11 +11,11 @@ from typing import Any
 
 from qcore.config import ConfigError, RunConfig, TextRunConfig, shown
 from qcore.models import build_model
-from qcore.models.growth import grow_model, grow_moments, growth_plan
-from qcore.train.base import RANDOM_LOCK, make_optimizer
+from qcore.models.sizing.growth import grow_model, grow_moments, growth_plan
+from qcore.runs.replay_plan import UNSIZED
 from qcore.train.checkpoint import optimizer_tensors, set_moments
-from qcore.train.engine import Engine
-from qcore.train.replay import UNSIZED
+from qcore.train.engine import RANDOM_LOCK, make_optimizer
+from qcore.train.text_engine import Engine
 
 _KEPT = ("kind", "context")
 

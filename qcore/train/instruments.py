@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics import term_gradients, weight_statistics
+from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
 from qcore.store import RunWriter
-from qcore.train.base import BaseEngine
+from qcore.train.engine import BaseEngine
 from qcore.train.probes import ProbeScheduler
-from qcore.train.replay import BEFORE_TRAINING, PROBE_NAMES
 
 JITTER = 0.02
 

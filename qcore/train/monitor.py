@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN, Recording
 from qcore.store import RunWriter, Status
-from qcore.train.base import StepResult
+from qcore.train.engine import StepResult
 from qcore.train.findings import Detectors
 from qcore.train.instruments import Reading
 from qcore.train.probes import running_mean
-from qcore.train.replay import PLANNED_LR_SUM, PROBES_RUN, Recording
 from qcore.train.workload import Workload
 
 OF_THE_DATA = ("mask_padding", "label_shift")

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from qcore.config import RunConfig
-from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
-from qcore.train.families import open_workload
-from qcore.train.files import (
+from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state
+from qcore.runs.failures import RunError, cause_of, sentence
+from qcore.runs.last_words import Ending, forget_words, keep_reserve, release_reserve
+from qcore.runs.layout import (
     CATCH_UP,
     CONFIG_FILE,
     ORIGIN_FILE,
@@ -30,12 +31,11 @@ from qcore.train.files import (
     read_config,
     stored_config,
 )
-from qcore.train.folders import checkpoint_folders, newest_state, read_state
-from qcore.train.lastwords import Ending, forget_words, keep_reserve, release_reserve
-from qcore.train.replay import Orders
-from qcore.train.slots import Slots
-from qcore.train.trainer import Trainer
-from qcore.train.trouble import RunError, cause_of, sentence
+from qcore.runs.replay_plan import Orders
+from qcore.runs.slots import Slots
+from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
+from qcore.train.loop import Trainer
+from qcore.train.open import open_workload
 from qcore.train.workload import Workload
 
 NEWEST_SAMPLES = 64

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from qcore.config import ConfigError, live_controls
+from qcore.runs.checkpoint_folders import CheckpointError, checkpoint_folders, read_state, refusal
 from qcore.store import Event
 from qcore.store.shapes import integer, positive, record
-from qcore.train.base import BaseEngine
 from qcore.train.checkpoint import Checkpoint, check_fits, load_checkpoint
-from qcore.train.folders import CheckpointError, checkpoint_folders, read_state, refusal
+from qcore.train.engine import BaseEngine
 
 RECENT = 200
 """How many steps before a trouble a risky change is taken for its cause."""

@@ -28,10 +28,10 @@ from qcore.diagnostics import (
     token_statistics,
 )
 from qcore.models import ModelOutput
-from qcore.models.concepts import ConceptLayer
+from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, TermInputs, term_weights
-from qcore.train.engine import MEASURED_ROWS, Engine
 from qcore.train.instruments import Instruments, Probe, Reading, jittered
+from qcore.train.text_engine import MEASURED_ROWS, Engine
 
 KERNEL_TOKENS = 48
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}

@@ -23,14 +23,14 @@ from qcore.detect import Facts
 from qcore.diagnostics import generation_statistics
 from qcore.models import LanguageModel, build_model, parameter_count
 from qcore.objectives import term_weights
+from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
-from qcore.train.engine import Engine
-from qcore.train.files import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.train.growth import grow, grown_section, in_force, resize
 from qcore.train.instruments import Instruments
 from qcore.train.states import decoding
+from qcore.train.text_engine import Engine
 from qcore.train.text_instruments import TextInstruments
 from qcore.train.workload import Speaker, Workload
 

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from qcore.automation.learning_rate import learning_rate
 from qcore.config import LTXVideoConfig, VideoRunConfig
 from qcore.data import ClipDataset, TextStates
 from qcore.flow import Path, PathSample, PathSettings, correlated_noise, make_path, statistical_anchor
 from qcore.models import AnchorOutput, VideoFlow, VideoOutput, build_video_model, fit_codec
-from qcore.models.ltx import LTXVideo
+from qcore.models.video.ltx import LTXVideo
 from qcore.objectives import VIDEO_TERMS, Total, VideoTermInputs, measure_terms, total_loss
 from qcore.sampling import clip_noise, clip_seeds, draw_clips
-from qcore.train.base import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
-from qcore.train.schedule import learning_rate
+from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
 
 MEASURED_CLIPS = 8
 ANCHOR_CLIPS = 256

@@ -13,12 +13,12 @@ import threading
 import time
 from pathlib import Path
 
+from qcore.runs.last_words import Ending, leave, release_reserve
+from qcore.runs.layout import RunLock
+from qcore.runs.replay_plan import Orders
+from qcore.runs.slots import Slots
 from qcore.store import WriterReplacedError
 from qcore.train.allocator import keep_freed_memory, release_freed_memory
-from qcore.train.files import RunLock
-from qcore.train.lastwords import Ending, leave, release_reserve
-from qcore.train.replay import Orders
-from qcore.train.slots import Slots
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 from qcore.config import ConfigError, RunConfig, Section, nearest_hint
 from qcore.detect import Facts
 from qcore.store import Generation, RunWriter
-from qcore.train.base import BaseEngine
+from qcore.train.engine import BaseEngine
 from qcore.train.instruments import Instruments
 
 

@@ -20,8 +20,8 @@ import torch
 
 from qcore.config import RunConfig
 from qcore.lab import Lab
-from qcore.lab.share import export_run, import_run
-from tests.helpers import small_config
+from qcore.lab.export import export_run, import_run
+from tests.support.configs import small_config
 
 import qcore.train.session  # isort: skip  # imported before the forks, so that no child pays for it
 

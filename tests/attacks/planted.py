@@ -20,7 +20,7 @@ from qcore.lab.report import report_parts
 from qcore.store import DATABASE_NAME, Event, Finding, Generation, Inbox, RunWriter, Status
 from qcore.store.checks import ARRAYS
 from qcore.viz.report import report_html
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 SEED = int(os.environ.get("QCORE_SEED", "20261130"))
 SCALE = float(os.environ.get("QCORE_ATTACKS", "1"))

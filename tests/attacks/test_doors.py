@@ -25,7 +25,7 @@ from qcore.lab import Lab
 from qcore.server.live import IDLE_SECONDS
 from qcore.server.token import TOKEN_FILE
 from tests.attacks.served import Clock, Served, answer, running_app, running_serve
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 SEED = int(os.environ.get("QCORE_SEED", "16"))
 ATTACKS = float(os.environ.get("QCORE_ATTACKS", "1"))

@@ -18,9 +18,15 @@ from typing import Any
 import pytest
 
 from qcore.lab import Lab, LabError
-from qcore.lab.share import export_run, import_run
+from qcore.lab.export import export_run, import_run
+from qcore.runs.checkpoint_folders import (
+    CheckpointError,
+    CheckpointState,
+    checkpoint_folders,
+    read_folder,
+    write_folder,
+)
 from qcore.store import DATABASE_NAME, CommandReader, Inbox, RunReader, RunWriter, StoreFormatError
-from qcore.train.folders import CheckpointError, CheckpointState, checkpoint_folders, read_folder, write_folder
 from tests.attacks.planted import FIGURE, NUMBER, REMEDY, SEED, TOKEN, changed, packed, packed_files, read_all, rounds
 from tests.attacks.planted import whole_run as written
 

@@ -26,11 +26,11 @@ from qcore.config import (
     read_changes,
     read_config,
 )
-from qcore.config.rules import parse_limits, parse_rules
-from qcore.config.schedules import parse_schedule
+from qcore.config.rule_text import parse_limits, parse_rules
+from qcore.config.schedule_text import parse_schedule
 from qcore.config.texts import LONGEST_LINE
 from qcore.lab import LabError
-from qcore.lab.names import check_name
+from qcore.runs.names import check_name
 from tests.attacks.cpu import TooSlow, bounded, growth
 from tests.attacks.patterns import ENDS, ROOT, Used, every_pattern, example, sources, stretched
 
@@ -55,8 +55,8 @@ def patterns() -> dict[str, list[Used]]:
 
 def test_the_patterns_are_found() -> None:
     places = {place for place, found in patterns().items() if found}
-    assert {"qcore/config/texts.py", "qcore/config/rules.py", "qcore/config/schedules.py"} <= places
-    assert {"qcore/lab/names.py", "qcore/server/bodies.py"} <= places
+    assert {"qcore/config/texts.py", "qcore/config/rule_text.py", "qcore/config/schedule_text.py"} <= places
+    assert {"qcore/runs/names.py", "qcore/server/bodies.py"} <= places
 
 
 @pytest.mark.parametrize("place", PLACES)

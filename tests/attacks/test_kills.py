@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from qcore.lab import Lab
-from qcore.train.folders import checkpoint_folders
+from qcore.runs.checkpoint_folders import checkpoint_folders
 from tests.attacks.killed import FORK_STEP, REWIND_STEP
 
 KINDS = ("train", "train late", "resume", "fork", "rewind", "import", "export", "delete")

@@ -29,7 +29,7 @@ from qcore.config import (
     to_row,
 )
 from qcore.lab import LabError
-from qcore.lab.names import check_name
+from qcore.runs.names import check_name
 from tests.attacks.cpu import bounded
 
 SCALE = float(os.environ.get("QCORE_ATTACKS", "1"))

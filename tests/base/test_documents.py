@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qcore.base import DocumentError, LabError, parse_json, plain_file, read_json
-from tests.helpers import alarmed
+from tests.support.configs import alarmed
 
 
 @pytest.mark.parametrize(

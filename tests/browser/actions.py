@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from qcore.config import RunConfig, Stop
 from qcore.lab import Lab, LabError
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 
 LONG = small_config(steps=1_000_000, checkpoint_every=500, sample_every=500, eval_every=500, tokens_every=50)
 """A run that ends only when it is stopped."""

@@ -20,7 +20,7 @@ from tests.browser.actions import (
     wait_for_curve,
 )
 from tests.browser.driver import running_app
-from tests.helpers import eventually
+from tests.support.configs import eventually
 
 pytestmark = pytest.mark.browser
 

@@ -15,8 +15,8 @@ from qcore.config import Stop
 from qcore.lab import Lab
 from qcore.server.live import IDLE_SECONDS
 from tests.attacks.served import ROOT, Clock, Served, running_app, running_script
-from tests.helpers import eventually, small_config
 from tests.pages.linked import TEXTS
+from tests.support.configs import eventually, small_config
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,7 @@ SHOWN = """
 import sys
 sys.path.insert(0, {root!r})
 import streamlit as st
-from pages._plain import plain
+from pages.session.plain import plain
 from tests.pages.linked import TEXTS
 for number, text in enumerate(TEXTS):
     st.markdown(plain(text))

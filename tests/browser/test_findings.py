@@ -9,7 +9,7 @@ from qcore.config import FAULTS, preset
 from qcore.lab import Lab
 from tests.browser.actions import press, start_from_yaml, wait_for_curve
 from tests.browser.driver import running_app
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 
 pytestmark = pytest.mark.browser
 

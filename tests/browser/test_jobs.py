@@ -9,11 +9,12 @@ import signal
 import pytest
 from playwright.sync_api import expect
 
+from qcore.experiments import effect
+from qcore.experiments.ablation_store import ablations, is_training
+from qcore.experiments.benchmark_store import bench_folder, read_benchmark
 from qcore.lab import Lab
-from qcore.lab.ablations import ablations, is_training
-from qcore.lab.bench_records import bench_folder, read_benchmark
 from tests.browser.actions import press, settle
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 
 pytestmark = pytest.mark.browser
 SMALL = "context=16, batch_size=2, width=16, layers=1, heads=2, phases=8, documents=60"
@@ -127,7 +128,7 @@ def test_an_effect_is_answered(page, app, lab, done):
     expect(page.get_by_text(re.compile("effect.*eval/ce|effect on .*held")).first).to_be_visible(
         timeout=PATIENCE * 1000
     )
-    assert len(lab.effects(done)) == 1
+    assert len(effect.effects(lab, done)) == 1
     page.reload()
     expect(page.get_by_role("figure", name=re.compile("Each pair of forks"))).to_be_visible()
 
@@ -143,13 +144,13 @@ def test_a_sweep_is_answered_and_another_one_can_be_ended(page, app, lab, done):
     expect(page.get_by_role("figure", name=re.compile("at each value of learning rate"))).to_be_visible(
         timeout=PATIENCE * 1000
     )
-    assert len(lab.sweeps(done)) == 1
+    assert len(effect.sweeps(lab, done)) == 1
     fill(page, "Values", "0.002, 0.004, 0.005, 0.006")
     press(page, "Sweep")
     press(page, "End it")
     expect(page.get_by_role("button", name="End it")).to_have_count(0)
     expect(page.get_by_text(re.compile("was not answered: it was ended")).first).to_be_visible()
-    assert len(lab.sweeps(done)) == 1
+    assert len(effect.sweeps(lab, done)) == 1
 
 
 def test_forks_and_rewinds_from_the_page(page, app, lab, done):

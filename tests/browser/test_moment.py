@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from qcore.config import Pause
 from tests.browser.actions import LOSS_CHART, press, slider, stop, wait_for_curve
 from tests.browser.together import contradictions, seen, step_of
-from tests.helpers import eventually, small_config, small_video
+from tests.support.configs import eventually, small_config, small_video
 
 pytestmark = pytest.mark.browser
 OFTEN = {"steps": 1_000_000, "eval_every": 70, "checkpoint_every": 500, "sample_every": 60}

@@ -11,9 +11,9 @@ from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
 from tests.browser.actions import LONG, LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, still, wait_for_curve
 from tests.browser.audit import audit
-from tests.helpers import eventually
 from tests.pages.filmed import write_video_run
 from tests.pages.inside import finding, write_run
+from tests.support.configs import eventually
 
 pytestmark = pytest.mark.browser
 VIEWS = {

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.actions import press, slider
-from tests.helpers import eventually, small_video
+from tests.support.configs import eventually, small_video
 
 pytestmark = pytest.mark.browser
 PLAYERS = ".lab-clips canvas"

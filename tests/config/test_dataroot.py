@@ -10,7 +10,7 @@ from qcore.config import DATA_ROOT, MODEL_KINDS, ConfigError, RunConfig, all_con
 from qcore.config.dataroot import NAMES, PLACES
 from qcore.lab import Lab
 from qcore.lab.forecast import memory_forecast
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 TEXT = "One day a fox met a bird. They played.\n\n" * 60
 

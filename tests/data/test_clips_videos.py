@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from qcore.config import ClipsConfig
-from qcore.data import frames as frames_module
 from qcore.data import open_clips
-from qcore.data.videos import read_clips, video_clips
+from qcore.data.video import frames as frames_module
+from qcore.data.video.files import read_clips, video_clips
 
 
 def write_video(path, frames, codec="ffv1", pixel_format=None):

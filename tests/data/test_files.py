@@ -16,7 +16,7 @@ import pytest
 
 from qcore.config import ConfigError, DataConfig, DataError, check_source, default_run
 from qcore.data import load_corpus, open_dataset
-from qcore.data.pages import page_text
+from qcore.data.text.html import page_text
 
 PROSE = "\n\n".join(f"Paragraph {number} says something. " + "More words follow here. " * 45 for number in range(12))
 ROWS = [{"id": number, "text": f"Row {number}: " + "words of a row " * 8} for number in range(30)]
@@ -255,11 +255,11 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
 
 
 def test_a_file_beyond_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    from qcore.data import room, texts
+    from qcore.data.text import files, size_limits
 
     (tmp_path / "a.txt").write_text(PROSE)
-    monkeypatch.setattr(room, "memory_bytes", lambda: 2 * len(PROSE) - 2)
-    monkeypatch.setattr(texts, "unpacked", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(size_limits, "memory_bytes", lambda: 2 * len(PROSE) - 2)
+    monkeypatch.setattr(files, "unpacked", lambda *_: pytest.fail("it was read"))
     with pytest.raises(DataError, match=r"a\.txt' holds .* more than half of this machine's memory"):
         corpus(tmp_path / "a.txt")
 
@@ -365,7 +365,7 @@ def test_a_text_without_blanks_is_cut_after_sentences(tmp_path):
 
 
 def load_pieces(path):
-    from qcore.data.documents import cut_anywhere
+    from qcore.data.text.documents import cut_anywhere
 
     return cut_anywhere(path.read_text())
 

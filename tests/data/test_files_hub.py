@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from qcore.config import DATA_ROOT, DataConfig, DataError, check_source, default_run
-from qcore.data import hub, load_corpus, open_dataset, room
+from qcore.data import load_corpus, open_dataset
+from qcore.data.text import hub, size_limits
 
 ROWS = [{"id": number, "text": f"Row number {number}: " + "words of a row " * 6} for number in range(60)]
 TEXTS = tuple(row["text"].strip("\n") for row in ROWS)
@@ -172,7 +173,7 @@ def test_a_saved_data_set_takes_nothing_from_outside_of_its_folder(tmp_path, nam
 def test_a_saved_data_set_is_weighed_before_it_is_written_out(tmp_path, monkeypatch):
     cells = pa.DictionaryArray.from_arrays(pa.array([0] * 600, pa.int32()), pa.array(["word " * 40_000]))
     datasets.Dataset(pa.table({"text": cells})).save_to_disk(tmp_path / "saved")
-    monkeypatch.setattr(room, "memory_bytes", lambda: 200 << 20)
+    monkeypatch.setattr(size_limits, "memory_bytes", lambda: 200 << 20)
     with pytest.raises(
         DataError, match=r"the data set .*saved' holds 0\.1 GB, more than half of this machine's memory"
     ):

@@ -9,7 +9,7 @@ import pytest
 
 from qcore.config import ClipsConfig, DataError
 from qcore.data import open_clips
-from qcore.data.videos import read_clips, video_clips
+from qcore.data.video.files import read_clips, video_clips
 
 
 def write(path, frames, codec="ffv1", pixel_format="gray", *, turn=None, aspect=None, times=None, rate=10, more=None):

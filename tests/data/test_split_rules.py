@@ -7,9 +7,9 @@ import pytest
 
 from qcore.config import BEFORE, DataConfig, RunConfig, default_run
 from qcore.data import load_corpus, open_dataset
-from qcore.data.overlap import overlap, sampled_runs
-from qcore.data.streams import split_documents
-from qcore.train.files import read_config
+from qcore.data.text.batches import split_documents
+from qcore.data.text.overlap import overlap, sampled_runs
+from qcore.runs.layout import read_config
 
 WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "ei", "o", "un", "ir", "esk")]
 
@@ -136,7 +136,7 @@ def test_a_grammar_s_own_sentences_are_no_contamination(source, documents):
 
 
 def test_the_cost_is_bounded_and_a_sample_is_spread(monkeypatch):
-    from qcore.data import overlap as module
+    from qcore.data.text import overlap as module
 
     monkeypatch.setattr(module, "_TRAINING_LETTERS", 30_000)
     monkeypatch.setattr(module, "_HELD_OUT", 10)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.detect import RULES, Watch
-from qcore.detect.guide import guide_remedies
-from qcore.detect.verdict import restore, set_rate, set_weight
+from qcore.detect.finding import restore, set_rate, set_weight
+from qcore.detect.published_guide import guide_remedies
 from tests.detect.streams import AT_START, Values, facts, first, healthy_loss, names, run, weights
 
 VALUES = {"diversity": 0.8, "coherence": 0.4}

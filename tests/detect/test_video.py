@@ -10,7 +10,7 @@ import pytest
 from qcore import detect
 from qcore.base.words import number_words
 from qcore.config import VIDEO_KINDS, find_control, live_controls
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.detect import GUIDE, RULES, Facts, Verdict, Watch
 from qcore.detect.history import History
 from qcore.detect.video import _OF_THE_FLOW

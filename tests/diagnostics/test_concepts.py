@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from qcore.config import DataConfig
 from qcore.data import build_tokenizer, translation_pairs, translations
-from qcore.data.stories import write_bilingual
+from qcore.data.text.stories import write_bilingual
 from qcore.diagnostics import concept_alignment
 
 

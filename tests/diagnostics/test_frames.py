@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qcore.config import ClipsConfig
-from qcore.data.clips import open_clips
+from qcore.data.video.open import open_clips
 from qcore.diagnostics import anchor_statistics, frame_reference, frame_statistics, singular_spectrum
 
 FRAMES, SIDE = 8, 16

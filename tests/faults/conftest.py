@@ -4,14 +4,14 @@ from functools import cache
 
 import pytest
 
+from qcore.automation.control_board import ControlBoard
 from qcore.config import RunConfig, default_run
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.data import open_clips, open_dataset
 from qcore.faults import plant
-from qcore.train.board import ControlBoard
-from qcore.train.engine import Engine
+from qcore.train.text_engine import Engine
 from qcore.train.video_engine import VideoEngine
-from tests.helpers import small_config, small_video
+from tests.support.configs import small_config, small_video
 
 
 @cache

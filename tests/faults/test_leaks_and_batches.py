@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from qcore.faults.batches import FIRST_NAN_STEP
-from qcore.models.phase_lm import GlobalInterference
-from qcore.train.base import NonFiniteError
+from qcore.models.phase.model import GlobalInterference
+from qcore.train.engine import NonFiniteError
 
 
 def tokens(engine, rows=3, length=16, seed=0):

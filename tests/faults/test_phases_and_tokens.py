@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qcore.config import SamplingConfig
-from qcore.config.schedules import parse_schedule
+from qcore.config.schedule_text import parse_schedule
 from qcore.faults.phases import _FADE_STEPS
 from qcore.faults.tokens import arbitrary_word
 from qcore.objectives import Derived

@@ -7,7 +7,7 @@ import torch
 
 from qcore import objectives
 from qcore.config import RunConfig, default_run, preset
-from qcore.config.faultbank import FAULTS
+from qcore.config.fault_bank import FAULTS
 from qcore.faults import PLANTERS, plant
 from qcore.sampling import generate
 

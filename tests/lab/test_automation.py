@@ -7,7 +7,7 @@ import pytest
 from qcore.config import Pause, Restore, SetControl, Step, Stop
 from qcore.lab import Lab
 from qcore.store import Event
-from tests.helpers import eventually, small_config, small_video
+from tests.support.configs import eventually, small_config, small_video
 
 
 def events(lab: Lab, name: str, *authors: str) -> list[Event]:

@@ -8,24 +8,24 @@ import pytest
 import torch
 
 from qcore.config import ConfigError, Continue, Pause, Stop
-from qcore.data.tables import ColumnChoice
-from qcore.data.texts import read_files
+from qcore.data.text.files import read_files
+from qcore.data.text.tables import ColumnChoice
 from qcore.objectives import Total
+from qcore.runs.failures import CAUSES, RunError, cause_of, sentence
+from qcore.runs.last_words import WORDS_FILE, Failure, leave
 from qcore.store import StoreTimeoutError
-from qcore.train import engine
-from qcore.train.lastwords import WORDS_FILE, Failure, leave
-from qcore.train.trouble import CAUSES, RunError, cause_of, sentence
-from tests.helpers import eventually, small_config
+from qcore.train import text_engine
+from tests.support.configs import eventually, small_config
 
 
 def test_a_numeric_failure_says_its_cause(lab, monkeypatch):
-    healthy = engine.total_loss
+    healthy = text_engine.total_loss
 
     def broken(inputs, controls, terms):
         total = healthy(inputs, controls, terms)
         return Total(total.loss * math.nan, {**total.parts, "ce": total.parts["ce"] * math.nan})
 
-    monkeypatch.setattr(engine, "total_loss", broken)
+    monkeypatch.setattr(text_engine, "total_loss", broken)
     name = lab.start(small_config(budget_percent=0), name="nan")
     info = lab.wait(name, 60)
     assert (info.state, info.cause) == ("failed", "numeric")
@@ -63,7 +63,7 @@ def test_a_device_that_is_not_there_is_the_configuration(lab, monkeypatch):
 
 
 def test_what_nobody_foresaw_is_a_bug_with_its_traceback(lab, monkeypatch):
-    monkeypatch.setattr(engine, "total_loss", lambda *rest: [][0])
+    monkeypatch.setattr(text_engine, "total_loss", lambda *rest: [][0])
     name = lab.start(small_config(), name="bug")
     info = lab.wait(name, 60)
     assert (info.state, info.cause) == ("failed", "bug")

@@ -7,10 +7,10 @@ import pytest
 
 from qcore.config import ConfigError, SetControl
 from qcore.lab import Lab, LabError
+from qcore.runs.checkpoint_folders import read_state
 from qcore.store import DATABASE_NAME
-from qcore.train.folders import read_state
-from tests.helpers import eventually, small_config, small_video
-from tests.lab.steered import applied, first_difference, points, running, steered
+from tests.support.configs import eventually, small_config, small_video
+from tests.support.steered import applied, first_difference, points, running, steered
 
 
 def finished(lab, config, name="parent"):

@@ -4,9 +4,9 @@ import pytest
 
 from qcore.config import ConfigError, Grow, SamplingConfig, Stop
 from qcore.lab import LabError
-from qcore.train.folders import read_state
-from tests.helpers import eventually, small_config, small_video
-from tests.lab.steered import applied, points, running, steered
+from qcore.runs.checkpoint_folders import read_state
+from tests.support.configs import eventually, small_config, small_video
+from tests.support.steered import applied, points, running, steered
 
 LARGER = {"width": 32, "heads": 4}
 

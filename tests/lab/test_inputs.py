@@ -9,10 +9,10 @@ from qcore.cli import main
 from qcore.config import ConfigError, default_run
 from qcore.config import places as of_places
 from qcore.config.places import matching
-from qcore.lab.bench import bench_spec
+from qcore.experiments.benchmark import bench_spec
 from qcore.lab.inputs import checked_inputs, input_problems
 from qcore.server.trainer import TrainerProcess
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 TEXT = "The cat sat on the mat, and the dog lay at the door.\n\n" * 60
 

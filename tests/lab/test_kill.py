@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from qcore.lab import Lab
-from tests.lab.killed_run import CONFIG
+from tests.support.killed_run import CONFIG
 
 KILLS = 20
 COMPARED = ("train/loss", "train/grad_norm", "train/lr", "eval/ce")

@@ -25,8 +25,8 @@ from qcore.config import (
 from qcore.lab import Lab, LabError, shared_lab
 from qcore.objectives import Total
 from qcore.store import Inbox
-from qcore.train import engine
-from tests.helpers import eventually, small_config
+from qcore.train import text_engine
+from tests.support.configs import eventually, small_config
 
 DETERMINISTIC = ("train/loss", "train/grad_norm", "train/lr", "term/ce", "eval/ce")
 
@@ -224,7 +224,7 @@ def test_a_finished_run_resumes_with_more_steps(lab):
 
 def test_a_nan_stops_before_the_step_and_the_run_can_be_rescued(lab, monkeypatch):
     """A term breaks at step 8: the run fails with its name, keeps step 7, and goes on once the cause is gone."""
-    healthy = engine.total_loss
+    healthy = text_engine.total_loss
     calls = []
 
     def broken(inputs, controls, terms):
@@ -234,7 +234,7 @@ def test_a_nan_stops_before_the_step_and_the_run_can_be_rescued(lab, monkeypatch
         factor = math.nan if len(calls) >= 8 else 1.0
         return Total(total.loss * factor, {**total.parts, "ce": total.parts["ce"] * factor})
 
-    monkeypatch.setattr(engine, "total_loss", broken)
+    monkeypatch.setattr(text_engine, "total_loss", broken)
     name = lab.start(small_config(checkpoint_every=1000, budget_percent=0), name="nan")
     info = lab.wait(name, 60)
     assert (info.state, info.step) == ("failed", 7)
@@ -246,7 +246,7 @@ def test_a_nan_stops_before_the_step_and_the_run_can_be_rescued(lab, monkeypatch
     assert [(checkpoint.step, checkpoint.reason) for checkpoint in lab.checkpoints(name)] == [(7, "last good state")]
     assert reader.events()[-1].payload["terms"] == ["ce"]
 
-    monkeypatch.setattr(engine, "total_loss", healthy)
+    monkeypatch.setattr(text_engine, "total_loss", healthy)
     lab.resume(name)
     assert lab.wait(name, 60).state == "finished"
     whole = lab.start(small_config(), name="whole")
@@ -442,7 +442,7 @@ def test_one_lab_a_process_and_folder(tmp_path):
 
 HOT_RELOAD = """
 import sys
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 from qcore.lab import shared_lab
 lab = shared_lab(sys.argv[1])
 name = lab.start(small_config(steps=100000), name="reloaded")
@@ -473,7 +473,7 @@ def test_hot_reload_loses_neither_run_nor_steering(lab):
 def test_a_run_of_another_process_is_visible_and_steerable(lab):
     """The CLI's case: a worker elsewhere differs in nothing but the nudge."""
     code = (
-        "import sys; from qcore.lab import Lab; from tests.helpers import small_config\n"
+        "import sys; from qcore.lab import Lab; from tests.support.configs import small_config\n"
         "lab = Lab(sys.argv[1]); lab.start(small_config(steps=100000), name='there', author='cli')\n"
         "lab.wait('there', 100)"
     )

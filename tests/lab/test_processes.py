@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from qcore.config import default_run
-from qcore.lab import LabError, background
-from qcore.lab.errors import is_disk_trouble
-from qcore.lab.fleet import answers, fan_out
-from qcore.train.files import RunLock
-from qcore.train.processes import ending, worker_command
-from tests.helpers import alarmed
+from qcore.experiments import background_job
+from qcore.experiments.parallel_runs import answers, fan_out
+from qcore.experiments.worker_process import ending, worker_command
+from qcore.lab import LabError
+from qcore.runs.errors import is_disk_trouble
+from qcore.runs.layout import RunLock
+from tests.support.configs import alarmed
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTERS = {"worker_command": 0, "start": 1, "fan_out": 3}
@@ -88,9 +89,14 @@ def test_no_process_is_started_by_the_name_a_module_happens_to_have():
     sources = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in _SOURCES}
     assert {name: lines for name, text in sources.items() if (lines := own_names(text))} == {}
     direct = {name: lines for name, text in sources.items() if (lines := direct_starts(text))}
-    assert set(direct) <= {"qcore/train/processes.py"}
+    assert set(direct) <= {"qcore/experiments/worker_process.py"}
     started = {module for text in sources.values() for module in modules_started(text)}
-    assert {"qcore.lab.bench", "qcore.lab.ablations", "qcore.lab.questions", "qcore.lab.effects"} <= started
+    assert {
+        "qcore.experiments.benchmark",
+        "qcore.experiments.ablation_store",
+        "qcore.experiments.effect_job",
+        "qcore.experiments.effect",
+    } <= started
     assert [name for name in started if name.startswith("?")] == []
 
 
@@ -122,21 +128,23 @@ def test_a_module_without_its_full_name_is_refused(module):
 
 
 def test_the_command_names_the_module_in_full():
-    command = worker_command("qcore.lab.bench", "run", "x")
+    command = worker_command("qcore.experiments.benchmark", "run", "x")
     assert command[0] == sys.executable
-    assert command[-4:] == ["-m", "qcore.lab.bench", "run", "x"]
+    assert command[-4:] == ["-m", "qcore.experiments.benchmark", "run", "x"]
 
 
 def test_what_goes_wrong_with_an_answer_is_told_and_ends_the_process(tmp_path):
-    with pytest.raises(LabError, match=r"a process of qcore.lab.exam failed: .*there is no such file"):
-        fan_out(tmp_path / "gone", {"a": default_run()}, 2, "qcore.lab.exam", lambda line: None)
+    with pytest.raises(LabError, match=r"a process of qcore.experiments.exam failed: .*there is no such file"):
+        fan_out(tmp_path / "gone", {"a": default_run()}, 2, "qcore.experiments.exam", lambda line: None)
     endless = [sys.executable, "-c", "import time; print('first', flush=True); time.sleep(600)"]
     with pytest.raises(KeyError), contextlib.closing(answers(endless, tmp_path / "log", {})) as lines, alarmed():
         {}[next(lines)]
 
 
 def test_a_full_disk_of_a_process_is_one_for_whoever_asked(tmp_path):
-    program = "import errno, sys; from qcore.lab.fleet import as_process\n{}sys.exit(as_process(work()))"
+    program = (
+        "import errno, sys; from qcore.experiments.parallel_runs import as_process\n{}sys.exit(as_process(work()))"
+    )
     full = "def work():\n yield {'a': 1}\n raise OSError(errno.ENOSPC, 'x', '/runs/a')\n"
     other = "def work():\n yield {'a': 1}\n raise ValueError('no such text')\n"
     for body, words, disk in ((full, "'/runs/a': the disk is full", True), (other, "no such text", False)):
@@ -157,10 +165,10 @@ def test_only_the_process_that_works_on_a_folder_is_ended(tmp_path):
         for told in (own, {**own, "pid": 0}, {**own, "pid": "x"}, victim.pid, "", None):
             (tmp_path / "pid").write_text("" if told is None else json.dumps(told))
             with pytest.raises(LabError, match="did not end"):
-                background.cancel(tmp_path, timeout=0.05)
+                background_job.cancel(tmp_path, timeout=0.05)
         (tmp_path / "pid").write_text(json.dumps({**own, "host": "elsewhere"}))
         with pytest.raises(LabError, match="by 'elsewhere': end it on that machine"):
-            background.cancel(tmp_path)
+            background_job.cancel(tmp_path)
         assert victim.poll() is None
     finally:
         lock.release()

@@ -6,12 +6,12 @@ import pytest
 
 from qcore.config import SetControl, Stop
 from qcore.lab import LabError
-from qcore.lab.building import sweep
+from qcore.runs.building import sweep
+from qcore.runs.replay_plan import Recording, compare, is_wall_clock, recording_of
 from qcore.store import RunWriter
-from qcore.train.replay import Recording, compare, is_wall_clock, recording_of
 from qcore.train.samples import CUT
-from tests.helpers import eventually, small_config, small_video
-from tests.lab.steered import applied, points, running, steered
+from tests.support.configs import eventually, small_config, small_video
+from tests.support.steered import applied, points, running, steered
 
 CHANGES = {
     3: {"diversity_weight": 0.3, "learning_rate": 1e-3},

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from qcore.automation.dry_run import dry_run
 from qcore.config import ConfigError, RunConfig, SetControl
 from qcore.lab import Lab, LabError
-from qcore.lab.dryrun import dry_run
+from qcore.runs.checkpoint_folders import checkpoint_folders
 from qcore.store import Event, Inbox, RunWriter
-from qcore.train.folders import checkpoint_folders
 from qcore.train.worker import Worker
-from tests.helpers import eventually, small_config, small_video
+from tests.support.configs import eventually, small_config, small_video
 
 HUGE = ["9" * 400 + ": ce_weight = 1"]
 COMMA = ["learning_rate: 1e-5 .. 0.01, change x2, every 50 steps,"]

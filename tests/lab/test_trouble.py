@@ -13,14 +13,15 @@ import pytest
 
 from qcore.config import ConfigError, Stop
 from qcore.lab import Lab, LabError
-from qcore.lab import lab as module
-from qcore.lab.building import Site
-from qcore.lab.share import export_run, import_run
+from qcore.lab import workers as module
+from qcore.lab.export import export_run, import_run
 from qcore.objectives import Total
+from qcore.runs import checkpoint_folders, last_words, layout
+from qcore.runs.building import Site
+from qcore.runs.layout import CONFIG_FILE, held, is_held
 from qcore.store import schema
-from qcore.train import engine, files, folders, lastwords
-from qcore.train.files import CONFIG_FILE, held, is_held
-from tests.helpers import eventually, small_config
+from qcore.train import text_engine
+from tests.support.configs import eventually, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -153,9 +154,9 @@ def full_database(*rest, **options):
 
 FAULTS = {
     "config cannot be written": (module, "write_text", full, "full"),
-    "too many files": (files.os, "open", many, "too many files"),
-    "no right": (files.os, "open", forbidden, "permission"),
-    "no locks": (files.fcntl, "flock", no_locks, "no locks"),
+    "too many files": (layout.os, "open", many, "too many files"),
+    "no right": (layout.os, "open", forbidden, "permission"),
+    "no locks": (layout.fcntl, "flock", no_locks, "no locks"),
     "database full": (schema, "_connect", full_database, "full"),
     "no rename": (Site, "move_in", forbidden, "permission"),
 }
@@ -226,7 +227,7 @@ def test_a_thread_that_cannot_be_had_leaves_nothing(lab, monkeypatch):
 
 def test_a_finished_run_is_read_where_there_are_no_locks(lab, monkeypatch):
     name = finished(lab)
-    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    monkeypatch.setattr(layout.fcntl, "flock", no_locks)
     assert held(lab.runs_dir / name) is None
     assert lab.info(name).state == "finished"
     assert not lab.info(name).alive
@@ -242,7 +243,7 @@ def test_a_run_that_speaks_is_believed_where_there_are_no_locks(lab, monkeypatch
     name = lab.start(small_config(steps=100_000), name="live")
     eventually(lambda: lab.info(name).state == "running")
     with Lab(lab.runs_dir) as other, monkeypatch.context() as patch:
-        patch.setattr(files.fcntl, "flock", no_locks)
+        patch.setattr(layout.fcntl, "flock", no_locks)
         assert other.info(name).state == "running"
         with pytest.raises(LabError, match="training"):
             other.delete(name)
@@ -280,22 +281,22 @@ def test_a_folder_deleted_while_it_trains_is_said(lab):
 
 
 def test_a_checkpoint_that_finds_the_disk_full_fails_the_run_and_it_goes_on_bit_for_bit(lab, monkeypatch):
-    write = folders._write_synced
+    write = checkpoint_folders._write_synced
 
     def sometimes(path, data):
         if "step-000010" in str(path):
             full()
         write(path, data)
 
-    monkeypatch.setattr(folders, "_write_synced", sometimes)
+    monkeypatch.setattr(checkpoint_folders, "_write_synced", sometimes)
     lab.start(small_config(steps=20), name="full")
     info = lab.wait("full", 60)
     assert (info.state, info.cause, info.step) == ("failed", "disk", 10)
     assert "the disk is full: make room" in info.message
     assert info.loss is not None
-    assert not (lab.runs_dir / "full" / lastwords.RESERVE_FILE).exists()
+    assert not (lab.runs_dir / "full" / last_words.RESERVE_FILE).exists()
     assert [saved.step for saved in lab.checkpoints("full")] == [5]
-    monkeypatch.setattr(folders, "_write_synced", write)
+    monkeypatch.setattr(checkpoint_folders, "_write_synced", write)
     lab.resume("full")
     assert lab.wait("full", 60).state == "finished"
     finished(lab, "twin", steps=20)
@@ -303,15 +304,15 @@ def test_a_checkpoint_that_finds_the_disk_full_fails_the_run_and_it_goes_on_bit_
 
 
 def test_a_numeric_failure_keeps_its_reason_where_its_last_state_finds_the_disk_full(lab, monkeypatch):
-    healthy, write = engine.total_loss, folders._write_synced
+    healthy, write = text_engine.total_loss, checkpoint_folders._write_synced
 
     def broken(inputs, controls, terms):
         total = healthy(inputs, controls, terms)
         return Total(total.loss * math.nan, {**total.parts, "ce": total.parts["ce"] * math.nan})
 
-    monkeypatch.setattr(engine, "total_loss", broken)
+    monkeypatch.setattr(text_engine, "total_loss", broken)
     monkeypatch.setattr(
-        folders, "_write_synced", lambda path, data: full() if "step-" in str(path) else write(path, data)
+        checkpoint_folders, "_write_synced", lambda path, data: full() if "step-" in str(path) else write(path, data)
     )
     name = lab.start(small_config(budget_percent=0), name="nan")
     info = lab.wait(name, 60)
@@ -335,7 +336,7 @@ def small_disk(monkeypatch):
             connection.execute(f"PRAGMA max_page_count = {pages + room['pages']}")
         return connection
 
-    read_reserve = lastwords.leave
+    read_reserve = last_words.leave
 
     def leave(run_dir, failure):
         room["pages"] = 0
@@ -359,7 +360,7 @@ def test_a_database_that_takes_no_more_fails_the_run_with_the_reason(lab, small_
 
 
 def test_the_worker_remembers_what_nothing_could_be_written_of(lab, small_disk, monkeypatch):
-    monkeypatch.setattr(lastwords, "write_words", full)
+    monkeypatch.setattr(last_words, "write_words", full)
     name = lab.start(small_config(steps=3000, tokens_every=1, checkpoint_every=20), name="full")
     info = lab.wait(name, 100)
     assert (info.state, info.cause) == ("failed", "disk")
@@ -369,8 +370,8 @@ def test_the_worker_remembers_what_nothing_could_be_written_of(lab, small_disk, 
 def test_room_is_kept_while_a_run_trains_and_given_back(lab):
     name = lab.start(small_config(steps=100_000), name="a")
     eventually(lambda: lab.info(name).state == "running")
-    reserve = lab.runs_dir / name / lastwords.RESERVE_FILE
-    assert reserve.stat().st_size == lastwords.RESERVE_BYTES
+    reserve = lab.runs_dir / name / last_words.RESERVE_FILE
+    assert reserve.stat().st_size == last_words.RESERVE_BYTES
     lab.command(name, Stop())
     lab.wait(name, 60)
     assert not reserve.exists()

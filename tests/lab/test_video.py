@@ -10,7 +10,7 @@ import pytest
 
 from qcore.config import ClipSamplingConfig, ConfigError, Pause, SetControl
 from qcore.lab import ExactFlowSettings, Lab, LabError, exact_flow
-from tests.helpers import eventually, small_video
+from tests.support.configs import eventually, small_video
 
 
 @pytest.fixture

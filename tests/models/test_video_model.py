@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from qcore.config import PRESETS, FlowConfig, VideoFlowConfig
 from qcore.models import VideoFlow, build_video_model, fit_codec, pack, parameter_count, unpack
-from qcore.models.video import time_embedding
+from qcore.models.video.backbone import time_embedding
 
 SMALL = VideoFlowConfig(width=24, layers=2, heads=3, patch=2)
 SHAPE = (5, 2, 4, 6)

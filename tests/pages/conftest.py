@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pages import _exactflow
+from pages.views import exact_flow
 from qcore.config import Pause
 from qcore.lab import Lab, shared_lab
-from tests.helpers import eventually
 from tests.pages.drive import ENDLESS, TINY
-from tests.pages.filmed import exact_flow, write_video_run
+from tests.pages.filmed import exact_flow as drawn_flow
+from tests.pages.filmed import write_video_run
 from tests.pages.inside import finding, write_run
+from tests.support.configs import eventually
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,6 @@ def video_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def films(video_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """The lab of the app over these runs; the exact flow answers at once."""
     monkeypatch.setenv("QCORE_RUNS", str(video_dir))
-    monkeypatch.setattr(_exactflow, "exact_flow", exact_flow)
-    _exactflow._computed.cache_clear()
+    monkeypatch.setattr(exact_flow, "exact_flow", drawn_flow)
+    exact_flow._computed.cache_clear()
     return shared_lab(video_dir)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers import small_config
 from tests.pages.sent import PANEL, blocks_of
+from tests.support.configs import small_config
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 CONTROL_ROOM, PHASE, INTERFERENCE, VIDEO, TOKENS, GENERATIONS, GRADIENTS, FINDINGS, COMPARE, AUTOMATION = PAGES = tuple(

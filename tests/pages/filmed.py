@@ -13,8 +13,8 @@ import numpy as np
 
 from qcore.config import default_run
 from qcore.lab import ExactFlowResult
+from qcore.runs.layout import CONFIG_FILE
 from qcore.store import DATABASE_NAME, Event, Finding, Generation, RunWriter, Status
-from qcore.train.files import CONFIG_FILE
 
 FRAMES, SIDE, CLIPS = 8, 8, 4
 TERMS = ["flow", "orthogonality", "decoherence", "temporal", "anchor_kl"]

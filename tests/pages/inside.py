@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from qcore.config import default_run
+from qcore.runs.layout import CONFIG_FILE, LABELS_FILE
 from qcore.store import DATABASE_NAME, Event, Finding, RunWriter, Status
-from qcore.train.files import CONFIG_FILE, LABELS_FILE
 
 STORY = (
     "once a small bear found the old red kite in a quiet garden . it was anna 's kite , and she looked for it all "

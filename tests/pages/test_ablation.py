@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages import _ablationviews
-from qcore.lab.ablate import CaseResult, base_config
-from qcore.lab.ablations import FOLDER, plan_ablation, train_ablation
-from qcore.lab.variants import BASE, variants_of
+from pages.views import ablation
+from qcore.experiments.ablation import CaseResult, base_config
+from qcore.experiments.ablation_store import FOLDER, plan_ablation, train_ablation
+from qcore.experiments.ablation_variants import BASE, variants_of
 from tests.pages.drive import charts, texts
 from tests.pages.sent import charts_of
 
@@ -19,9 +19,10 @@ LOSSES = {BASE: (1.0, 1.02, 0.98), "diversity": (0.8, 0.83, 0.77), "z_loss": (1.
 
 
 def script() -> None:
-    from pages import _ablationviews, _parts
+    from pages.session.lab import open_lab
+    from pages.views import ablation
 
-    _ablationviews.show_ablation(_parts.lab())
+    ablation.show_ablation(open_lab())
 
 
 def opened(runs: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
@@ -43,7 +44,7 @@ def keep(runs: Path, monkeypatch: pytest.MonkeyPatch, name: str, seeds: int = 3,
             done = CaseResult(case, variant, int(seed), "finished", "", steps, loss, curve, 100, 64, 9.0, 0.1, 0.9, 1.0)
             keep(json.dumps(asdict(done)))
 
-    monkeypatch.setattr("qcore.lab.ablate.fan_out", made_up)
+    monkeypatch.setattr("qcore.experiments.ablation.fan_out", made_up)
     plan = plan_ablation(runs, base_config(steps=steps), [one for one in LOSSES if one != BASE], seeds, name)
     train_ablation(runs, plan, 1)
 
@@ -85,7 +86,7 @@ def test_one_that_broke_off_can_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / FOLDER / "mine.json").write_text(json.dumps(document))
     (tmp_path / FOLDER / "mine" / "log.txt").write_text("no *room* left on the disk")
     started = []
-    monkeypatch.setattr(_ablationviews, "start_ablation", lambda runs, plan, jobs: started.append(plan) or plan.name)
+    monkeypatch.setattr(ablation, "start_ablation", lambda runs, plan, jobs: started.append(plan) or plan.name)
     at = opened(tmp_path, monkeypatch)
     assert "It ended after 5 of 8 runs. no \\*room\\* left on the disk" in texts(at)
     at.button(key="ablation:on").click().run()
@@ -96,8 +97,8 @@ def test_one_that_broke_off_can_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_one_that_trains_shows_progress_and_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     keep(tmp_path, monkeypatch, "mine", seeds=2)
     ended = []
-    monkeypatch.setattr(_ablationviews, "is_training", lambda runs, name: True)
-    monkeypatch.setattr(_ablationviews, "cancel_ablation", lambda runs, name: ended.append(name))
+    monkeypatch.setattr(ablation, "is_training", lambda runs, name: True)
+    monkeypatch.setattr(ablation, "cancel_ablation", lambda runs, name: ended.append(name))
     at = opened(tmp_path, monkeypatch)
     assert not at.exception
     at.button(key="ablation:end").click().run()
@@ -106,9 +107,7 @@ def test_one_that_trains_shows_progress_and_can_be_ended(tmp_path: Path, monkeyp
 
 def test_the_form_starts_what_it_says_and_refuses_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     started = []
-    monkeypatch.setattr(
-        _ablationviews, "start_ablation", lambda runs, plan, jobs: started.append((plan, jobs)) or plan.name
-    )
+    monkeypatch.setattr(ablation, "start_ablation", lambda runs, plan, jobs: started.append((plan, jobs)) or plan.name)
     at = opened(tmp_path, monkeypatch)
     at.multiselect(key="ablation:only:phase_lm").set_value(["z_loss", "balance"]).run()
     at.number_input(key="ablation:seeds").set_value(2).run()

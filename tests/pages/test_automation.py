@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 from qcore.lab import Lab
+from qcore.runs.layout import RunLock
 from qcore.store import DATABASE_NAME, Event, Inbox, RunWriter
-from qcore.train.files import RunLock
-from tests.helpers import eventually
 from tests.pages.drive import AUTOMATION, TINY, charts, open_app, press, texts
+from tests.support.configs import eventually
 
 
 def test_a_text_is_applied_to_a_paused_run_and_its_course_is_drawn(paused: Lab):

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages import _benchviews
+from pages.views import model_comparison
 from qcore.config import default_run
+from qcore.experiments.benchmark import bench_spec
+from qcore.experiments.benchmark_store import Benchmark, QualityRun, write_benchmark
 from qcore.lab import Lab, LabError
-from qcore.lab.bench import bench_spec
-from qcore.lab.bench_records import Benchmark, QualityRun, write_benchmark
 from tests.pages.drive import press, texts
 from tests.pages.sent import charts_of
 
@@ -86,8 +86,8 @@ def test_the_link_chooses_benchmark_and_axis(empty: Lab, tmp_path: Path) -> None
 def test_progress_and_cancel_while_it_runs(empty: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "live", state="running", stage="training 1 of 4 runs", runs_total=8)
     ended: list[str] = []
-    monkeypatch.setattr(_benchviews, "is_working", lambda runs_dir, name: not ended)
-    monkeypatch.setattr(_benchviews, "cancel_benchmark", lambda runs_dir, name: ended.append(name))
+    monkeypatch.setattr(model_comparison, "is_working", lambda runs_dir, name: not ended)
+    monkeypatch.setattr(model_comparison, "cancel_benchmark", lambda runs_dir, name: ended.append(name))
     at = open_page()
     assert "training 1 of 4 runs" in texts(at)
     press(at, "Cancel")
@@ -104,7 +104,7 @@ def test_one_that_broke_off_says_why(empty: Lab, tmp_path: Path) -> None:
 
 def test_the_form_starts_a_benchmark(empty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(_benchviews, "start_benchmark", lambda runs_dir, spec: started.append(spec) or spec.name)
+    monkeypatch.setattr(model_comparison, "start_benchmark", lambda runs_dir, spec: started.append(spec) or spec.name)
     at = open_page()
     at.text_input(key="bench:more").set_value("pam:complex_state=false")
     at.text_input(key="bench:changes").set_value("context=64, batch_size=2")
@@ -124,7 +124,7 @@ def test_a_mistake_in_the_form_is_answered(empty: Lab, monkeypatch: pytest.Monke
     def taken(runs_dir: Path, spec: Any) -> str:
         raise LabError("there is a benchmark 'x' already: choose another name")
 
-    monkeypatch.setattr(_benchviews, "start_benchmark", taken)
+    monkeypatch.setattr(model_comparison, "start_benchmark", taken)
     at.text_input(key="bench:changes").set_value("")
     press(at, "Start the benchmark")
     assert "choose another name" in at.error[0].value

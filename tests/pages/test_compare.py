@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages import _differenceviews
-from pages._compareviews import first_own
+from pages.views import differences
+from pages.views.curves import first_own
 from qcore.config import Stop
+from qcore.experiments import effect
 from qcore.lab import Lab, RunNode
-from tests.helpers import eventually
 from tests.pages.drive import COMPARE, TINY, TOKENS, charts, open_app, press, texts
+from tests.support.configs import eventually
 
 VIEWS = ("Tree", "Curves", "Differences", "Samples", "Effect of a change", "Sweep")
 
@@ -102,21 +103,24 @@ def test_answers_of_all_stay_with_the_step_that_gave_them(forked: Lab):
 
 def samples_page() -> None:
     """As app.py draws it."""
-    from pages import _differenceviews, _live, _moment, _parts
+    from pages.session import moment, selection
+    from pages.session.lab import open_lab
+    from pages.views import differences
+    from pages.widgets import live_fragment, sidebar
 
-    lab = _parts.lab()
-    with _moment.within(lab):
-        _parts.sidebar(lab)
-        _live.begin(lab)
-        _differenceviews.samples(lab, _parts.info_of(lab, "alive"))
-        _live.end(lab)
+    lab = open_lab()
+    with moment.within(lab):
+        sidebar.sidebar(lab)
+        live_fragment.begin(lab)
+        differences.samples(lab, selection.info_of(lab, "alive"))
+        live_fragment.end(lab)
 
 
 def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, monkeypatch: pytest.MonkeyPatch):
     """Here the whole page is drawn while they are asked, as where another press comes at the same time."""
     at = AppTest.from_function(samples_page, default_timeout=60).run()
     at.number_input(key="ask_all:max_tokens").set_value(3)
-    drawn = _differenceviews.generation_html
+    drawn = differences.generation_html
 
     def ending(*arguments: Any, **more: Any) -> str:
         if paused.info("alive").alive:
@@ -124,7 +128,7 @@ def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, mo
             paused.wait("alive", 60)
         return drawn(*arguments, **more)
 
-    monkeypatch.setattr(_differenceviews, "generation_html", ending)
+    monkeypatch.setattr(differences, "generation_html", ending)
     press(at, "Ask")
     assert not at.exception
     assert paused.info("alive").state == "stopped"
@@ -190,7 +194,7 @@ def test_an_effect_is_measured_in_the_background_and_shown(forked: Lab):
     at.number_input(key="fork_steps").set_value(4)
     press(at, "Measure it")
     assert not at.exception
-    eventually(lambda: forked.effects("root"), timeout=120)
+    eventually(lambda: effect.effects(forked, "root"), timeout=120)
     at = open_app(COMPARE, run="root", compare="Effect of a change")
     assert not at.exception
     assert charts(at) == 2

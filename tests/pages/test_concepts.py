@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from qcore.lab import Lab, shared_lab
-from tests.helpers import small_config
 from tests.pages.drive import PHASE, charts, open_app, texts
 from tests.pages.sent import alts
+from tests.support.configs import small_config
 
 SWITCHES = {
     "source": "bilingual",

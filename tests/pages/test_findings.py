@@ -11,9 +11,9 @@ import pytest
 from qcore.lab import Lab, rule_infos
 from qcore.store import DATABASE_NAME
 from qcore.store.records import PUT_FINDING, encode
-from tests.helpers import eventually
 from tests.pages.drive import FINDINGS, alarm, charts, open_app, press, texts
 from tests.pages.inside import finding, write_run
+from tests.support.configs import eventually
 
 
 def put(lab: Lab, run: str, *findings: Any) -> None:

@@ -7,8 +7,8 @@ from streamlit.testing.v1 import AppTest
 
 from qcore.config import default_run
 from qcore.lab import Lab, shared_lab
-from tests.helpers import SMALL
 from tests.pages.drive import charts, texts
+from tests.support.configs import SMALL
 
 TINY = {name: value for name, value in SMALL.items() if name != "phases"}
 FLUX = {**TINY, "kind": "flux_lm", "layers": 2, "planes": 4, "values": 4, "steps": 4, "phase_every": 2}
@@ -44,10 +44,10 @@ def alone() -> None:
     """The views without the page around them."""
     import streamlit as st
 
-    from pages import _parts
-    from pages._fluxviews import page
+    from pages.session.lab import open_lab
+    from pages.views.discs import page
 
-    lab = _parts.lab()
+    lab = open_lab()
     page(lab, lab.info(st.query_params["run"]))
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter
-from tests.helpers import eventually
 from tests.pages.drive import ENDLESS, GRADIENTS, INTERFERENCE, PHASE, charts, open_app, texts
 from tests.pages.inside import kernels, write_run
+from tests.support.configs import eventually
 
 INSIDE = (PHASE, INTERFERENCE, GRADIENTS)
 

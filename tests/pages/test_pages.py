@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from streamlit.string_util import validate_material_icon
 
-from pages import _newrun
-from pages._settle import settling
+from pages.session.debounce import settling
+from pages.views import new_run
 from qcore.config import PRESETS, Continue, SetControl, Stop, default_run
 from qcore.lab import Lab
 from qcore.lab.forecast import memory_forecast
 from qcore.store import DATABASE_NAME, RunWriter, Status
-from tests.helpers import eventually, small_config
 from tests.pages.drive import (
     APP,
     CONTROL_ROOM,
@@ -34,6 +33,7 @@ from tests.pages.drive import (
 from tests.pages.filmed import write_video_run
 from tests.pages.inside import finding, write_run
 from tests.pages.sent import charts_of
+from tests.support.configs import eventually, small_config
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -151,7 +151,7 @@ def test_a_configuration_that_cannot_be_is_named_and_not_started(empty: Lab):
 
 def test_a_run_larger_than_the_memory_starts_only_if_somebody_insists(empty: Lab, monkeypatch: pytest.MonkeyPatch):
     found = replace(memory_forecast(default_run()), available=1000)
-    monkeypatch.setattr(_newrun, "memory_forecast", lambda config: found)
+    monkeypatch.setattr(new_run, "memory_forecast", lambda config: found)
     at = open_app(preset="tiny")
     at.number_input(key="new:tiny:phase_lm:steps").set_value(1_000_000).run()
     assert "This needs about" in at.error[0].value

@@ -7,8 +7,8 @@ from streamlit.testing.v1 import AppTest
 
 from qcore.config import default_run
 from qcore.lab import Lab, shared_lab
-from tests.helpers import SMALL
 from tests.pages.drive import charts, texts
+from tests.support.configs import SMALL
 
 TINY = {name: value for name, value in SMALL.items() if name != "phases"} | {"kind": "pam", "layers": 2, "steps": 4}
 RUNS = {"complex": {}, "real": {"complex_state": False}, "blind": {"budget_percent": 0.0}}
@@ -18,10 +18,10 @@ def alone() -> None:
     """The views without the page around them."""
     import streamlit as st
 
-    from pages import _parts
-    from pages._pamviews import show_pam
+    from pages.session.lab import open_lab
+    from pages.views.memory import show_pam
 
-    lab = _parts.lab()
+    lab = open_lab()
     show_pam(lab, lab.info(st.query_params["run"]))
 
 

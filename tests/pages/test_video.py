@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from pages import _exactflow, _measures
+from pages.views import exact_flow
+from pages.widgets import frame_measures
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter
 from qcore.viz import ClipRow, clip_bytes
 from tests.pages.drive import VIDEO, open_app, texts
-from tests.pages.filmed import CLIPS, FRAMES, drifting, exact_flow, write_video_run
+from tests.pages.filmed import CLIPS, FRAMES, drifting, write_video_run
+from tests.pages.filmed import exact_flow as drawn_flow
 from tests.pages.sent import charts_of, films_of
 
 VIEWS = ("Frames", "Path and anchor", "Exact flow", "The guide's numbers")
@@ -118,7 +120,7 @@ def test_files_that_were_skipped_are_named(films: Lab):
 
 
 def test_the_guides_bands_are_drawn_only_when_asked_for(films: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_measures, "guide", guide)
+    monkeypatch.setattr(frame_measures, "guide", guide)
     plain = charts_of(open_app(VIDEO, run="ghost"))["divergence"]["layout"]["shapes"]
     asked = charts_of(open_app(VIDEO, run="ghost", bands="true"))["divergence"]["layout"]["shapes"]
     assert sorted({shape["y0"] for shape in asked} - {shape["y0"] for shape in plain}) == [2.0]
@@ -136,7 +138,7 @@ def guide() -> list[dict[str, Any]]:
 
 
 def test_the_guide_stands_beside_the_run_the_data_and_the_verdict(films: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_measures, "guide", guide)
+    monkeypatch.setattr(frame_measures, "guide", guide)
     shown = texts(open_app(VIDEO, run="ghost", video=VIEWS[3]))
     assert "above 2" in shown
     assert "0.76 outside" in shown
@@ -149,8 +151,8 @@ def test_the_guide_stands_beside_the_run_the_data_and_the_verdict(films: Lab, mo
 
 
 def test_the_lab_has_a_guide_that_the_page_can_show(films: Lab):
-    assert _measures.bands()
-    assert all(band.verdict for band in _measures.bands())
+    assert frame_measures.bands()
+    assert all(band.verdict for band in frame_measures.bands())
 
 
 def test_the_path_has_weights_times_and_its_jump(films: Lab):
@@ -195,7 +197,7 @@ def test_the_exact_flow_starts_at_the_runs_own_values_and_is_in_the_link(films: 
 
 def test_a_setting_of_the_exact_flow_is_computed_once(films: Lab, monkeypatch: pytest.MonkeyPatch):
     asked: list[Any] = []
-    monkeypatch.setattr(_exactflow, "exact_flow", lambda settings: asked.append(settings) or exact_flow(settings))
+    monkeypatch.setattr(exact_flow, "exact_flow", lambda settings: asked.append(settings) or drawn_flow(settings))
     for _ in range(2):
         open_app(VIDEO, run="ghost", video=VIEWS[2], exact_path="rab", rho="0.5")
     assert len(asked) == 1
@@ -210,7 +212,7 @@ def test_a_setting_that_the_exact_flow_refuses_is_answered(films: Lab):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_run_that_was_never_measured_says_what_to_do(view: str, empty: Lab, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(_exactflow, "exact_flow", exact_flow)
+    monkeypatch.setattr(exact_flow, "exact_flow", drawn_flow)
     write_video_run(tmp_path, "blank", last=0)
     with RunWriter(tmp_path / "blank" / DATABASE_NAME) as writer:
         writer.truncate_after(-1, event_seq=0)

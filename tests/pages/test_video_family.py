@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pages import _reads
+from pages.session import read_cache
 from qcore.config import PRESETS, VIDEO_KINDS
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunWriter
@@ -148,7 +148,7 @@ def test_clips_are_asked_for_with_the_chosen_settings(films: Lab, monkeypatch: p
         yield made
 
     monkeypatch.setattr(films, "sample_clips", sample_clips, raising=False)
-    monkeypatch.setattr("pages._prompt.sources", lambda lab, info: {"checkpoint of step 200 (end of run)": 200})
+    monkeypatch.setattr("pages.views.prompt.sources", lambda lab, info: {"checkpoint of step 200 (end of run)": 200})
     at = open_app(GENERATIONS, run="plain")
     at.number_input(key="clips:plain:sample_seed").set_value(7).run()
     at.number_input(key="clips:plain:sample_noise_correlation").set_value(1.0).run()
@@ -170,7 +170,7 @@ def test_a_refused_sample_says_why(films: Lab, monkeypatch: pytest.MonkeyPatch):
         yield
 
     monkeypatch.setattr(films, "sample_clips", sample_clips, raising=False)
-    monkeypatch.setattr("pages._prompt.sources", lambda lab, info: {"live model": None})
+    monkeypatch.setattr("pages.views.prompt.sources", lambda lab, info: {"live model": None})
     at = press(open_app(GENERATIONS, run="ghost"), "Generate")
     assert not at.exception
     assert "refused" in at.error[0].value
@@ -214,7 +214,7 @@ def test_a_damaged_clip_is_named_and_the_others_are_shown(empty: Lab, tmp_path: 
 
 
 def test_clips_of_a_generation_are_read_once(films: Lab, monkeypatch: pytest.MonkeyPatch):
-    state = _reads.rewinds(films, "ghost")
-    first = _reads.clips(films, state, "timeline-100-0")
+    state = read_cache.rewinds(films, "ghost")
+    first = read_cache.clips(films, state, "timeline-100-0")
     assert first.shape == (CLIPS, FRAMES, 8, 8, 1)
-    assert _reads.clips(films, state, "timeline-100-0") is first
+    assert read_cache.clips(films, state, "timeline-100-0") is first

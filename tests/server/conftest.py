@@ -15,7 +15,7 @@ from qcore.config import Pause
 from qcore.lab import Lab
 from qcore.server.client import Client
 from qcore.server.service import Service
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 
 TINY = small_config(documents=40, batch_size=2)
 ENDLESS = TINY.with_values({"steps": 1_000_000})

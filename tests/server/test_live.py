@@ -18,7 +18,7 @@ from starlette.types import Message
 from qcore.lab import Lab, LabError
 from qcore.server import live as of_live
 from qcore.server.live import Channel, View, lifespan, route
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 APP = Starlette(routes=[route()])
 
@@ -141,9 +141,12 @@ def test_channels_that_are_over_are_forgotten(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_page_asks_more_often_than_its_channel_lives():
-    from pages import _panel, _parts
+    from pages.session import selection
+    from pages.widgets import live_panel
 
-    assert max(*_parts.INTERVALS.values(), _parts.ALARM_SECONDS, _panel.SLOWEST) * 2 < of_live.IDLE_SECONDS <= 90
+    assert (
+        max(*selection.INTERVALS.values(), selection.ALARM_SECONDS, live_panel.SLOWEST) * 2 < of_live.IDLE_SECONDS <= 90
+    )
 
 
 def test_a_session_that_is_away_is_not_answered_and_one_that_comes_back_is(monkeypatch: pytest.MonkeyPatch):
@@ -195,7 +198,7 @@ import uvicorn
 from qcore.lab import shared_lab
 from qcore.server.live import lifespan
 from starlette.applications import Starlette
-from tests.helpers import small_config
+from tests.support.configs import small_config
 
 async def answer(scope, receive, send):
     await Starlette(lifespan=lifespan)(scope, receive, send)

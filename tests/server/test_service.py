@@ -22,8 +22,8 @@ from qcore.server.client import Client, RefusedError
 from qcore.server.service import Service
 from qcore.server.token import TOKEN_FILE
 from qcore.server.trainer import TrainerProcess
-from tests.helpers import eventually
 from tests.server.conftest import ENDLESS, TINY, Caller
+from tests.support.configs import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,8 +19,8 @@ from qcore.server.problems import Problem
 from qcore.server.service import Service
 from qcore.server.stream import LISTENERS, QUEUE, Hub, Listener, Position, _close
 from qcore.store import DATABASE_NAME, Event, RunWriter, Status
-from tests.helpers import eventually, small_config
 from tests.server.conftest import Caller
+from tests.support.configs import eventually, small_config
 
 Message = tuple[str, str, Any]
 

@@ -6,8 +6,8 @@ from urllib.parse import quote
 import pytest
 
 from qcore.server.service import Service
-from tests.helpers import eventually
 from tests.server.conftest import Caller
+from tests.support.configs import eventually
 
 COMMA = "learning_rate: 1e-5 .. 0.01, change x2, every 50 steps,"
 MERGE = "\n".join(

@@ -16,7 +16,7 @@ from qcore.config import ConfigError
 from qcore.lab import Lab, LabError, StoreBusyError
 from qcore.server import trainer as module
 from qcore.server.trainer import TrainerProcess
-from tests.helpers import eventually, small_config
+from tests.support.configs import eventually, small_config
 
 ACTS: dict[str, dict[str, Any]] = {
     "resume": {},

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from qcore.server import wire
 from qcore.server.wire import Http, Sparing
-from tests.helpers import eventually
+from tests.support.configs import eventually
 
 LARGE = 24 << 20  # more than the kernel keeps for a client that does not read
 ANSWERED = b"HTTP/1.1 200"

@@ -11,20 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from qcore.automation.control_board import ControlBoard
 from qcore.data import open_dataset
-from qcore.train import folders
-from qcore.train.board import ControlBoard
-from qcore.train.checkpoint import load_checkpoint, put_back, restore_model, restore_optimizer, save_checkpoint
-from qcore.train.engine import Engine
-from qcore.train.folders import (
+from qcore.runs.checkpoint_folders import (
     CheckpointError,
     checkpoint_folders,
     prune_checkpoints,
     read_state,
     recover_interrupted,
+    write_folder,
 )
+from qcore.train.checkpoint import load_checkpoint, put_back, restore_model, restore_optimizer, save_checkpoint
 from qcore.train.states import restore_scaler
-from tests.helpers import small_config
+from qcore.train.text_engine import Engine
+from tests.support.configs import small_config
 
 
 def make(**changes):
@@ -134,7 +134,7 @@ def test_a_rehashed_foreign_tensor_file_is_refused(saved):
         "model.safetensors": save({"stranger": torch.zeros(2)}),
         "optimizer.safetensors": (folder / "optimizer.safetensors").read_bytes(),
     }
-    rewritten = folders.write_folder(folder.parent, read_state(folder), contents)
+    rewritten = write_folder(folder.parent, read_state(folder), contents)
     with pytest.raises(CheckpointError, match="lacks"):
         restore_model(engine.model, load_checkpoint(rewritten))
 
@@ -154,7 +154,7 @@ def test_moments_that_no_update_could_use_change_nothing(saved, damage):
         moments[name.replace("exp_avg", "step")] = torch.zeros(2)
     weights = {key: value + 1 for key, value in load((folder / "model.safetensors").read_bytes()).items()}
     contents = {"model.safetensors": save(weights), "optimizer.safetensors": save(moments)}
-    rewritten = folders.write_folder(folder.parent, read_state(folder), contents)
+    rewritten = write_folder(folder.parent, read_state(folder), contents)
     before = {key: value.clone() for key, value in engine.model.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"the moments of|fits no parameter"):
         put_back(engine.saved, engine.model, engine.optimizer, load_checkpoint(rewritten))

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
+from qcore.automation.control_board import ControlBoard
 from qcore.data import open_dataset
 from qcore.store import RunReader, RunWriter
-from qcore.train.board import ControlBoard
-from qcore.train.engine import Engine
 from qcore.train.instruments import Reading, jittered
+from qcore.train.text_engine import Engine
 from qcore.train.text_instruments import TextInstruments
-from tests.helpers import small_config
-from tests.train.engines import all_state
+from tests.support.configs import small_config
+from tests.support.engines import all_state
 
 
 def make(**changes):

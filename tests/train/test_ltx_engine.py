@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from qcore.automation.control_board import ControlBoard
 from qcore.config import default_run
 from qcore.store import RunWriter
-from qcore.train.board import ControlBoard
 from qcore.train.checkpoint import MODEL_FILE, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.instruments import Reading
 from qcore.train.video_workload import VideoWorkload
-from tests.helpers import has_ltx
-from tests.train.engines import checkpoint_of
+from tests.support.configs import has_ltx
+from tests.support.engines import checkpoint_of
 
 pytestmark = pytest.mark.skipif(not has_ltx(), reason="the extra ltx is not installed")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from qcore.automation.control_board import ControlBoard
 from qcore.data import open_dataset
 from qcore.objectives import TermInputs
-from qcore.train.board import ControlBoard
-from qcore.train.engine import MEASURED_ROWS, Engine
-from tests.helpers import small_config
+from qcore.train.text_engine import MEASURED_ROWS, Engine
+from tests.support.configs import small_config
 
 SWITCHES = {
     "source": "bilingual",

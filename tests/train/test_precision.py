@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from qcore.automation.control_board import ControlBoard
 from qcore.config import TextRunConfig
+from qcore.experiments.measure_models import time_generation
 from qcore.train import compiled
-from qcore.train.bench import time_generation
-from qcore.train.board import ControlBoard
 from qcore.train.text_workload import build_engine
 from qcore.train.video_workload import VideoWorkload
-from tests.helpers import small_config, small_video
+from tests.support.configs import small_config, small_video
 
 
 def losses(kind: str, precision: str, steps: int = 6) -> tuple[list[float], object]:
@@ -71,7 +71,7 @@ def test_the_compiled_forward_is_what_a_step_runs(monkeypatch: pytest.MonkeyPatc
         return lambda *inputs, **more: model(*inputs, **more)
 
     monkeypatch.setattr(torch, "compile", stand_in)
-    monkeypatch.setattr("qcore.train.base.compiler_problem", lambda device: "")
+    monkeypatch.setattr("qcore.train.engine.compiler_problem", lambda device: "")
     config = small_config(compile=True)
     assert isinstance(config, TextRunConfig)
     engine, board = build_engine(config, None), ControlBoard(config)
@@ -90,7 +90,7 @@ def test_a_generation_is_timed_compiled_when_asked(monkeypatch: pytest.MonkeyPat
         return step
 
     monkeypatch.setattr(torch, "compile", stand_in)
-    monkeypatch.setattr("qcore.train.bench.compiler_problem", lambda device: "")
+    monkeypatch.setattr("qcore.experiments.measure_models.compiler_problem", lambda device: "")
     configs = {"plain": small_config(), "compiled": small_config(compile=True)}
     found = time_generation(configs, 64, (2, 4))  # type: ignore[arg-type]
     assert made == [{"dynamic": True}], "only the one that asks, and for sizes that change"

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from qcore.automation.control_board import ControlBoard
 from qcore.sampling import clip_noise, clip_seeds
 from qcore.store import RunReader, RunWriter
-from qcore.train.base import NonFiniteError
-from qcore.train.board import ControlBoard
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
+from qcore.train.engine import NonFiniteError
 from qcore.train.instruments import Reading
 from qcore.train.video_workload import VideoWorkload, build_video_engine
-from tests.helpers import small_video
-from tests.train.engines import all_state, checkpoint_of
+from tests.support.configs import small_video
+from tests.support.engines import all_state, checkpoint_of
 
 PATHS = ["plain", "rab", "quantum", "ring", "spherical"]
 VARIANTS = [

@@ -117,7 +117,7 @@ def test_events_are_words_and_say_step_and_author_nowhere(kind: str):
 
 
 def test_every_series_that_runs_measure_has_a_title_of_its_own(tmp_path):
-    from tests.helpers import small_config, small_video
+    from tests.support.configs import small_config, small_video
 
     with Lab(tmp_path) as lab:
         for name, config in {"text": small_config(steps=4), "clips": small_video(steps=4)}.items():

@@ -1,0 +1,120 @@
+"""What to do about a run that broke off, by its cause, and what to say of one that has nothing to show yet.
+
+One advice for all failures is wrong for most of them: a lower learning rate brings no file back.
+"""
+
+from __future__ import annotations
+
+from pages.session.plain import plain
+from qcore.lab import Lab, RunInfo
+from qcore.runs.waiting import waiting_words
+from qcore.viz import name_words
+
+_RESUME = "press *Resume* in the control room"
+_AGAIN = "press *New run from this one* in the control room, as it has no checkpoint to be resumed from"
+_NEW = "use *New run from this one* and change it there"
+_ADVICE: dict[str, tuple[str, bool]] = {
+    "numeric": (f"Lower the learning rate or the weight of the term that broke, then {_RESUME}.", True),
+    "data": (
+        f"Put the data where the run looks for them, as they were, and {_RESUME}; or {_NEW}: its *Data* section says "
+        "at once whether a path can be read.",
+        False,
+    ),
+    "disk": (f"Make room on the disk of the runs, or make it writable, then {_RESUME}: nothing is lost.", True),
+    "memory": (
+        f"End what else takes memory, then {_RESUME}; or {_NEW}: a smaller batch, context or model, or less data.",
+        False,
+    ),
+    "folder gone": (f"Put the run's folder back where it was, then {_RESUME}.", False),
+    "configuration": (f"It would fail the same way again: {_NEW}.", False),
+    "checkpoint": ("Restore a checkpoint of it from a copy, or fork or start it anew: *New run from this one*.", False),
+    "database": ("Restore its folder from a copy or an export; *New run from this one* starts it anew.", False),
+    "locked": (f"Close the other program that holds its database, then {_RESUME}.", True),
+    "files": (f"Close other runs and programs, or raise the limit of open files, then {_RESUME}.", True),
+    "process ended": (f"Nothing is wrong with the run itself: {_RESUME}.", True),
+    "bug": (
+        "Nobody foresaw this. The trainer's log (*Charts → Log → Trainer log*) holds the traceback; please report it. "
+        f"Another setting may avoid it: {_NEW}.",
+        False,
+    ),
+}
+_SIGNS = (
+    ("numeric", ("not finite", "is nan", "nan at step")),
+    ("memory", ("memoryerror", "out of memory", "unable to allocate", "not enough memory")),
+    ("disk", ("disk is full", "no space left", "read-only file system", "errno 28", "errno 30")),
+    ("folder gone", ("was moved or deleted",)),
+    ("data", ("data.", "the data of this run", "data set", "holds no text", "latents under", "video under")),
+    ("checkpoint", ("checkpoints can be used",)),
+    ("configuration", ("is refused", "configerror")),
+)
+"""What messages of earlier versions say, which kept no cause; the first that fits."""
+
+
+def cause(info: RunInfo) -> str:
+    """Why a run broke off: as it was kept, else as its message says; `bug` when neither tells."""
+    if info.cause in _ADVICE:
+        return info.cause
+    if info.state == "interrupted":
+        return "process ended"
+    message = info.message.lower()
+    return next((name for name, signs in _SIGNS if any(sign in message for sign in signs)), "bug")
+
+
+def remedy(info: RunInfo, stranded: int = 0) -> str:
+    """What to do, in Markdown. stranded: as of `Lab.stranded`."""
+    text = _ADVICE[cause(info)][0]
+    return text.replace(_RESUME, _AGAIN) if stranded else text
+
+
+def going_on(stranded: int) -> str:
+    """How a run that has ended goes on, in Markdown. stranded: as of `Lab.stranded`."""
+    if not stranded:
+        return "*Resume* in the control room goes on from its newest checkpoint, or begins where there is none yet."
+    return (
+        f"It has recorded {stranded:,} step{'' if stranded == 1 else 's'}, and no checkpoint that it could be resumed "
+        "from: *New run from this one* in the control room trains its configuration anew, and leaves what is recorded "
+        "here as it is."
+    )
+
+
+def resume_helps(info: RunInfo) -> bool:
+    """Whether going on is the first thing to try: where something has to be mended before it, it is not."""
+    return info.state not in ("failed", "interrupted") or _ADVICE[cause(info)][1]
+
+
+def nothing_yet(info: RunInfo, waits: str = "") -> str:
+    """What the loss chart says while it is empty."""
+    if info.state == "failed":
+        return "It failed before its first step: the reason stands above."
+    if info.state == "queued" and waits:
+        return f"{waits[0].upper()}{waits[1:]}."
+    if info.state in ("queued", "running"):
+        return "The first step is on its way." if info.message != "opening the data" else "The data are being opened."
+    return "It ended before its first step." if not info.alive else "It has made no step yet."
+
+
+def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "measured", budgeted: bool = False) -> str:
+    """Why a page has nothing to show, in Markdown: for whom the run waits, when it comes, or that none will.
+
+    what: in the plural, `token statistics` · control: how often it comes · done: what happens to it then · budgeted:
+    it is taken as far as the diagnostics' budget allows.
+    """
+    found = lab.controls(info.name).get(control)  # first: of a run that is damaged nothing else is true
+    if info.state == "failed":
+        return f"This run failed before its {what} were {done}: the reason stands above."
+    if not info.alive:
+        more = ", or with more `budget percent` for the diagnostics" if budgeted else ""
+        return (
+            f"This run ended before its {what} were {done}. Start another with a smaller `{name_words(control)}`{more}."
+        )
+    every = "" if found is None else f" every {found.value:,} steps"
+    bound = " as far as the budget of the diagnostics allows" if budgeted else ""
+    now = whom(lab, info) or ("it is paused" if info.state == "paused" else "see the control room until then")
+    return f"No {what} {done} yet: they are {done}{every}{bound}; {now}."
+
+
+def whom(lab: Lab, info: RunInfo) -> str:
+    """For whom a queued run waits, in Markdown: `the run is queued: waits for NAME`; empty for any other."""
+    if info.state != "queued":
+        return ""
+    return f"the run is {plain(waiting_words(info, lab.runs(), short=True) or 'queued: it waits for its turn')}"

@@ -1,0 +1,238 @@
+"""Figures of the Flux page: discs, thresholds and connections of one step above, curves over all steps below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.session import phrases
+from pages.widgets import metric_row, step_slider
+from pages.widgets.chart import chart, charts_over_steps
+from qcore.lab import Lab, RunInfo
+from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_shown
+from qcore.viz.flux import along_text, disc, past_of
+
+INTERNALS = "internals"
+_NEEDS = ("angle", "radius", "threshold", "kept", "strength", "similarity", "connections", "tokens")
+_MAX_POINTS = 600
+_BUTTONS_UP_TO = 9
+_NUMBERS = (
+    ("Kept", "flux/kept_share", ".0%", "Share of its past that a token resembles more than its threshold asks."),
+    ("Threshold", "flux/threshold_mean", ".3f", "Mean of μ + c·σ of the likeness to the past; likeness is 0 to 1."),
+    ("Strength", "flux/strength", ".3f", "Mean weight of all connections of a token with its past, 0 to 1."),
+    ("Radius", "flux/radius_mean", ".3f", "Mean radius of the states after the layers, at most 1."),
+    ("dt", "flux/dt_mean", ".3f", "Mean step of the flow, 0 to 1: how far states move in a layer."),
+    ("Skip", "flux/skip", ".3f", "Share of a state that goes past the flow unchanged."),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is picked, all counted from 0; layer of the flow. token None is the last one."""
+
+    layer: int
+    head: int
+    plane: int
+    token: int | None
+    log_x: bool
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Everything below the heading."""
+    reader = lab.reader(info.name)
+    steps = reader.array_steps(INTERNALS)
+    newest = reader.arrays(INTERNALS, needs=_NEEDS)
+    if newest is None or "angle" not in newest[1]:
+        step_slider.waiting(lab, info, (INTERNALS,), "phase_every", "discs")
+        return
+    position = step_slider.scrubber(info, steps, INTERNALS)
+    choice = _choice(newest[1], _texts(lab, info.name, newest[1]["tokens"]))
+    step_slider.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step, choice),
+        lambda step: _over_steps(lab, info, step, choice.log_x),
+    )
+
+
+def _choice(arrays: dict[str, Any], texts: list[str]) -> Choice:
+    """The pickers; every choice is in the URL."""
+    layers, heads = arrays["threshold"].shape[:2]
+    planes = arrays["angle"].shape[2]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layer = _pick("Layer", layers, layers - 1, "layer", "Whose flow is shown.")
+        head = _pick("Group", heads, 0, "head", "Group of planes with connections of its own.")
+        plane = _pick("Plane", planes, head * (planes // heads), "plane", "Plane whose disc is drawn.")
+        names = [f"{place + 1}: {text}" for place, text in enumerate(texts)]
+        token = st.selectbox(
+            "Token",
+            names,
+            len(names) - 1,
+            key="token",
+            bind="query-params",
+            width=180,
+            help="Whose likeness to its past and whose connections are drawn.",
+        )
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
+    return Choice(layer, head, plane, names.index(token) if token in names else None, log_x)
+
+
+def _pick(label: str, count: int, index: int, key: str, about: str) -> int:
+    options = [str(number + 1) for number in range(count)]
+    if count <= _BUTTONS_UP_TO:
+        default = options[index]
+        chosen = st.segmented_control(
+            label, options, default=default, required=True, key=key, bind="query-params", help=about
+        )
+        return options.index(chosen)
+    return options.index(st.selectbox(label, options, index, key=key, bind="query-params", width=110, help=about))
+
+
+def _pictures(lab: Lab, run: str, step: int, choice: Choice) -> None:
+    """The four figures of one step."""
+    found = lab.reader(run).arrays(INTERNALS, step, needs=_NEEDS)
+    if found is None or "angle" not in found[1]:
+        return
+    at, arrays = found
+    metric_row.numbers(lab, run, at, _NUMBERS)
+    texts = _texts(lab, run, arrays["tokens"])
+    layer, head = choice.layer, choice.head
+    token = min(len(texts) - 1 if choice.token is None else choice.token, len(texts) - 1)
+    where = f"layer {layer + 1}, group {head + 1}, {phrases.step_words(at, step)}"
+    plane = choice.plane
+    left, right = st.columns(2, gap="large")
+    with left:
+        chart(
+            disc(
+                arrays["angle"][:, :, plane],
+                arrays["radius"][:, :, plane],
+                texts,
+                layer=layer + 1,
+                token=token,
+                uirevision=run,
+                title=f"Plane {plane + 1} after layer {layer + 1}, {phrases.step_words(at, step)}",
+            ),
+            "chart:disc",
+            f"States of the tokens of a text on plane {plane + 1} after layer {layer + 1} at step {at}",
+        )
+        st.caption(
+            "Every point is a token, turned back by its position: equal tokens start at one place. Grey paths lead "
+            "there from the encoding. Tokens that flow together have become alike; all in one place carry nothing."
+        )
+    with right:
+        chart(
+            past_of(
+                arrays["similarity"][layer, head, token, : token + 1],
+                arrays["connections"][layer, head, token, : token + 1],
+                float(arrays["threshold"][layer, head, token]),
+                texts,
+                uirevision=run,
+                title=f"The past of “{texts[token]}”, {where}",
+            ),
+            "chart:past",
+            f"Likeness of token {token + 1} to each token before it, its threshold and its connections, {where}",
+        )
+        st.caption(
+            "Above: how much the chosen token resembles each token up to itself, against its threshold. Below: the "
+            "weight with which it reads each; together they are 1."
+        )
+    left, right = st.columns(2, gap="large")
+    with left:
+        chart(
+            along_text(
+                [
+                    ("threshold", arrays["threshold"][layer, head]),
+                    ("share kept", arrays["kept"][layer, head]),
+                    ("strength", arrays["strength"][layer, head]),
+                ],
+                texts,
+                uirevision=run,
+                title=f"Thresholds along the text, {where}",
+                y_title="0 to 1",
+            ),
+            "chart:thresholds",
+            f"Threshold, share kept and strength of connections at every token, {where}",
+        )
+        st.caption(
+            "Each token's threshold comes from its own past alone. A share kept at 1 is an average over everything; "
+            "near 0, tokens keep to themselves."
+        )
+    with right:
+        chart(
+            kernel(
+                arrays["connections"][layer, head],
+                texts,
+                signed=False,
+                uirevision=run,
+                title=f"Connections, {where}",
+                height=440,
+            ),
+            "chart:connections",
+            f"Weights with which each token reads the others, {where}",
+        )
+        st.caption(
+            "A row is a token that reads, a column one that it reads; rows sum to 1. Beyond the grey line lies the "
+            "future, which must be empty."
+        )
+
+
+def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
+    known = lab.token_labels(run)
+    ids = [int(token) for token in tokens.tolist()]
+    return [known[token] if token < len(known) else str(token) for token in ids]
+
+
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+    """Four charts of curves, with a line at the step that the pictures show."""
+    run = info.name
+    reader = lab.reader(run)
+    layers = [layer for layer in layers_shown(lab.config(run).value("layers") + 1) if layer]
+    of_layer = {part: [f"flux/{part}_layer{layer}" for layer in layers] for part in ("kept", "dt", "radius")}
+    means = [name for _, name, _, _ in _NUMBERS]
+    series = reader.scalars_of(
+        [*means, *(name for names in of_layer.values() for name in names)], max_points=_MAX_POINTS
+    )
+    shared: dict[str, Any] = {
+        "uirevision": run,
+        "marks": phrases.marks(reader.events()),
+        "log_x": log_x,
+        "height": 280,
+        "y_title": "0 to 1",
+        "y_range": (-0.03, 1.03),
+    }
+
+    def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:
+        return Line.of(shown, series[name], style)
+
+    def by_layer(part: str) -> list[Line]:
+        named = zip(layers, of_layer[part], strict=True)
+        return [line(layer_name(layer), name, layer_style(layer)) for layer, name in named]
+
+    figures = {
+        "kept_steps": (
+            curves(by_layer("kept"), title="Share of the past that is kept", **shared),
+            "How much of a token's past lies above its threshold. A soft gate reads a little of the rest too.",
+        ),
+        "threshold_steps": (
+            curves(
+                [line("threshold", "flux/threshold_mean"), line("strength", "flux/strength")],
+                title="Threshold and strength",
+                **shared,
+            ),
+            "Strength is the mean weight of all connections before they are normalised; it also drives the radii.",
+        ),
+        "radius_steps": (
+            curves(by_layer("radius"), title="Mean radius by layer", **shared),
+            "The flow can only shorten the longest state, and radii grow again with the strength of connections. All "
+            "at the bounds means that they tell tokens apart no more.",
+        ),
+        "dt_steps": (
+            curves([*by_layer("dt"), line("skip, mean", "flux/skip")], title="Steps of the flow", **shared),
+            "A learned step near 0 switches a layer's flow off, and its skip opens; a sampled one is drawn anew for "
+            "every row in training, and its mean, which evaluation takes, is drawn here.",
+        ),
+    }
+    charts_over_steps(figures, step, info.step)

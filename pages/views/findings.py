@@ -1,0 +1,425 @@
+"""Findings as cards with evidence and one-click remedies, and as a table over all runs.
+
+A card's remedy is the same command that a knob or a button sends. Remedies that change a run need a living one; a new
+run with the changes can always be started.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from pages.session import advice, family_words, looks, messages, roles, selection
+from pages.session.plain import plain
+from pages.widgets import boxes
+from pages.widgets.chart import chart
+from pages.widgets.live_fragment import live
+from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
+from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
+from qcore.viz import (
+    Figure,
+    Line,
+    Mark,
+    Reference,
+    change_words,
+    changes_words,
+    curves,
+    limit_words,
+    name_words,
+    number_words,
+    prose,
+)
+
+FIGURES = 6
+ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
+_TRAINS = ("queued", "running", "paused")
+_BADGES: dict[str, tuple[selection.Color, str, str]] = {
+    "active": ("red", "active", "Wrong now."),
+    "moving": (
+        "orange",
+        "in transition",
+        "Wrong in another way: the measurements have left the old trouble on the wrong side of their range.",
+    ),
+    "seen": ("gray", "acknowledged", "Wrong now; a person has acknowledged it."),
+    RESOLVED: ("green", "resolved", "Was wrong; the measurements are back in their range."),
+    MUTED: ("gray", "muted", "Muted by a person: it raises no alarm."),
+}
+_HEAD_STYLE = """<style>.finding-head{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem .8rem}
+.finding-head+h2{margin:.5rem 0 0;padding:0;font-size:1.15rem;line-height:1.35}</style>"""
+_TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
+.evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
+.evidence td:nth-child(3){color:var(--lab-faint)}</style>"""
+_ICONS = {"set": "tune", "restore": "history", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
+
+
+def kind_of(finding: FindingInfo) -> str:
+    """`active`, `resolved` or `muted`."""
+    return MUTED if finding.muted else RESOLVED if finding.state == RESOLVED else ACTIVE
+
+
+def worst(findings: Iterable[FindingInfo]) -> str | None:
+    """The open finding that matters most, in words: one that nobody has acknowledged, and then the earliest, as what
+    comes later may follow from it; None where none is open.
+    """
+    found = sorted((one for one in findings if kind_of(one) == ACTIVE), key=lambda one: (not one.calls, one.since_step))
+    more = f" · and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{prose(found[0].title)}{more}" if found else None
+
+
+def this_run(lab: Lab, info: RunInfo) -> None:
+    """The run's findings, the ones that need attention first."""
+    kinds = _filter()
+
+    findings = lab.findings(info.name)
+    shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
+    if not findings:
+        _none(lab, info)
+    elif not shown:
+        st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
+    controls = lab.controls(info.name) if shown else {}
+    for index, finding in enumerate(shown):
+        _card(lab, info, finding, controls, with_figure=index < FIGURES)
+    live(lab, info)
+
+
+def all_runs(lab: Lab, info: RunInfo) -> None:
+    """A row for each run that has findings of the chosen kinds, newest run first."""
+    kinds = _filter()
+    st.caption("Tick a row to see that run's findings.")
+    alive = next((run for run in [info, *lab.runs()] if run.alive), info)
+    _table(lab, kinds)
+    live(lab, alive, runs=lab.runs)
+
+
+def rules() -> None:
+    """What the detectors look for in every run."""
+    found = rule_infos()
+    st.caption(
+        f"These {len(found)} rules watch every run, some of them before its first step. A rule's code is that of the "
+        "fault which it must catch; start a run from a *Fault* preset to see one at work."
+    )
+    st.html(
+        looks.wrapped_table(
+            "Rules",
+            ("rule", "catches", "what it finds", "why it matters", "limits", "false alarms, as measured"),
+            [
+                (
+                    name_words(rule.name),
+                    ", ".join(rule.faults),
+                    rule.title,
+                    rule.explanation,
+                    ", ".join(
+                        f"{name_words(name)} {number_words(value, 3)}" for name, value in rule.thresholds.items()
+                    ),
+                    rule.false_alarms,
+                )
+                for rule in found
+            ],
+        )
+    )
+
+
+def _filter() -> list[str]:
+    return st.pills(
+        "Show",
+        KINDS,
+        selection_mode="multi",
+        default=[ACTIVE, RESOLVED],
+        key="kinds",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+
+
+def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
+    return KINDS.index(kind_of(finding)), finding.acknowledged, -finding.since_step
+
+
+def _none(lab: Lab, info: RunInfo) -> None:
+    """Green only where a step was judged: before the first one, a model has learned nothing that could be wrong."""
+    if info.step == 0:
+        ahead = "it is paused before its first step" if info.state == "paused" else "its first step is on its way"
+        why = (advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
+        boxes.says("nothing", "info", f"No step of this run was judged yet: {why}.")
+        return
+    if info.alive:
+        text = (
+            f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {family_words.words(info).watched}."
+        )
+    else:
+        text = f"Nothing wrong was found in this run's {info.step:,} steps."
+    boxes.says("nothing", "success", text)
+
+
+def _card(
+    lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState], *, with_figure: bool
+) -> None:
+    kind = kind_of(finding)
+    with st.container(border=True, key=f"finding:{finding.id}"):
+        boxes.words(f"head:{finding.id}", _head(finding, kind))
+        evidence = finding.evidence or {}
+        if was := (evidence.get("resolved") or {}).get("was"):
+            at = evidence.get("shown_at", finding.last_step)
+            st.caption(f"Its last word, at step {at:,}: {plain(prose(was))}")
+        figure = _figure(info.name, finding, evidence.get("figure"))
+        place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
+        with place:
+            numbers = _numbers(evidence.get("numbers") or [])
+            boxes.words(f"body:{finding.id}", f"<p>{html.escape(prose(finding.explanation))}</p>{numbers}")
+            if figure is not None and side is None:
+                st.caption("Its figure is left out, because many findings are shown: hide some with the filter above.")
+            _remedies(lab, info, finding, controls)
+        if side is not None and figure is not None:
+            with side:
+                # Its own looks, and none beside them: it ends where the detector looked last.
+                chart(figure, f"chart:{finding.id}", f"Evidence: {prose(finding.title)}", info.step)
+
+
+def _head(finding: FindingInfo, kind: str) -> str:
+    """Badge, when it was found and seen last, and the title; what is over says until when it was so."""
+    evidence = finding.evidence or {}
+    moving = kind == ACTIVE and bool(evidence.get("moving"))
+    state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
+    colour, word, about = _BADGES[state]
+    title = prose(finding.title)
+    if finding.state == RESOLVED and "resolved" not in evidence:  # of a version that kept the title as it was
+        title = f"Until step {finding.last_step:,}: {title}"
+    badge = boxes.badge_html(word, colour, about, finding=finding.id, last=evidence.get("shown_at", finding.last_step))
+    when = f'<span class="lab-small">{html.escape(_when(finding))}</span>'
+    return f'{_HEAD_STYLE}<div class="finding-head">{badge}{when}</div><h2>{html.escape(title)}</h2>'
+
+
+def _when(finding: FindingInfo) -> str:
+    """When it was found, when a measurement showed it last, of which look its numbers are, and when it was over."""
+    over = finding.state == RESOLVED
+    evidence = finding.evidence or {}
+    since = f"step {finding.since_step:,}" if finding.since_step else "before the first step"
+    first = f"{'found at' if over else 'since'} {since}" if finding.since_step else f"{'found ' if over else ''}{since}"
+    until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
+    at = evidence.get("shown_at")
+    look = "" if over or at is None else f", here as of step {at:,}"
+    ended = (evidence.get("resolved") or {}).get("step")
+    end = f", resolved at step {ended:,}" if over and isinstance(ended, int) else ""
+    return f"{first}{until}{look}{end} · {name_words(finding.name)}"
+
+
+def _numbers(numbers: list[dict[str, Any]]) -> str:
+    """Measured values, each beside the limit that it is held against; of the look that is named as the last one."""
+    rows = []
+    for number in numbers:
+        unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
+        against = html.escape(_against(limit, number.get("side")))
+        label, value = html.escape(name_words(str(number["label"]))), number_words(number["value"])
+        rows.append(f"<tr><td>{label}</td><td><b>{value}</b> {unit}</td><td>{against}</td></tr>")
+    return f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>' if rows else ""
+
+
+def _against(limit: float | None, side: str | None) -> str:
+    """What a number is held against: `should be at most 0.336`."""
+    words = limit_words(limit, side)
+    return f"should be {words}" if words and side else words
+
+
+def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Figure | None:
+    if not figure or not figure.get("lines"):
+        return None
+    limit = figure.get("limit")
+    return curves(
+        [Line(str(line["name"]), line["steps"], line["values"]) for line in figure["lines"]],
+        uirevision=f"{run}:{finding.id}",
+        title=str(figure.get("title") or ""),
+        y_title=str(figure.get("y_title") or ""),
+        references=[] if limit is None else [Reference(_side(figure.get("side")), float(limit))],
+        marks=[Mark(finding.since_step, "found"), *_change_mark(finding)],
+        height=240,
+    )
+
+
+def _side(side: Any) -> str:
+    return "limit" if not side else "healthy below" if side == "at most" else "healthy above"
+
+
+def _change_mark(finding: FindingInfo) -> list[Mark]:
+    """The change before a finding was over."""
+    change = ((finding.evidence or {}).get("resolved") or {}).get("change")
+    return [Mark(int(change["step"]), change_words(change["name"], change["old"], change["new"]))] if change else []
+
+
+def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState]) -> None:
+    """What to do, one button a remedy with its reason, then acknowledge and mute."""
+    dead = _needs_life(lab, info)
+    for index, remedy in enumerate(finding.remedies):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            reason = _refusal(info, remedy, controls, dead)
+            shown: dict[str, Any] = {
+                "icon": f":material/{_ICONS.get(remedy['kind'], 'build')}:",
+                "type": "primary" if index == 0 and kind_of(finding) == ACTIVE else "secondary",
+                "disabled": bool(reason),
+            }
+            press: dict[str, Any] = {
+                "key": f"remedy:{finding.id}:{index}",
+                "on_click": _apply,
+                "args": (lab, info.name, finding.since_step, remedy),
+            }
+            label = plain(name_words(prose(remedy["label"])))
+            if remedy["kind"] == "restore":
+                with st.popover(label, **shown):
+                    st.markdown(plain(_restored(info, finding, remedy, controls)))
+                    roles.button("Put them back", icon=":material/history:", type="primary", **press)
+            else:
+                about = plain(reason or _changes(remedy, controls)) or None
+                roles.button(label, help=about, **shown, **press)
+            why = plain(prose(str(remedy.get("why") or "")))
+            st.caption(f"{why} *{plain(reason)}*" if reason and reason != dead else why, width="stretch")
+    if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
+        st.caption(f"*{dead}*")
+    with st.container(horizontal=True, gap="small"):
+        if kind_of(finding) == ACTIVE and not finding.acknowledged:
+            roles.button(
+                "Acknowledge",
+                icon=":material/visibility:",
+                key=f"acknowledge:{finding.id}",
+                help="You know about it: the badge turns grey.",
+                on_click=_note_refusal,
+                args=(partial(lab.acknowledge, info.name, finding.id),),
+            )
+        roles.button(
+            "Unmute" if finding.muted else "Mute",
+            icon=f":material/notifications{'' if finding.muted else '_off'}:",
+            key=f"mute:{finding.id}",
+            type="tertiary",
+            help="Count it again." if finding.muted else "Leave it out of the badge and of the active findings.",
+            on_click=_note_refusal,
+            args=(partial(lab.mute, info.name, finding.id, not finding.muted),),
+        )
+
+
+def _needs_life(lab: Lab, info: RunInfo) -> str:
+    """Why nothing can be changed in a run that nobody trains; empty while somebody does."""
+    if info.alive and info.state in _TRAINS:
+        return ""
+    if not info.alive and lab.stranded(info.name):
+        return (
+            f"The run is {selection.state_word(info)}, with no checkpoint to be resumed from: change a new run from it."
+        )
+    return f"The run is {selection.state_word(info)}: resume it in the control room before you change it."
+
+
+def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState], dead: str) -> str:
+    """Why a remedy cannot be pressed now; empty when it can. dead: as of `_needs_life`."""
+    kind = remedy["kind"]
+    if kind == "new_run":
+        return ""
+    if dead:
+        return dead
+    if kind == "pause" and info.state == "paused":
+        return "It is paused already."
+    if kind == "set":
+        changes = remedy.get("changes") or {}
+        if changes and all(name in controls and controls[name].value == value for name, value in changes.items()):
+            return "Done: the run has these values."
+    return ""
+
+
+def _changes(remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
+    """The changes in words, such as `learning rate 0.003 → 0.001`."""
+    changes = remedy.get("changes") or {}
+    return changes_words(changes, {name: state.value for name, state in controls.items()})
+
+
+def _restored(info: RunInfo, finding: FindingInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
+    """What putting weights back does, before it is done."""
+    changes = _changes(remedy, controls)
+    return (
+        f"The weights and moments of the newest checkpoint from before step {finding.since_step:,} replace those of "
+        f"step {info.step:,}: what the model has learned since then is lost. Steps, curves and samples stay."
+        + (f" Then {changes}." if changes else "")
+    )
+
+
+def _apply(lab: Lab, run: str, since: int, remedy: dict[str, Any]) -> None:
+    """Callback of a remedy's button."""
+    changes = remedy.get("changes") or {}
+    match remedy["kind"]:
+        case "set":
+            for name, value in changes.items():
+                messages.send(lab, run, SetControl(name, value))
+        case "restore":
+            messages.send(lab, run, Restore(since))
+            for name, value in changes.items():
+                messages.send(lab, run, SetControl(name, value))
+        case "pause":
+            messages.send(lab, run, Pause())
+        case "stop":
+            messages.send(lab, run, Stop())
+        case "new_run":
+            _start(lab, run, changes)
+        case kind:
+            messages.note("error", f"remedy of kind {kind!r} is unknown to this page")
+
+
+def _start(lab: Lab, run: str, changes: dict[str, Any]) -> None:
+    """A new run of the same configuration with the changes; the page then shows it."""
+    preset = str(lab.reader(run).meta().get("preset") or "")
+    try:
+        started = lab.start(
+            lab.config(run).with_values(changes), preset=preset and f"{preset.removesuffix('-fixed')}-fixed"
+        )
+    except (LabError, ConfigError) as error:
+        messages.note("error", str(error))
+        return
+    selection.remember_choice("run", started)
+    messages.note("done", f"Started {started}; this page now shows it")
+
+
+def _note_refusal(act: Any) -> None:
+    try:
+        act()
+    except LabError as error:
+        messages.note("error", str(error))
+
+
+def _table(lab: Lab, kinds: list[str]) -> None:
+    found = lab.all_findings()
+    states = {run.name: run for run in lab.runs()}
+    rows = [
+        (states[name], chosen, findings)
+        for name, findings in found.items()
+        if name in states and (chosen := sorted((one for one in findings if kind_of(one) in kinds), key=_urgency))
+    ]
+    rows.sort(key=lambda row: (-row[0].created, row[0].name))
+    if not rows:
+        st.info(f"No run has findings that are {' or '.join(kinds) or 'chosen'}.")
+        return
+    looks.table(
+        {
+            "run": [run.name for run, *_ in rows],
+            "state": [selection.state_word(run) for run, *_ in rows],
+            "not acknowledged": [sum(one.calls for one in every) for *_, every in rows],
+            **{kind: [sum(kind_of(one) == kind for one in every) for *_, every in rows] for kind in KINDS},
+            "since step": [min(one.since_step for one in chosen) for _, chosen, _ in rows],
+            "last seen": [max(one.last_step for one in chosen) for _, chosen, _ in rows],
+            "created": [looks.day(run.created) for run, *_ in rows],
+            "findings": [" · ".join(prose(one.title) for one in chosen) for _, chosen, _ in rows],
+        },
+        key="findings_table",
+        on_select=lambda: _open([run.name for run, *_ in rows]),
+        selection_mode="single-row",
+        column_config={
+            "run": st.column_config.TextColumn(width="medium"),
+            "findings": st.column_config.TextColumn(width="large"),
+            "since step": st.column_config.NumberColumn(format="localized", help="Of the earliest of them."),
+            "last seen": st.column_config.NumberColumn(format="localized", help="Newest step that showed one of them."),
+        },
+    )
+
+
+def _open(names: list[str]) -> None:
+    rows = st.session_state["findings_table"]["selection"]["rows"]
+    if rows:
+        selection.remember_choice("run", names[rows[0]])
+        st.session_state["of"] = "This run"

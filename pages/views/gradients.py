@@ -1,0 +1,337 @@
+"""Figures of the Gradients page: terms against each other, weights without gradient, updates, rank, and the probes'
+cost.
+
+Terms keep their colour in every chart. Charts show what was measured at or before the chosen step, each with its own
+step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import streamlit as st
+
+from pages.session import family_words, looks, phrases
+from pages.session.family_words import Words
+from pages.widgets import step_slider
+from pages.widgets.chart import chart
+from qcore.lab import Lab, RunInfo
+from qcore.viz import (
+    Line,
+    cosine_matrix,
+    curves,
+    eigenvalues,
+    module_tree,
+    name_words,
+    number_words,
+    percent_words,
+    term_bars,
+    term_style,
+    update_bars,
+    value_words,
+    with_cursor,
+)
+
+MAX_POINTS = 600
+TERMS, HIDDEN, MODULES, SPECTRUM = KINDS = ("gradients", "hidden", "modules", "spectrum")
+PLACES = {"all weights": (TERMS, "grad"), "last hidden state": (HIDDEN, "hidden")}
+_COST = "cost/"
+_TOTAL, _SPENT = f"{_COST}total_percent", f"{_COST}spent_percent"
+_ONCE = "before_training"
+_SOURCES = {"grad": "", "hidden": ", at the last layer"}
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Everything below the heading."""
+    reader = lab.reader(info.name)
+    steps = sorted({step for kind in KINDS for step in reader.array_steps(kind)})
+    if not steps:
+        step_slider.waiting(lab, info, KINDS, "gradients_every", "gradients")
+        return
+    position = step_slider.scrubber(info, steps, TERMS)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        place = st.segmented_control(
+            "Terms compared at",
+            list(PLACES),
+            key="compared",
+            default=next(iter(PLACES)),
+            required=True,
+            bind="query-params",
+            help="Over all weights every term is seen. At the last hidden state measuring costs a tenth and is done "
+            "oftener, but terms that do not act there (on phases, on the anchor) are not seen.",
+        )
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    words = family_words.words(info)
+    step_slider.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step, place, words),
+        lambda step: _over_steps(lab, info, step, position.shown, log_x, words),
+    )
+
+
+def _pictures(lab: Lab, run: str, step: int, place: str, words: Words) -> None:
+    """Terms and modules at one step."""
+    reader = lab.reader(run)
+    meta = reader.meta()
+    found = {kind: reader.arrays(kind, step) for kind in KINDS}
+    left, right = st.columns(2, gap="large")
+    kind, prefix = PLACES[place]
+    _terms(reader, run, found[kind], step, prefix, list(meta.get("term_names") or []), words, left, right)
+    left, right = st.columns(2, gap="large")
+    _modules(run, found[MODULES], step, list(meta.get("module_names") or []), left, right)
+
+
+def _terms(
+    reader: Any,
+    run: str,
+    found: tuple[int, dict[str, Any]] | None,
+    step: int,
+    prefix: str,
+    names: list[str],
+    words: Words,
+    left: Any,
+    right: Any,
+) -> None:
+    at, arrays = found or (None, {"norm": [], "cosine": [], "terms": []})
+    when = phrases.step_words(at, step)
+    indices = [int(index) for index in arrays["terms"]]
+    shown = [names[index] if index < len(names) else f"term {index}" for index in indices]
+    ratios = reader.scalars_of([f"{prefix}/ratio/{name}" for name in shown], start=at, stop=(at or 0) + 1)
+    pulls = [float(series.values[-1]) if len(series) else math.nan for series in ratios.values()]
+    with left:
+        figure = term_bars(
+            shown,
+            arrays["norm"],
+            pulls,
+            indices,
+            uirevision=run,
+            title=f"Pull of each term, {when}",
+            main=words.main_words,
+        )
+        chart(
+            figure,
+            "chart:terms",
+            f"Weighted gradient norm of each term relative to the {words.main_words}, {when}",
+        )
+        st.caption(
+            f"How hard each term pulls at the weights, the {words.main_words} being 1. A term far above 1 trains the "
+            "model for itself; one without gradient only looks like a loss."
+        )
+    with right:
+        chart(
+            cosine_matrix(shown, arrays["cosine"], uirevision=run, title=f"Who pulls with whom, {when}"),
+            "chart:cosine",
+            f"Cosine between the gradients of each pair of terms, {when}",
+        )
+        st.caption("+1: the same direction; 0: nothing to do with each other; −1: what one learns the other undoes.")
+
+
+def _modules(
+    run: str, found: tuple[int, dict[str, Any]] | None, step: int, names: list[str], left: Any, right: Any
+) -> None:
+    at, arrays = found or (None, {"parameters": [], "dead_share": [], "update_ratio": []})
+    when = phrases.step_words(at, step)
+    count = len(arrays["parameters"])
+    names = names[:count] if len(names) >= count else [f"module {index}" for index in range(count)]
+    with left:
+        chart(
+            module_tree(
+                names,
+                arrays["parameters"],
+                arrays["dead_share"],
+                uirevision=run,
+                title=f"Weights without gradient, {when}",
+            ),
+            "chart:dead",
+            f"Modules as areas by their number of weights, coloured by the share without gradient, {when}",
+        )
+        st.caption(
+            "Area: number of weights. Grey: all of them learn; the more vermillion, the larger the share that got no "
+            "gradient at all. Press a part to look inside, the path on top to come back."
+        )
+    with right:
+        chart(
+            update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, {when}"),
+            "chart:updates",
+            f"Length of one update relative to the weights for each module, {when}",
+        )
+        st.caption(
+            "Bars start at the guide line of 1/1000, near which healthy training stays; orange ones are more than a "
+            "factor of ten away from it, and vermillion ones do not move at all."
+        )
+
+
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
+    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost. step: chosen, None for the
+    newest · shown: the step that the pictures show.
+    """
+    run = info.name
+    reader = lab.reader(run)
+    known = set(reader.names())
+    names: list[str] = list(reader.meta().get("term_names") or [])
+    others = [name for name in names if name != words.main]
+    ratio = {
+        key: key.rpartition("/")[2]
+        for source in _SOURCES
+        for name in others
+        if (key := f"{source}/ratio/{name}") in known
+    }
+    cosine = {key.replace("/ratio/", "/cos/"): name for key, name in ratio.items()}
+    rank = {"geometry/effective_rank": "effective rank", "geometry/mean_cosine": "mean cosine"}
+    series = reader.scalars_of([*ratio, *cosine, *rank], max_points=MAX_POINTS)
+    shared: dict[str, Any] = {
+        "uirevision": run,
+        "marks": phrases.marks(reader.events()),
+        "log_x": log_x,
+        "height": 280,
+    }
+
+    def lines(chosen: dict[str, str]) -> list[Line]:
+        return [
+            Line(
+                name_words(name) + _SOURCES[key.split("/")[0]],
+                series[key].steps,
+                series[key].values,
+                term_style(names.index(name)) | ({} if key.startswith("grad/") else {"dash": "dot"}),
+            )
+            for key, name in chosen.items()
+        ]
+
+    main = words.main_words
+    alone = f"No term but the {main} has a weight: give one in the control room, and its pull shows here."
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = curves(
+            lines(ratio),
+            title=f"Pull relative to the {main}",
+            y_title="ratio of weighted norms",
+            log_y=True,
+            message=alone,
+            **shared,
+        )
+        chart(
+            with_cursor(figure, step),
+            "chart:ratio",
+            f"Weighted gradient norm relative to the {main} over steps",
+            info.step,
+        )
+        st.caption(
+            "A curve that climbs towards 1 is a term that takes over. Over all weights, and dotted, measured more "
+            "often, at the last hidden state."
+        )
+    with right:
+        figure = curves(
+            lines(cosine),
+            title=f"Direction relative to the {main}",
+            y_title="cosine",
+            y_range=(-1.05, 1.05),
+            message=alone,
+            **shared,
+        )
+        chart(
+            with_cursor(figure, step),
+            "chart:direction",
+            f"Cosine with the gradient of the {main} over steps",
+            info.step,
+        )
+        st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the data teach.")
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = curves(
+            [Line.of(shown, series[key]) for key, shown in rank.items()],
+            title="Room of the hidden states",
+            y_title="share, −1 to 1",
+            **shared,
+        )
+        chart(
+            with_cursor(figure, step),
+            "chart:rank",
+            "Effective rank and mean cosine of the hidden states over steps",
+            info.step,
+        )
+        st.caption(
+            "Effective rank: share of the width that the hidden states really use. Mean cosine: how alike they all "
+            "are; at 1 every position looks the same."
+        )
+    with right:
+        found = reader.arrays(SPECTRUM, shown)
+        values: Any = found[1].get("eigenvalues", []) if found else []
+        when = phrases.step_words(found[0] if found else None, shown)
+        chart(
+            eigenvalues(values, uirevision=run, title=f"Principal directions, {when}", height=280),
+            "chart:eigenvalues",
+            f"Share of the variance of the hidden states along each principal direction, {when}",
+        )
+        st.caption(
+            "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "
+            "dimensions."
+        )
+    _probes(lab, run, reader, words)
+
+
+def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
+    """A table of what each measurement costs, how often it is taken, and whether it still is."""
+    latest = {name: value for name, (_, value) in reader.latest().items() if name.startswith(_COST)}
+    disabled: dict[str, str] = reader.meta().get("disabled_probes") or {}
+    step_ms = reader.last("train/step_ms")
+    controls = lab.controls(run)
+    found = {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")}
+    probes = sorted((found | {*disabled}) - {_ONCE})
+    st.header("What the measurements cost", anchor=False)
+    if not probes:
+        st.caption("No measurement has been taken.")
+        return
+    cost = {probe: latest.get(f"{_COST}{probe}_ms") for probe in probes}
+    every = {probe: latest.get(f"{_COST}{probe}_every") for probe in probes}
+    if "eval" in every and "eval_every" in controls:
+        every["eval"] = float(controls["eval_every"].value)
+    table: dict[str, Any] = {
+        "probe": [name_words(probe) for probe in probes],
+        "cost (ms)": [cost[probe] for probe in probes],
+        "every (steps)": [every[probe] for probe in probes],
+        "share of step time": [_share(cost[probe], every[probe], step_ms) for probe in probes],
+        "state": ["off" if probe in disabled else "measures" for probe in probes],
+    }
+    if disabled:
+        table["why"] = [disabled.get(probe, "") for probe in probes]
+    _total(latest, controls, words)
+    looks.table(
+        table,
+        key="probes_table",
+        height="content",
+        column_config={
+            "cost (ms)": st.column_config.NumberColumn(format="%.2f", help="Running mean of one measurement."),
+            "every (steps)": st.column_config.NumberColumn(format="localized", help="Cadence in force."),
+            "share of step time": st.column_config.NumberColumn(
+                format="percent", help="Cost ÷ cadence ÷ time of a step without measurements."
+            ),
+            "state": st.column_config.TextColumn(help="off: it failed once and is not tried again in this run."),
+            "why": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def _total(latest: dict[str, float], controls: dict[str, Any], words: Words) -> None:
+    """What all probes take together, against the budget."""
+    parts = []
+    if _TOTAL in latest and "budget_percent" in controls:
+        parts.append(
+            f"Planned together: {percent_words(latest[_TOTAL] / 100)} of the step time, of a budget of "
+            f"{value_words(controls['budget_percent'].value)} %."
+        )
+    if _SPENT in latest:
+        parts.append(f"Really spent so far: {percent_words(latest[_SPENT] / 100)}.")
+    if f"{_COST}{_ONCE}_ms" in latest:
+        seconds = number_words(latest[f"{_COST}{_ONCE}_ms"] / 1e3, places=1)
+        parts.append(f"Everything was measured once before the first step, in {seconds} s.")
+    parts.append(f"Evaluation on {words.held_data} is a duty and is not in the budget.")
+    st.caption(" ".join(parts))
+
+
+def _share(cost_ms: float | None, every: float | None, step_ms: tuple[int, float] | None) -> float | None:
+    if cost_ms is None or not every or step_ms is None or not step_ms[1] > 0:
+        return None
+    return cost_ms / every / step_ms[1]

@@ -1,0 +1,311 @@
+"""The selected run: commands, live figures, charts and logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from pages.session import advice, family_words, looks, messages, phrases, roles, selection
+from pages.session.ancestors import past
+from pages.session.plain import plain
+from pages.views import live_run_charts, new_run
+from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
+from pages.widgets.boxes import says_html
+from pages.widgets.chart import dated
+from pages.widgets.live_panel import Block, blocks_json, panel, progress_html, table_html
+from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
+from qcore.lab import FindingInfo, Lab, LabError, RunInfo
+from qcore.runs.waiting import waiting_words
+from qcore.server.live import View
+from qcore.viz import UNITS, event_words, number_words, prose
+
+LOGS = ("Events", "Trainer log", "Off")
+LOG_LINES = 200
+SHOWN_FINDINGS = 3
+_PAST_POINTS = 300
+_ACTIVE = ("queued", "running", "paused")
+_TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
+@media(max-width:640px){.to-knobs{display:inline}}</style>
+<a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
+
+
+def watch(lab: Lab, info: RunInfo) -> None:
+    """Buttons, then charts beside knobs."""
+    _buttons(lab, info)
+    if info.state == "unreadable":
+        return
+    charts, side = st.columns([2, 1], gap="large")
+    with side:
+        control_panel.knobs(lab, info.name)
+    with charts:
+        options = _options(info)
+        if any(finding.calls for finding in lab.findings(info.name)):
+            st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
+        view = partial(_view, lab, info.name, options, _staleness(lab, info))
+        panel("watch", lab, view, selection.follow_seconds(info))
+        live_fragment.followed()
+        run_heading.refresh_button(info)
+        st.html('<span id="knobs"></span>')  # on a phone, the knobs come next
+
+
+def _staleness(lab: Lab, info: RunInfo) -> Callable[[RunInfo], bool]:
+    """Whether what is drawn around the panel, from the run of now, has changed by then."""
+    name, sent = info.name, selection.on_their_way(info.name)
+
+    def around() -> Hashable:
+        return selection.around(lab, name), selection.fates(lab, name, sent)
+
+    shown, turned = around(), control_panel.turned(name)
+
+    def is_stale(now: RunInfo) -> bool:
+        return around() != shown or turned.is_outdated(lab, now.name)
+
+    return is_stale
+
+
+def _buttons(lab: Lab, info: RunInfo) -> None:
+    state, name = info.state, info.name
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        for label, icon, states, command, about in (
+            ("Pause", "pause", ("running", "queued"), Pause(), "Wait before the next step; controls and prompts work."),
+            ("Continue", "play_arrow", ("paused",), Continue(), "Go on training."),
+        ):
+            _button(label, icon, state in states, about, lambda command=command: messages.send(lab, name, command))
+        with st.popover("Step", icon=":material/skip_next:", disabled=state != "paused"):
+            count = st.number_input(
+                "Steps",
+                1,
+                100_000,
+                1,
+                key=f"steps:{name}",
+                help="Train so many steps, then pause again.",
+                persist_state="session",
+            )
+            _button("Go", "skip_next", state == "paused", "", lambda: messages.send(lab, name, Step(int(count))))
+        _button(
+            "Save checkpoint",
+            "save",
+            state in _ACTIVE,
+            "Written before the next step, and kept.",
+            lambda: messages.send(lab, name, SaveCheckpoint()),
+        )
+        _button(
+            "Stop",
+            "stop",
+            state in _ACTIVE,
+            "Write a checkpoint and end; it can be resumed.",
+            lambda: messages.send(lab, name, Stop()),
+        )
+        stranded = lab.stranded(name) if not info.alive and state != "unreadable" else 0
+        if not info.alive and state != "unreadable":
+            _resume(lab, info, stranded)
+        new_run.from_this(lab, info, "do:new from")
+        share_dialog.show_share(lab, info)
+        if state != "unreadable":
+            st.html(_TO_KNOBS)
+    if stranded and state not in ("failed", "interrupted"):  # of which the page says so already
+        st.caption(advice.going_on(stranded))
+
+
+def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
+    roles.button(
+        label, icon=f":material/{icon}:", key=f"do:{label}", disabled=not enabled, help=about or None, on_click=act
+    )
+
+
+def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
+    """Choose until when, and go on. stranded: as of `Lab.stranded`; then nobody can."""
+    with st.popover(
+        "Resume",
+        icon=":material/restart_alt:",
+        type="primary" if advice.resume_helps(info) and not stranded else "secondary",
+        disabled=bool(stranded),
+        help="It has no checkpoint that it could go on from." if stranded else None,
+    ):
+        least = info.step + 1 if info.state == "finished" else max(info.step, 1)
+        goal = max(info.total_steps, least) if info.state != "finished" else info.step + max(100, info.total_steps // 2)
+        key = f"resume:{info.name}:{info.step}"
+        steps = st.number_input("Train until step", least, 10_000_000, goal, key=key, persist_state="session")
+        changed = int(steps) != info.total_steps
+        _button(
+            "Resume now",
+            "play_arrow",
+            not stranded,
+            "From the newest checkpoint.",
+            lambda: _go_on(lab, info.name, int(steps) if changed else None),
+        )
+
+
+def _go_on(lab: Lab, name: str, steps: int | None) -> None:
+    try:
+        lab.resume(name, steps=steps)
+    except LabError as error:
+        messages.note("error", str(error))
+
+
+def _options(info: RunInfo) -> dict[str, Any]:
+    """What the charts show: all of it is in the URL."""
+    is_video = family_words.is_video(info)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        unit = UNITS[0]
+        if not is_video:
+            unit = st.segmented_control(
+                "Unit of the loss", UNITS, key="unit", default=unit, required=True, bind="query-params"
+            )
+        smooth = metric_row.smoothing()
+        with st.popover("Charts", icon=":material/tune:"):
+            log_y = st.toggle("Logarithmic loss", key="log_y", bind="query-params")
+            log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
+            axis = looks.axis_choices()
+            terms = st.multiselect(
+                "Terms",
+                live_run_charts.VIDEO_TERMS if is_video else live_run_charts.TERMS,
+                live_run_charts.DEFAULT_VIDEO_TERMS if is_video else live_run_charts.DEFAULT_TERMS,
+                # A widget for each set of choices: one that is kept would hold terms that the other family lacks.
+                key="flow_terms" if is_video else "terms",
+                bind="query-params",
+                help=family_words.words(info).terms_help,
+            )
+            log = st.segmented_control("Log", LOGS, key="log", default="Events", required=True, bind="query-params")
+    return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, **axis, "terms": terms, "log": log}
+
+
+def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunInfo], bool]) -> View:
+    """Figures of now, charts and logs. Called in other threads, too: nothing here touches the session."""
+    info, reader = lab.info(run), lab.reader(run)
+    events, findings = reader.events(), lab.findings(run)
+    lines = reader.log(limit=LOG_LINES) if options["log"] == "Trainer log" else []
+    seen_at = sum(one.last_step for one in findings)
+    newest = lines[-1].id if lines else 0
+    waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
+    body = partial(_body, lab, info, options, events, findings, lines, waits)
+    return View(f"{info.step}-{info.state}-{len(events)}-{seen_at}-{newest}-{waits}", body, is_stale(info))
+
+
+def _body(
+    lab: Lab,
+    info: RunInfo,
+    options: dict[str, Any],
+    events: list[Any],
+    findings: list[FindingInfo],
+    lines: list[Any],
+    waits: str = "",
+) -> str:
+    reader = lab.reader(info.name)
+    look = dict(options)
+    log = look.pop("log")
+    words = family_words.words(info)
+    series = reader.scalars_of(live_run_charts.names(words, look["terms"]), max_points=live_run_charts.MAX_POINTS)
+    waiting = advice.nothing_yet(info, waits)
+    marks = phrases.marks(events)
+    before = [
+        (phrases.short(run), found) for run, found in past(lab, info, live_run_charts.past_names(words), _PAST_POINTS)
+    ]
+    said: dict[str, Any] = {"run": info.name, "waiting": waiting, "past": before}
+    drawn = live_run_charts.figures(series, reader.meta(), marks, words=words, **said, **look)
+    found = {key: dated(figure, info.step) for key, figure in drawn.items()}
+    last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
+    blocks = [*_calling(findings), *_progress(info, waits, last)]
+    for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
+        blocks.append(Block(f"chart:{key}", figure=found.pop(key), alt=alt))
+    blocks += [
+        Block(f"chart:{key}", figure=figure, alt=f"{key} over steps", half=True) for key, figure in found.items()
+    ]
+    if log == "Events":
+        blocks.append(Block("log", _events(events)))
+    elif log == "Trainer log":
+        blocks.append(Block("log", _log(lines)))
+    return blocks_json(blocks)
+
+
+def _calling(findings: list[FindingInfo]) -> list[Block]:
+    """What calls for attention, above all else: a line a finding."""
+    calling = [finding for finding in findings if finding.calls]
+    if not calling:
+        return []
+    lines = [f"**Step {finding.since_step:,}** · {plain(prose(finding.title))}" for finding in calling[:SHOWN_FINDINGS]]
+    more = len(calling) - SHOWN_FINDINGS
+    lines += [f"and {more} more"] if more > 0 else []
+    return [Block("calling", says_html("error", "  \n".join(lines)))]
+
+
+def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[Block]:
+    """Bar and figures of the moment; a figure that is older than the moment's step says its own."""
+    left = (
+        f" · {waits}"
+        if waits
+        else f" · {phrases.duration(info.seconds_left)} left"
+        if info.seconds_left is not None
+        else ""
+    )
+    share = min(1.0, info.step / info.total_steps) if info.total_steps else 0.0
+    words = family_words.words(info)
+    state = selection.state_word(info)
+    beside = {words.units: (info.step, family_words.speed(info))}
+    beside[words.held] = (info.held_out_step or info.step, family_words.held_out(info))
+
+    def cell(label: str, name: str, shown: Callable[[float | None], str], about: str) -> tuple[str, str, str]:
+        step, value = last.get(name) or beside.get(name, (info.step, None))
+        return (label if step == info.step else f"{label}, step {step:,}", shown(value), about)
+
+    strip = metric_row.strip_html(
+        (
+            ("State", state, "What the run does now."),
+            cell("Loss", "train/loss", _loss, f"Weighted total of the newest step, {words.loss}."),
+            cell("Held out", words.held, _loss, f"{words.held_words}, {words.held_unit}."),
+            cell("Learning rate", "train/lr", _rate, "Of the newest step, schedule included."),
+            cell(words.units_words, words.units, _figure, "In training, running mean."),
+            cell("Step time", "train/step_ms", _milliseconds, "Of the newest step, without measurements."),
+            (
+                "Memory",
+                _figure(info.memory_mb, " MB"),
+                "Resident set of the trainer's process; on CUDA its peak.",
+            ),
+            ("Trained", phrases.duration(info.seconds_trained), "Time spent in training, over all resumptions."),
+        )
+    )
+    bar = progress_html(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
+    moment = f'<div data-state="{state}" data-step="{info.step}">'
+    return [Block("progress", f"{moment}{bar}</div>"), Block("strip", f"{moment}{strip}</div>")]
+
+
+def _loss(value: float | None) -> str:
+    return number_words(value, places=3)
+
+
+def _rate(value: float | None) -> str:
+    return number_words(value, 3)
+
+
+def _milliseconds(value: float | None) -> str:
+    return _figure(value, " ms")
+
+
+def _figure(value: float | None, unit: str = "") -> str:
+    """A number with its unit; one that is not finite, or not known, in words."""
+    return f"{number_words(value, places=0)}{unit if value is not None and math.isfinite(value) else ''}"
+
+
+def _events(events: list[Any]) -> str:
+    return table_html(
+        "Events",
+        ("step", "time", "author", "what"),
+        (
+            (event.step, phrases.clock(event.wall), event.author, event_words(event.kind, event.payload))
+            for event in events[: -LOG_LINES - 1 : -1]
+        ),
+        "No events yet: the run's start, changes of controls and checkpoints will be listed here.",
+    )
+
+
+def _log(lines: list[Any]) -> str:
+    return table_html(
+        "Trainer log",
+        ("step", "time", "level", "message"),
+        ((line.step, phrases.clock(line.wall), line.level, line.message) for line in lines[::-1]),
+        "The trainer has logged nothing: no warnings, no errors.",
+    )

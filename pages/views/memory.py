@@ -1,0 +1,169 @@
+"""The memory of a `pam` run, on the Phase page: decays, state and channels of one step above, curves over all below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.session import phrases
+from pages.widgets import metric_row, step_slider
+from pages.widgets.chart import chart, charts_over_steps
+from qcore.lab import Lab, RunInfo
+from qcore.viz import Line, Reference, curves, layer_name
+from qcore.viz.pam import channel_balance, decay_course, decay_spectrum, state_spectrum
+
+INTERNALS = "internals"
+_MAX_POINTS = 600
+_NUMBERS = (
+    ("Decay γ", "pam/decay_mean", ".3f", "Mean share of the memory that one token leaves standing."),
+    ("Slowest γ", "pam/decay_high", ".4f", "Above this are 5 % of all decays: what is remembered longest."),
+    ("Fastest γ", "pam/decay_low", ".3f", "Below this are 5 % of all decays: what is forgotten at once."),
+    ("Memory", "pam/memory", ",.0f", "Mean of 1/(1−γ): how many tokens back a memory reaches."),
+    ("State in use", "pam/state_rank", ".0%", "Effective number of the final state's directions, of all of them."),
+    ("Im ÷ Re", "pam/im_re_ratio", ".3g", "Variance of the imaginary over that of the real part of what is read."),
+)
+
+
+def show_pam(lab: Lab, info: RunInfo) -> None:
+    """Everything below the page's heading for a run of kind `pam`."""
+    steps = lab.reader(info.name).array_steps(INTERNALS)
+    if not steps:
+        step_slider.waiting(lab, info, (INTERNALS,), "phase_every", "memories")
+        return
+    position = step_slider.scrubber(info, steps, INTERNALS)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layer = _layer(lab.config(info.name).value("layers"))
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
+    step_slider.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step, layer),
+        lambda step: _over_steps(lab, info, step, log_x),
+    )
+
+
+def _layer(count: int) -> int:
+    """Whose decays are drawn along the text, from 0; the first layer unless another is chosen."""
+    names = [layer_name(layer + 1) for layer in range(count)]
+    about = "Whose decays are drawn along the text."
+    chosen = st.selectbox("Decays of", names, index=0, key="decays", bind="query-params", help=about)
+    return names.index(chosen)
+
+
+def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
+    """The four figures of one step."""
+    found = lab.reader(run).arrays(INTERNALS, step, needs=("decay", "singular", "energy"))
+    if found is None or "decay" not in found[1]:
+        return
+    at, arrays = found
+    metric_row.numbers(lab, run, at, _NUMBERS)
+    layer = min(layer, len(arrays["decay"]) - 1)
+    left, right = st.columns(2, gap="large")
+    with left:
+        chart(
+            decay_spectrum(
+                arrays["decay"], uirevision=run, title=f"Memory of each head, {phrases.step_words(at, step)}"
+            ),
+            "chart:decays",
+            f"How often each head has which memory, in tokens, along a text at step {at}",
+        )
+        st.caption(
+            "A narrow band is a head that forgets at the same pace whatever it reads; a wide one keeps some tokens and "
+            "drops others. Heads on the left see the last few tokens only, heads on the right the whole text."
+        )
+    with right:
+        chart(
+            decay_course(
+                arrays["decay"][layer],
+                uirevision=run,
+                title=f"Decays of {layer_name(layer + 1)}, {phrases.step_words(at, step)}",
+            ),
+            "chart:course",
+            f"Decay of each head of {layer_name(layer + 1)} at every token of a text at step {at}",
+        )
+        st.caption("A dip towards 0 is a token at which a head clears its memory, such as the end of a sentence.")
+    left, right = st.columns(2, gap="large")
+    with left:
+        chart(
+            state_spectrum(
+                arrays["singular"],
+                uirevision=run,
+                title=f"Singular values of the state, {phrases.step_words(at, step)}",
+            ),
+            "chart:state",
+            f"Singular values of the state after the last token, by layer, at step {at}",
+        )
+        st.caption(
+            "A flat line is a memory full of different associations; a steep one repeats a few. The state cannot hold "
+            "more associations than it has directions."
+        )
+    with right:
+        if lab.config(run).value("complex_state"):
+            chart(
+                channel_balance(
+                    arrays["energy"], uirevision=run, title=f"Real and imaginary part, {phrases.step_words(at, step)}"
+                ),
+                "chart:channels",
+                f"Shares of the real and the imaginary part in the energy of what each layer reads at step {at}",
+            )
+            st.caption(
+                "Healthy layers read about as much of both. An imaginary part near 0 is a dead channel: the memory is "
+                "real, at twice the cost."
+            )
+        else:
+            st.info(
+                "This run's memory is real: it has one channel. Start one with `complex state` on to compare the two."
+            )
+
+
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+    """Curves with a line at the step that the pictures show."""
+    run = info.name
+    reader = lab.reader(run)
+    series = reader.scalars_of([name for _, name, _, _ in _NUMBERS], max_points=_MAX_POINTS)
+    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
+
+    def line(shown: str, name: str) -> Line:
+        return Line.of(shown, series[f"pam/{name}"])
+
+    figures = {
+        "decay_steps": (
+            curves(
+                [line("slowest 5 %", "decay_high"), line("mean", "decay_mean"), line("fastest 5 %", "decay_low")],
+                title="Decays",
+                y_title="γ, 0 to 1",
+                y_range=(-0.03, 1.03),
+                **shared,
+            ),
+            "Spread decays are short and long memories side by side. All near 0 is a model without a past; all at 1 a "
+            "memory that nothing leaves.",
+        ),
+        "memory_steps": (
+            curves([line("memory", "memory")], title="Mean memory", y_title="tokens", **shared),
+            "Mean of 1/(1−γ) over heads, layers and tokens; a few heads that keep everything can carry it.",
+        ),
+        "rank_steps": (
+            curves(
+                [line("directions in use", "state_rank")],
+                title="State in use",
+                y_title="share",
+                y_range=(-0.03, 1.03),
+                **shared,
+            ),
+            "Effective number of the final state's singular values, of all of them.",
+        ),
+    }
+    if lab.config(run).value("complex_state"):
+        figures["ratio_steps"] = (
+            curves(
+                [line("Var(Im) ÷ Var(Re)", "im_re_ratio")],
+                title="Balance of the channels",
+                y_title="ratio",
+                references=[Reference("1: equal", 1.0, "Both channels carry the same variance.")],
+                **shared,
+            ),
+            "Of what all layers read. A curve that falls to 0 is an imaginary channel that dies.",
+        )
+    charts_over_steps(figures, step, info.step)

@@ -1,0 +1,243 @@
+"""The view of the Video page about the flow itself: what the path mixes at every time, the anchor, how the frames of a
+sample part on their way from noise to data, and the flow's own curves over steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.session import phrases
+from pages.views import frames
+from pages.widgets import clip_player, step_slider
+from pages.widgets.chart import chart, charts_over_steps
+from pages.widgets.frame_measures import PICTURES, measure_figure
+from qcore.lab import Lab, RunInfo
+from qcore.viz import (
+    SOURCES,
+    ClipRow,
+    Line,
+    Reference,
+    anchor_spread,
+    curves,
+    frame_spectrum,
+    path_weights,
+    source_style,
+    tomography,
+)
+
+PATH, ANCHOR = "path", "anchor"
+MAX_POINTS = 600
+_KINDS = (PATH, ANCHOR, frames.GENERATED)
+_WEIGHTS = ("alpha", "beta", "gamma")
+_NOISE = {
+    "flow/noise_correlation": "in training",
+    "flow/sample_noise_correlation": "when sampling",
+}
+_CHECKS = {
+    "flow/position_response": (
+        "Do frame positions matter?",
+        "relative change",
+        "How much the velocity changes when the frames' positions are shuffled and put back. At 0 the model does not "
+        "know which frame is which: with shared noise it must then draw the same frame everywhere.",
+    ),
+    "flow/velocity_error": (
+        "Does the velocity follow the path?",
+        "relative error",
+        "The target against what z really does from one time to the next. Far from 0, the model is taught a velocity "
+        "that leads elsewhere.",
+    ),
+}
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Everything below the choice of the view."""
+    reader = lab.reader(info.name)
+    steps = sorted({step for kind in _KINDS for step in reader.array_steps(kind)})
+    if not steps:
+        step_slider.waiting(lab, info, _KINDS, "frames_every", "times of the path")
+        return
+    position = step_slider.scrubber(info, steps, PATH)
+    anchor = reader.arrays(ANCHOR)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        clip = frames.pick_clip(len(anchor[1]["mean"])) if anchor else 0
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    step_slider.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step, clip),
+        lambda step: _over_steps(lab, info, step, log_x),
+    )
+
+
+def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
+    reader = lab.reader(run)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _path(reader.arrays(PATH, step), run, step)
+    with right:
+        _anchor(reader.arrays(ANCHOR, step), run, step, clip)
+    left, right = st.columns(2, gap="large")
+    made = reader.arrays(frames.GENERATED, step)
+    with left:
+        _tomography(made, run, step)
+    with right:
+        _spectra(reader.arrays(frames.FRAMES, step), made, run, step)
+
+
+def _path(found: tuple[int, dict[str, Any]] | None, run: str, step: int) -> None:
+    at, arrays = found or (None, {})
+    when = phrases.step_words(at, step)
+    figure = path_weights(
+        arrays.get("t", ()),
+        {name: arrays[name] for name in _WEIGHTS if name in arrays},
+        sampled=arrays.get("sampled", ()),
+        jumps=arrays["jumps"].tolist() if "jumps" in arrays else (),
+        uirevision=run,
+        title=f"What z is made of, {when}",
+    )
+    chart(figure, "chart:path", f"Weights of noise, anchor and data over time, {when}")
+    st.caption(
+        "z = α · noise + β · anchor + γ · frame. Grey bars and ticks: the times that the newest batch was trained at. "
+        "With the same noise in every frame, the difference of two frames is γ times that of the data: these weights "
+        "alone cannot part frames that the noise does not part."
+    )
+
+
+def _anchor(found: tuple[int, dict[str, Any]] | None, run: str, step: int, clip: int) -> None:
+    if found is None:
+        st.markdown("**Anchor**")
+        st.info(
+            "This path has no anchor: choose the `rab`, `quantum` or `ring` path under *Flow* in the control room to "
+            "see one."
+        )
+        return
+    at, arrays = found
+    when = phrases.step_words(at, step)
+    mean = arrays["mean"]
+    names = [f"clip {number + 1}" for number in range(len(mean))]
+    pictures = ClipRow(f"Anchor, mean, {when}", mean[:, None], names)
+    clip_player.film([pictures], "chart:anchor", f"Mean pictures of the anchors, {when}")
+    spread = arrays["spread"]
+    which = f"of the anchor of clip {clip + 1}" if len(spread) > 1 else "of the anchors across clips"
+    figure = anchor_spread(
+        spread[min(clip, len(spread) - 1)], uirevision=run, title=f"Spread {which}, {when}", height=260
+    )
+    chart(figure, "chart:anchor_spread", f"Spread {which}, {when}")
+    st.caption(
+        "The one picture that all frames of a clip are pulled to, and its spread: from clip to clip, or as the anchor "
+        "network learned it for a clip. Where the spread is 0, the anchor is the same for all."
+    )
+
+
+def _tomography(found: tuple[int, dict[str, Any]] | None, run: str, step: int) -> None:
+    at, arrays = found or (None, {})
+    when = phrases.step_words(at, step)
+    figure = tomography(
+        arrays.get("tomography_t", ()),
+        arrays.get("tomography", ()),
+        uirevision=run,
+        title=f"State tomography of the samples, {when}",
+    )
+    chart(figure, "chart:tomography", f"Singular spectrum of the frames over the time of sampling, {when}")
+    st.caption(
+        "In how many independent pictures the frames of z lie, from noise to data. Independent noise starts spread "
+        "over all rows, shared noise starts in the first alone; what ends in the first row is a ghost."
+    )
+
+
+def _spectra(
+    measured: tuple[int, dict[str, Any]] | None, made: tuple[int, dict[str, Any]] | None, run: str, step: int
+) -> None:
+    kept = {"data": measured, "denoised": measured, "generated": made}
+    spectra = {
+        source: frames.of_source(found[1], "singular", source) for source, found in kept.items() if found is not None
+    }
+    when = phrases.steps_words({source: found[0] for source, found in kept.items() if found is not None}, step)
+    figure = frame_spectrum(spectra, uirevision=run, title=f"Independent pictures in a clip, {when}")
+    chart(figure, "chart:spectrum", f"Singular spectrum of the frames of data, denoised and generated, {when}")
+    st.caption(
+        "The same at the end of the way. A curve that falls faster than the data's has too few pictures; one that "
+        "stays level has as many as noise."
+    )
+
+
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+    run = info.name
+    reader = lab.reader(run)
+    names = [f"frames/{source}/{name}" for source in SOURCES for name in ("energy", "entanglement")]
+    anchor = {"anchor/entropy": "entropy"}
+    size = {"anchor/mean": "mean", "anchor/spread": "spread"}
+    series = reader.scalars_of([*names, *anchor, *size, *_NOISE, *_CHECKS, "flow/t_star"], max_points=MAX_POINTS)
+    data: dict[str, float] = reader.meta().get("data_frames") or {}
+    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x}
+
+    def lines(chosen: dict[str, str]) -> list[Line]:
+        return [Line.of(shown, series[name]) for name, shown in chosen.items()]
+
+    entanglement = [Reference("data", data["entanglement"])] if "entanglement" in data else []
+    figures = {
+        "energy": (
+            measure_figure("energy", PICTURES["energy"], series, data, **shared),
+            PICTURES["energy"].about,
+        ),
+        "entanglement": (
+            curves(
+                [
+                    Line.of(source, found, source_style(source))
+                    for source in SOURCES
+                    for found in [series[f"frames/{source}/entanglement"]]
+                ],
+                title="Entanglement of frames",
+                y_title="mutual information, nats",
+                references=entanglement,
+                height=290,
+                message="Not measured so far.",
+                **shared,
+            ),
+            "How much one frame tells of another, as if both were Gaussian. It grows without limit for ghosts and is "
+            "near 0 for noise; moving pictures lie between.",
+        ),
+        "noise": (
+            curves(
+                lines(_NOISE),
+                title="Noise that frames share",
+                y_title="share ρ",
+                y_range=(-0.03, 1.03),
+                height=290,
+                message="Not measured so far.",
+                **shared,
+            ),
+            "Training and sampling must use the same share: a model that never saw shared noise makes something else "
+            "of it.",
+        ),
+        "t_star": (
+            curves(
+                lines({"flow/t_star": "t*"}),
+                title="Collapse time t*",
+                y_title="t",
+                y_range=(-0.03, 1.03),
+                height=290,
+                message="Not measured so far.",
+                **shared,
+            ),
+            "From which time on frames may part; a learned t* moves by itself.",
+        ),
+    }
+    if any(len(series[name]) for name in (*anchor, *size)):
+        figures["anchor_entropy"] = (
+            curves(lines(anchor), title="Anchor entropy", y_title="nats a value", height=290, **shared),
+            "Of the anchor's pixels. It falls when all clips come to share one anchor.",
+        )
+        figures["anchor_size"] = (
+            curves(lines(size), title="Anchor, mean and spread", y_title="standardised pixels", height=290, **shared),
+            "Mean of the anchor, and how far frames lie from it.",
+        )
+    for name, (title, y_title, about) in _CHECKS.items():
+        if len(series[name]):
+            check = curves(lines({name: title}), title=title, y_title=y_title, height=290, **shared)
+            check.layout["yaxis"] |= {"rangemode": "tozero", "exponentformat": "power"}
+            figures[name.rpartition("/")[2]] = (check, about)
+    charts_over_steps(figures, step, info.step)

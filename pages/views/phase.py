@@ -1,0 +1,233 @@
+"""Figures of the Phase page: pictures of one step above, curves over all steps below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.session import phrases
+from pages.widgets import metric_row, step_slider
+from pages.widgets.chart import chart, charts_over_steps
+from qcore.lab import Lab, RunInfo
+from qcore.viz import (
+    Line,
+    Reference,
+    coherence_map,
+    curves,
+    layer_name,
+    layer_style,
+    layers_shown,
+    portrait,
+    rose,
+    spectrum,
+)
+
+MAX_POINTS = 600
+PHASE = "phase"
+_WINDOWS = (2, 4, 8, 16)
+_BUTTONS_UP_TO = 6
+_NUMBERS = (
+    ("R", "phase/R", ".3f", "Order parameter, mean over the layers: 1 when all positions share their phases."),
+    (
+        "Coverage",
+        "phase/coverage",
+        ".0%",
+        "Share of the circle's 36 sectors that the wave uses; half or less is broken.",
+    ),
+    (
+        "Im ÷ Re",
+        "phase/im_re_ratio",
+        ".3g",
+        "Variance of the imaginary over that of the real channel: near 1 is healthy.",
+    ),
+    (
+        "Least variance",
+        "phase/dimension_variance",
+        ".3f",
+        "Circular variance of the phases over all rows and positions, in the layer where it is smallest; near 0 every "
+        "token has the same phases.",
+    ),
+    (
+        "Semantic",
+        "phase/semantic_coherence",
+        ".3f",
+        "How far similar tokens agree in phase: 1 the same, 0 independent.",
+    ),
+    (
+        "On the real axis",
+        "phase/real_axis_share",
+        ".1%",
+        "Share of the angles that the loss terms see as 0 or π only; above 0 the imaginary part was lost on the way.",
+    ),
+)
+
+
+def page(lab: Lab, info: RunInfo) -> None:
+    """Everything below the heading."""
+    steps = lab.reader(info.name).array_steps(PHASE)
+    if not steps:
+        step_slider.waiting(lab, info, (PHASE,), "phase_every", "phases")
+        return
+    position = step_slider.scrubber(info, steps, PHASE)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        layer = _layer(lab, info)
+        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+    step_slider.show(
+        lab,
+        info,
+        position,
+        lambda step: _pictures(lab, info.name, step, layer),
+        lambda step: _over_steps(lab, info, step, log_x),
+    )
+
+
+def _layer(lab: Lab, info: RunInfo) -> int:
+    """Whose angles the rose shows; the last layer unless another is chosen."""
+    count = lab.config(info.name).value("layers") + 1
+    pick: Any = st.segmented_control if count <= _BUTTONS_UP_TO else st.selectbox
+    more = {"required": True} if count <= _BUTTONS_UP_TO else {}
+    names = [layer_name(layer) for layer in range(count)]
+    chosen = pick(
+        "Angles of",
+        names,
+        key="angles",
+        bind="query-params",
+        help="Whose angles the right circle shows; the left one shows the wave of the last layer.",
+        **(more | ({"default": names[-1]} if more else {"index": count - 1})),
+    )
+    return names.index(chosen)
+
+
+def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
+    """The four figures of one step."""
+    found = lab.reader(run).arrays(PHASE, step)
+    if found is None:
+        return
+    at, arrays = found
+    metric_row.numbers(lab, run, at, _NUMBERS)
+    left, right = st.columns(2, gap="large")
+    with left:
+        empty: tuple[Any, ...] = ([], [], [])
+        wave = tuple(arrays.get(f"portrait_{part}", empty[0]) for part in ("phase", "amplitude", "position"))
+        chart(
+            portrait(*wave, uirevision=run, title=f"Wave of the last layer, {phrases.step_words(at, step)}"),
+            "chart:portrait",
+            f"Points of the last layer's wave in the complex plane at step {at}, with the unit circle and their mean",
+        )
+        st.caption(
+            "Every point is one phase of one token of a text: its angle and its amplitude. Points all around the "
+            "circle are free phases; points in one direction are locked, and the arrow reaches the unit circle when "
+            "all agree."
+        )
+    with right:
+        layer = min(layer, len(arrays["histogram"]) - 1)
+        chart(
+            rose(
+                arrays["histogram"][layer],
+                uirevision=run,
+                title=f"Angles of {_article(layer)}, {phrases.step_words(at, step)}",
+            ),
+            "chart:rose",
+            f"How often each direction occurs among the angles of {layer_name(layer)} at step {at}",
+        )
+        st.caption(
+            "A healthy layer uses the whole circle. An empty half means that amplitude and phase come from one "
+            "projection; two narrow petals at 0 and π mean that the imaginary part was dropped."
+        )
+    left, right = st.columns(2, gap="large")
+    with left:
+        chart(
+            coherence_map(
+                arrays["heads"],
+                arrays["windows"],
+                uirevision=run,
+                title=f"Coherence R by layer, {phrases.step_words(at, step)}",
+            ),
+            "chart:coherence",
+            f"Coherence of every head, and over windows of 1 to 16 tokens, by layer at step {at}",
+        )
+        st.caption(
+            "Left: R of each head over the whole text. Right: R inside short windows that end at each token; a window "
+            "of one token is 1 by definition, and what stays high at 16 is coherent over a sentence."
+        )
+    with right:
+        chart(
+            spectrum(arrays["spectrum"], uirevision=run, title=f"Rhythm of the phases, {phrases.step_words(at, step)}"),
+            "chart:spectrum",
+            f"Share of the power of the phases over frequency, by layer, at step {at}",
+        )
+        st.caption(
+            "How fast phases turn along the text. A peak at 0 is a phase that stands still, one at ½ alternates from "
+            "token to token, one at 0.25 repeats every four tokens."
+        )
+
+
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+    """Four charts of curves, with a line at the step that the pictures show."""
+    run = info.name
+    reader = lab.reader(run)
+    layers = layers_shown(lab.config(run).value("layers") + 1)
+    of_layer = {f"phase/R_layer{layer}": layer for layer in layers}
+    names = [*of_layer, *(f"phase/window_{width}" for width in _WINDOWS), *(name for _, name, _, _ in _NUMBERS)]
+    series = reader.scalars_of(names, max_points=MAX_POINTS)
+    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
+
+    def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:
+        return Line.of(shown, series[name], style)
+
+    figures = {
+        "layers": (
+            curves(
+                [line(layer_name(layer), name, layer_style(layer)) for name, layer in of_layer.items()],
+                title="Coherence R by layer",
+                y_title="R, 0 to 1",
+                y_range=(-0.03, 1.03),
+                **shared,
+            ),
+            "Rising curves are phases that lock. All at 1 is no order but a standstill: then the least variance, "
+            "below, falls to 0 and the loss gains nothing.",
+        ),
+        "windows": (
+            curves(
+                [line(f"{width} tokens", f"phase/window_{width}") for width in _WINDOWS],
+                title="Coherence inside windows",
+                y_title="R, 0 to 1",
+                y_range=(-0.03, 1.03),
+                **shared,
+            ),
+            "Mean over the layers of R inside causal windows. Independent phases would give about 0.64, 0.45, 0.32 and "
+            "0.22 for 2, 4, 8 and 16 tokens: order is what lies above.",
+        ),
+        "balance": (
+            curves(
+                [line("Var(Im) ÷ Var(Re)", "phase/im_re_ratio")],
+                title="Balance of the channels",
+                y_title="ratio",
+                references=[Reference("1: equal", 1.0, "Both channels carry the same variance.")],
+                **shared,
+            ),
+            "The wave's imaginary against its real part. A curve that falls to 0 is an imaginary channel that dies.",
+        ),
+        "circle": (
+            curves(
+                [
+                    line("coverage", "phase/coverage"),
+                    line("least variance", "phase/dimension_variance"),
+                    line("semantic coherence", "phase/semantic_coherence"),
+                ],
+                title="Freedom of the phases",
+                y_title="share, −1 to 1",
+                least=0.2,
+                **shared,
+            ),
+            "Healthy phases cover the circle and differ from token to token. Semantic coherence rises when tokens of "
+            "similar meaning come to share their phases.",
+        ),
+    }
+    figures["balance"][0].layout["yaxis"]["rangemode"] = "tozero"
+    charts_over_steps(figures, step, info.step)
+
+
+def _article(layer: int) -> str:
+    return layer_name(layer) if layer else "the encoding"

@@ -1,0 +1,95 @@
+"""Words of a page's moment: sentences that name a state or a step, drawn together with all else of the moment.
+
+They look like Streamlit's own captions, headings and coloured boxes, and take the same Markdown, as far as pages use
+it: **bold**, *italic*, `code`, a backslash before a letter that stands for itself, an empty line between paragraphs,
+and the piece of its own that `pages.session.plain` gives to a letter.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Literal
+
+from pages.widgets.live_panel import words
+
+Kind = Literal["error", "warning", "info", "success"]
+_TOKENS = re.compile(r":color\[\\(.)\]|\\(.)|(\*\*|\*|`)|( {2}\n)|(\n\n+)|(\n)", re.DOTALL)
+_TAGS = {"**": "b", "*": "i", "`": "code"}
+_ICONS = {"error": "!", "warning": "!", "info": "i", "success": "✓"}
+_COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "success": "green"}
+STYLE = """<style>
+.lab-says{display:flex;gap:.7rem;padding:.8rem 1rem;border-radius:var(--st-base-radius,.5rem);line-height:1.5}
+.lab-says>b{flex:none;width:1.25rem;height:1.25rem;line-height:1.25rem;margin-top:.12rem;border-radius:50%;
+text-align:center;font-size:.8rem;border:1.5px solid currentColor;box-sizing:content-box}
+.lab-says p{margin:0 0 .6rem}.lab-says p:last-child{margin:0}
+.lab-small{font-size:.875rem;color:var(--lab-faint);margin:0}.lab-small p{margin:0}
+.lab-head{font-size:1.25rem;font-weight:600;margin:.4rem 0 0;line-height:1.3}
+.lab-badge{display:inline-flex;align-items:center;gap:.35rem;padding:.1rem .55rem;border-radius:.5rem;
+font-size:.875rem;width:fit-content}
+.lab-badge::before{content:"";width:.5rem;height:.5rem;border-radius:50%;background:currentColor}
+</style>"""
+
+
+def rich(text: str) -> str:
+    """The Markdown described above as HTML; everything else in it is escaped."""
+    paragraphs: list[str] = []
+    shown = ""
+    opened: list[str] = []
+    at = 0
+    for found in _TOKENS.finditer(text):
+        shown += html.escape(text[at : found.start()])
+        at = found.end()
+        if found[1] or found[2]:
+            shown += html.escape(found[1] or found[2])
+        elif found[3]:
+            tag = _TAGS[found[3]]
+            if tag in opened:
+                while opened[-1] != tag:
+                    shown += f"</{opened.pop()}>"
+                shown += f"</{opened.pop()}>"
+            else:
+                opened.append(tag)
+                shown += f"<{tag}>"
+        elif found[5]:
+            paragraphs.append(shown + "".join(f"</{tag}>" for tag in reversed(opened)))
+            shown, opened = "", []
+        else:
+            shown += "<br>" if found[4] else " "
+    shown += html.escape(text[at:]) + "".join(f"</{tag}>" for tag in reversed(opened))
+    return "".join(f"<p>{one}</p>" for one in (*paragraphs, shown) if one)
+
+
+def says_html(kind: Kind, text: str) -> str:
+    """A coloured box, as `st.error` and its kin draw it."""
+    colour = _COLOURS[kind]
+    return (
+        f'{STYLE}<div class="lab-says" role="{"alert" if kind == "error" else "status"}" style="background:'
+        f'var(--st-{colour}-background-color,rgba(128,136,144,.15));color:var(--st-{colour}-text-color,inherit)">'
+        f'<b aria-hidden="true">{_ICONS[kind]}</b><div>{rich(text)}</div></div>'
+    )
+
+
+def badge_html(word: str, colour: str, about: str, **data: object) -> str:
+    """A word on colour with a hint. data: attributes `data-…` that say the same to a program."""
+    said = "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in data.items())
+    return (
+        f'{STYLE}<span class="lab-badge" title="{html.escape(about)}"{said} style="background:'
+        f"var(--st-{colour}-background-color,rgba(128,136,144,.15));"
+        f'color:var(--st-{colour}-text-color,inherit)">{html.escape(word)}</span>'
+    )
+
+
+def says(key: str, kind: Kind, text: str) -> None:
+    """Draw the box."""
+    words(key, says_html(kind, text))
+
+
+def caption(key: str, text: str) -> None:
+    """A small line, as `st.caption` draws it."""
+    words(key, f'{STYLE}<div class="lab-small">{rich(text)}</div>')
+
+
+def heading(key: str, text: str) -> None:
+    """A heading inside a page, as `st.header` draws it."""
+    words(key, f'{STYLE}<h2 class="lab-head">{html.escape(text)}</h2>')

@@ -1,0 +1,93 @@
+"""The head of a page about the selected run: title, views, what is wrong with it, what to do when there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages.session import advice, phrases, selection
+from pages.session.plain import plain
+from pages.widgets import boxes
+from qcore.lab import Lab, RunInfo
+
+
+def view_picker(views: tuple[str, ...]) -> str:
+    """Choose a view of a page; remembered over page switches, and in the URL unless it is the first one."""
+    wanted = st.session_state.get("view", st.query_params.get("view"))
+    st.session_state["view"] = wanted if wanted in views else views[0]
+    key = selection.widget_key("view")
+    st.segmented_control(
+        "View",
+        views,
+        key=key,
+        default=st.session_state["view"],
+        required=True,
+        label_visibility="collapsed",
+        on_change=selection.take,
+        args=("view", key),
+    )
+    if st.session_state["view"] == views[0]:
+        st.query_params.pop("view", None)
+    else:
+        st.query_params["view"] = st.session_state["view"]
+    return st.session_state["view"]
+
+
+def refresh_button(info: RunInfo) -> None:
+    """Refresh by hand, where nothing else does."""
+    if info.alive and not selection.interval():
+        st.button("Refresh now", icon=":material/refresh:", key="refresh_now")
+
+
+def hand_over() -> None:
+    """A link to a page was the first visit since the server has started: Streamlit found the page by its folder and
+    runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link."""
+    if "run" not in st.session_state and not st.session_state.get("handed_over"):
+        st.session_state["handed_over"] = True
+        st.navigation([st.Page(path) for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))], position="hidden")
+        st.rerun()
+
+
+def open_run(lab: Lab, title: str) -> RunInfo | None:
+    """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
+    hand_over()
+    info = selection.selected(lab)
+    if info is None:
+        st.title(title)
+        st.info("There is no run yet. Start one in the **Control room**: choose a preset and press *Start*.")
+        st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
+        return None
+    heading(title, info)
+    trouble(lab, info)
+    return None if info.state == "unreadable" else info
+
+
+def heading(title: str, info: RunInfo) -> None:
+    """Page title with the run's name beside it."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.title(title, anchor=False, width="content")
+        st.text(phrases.short(info.name), width="content", help=plain(info.name))
+
+
+def trouble(lab: Lab, info: RunInfo) -> None:
+    """Say prominently what is wrong with a run, and what to do."""
+    if info.state == "failed":
+        remedy = advice.remedy(info, lab.stranded(info.name))
+        boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
+    elif info.state == "unreadable":
+        boxes.says(
+            "trouble",
+            "error",
+            f"**This run cannot be read.** {plain(info.message)}\n\n{plain(info.remedy)} The other runs are not "
+            "affected.",
+        )
+    elif info.state == "interrupted":
+        boxes.says(
+            "trouble",
+            "warning",
+            f"The process of this run ended at step {info.step:,} without a goodbye. "
+            + advice.going_on(lab.stranded(info.name)),
+        )
+    if info.drops:
+        st.warning(f"{info.drops:,} measurements were dropped because the disk was too slow; the curves have gaps.")

@@ -1,0 +1,74 @@
+"""The sidebar: run picker, refresh interval, state badge and the link to what calls for attention."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.session import looks, phrases, roles, selection
+from pages.session.plain import plain
+from pages.widgets import boxes
+from pages.widgets.live_panel import words
+from qcore.lab import Lab, RunInfo
+from qcore.viz import name_words
+
+
+def sidebar(lab: Lab) -> None:
+    """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
+    looks.style()
+    roles.badge()
+    runs = {one.name: one for one in lab.runs()}
+    wanted = st.session_state.get("run", st.query_params.get("run"))
+    if wanted is not None and wanted not in runs:
+        st.warning(
+            f"There is no run {plain(phrases.short(wanted))} in {plain(str(lab.runs_dir))}; the newest one is shown."
+        )
+    name = wanted if wanted in runs else next(iter(runs), None)
+    st.session_state["run"] = name
+    with st.sidebar:
+        key = selection.widget_key("run")
+        st.selectbox(
+            "Run",
+            list(runs),
+            list(runs).index(name) if name in runs else None,
+            key=key,
+            format_func=phrases.short,
+            placeholder="no run yet",
+            help=plain(name) if name else None,
+            on_change=selection.take,
+            args=("run", key),
+        )
+        if name in runs:
+            st.query_params["run"] = name
+            badge(selection.info_of(lab, name))
+            _alarm(lab, name)
+        st.segmented_control(
+            "Refresh (seconds)",
+            list(selection.INTERVALS),
+            key="refresh",
+            default=selection.REFRESH,
+            required=True,
+            bind="query-params",
+            help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
+        )
+
+
+def _alarm(lab: Lab, run: str) -> None:
+    """Link to the findings of a run: red when one calls for attention, grey when all of the active ones are
+    acknowledged, nothing without any. It names rules and no numbers, which would be those of an earlier look.
+    """
+    found = selection.active_findings(lab, run)
+    if found:
+        calls = sum(one.calls for one in found)
+        count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
+        st.page_link(
+            "pages/findings.py",
+            label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {count}]",
+            help=" · ".join(name_words(one.name) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
+        )
+
+
+def badge(info: RunInfo) -> None:
+    """State of a run as a coloured badge."""
+    word = selection.state_word(info)
+    color, about = selection.STATES[word]
+    words("state", boxes.badge_html(word, color, about, state=word, run=info.name))

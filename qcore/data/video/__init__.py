@@ -1,0 +1,1 @@
+"""Clips: moving digits, videos and precomputed latents, and the batches drawn from them."""

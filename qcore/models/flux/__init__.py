@@ -1,0 +1,1 @@
+"""Quantum Flux: discs that flow, connected by resemblance."""

@@ -1,0 +1,1 @@
+"""The phase language model and the parts that it may be given."""

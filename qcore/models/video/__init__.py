@@ -1,0 +1,1 @@
+"""Video models: the backbone, the published adapter, the anchor and the codec."""
