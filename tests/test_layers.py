@@ -16,8 +16,8 @@ from tests.support.configs import small_config
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 500
 
-_FACE = {"lab", "viz", "config"}
-_TRAIN = {"config", "store", "flow", "models", "data", "objectives", "diagnostics", "detect", "sampling"}
+_FACE = {"config", "runs", "automation", "lab", "experiments", "viz"}
+_TRAIN = {"config", "store", "runs", "automation", "flow", "models", "data", "objectives", "diagnostics", "detect"}
 
 # room → (rooms, libraries) that it may import beside itself, `base` and the standard library
 TABLE: dict[str, tuple[set[str], set[str]]] = {
@@ -32,16 +32,22 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "diagnostics": ({"flow"}, {"torch", "numpy"}),
     "detect": (set(), {"numpy"}),
     "sampling": ({"flow"}, {"torch", "numpy"}),
+    "runs": ({"config", "store", "detect"}, {"numpy"}),
+    "automation": ({"config", "store", "detect", "runs"}, set()),
     # `train` loads the fault bank for a run that asks for a fault, and only then: a test below holds it to that.
-    "train": (_TRAIN | {"faults"}, {"torch", "numpy", "safetensors"}),
+    "train": (_TRAIN | {"sampling", "faults"}, {"torch", "numpy", "safetensors"}),
     "faults": ({"config", "models", "data", "objectives", "flow"}, {"torch"}),
-    "lab": ({"train", "store", "config", "detect"}, set()),
-    "server": ({"lab", "config"}, {"starlette", "uvicorn", "mcp"}),
+    "lab": ({"config", "store", "detect", "runs", "automation", "train"}, set()),
+    "experiments": ({"config", "store", "runs", "data", "models", "train", "lab"}, {"torch"}),
+    "server": ({"config", "runs", "lab"}, {"starlette", "uvicorn", "mcp"}),
     "cli": (_FACE | {"server"}, {"typer"}),
     "pages": (_FACE | {"server"}, {"streamlit"}),
     "qcore": (set(), set()),
     "__main__": ({"cli"}, set()),
 }
+
+# drawers of the app, each of which may import those before it; a page's script may import them all
+DRAWERS = ("session", "widgets", "views")
 
 # libraries that one file alone may import, inside functions: an optional extra, or only for one kind of file
 OPTIONAL: dict[str, set[str]] = {
@@ -151,6 +157,77 @@ def test_every_import_is_in_the_table() -> None:
     files = product_files()
     assert len(files) > 20
     assert [wrong for path in files for wrong in import_violations((ROOT / path).read_text("utf-8"), path)] == []
+
+
+def modules() -> dict[str, set[str]]:
+    """Every module of the product and the modules of the product that it imports, wherever in the file."""
+    paths = {
+        path.with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path for path in product_files()
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        seen = {imported for _, imported in imported_modules(ast.parse((ROOT / path).read_text("utf-8")), path)}
+        # `from a.b import c`: the module a.b.c, or else the name c of the module a.b
+        found[name] = {one if one in paths else one.rpartition(".")[0] for one in seen} & set(paths) - {name}
+    return found
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import one another, each circle sorted."""
+    found, waiting = [], {name: set(others) for name, others in imports.items()}
+    while free := [name for name, others in waiting.items() if not others & set(waiting)]:
+        for name in free:
+            del waiting[name]
+    while waiting:  # what is left imports a circle, or is in one
+        reached = {name: _reach(name, waiting) for name in waiting}
+        start = next(name for name in sorted(waiting) if name in reached[name])
+        circle = sorted(name for name in waiting if name in reached[start] and start in reached[name])
+        found.append(circle)
+        waiting = {name: others for name, others in waiting.items() if name not in circle}
+        while free := [name for name, others in waiting.items() if not others & set(waiting)]:
+            for name in free:
+                del waiting[name]
+    return found
+
+
+def _reach(name: str, imports: dict[str, set[str]]) -> set[str]:
+    reached: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for other in imports.get(waiting.pop(), set()) - reached:
+            reached.add(other)
+            waiting.append(other)
+    return reached
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    imports = modules()
+    assert sum(len(others) for others in imports.values()) > 1000  # they were found
+    assert circles(imports) == []
+
+
+def test_a_circle_is_found() -> None:
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "e"}, "e": {"f"}, "f": {"e", "b"}, "g": set()}
+    assert circles(imports) == [["b", "c"], ["e", "f"]]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
+def drawer_of(module: str) -> int:
+    """Place of a module of the app among `DRAWERS`; a page's script stands above them all."""
+    parts = module.split(".")
+    return DRAWERS.index(parts[1]) if len(parts) > 2 else len(DRAWERS)
+
+
+def test_the_drawers_of_the_app_import_downwards() -> None:
+    pages = {name: others for name, others in modules().items() if name.startswith("pages.")}
+    assert {name.split(".")[1] for name in pages if name.count(".") > 1} == set(DRAWERS)
+    assert [(a, b) for a, others in pages.items() for b in others & set(pages) if drawer_of(b) > drawer_of(a)] == []
+
+
+def test_rooms_stay_small() -> None:
+    count = {room: len(list((ROOT / "qcore" / room).glob("*.py"))) for room in ("lab", "train")}
+    assert count["lab"] <= 12, count
+    assert count["train"] <= 20, count
 
 
 def test_nothing_runs_that_was_loaded() -> None:
@@ -269,7 +346,11 @@ def _heavy_modules(*names: str) -> str:
 
 
 def test_rooms_without_torch_never_load_it() -> None:
-    rooms = [room for room in ("config", "store", "viz", "detect") if (ROOT / "qcore" / room / "__init__.py").exists()]
+    rooms = [
+        room
+        for room in ("config", "store", "viz", "detect", "runs", "automation")
+        if (ROOT / "qcore" / room / "__init__.py").exists()
+    ]
     assert {"config", "store", "viz"} <= set(rooms)
     assert _heavy_modules(*(f"qcore.{room}" for room in rooms)) == ""
 
