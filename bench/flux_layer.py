@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from qcore.config import FluxConfig, TransformerConfig, preset
 from qcore.models import parameter_count
 from qcore.models.flux.layer import FluxLayer, frequencies
-from qcore.models.transformer import TransformerLayer
+from qcore.models.transformer.model import TransformerLayer
 
 WIDTH = 768
 _FAMILY = FluxConfig()

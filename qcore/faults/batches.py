@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qcore.data import Batch
 from qcore.faults.patching import Plantable, TermFunction, change_batches, override, replace_term, transformer_layers
-from qcore.models.transformer import TransformerLayer
+from qcore.models.transformer.model import TransformerLayer
 from qcore.objectives import Derived, Term
 
 _SHARE_OF_MEAN = 0.5

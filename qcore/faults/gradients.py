@@ -9,7 +9,7 @@ from qcore.data import Batch
 from qcore.faults.patching import Plantable, TermFunction, override, replace_term, transformer_layers
 from qcore.models import ModelOutput
 from qcore.models.blocks import SwiGLU
-from qcore.models.transformer import Attention
+from qcore.models.transformer.model import Attention
 from qcore.objectives import Derived, Term, TermInputs
 
 _ENTROPY_CEILING = 0.5

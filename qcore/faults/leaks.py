@@ -15,7 +15,7 @@ from qcore.models.flux.connections import threshold_of
 from qcore.models.flux.layer import FluxLayer
 from qcore.models.phase.interference import mix_with_means
 from qcore.models.phase.model import GlobalInterference
-from qcore.models.transformer import Attention
+from qcore.models.transformer.model import Attention
 
 _REACH = 2
 _SPREAD = 0.5

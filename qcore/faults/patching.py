@@ -19,7 +19,7 @@ from qcore.data import Batch, ClipDataset, Dataset
 from qcore.flow import Path, PathSample
 from qcore.models import LanguageModel, ModelOutput, PhaseLM, Transformer
 from qcore.models.phase.model import PhaseLayer
-from qcore.models.transformer import TransformerLayer
+from qcore.models.transformer.model import TransformerLayer
 from qcore.objectives import Derived, Term, TermInputs
 
 TermFunction = Callable[[Derived, Mapping[str, float]], Tensor]

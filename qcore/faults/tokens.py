@@ -16,7 +16,7 @@ from qcore.faults.patching import (
     transformer_layers,
     updates_made,
 )
-from qcore.models.transformer import Attention
+from qcore.models.transformer.model import Attention
 from qcore.objectives import Derived, Term
 
 _WARM_UP = 100

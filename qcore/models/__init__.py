@@ -11,7 +11,7 @@ from qcore.models.phase.interference import interference_kernel, interference_st
 from qcore.models.phase.model import PhaseLM, PhaseState
 from qcore.models.sizing.costs import Cost, Part, count_cost, published_phase_parameters
 from qcore.models.sizing.matching import matched
-from qcore.models.transformer import Transformer, TransformerState
+from qcore.models.transformer.model import Transformer, TransformerState
 from qcore.models.video.anchor import AnchorNetwork, AnchorOutput
 from qcore.models.video.backbone import VideoFlow, VideoOutput, pack, unpack
 from qcore.models.video.codec import Codec, ConvCodec, IdentityCodec, SpaceToChannelCodec, fit_codec

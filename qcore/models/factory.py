@@ -10,7 +10,7 @@ from qcore.models.blocks import LanguageModel
 from qcore.models.flux.model import FluxLM
 from qcore.models.pam.model import PAM
 from qcore.models.phase.model import PhaseLM
-from qcore.models.transformer import Transformer
+from qcore.models.transformer.model import Transformer
 from qcore.models.video.backbone import VideoFlow
 from qcore.models.video.ltx import LTXVideo, build_ltx
 

@@ -26,7 +26,7 @@ from qcore.config import FluxConfig, LanguageConfig, PAMConfig, PhaseLMConfig, T
 from qcore.models.factory import build_model
 from qcore.models.pam.model import pam_ffn_width
 from qcore.models.phase.interference import CHUNK, phases_per_head
-from qcore.models.transformer import transformer_ffn_width
+from qcore.models.transformer.model import transformer_ffn_width
 
 EMBEDDING, MIXING, FEED_FORWARD, HEAD, REST = "embedding", "layer mixing", "feed-forward", "head", "other switches"
 ELEMENTWISE = "elementwise"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from qcore.config import PAMConfig, PhaseLMConfig, TransformerConfig
 from qcore.models.pam.model import pam_ffn_width
 from qcore.models.phase.dynamic_width import WIDTHS
-from qcore.models.transformer import transformer_ffn_width
+from qcore.models.transformer.model import transformer_ffn_width
 
 Start = Literal["fresh", "silent", "table", "norm", "head"]
 """How a grown parameter begins, s = √(D/D′). fresh: the old block, and an untouched initialisation around it · silent:

@@ -1,0 +1,1 @@
+"""The transformer that the others are measured against."""
