@@ -7,9 +7,10 @@ from qcore.models.blocks import Internals, LanguageModel, ModelOutput, parameter
 from qcore.models.factory import build_model, build_video_model
 from qcore.models.flux.model import FluxLM
 from qcore.models.pam.model import PAM
+from qcore.models.phase.family import published_phase_parameters
 from qcore.models.phase.interference import interference_kernel, interference_strength, wave
 from qcore.models.phase.model import PhaseLM, PhaseState
-from qcore.models.sizing.costs import Cost, Part, count_cost, published_phase_parameters
+from qcore.models.sizing.costs import Cost, Part, count_cost
 from qcore.models.sizing.matching import matched
 from qcore.models.transformer.model import Transformer, TransformerState
 from qcore.models.video.anchor import AnchorNetwork, AnchorOutput

@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qcore.config import FluxConfig, LanguageConfig, LTXVideoConfig, PAMConfig, PhaseLMConfig, VideoFlowConfig
+from qcore.config import LanguageConfig, LTXVideoConfig, VideoFlowConfig
 from qcore.models.blocks import LanguageModel
-from qcore.models.flux.model import FluxLM
-from qcore.models.pam.model import PAM
-from qcore.models.phase.model import PhaseLM
-from qcore.models.transformer.model import Transformer
+from qcore.models.families import FAMILIES
 from qcore.models.video.backbone import VideoFlow
 from qcore.models.video.ltx import LTXVideo, build_ltx
 
@@ -27,13 +24,7 @@ def build_model(
         raise ValueError(f"vocabulary of {vocab_size} tokens; it must hold at least one")
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        if isinstance(config, PhaseLMConfig):
-            return PhaseLM(config, vocab_size, token_counts)
-        if isinstance(config, PAMConfig):
-            return PAM(config, vocab_size)
-        if isinstance(config, FluxConfig):
-            return FluxLM(config, vocab_size)
-        return Transformer(config, vocab_size)
+        return FAMILIES[config.kind].build(config, vocab_size, token_counts)
 
 
 def build_video_model(

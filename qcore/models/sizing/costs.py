@@ -22,13 +22,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from qcore.config import FluxConfig, LanguageConfig, PAMConfig, PhaseLMConfig, TransformerConfig
+from qcore.config import LanguageConfig
 from qcore.models.factory import build_model
-from qcore.models.pam.model import pam_ffn_width
-from qcore.models.phase.interference import CHUNK, phases_per_head
-from qcore.models.transformer.model import transformer_ffn_width
+from qcore.models.families import FAMILIES
+from qcore.models.record import EMBEDDING, FEED_FORWARD, HEAD, MIXING, REST
 
-EMBEDDING, MIXING, FEED_FORWARD, HEAD, REST = "embedding", "layer mixing", "feed-forward", "head", "other switches"
 ELEMENTWISE = "elementwise"
 _SUPERSCRIPTS = {"²": 2, "³": 3}
 _VIEWS = frozenset(
@@ -142,7 +140,7 @@ def count_cost(config: LanguageConfig, vocab_size: int, *, batch: int = 1, token
     symbols = _symbols(config, vocab_size, batch, s)
     parts = [
         Part(name, formula, evaluate(formula, symbols), learned.pop(name, 0))
-        for name, formula in _formulas(config, s).items()
+        for name, formula in FAMILIES[config.kind].formulas(config, s).items()
     ]
     seen = counter.get_total_flops()
     rest = seen - sum(part.flops for part in parts)
@@ -197,86 +195,4 @@ def _symbols(config: LanguageConfig, vocab: int, batch: int, s: int) -> dict[str
     heads = getattr(config, "heads", None)
     if heads:
         values |= {"H": heads, "d": config.width // heads}
-    if isinstance(config, PhaseLMConfig):
-        values |= {"P": config.phases, "p": phases_per_head(config.phases, config.heads)}
-        values |= {"F": config.ffn_width or 2 * config.width}
-    if isinstance(config, TransformerConfig):
-        values |= {"F": transformer_ffn_width(config)}
-    if isinstance(config, PAMConfig):
-        values |= {"F": pam_ffn_width(config), "M": 2 if config.complex_state else 1}
-        n = -(-s // config.chunk)
-        C = -(-s // n)  # cut as evenly as it can be
-    else:
-        C = min(CHUNK, s)
-        n = -(-s // C)
-    if isinstance(config, FluxConfig):
-        values |= {"K": config.planes, "m": config.values, "q": 2 * config.planes // config.heads}
-        values |= {"F": config.ffn_width or 2 * (2 * config.planes + config.values)}
-        starts = range(0, s, config.block)
-        values |= {"A": sum(min(config.block, s - at) * (at + min(config.block, s - at)) for at in starts)}
-    return values | {"C": C, "n": n, "S": n * C}
-
-
-def _formulas(config: LanguageConfig, s: int) -> dict[str, str]:
-    """Matrix products of each part."""
-    head = "2·b·s·D·V"
-    if isinstance(config, TransformerConfig):
-        return {
-            EMBEDDING: "0",
-            MIXING: "8·b·s·L·D² + 4·b·s²·L·D",
-            FEED_FORWARD: "6·b·s·L·D·F",
-            HEAD: head,
-        }
-    if isinstance(config, PhaseLMConfig):
-        return {EMBEDDING: "6·b·s·D·P", MIXING: _phase_mixing(config, s), FEED_FORWARD: "6·b·s·L·D·F", HEAD: head}
-    if isinstance(config, PAMConfig):
-        return {EMBEDDING: "0", MIXING: _pam_mixing(config, s), FEED_FORWARD: "4·b·s·L·D·F", HEAD: head}
-    assert isinstance(config, FluxConfig)
-    gated = "4·b·s·L·D·F + 4·b·s·L·K·F + 2·b·s·L·m·F"
-    linear = "4·b·s·L·K·D + 2·b·s·L·m·D"
-    read = gated if config.read_out == "gated" else linear
-    return {EMBEDDING: "0", MIXING: _flux_mixing(config, s), FEED_FORWARD: read, HEAD: head}
-
-
-def _phase_mixing(config: PhaseLMConfig, s: int) -> str:
-    """Global interference (heads' products, chunk means, read-out), quantum layer, interference attention."""
-    chunks = s > CHUNK
-    formula = "4·b·s·L·D·d + 2·b·s·L·D² + 2·b·S·L·C·D"
-    formula += " + 8·b·S·L·D + 4·b·n²·L·D" if chunks else ""
-    if not config.interference_attention:
-        return formula + " + 10·b·s·L·D·P"
-    formula += " + 10·b·s·L·D·P + 6·b·s·L·D² + 4·b·S·L·C·p·H + 2·b·S·L·C·D"
-    return formula + (" + 8·b·S·L·p·D" if chunks else "")
-
-
-def _pam_mixing(config: PAMConfig, s: int) -> str:
-    """Projections, products inside the chunks, and those with the state that is carried between them."""
-    formula = "10·b·s·L·D²" if config.read_gate else "8·b·s·L·D²"
-    formula += " + 2·b·s·L·D·H + 4·b·S·L·M·C·D"
-    return formula + (" + 2·b·S·L·M·d·D + 2·b·S·L·d·D" if s > config.chunk else "")
-
-
-def _flux_mixing(config: FluxConfig, s: int) -> str:
-    """Channels that are carried, both evaluations of the connections, and their thresholds."""
-    formula = "2·b·s·L·D·m"
-    if config.evaluation == "fast":
-        return formula  # what a grid costs follows from its nodes: counted, as `other switches`
-    formula += " + 16·b·L·A·K + 8·b·L·A·H + 2·b·L·A·m + 8·b·S·L·C·K"
-    return formula + (" + 16·b·S·L·q·K + 8·b·S·L·K" if s > CHUNK else "")
-
-
-def published_phase_parameters(config: PhaseLMConfig, vocab_size: int = 256) -> int:
-    """Learned values of the published phase model at these sizes: 8.58 M, 21.08 M and 43.95 M for its three presets.
-
-    Its vocabulary was the 256 characters. Most of them sit where they hardly act: each of the H heads of its one
-    interference layer has a two-layer network over the whole width (H·4D² + H·D²), and each of its L layers keeps
-    square matrices of 1.5, 2.25 … times the width up to 1,024 of which a batch uses one or none.
-    """
-    D, L, H, P, T = config.width, config.layers, config.heads, config.phases, config.context
-    wider: list[int] = []
-    while D * 1.5 ** (len(wider) + 1) <= 1024:
-        wider.append(int(D * 1.5 ** (len(wider) + 1)))
-    layer = D * D + D + sum(w * w + w + w * D + D for w in wider)
-    interference = H * (4 * D * D + 3 * D) + H * D * D + 4 * D
-    encoding = D + vocab_size * (P + 1) + T * P + P * D
-    return vocab_size * (2 * D + 1) + T * D + L * layer + interference + encoding
+    return values | FAMILIES[config.kind].symbols(config, s)

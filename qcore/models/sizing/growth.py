@@ -1,10 +1,10 @@
 """Function-preserving growth: a larger model of the same kind that computes the same logits as the smaller one.
 
-Every parameter has one line in its family's table (growth_tables.py): what its axes are made of, and how its new
-entries begin. Old entries stay the first of each block. New channels of the residual stream begin at 0: what writes to
-them is 0, what reads them is random, so that the writers have gradient at once and the readers one step later. New
-heads, phases and feed-forward units compute from the start and are read with weight 0; new layers end in 0. What no
-table knows is refused, never guessed.
+Every parameter has one line in its family's table (`Growth` in the family's record): what its axes are made of, and how
+its new entries begin. Old entries stay the first of each block. New channels of the residual stream begin at 0: what
+writes to them is 0, what reads them is random, so that the writers have gradient at once and the readers one step
+later. New heads, phases and feed-forward units compute from the start and are read with weight 0; new layers end in 0.
+What no table knows is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor
 from qcore.config import LanguageConfig, PAMConfig, PhaseLMConfig, TransformerConfig
 from qcore.models.blocks import LanguageModel
 from qcore.models.factory import build_model
+from qcore.models.families import FAMILIES
 from qcore.models.phase.interference import phases_per_head
-from qcore.models.sizing.growth_tables import FAMILIES, Rule
+from qcore.models.record import Growth, GrowthRule
 
 PUBLISHED_LAYERS = {256: 4, 512: 8, 768: 12}
 """Layers of the published widths; each has heads of 64 channels."""
@@ -37,13 +38,11 @@ def growth_plan(old: LanguageConfig, new: LanguageConfig) -> None:
     larger, the width (and phases) of a head kept. ValueError names the value in the way and the remedy."""
     if old.kind != new.kind:
         raise ValueError(f"a {old.kind} cannot grow into a {new.kind}; keep model.kind = {old.kind}")
-    if old.kind not in FAMILIES:
-        raise ValueError(f"a {old.kind} cannot grow; models that can: {', '.join(FAMILIES)}")
+    family = _growth_of(old)
     before, after = old.model_dump(), new.model_dump()
     for name, value in before.items():
         if name not in _SIZES and name not in _FREE and after[name] != value:
             raise ValueError(f"{name} = {after[name]} cannot be reached by growth; keep {name} = {value}")
-    family = FAMILIES[old.kind]
     sizes = [
         {**{name: dump[name] for name in _SIZES if name in dump}, "ffn_width": family.blocks(config)["F"]}
         for config, dump in ((old, before), (new, after))
@@ -130,8 +129,7 @@ def published_growth(config: LanguageConfig) -> LanguageConfig:
     Published sizes have 32, 64 and 128 phases; the last is 96 here, since heads keep their 8. ValueError past 768, or
     where the head width does not divide the next width.
     """
-    if config.kind not in FAMILIES:
-        raise ValueError(f"a {config.kind} cannot grow; models that can: {', '.join(FAMILIES)}")
+    _growth_of(config)
     assert isinstance(config, _Sized)
     width = next((width for width in PUBLISHED_LAYERS if width > config.width), None)
     if width is None:
@@ -186,9 +184,18 @@ def _check_table(config: LanguageConfig) -> None:
         assert told == value.shape, f"the growth table says {told} of {name}, which is {tuple(value.shape)}"
 
 
-def _rule_of(name: str, config: LanguageConfig) -> Rule:
+def _growth_of(config: LanguageConfig) -> Growth:
+    """How models of this kind grow. ValueError for a kind that cannot."""
+    growth = FAMILIES[config.kind].growth
+    if growth is None:
+        able = ", ".join(kind for kind, family in FAMILIES.items() if family.growth is not None)
+        raise ValueError(f"a {config.kind} cannot grow; models that can: {able}")
+    return growth
+
+
+def _rule_of(name: str, config: LanguageConfig) -> GrowthRule:
     anonymous = re.sub(r"^layers\.\d+\.", "layers.*.", name)
-    for rule in FAMILIES[config.kind].rules(config):
+    for rule in _growth_of(config).rules(config):
         if rule.pattern == anonymous:
             return rule
     raise ValueError(
@@ -196,20 +203,20 @@ def _rule_of(name: str, config: LanguageConfig) -> Rule:
     )
 
 
-def _axes(rule: Rule, config: LanguageConfig, vocab_size: int) -> list[list[int]]:
+def _axes(rule: GrowthRule, config: LanguageConfig, vocab_size: int) -> list[list[int]]:
     """Sizes of the blocks of every axis."""
     assert isinstance(config, _Sized)
     D, H = config.width, config.heads
-    sizes = {"V": vocab_size, "D": D, "H": H, "d": D // H, **FAMILIES[config.kind].blocks(config)}
+    sizes = {"V": vocab_size, "D": D, "H": H, "d": D // H, **_growth_of(config).blocks(config)}
     return [
         [int(block) if block.isdecimal() else sizes[block] for block in axis.split("+")] for axis in rule.axes.split()
     ]
 
 
-def _places(old: LanguageConfig, new: LanguageConfig, vocab_size: int) -> Callable[[Rule], tuple[Tensor, ...]]:
+def _places(old: LanguageConfig, new: LanguageConfig, vocab_size: int) -> Callable[[GrowthRule], tuple[Tensor, ...]]:
     """Where the old entries of a parameter lie in the grown one: an open mesh of indices, one for each axis."""
 
-    def places(rule: Rule) -> tuple[Tensor, ...]:
+    def places(rule: GrowthRule) -> tuple[Tensor, ...]:
         indices = []
         for before, after in zip(_axes(rule, old, vocab_size), _axes(rule, new, vocab_size), strict=True):
             begins = [sum(after[:block]) for block in range(len(after))]
@@ -222,6 +229,6 @@ def _places(old: LanguageConfig, new: LanguageConfig, vocab_size: int) -> Callab
     return places
 
 
-def _scale(rule: Rule, old: LanguageConfig, new: LanguageConfig) -> float:
+def _scale(rule: GrowthRule, old: LanguageConfig, new: LanguageConfig) -> float:
     shrink = (old.width / new.width) ** 0.5
     return {"table": shrink, "norm": shrink, "head": 1 / shrink}.get(rule.start, 1.0)

@@ -7,7 +7,8 @@ import torch
 
 from qcore.config import PRESETS, FluxConfig, LanguageConfig, PAMConfig, PhaseLMConfig, TransformerConfig
 from qcore.models import build_model, count_cost, matched, parameter_count, published_phase_parameters
-from qcore.models.sizing.costs import HEAD, MIXING, REST, evaluate, flop_counter
+from qcore.models.record import HEAD, MIXING, REST
+from qcore.models.sizing.costs import evaluate, flop_counter
 from qcore.models.sizing.matching import size_of
 
 SMALL = {"width": 32, "layers": 2, "context": 100}
