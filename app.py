@@ -11,6 +11,7 @@ from streamlit.watcher import polling_path_watcher
 
 from pages.session import doors, moment
 from pages.session.lab import open_lab
+from pages.session.page_list import PAGES
 from pages.widgets import browser_history, edge, live_fragment, sidebar
 from qcore.server.live import route
 
@@ -22,22 +23,7 @@ CONFIG_SECONDS = 2.0
 def draw() -> None:
     """The page that the URL names, with navigation and sidebar."""
     st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
-    page = st.navigation(
-        [
-            st.Page("pages/control_room.py", title="Control room", icon=":material/tune:", default=True),
-            st.Page("pages/phase.py", title="Phase", icon=":material/blur_circular:"),
-            st.Page("pages/interference.py", title="Interference", icon=":material/waves:"),
-            st.Page("pages/video.py", title="Video frames", icon=":material/movie:"),
-            st.Page("pages/flux.py", title="Flux", icon=":material/hub:"),
-            st.Page("pages/tokens.py", title="Tokens", icon=":material/bar_chart:"),
-            st.Page("pages/generations.py", title="Generations", icon=":material/notes:"),
-            st.Page("pages/gradients.py", title="Gradients", icon=":material/account_tree:"),
-            st.Page("pages/findings.py", title="Findings", icon=":material/fact_check:"),
-            st.Page("pages/compare.py", title="Compare and fork", icon=":material/call_split:"),
-            st.Page("pages/automation.py", title="Automation", icon=":material/smart_toy:"),
-            st.Page("pages/benchmark.py", title="Benchmark", icon=":material/leaderboard:"),
-        ]
-    )
+    page = st.navigation([one.entry() for one in PAGES])
     lab = open_lab()
     browser_history.follow()
     with edge.in_words(), moment.within(lab):

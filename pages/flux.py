@@ -4,18 +4,19 @@ import streamlit as st
 
 from pages.session import family_words
 from pages.session.lab import open_lab
+from pages.session.page_list import CONTROL_ROOM, INTERFERENCE
 from pages.views import discs
 from pages.widgets import run_heading
 
 lab = open_lab()
 info = run_heading.open_run(lab, "Flux")
 if info is not None and family_words.has_text(info, "discs"):
-    if info.kind == "flux_lm":
+    if "discs" in info.capabilities:
         discs.page(lab, info)
     else:
         st.info(
             "Only Quantum Flux models (`flux_lm`) have tokens on discs. See who reads whom in this run under "
             "*Interference*, or start one in the control room from a preset that begins with *Flux*."
         )
-        st.page_link("pages/interference.py", label="Open Interference", icon=":material/grid_on:")
-        st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
+        INTERFERENCE.link()
+        CONTROL_ROOM.link("Open the control room")

@@ -4,26 +4,27 @@ import streamlit as st
 
 from pages.session import family_words
 from pages.session.lab import open_lab
+from pages.session.page_list import FLUX, INTERFERENCE, TOKENS
 from pages.views import mechanisms, phase
 from pages.widgets import run_heading
 
 lab = open_lab()
 info = run_heading.open_run(lab, "Phase")
 if info is not None and family_words.has_text(info, "phases"):
-    if info.kind == "transformer":
+    if not info.capabilities & {"phases", "discs"}:
         st.info(
-            "A transformer has no phases. See who reads whom under *Interference*, and its predictions under *Tokens*."
+            "This model has no phases. See who reads whom under *Interference*, and its predictions under *Tokens*."
         )
-        st.page_link("pages/interference.py", label="Open Interference", icon=":material/grid_on:")
-        st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
-    elif info.kind == "flux_lm":
+        INTERFERENCE.link()
+        TOKENS.link()
+    elif "discs" in info.capabilities:
         st.info(
             "A Quantum Flux model has no waves: its tokens move on discs. See them under *Flux*, who is connected with "
             "whom under *Interference*, and its predictions under *Tokens*."
         )
-        st.page_link("pages/flux.py", label="Open Flux", icon=":material/hub:")
-        st.page_link("pages/interference.py", label="Open Interference", icon=":material/grid_on:")
-        st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
+        FLUX.link()
+        INTERFERENCE.link()
+        TOKENS.link()
     else:
         view = mechanisms.picked(lab, info)
         if view == mechanisms.PHASES:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from qcore.config import VIDEO_KINDS
+from pages.session.page_list import CONTROL_ROOM, TOKENS
+from pages.session.page_list import VIDEO as VIDEO_PAGE
 from qcore.lab import RunInfo
 
 
@@ -64,7 +65,7 @@ VIDEO = Words(
 
 def is_video(info: RunInfo) -> bool:
     """Whether a run trains on clips."""
-    return info.kind in VIDEO_KINDS
+    return "clips" in info.capabilities
 
 
 def words(info: RunInfo) -> Words:
@@ -80,7 +81,7 @@ def has_text(info: RunInfo, what: str) -> bool:
         f"This run trains on video: it has no {what}. See its clips and how alike their frames are under *Video "
         "frames*, or choose a language run on the left."
     )
-    st.page_link("pages/video.py", label="Open Video frames", icon=":material/movie:")
+    VIDEO_PAGE.link()
     _everywhere()
     return False
 
@@ -93,8 +94,8 @@ def has_clips(info: RunInfo) -> bool:
         "This run trains on text: it has no clips. See what it predicts under *Tokens*, choose a video run on the "
         "left, or start one in the control room from a preset that begins with *Video*."
     )
-    st.page_link("pages/tokens.py", label="Open Tokens", icon=":material/bar_chart:")
-    st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
+    TOKENS.link()
+    CONTROL_ROOM.link("Open the control room")
     _everywhere()
     return False
 

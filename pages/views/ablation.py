@@ -11,7 +11,7 @@ from pages.session import looks, messages, phrases, roles, selection
 from pages.session.plain import plain
 from pages.widgets import message_list
 from pages.widgets.chart import chart
-from qcore.config import LANGUAGE_KINDS, PRESETS, VIDEO_KINDS, ConfigError
+from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError
 from qcore.experiments.ablation import HELPS, STRETCH, Row, base_config
 from qcore.experiments.ablation_store import (
     Ablation,
@@ -187,7 +187,7 @@ def _interval(row: Row) -> str:
 
 def _form(lab: Lab) -> None:
     presets = [
-        name for name, preset in PRESETS.items() if preset.config.kind not in VIDEO_KINDS and not preset.config.fault
+        name for name, preset in PRESETS.items() if preset.config.kind in LANGUAGE_KINDS and not preset.config.fault
     ]
     left, right = st.columns(2)
     with left:

@@ -126,7 +126,7 @@ def _text(lab: Lab, info: RunInfo, name: str, title: str, example: str, lines: l
             help="Checked at once; in force before the next step, or when the run goes on.",
             on_click=lambda: _send(lab, info, name, st.session_state[key].split("\n")),
         )
-        if name == "schedule" and info.kind == "phase_lm":
+        if name == "schedule" and "curricula" in info.capabilities:
             for curriculum, stages in CURRICULA.items():
                 roles.button(
                     curriculum.capitalize().replace("-", " "),

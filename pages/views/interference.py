@@ -113,7 +113,7 @@ def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
         each_row,
         None if before == _ALL else int(before.replace(",", "")),
         log_x,
-        info.kind not in ("transformer", "flux_lm"),
+        "phases" in info.capabilities,
     )
 
 

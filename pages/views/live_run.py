@@ -11,6 +11,7 @@ import streamlit as st
 
 from pages.session import advice, family_words, looks, messages, phrases, roles, selection
 from pages.session.ancestors import past
+from pages.session.page_list import FINDINGS
 from pages.session.plain import plain
 from pages.views import live_run_charts, new_run
 from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
@@ -44,7 +45,7 @@ def watch(lab: Lab, info: RunInfo) -> None:
     with charts:
         options = _options(info)
         if any(finding.calls for finding in lab.findings(info.name)):
-            st.page_link("pages/findings.py", label="Evidence and remedies", icon=":material/troubleshoot:")
+            FINDINGS.link("Evidence and remedies")
         view = partial(_view, lab, info.name, options, _staleness(lab, info))
         panel("watch", lab, view, selection.follow_seconds(info))
         live_fragment.followed()

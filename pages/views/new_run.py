@@ -18,10 +18,10 @@ from pages.session.moment import within
 from pages.session.plain import plain
 from pages.widgets import control_widgets, queue_words
 from qcore.config import (
+    FAMILIES,
     MODEL_KINDS,
     PRESETS,
     SEED,
-    VIDEO_KINDS,
     ConfigError,
     GuideLoad,
     RunConfig,
@@ -416,7 +416,7 @@ def _summary(config: RunConfig) -> str:
     optim = config.optim
     rows = optim.batch_size * optim.accumulation
     size = f"{model.kind}, {model.layers} layers of width {model.width}"
-    if config.kind in VIDEO_KINDS:
+    if "clips" in FAMILIES[config.kind].capabilities:
         frame = f"{data.canvas} × {data.canvas} px" if hasattr(data, "canvas") else "latents"
         return (
             f"{size}, on {data.source}, {data.frames} frames of {frame}: "

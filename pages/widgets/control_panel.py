@@ -21,7 +21,7 @@ from pages.session.moment import fragment
 from pages.session.plain import plain
 from pages.widgets import control_widgets, edge
 from pages.widgets.live_panel import pulse
-from qcore.config import CURRICULA, ConfigError, Control, SetControl
+from qcore.config import CURRICULA, FAMILIES, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
 from qcore.viz import change_words, name_words, value_words
 
@@ -156,7 +156,7 @@ def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:
 
 def _curricula(lab: Lab, run: str) -> None:
     """Put a published curriculum into the schedule; each line of it can then be edited."""
-    if lab.config(run).kind != "phase_lm":
+    if "curricula" not in FAMILIES[lab.config(run).kind].capabilities:
         return
     with st.container(horizontal=True, gap="small"):
         for title, lines in CURRICULA.items():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from pages.session import advice, phrases, selection
+from pages.session.page_list import CONTROL_ROOM, PAGES
 from pages.session.plain import plain
 from pages.widgets import boxes
 from qcore.lab import Lab, RunInfo
@@ -45,7 +44,7 @@ def hand_over() -> None:
     runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link."""
     if "run" not in st.session_state and not st.session_state.get("handed_over"):
         st.session_state["handed_over"] = True
-        st.navigation([st.Page(path) for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))], position="hidden")
+        st.navigation([one.entry() for one in PAGES], position="hidden")
         st.rerun()
 
 
@@ -56,7 +55,7 @@ def open_run(lab: Lab, title: str) -> RunInfo | None:
     if info is None:
         st.title(title)
         st.info("There is no run yet. Start one in the **Control room**: choose a preset and press *Start*.")
-        st.page_link("pages/control_room.py", label="Open the control room", icon=":material/tune:")
+        CONTROL_ROOM.link("Open the control room")
         return None
     heading(title, info)
     trouble(lab, info)

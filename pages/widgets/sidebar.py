@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import looks, phrases, roles, selection
+from pages.session.page_list import FINDINGS
 from pages.session.plain import plain
 from pages.widgets import boxes
 from pages.widgets.live_panel import words
@@ -61,7 +62,7 @@ def _alarm(lab: Lab, run: str) -> None:
         calls = sum(one.calls for one in found)
         count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
         st.page_link(
-            "pages/findings.py",
+            FINDINGS.path,
             label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {count}]",
             help=" · ".join(name_words(one.name) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
         )

@@ -22,18 +22,19 @@ from qcore.config.controls import ConfigError, Control, knob, nearest_hint
 from qcore.config.dataroot import DATA_ROOT, check_root, data_root
 from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
 from qcore.config.errors import shortened, shown
-from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
-from qcore.config.flux import FluxConfig
-from qcore.config.kinds import (
-    FAULT,
+from qcore.config.families import (
+    CAPABILITIES,
+    FAMILIES,
     LANGUAGE_KINDS,
     MODEL_KINDS,
-    ORDER_SEED,
-    SEED,
     VIDEO_KINDS,
-    LanguageConfig,
-    section_types,
+    Capability,
+    Family,
+    kinds_with,
 )
+from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
+from qcore.config.flux import FluxConfig
+from qcore.config.kinds import FAULT, ORDER_SEED, SEED, LanguageConfig, section_types
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
@@ -92,11 +93,13 @@ from qcore.config.video import (
 
 __all__ = [
     "BEFORE",
+    "CAPABILITIES",
     "CHECKPOINT",
     "COOL_DOWN",
     "CURRICULA",
     "DATA_ROOT",
     "EXAM_BASE",
+    "FAMILIES",
     "FAULT",
     "FAULTS",
     "KEPT_KINDS",
@@ -112,6 +115,7 @@ __all__ = [
     "VIDEO_KINDS",
     "Acknowledge",
     "Action",
+    "Capability",
     "ClipSamplingConfig",
     "ClipsConfig",
     "Command",
@@ -122,6 +126,7 @@ __all__ = [
     "Control",
     "DataConfig",
     "DataError",
+    "Family",
     "FaultCase",
     "FlowConfig",
     "FluxConfig",
@@ -177,6 +182,7 @@ __all__ = [
     "finding_names",
     "from_guide",
     "is_guide",
+    "kinds_with",
     "knob",
     "live_controls",
     "nearest_hint",

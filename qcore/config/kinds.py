@@ -1,4 +1,4 @@
-"""The model families, the sections of each, and the values above them: what a run's nested mapping is made of."""
+"""The sections of each model family, and the values above them: what a run's nested mapping is made of."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from qcore.config.controls import ConfigError, Control
 from qcore.config.errors import shown
+from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS
 from qcore.config.fault_bank import FAULTS
 from qcore.config.flux import FluxConfig
-from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
 from qcore.config.phase import PhaseLMConfig
@@ -23,23 +23,12 @@ from qcore.config.sections import (
 )
 from qcore.config.video import (
     ClipSamplingConfig,
-    ClipsConfig,
     FlowConfig,
-    VideoFlowConfig,
     VideoObjectiveConfig,
     VideoProbesConfig,
 )
 
 LanguageConfig = PhaseLMConfig | PAMConfig | FluxConfig | TransformerConfig
-LANGUAGE_KINDS: dict[str, type[Section]] = {
-    "phase_lm": PhaseLMConfig,
-    "pam": PAMConfig,
-    "flux_lm": FluxConfig,
-    "transformer": TransformerConfig,
-}
-VIDEO_KINDS: dict[str, type[Section]] = {"video_flow": VideoFlowConfig, "ltx_video": LTXVideoConfig}
-VIDEO_DATA: dict[str, type[Section]] = {"video_flow": ClipsConfig, "ltx_video": LatentsConfig}
-MODEL_KINDS: dict[str, type[Section]] = {**LANGUAGE_KINDS, **VIDEO_KINDS}
 
 KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=tuple(MODEL_KINDS))
 SEED = Control(
@@ -66,7 +55,7 @@ def section_types(kind: str) -> dict[str, type[Section]]:
     if KIND.check(kind) in VIDEO_KINDS:
         return {
             "model": VIDEO_KINDS[kind],
-            "data": VIDEO_DATA[kind],
+            "data": FAMILIES[kind].data,
             "flow": FlowConfig,
             "objective": VideoObjectiveConfig,
             "optim": OptimConfig,

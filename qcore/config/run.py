@@ -12,20 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.documents import Defaults, parse_yaml, with_defaults, yaml_text
 from qcore.config.errors import shortened, shown
+from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS
 from qcore.config.flux import FluxConfig
-from qcore.config.kinds import (
-    KIND,
-    LANGUAGE_KINDS,
-    MODEL_KINDS,
-    TOP,
-    VIDEO_DATA,
-    VIDEO_KINDS,
-    LanguageConfig,
-    at_top,
-    kind_of,
-    live_apart,
-    section_types,
-)
+from qcore.config.kinds import KIND, TOP, LanguageConfig, at_top, kind_of, live_apart, section_types
 from qcore.config.lines import checked_limits, checked_rules, checked_schedule, set_by
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
 from qcore.config.names import normal_name
@@ -279,7 +268,7 @@ def _check_texts(optim: OptimConfig, kind: str) -> None:
 def default_run(kind: str = KIND.default) -> RunConfig:
     """The default configuration of a model family."""
     if kind in VIDEO_KINDS:
-        return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": VIDEO_DATA[kind]()})
+        return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": FAMILIES[kind].data()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from qcore.base import read_json
 from qcore.config import (
     EXAM_BASE,
+    FAMILIES,
     FAULTS,
     LANGUAGE_KINDS,
     VIDEO_EXAM_BASE,
@@ -33,7 +34,6 @@ COLLAPSED = 0.5
 CASE_SECONDS = 300.0
 FAULTS_FILE = "faults.json"
 HEALTHY_KINDS = (*LANGUAGE_KINDS, "video_flow")
-_WITHOUT_PHASES = ("transformer", "flux_lm")
 _REAL = 1
 """Every fourth healthy memory is a real one."""
 _Variants = tuple[tuple[str, dict[str, Any]], ...]
@@ -127,7 +127,7 @@ def exam_cases(
             base = {name: value for name, value in base.items() if name != "phases"}
         for seed in range(healthy):
             variant, varied = variants[seed % len(variants)]
-            if kind in _WITHOUT_PHASES and variant == "energies":
+            if "phases" not in FAMILIES[kind].capabilities and variant == "energies":
                 variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
             if kind == "pam" and seed % 4 == _REAL and variant != "energies":
                 variant, varied = f"{variant}-real", {**varied, "complex_state": False}

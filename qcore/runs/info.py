@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qcore.config import VIDEO_KINDS, Control, RunConfig, live_controls
+from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.runs.checkpoint_folders import can_go_on
 from qcore.runs.control_changes import changes_that_hold
 from qcore.runs.failures import CAUSES
@@ -24,12 +24,12 @@ class RunInfo:
     """One row of the runs table.
 
     state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
-    epoch seconds · family: text or video · alive: a worker of some process holds it · here: that worker is in
-    this process · step: of the newest scalars that the run's database holds, whose loss is `loss` · remedy: what to do
-    about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared error of the velocity ·
-    held_out_step: when the last of these was measured · cause: of a failure or interruption, one of
-    `qcore.runs.failures.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the runs that
-    hold the places; place: its own in the queue, from 1.
+    epoch seconds · family: text or video · capabilities: what the run has to show · alive: a worker of some process
+    holds it · here: that worker is in this process · step: of the newest scalars that the run's database holds, whose
+    loss is `loss` · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
+    error of the velocity · held_out_step: when the last of these was measured · cause: of a failure or interruption,
+    one of `qcore.runs.failures.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the
+    runs that hold the places; place: its own in the queue, from 1.
     """
 
     name: str
@@ -39,6 +39,7 @@ class RunInfo:
     created: float = 0.0
     kind: str = ""
     family: str = ""
+    capabilities: frozenset[Capability] = frozenset()
     preset: str = ""
     parameters: int = 0
     message: str = ""
@@ -135,7 +136,8 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) ->
 def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> RunInfo:
     meta, status, name = reader.meta(), reader.status(), run_dir.name
     alive = bool(hold.held) if status is None or hold.held is not None else believed(status.state, status.heartbeat)
-    family = "video" if config.kind in VIDEO_KINDS else "text"
+    capabilities = FAMILIES[config.kind].capabilities
+    family = "video" if "clips" in capabilities else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
     words = None if alive else hold.failure or read_words(run_dir)
     if words is not None and status is not None and status.heartbeat > words.wall:
@@ -149,6 +151,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
             created=created,
             kind=config.kind,
             family=family,
+            capabilities=capabilities,
             preset=preset,
             alive=alive,
             here=hold.here,
@@ -171,6 +174,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         created=created,
         kind=config.kind,
         family=family,
+        capabilities=capabilities,
         preset=preset,
         parameters=int(meta.get("parameters", 0)),
         message=message,

@@ -45,7 +45,7 @@ def test_before_the_first_measurement_a_page_says_when_it_comes(empty: Lab):
 
 def test_a_transformer_has_no_phases_and_the_page_says_where_to_look(inside: Lab):
     at = open_app(PHASE, run="attention")
-    assert "A transformer has no phases" in at.info[0].value
+    assert "This model has no phases" in at.info[0].value
     links = [link.proto.page for link in at.main.get("page_link")]
     assert {"interference", "tokens"} <= set(links)
     assert charts(at) == 0

@@ -424,7 +424,7 @@ def test_every_icon_exists():
     """A name that Streamlit does not know breaks a page only where it is drawn."""
     names = {
         name
-        for path in [APP, *APP.parent.glob("pages/*.py")]
+        for path in [APP, *APP.parent.glob("pages/**/*.py")]
         for name in re.findall(r":material/\w+:", path.read_text())
     }
     assert len(names) > 40

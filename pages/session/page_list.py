@@ -1,0 +1,63 @@
+"""The pages of the app: the one list that navigation, links, docs and tests read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from qcore.config import Capability
+
+APP = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the app. path: its script, from the app's folder · needs: what a run must have for the page to show
+    anything of it; None for a page that shows every run.
+    """
+
+    path: str
+    title: str
+    icon: str
+    needs: Capability | None = None
+
+    def entry(self) -> StreamlitPage:
+        """As the navigation takes it; the first page of the list opens where the URL names none."""
+        return st.Page(APP / self.path, title=self.title, icon=self.icon, default=self is PAGES[0])
+
+    def link(self, label: str = "") -> None:
+        """A link to the page, by its own icon."""
+        st.page_link(self.path, label=label or f"Open {self.title}", icon=self.icon)
+
+
+CONTROL_ROOM = Page("pages/control_room.py", "Control room", ":material/tune:")
+PHASE = Page("pages/phase.py", "Phase", ":material/blur_circular:", "phases")
+INTERFERENCE = Page("pages/interference.py", "Interference", ":material/waves:", "text")
+VIDEO = Page("pages/video.py", "Video frames", ":material/movie:", "clips")
+FLUX = Page("pages/flux.py", "Flux", ":material/hub:", "discs")
+TOKENS = Page("pages/tokens.py", "Tokens", ":material/bar_chart:", "text")
+GENERATIONS = Page("pages/generations.py", "Generations", ":material/notes:")
+GRADIENTS = Page("pages/gradients.py", "Gradients", ":material/account_tree:")
+FINDINGS = Page("pages/findings.py", "Findings", ":material/fact_check:")
+COMPARE = Page("pages/compare.py", "Compare and fork", ":material/call_split:")
+AUTOMATION = Page("pages/automation.py", "Automation", ":material/smart_toy:")
+BENCHMARK = Page("pages/benchmark.py", "Benchmark", ":material/leaderboard:")
+
+PAGES = (
+    CONTROL_ROOM,
+    PHASE,
+    INTERFERENCE,
+    VIDEO,
+    FLUX,
+    TOKENS,
+    GENERATIONS,
+    GRADIENTS,
+    FINDINGS,
+    COMPARE,
+    AUTOMATION,
+    BENCHMARK,
+)
+"""In the order of the navigation."""
