@@ -56,7 +56,7 @@ login: $(VENV)/.installed
 	$(FROZEN) requirements/login.txt
 
 clean:
-	rm -rf $(VENV) build qcore.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build collapse_lab.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The first interpreter that runs and is new enough; PYTHON=/path/to/python3 overrides the search.

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"run.txt": set[str](), "ltx.txt": {"ltx"}, "dev.txt": {"dev", "ltx"}}
 ANY_BUILD = re.compile(r"(torch|triton|cuda-|nvidia-)")
-PROJECT = "qcore"
+PROJECT = "collapse-lab"
 
 
 def pins(path: Path) -> dict[str, str]:

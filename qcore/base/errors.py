@@ -1,7 +1,13 @@
-"""The error of a request that cannot be met, and what decoding raises."""
+"""The root of all errors that a caller may want to catch, the error of a request that cannot be met, and what decoding
+raises.
+"""
 
 
-class LabError(ValueError):
+class QcoreError(ValueError):
+    """Anything that a person can have got wrong, or that data can be; the message names the value and the remedy."""
+
+
+class LabError(QcoreError):
     """A request that is refused, or data that cannot be read; the message names the value and the remedy.
 
     Every door (pages, command line, protocol) turns it into words, so what the store raises about one run's data is one

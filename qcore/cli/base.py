@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from qcore.base import VERSION
 from qcore.config import ConfigError, SetControl, read_changes, shown
 from qcore.lab import Lab, LabError
 from qcore.viz import number_words
@@ -27,6 +28,17 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run; `qcore list` shows them.")]
 Runs = Annotated[Path, typer.Option("--runs", envvar="QCORE_RUNS", help="Folder of the runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        print(f"collapse-lab {VERSION}")
+        raise typer.Exit
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Changes = Annotated[
     list[str] | None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import reprlib
 
+from qcore.base import QcoreError
+
 LONGEST_MESSAGE = 1_000
 """Letters of a refusal: a page shows it whole, a log keeps it, an answer of the protocol carries it."""
 _SHORT = reprlib.Repr()
@@ -11,7 +13,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 2
 
 
-class ConfigError(ValueError):
+class ConfigError(QcoreError):
     """A person's mistake in a configuration or a control value; the message names the value and the remedy.
 
     A message longer than `LONGEST_MESSAGE` is cut in its middle: the value stands at its start, the remedy at its end.

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
-from qcore import __version__
+from qcore.base import VERSION as PROGRAM
 from qcore.base import parse_json, plain_file, read_json
 from qcore.config import ConfigError
 from qcore.lab.lab import Lab
@@ -97,7 +97,7 @@ def export_run(
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,
-                "program": __version__,
+                "program": PROGRAM,
                 "name": name,
                 "exported": time.time(),
                 "arrays": arrays,

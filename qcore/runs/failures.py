@@ -12,7 +12,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from qcore.base import LabError
+from qcore.base import LabError, QcoreError
 from qcore.config import ConfigError, DataError
 from qcore.runs.checkpoint_folders import CheckpointError
 from qcore.store import StoreBusyError, StoreFormatError, StoreTimeoutError, WriterReplacedError
@@ -88,7 +88,7 @@ _OF_SQLITE = {
 _DAMAGED = "it is damaged: restore it from a copy or an export, or delete the run"
 
 
-class RunError(ValueError):
+class RunError(QcoreError):
     """A run cannot go on, for a cause of `CAUSES`."""
 
     def __init__(self, cause: str, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qcore import __version__
+from qcore.base import VERSION
 from qcore.config import MODEL_KINDS, all_controls, live_controls
 from qcore.server.bodies import CLIENT_HEADER, KEY_HEADER
 from qcore.server.endpoint import Endpoint
@@ -63,7 +63,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Collapse Lab control protocol",
-            "version": __version__,
+            "version": VERSION,
             "description": "Start, watch and steer runs under the same bounds and in the same log as a person.",
         },
         "security": [{"token": []}],

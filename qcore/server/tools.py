@@ -15,7 +15,7 @@ from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
-from qcore import __version__
+from qcore.base import VERSION
 from qcore.config import ConfigError, nearest_hint
 from qcore.lab import LabError
 from qcore.server.client import BY_NAME, Client, RefusedError
@@ -123,7 +123,7 @@ def server(tools: Tools) -> Server[Any]:
 
     return Server(
         "collapse-lab",
-        version=__version__,
+        version=VERSION,
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,

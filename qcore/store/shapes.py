@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qcore.base import QcoreError
+
 Shape = Callable[[Any, str], None]
 
 EARLIEST, LATEST = -60_000_000_000.0, 250_000_000_000.0
@@ -23,7 +25,7 @@ number says."""
 MAX_SECONDS = 1e12
 
 
-class ShapeError(ValueError):
+class ShapeError(QcoreError):
     """A value that has not its declared type; the message names the place and the value."""
 
 
