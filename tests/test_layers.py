@@ -38,7 +38,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "train": (_TRAIN | {"sampling", "faults"}, {"torch", "numpy", "safetensors"}),
     "faults": ({"config", "models", "data", "objectives", "flow"}, {"torch"}),
     "lab": ({"config", "store", "detect", "runs", "automation", "train"}, set()),
-    "experiments": ({"config", "store", "runs", "data", "models", "train", "lab"}, {"torch"}),
+    "experiments": ({"config", "store", "runs", "data", "models", "train", "lab"}, {"torch", "scipy"}),
     "server": ({"config", "runs", "lab"}, {"starlette", "uvicorn", "mcp"}),
     "cli": (_FACE | {"server"}, {"typer"}),
     "pages": (_FACE | {"server"}, {"streamlit"}),

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from qcore.experiments.statistics import paired, pairs_needed, power_of, t_cdf, t_quantile
+from qcore.experiments.statistics import paired, pairs_needed, power_of, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,12 @@ def test_quantiles_are_those_of_the_table(probability, freedom, value):
     assert t_quantile(1 - probability, freedom) == pytest.approx(-value, abs=6e-4)
 
 
-def test_quantile_and_distribution_are_inverse_and_reach_the_normal_and_cauchy():
-    for freedom in (1, 2, 3, 7.5, 40, 1000):
-        for probability in (1e-6, 0.01, 0.3, 0.5, 0.8, 0.9999):
-            assert t_cdf(t_quantile(probability, freedom), freedom) == pytest.approx(probability, rel=1e-9)
+def test_quantiles_reach_the_normal_and_cauchy():
     assert t_quantile(0.975, 1e7) == pytest.approx(statistics.NormalDist().inv_cdf(0.975), abs=1e-6)
-    assert t_cdf(2.0, 1) == pytest.approx(0.5 + math.atan(2.0) / math.pi, rel=1e-12)
-    assert t_cdf(-50.0, 20) == pytest.approx(0, abs=1e-20)
+    assert t_quantile(0.8, 1) == pytest.approx(math.tan(math.pi * 0.3), rel=1e-12)
+    assert t_quantile(0.5, 3) == 0
+    with pytest.raises(ValueError, match="probability = 1"):
+        t_quantile(1, 3)
 
 
 def test_a_worked_example():
@@ -85,3 +84,4 @@ def test_power_is_the_level_without_an_effect_and_grows_with_it():
     assert power_of(2.0, 3) == pytest.approx(0.470749, abs=1e-5)
     assert pairs_needed(0.0) is None
     assert pairs_needed(1e-4) is None
+    assert [power_of(effect, n) for effect, n in ((0.01, 10**6), (3.0, 100), (10.0, 10))] == pytest.approx([1.0] * 3)

@@ -19,11 +19,7 @@ from qcore.config import LanguageConfig, PAMConfig, PhaseLMConfig, TransformerCo
 from qcore.models.blocks import LanguageModel
 from qcore.models.factory import build_model
 from qcore.models.families import FAMILIES
-from qcore.models.phase.interference import phases_per_head
 from qcore.models.record import Growth, GrowthRule
-
-PUBLISHED_LAYERS = {256: 4, 512: 8, 768: 12}
-"""Layers of the published widths; each has heads of 64 channels."""
 
 _SIZES = ("width", "layers", "heads", "phases", "ffn_width", "context")
 _FREE = ("dropout", "activation_checkpointing", "chunk")
@@ -120,32 +116,6 @@ def grow_moments(moments: Mapping[str, Tensor], old: LanguageModel, new: Languag
         padded[places(rule)] = value / _scale(rule, old_config, new_config) ** _POWERS[moment]
         grown[full_name] = padded
     return grown
-
-
-def published_growth(config: LanguageConfig) -> LanguageConfig:
-    """The next size of 256 → 512 → 768: the next of these widths, heads as wide and with as many phases as now, the
-    published layers (4, 8, 12) where that is more, the feed-forward in proportion, the context as it is.
-
-    Published sizes have 32, 64 and 128 phases; the last is 96 here, since heads keep their 8. ValueError past 768, or
-    where the head width does not divide the next width.
-    """
-    _growth_of(config)
-    assert isinstance(config, _Sized)
-    width = next((width for width in PUBLISHED_LAYERS if width > config.width), None)
-    if width is None:
-        raise ValueError(f"width {config.width} is the last published size or beyond; give the next sizes yourself")
-    head = config.width // config.heads
-    if width % head:
-        raise ValueError(f"heads of {head} channels do not divide the next width {width}; give the next sizes yourself")
-    changes = {
-        "width": width,
-        "heads": width // head,
-        "layers": max(config.layers, PUBLISHED_LAYERS[width]),
-        "ffn_width": round(config.ffn_width * width / config.width),
-    }
-    if isinstance(config, PhaseLMConfig):
-        changes["phases"] = width // head * phases_per_head(config.phases, config.heads)
-    return type(config).model_validate({**config.model_dump(), **changes})
 
 
 def _check_heads(old: LanguageConfig, new: LanguageConfig) -> None:

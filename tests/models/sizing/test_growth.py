@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from qcore.config import FluxConfig, LanguageConfig, PAMConfig, PhaseLMConfig, TransformerConfig
 from qcore.models import LanguageModel, build_model
-from qcore.models.sizing.growth import grow_model, grow_moments, growth_plan, published_growth
+from qcore.models.sizing.growth import grow_model, grow_moments, growth_plan
 
 VOCAB = 19
 SIZES = {"width": 32, "layers": 2, "heads": 4, "context": 64}
@@ -277,17 +277,3 @@ def test_uneven_phases_and_other_vocabularies_are_refused() -> None:
         grow_model(trained(PHASE), sized(PHASE, WIDER), 20, seed=0)
     with pytest.raises(ValueError, match="belongs to no parameter"):
         grow_moments({"nothing.exp_avg": torch.zeros(1)}, trained(PHASE), trained(sized(PHASE, WIDER)))
-
-
-def test_the_published_sizes_follow_each_other() -> None:
-    first = PhaseLMConfig(width=256, layers=4, heads=4, phases=32, context=256)
-    second = published_growth(first)
-    third = published_growth(second)
-    seen = [(c.width, c.layers, c.heads, c.phases, c.context) for c in (second, third) if isinstance(c, PhaseLMConfig)]
-    assert seen == [(512, 8, 8, 64, 256), (768, 12, 12, 96, 256)]
-    for old, new in ((first, second), (second, third)):
-        growth_plan(old, new)
-    with pytest.raises(ValueError, match="width 768 is the last published size"):
-        published_growth(third)
-    with pytest.raises(ValueError, match="heads of 24 channels do not divide"):
-        published_growth(PhaseLMConfig())
