@@ -1,4 +1,5 @@
-"""Collapse Lab's core: trains generative models that may collapse, and measures why. See docs/architecture.md for the rooms.
+"""Collapse Lab's core: trains generative models that may collapse, and measures why. See docs/architecture.md for the
+rooms.
 
 The public names, each loaded when it is first used, so that `import qcore` costs nothing and needs no torch:
 
