@@ -27,7 +27,6 @@ from qcore.config import (
 )
 from qcore.detect import Verdict
 from qcore.store import Event, RunWriter
-from qcore.train.checkpoint import Checkpoint
 
 SCHEDULE = "schedule"
 AUTOMATIC = (SCHEDULE, RULE, AUTOPILOT)
@@ -46,10 +45,10 @@ class Hands(Protocol):
     def save(self, reason: str) -> None:
         """Write a checkpoint of now."""
 
-    def state_before(self, step: int) -> Checkpoint:
-        """The newest good checkpoint from before a step's trouble. `ConfigError` when there is none."""
+    def state_before(self, step: int) -> Any:
+        """The checkpoint to put back: the newest good one from before a trouble. `ConfigError` when there is none."""
 
-    def put_back(self, state: Checkpoint, author: str, reason: str) -> str:
+    def put_back(self, state: Any, author: str, reason: str) -> str:
         """Put weights and moments of a checkpoint back, at the step of now."""
 
     def pause(self, author: str, reason: str) -> None:

@@ -18,7 +18,7 @@ def memory_forecast(config: RunConfig) -> MemoryForecast | None:
     `ValueError` for sizes that do not fit together, a device that is not there, or data that cannot be used,
     or that lie outside of the root that the lab's owner has set.
     """
-    from qcore.train.data_forecast import data_forecast, vocabulary
+    from qcore.data.forecast import data_forecast, vocabulary
     from qcore.train.memory_forecast import video_forecast
 
     data = data_forecast(config)

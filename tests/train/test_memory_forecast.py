@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from qcore.config import LANGUAGE_KINDS, ConfigError, TextRunConfig, VideoRunConfig, default_run, preset
+from qcore.data import forecast as of_data
+from qcore.data.forecast import COUNTED_BYTES, data_forecast
 from qcore.experiments.measure_models import peak_memory
 from qcore.lab.forecast import memory_forecast
 from qcore.models import build_model, parameter_count
-from qcore.train import data_forecast as of_data
-from qcore.train.data_forecast import COUNTED_BYTES, data_forecast
 from qcore.train.memory_forecast import available_bytes, forecast, saved_bytes, size_text
 from qcore.train.text_workload import build_engine
 from qcore.train.video_workload import build_video_engine

@@ -17,7 +17,8 @@ from qcore.config import DataConfig, DataError, SkippedFile
 from qcore.config.places import shown
 from qcore.data.text import earlier
 from qcore.data.text.documents import cut_anywhere
-from qcore.data.text.files import Texts, read_place
+from qcore.data.text.files import Texts
+from qcore.data.text.local import read_place
 from qcore.data.text.stories import write_bilingual, write_stories
 from qcore.data.text.tables import ColumnChoice
 

@@ -15,27 +15,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from qcore.config import DataError, SkippedFile
-from qcore.config.forms import BOMS, TABLES, Form
-from qcore.config.places import place, plain_error, shown
+from qcore.config.forms import TABLES, Form
+from qcore.config.places import plain_error, shown
 from qcore.config.sources import (
     HEAD,
-    check_file,
-    data_set_folder,
-    look,
-    nothing_in,
     opened_packing,
     passed_reason,
-    passed_tables,
-    survey,
     unpacked_form,
 )
+from qcore.data.text.decoding import decode
 from qcore.data.text.documents import articles, divide
 from qcore.data.text.html import page_text
-from qcore.data.text.size_limits import Room, check_room
+from qcore.data.text.size_limits import Room
 from qcore.data.text.tables import ColumnChoice, table_documents
 
 _CHUNK = 1 << 20
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -48,42 +42,6 @@ class Texts:
     size: int = 0
     skipped: tuple[SkippedFile, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
-    """Documents of a file or of all files below a folder: prose by file, tables by row.
-
-    Below a folder, tables beside prose, files about the folder (README, LICENSE), what is no text and what cannot be
-    read are skipped with the reason. Errors: `DataError` for a place that gives nothing, for a single file that cannot
-    be read, and for a folder that is laid out as a data set.
-    """
-    path = place(location, setting, "a UTF-8 text file or a folder of them")
-    said = f"{setting} = {shown(location)!r}"
-    if not path.is_dir():
-        size = check_file(path, said).size
-        check_room(size, said)
-        found = read_files([(path, look(path))], column, path.parent, divided=True)
-        return Texts(found.documents, size, (), found.notes)
-    survey_ = survey(path)
-    if survey_.card and not survey_.saved:
-        raise DataError(f"{said} is refused: {data_set_folder(location)}")
-    if survey_.saved:
-        from qcore.data.text.hub import read_saved  # which reads files with this module
-
-        return read_saved(path, column)
-    used, passed = survey_.prose, passed_tables(path, survey_)
-    if not used:
-        used, passed = survey_.tables, ()
-    if not used:
-        raise DataError(f"{said} is refused: {nothing_in(survey_)}")
-    check_room(sum(file.stat().st_size for file, _ in used), said)
-    skipped = [*survey_.skipped, *passed]
-    hidden = (f"{survey_.hidden} hidden names were passed over",) if survey_.hidden else ()
-    found = read_files(used, column, path, divided=len(used) == 1, skipped=skipped)
-    if not any(document.strip() for document in found.documents):
-        reasons = "; ".join(f"{file.path} {file.reason}" for file in skipped[:_MOST_NAMED])
-        raise DataError(f"no file under {said} holds UTF-8 text ({reasons}): give another folder or a text file")
-    return Texts(found.documents, found.size, tuple(skipped), (*found.notes, *hidden))
 
 
 def read_files(
@@ -162,47 +120,6 @@ def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
     if not text.strip():
         raise DataError(f"{shown(path)!r} is empty: give a file with text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def decode(raw: bytes, name: str) -> str:
-    """Bytes of a text file as text, by the mark at its beginning or as UTF-8. `DataError` says line and byte."""
-    encoding = next((encoding for mark, encoding in BOMS if raw.startswith(mark)), "utf-8")
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = decoded_before(raw, error.start, encoding).count("\n") + 1
-        if encoding not in ("utf-8", "utf-8-sig"):
-            raise DataError(
-                f"{name!r} begins with the mark of {encoding.upper()} and is none: byte offset {error.start}, line "
-                f"{line}; save it as UTF-8"
-            ) from error
-        raise DataError(
-            f"{name!r} is not UTF-8: byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}"
-            f"{_likely(raw)}; save it as UTF-8"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{name!r} is not text: NUL at byte offset {raw.index(0)}, line {line}; give a text file")
-    return text.removeprefix("\ufeff")
-
-
-def decoded_before(raw: bytes, end: int, encoding: str) -> str:
-    """The text before a byte, as far as it can be read."""
-    return raw[:end].decode(encoding, "replace")
-
-
-def _likely(raw: bytes) -> str:
-    """A guess at the encoding of bytes that are no UTF-8, for a message."""
-    sample = raw[:_CHUNK]
-    for encoding, words in (("shift_jis", "Shift-JIS"), ("euc_jp", "EUC-JP")):
-        letters = sample.decode(encoding, "replace")
-        kana = sum("\u3040" <= letter <= "\u30ff" for letter in letters)
-        if letters.count("\ufffd") < 0.01 * len(letters) and kana > 0.05 * len(letters):
-            return f" (it looks like {words})"
-    high = [byte for byte in sample if byte > 127]
-    if len(high) < 0.3 * len(sample):
-        return " (it looks like CP1252)" if any(byte < 0xA0 for byte in high) else " (it looks like Latin-1 or CP1252)"
-    return ""
 
 
 def unpacked(path: Path, form: Form) -> bytes:

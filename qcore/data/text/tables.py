@@ -20,6 +20,7 @@ from qcore.config import DataError, nearest_hint
 from qcore.config.forms import TEXT_COLUMNS, Form
 from qcore.config.places import shown
 from qcore.data.text.columnar import Reader, Row, of_arrow, of_parquet
+from qcore.data.text.decoding import decode
 from qcore.data.text.documents import ARTICLE, articles
 from qcore.data.text.size_limits import Room, check_room
 
@@ -262,8 +263,6 @@ def read_rows(path: Path, form: Form, read: Reader, notes: list[str], wanted: st
         return of_parquet(path, form, read, wanted)
     if form.name == "arrow":
         return of_arrow(path, form, read)
-    from qcore.data.text.files import decode  # which reads tables with this module
-
     text = decode(read(path, form), shown(path))
     if not text.strip():
         raise DataError(f"{shown(path)!r} is empty: give a table with a column of text")
