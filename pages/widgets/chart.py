@@ -139,7 +139,7 @@ font-size:.8rem;background:var(--st-secondary-background-color);border:1px solid
 def _library() -> str:
     """Path of the library below the server's address; copies the file where the server finds it, if it is not there."""
     source, name = script_file()
-    place = Path(__file__).parent.parent / "static" / name
+    place = Path(__file__).parents[2] / "static" / name
     if not place.exists():
         place.parent.mkdir(exist_ok=True)
         unfinished = place.with_suffix(f".{os.getpid()}")
