@@ -2,6 +2,7 @@
 is, it can be ended, it says in words when its process dies, and a reload finds it again.
 """
 
+import json
 import os
 import re
 import signal
@@ -78,7 +79,7 @@ def test_a_benchmark_can_be_ended_and_says_in_words_when_its_process_dies(page, 
     expect(page.get_by_text("cancelled", exact=True).first).to_be_visible()
     start_benchmark(page, app, "killed", "100000")
     pid = eventually(lambda: (path := bench_folder(lab.runs_dir, "killed") / "pid").exists() and path.read_text())
-    os.killpg(int(pid), signal.SIGKILL)
+    os.killpg(json.loads(pid)["pid"], signal.SIGKILL)
     expect(page.get_by_text(re.compile("The benchmark broke off")).first).to_be_visible()
     page.reload()
     expect(page.get_by_text(re.compile("The benchmark broke off")).first).to_be_visible()
