@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
         case "Lab":
             from qcore import lab as home
         case _:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public are {', '.join(__all__)}")
+            raise AttributeError(f"module 'qcore' has no attribute {name!r}; public are {', '.join(__all__)}")
     return getattr(home, name)
 
 

@@ -9,6 +9,7 @@ from typing import ParamSpec
 
 import streamlit as st
 
+from pages.session.plain import plain
 from qcore.lab import LabError, StoreBusyError
 
 P = ParamSpec("P")
@@ -20,10 +21,10 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except StoreBusyError as error:
-        st.warning(_plain(str(error)), icon=":material/lock:")
+        st.warning(plain(str(error)), icon=":material/lock:")
     except LabError as error:
         st.error(
-            f"**This cannot be shown.** {_plain(str(error))}\n\nThe other runs are not affected.",
+            f"**This cannot be shown.** {plain(str(error))}\n\nThe other runs are not affected.",
             icon=":material/broken_image:",
         )
 
@@ -37,9 +38,3 @@ def told(draw: Callable[P, None]) -> Callable[P, None]:
             draw(*arguments, **settings)
 
     return drawn
-
-
-def _plain(text: str) -> str:
-    from pages._parts import plain  # which draws with this module's help
-
-    return plain(text)

@@ -46,7 +46,7 @@ def modules_started(source: str) -> list[str]:
             continue
         called = ast.unparse(node.func)
         name = called.rpartition(".")[2]
-        if name not in STARTERS or (name == "start" and called != "background.start"):
+        if name not in STARTERS or (name == "start" and called != "background_job.start"):
             continue
         argument = node.args[STARTERS[name]]
         if isinstance(argument, ast.Constant):

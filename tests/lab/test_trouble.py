@@ -355,7 +355,7 @@ def test_a_database_that_takes_no_more_fails_the_run_with_the_reason(lab, small_
     with Lab(lab.runs_dir) as other:  # who knows only what was written
         assert [(found.state, found.cause) for found in other.runs()] == [("failed", "disk")]
     small_disk["pages"] = None
-    lab.resume(name, steps=max(60, info.step + 10))
+    lab.resume(name, steps=max(60, info.step + 10), from_start=bool(lab.stranded(name)))
     assert lab.wait(name, 60).state == "finished"
 
 

@@ -84,7 +84,7 @@ def test_remedies_of_a_run_that_nobody_trains_are_off_and_say_why(inside: Lab):
     at = open_app(FINDINGS, run="ill")
     for index in range(3):
         assert at.button(key=f"remedy:harmful_term:diversity:{index}").disabled
-    assert "The run is finished: resume it" in texts(at)
+    assert "The run is finished, with no checkpoint to be resumed from: change a new run from it." in texts(at)
     assert not at.button(key="remedy:harmful_term:diversity:3").disabled
 
 

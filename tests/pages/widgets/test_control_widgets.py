@@ -241,10 +241,10 @@ def test_every_field_that_is_typed_into_is_kept_for_the_session():
     """But for knobs: what is put into them is sent."""
     typed, kept = {"text_input", "text_area", "number_input"}, {"persist_state", "bind"}
     lost = []
-    for path in Path(changes_text.__file__).parent.glob("*.py"):
+    for path in Path(changes_text.__file__).parents[1].glob("**/*.py"):
         tree = ast.parse(path.read_text())
         for scope in ast.walk(tree):
-            if not isinstance(scope, ast.FunctionDef) or (path.name, scope.name) == ("_forms.py", "knob"):
+            if not isinstance(scope, ast.FunctionDef) or (path.name, scope.name) == ("control_widgets.py", "knob"):
                 continue
             shared = {
                 str(key.value)
@@ -264,7 +264,7 @@ def test_every_field_that_is_typed_into_is_kept_for_the_session():
 def test_a_key_is_one_kind_of_field_on_all_pages():
     """What the session holds of one would else be given to the other, which it cannot be."""
     kinds: dict[str, set[str]] = {}
-    for path in Path(changes_text.__file__).parent.glob("*.py"):
+    for path in Path(changes_text.__file__).parents[1].glob("**/*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
                 words = {word.arg: word.value for word in call.keywords}
