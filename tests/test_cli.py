@@ -112,7 +112,7 @@ def test_facts_that_are_missing_or_of_another_kind_are_no_traceback(
         with RunWriter(tmp_path / "done" / "run.sqlite") as writer:
             writer.set_meta(key, None)
     assert cli.main(["show", "done", "--runs", str(tmp_path)]) == 0
-    assert "references   not measured yet" in capsys.readouterr().out
+    assert "references   not measured" in capsys.readouterr().out
     with RunWriter(tmp_path / "done" / "run.sqlite") as writer:
         writer.set_meta("data_report", 5)
     assert cli.main(["show", "done", "--runs", str(tmp_path)]) == 2

@@ -51,7 +51,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
             yield benchmark.judge(lab, name, config, 2)
 
     monkeypatch.setattr(benchmark, "_measured", measured)
-    monkeypatch.setattr(benchmark, "_say", lambda message: None)  # to the parent process, which is none
+    monkeypatch.setattr(benchmark, "say", lambda message: None)  # to the parent process, which is none
     monkeypatch.setattr(benchmark, "fan_out", fan_out_here(work))
 
 

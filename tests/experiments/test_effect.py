@@ -185,29 +185,29 @@ ODD = (
 def test_a_question_of_another_type_is_refused_in_words(lab):
     folder = lab.runs_dir / effect.EFFECTS / ".asked"
     folder.mkdir(parents=True)
-    good = asdict(effect_job.Question("effect", "a", 1, {"learning_rate": 1.0}))
+    good = asdict(effect_job.EffectRequest("effect", "a", 1, {"learning_rate": 1.0}))
     for change in ({"forks": "many"}, {"kind": "guess"}, {"values": 5}, {"changes": None}, {"step": 1.5}, {"x": 1}):
         (folder / "question.json").write_text(json.dumps({**good, **change}))
         with pytest.raises(LabError, match=r"asked last is damaged .*: ask again"):
-            effect_job.asked(lab.runs_dir)
+            effect_job.status(lab)
     (folder / "question.json").write_text(json.dumps(good))
     (folder / "progress.json").write_text("[5, -1]")
-    found = effect_job.asked(lab.runs_dir)
-    assert (found.question, found.done, found.total) == (effect_job.Question(**good), 0, 10)
+    found = effect_job.status(lab)
+    assert (found.request, found.done, found.total) == (effect_job.EffectRequest(**good), 0, 10)
 
 
 def test_an_answer_that_has_just_come_was_ended_by_nobody(lab, monkeypatch):
     folder = lab.runs_dir / effect.EFFECTS / ".asked"
     folder.mkdir(parents=True)
-    (folder / "question.json").write_text(json.dumps(asdict(effect_job.Question("effect", "a", 1))))
+    (folder / "question.json").write_text(json.dumps(asdict(effect_job.EffectRequest("effect", "a", 1))))
     (folder / "progress.json").write_text("[10, 10]")
     monkeypatch.setattr("qcore.experiments.background_job.cancel", lambda folder: (folder / "answered").touch())
-    effect_job.end(lab.runs_dir)
-    assert effect_job.asked(lab.runs_dir).error == ""
+    effect_job.cancel(lab)
+    assert effect_job.status(lab).error == ""
     (folder / "answered").unlink()
     monkeypatch.setattr("qcore.experiments.background_job.cancel", lambda folder: None)
-    effect_job.end(lab.runs_dir)
-    assert "ended by a person" in effect_job.asked(lab.runs_dir).error
+    effect_job.cancel(lab)
+    assert "ended by a person" in effect_job.status(lab).error
 
 
 @pytest.mark.parametrize(

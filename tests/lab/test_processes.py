@@ -112,7 +112,7 @@ def test_every_module_that_is_started_can_be_found_and_does_something_as_a_proce
 @pytest.mark.parametrize(
     "source",
     [
-        "background.start(folder, __name__, 'run')",
+        "background_job.start(folder, __name__, 'run')",
         "command = [sys.executable, '-m', __name__]",
         "fan_out(folder, configs, 2, __name__, keep)",
     ],
