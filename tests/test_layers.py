@@ -34,8 +34,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sampling": ({"flow"}, {"torch", "numpy"}),
     "runs": ({"config", "store", "detect"}, {"numpy"}),
     "automation": ({"config", "store", "detect", "runs"}, set()),
+    "probes": ({"store", "detect", "diagnostics", "runs", "automation"}, {"torch", "numpy"}),
     # `train` loads the fault bank for a run that asks for a fault, and only then: a test below holds it to that.
-    "train": (_TRAIN | {"sampling", "faults"}, {"torch", "numpy", "safetensors"}),
+    "train": (_TRAIN | {"probes", "sampling", "faults"}, {"torch", "numpy", "safetensors"}),
     "faults": ({"config", "models", "data", "objectives", "flow"}, {"torch"}),
     "lab": ({"config", "store", "detect", "runs", "automation", "data", "train"}, set()),
     "experiments": ({"config", "store", "runs", "data", "models", "train", "lab"}, {"torch", "scipy"}),

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 
+from qcore.probes.detectors import Detectors
+from qcore.probes.scheduler import running_mean
 from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN, Recording
 from qcore.store import RunWriter, Status
 from qcore.train.engine import StepResult
-from qcore.train.findings import Detectors
-from qcore.train.instruments import Reading
-from qcore.train.probes import running_mean
 from qcore.train.workload import Workload
 
 OF_THE_DATA = ("mask_padding", "label_shift")
@@ -40,9 +39,9 @@ class Monitor:
         self._engine = workload.engine
         self._writer = writer
         self._controls = controls
-        self._instruments = workload.instruments(writer)
+        self._runner = workload.runner(writer)
         if recording is not None:
-            self._instruments.scheduler.follow(recording.probes or {}, begins=recording.began)
+            self._runner.scheduler.follow(recording.probes or {}, begins=recording.began)
         self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
@@ -56,16 +55,16 @@ class Monitor:
         scalars["train/loss"] = result.loss
         found = self._workload.of_data(self._controls)
         found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
-        measured = self._instruments.begin(Reading(0, result, self._controls))
+        measured = self._runner.begin(result, self._controls)
         # The terms of the first batch are logged with the first update, which measures the same.
         self._writer.log_scalars(0, found | measured)
         self.detectors.observe(0, scalars | found | measured)
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
-        started, probing = time.perf_counter(), self._instruments.scheduler.spent
+        started, probing = time.perf_counter(), self._runner.scheduler.spent
         self.seconds_trained += seconds
-        self._instruments.scheduler.observe_step(seconds)
+        self._runner.scheduler.observe_step(seconds)
         self._units_per_second = running_mean(self._units_per_second, result.units / seconds, SHARE)
         self._step_seconds = running_mean(self._step_seconds, seconds, SHARE)
         self.detectors.lr_sum += result.learning_rate
@@ -78,17 +77,17 @@ class Monitor:
         self._last["loss"] = result.loss
         if result.skipped:
             self._writer.add_log(step, "warning", "fp16 overflow: this step was skipped, the loss scale halved")
-        measured = self._instruments.measure(Reading(step, result, self._controls))
+        measured = self._runner.measure(step, result, self._controls)
         with self._writer.whole:  # readers see a step with all that was said of it, or not at all
             self._writer.log_scalars(step, scalars)
             if measured:
                 measured["optim/lr_sum"] = self.detectors.lr_sum
                 measured["train/memory_mb"] = memory_mb(self._engine.device)
-                measured_when = {PROBES_RUN: float(self._instruments.ran)}
-                self._writer.log_scalars(step, measured | measured_when | self._instruments.scheduler.report())
+                measured_when = {PROBES_RUN: float(self._runner.ran)}
+                self._writer.log_scalars(step, measured | measured_when | self._runner.scheduler.report())
             self.detectors.observe(step, scalars | measured)
-        probes = self._instruments.scheduler.spent - probing
-        self._instruments.scheduler.charge(time.perf_counter() - started - probes)
+        probes = self._runner.scheduler.spent - probing
+        self._runner.scheduler.charge(time.perf_counter() - started - probes)
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""
@@ -121,7 +120,7 @@ class Monitor:
 
     def resized(self) -> None:
         """Take note of another model size: its modules, its parameters, and what the detectors know of it."""
-        self._instruments.name_modules()
+        self._runner.name_modules()
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
         self.detectors.resized()
 
