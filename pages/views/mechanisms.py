@@ -13,6 +13,7 @@ from pages.widgets import boxes, metric_row, step_slider
 from pages.widgets.chart import chart
 from qcore.config import PAMConfig, PhaseLMConfig
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import Line, Reference, curves, heading, with_cursor
 from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
 
@@ -21,15 +22,15 @@ PHASES, MEMORY = "Phases", "Memory"
 _NEEDS = {"widths": ("width/weights",), "languages": ("language/gate",), "experts": ("moe/load",)}
 _MAX_POINTS = 600
 _MOST_WORDS = 12
-_ALIGNMENT = ("concept/alignment", "concept/alignment_chance", "concept/alignment_error")
+_ALIGNMENT = (catalog.CONCEPT_ALIGNMENT, catalog.CONCEPT_ALIGNMENT_CHANCE, catalog.CONCEPT_ALIGNMENT_ERROR)
 _CONCEPT_NUMBERS = (
-    ("Same concept", "concept/alignment", ".0%", "Share of translation pairs whose most likely concept is the same."),
-    ("By chance", "concept/alignment_chance", ".0%", "The same share when the words are paired at random."),
-    ("Above chance", "concept/alignment_z", ".1f", "How many standard errors it lies above chance; 3 is no accident."),
-    ("Cosine", "concept/cosine", ".2f", "Mean cosine of the concept distributions of two translations."),
-    ("Any two words", "concept/cosine_chance", ".2f", "The same for any English word with any foreign one."),
-    ("In use", "concept/usage", ".0%", "Effective number of concepts in use, of all; near 0 one concept means all."),
-    ("Sharpness", "concept/sharpness", ".2f", "1: every word has one concept; 0: every word has all of them."),
+    catalog.CONCEPT_ALIGNMENT,
+    catalog.CONCEPT_ALIGNMENT_CHANCE,
+    catalog.CONCEPT_ALIGNMENT_Z,
+    catalog.CONCEPT_COSINE,
+    catalog.CONCEPT_COSINE_CHANCE,
+    catalog.CONCEPT_USAGE,
+    catalog.CONCEPT_SHARPNESS,
 )
 
 
@@ -201,10 +202,10 @@ def _concepts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple
     series = _series(lab, run, _ALIGNMENT)
     steps, *values = common_steps(*((series[name].steps, series[name].values) for name in _ALIGNMENT))
     lines = {
-        "of a pair": "concept/cosine",
-        "of any two words": "concept/cosine_chance",
-        "concepts in use": "concept/usage",
-        "sharpness": "concept/sharpness",
+        "of a pair": catalog.CONCEPT_COSINE,
+        "of any two words": catalog.CONCEPT_COSINE_CHANCE,
+        "concepts in use": catalog.CONCEPT_USAGE,
+        "sharpness": catalog.CONCEPT_SHARPNESS,
     }
     return [
         (
@@ -235,8 +236,8 @@ def _widths(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
 
 
 def _widths_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
-    shares = {"D": "width/share_1", "1.5 D": "width/share_1_5", "2.25 D": "width/share_2_25"}
-    work = {"operations": "width/mflop"}
+    shares = {"D": catalog.WIDTH_SHARE_1, "1.5 D": catalog.WIDTH_SHARE_1_5, "2.25 D": catalog.WIDTH_SHARE_2_25}
+    work = {"operations": catalog.WIDTH_MFLOP}
     return [
         (
             curves(_lines(lab, run, shares), title="Mean share of each width", y_title="share", y_range=(0, 1), **look),
@@ -266,7 +267,7 @@ def _languages(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
 def _languages_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
     even = 1 / lab.config(run).value("languages")
     references = [Reference("no idea", even, f"all languages equally likely: {even:.2f}")]
-    lines = _lines(lab, run, {"certainty": "language/certainty"})
+    lines = _lines(lab, run, {"certainty": catalog.LANGUAGE_CERTAINTY})
     figure = curves(lines, title="Certainty of the language", y_title="largest share", references=references, **look)
     return [(figure, "certainty", "Mean of the largest share: 1 when the gate is sure of one language everywhere.")]
 
@@ -284,7 +285,7 @@ def _experts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[
     return [
         (
             curves(
-                _lines(lab, run, {"largest load": "moe/load_max"}),
+                _lines(lab, run, {"largest load": catalog.MOE_LOAD_MAX}),
                 title="Largest load",
                 y_title="÷ even load",
                 references=[Reference("even", 1.0, "all experts take the same share")],
@@ -295,7 +296,7 @@ def _experts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[
         ),
         (
             curves(
-                _lines(lab, run, {"entropy": "moe/entropy"}),
+                _lines(lab, run, {"entropy": catalog.MOE_ENTROPY}),
                 title="Evenness of the load",
                 y_title="entropy ÷ ln E",
                 y_range=(-0.03, 1.03),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcore.lab import guide
+from qcore.probes import catalog
 from qcore.viz import SOURCES, Figure, Line, Reference, curves, number_words, source_style
 
 
@@ -80,7 +81,7 @@ PICTURES = {
     ),
 }
 MEASURES = MOTION | PICTURES
-_GENERATED = "frames/generated/"
+_GENERATED = catalog.frames("generated", "")
 
 
 def shown(value: float | None) -> str:
@@ -120,7 +121,7 @@ def measure_figure(
         [
             Line.of(source, found, source_style(source))
             for source in sources
-            for found in [series[f"frames/{source}/{name}"]]
+            for found in [series[catalog.frames(source, name)]]
         ],
         title=measure.title,
         y_title=measure.y_title,

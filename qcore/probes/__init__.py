@@ -5,6 +5,7 @@ room knows no engine: what one must provide is declared here (`Probed`), and `tr
 imports torch, so that a program which only declares series and probes stays light.
 """
 
-from qcore.probes.protocol import CAPABILITIES, MissingError, Probe, Probed, ProbeInput
+from qcore.probes.catalog import CAPABILITIES
+from qcore.probes.protocol import MissingError, Probe, Probed, ProbeInput
 
 __all__ = ["CAPABILITIES", "MissingError", "Probe", "ProbeInput", "Probed"]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from qcore.automation.learning_rate import learning_rate
 from qcore.base import BAD_VALUES
 from qcore.detect import Facts, Verdict, Watch
+from qcore.probes import catalog
 from qcore.store import Finding, RunWriter
 
 _PLANNED_POINTS = 4096
@@ -60,7 +61,7 @@ class Detectors:
         self._watch.event(step, "control", payload)
         if payload["name"] in _OF_THE_RATE:
             self.planned_lr_sum = planned_lr_sum(self._controls)
-            self.observe(step, {"optim/planned_lr_sum": self.planned_lr_sum})
+            self.observe(step, {catalog.OPTIM_PLANNED_LR_SUM: self.planned_lr_sum})
 
     def resized(self) -> None:
         """The model has another size than before; what was remembered stays."""

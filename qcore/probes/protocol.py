@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from qcore.probes.catalog import CAPABILITIES
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
@@ -23,15 +25,6 @@ if TYPE_CHECKING:
 
 Keep: TypeAlias = "Callable[[str, Mapping[str, np.ndarray]], None]"
 """Stores arrays of a step under a name."""
-CAPABILITIES = {
-    "terms": "named parts of the loss, and their gradients",
-    "weights": "parameters, and their values before the last update",
-    "hidden": "a hidden state of each position",
-    "text": "tokens, logits, and a model that can be asked for the logits of other tokens",
-    "phases": "angles of a complex wave, one set a layer",
-    "frames": "clips, their latents, and a velocity that moves them",
-}
-"""What a run may have, by the name under which a probe asks for it."""
 
 
 class MissingError(ValueError):

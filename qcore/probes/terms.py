@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from qcore.diagnostics import term_gradients, weight_statistics
+from qcore.probes import catalog
 from qcore.probes.protocol import ProbeInput
 
 
 def terms(seen: ProbeInput) -> dict[str, float]:
     """Terms that are not in the loss, and so were not measured with the step."""
     measured = seen.ask.measured_terms()
-    return {f"term/{name}": value for name, value in measured.items() if name not in seen.terms}
+    return {catalog.term(name): value for name, value in measured.items() if name not in seen.terms}
 
 
 def gradients(seen: ProbeInput) -> dict[str, float]:
@@ -17,7 +18,7 @@ def gradients(seen: ProbeInput) -> dict[str, float]:
     parts = seen.ask.parts()
     statistics = term_gradients(parts, [parameter for _, parameter in seen.ask.parameters()], seen.weights)
     seen.keep("gradients", statistics.arrays(list(seen.weights)))
-    values = {f"grad/value/{name}": float(part.detach()) for name, part in parts.items()}
+    values = {catalog.grad("value", name): float(part.detach()) for name, part in parts.items()}
     return statistics.scalars() | values
 
 

@@ -23,6 +23,7 @@ from qcore.diagnostics import (
     term_gradients,
     token_statistics,
 )
+from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import gradients, terms, weights
 
@@ -60,7 +61,7 @@ def _phase(seen: ProbeInput) -> dict[str, float]:
     seen.keep("phase", statistics.arrays())
     given = text.ask.seen_phases()
     if given is not None:
-        found["phase/real_axis_share"] = real_axis_share(given)
+        found[catalog.PHASE_REAL_AXIS_SHARE] = real_axis_share(given)
     coherence_BT = local_coherence(phases[-1])
     found |= coherence_perplexity(seen.outputs[rows], seen.targets[rows], mask_BT, coherence_BT).scalars()
     return found | statistics.scalars()
@@ -99,12 +100,14 @@ def _pull(seen: ProbeInput) -> dict[str, float]:
         return {}
     statistics = term_gradients(parts, [hidden_BTD], seen.weights)
     seen.keep("hidden", statistics.arrays(list(seen.weights)))
-    return {f"hidden/{name.removeprefix('grad/')}": value for name, value in statistics.scalars().items()}
+    return {
+        catalog.member(catalog.HIDDEN, name.partition("/")[2]): value for name, value in statistics.scalars().items()
+    }
 
 
 def _accumulation(seen: ProbeInput) -> dict[str, float]:
     error = text_of(seen).ask.accumulation_error()
-    return {} if math.isnan(error) else {"accumulation/error": error}
+    return {} if math.isnan(error) else {catalog.ACCUMULATION_ERROR: error}
 
 
 def _signs(seen: ProbeInput) -> dict[str, float]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics import anchor_statistics, frame_statistics, hidden_geometry, path_check, position_response
+from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbeInput, clips_of
 from qcore.probes.terms import gradients, terms, weights
 
@@ -26,7 +27,7 @@ def _frames(seen: ProbeInput) -> dict[str, float]:
             continue  # a path that says nothing of the data at any of the drawn times
         # Energy is told from each clip's own mean frame, so that data, predicted and generated clips compare.
         statistics = frame_statistics(frames, reference=clips.reference)
-        found |= {f"frames/{name}/{measure}": value for measure, value in statistics.scalars().items()}
+        found |= {catalog.frames(name, measure): value for measure, value in statistics.scalars().items()}
         arrays |= {f"{key}_{name}": value for key, value in statistics.arrays().items()}
     shown, ask = slice(0, SHOWN_CLIPS), clips.ask
     arrays["data"] = ask.shown(clips.clips_BFCHW[shown])
@@ -48,8 +49,8 @@ def _path(seen: ProbeInput) -> dict[str, float]:
     arrays["jumps"] = torch.tensor(clips.ask.path_jumps())
     seen.keep("path", {name: _floats(value) for name, value in arrays.items()})
     found = {
-        "flow/noise_correlation": float(seen.controls["noise_correlation"]),
-        "flow/t_star": clips.t_star,
+        catalog.FLOW_NOISE_CORRELATION: float(seen.controls["noise_correlation"]),
+        catalog.FLOW_T_STAR: clips.t_star,
     }
     if clips.uses_anchor or clips.anchor_mean_BCHW is not None:
         found |= _anchor(seen)
@@ -66,7 +67,7 @@ def _anchor(seen: ProbeInput) -> dict[str, float]:
     else:
         arrays["spread"] = _floats((0.5 * log_variance[:SHOWN_CLIPS]).exp().mean(1))
     seen.keep("anchor", arrays)
-    return {f"anchor/{name}": value for name, value in anchor_statistics(mean, log_variance).scalars().items()}
+    return {catalog.anchor(name): value for name, value in anchor_statistics(mean, log_variance).scalars().items()}
 
 
 def _hidden(seen: ProbeInput) -> dict[str, float]:
@@ -82,7 +83,7 @@ def _velocity(seen: ProbeInput) -> dict[str, float]:
         # Only the path is judged: with everything else fixed, its point must move as its velocity says.
         point_at, jumps = clips.ask.moving_point(seen.rows)
         error = path_check(point_at, clips.t_B[seen.rows].double(), jumps=jumps)
-    return {} if math.isnan(error) else {"flow/velocity_error": error}
+    return {} if math.isnan(error) else {catalog.FLOW_VELOCITY_ERROR: error}
 
 
 def _positions(seen: ProbeInput) -> dict[str, float]:
@@ -95,7 +96,7 @@ def _positions(seen: ProbeInput) -> dict[str, float]:
 
     with seen.ask.jittered(seen.step), torch.no_grad():
         response = position_response(velocity, clips.z_BFCHW[rows], clips.t_B[rows], seed=seen.step)
-    return {} if math.isnan(response) else {"flow/position_response": response}
+    return {} if math.isnan(response) else {catalog.FLOW_POSITION_RESPONSE: response}
 
 
 def _floats(value: Tensor) -> np.ndarray:

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from qcore.probes import catalog
 from qcore.store import Event, Generation, RunReader, Series
 
-WALL_CLOCK_PREFIXES = ("cost/",)
 WALL_CLOCK_SUFFIXES = ("_ms", "_per_second", "_seconds", "memory_mb")
 WALL_CLOCK_STATS = ("seconds",)
 """Series, and statistics of a sample, that a clock or the machine's memory decides: no replay can repeat them."""
-PROBES_RUN = "cost/probes_run"
+PROBES_RUN = catalog.COST_PROBES_RUN
 """Series: which probes ran at a step, bit i for the i-th of the meta value `PROBE_NAMES`; they fit a double exactly."""
 PROBE_NAMES = "probe_names"
-BEFORE_TRAINING, PLANNED_LR_SUM = "cost/before_training_ms", "optim/planned_lr_sum"
+BEFORE_TRAINING, PLANNED_LR_SUM = catalog.COST_BEFORE_TRAINING_MS, catalog.OPTIM_PLANNED_LR_SUM
 """Series of step 0: with the probes, and always."""
 CHANGES = ("control", "grow", "restore")
 """Kinds of events that change numbers; a replay repeats these, in the order of their steps."""
@@ -34,7 +34,7 @@ UNSIZED = ("dropout", "activation_checkpointing", "chunk", "lora_dropout")
 
 def is_wall_clock(name: str) -> bool:
     """Whether the values of a series follow the clock or the machine."""
-    return name.startswith(WALL_CLOCK_PREFIXES) or name.endswith(WALL_CLOCK_SUFFIXES)
+    return catalog.in_group(name, catalog.COST) or name.endswith(WALL_CLOCK_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def recording_of(reader: RunReader, until: int) -> Recording:
     names = reader.meta().get(PROBE_NAMES)
     evaluations = {
         int(step)
-        for series in reader.scalars_of([name for name in reader.names() if name.startswith("eval/")]).values()
+        for series in reader.scalars_of(
+            [name for name in reader.names() if catalog.in_group(name, catalog.EVAL)]
+        ).values()
         for step in series.steps
     }
     samples = {sample.step for sample in _samples(reader, until)}

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from qcore.probes import catalog
 from qcore.probes.detectors import Detectors
 from qcore.probes.scheduler import running_mean
 from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN, Recording
@@ -51,8 +52,8 @@ class Monitor:
     def begin(self) -> None:
         """Measure everything on the first batch, before the first update."""
         result = self._engine.preview(self._controls)
-        scalars = {f"term/{name}": value for name, value in result.terms.items()}
-        scalars["train/loss"] = result.loss
+        scalars = {catalog.term(name): value for name, value in result.terms.items()}
+        scalars[catalog.TRAIN_LOSS] = result.loss
         found = self._workload.of_data(self._controls)
         found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
         measured = self._runner.begin(result, self._controls)
@@ -68,12 +69,12 @@ class Monitor:
         self._units_per_second = running_mean(self._units_per_second, result.units / seconds, SHARE)
         self._step_seconds = running_mean(self._step_seconds, seconds, SHARE)
         self.detectors.lr_sum += result.learning_rate
-        scalars = {f"term/{name}": value for name, value in result.terms.items()}
-        scalars["train/loss"] = result.loss
-        scalars["train/lr"] = result.learning_rate
-        scalars["train/grad_norm"] = result.grad_norm
-        scalars["train/step_ms"] = seconds * 1e3
-        scalars[f"train/{self._engine.unit}_per_second"] = self._units_per_second
+        scalars = {catalog.term(name): value for name, value in result.terms.items()}
+        scalars[catalog.TRAIN_LOSS] = result.loss
+        scalars[catalog.TRAIN_LR] = result.learning_rate
+        scalars[catalog.TRAIN_GRAD_NORM] = result.grad_norm
+        scalars[catalog.TRAIN_STEP_MS] = seconds * 1e3
+        scalars[self._engine.speed_name] = self._units_per_second
         self._last["loss"] = result.loss
         if result.skipped:
             self._writer.add_log(step, "warning", "fp16 overflow: this step was skipped, the loss scale halved")
@@ -81,8 +82,8 @@ class Monitor:
         with self._writer.whole:  # readers see a step with all that was said of it, or not at all
             self._writer.log_scalars(step, scalars)
             if measured:
-                measured["optim/lr_sum"] = self.detectors.lr_sum
-                measured["train/memory_mb"] = memory_mb(self._engine.device)
+                measured[catalog.OPTIM_LR_SUM] = self.detectors.lr_sum
+                measured[catalog.TRAIN_MEMORY_MB] = memory_mb(self._engine.device)
                 measured_when = {PROBES_RUN: float(self._runner.ran)}
                 self._writer.log_scalars(step, measured | measured_when | self._runner.scheduler.report())
             self.detectors.observe(step, scalars | measured)
@@ -102,7 +103,7 @@ class Monitor:
         seconds = time.perf_counter() - started
         self.seconds_trained += seconds
         name = self._engine.eval_name
-        self._log(step, {name: value, "cost/eval_ms": seconds * 1e3})
+        self._log(step, {name: value, catalog.COST_EVAL_MS: seconds * 1e3})
         self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
     def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:

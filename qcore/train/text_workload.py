@@ -25,7 +25,7 @@ from qcore.diagnostics import generation_statistics
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
-from qcore.probes import ProbeInput
+from qcore.probes import ProbeInput, catalog
 from qcore.probes import text as text_probes
 from qcore.probes.jitter import jittered
 from qcore.probes.protocol import Keep, TextInput
@@ -167,7 +167,11 @@ class TextWorkload(TextSpeaker, Workload):
         return [(prompt, settings) for prompt in self.config.probes.prompts]
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        return {f"generation/{name}": float(stats[name]) for name in _HEARD if isinstance(stats.get(name), int | float)}
+        return {
+            catalog.member(catalog.GENERATION, name): float(stats[name])
+            for name in _HEARD
+            if isinstance(stats.get(name), int | float)
+        }
 
 
 class TextProbed:
@@ -359,8 +363,8 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
     if not len(every_N):
         return {}
     return {
-        "data/target_top1_share": float(every_N.bincount().max()) / len(every_N),
-        "data/pad_is_target": padding / len(every_N),
+        catalog.DATA_TARGET_TOP1_SHARE: float(every_N.bincount().max()) / len(every_N),
+        catalog.DATA_PAD_IS_TARGET: padding / len(every_N),
     }
 
 
@@ -401,7 +405,7 @@ def speak(
     except FloatingPointError as error:
         status, reason = "failed", str(error)
     stats: dict[str, object] = {
-        name.removeprefix("generation/"): value
+        name.partition("/")[2]: value
         for name, value in generation_statistics(
             ids, logprobs=[token.logprob for token in sampled], entropies=[token.entropy for token in sampled]
         )

@@ -24,7 +24,7 @@ from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, 
 from qcore.flow import PathSample, PathWeights
 from qcore.models import parameter_count
 from qcore.objectives import term_weights
-from qcore.probes import ProbeInput
+from qcore.probes import ProbeInput, catalog
 from qcore.probes import video as video_probes
 from qcore.probes.jitter import jittered
 from qcore.probes.protocol import ClipInput, Keep
@@ -36,7 +36,7 @@ from qcore.train.workload import Speaker, Workload
 
 REFERENCE_CLIPS = 256
 KEPT_CLIPS = 8
-_SERIES = "frames/generated/"
+_SERIES = catalog.frames("generated", "")
 
 
 class VideoSpeaker(Speaker):
@@ -145,7 +145,7 @@ class VideoWorkload(VideoSpeaker, Workload):
 
     def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
         del controls
-        return {f"frames/held_out/{name}": value for name, value in self._of_data.items()}
+        return {catalog.frames("held_out", name): value for name, value in self._of_data.items()}
 
     def describe(self, run_dir: Path) -> dict[str, Any]:
         data, optim = self.engine.dataset, self.config.optim
@@ -182,7 +182,7 @@ class VideoWorkload(VideoSpeaker, Workload):
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         found = {f"{_SERIES}{name}": float(stats[name]) for name in self._of_data if name in stats}
         if found:
-            found["flow/sample_noise_correlation"] = float(stats["noise_correlation"])
+            found[catalog.FLOW_SAMPLE_NOISE_CORRELATION] = float(stats["noise_correlation"])
         return found
 
 

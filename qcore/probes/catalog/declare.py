@@ -1,0 +1,236 @@
+"""How a series is declared: what its number is called, what it means, and which runs have it.
+
+A series is declared once, by name or by a pattern where a part of the name is a term, a layer or a module; everything
+that names or draws one reads its words here. No room but `base` is imported, so every room may use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from qcore.base.words import name_words
+
+__all__ = [
+    "CAPABILITIES",
+    "Declared",
+    "Range",
+    "as_row",
+    "declare",
+    "declared_series",
+    "distinct_words",
+    "find",
+    "from_row",
+    "group_words",
+    "groups",
+    "in_group",
+    "is_declared",
+    "is_from_outside",
+    "member",
+    "series_words",
+]
+
+CAPABILITIES = {
+    "terms": "named parts of the loss, and their gradients",
+    "weights": "parameters, and their values before the last update",
+    "hidden": "a hidden state of each position",
+    "text": "tokens, logits, and a model that can be asked for the logits of other tokens",
+    "phases": "angles of a complex wave, one set a layer",
+    "frames": "clips, their latents, and a velocity that moves them",
+}
+"""What a run may have, by the name under which a probe or a series asks for it."""
+
+Range = tuple[float | None, float | None]
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(?:/[A-Za-z0-9_.]+)+")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A series in words.
+
+    title: small letters · unit: empty when it has none · meaning: one sentence for a person who asks what the number
+    says · short: the title where there is little room · form: Python's format of a value, "" for the general one ·
+    healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by are
+    in their own table · needs: the capability that a run must have, "" for every run.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    meaning: str = ""
+    short: str = ""
+    form: str = ""
+    healthy: Range | None = None
+    needs: str = ""
+
+    @property
+    def text(self) -> str:
+        """Title and unit: `cross-entropy, held out, nats per token`."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter, for a chart that names its unit beside it."""
+        return self.title[:1].upper() + self.title[1:]
+
+    @property
+    def label(self) -> str:
+        """What a small place says: the short title, or the heading."""
+        return self.short or self.heading
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    expression: re.Pattern[str]
+    describe: Callable[..., Declared]
+
+
+_series: dict[str, Declared] = {}
+_patterns: list[_Pattern] = []
+_outside: dict[str, Declared] = {}
+_groups: dict[str, str] = {}
+
+
+def group(name: str, title: str) -> str:
+    """Declare the first part of series' names; returns it."""
+    _groups[name] = title
+    return name
+
+
+def series(
+    name: str, title: str, unit: str = "", meaning: str = "", *, short: str = "", form: str = "", needs: str = ""
+) -> str:
+    """Declare a series of the lab's own; returns its name."""
+    assert name not in _series, f"{name} is declared twice"
+    assert name.partition("/")[0] in _groups, f"{name} has no declared group"
+    _series[name] = Declared(name, title, unit, meaning, short, form, None, needs)
+    return name
+
+
+def pattern(expression: str, describe: Callable[..., Declared]) -> None:
+    """Declare all series whose name matches: `describe` takes the name's parts and says their words."""
+    _patterns.append(_Pattern(re.compile(expression), describe))
+
+
+def declare(
+    name: str,
+    title: str,
+    unit: str = "",
+    *,
+    meaning: str,
+    form: str = "",
+    healthy: Range | None = None,
+    needs: str = "",
+) -> str:
+    """Declare a series of one's own, that a probe from outside measures; returns its name.
+
+    The run keeps the declaration, so every page and every program that opens it knows the series. Declaring the same
+    again is allowed, as a notebook does. Raises ValueError for a name that is not `group/name`, a group of the lab's
+    own, an unknown capability, a missing title or meaning, a healthy range upside down, or a name that is declared
+    otherwise already.
+
+    >>> declare("logits/largest", "largest logit", "logit", meaning="The largest logit of the batch.")
+    'logits/largest'
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the series name {name!r} is refused: write group/name, such as logits/largest")
+    first = name.partition("/")[0]
+    if first in _groups:
+        raise ValueError(f"the series {name!r} is refused: {first}/ belongs to the lab; choose a group of your own")
+    if not title or not meaning:
+        raise ValueError(f"the series {name!r} has no {'title' if not title else 'meaning'}: say it in a few words")
+    if needs and needs not in CAPABILITIES:
+        raise ValueError(f"the series {name!r} needs {needs!r}; a run may have: {', '.join(CAPABILITIES)}")
+    low, high = healthy or (None, None)
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"the healthy range of {name!r} is {low} to {high}: give the lower limit first")
+    try:
+        format(0.0, form)
+    except ValueError as error:
+        raise ValueError(f"the format {form!r} of {name!r} is refused: {error}") from error
+    made = Declared(name, title, unit, meaning, "", form, healthy, needs)
+    if _outside.setdefault(name, made) != made:
+        raise ValueError(f"the series {name!r} is declared already, as {_outside[name].text!r}: choose another name")
+    return name
+
+
+def find(name: str) -> Declared | None:
+    """The declaration of a series; None for one that nobody has declared."""
+    if found := _series.get(name) or _outside.get(name):
+        return found
+    for one in _patterns:
+        if parts := one.expression.fullmatch(name):
+            return replace(one.describe(*parts.groups()), name=name)
+    return None
+
+
+def is_declared(name: str) -> bool:
+    """Whether the series has words of its own."""
+    return find(name) is not None
+
+
+def is_from_outside(name: str) -> bool:
+    """Whether the series was declared by `declare`."""
+    return name in _outside
+
+
+def series_words(name: str) -> Declared:
+    """Title, unit and meaning of a stored series. One that nobody has declared, of a run that another version wrote,
+    is put into words by its own parts: no page shows a raw name."""
+    if found := find(name):
+        return found
+    first, _, rest = name.partition("/")
+    title = f"{name_words(rest.replace('/', ' '))} ({group_words(first)})" if rest else name_words(name)
+    return Declared(name, title)
+
+
+def in_group(name: str, group: str) -> bool:
+    """Whether a series belongs to a group: `cost/eval_ms` to `cost`."""
+    return name.partition("/")[0] == group
+
+
+def member(group: str, name: str) -> str:
+    """The name of a series in its group, for measurements that are named as they are computed: `concept/usage`."""
+    return f"{group}/{name}"
+
+
+def group_words(name: str) -> str:
+    """What the first part of a series' name stands for: `tokens/…` are `tokens`."""
+    return _groups.get(name, name_words(name))
+
+
+def groups() -> Mapping[str, str]:
+    """The lab's own groups with their titles."""
+    return dict(_groups)
+
+
+def declared_series() -> list[Declared]:
+    """Every series of the lab's own that has a fixed name, in the order of declaration."""
+    return list(_series.values())
+
+
+def distinct_words(names: Iterable[str]) -> dict[str, str]:
+    """Names in words that differ from one another, for a list to choose from."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        words = series_words(name).text
+        while words in taken:
+            words = f"{words} ({name_words(name.replace('/', ' '))})"
+        taken.add(words)
+        found[name] = words
+    return found
+
+
+def as_row(name: str) -> dict[str, Any]:
+    """A declaration from outside as plain values, which a run keeps."""
+    return asdict(_outside[name])
+
+
+def from_row(row: Mapping[str, Any]) -> Declared:
+    """A declaration that a run has kept; what another version wrote beside the known fields is left out."""
+    low, high = row.get("healthy") or (None, None)
+    texts = {key: str(row.get(key) or "") for key in ("name", "title", "unit", "meaning", "short", "form", "needs")}
+    return Declared(**texts, healthy=None if low is None and high is None else (low, high))
