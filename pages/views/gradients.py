@@ -14,6 +14,7 @@ import streamlit as st
 
 from pages.session import family_words, looks, phrases
 from pages.session.family_words import Words
+from pages.views import own_probes
 from pages.widgets import step_slider
 from pages.widgets.chart import chart
 from qcore.lab import Lab, RunInfo
@@ -267,6 +268,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "
             "dimensions."
         )
+    own_probes.draw(info, reader, step, shared)
     _probes(lab, run, reader, words)
 
 

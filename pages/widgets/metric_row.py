@@ -11,6 +11,7 @@ import streamlit as st
 
 from pages.widgets import live_panel
 from qcore.lab import Lab
+from qcore.probes.catalog import Declared
 from qcore.viz import number_words, percent_words, series_words
 
 _STRIP_STYLE = """<style>
@@ -41,13 +42,13 @@ def numbers(lab: Lab, run: str, step: int, names: Sequence[str]) -> None:
     reader = lab.reader(run)
     known = set(reader.names())
     names = [name for name in names if name in known]
-    strip(newest(reader.scalars_of(names, start=step, stop=step + 1), names))
+    strip(newest(reader.scalars_of(names, start=step, stop=step + 1), map(series_words, names)))
 
 
-def newest(series: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def newest(series: Mapping[str, Any], declared: Iterable[Declared]) -> Iterator[tuple[str, str, str]]:
     """(label, newest value or a dash, meaning) of each series."""
-    for name in names:
-        words, found = series_words(name), series[name]
+    for words in declared:
+        found = series[words.name]
         yield words.label, _formatted(float(found.values[-1]) if len(found) else None, words.form), words.meaning
 
 

@@ -6,6 +6,18 @@ imports torch, so that a program which only declares series and probes stays lig
 """
 
 from qcore.probes.catalog import CAPABILITIES
-from qcore.probes.protocol import MissingError, Probe, Probed, ProbeInput
+from qcore.probes.protocol import MissingError, Probe, Probed, ProbeInput, clips_of, text_of
+from qcore.probes.registry import register, registered, unregister
 
-__all__ = ["CAPABILITIES", "MissingError", "Probe", "ProbeInput", "Probed"]
+__all__ = [
+    "CAPABILITIES",
+    "MissingError",
+    "Probe",
+    "ProbeInput",
+    "Probed",
+    "clips_of",
+    "register",
+    "registered",
+    "text_of",
+    "unregister",
+]

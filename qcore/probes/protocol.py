@@ -10,7 +10,7 @@ Legend: B rows · T tokens · V vocabulary · D width · P phases · F frames ·
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -194,7 +194,8 @@ class ProbeInput:
     velocity [B, F, C, H, W] · targets: ids [B, T], or the velocity asked for · mask: bool [B, T] or [B, N], which
     positions of a hidden state count · hidden: hidden states by name, `last` is the one that the head reads · rows: the
     few rows about which the model is asked again, so that a probe stays cheap · ask: what any engine answers · keep:
-    stores arrays of this step under a name · text, clips: what only such runs have.
+    stores arrays of this step under a name, of a probe from outside as `own_<name>` · text, clips: what only such runs
+    have.
     """
 
     step: int
@@ -223,7 +224,7 @@ class Probe:
     """
 
     name: str
-    needs: frozenset[str]
+    needs: Set[str]
     every: str | int
     measure: Callable[[ProbeInput], Mapping[str, float]]
 

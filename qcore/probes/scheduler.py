@@ -46,6 +46,10 @@ class ProbeScheduler:
         the run that it repeats did, which depended on the speed of the machine."""
         self._plan, self._begins = plan, begins
 
+    def knows(self, name: str) -> bool:
+        """Whether the probe may run at all: a replay leaves out what the run that it repeats did not have."""
+        return self._plan is None or name in self._plan
+
     def begins(self, budget_percent: float) -> bool:
         """Whether everything is measured before the first update."""
         return self._begins and (self._plan is not None or budget_percent > 0)

@@ -105,7 +105,7 @@ def recording_of(reader: RunReader, until: int) -> Recording:
     samples = {sample.step for sample in _samples(reader, until)}
     first = reader.scalars_of([PLANNED_LR_SUM, BEFORE_TRAINING], stop=1)
     return Recording(
-        probes=None if names is None else _probe_steps(names, reader.scalars(PROBES_RUN)),
+        probes=None if names is None else _probe_steps(names, reader.scalars(PROBES_RUN)) | _added_steps(reader),
         opened=bool(len(first[PLANNED_LR_SUM])),
         began=bool(len(first[BEFORE_TRAINING])),
         evaluations=frozenset(evaluations),
@@ -127,10 +127,12 @@ def compare(original: RunReader, replayed: RunReader, after: int, until: int) ->
     whole = original.meta().get(PROBE_NAMES) is not None
     mine, again = set(original.names()), set(replayed.names())
     wall_clock = {name for name in mine if is_wall_clock(name)}
-    left_out = set(wall_clock)
+    # a probe from outside may be missing here
+    absent = {declared.name for declared in catalog.kept_series(original.meta())} - again
+    left_out = wall_clock | (absent & mine)
     found: list[Difference] = []
     values = 0
-    compared = sorted((mine | again) - wall_clock - {name for name in again if is_wall_clock(name)})
+    compared = sorted((mine | again) - left_out - {name for name in again if is_wall_clock(name)})
     start, stop = after + 1 if after else 0, until + 1
     ours = original.scalars_of(compared, start=start, stop=stop)
     theirs = replayed.scalars_of(compared, start=start, stop=stop)
@@ -165,6 +167,13 @@ def _probe_steps(names: list[str], ran: Series) -> dict[str, frozenset[int]]:
     return {
         name: frozenset(ran.steps[(masks >> place) & 1 == 1].astype(int).tolist()) for place, name in enumerate(names)
     }
+
+
+def _added_steps(reader: RunReader) -> dict[str, frozenset[int]]:
+    """When probes from outside ran."""
+    by_series = {name: probe for name in reader.names() if (probe := catalog.ran_of(name))}
+    found = reader.scalars_of(sorted(by_series))
+    return {probe: frozenset(found[name].steps.astype(int).tolist()) for name, probe in by_series.items()}
 
 
 def _every_step(ours: Series, theirs: Series) -> bool:

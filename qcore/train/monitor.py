@@ -79,6 +79,7 @@ class Monitor:
         if result.skipped:
             self._writer.add_log(step, "warning", "fp16 overflow: this step was skipped, the loss scale halved")
         measured = self._runner.measure(step, result, self._controls)
+        added = self._runner.measure_added(step, result, self._controls)
         with self._writer.whole:  # readers see a step with all that was said of it, or not at all
             self._writer.log_scalars(step, scalars)
             if measured:
@@ -86,7 +87,9 @@ class Monitor:
                 measured[catalog.TRAIN_MEMORY_MB] = memory_mb(self._engine.device)
                 measured_when = {PROBES_RUN: float(self._runner.ran)}
                 self._writer.log_scalars(step, measured | measured_when | self._runner.scheduler.report())
-            self.detectors.observe(step, scalars | measured)
+            if added:  # apart, so that a run with such a probe is a run without it in all the rest
+                self._writer.log_scalars(step, added)
+            self.detectors.observe(step, scalars | measured | added)
         probes = self._runner.scheduler.spent - probing
         self._runner.scheduler.charge(time.perf_counter() - started - probes)
 

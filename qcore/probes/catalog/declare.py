@@ -22,13 +22,14 @@ __all__ = [
     "declared_series",
     "distinct_words",
     "find",
-    "from_row",
     "group_words",
     "groups",
     "in_group",
     "is_declared",
     "is_from_outside",
+    "kept_series",
     "member",
+    "meta_key",
     "series_words",
 ]
 
@@ -146,10 +147,8 @@ def declare(
     low, high = healthy or (None, None)
     if low is not None and high is not None and low > high:
         raise ValueError(f"the healthy range of {name!r} is {low} to {high}: give the lower limit first")
-    try:
-        format(0.0, form)
-    except ValueError as error:
-        raise ValueError(f"the format {form!r} of {name!r} is refused: {error}") from error
+    if not _is_format(form):
+        raise ValueError(f"the format {form!r} of {name!r} is refused: write Python's of a number, such as .2f or .0%")
     made = Declared(name, title, unit, meaning, "", form, healthy, needs)
     if _outside.setdefault(name, made) != made:
         raise ValueError(f"the series {name!r} is declared already, as {_outside[name].text!r}: choose another name")
@@ -224,13 +223,40 @@ def distinct_words(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _is_format(form: str) -> bool:
+    try:
+        format(0.0, form)
+    except ValueError:
+        return False
+    return True
+
+
+_META = "series:"
+_TEXTS = ("name", "title", "unit", "meaning", "form", "needs")
+
+
+def meta_key(name: str) -> str:
+    """Under which key a run keeps the declaration of a series from outside."""
+    return f"{_META}{name}"
+
+
 def as_row(name: str) -> dict[str, Any]:
     """A declaration from outside as plain values, which a run keeps."""
     return asdict(_outside[name])
 
 
-def from_row(row: Mapping[str, Any]) -> Declared:
-    """A declaration that a run has kept; what another version wrote beside the known fields is left out."""
-    low, high = row.get("healthy") or (None, None)
-    texts = {key: str(row.get(key) or "") for key in ("name", "title", "unit", "meaning", "short", "form", "needs")}
-    return Declared(**texts, healthy=None if low is None and high is None else (low, high))
+def kept_series(meta: Mapping[str, Any]) -> list[Declared]:
+    """Series from outside that a run keeps, by name; of what another version wrote, the known fields."""
+    found = (_from_row(value) for key, value in sorted(meta.items()) if key.startswith(_META))
+    return [declared for declared in found if declared.name]
+
+
+def _from_row(row: Any) -> Declared:
+    fields = row if isinstance(row, Mapping) else {}
+    name, title, unit, meaning, form, needs = (str(fields.get(key) or "") for key in _TEXTS)
+    made = Declared(name, title, unit, meaning, "", form if _is_format(form) else "", None, needs)
+    healthy = fields.get("healthy")
+    if not isinstance(healthy, list | tuple) or len(healthy) != 2:
+        return made
+    low, high = (float(limit) if isinstance(limit, int | float) else None for limit in healthy)
+    return replace(made, healthy=(low, high))

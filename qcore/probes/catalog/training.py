@@ -214,6 +214,17 @@ def cost_ms(probe: str) -> str:
     return f"cost/{probe}_ms"
 
 
+def cost_ran(probe: str) -> str:
+    """1 at each step at which a probe from outside ran: `cost/<probe>_ran`."""
+    return f"cost/{probe}_ran"
+
+
+def ran_of(name: str) -> str:
+    """Whose runs a series `cost/<probe>_ran` counts; "" for every other series."""
+    first, _, rest = name.partition("/")
+    return rest.removesuffix("_ran") if first == COST and rest.endswith("_ran") else ""
+
+
 def probe_of(name: str) -> str:
     """Whose time a series `cost/<probe>_ms` is; "" for every other series."""
     first, _, rest = name.partition("/")
@@ -273,4 +284,8 @@ pattern(
     lambda module: Declared(
         "", f"update ÷ weights of {module}", RATIO, "How far one update moved this module.", needs="weights"
     ),
+)
+pattern(
+    r"cost/(.+)_ran",
+    lambda probe: Declared("", f"steps at which {name_words(probe)} was measured", "1 each", "1 where the probe ran."),
 )
