@@ -88,8 +88,7 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
         with columns[index % 2]:
             figure = side_by_side(
                 series,
-                title=words.heading,
-                y_title=words.unit,
+                **words.titles,
                 least=catalog.least_height(words.unit),
                 shift={shown[name]: step for name, step in shift.items()} if shift else None,
                 marks=marks,

@@ -196,8 +196,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
                 columns = st.columns(2, gap="large")
             with columns[index % 2]:
                 figure = measure_figure(name, measure, series, data, limits.get(name, ()), **shared)
-                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.title} over steps", info.step)
-                st.caption(measure.about)
+                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.words.heading} over steps", info.step)
+                st.caption(measure.words.meaning)
         if measures is MOTION:
             with columns[1]:
                 _lags(reader, run, shown)

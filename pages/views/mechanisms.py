@@ -14,7 +14,7 @@ from pages.widgets.chart import chart
 from qcore.config import PAMConfig, PhaseLMConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, Reference, curves, heading, with_cursor
+from qcore.viz import Line, Reference, curves, heading, series_words, with_cursor
 from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
 
 CONCEPTS, INTERNALS = "concepts", "internals"
@@ -245,7 +245,7 @@ def _widths_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[A
             "Means over the tokens of a batch and all layers; they sum to 1.",
         ),
         (
-            curves(_lines(lab, run, work), title="Operations of the chosen widths", y_title="10⁶ a token", **look),
+            curves(_lines(lab, run, work), **series_words(catalog.WIDTH_MFLOP).titles, **look),
             "width_flops",
             "What the chosen widths stand for, counted for one token's forward pass through all layers. The soft "
             "mixture itself computes the widest.",
@@ -268,8 +268,8 @@ def _languages_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tupl
     even = 1 / lab.config(run).value("languages")
     references = [Reference("no idea", even, f"all languages equally likely: {even:.2f}")]
     lines = _lines(lab, run, {"certainty": catalog.LANGUAGE_CERTAINTY})
-    figure = curves(lines, title="Certainty of the language", y_title="largest share", references=references, **look)
-    return [(figure, "certainty", "Mean of the largest share: 1 when the gate is sure of one language everywhere.")]
+    figure = curves(lines, **series_words(catalog.LANGUAGE_CERTAINTY).titles, references=references, **look)
+    return [(figure, "certainty", series_words(catalog.LANGUAGE_CERTAINTY).meaning)]
 
 
 def _experts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
@@ -286,23 +286,21 @@ def _experts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[
         (
             curves(
                 _lines(lab, run, {"largest load": catalog.MOE_LOAD_MAX}),
-                title="Largest load",
-                y_title="÷ even load",
+                **series_words(catalog.MOE_LOAD_MAX).titles,
                 references=[Reference("even", 1.0, "all experts take the same share")],
                 **look,
             ),
             "load_max",
-            "The busiest expert's load over the even one, mean over the layers: 1 is balanced.",
+            series_words(catalog.MOE_LOAD_MAX).meaning,
         ),
         (
             curves(
                 _lines(lab, run, {"entropy": catalog.MOE_ENTROPY}),
-                title="Evenness of the load",
-                y_title="entropy ÷ ln E",
+                **series_words(catalog.MOE_ENTROPY).titles,
                 y_range=(-0.03, 1.03),
                 **look,
             ),
             "load_entropy",
-            "1 when all experts take the same share, 0 when one takes everything.",
+            series_words(catalog.MOE_ENTROPY).meaning,
         ),
     ]

@@ -11,7 +11,7 @@ from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, Reference, curves, layer_name
+from qcore.viz import Line, Reference, curves, layer_name, series_words
 from qcore.viz.pam import channel_balance, decay_course, decay_spectrum, state_spectrum
 
 INTERNALS = "internals"
@@ -142,18 +142,17 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
             "memory that nothing leaves.",
         ),
         "memory_steps": (
-            curves([line("memory", "memory")], title="Mean memory", y_title="tokens", **shared),
+            curves([line("memory", "memory")], **series_words(catalog.PAM_MEMORY).titles, **shared),
             "Mean of 1/(1−γ) over heads, layers and tokens; a few heads that keep everything can carry it.",
         ),
         "rank_steps": (
             curves(
                 [line("directions in use", "state_rank")],
-                title="State in use",
-                y_title="share",
+                **series_words(catalog.PAM_STATE_RANK).titles,
                 y_range=(-0.03, 1.03),
                 **shared,
             ),
-            "Effective number of the final state's singular values, of all of them.",
+            series_words(catalog.PAM_STATE_RANK).meaning,
         ),
     }
     if lab.config(run).value("complex_state"):

@@ -30,10 +30,9 @@ def draw(info: RunInfo, reader: Any, step: int | None, shared: dict[str, Any]) -
         f"own:{one.name}": (
             curves(
                 [Line.of(one.title, series[one.name])],
-                title=one.heading,
-                y_title=one.unit,
+                **one.titles,
                 references=_limits(one),
-                message="Not measured yet.",
+                message="Not measured so far.",
                 **shared,
             ),
             one.meaning,

@@ -166,11 +166,12 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     def lines(chosen: dict[str, str]) -> list[Line]:
         return [Line.of(shown, series[name]) for name, shown in chosen.items()]
 
-    entanglement = [Reference("data", data["entanglement"])] if "entanglement" in data else []
+    entanglement = catalog.frame_measure("entanglement")
+    of_data = [Reference("data", data["entanglement"])] if "entanglement" in data else []
     figures = {
         "energy": (
             measure_figure("energy", PICTURES["energy"], series, data, **shared),
-            PICTURES["energy"].about,
+            PICTURES["energy"].words.meaning,
         ),
         "entanglement": (
             curves(
@@ -179,15 +180,14 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                     for source in SOURCES
                     for found in [series[catalog.frames(source, "entanglement")]]
                 ],
-                title="Entanglement of frames",
-                y_title="mutual information, nats",
-                references=entanglement,
+                title=entanglement.heading,
+                y_title=entanglement.unit,
+                references=of_data,
                 height=290,
                 message="Not measured so far.",
                 **shared,
             ),
-            "How much one frame tells of another, as if both were Gaussian. It grows without limit for ghosts and is "
-            "near 0 for noise; moving pictures lie between.",
+            entanglement.meaning,
         ),
         "noise": (
             curves(
@@ -205,20 +205,19 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         "t_star": (
             curves(
                 lines({catalog.FLOW_T_STAR: "t*"}),
-                title="Collapse time t*",
-                y_title="t",
+                **series_words(catalog.FLOW_T_STAR).titles,
                 y_range=(-0.03, 1.03),
                 height=290,
                 message="Not measured so far.",
                 **shared,
             ),
-            "From which time on frames may part; a learned t* moves by itself.",
+            series_words(catalog.FLOW_T_STAR).meaning,
         ),
     }
     if any(len(series[name]) for name in (*anchor, *size)):
         figures["anchor_entropy"] = (
-            curves(lines(anchor), title="Anchor entropy", y_title="nats a value", height=290, **shared),
-            "Of the anchor's pixels. It falls when all clips come to share one anchor.",
+            curves(lines(anchor), **series_words(catalog.ANCHOR_ENTROPY).titles, height=290, **shared),
+            series_words(catalog.ANCHOR_ENTROPY).meaning,
         )
         figures["anchor_size"] = (
             curves(lines(size), title="Anchor, mean and spread", y_title="standardised pixels", height=290, **shared),
@@ -227,7 +226,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     for name in _CHECKS:
         if len(series[name]):
             said = series_words(name)
-            check = curves(lines({name: said.title}), title=said.heading, y_title=said.unit, height=290, **shared)
+            check = curves(lines({name: said.title}), **said.titles, height=290, **shared)
             check.layout["yaxis"] |= {"rangemode": "tozero", "exponentformat": "power"}
             figures[name.rpartition("/")[2]] = (check, said.meaning)
     charts_over_steps(figures, step, info.step)

@@ -10,48 +10,27 @@ from pages.session import looks, phrases, read_cache
 from pages.widgets.chart import chart
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, curves, histogram, race, shares
+from qcore.viz import Line, curves, histogram, race, series_words, shares
 
 RACE_STEPS = 60
 MAX_POINTS = 600
-_CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+_CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "Largest share of one token",
-        "share of positions",
-        "One token taking over is a collapse; the data's own largest share is the fair comparison.",
+        series_words(catalog.TOKENS_TOP1_SHARE).meaning,
         {catalog.TOKENS_TOP1_SHARE: "predicted", catalog.TOKENS_TARGET_TOP1_SHARE: "target"},
     ),
-    (
-        "Coverage",
-        "ratio",
-        "Distinct tokens among the predictions, over distinct tokens among the targets of the same batch.",
-        {catalog.TOKENS_COVERAGE: "coverage"},
-    ),
+    ("", "", {catalog.TOKENS_COVERAGE: "coverage"}),
     (
         "Entropy",
-        "nats",
         "Of one prediction on average, and of the average prediction.",
         {catalog.TOKENS_MEAN_ENTROPY: "one prediction", catalog.TOKENS_MARGINAL_ENTROPY: "average prediction"},
     ),
-    (
-        "Mutual information",
-        "nats",
-        "What the context tells the model: the gap between the two entropies. 0: it ignores the context.",
-        {catalog.TOKENS_MUTUAL_INFORMATION: "mutual information"},
-    ),
-    (
-        "KL to the data",
-        "nats",
-        "KL(average prediction ‖ token frequencies of the batch).",
-        {catalog.TOKENS_KL_TARGET: "KL"},
-    ),
-    (
-        "Accuracy",
-        "share of positions",
-        "How often the likeliest token is the right one, teacher-forced.",
-        {catalog.TOKENS_ACCURACY: "accuracy"},
-    ),
+    ("", "", {catalog.TOKENS_MUTUAL_INFORMATION: "mutual information"}),
+    ("", "", {catalog.TOKENS_KL_TARGET: "KL"}),
+    ("", "", {catalog.TOKENS_ACCURACY: "accuracy"}),
 )
+"""Title and caption of a chart, and what its lines are called; a chart of one series has the series' own."""
 
 _PERPLEXITY = {
     catalog.PERPLEXITY_TEACHER_FORCED: "teacher-forced",
@@ -167,19 +146,20 @@ def _perplexity(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
 def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> None:
     names = [name for *_, lines in _CURVES for name in lines]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
-    for index, (title, y_title, about, lines) in enumerate(_CURVES):
+    for index, (title, about, lines) in enumerate(_CURVES):
+        words = series_words(next(iter(lines)))
         figure = curves(
             [Line.of(shown, series[name]) for name, shown in lines.items()],
             uirevision=info.name,
-            title=title,
-            y_title=y_title,
+            title=title or words.heading,
+            y_title=words.unit,
             marks=marks,
             log_x=log_x,
             height=230,
-            least=catalog.least_height(y_title),
+            least=catalog.least_height(words.unit),
         )
         if index % 2 == 0:
             columns = st.columns(2)
         with columns[index % 2]:
-            chart(figure, f"chart:{title}", f"{title} over steps", info.step)
-            st.caption(about)
+            chart(figure, f"chart:{words.name}", f"{title or words.heading} over steps", info.step)
+            st.caption(about or words.meaning)

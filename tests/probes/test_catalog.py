@@ -115,6 +115,13 @@ def test_a_declaration_is_whole(declared: catalog.Declared) -> None:
     assert getattr(catalog, declared.name.upper().replace("/", "_")) == declared.name
 
 
+def test_every_pattern_is_listed_with_words_of_its_own() -> None:
+    listed = catalog.declared_patterns()
+    assert {name.partition("/")[0] for name in (declared.name for declared in listed)} >= {"term", "grad", "frames"}
+    assert [declared.name for declared in listed if not re.fullmatch(r"[^.].*\.", declared.meaning)] == []
+    assert all(catalog.is_declared(declared.name) for declared in listed)
+
+
 def test_a_series_of_ones_own_is_declared_and_kept_as_a_row() -> None:
     name = catalog.declare("mine/gap", "gap", "nats", meaning="How far.", form=".2f", healthy=(None, 1.0), needs="text")
     assert name == "mine/gap"

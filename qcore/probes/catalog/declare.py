@@ -19,6 +19,7 @@ __all__ = [
     "Range",
     "as_row",
     "declare",
+    "declared_patterns",
     "declared_series",
     "distinct_words",
     "find",
@@ -81,11 +82,17 @@ class Declared:
         """What a small place says: the short title, or the heading."""
         return self.short or self.heading
 
+    @property
+    def titles(self) -> dict[str, Any]:
+        """Title and axis of a chart that shows this series alone, as keywords of `viz.curves`."""
+        return {"title": self.heading, "y_title": self.unit}
+
 
 @dataclass(frozen=True)
 class _Pattern:
     expression: re.Pattern[str]
     describe: Callable[..., Declared]
+    examples: tuple[str, ...]
 
 
 _series: dict[str, Declared] = {}
@@ -110,9 +117,10 @@ def series(
     return name
 
 
-def pattern(expression: str, describe: Callable[..., Declared]) -> None:
-    """Declare all series whose name matches: `describe` takes the name's parts and says their words."""
-    _patterns.append(_Pattern(re.compile(expression), describe))
+def pattern(expression: str, describe: Callable[..., Declared], *examples: str) -> None:
+    """Declare all series whose name matches: `describe` takes the name's parts and says their words. examples: names
+    that stand for all in a list."""
+    _patterns.append(_Pattern(re.compile(expression), describe, examples))
 
 
 def declare(
@@ -208,6 +216,11 @@ def groups() -> Mapping[str, str]:
 def declared_series() -> list[Declared]:
     """Every series of the lab's own that has a fixed name, in the order of declaration."""
     return list(_series.values())
+
+
+def declared_patterns() -> list[Declared]:
+    """A series or more for each pattern of names, such as `term/<term>`, for lists that people read."""
+    return [series_words(name) for one in _patterns for name in one.examples]
 
 
 def distinct_words(names: Iterable[str]) -> dict[str, str]:

@@ -391,6 +391,7 @@ pattern(
         form=".3f",
         needs="phases",
     ),
+    "phase/R_layer1",
 )
 pattern(
     r"phase/window_(\d+)",
@@ -402,8 +403,9 @@ pattern(
         form=".3f",
         needs="phases",
     ),
+    "phase/window_8",
 )
-pattern(r"flux/(\w+)_layer(\d+)", _flux)
+pattern(r"flux/(\w+)_layer(\d+)", _flux, *(f"flux/{part}_layer1" for part in _FLUX))
 pattern(
     r"energy/sign/(.+)",
     lambda term: Declared(
@@ -414,4 +416,5 @@ pattern(
         form=".2f",
         needs="phases",
     ),
+    "energy/sign/<term>",
 )

@@ -312,4 +312,8 @@ def _special(side: str, token: str) -> Declared:
     return Declared("", title, SHARE, meaning[side], form=".1%", needs="text")
 
 
-pattern(r"tokens/(predicted|target)_(eos|pad|bos|unk)", _special)
+pattern(
+    r"tokens/(predicted|target)_(eos|pad|bos|unk)",
+    _special,
+    *(f"tokens/{side}_{token}" for side in ("predicted", "target") for token in _TOKENS),
+)

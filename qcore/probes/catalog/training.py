@@ -256,19 +256,25 @@ def _pull(place: str, kind: str, name: str) -> Declared:
     return Declared("", title.format(shown) + where, unit, meaning, needs="terms")
 
 
-pattern(r"term/(.+)", _term)
-pattern(r"(grad|hidden)/(norm|ratio|cos|value)/(.+)", _pull)
+pattern(r"term/(.+)", _term, "term/<term>")
+pattern(
+    r"(grad|hidden)/(norm|ratio|cos|value)/(.+)",
+    _pull,
+    *(f"{place}/{kind}/<term>" for place in (GRAD, HIDDEN) for kind in _OF_A_TERM),
+)
 pattern(
     r"control/(.+)",
     lambda name: Declared(
         "", f"{name_words(name)}, as set", "value of the control", "Value of the control at the step, whoever set it."
     ),
+    "control/<control>",
 )
 pattern(
     r"cost/(.+)_ms",
     lambda probe: Declared(
         "", f"cost of measuring {name_words(probe)}", MS, "Running mean of the time of one measurement."
     ),
+    "cost/<probe>_ms",
 )
 pattern(
     r"cost/(.+)_every",
@@ -278,14 +284,17 @@ pattern(
         "steps",
         "Cadence in force: as asked for, or stretched to stay within the budget.",
     ),
+    "cost/<probe>_every",
 )
 pattern(
     r"weights/update_ratio/(.+)",
     lambda module: Declared(
         "", f"update ÷ weights of {module}", RATIO, "How far one update moved this module.", needs="weights"
     ),
+    "weights/update_ratio/<module>",
 )
 pattern(
     r"cost/(.+)_ran",
     lambda probe: Declared("", f"steps at which {name_words(probe)} was measured", "1 each", "1 where the probe ran."),
+    "cost/<probe>_ran",
 )

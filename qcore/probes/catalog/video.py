@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qcore.base.words import name_words
 from qcore.probes.catalog.declare import Declared, group, pattern, series
 from qcore.probes.catalog.units import PIXELS, RATIO, SHARE
@@ -63,46 +65,62 @@ _MEASURES = {
     "divergence": (
         "distance between frames",
         f"RMS, {PIXELS}",
-        "How far apart the frames of a clip are: 0 for a still.",
+        "Mean distance of every pair of frames of a clip: 0 for a still.",
+        "Divergence",
     ),
-    "cosine": ("mean cosine of frames", "cosine", "1: all frames are the same picture up to brightness."),
+    "cosine": (
+        "mean cosine of frames",
+        "cosine",
+        "1: all frames are the same picture up to brightness.",
+        "Cosine",
+    ),
     "orthogonality": (
         "orthogonality of frames",
         "1 − mean |cosine|",
         "Unrelated pictures have 1, and so has noise; frames of one scene are not unrelated.",
+        "Orthogonality",
     ),
     "coherence": (
         "coherence of motion",
         "cosine",
-        "Whether a movement goes on: 1 for uniform motion, below 0 for a clip that jumps to and fro.",
+        "Whether the next change goes on in the direction of the last one: real motion is above 0; random jumps give "
+        "about −0.5.",
+        "Coherence",
     ),
     "energy": (
         "collapse energy of frames",
         f"RMS, {PIXELS}",
-        "How far the frames of a clip are from their mean frame; it falls when frames collapse into one.",
+        "How far the frames of a clip are from their mean frame: it falls when frames collapse into one, and frames "
+        "that jump about raise it as motion does.",
+        "Energy",
     ),
     "entanglement": (
         "entanglement of frames",
         "mutual information, nats",
-        "How much one frame tells of another: near 0 for noise, without limit for ghosts.",
+        "How much one frame tells of another, as if both were Gaussian: it grows without limit for ghosts and is near "
+        "0 for noise; moving pictures lie between.",
+        "Entanglement",
     ),
-    "std": ("spread of the pixels", PIXELS, "Standard deviation of all pixels."),
-    "std_ratio": ("spread ÷ the data's", RATIO, "Standard deviation of all pixels, relative to the data's."),
-    "lag_change": ("change from frame to frame", f"RMS, {PIXELS}", "How much changes from one frame to the next."),
+    "std": ("spread of the pixels", PIXELS, "Standard deviation of all pixels.", "Spread"),
+    "std_ratio": ("spread ÷ the data's", RATIO, "Standard deviation of all pixels, relative to the data's.", ""),
+    "lag_change": ("change from frame to frame", f"RMS, {PIXELS}", "How much changes from one frame to the next.", ""),
     "lag_ratio": (
         "change from frame to frame ÷ the data's",
         RATIO,
-        "How much changes from one frame to the next, relative to the data's.",
+        "1: things move as far as in the data; below: a ghost that stands still; above: flicker.",
+        "Change",
     ),
     "motion_variance": (
         "variance of the motion",
         "variance",
         "How differently the clips move; less than 0 is flicker.",
+        "",
     ),
     "motion_ratio": (
         "variance of the motion ÷ the data's",
         RATIO,
-        "How differently the clips move, relative to the data's.",
+        "1: clips move in as many different ways as the data do; near 0: all of them make the same movement.",
+        "Variety",
     ),
 }
 FRAME_SOURCES = {"generated": "generated", "denoised": "denoised", "data": "data", "held_out": "held-out data"}
@@ -119,10 +137,15 @@ def anchor(measure: str) -> str:
     return f"anchor/{measure}"
 
 
+def frame_measure(measure: str) -> Declared:
+    """A measure of frames in words, whosever they are."""
+    title, unit, meaning, short = _MEASURES.get(measure, (name_words(measure), "", "", ""))
+    return Declared(measure, title, unit, meaning, short, needs="frames")
+
+
 def _frames(source: str, measure: str) -> Declared:
-    title, unit, meaning = _MEASURES.get(measure, (name_words(measure), "", ""))
-    whose = FRAME_SOURCES.get(source, name_words(source))
-    return Declared("", f"{title}, {whose}", unit, meaning, needs="frames")
+    words = frame_measure(measure)
+    return replace(words, title=f"{words.title}, {FRAME_SOURCES.get(source, name_words(source))}", short="")
 
 
-pattern(r"frames/([^/]+)/(.+)", _frames)
+pattern(r"frames/([^/]+)/(.+)", _frames, *(f"frames/<clips>/{measure}" for measure in _MEASURES))
