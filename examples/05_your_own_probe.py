@@ -37,7 +37,7 @@ def measure(seen: ProbeInput) -> dict[str, float]:
     tokens_BT = text.inputs_BT[seen.rows]
     changed_BT = tokens_BT.clone()
     changed_BT[:, 0] = (changed_BT[:, 0] + 1) % text.vocab_size
-    change_BV = (text.ask.logits(changed_BT) - text.ask.logits(tokens_BT))[:, -1]
+    change_BV = (text.engine.logits(changed_BT) - text.engine.logits(tokens_BT))[:, -1]
     return {LARGEST: float(seen.outputs[seen.mask].max()), REACH: float(change_BV.abs().mean())}
 
 

@@ -1,4 +1,4 @@
-"""What a probe is, what it may read, and what an engine answers: the whole contract between the two.
+"""What a probe is, what it may read, and what an engine provides: the whole contract between the two.
 
 A probe is a name, the capabilities that it needs, a cadence and a function of a `ProbeInput`. The input holds what the
 step computed anyway, detached, and callables that ask the model again about a few rows; nothing in it knows whose loop
@@ -31,8 +31,8 @@ class MissingError(ValueError):
     """A probe reads what its run does not have; the message names the capability that the probe must ask for."""
 
 
-class Questions(Protocol):
-    """What every engine answers about the step that was just made; each answer is computed when it is asked for."""
+class ModelAccess(Protocol):
+    """What every engine provides about the step that was just made; each is computed when it is called."""
 
     def parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
         """Every parameter that learns, by name."""
@@ -66,8 +66,8 @@ class Internals(Protocol):
     def arrays(self) -> Mapping[str, Tensor]: ...
 
 
-class TextQuestions(Protocol):
-    """What an engine answers where the model reads tokens."""
+class TextAccess(Protocol):
+    """What an engine provides where the model reads tokens."""
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of other tokens, float32, without gradient and without dropout."""
@@ -118,8 +118,8 @@ class MovingPoint(Protocol):
     def velocity_BFCHW(self) -> Tensor: ...
 
 
-class ClipQuestions(Protocol):
-    """What an engine answers where the model moves clips."""
+class ClipAccess(Protocol):
+    """What an engine provides where the model moves clips."""
 
     def measured_frames(self) -> Mapping[str, Tensor]:
         """Standardised pixels by source: `data`, and `denoised` where the path says something of the data."""
@@ -159,7 +159,7 @@ class TextInput:
     heads: int
     token_counts: np.ndarray
     pairs: Sequence[tuple[int, int]]
-    ask: TextQuestions
+    engine: TextAccess
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class ClipInput:
     t_star: float
     uses_anchor: bool
     reference: FrameReference
-    ask: ClipQuestions
+    engine: ClipAccess
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ class ProbeInput:
     measured · weights: effective weight of every term, in their order · outputs: logits [B, T, V], or the predicted
     velocity [B, F, C, H, W] · targets: ids [B, T], or the velocity asked for · mask: bool [B, T] or [B, N], which
     positions of a hidden state count · hidden: hidden states by name, `last` is the one that the head reads · rows: the
-    few rows about which the model is asked again, so that a probe stays cheap · ask: what any engine answers · keep:
-    stores arrays of this step under a name, of a probe from outside as `own_<name>` · text, clips: what only such runs
-    have.
+    few rows about which the model is asked again, so that a probe stays cheap · engine: what any engine provides ·
+    keep: stores arrays of this step under a name, of a probe from outside as `own_<name>` · text, clips: what only such
+    runs have.
     """
 
     step: int
@@ -207,7 +207,7 @@ class ProbeInput:
     mask: Tensor
     hidden: Mapping[str, Tensor]
     rows: slice
-    ask: Questions
+    engine: ModelAccess
     keep: Keep
     text: TextInput | None = None
     clips: ClipInput | None = None

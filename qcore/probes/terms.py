@@ -9,14 +9,14 @@ from qcore.probes.protocol import ProbeInput
 
 def terms(seen: ProbeInput) -> dict[str, float]:
     """Terms that are not in the loss, and so were not measured with the step."""
-    measured = seen.ask.measured_terms()
+    measured = seen.engine.measured_terms()
     return {catalog.term(name): value for name, value in measured.items() if name not in seen.terms}
 
 
 def gradients(seen: ProbeInput) -> dict[str, float]:
     """Gradients of every weighted term over all parameters."""
-    parts = seen.ask.parts()
-    statistics = term_gradients(parts, [parameter for _, parameter in seen.ask.parameters()], seen.weights)
+    parts = seen.engine.parts()
+    statistics = term_gradients(parts, [parameter for _, parameter in seen.engine.parameters()], seen.weights)
     seen.keep("gradients", statistics.arrays(list(seen.weights)))
     values = {catalog.grad("value", name): float(part.detach()) for name, part in parts.items()}
     return statistics.scalars() | values
@@ -24,10 +24,10 @@ def gradients(seen: ProbeInput) -> dict[str, float]:
 
 def weights(seen: ProbeInput) -> dict[str, float]:
     """From the gradients that the step left behind; before the first update, from a backward pass of its own."""
-    named, tables = seen.ask.parameters(), seen.ask.lookup_tables()
+    named, tables = seen.engine.parameters(), seen.engine.lookup_tables()
     if seen.step == 0:
-        statistics = weight_statistics(named, gradients=seen.ask.gradients(), tables=tables)
+        statistics = weight_statistics(named, gradients=seen.engine.gradients(), tables=tables)
     else:
-        statistics = weight_statistics(named, seen.ask.before_update(), tables=tables)
+        statistics = weight_statistics(named, seen.engine.before_update(), tables=tables)
     seen.keep("modules", statistics.arrays())
     return statistics.scalars()

@@ -59,7 +59,7 @@ def _phase(seen: ProbeInput) -> dict[str, float]:
     state_BTP = None if text.state_BTP is None else text.state_BTP[rows]
     statistics = phase_statistics(phases, mask_BT, text.heads, state_BTP, hidden_BTD[rows])
     seen.keep("phase", statistics.arrays())
-    given = text.ask.seen_phases()
+    given = text.engine.seen_phases()
     if given is not None:
         found[catalog.PHASE_REAL_AXIS_SHARE] = real_axis_share(given)
     coherence_BT = local_coherence(phases[-1])
@@ -70,7 +70,7 @@ def _phase(seen: ProbeInput) -> dict[str, float]:
 def _internals(seen: ProbeInput) -> dict[str, float]:
     """What the family shows of itself on the first rows."""
     text = text_of(seen)
-    internals = text.ask.internals(text.inputs_BT[seen.rows])
+    internals = text.engine.internals(text.inputs_BT[seen.rows])
     if internals.arrays:
         seen.keep("internals", {name: value.float().cpu().numpy() for name, value in internals.arrays.items()})
     return dict(internals.scalars)
@@ -79,7 +79,7 @@ def _internals(seen: ProbeInput) -> dict[str, float]:
 def _concepts(seen: ProbeInput) -> dict[str, float]:
     """Which concept each word of the training text has, and whether translations share theirs."""
     text = text_of(seen)
-    share_VK = text.ask.concept_shares()
+    share_VK = text.engine.concept_shares()
     if share_VK is None:
         return {}
     share_VK = share_VK.float().cpu()
@@ -95,7 +95,7 @@ def _concepts(seen: ProbeInput) -> dict[str, float]:
 def _pull(seen: ProbeInput) -> dict[str, float]:
     """Gradients of the language terms at the last hidden state; terms of phases and concepts do not act there."""
     hidden_BTD = seen.hidden["last"][seen.rows].float().clone().requires_grad_()
-    parts = text_of(seen).ask.parts_at(hidden_BTD)
+    parts = text_of(seen).engine.parts_at(hidden_BTD)
     if not parts:
         return {}
     statistics = term_gradients(parts, [hidden_BTD], seen.weights)
@@ -106,14 +106,14 @@ def _pull(seen: ProbeInput) -> dict[str, float]:
 
 
 def _accumulation(seen: ProbeInput) -> dict[str, float]:
-    error = text_of(seen).ask.accumulation_error()
+    error = text_of(seen).engine.accumulation_error()
     return {} if math.isnan(error) else {catalog.ACCUMULATION_ERROR: error}
 
 
 def _signs(seen: ProbeInput) -> dict[str, float]:
     """Each phase term against the coherence that it is named for: all before training, then the weighted ones."""
     text = text_of(seen)
-    if text.phases is None or not (by_name := text.ask.phase_terms(weighted=seen.step > 0)):
+    if text.phases is None or not (by_name := text.engine.phase_terms(weighted=seen.step > 0)):
         return {}
     phases = tuple(phase_BTP[seen.rows] for phase_BTP in text.phases)
     return sign_tests(by_name, phases, seen.mask[seen.rows]).scalars()
@@ -124,8 +124,10 @@ def _signs(seen: ProbeInput) -> dict[str, float]:
 
 def _causality(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    with seen.ask.jittered(seen.step):
-        probe = causality_probe(text.ask.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size)
+    with seen.engine.jittered(seen.step):
+        probe = causality_probe(
+            text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
+        )
     if arrays := probe.arrays():
         seen.keep("causality", arrays)
     return probe.scalars()
@@ -134,22 +136,22 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
     probe = batch_dependence(
-        text.ask.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
+        text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
     )
     return probe.scalars()
 
 
 def _strict(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    probe = strict_loss(text.ask.logits, text.inputs_BT, seen.targets, seen.mask, 4, seed=seen.step, rows=4)
+    probe = strict_loss(text.engine.logits, text.inputs_BT, seen.targets, seen.mask, 4, seed=seen.step, rows=4)
     return probe.scalars()
 
 
 def _kernels(seen: ProbeInput) -> dict[str, float]:
     """Always the same row, so that two steps can be compared."""
-    ask = text_of(seen).ask
-    tokens_BT = ask.same_row(KERNEL_TOKENS)
-    statistics = interference_statistics(ask.mixing(tokens_BT), tokens_BT=tokens_BT)
+    engine = text_of(seen).engine
+    tokens_BT = engine.same_row(KERNEL_TOKENS)
+    statistics = interference_statistics(engine.mixing(tokens_BT), tokens_BT=tokens_BT)
     arrays = statistics.arrays()
     arrays["kernels"] = arrays["kernels"].astype("float16")  # a picture: half the bytes, 3 digits
     seen.keep("interference", arrays)

@@ -22,17 +22,17 @@ def _frames(seen: ProbeInput) -> dict[str, float]:
     clips = clips_of(seen)
     found: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}
-    for name, frames in clips.ask.measured_frames().items():
+    for name, frames in clips.engine.measured_frames().items():
         if len(frames) < 2:
             continue  # a path that says nothing of the data at any of the drawn times
         # Energy is told from each clip's own mean frame, so that data, predicted and generated clips compare.
         statistics = frame_statistics(frames, reference=clips.reference)
         found |= {catalog.frames(name, measure): value for measure, value in statistics.scalars().items()}
         arrays |= {f"{key}_{name}": value for key, value in statistics.arrays().items()}
-    shown, ask = slice(0, SHOWN_CLIPS), clips.ask
-    arrays["data"] = ask.shown(clips.clips_BFCHW[shown])
-    arrays["noised"] = ask.shown(ask.decode(clips.z_BFCHW[shown]))
-    arrays["denoised"] = ask.shown(ask.decode(clips.denoised_BFCHW[shown]))
+    shown, engine = slice(0, SHOWN_CLIPS), clips.engine
+    arrays["data"] = engine.shown(clips.clips_BFCHW[shown])
+    arrays["noised"] = engine.shown(engine.decode(clips.z_BFCHW[shown]))
+    arrays["denoised"] = engine.shown(engine.decode(clips.denoised_BFCHW[shown]))
     arrays["t"] = _floats(clips.t_B[shown])
     seen.keep("frames", arrays)
     return found
@@ -43,10 +43,10 @@ def _path(seen: ProbeInput) -> dict[str, float]:
     clips = clips_of(seen)
     t = torch.linspace(0, 1, PATH_POINTS, dtype=torch.float64, device=seen.outputs.device)
     with torch.no_grad():
-        along = clips.ask.path_weights(t)
+        along = clips.engine.path_weights(t)
     arrays = {"t": t, "alpha": along.alpha, "beta": along.beta, "gamma": along.gamma}
     arrays["sampled"] = clips.t_B
-    arrays["jumps"] = torch.tensor(clips.ask.path_jumps())
+    arrays["jumps"] = torch.tensor(clips.engine.path_jumps())
     seen.keep("path", {name: _floats(value) for name, value in arrays.items()})
     found = {
         catalog.FLOW_NOISE_CORRELATION: float(seen.controls["noise_correlation"]),
@@ -61,7 +61,7 @@ def _anchor(seen: ProbeInput) -> dict[str, float]:
     clips = clips_of(seen)
     mean = clips.anchor_BCHW if clips.anchor_mean_BCHW is None else clips.anchor_mean_BCHW
     log_variance = clips.anchor_log_variance_BCHW
-    arrays = {"mean": clips.ask.shown(clips.ask.decode(mean[:SHOWN_CLIPS, None]))[:, 0]}
+    arrays = {"mean": clips.engine.shown(clips.engine.decode(mean[:SHOWN_CLIPS, None]))[:, 0]}
     if log_variance is None:
         arrays["spread"] = _floats(mean.std(0, correction=0).mean(0, keepdim=True))
     else:
@@ -81,7 +81,7 @@ def _velocity(seen: ProbeInput) -> dict[str, float]:
     clips = clips_of(seen)
     with torch.no_grad():
         # Only the path is judged: with everything else fixed, its point must move as its velocity says.
-        point_at, jumps = clips.ask.moving_point(seen.rows)
+        point_at, jumps = clips.engine.moving_point(seen.rows)
         error = path_check(point_at, clips.t_B[seen.rows].double(), jumps=jumps)
     return {} if math.isnan(error) else {catalog.FLOW_VELOCITY_ERROR: error}
 
@@ -92,9 +92,9 @@ def _positions(seen: ProbeInput) -> dict[str, float]:
     anchor = clips.anchor_BCHW[rows]
 
     def velocity(z_BFCHW: Tensor, t_B: Tensor) -> Tensor:
-        return clips.ask.velocity(z_BFCHW, t_B, anchor)
+        return clips.engine.velocity(z_BFCHW, t_B, anchor)
 
-    with seen.ask.jittered(seen.step), torch.no_grad():
+    with seen.engine.jittered(seen.step), torch.no_grad():
         response = position_response(velocity, clips.z_BFCHW[rows], clips.t_B[rows], seed=seen.step)
     return {} if math.isnan(response) else {catalog.FLOW_POSITION_RESPONSE: response}
 

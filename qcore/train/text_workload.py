@@ -175,7 +175,7 @@ class TextWorkload(TextSpeaker, Workload):
 
 
 class TextProbed:
-    """A language run for its probes: what the step had, and the engine's answers."""
+    """A language run for its probes: what the step had, and the engine's access."""
 
     probes = text_probes.PROBES
 
@@ -203,7 +203,7 @@ class TextProbed:
     def probe_input(self, step: int, result: TextResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         output, batch, tokenizer = result.output, result.batch, self._engine.dataset.tokenizer
         named = {"last": output.hidden_BTD, "state": output.state_BTP, "concepts": output.concepts_BTK}
-        answers = TextAnswers(self._engine, step, result, controls)
+        access = TextStep(self._engine, step, result, controls)
         return ProbeInput(
             step=step,
             controls=controls,
@@ -214,7 +214,7 @@ class TextProbed:
             mask=batch.mask_BT,
             hidden={name: value for name, value in named.items() if value is not None},
             rows=slice(0, MEASURED_ROWS),
-            ask=answers,
+            engine=access,
             keep=keep,
             text=TextInput(
                 inputs_BT=batch.inputs_BT,
@@ -226,13 +226,13 @@ class TextProbed:
                 heads=self._engine.config.model.heads,
                 token_counts=self._engine.dataset.token_counts,
                 pairs=self._pairs,
-                ask=answers,
+                engine=access,
             ),
         )
 
 
-class TextAnswers:
-    """What the engine of a language run answers about one step."""
+class TextStep:
+    """What the engine of a language run access about one step."""
 
     def __init__(self, engine: Engine, step: int, result: TextResult, controls: Mapping[str, Any]) -> None:
         self._engine, self._step, self._result, self._controls = engine, step, result, controls

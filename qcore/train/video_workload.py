@@ -187,7 +187,7 @@ class VideoWorkload(VideoSpeaker, Workload):
 
 
 class VideoProbed:
-    """A video run for its probes: what the step had, and the engine's answers. reference: the held-out clips' own
+    """A video run for its probes: what the step had, and the engine's access. reference: the held-out clips' own
     numbers."""
 
     capabilities = frozenset({"frames", "terms", "weights", "hidden"})
@@ -207,7 +207,7 @@ class VideoProbed:
     def probe_input(self, step: int, result: VideoResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         bridge, hidden = result.bridge, result.hidden_BND
         anchor = bridge.anchor_output
-        answers = VideoAnswers(self._engine, result, controls)
+        access = VideoStep(self._engine, result, controls)
         return ProbeInput(
             step=step,
             controls=controls,
@@ -218,7 +218,7 @@ class VideoProbed:
             mask=torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device),
             hidden={"last": hidden},
             rows=slice(0, MEASURED_CLIPS),
-            ask=answers,
+            engine=access,
             keep=keep,
             clips=ClipInput(
                 clips_BFCHW=result.clips_BFCHW,
@@ -234,13 +234,13 @@ class VideoProbed:
                 t_star=float(torch.as_tensor(bridge.path.settings.t_star).detach()),
                 uses_anchor=bridge.path.uses_anchor,
                 reference=self._reference,
-                ask=answers,
+                engine=access,
             ),
         )
 
 
-class VideoAnswers:
-    """What the engine of a video run answers about one step."""
+class VideoStep:
+    """What the engine of a video run access about one step."""
 
     def __init__(self, engine: VideoEngine, result: VideoResult, controls: Mapping[str, Any]) -> None:
         self._engine, self._result, self._controls = engine, result, controls
