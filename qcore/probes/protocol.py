@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from qcore.probes.catalog import CAPABILITIES
@@ -147,19 +147,19 @@ class ClipAccess(Protocol):
 class TextInput:
     """A step on tokens. inputs_BT: ids that were read · phases: angles [B, T, P], the encoding first and then one for
     each layer; None for a real model · state_BTP: the last layer's complex wave · heads: into how many heads P is
-    divided · token_counts: how often each id occurs in the training data · pairs: ids of translations, where the data
-    have two languages."""
+    divided · eos_id, special_ids: where the tokenizer has them · token_counts: how often each id occurs in the training
+    data, where that is known · pairs: ids of translations, where the data have two languages."""
 
     inputs_BT: Tensor
-    phases: tuple[Tensor, ...] | None
-    state_BTP: Tensor | None
     vocab_size: int
-    eos_id: int
-    special_ids: Mapping[str, int]
-    heads: int
-    token_counts: np.ndarray
-    pairs: Sequence[tuple[int, int]]
     engine: TextAccess
+    phases: tuple[Tensor, ...] | None = None
+    state_BTP: Tensor | None = None
+    heads: int = 1
+    eos_id: int | None = None
+    special_ids: Mapping[str, int] = field(default_factory=dict)
+    token_counts: np.ndarray | None = None
+    pairs: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ def register_installed(found: Iterable[EntryPoint] | None = None) -> list[str]:
         try:
             brought = entry.load()
             for probe in [brought] if isinstance(brought, Probe) else brought:
-                register(probe)
+                if probe.name not in _registered:  # what the program itself has added comes first
+                    register(probe)
         except Exception:  # noqa: BLE001 - another's code: a run must start without it; its log keeps all of it
             problems.append(f"the probes {entry.name} = {entry.value} are left out:\n{traceback.format_exc()}")
     return problems

@@ -83,7 +83,8 @@ def _concepts(seen: ProbeInput) -> dict[str, float]:
     if share_VK is None:
         return {}
     share_VK = share_VK.float().cpu()
-    share_VK[torch.as_tensor(text.token_counts) == 0] = math.nan
+    if text.token_counts is not None:
+        share_VK[torch.as_tensor(text.token_counts) == 0] = math.nan
     alignment = concept_alignment(share_VK, text.pairs)
     seen.keep("concepts", alignment.arrays())
     return alignment.scalars()

@@ -175,7 +175,7 @@ class TextWorkload(TextSpeaker, Workload):
 
 
 class TextProbed:
-    """A language run for its probes: what the step had, and the engine's access."""
+    """A language run for its probes: what the step had, and what the engine provides."""
 
     probes = text_probes.PROBES
 
@@ -232,7 +232,7 @@ class TextProbed:
 
 
 class TextStep:
-    """What the engine of a language run access about one step."""
+    """What the engine of a language run provides about one step."""
 
     def __init__(self, engine: Engine, step: int, result: TextResult, controls: Mapping[str, Any]) -> None:
         self._engine, self._step, self._result, self._controls = engine, step, result, controls

@@ -187,8 +187,8 @@ class VideoWorkload(VideoSpeaker, Workload):
 
 
 class VideoProbed:
-    """A video run for its probes: what the step had, and the engine's access. reference: the held-out clips' own
-    numbers."""
+    """A video run for its probes: what the step had, and what the engine provides. reference: the held-out
+    clips' own numbers."""
 
     capabilities = frozenset({"frames", "terms", "weights", "hidden"})
     probes = video_probes.PROBES
@@ -240,7 +240,7 @@ class VideoProbed:
 
 
 class VideoStep:
-    """What the engine of a video run access about one step."""
+    """What the engine of a video run provides about one step."""
 
     def __init__(self, engine: VideoEngine, result: VideoResult, controls: Mapping[str, Any]) -> None:
         self._engine, self._result, self._controls = engine, result, controls

@@ -120,6 +120,9 @@ def test_installed_packages_bring_probes_and_one_that_is_broken_leaves_the_run_a
     assert "gone = no_such_module:PROBES are left out" in problem
     assert "ModuleNotFoundError" in problem
     assert [probe.name for probe in registered()] == ["brought"]
+    own = register(Probe("brought", {"text"}, 1, length))
+    assert register_installed([good]) == []
+    assert registered() == (own,), "what the program itself adds comes first"
 
 
 BROUGHT = [Probe("brought", {"text"}, 5, length)]
