@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from qcore.base import QcoreError
 from qcore.probes.catalog import CAPABILITIES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Keep: TypeAlias = "Callable[[str, Mapping[str, np.ndarray]], None]"
 """Stores arrays of a step under a name."""
 
 
-class MissingError(ValueError):
+class MissingError(QcoreError):
     """A probe reads what its run does not have; the message names the capability that the probe must ask for."""
 
 

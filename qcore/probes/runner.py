@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from qcore.base import QcoreError
 from qcore.probes import catalog
 from qcore.probes.protocol import Probe, Probed, ProbeInput
 from qcore.probes.registry import register_installed, registered
@@ -26,7 +27,7 @@ from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
 from qcore.store import RunWriter
 
 
-class UndeclaredError(ValueError):
+class UndeclaredError(QcoreError):
     """A probe from outside measured a series that it has not declared."""
 
 
