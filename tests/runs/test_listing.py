@@ -251,7 +251,7 @@ def test_pipes_in_place_of_files_hide_and_hold_up_nothing(run: Path, tmp_path: P
         with pytest.raises(LabError, match="pipe or a device"):
             lab.token_labels("labels.json")
         with pytest.raises(LabError, match="pipe or a device"):
-            lab.resume("run.lock", steps=10_000)
+            lab.resume("run.lock", steps=10_000, from_start=True)
 
 
 def test_what_nobody_foresaw_of_one_run_hides_no_other(
