@@ -20,11 +20,11 @@ from qcore.cli.base import app
 from qcore.config import LANGUAGE_KINDS, MODEL_KINDS, PRESETS, VIDEO_KINDS, Control, all_controls
 from qcore.config.fault_bank import FAULTS
 from qcore.detect import RULES
+from qcore.probes import catalog
 from qcore.server.app import ENDPOINTS
 from qcore.server.endpoint import Endpoint
 from qcore.server.fields import Field
 from qcore.server.tools import TOOLS
-from qcore.viz.series import declared_series, group_words
 
 ROOT = Path(__file__).resolve().parent.parent
 _SECTIONS = {
@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
         "docs/reference/presets.md": _page("Presets", "`qcore.config.presets`", _presets()),
         "docs/reference/findings.md": _page("Findings and thresholds", "`qcore.detect.table`", _findings()),
         "docs/reference/faults.md": _page("The fault bank", "`qcore.config.fault_bank`", _faults()),
-        "docs/reference/series.md": _page("Series", "`qcore.viz.series`", _series()),
+        "docs/reference/series.md": _page("Series", "`qcore.probes.catalog`", _series()),
         "docs/reference/commands.md": _page("Commands", "`qcore.cli`", _commands()),
         "docs/reference/routes.md": _page("HTTP routes and MCP tools", "`qcore.server`", _routes()),
         "docs/reference/rooms.md": _page("Rooms", "the imports of every file", rooms_page(ROOT)),
@@ -218,21 +218,35 @@ def _faults() -> list[str]:
 def _series() -> list[str]:
     found = [
         "What a run stores, by name: `qcore export NAME --format csv`, the route `series` of the protocol, and "
-        "every chart. A word in capitals stands for a part of the name: NAME for a term, a module, a probe or a "
-        "control, N for a layer or a width, SOURCE for `generated`, `denoised`, `data` or `held_out`.",
+        "every chart. A part in angle brackets is free: a term, a module, a probe, a control, or whose clips they are "
+        f"({', '.join(f'`{source}`' for source in catalog.FRAME_SOURCES)}). A number after `layer` or `window_` stands "
+        "for every layer or width.",
         "",
-        "The last column names the [findings](findings.md) that look when the series is measured.",
+        "A series is stored by runs that have its capability, or by all where there is none:",
+        "",
+        *(f"- `{name}`: {what}." for name, what in catalog.CAPABILITIES.items()),
+        "",
+        "The last column names the [findings](findings.md) that look when the series is measured. A probe of your own "
+        "declares its own series: [Extending](../extending.md#a-probe).",
     ]
-    groups: dict[str, list[tuple[str, ...]]] = {}
-    for name, words in declared_series():
-        example = name.replace("SOURCE", "generated")
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for series in (*catalog.declared_series(), *catalog.declared_patterns()):
+        example = series.name.replace("<clips>", "generated")
         rules = ", ".join(f"[`{rule.name}`](findings.md#{rule.name})" for rule in RULES if rule.looks_at(example))
-        groups.setdefault(name.partition("/")[0], []).append((f"`{name}`", words.title, words.unit, rules))
-    for group, rows in groups.items():
-        title = group_words(group)
+        words = (_plain(series.title), _plain(series.unit), _plain(series.meaning))
+        rows.setdefault(series.name.partition("/")[0], []).append(
+            (f"`{series.name}`", *words, _code(series.needs), rules)
+        )
+    for group, title in sorted(catalog.groups().items()):
         found += ["", f"## {group}/", "", f"{title[0].upper()}{title[1:]}.", ""]
-        found += _table(("series", "what it is", "unit", "findings"), sorted(rows))
+        head = ("series", "what it is", "unit", "what it says", "needs", "findings")
+        found += _table(head, sorted(rows.get(group, ())))
     return found
+
+
+def _plain(text: str) -> str:
+    """Words whose angle brackets are no tags."""
+    return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
 # commands

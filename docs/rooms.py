@@ -1,6 +1,7 @@
 """The rooms of the house as they import one another: a page and a picture, from the imports of every file.
 
-A room is a folder of `qcore`; app, pages and the terminal are the faces above it. An arrow of the picture is an import
+A room is a folder of `qcore`, and the catalogue of series inside `probes` is one of its own, as every room may read it;
+app, pages and the terminal are the faces above it. An arrow of the picture is an import
 that no chain of other arrows implies, so it stays readable; the page lists all of them.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 Graph = dict[str, set[str]]
 _FACES = {"pages": "The app in the browser: `app.py` and a script a page, with their views and widgets."}
+_CATALOG = "probes.catalog"
 _WIDTH, _HEIGHT, _GAP, _RISE = 108, 40, 14, 62
 
 
@@ -23,7 +25,7 @@ def imports(root: Path) -> Graph:
     graph: Graph = {}
     files = [*root.glob("qcore/*/**/*.py"), *root.glob("pages/**/*.py"), root / "app.py"]
     for path in sorted(file.relative_to(root) for file in files):
-        room = path.parts[1] if path.parts[0] == "qcore" else "pages"
+        room = _room_of(".".join(path.with_suffix("").parts)) if path.parts[0] == "qcore" else "pages"
         found = set(_imported(ast.parse((root / path).read_text("utf-8"))))
         graph.setdefault(room, set()).update(found - {room})
     graph = {room: {one for one in used if one in graph} for room, used in graph.items()}
@@ -36,9 +38,16 @@ def _imported(tree: ast.AST) -> Iterator[str]:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module] if node.module != "qcore" else [f"qcore.{alias.name}" for alias in node.names]
+            if node.module == "qcore.probes":
+                names = [f"qcore.probes.{alias.name}" for alias in node.names]
         for name in names:
             if name.startswith("qcore."):
-                yield name.split(".")[1]
+                yield _room_of(name)
+
+
+def _room_of(module: str) -> str:
+    """Room of a module `qcore.…`."""
+    return _CATALOG if f"{module}.".startswith(f"qcore.{_CATALOG}.") else module.split(".")[1]
 
 
 def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
@@ -66,7 +75,9 @@ def about(root: Path, room: str) -> str:
     """What a room says of itself: the first paragraph of its `__init__`."""
     if room in _FACES:
         return _FACES[room]
-    text = ast.get_docstring(ast.parse((root / "qcore" / room / "__init__.py").read_text("utf-8"))) or ""
+    text = (
+        ast.get_docstring(ast.parse((root / "qcore" / room.replace(".", "/") / "__init__.py").read_text("utf-8"))) or ""
+    )
     return " ".join(text.split("\n\n")[0].split())
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.session.page_list import CONTROL_ROOM, TOKENS
 from pages.session.page_list import VIDEO as VIDEO_PAGE
 from qcore.lab import RunInfo
+from qcore.probes import catalog
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,9 @@ class Words:
 
     main: str
     main_words: str
-    loss: str
     held: str
-    held_words: str
     held_unit: str
     units: str
-    units_words: str
     held_data: str
     watched: str
     terms_help: str
@@ -35,12 +33,9 @@ class Words:
 TEXT = Words(
     main="ce",
     main_words="cross-entropy",
-    loss="nats per token",
-    held="eval/ce",
-    held_words="Cross-entropy on text never trained on",
+    held=catalog.EVAL_CE,
     held_unit="nats per token",
-    units="train/tokens_per_second",
-    units_words="Tokens/s",
+    units=catalog.TRAIN_TOKENS_PER_SECOND,
     held_data="held-out text",
     watched="leaks, dead gradients, locked or half-used phases, collapsing tokens, harmful terms",
     terms_help="A term of weight 0 is measured too, every few steps: `tokens every` sets how often.",
@@ -49,12 +44,9 @@ TEXT = Words(
 VIDEO = Words(
     main="flow",
     main_words="flow loss",
-    loss="weighted mean squared error",
-    held="eval/flow",
-    held_words="Mean squared error of the velocity on clips never trained on",
+    held=catalog.EVAL_FLOW,
     held_unit="mean squared error",
-    units="train/frames_per_second",
-    units_words="Frames/s",
+    units=catalog.TRAIN_FRAMES_PER_SECOND,
     held_data="held-out clips",
     watched="frames that average into one, flicker, velocities that do not follow the path, noise that differs between "
     "training and sampling, dead gradients",

@@ -20,6 +20,7 @@ from pages.widgets.live_fragment import live
 from qcore.automation.planned_rates import RATE, planned_courses, tried_rates
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
+from qcore.probes import catalog
 from qcore.runs.control_changes import changes_that_hold
 from qcore.viz import Line, Mark, change_words, curves, event_words, name_words
 
@@ -145,7 +146,7 @@ def _send(lab: Lab, info: RunInfo, name: str, value: Any) -> None:
 def _plan(lab: Lab, info: RunInfo) -> None:
     """The rate that is used, past and planned, and what the schedule moves; rules and people may still change it."""
     reader = lab.reader(info.name)
-    names = [RATE, *(name for name in reader.names() if name.startswith("control/"))]
+    names = [RATE, *(name for name in reader.names() if catalog.in_group(name, catalog.CONTROL))]
     recorded = {
         name: (line.steps.tolist(), line.values.tolist()) for name, line in lab.history(info.name, names, 4000).items()
     }
@@ -268,7 +269,7 @@ def _rates(lab: Lab, info: RunInfo, tried: Tried) -> None:
 
 
 def _markers(lab: Lab, info: RunInfo, tried: Tried) -> None:
-    series = lab.reader(info.name).scalars("train/loss", stop=tried.step + 1, max_points=1000)
+    series = lab.reader(info.name).scalars(catalog.TRAIN_LOSS, stop=tried.step + 1, max_points=1000)
     marks = [Mark(one.step, f"{one.author}: {_change_words(one.name, one.old, one.new)}") for one in tried.found]
     line = Line.of("loss as recorded", series)
     chart(

@@ -118,7 +118,7 @@ def _statistics(items: list[Any]) -> None:
     table: dict[str, list[Any]] = {"generation": [_title(item) for item in items]}
     for name in names:
         suffix = " ÷ data's" if MEASURES[name].ratio else ""
-        table[MEASURES[name].short.lower() + suffix] = [item.stats.get(name) for item in items]
+        table[MEASURES[name].words.label.lower() + suffix] = [item.stats.get(name) for item in items]
     looks.table(
         table,
         key="clip_statistics",

@@ -67,7 +67,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
             figure = curves(
                 [
                     Line(
-                        MEASURES[name].short.lower(),
+                        MEASURES[name].words.label.lower(),
                         [sample.step for sample in samples],
                         [sample.stats.get(name, math.nan) for sample in samples],
                         gaps=True,
@@ -88,9 +88,13 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
 def _references(names: tuple[str, ...], data: dict[str, float]) -> list[Reference]:
     """The data's own values; 1 for what is ÷ the data's."""
     found = [
-        Reference(MEASURES[name].short.lower(), value, f"{MEASURES[name].title} of the data: {number_words(value, 3)}")
+        Reference(
+            MEASURES[name].words.label.lower(),
+            value,
+            f"{MEASURES[name].words.heading} of the data: {number_words(value, 3)}",
+        )
         for name in names
         if (value := data.get(name)) is not None and not MEASURES[name].ratio
     ]
-    ratios = [MEASURES[name].short.lower() for name in names if MEASURES[name].ratio]
+    ratios = [MEASURES[name].words.label.lower() for name in names if MEASURES[name].ratio]
     return [*found, Reference("data = 1", 1.0, f"{' and '.join(ratios)} of the data")] if ratios else found

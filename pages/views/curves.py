@@ -13,12 +13,17 @@ from pages.widgets import metric_row, run_picker
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import live
 from qcore.lab import Lab, LabError, RunInfo, RunNode
+from qcore.probes import catalog
 from qcore.viz import Mark, changes_words, distinct_words, series_words, side_by_side
-from qcore.viz.series import least_height
 
 MAX_POINTS = 800
-DEFAULT_TEXT = ("eval/ce", "train/loss", "tokens/mutual_information", "train/grad_norm")
-DEFAULT_VIDEO = ("eval/flow", "train/loss", "frames/generated/divergence", "frames/generated/coherence")
+DEFAULT_TEXT = (catalog.EVAL_CE, catalog.TRAIN_LOSS, catalog.TOKENS_MUTUAL_INFORMATION, catalog.TRAIN_GRAD_NORM)
+DEFAULT_VIDEO = (
+    catalog.EVAL_FLOW,
+    catalog.TRAIN_LOSS,
+    catalog.frames("generated", "divergence"),
+    catalog.frames("generated", "coherence"),
+)
 _MARKS = 24
 _WARNING = " ⚠"
 
@@ -83,9 +88,8 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
         with columns[index % 2]:
             figure = side_by_side(
                 series,
-                title=words.heading,
-                y_title=words.unit,
-                least=least_height(words.unit),
+                **words.titles,
+                least=catalog.least_height(words.unit),
                 shift={shown[name]: step for name, step in shift.items()} if shift else None,
                 marks=marks,
                 uirevision=f"compare:{metric}:{aligned}",

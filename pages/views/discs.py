@@ -11,6 +11,7 @@ from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_shown
 from qcore.viz.flux import along_text, disc, past_of
 
@@ -19,12 +20,12 @@ _NEEDS = ("angle", "radius", "threshold", "kept", "strength", "similarity", "con
 _MAX_POINTS = 600
 _BUTTONS_UP_TO = 9
 _NUMBERS = (
-    ("Kept", "flux/kept_share", ".0%", "Share of its past that a token resembles more than its threshold asks."),
-    ("Threshold", "flux/threshold_mean", ".3f", "Mean of μ + c·σ of the likeness to the past; likeness is 0 to 1."),
-    ("Strength", "flux/strength", ".3f", "Mean weight of all connections of a token with its past, 0 to 1."),
-    ("Radius", "flux/radius_mean", ".3f", "Mean radius of the states after the layers, at most 1."),
-    ("dt", "flux/dt_mean", ".3f", "Mean step of the flow, 0 to 1: how far states move in a layer."),
-    ("Skip", "flux/skip", ".3f", "Share of a state that goes past the flow unchanged."),
+    catalog.FLUX_KEPT_SHARE,
+    catalog.FLUX_THRESHOLD_MEAN,
+    catalog.FLUX_STRENGTH,
+    catalog.FLUX_RADIUS_MEAN,
+    catalog.FLUX_DT_MEAN,
+    catalog.FLUX_SKIP,
 )
 
 
@@ -190,8 +191,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     run = info.name
     reader = lab.reader(run)
     layers = [layer for layer in layers_shown(lab.config(run).value("layers") + 1) if layer]
-    of_layer = {part: [f"flux/{part}_layer{layer}" for layer in layers] for part in ("kept", "dt", "radius")}
-    means = [name for _, name, _, _ in _NUMBERS]
+    of_layer = {part: [catalog.flux_layer(part, layer) for layer in layers] for part in ("kept", "dt", "radius")}
+    means = _NUMBERS
     series = reader.scalars_of(
         [*means, *(name for names in of_layer.values() for name in names)], max_points=_MAX_POINTS
     )
@@ -218,7 +219,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         ),
         "threshold_steps": (
             curves(
-                [line("threshold", "flux/threshold_mean"), line("strength", "flux/strength")],
+                [line("threshold", catalog.FLUX_THRESHOLD_MEAN), line("strength", catalog.FLUX_STRENGTH)],
                 title="Threshold and strength",
                 **shared,
             ),
@@ -230,7 +231,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
             "at the bounds means that they tell tokens apart no more.",
         ),
         "dt_steps": (
-            curves([*by_layer("dt"), line("skip, mean", "flux/skip")], title="Steps of the flow", **shared),
+            curves([*by_layer("dt"), line("skip, mean", catalog.FLUX_SKIP)], title="Steps of the flow", **shared),
             "A learned step near 0 switches a layer's flow off, and its skip opens; a sampled one is drawn anew for "
             "every row in training, and its mean, which evaluation takes, is drawn here.",
         ),

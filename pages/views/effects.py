@@ -15,6 +15,7 @@ from qcore.experiments import effect_job
 from qcore.experiments.effect import effects, sweeps
 from qcore.experiments.effect_job import EffectRequest
 from qcore.lab import Lab, LabError, RunInfo
+from qcore.probes import catalog
 from qcore.viz import distinct_words, name_words, pairs, prose, series_words, side_by_side, value_words
 from qcore.viz import sweep as sweep_figure
 
@@ -206,7 +207,11 @@ def _sweep_values(control: str, text: str, kind: str) -> list[Any]:
 def _shared(info: RunInfo, lab: Lab) -> None:
     """Fields that both questions have."""
     usual = family_words.words(info).held
-    offered = [name for name in lab.reader(info.name).names() if not name.startswith(("cost/", "train/step"))]
+    offered = [
+        name
+        for name in lab.reader(info.name).names()
+        if not catalog.in_group(name, catalog.COST) and name != catalog.TRAIN_STEP_MS
+    ]
     columns = st.columns(3)
     columns[0].number_input(
         "From step",

@@ -19,6 +19,7 @@ from pages.widgets import boxes, clip_player, metric_row, step_slider
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import SOURCES, ClipRow, lag_changes, similarity_map, with_cursor
 
 FRAMES, GENERATED = "frames", "generated"
@@ -129,7 +130,7 @@ def _numbers(reader: Any, step: int) -> None:
     """Generated clips against the data, of the newest measurement up to the step: what that one lacks is a dash, as the
     coherence of clips that stand still.
     """
-    series = reader.scalars_of([f"frames/generated/{name}" for name in MEASURES], stop=step + 1)
+    series = reader.scalars_of([catalog.frames("generated", name) for name in MEASURES], stop=step + 1)
     known = {name: found for name, found in zip(MEASURES, series.values(), strict=True) if len(found)}
     if known:
         made = max(int(found.steps[-1]) for found in known.values())
@@ -169,7 +170,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     run = info.name
     reader = lab.reader(run)
     series = reader.scalars_of(
-        [f"frames/{source}/{name}" for source in SOURCES for name in MEASURES], max_points=MAX_POINTS
+        [catalog.frames(source, name) for source in SOURCES for name in MEASURES], max_points=MAX_POINTS
     )
     data = reader.meta().get("data_frames") or {}
     limits = guide_limits() if bands else {}
@@ -195,8 +196,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
                 columns = st.columns(2, gap="large")
             with columns[index % 2]:
                 figure = measure_figure(name, measure, series, data, limits.get(name, ()), **shared)
-                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.title} over steps", info.step)
-                st.caption(measure.about)
+                chart(with_cursor(figure, step), f"chart:{name}", f"{measure.words.heading} over steps", info.step)
+                st.caption(measure.words.meaning)
         if measures is MOTION:
             with columns[1]:
                 _lags(reader, run, shown)

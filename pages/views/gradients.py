@@ -14,9 +14,11 @@ import streamlit as st
 
 from pages.session import family_words, looks, phrases
 from pages.session.family_words import Words
+from pages.views import own_probes
 from pages.widgets import step_slider
 from pages.widgets.chart import chart
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import (
     Line,
     cosine_matrix,
@@ -36,9 +38,6 @@ from qcore.viz import (
 MAX_POINTS = 600
 TERMS, HIDDEN, MODULES, SPECTRUM = KINDS = ("gradients", "hidden", "modules", "spectrum")
 PLACES = {"all weights": (TERMS, "grad"), "last hidden state": (HIDDEN, "hidden")}
-_COST = "cost/"
-_TOTAL, _SPENT = f"{_COST}total_percent", f"{_COST}spent_percent"
-_ONCE = "before_training"
 _SOURCES = {"grad": "", "hidden": ", at the last layer"}
 
 
@@ -180,7 +179,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
         if (key := f"{source}/ratio/{name}") in known
     }
     cosine = {key.replace("/ratio/", "/cos/"): name for key, name in ratio.items()}
-    rank = {"geometry/effective_rank": "effective rank", "geometry/mean_cosine": "mean cosine"}
+    rank = {catalog.GEOMETRY_EFFECTIVE_RANK: "effective rank", catalog.GEOMETRY_MEAN_COSINE: "mean cosine"}
     series = reader.scalars_of([*ratio, *cosine, *rank], max_points=MAX_POINTS)
     shared: dict[str, Any] = {
         "uirevision": run,
@@ -195,7 +194,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
                 name_words(name) + _SOURCES[key.split("/")[0]],
                 series[key].steps,
                 series[key].values,
-                term_style(names.index(name)) | ({} if key.startswith("grad/") else {"dash": "dot"}),
+                term_style(names.index(name)) | ({} if catalog.in_group(key, catalog.GRAD) else {"dash": "dot"}),
             )
             for key, name in chosen.items()
         ]
@@ -269,23 +268,24 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "
             "dimensions."
         )
+    own_probes.draw(info, reader, step, shared)
     _probes(lab, run, reader, words)
 
 
 def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     """A table of what each measurement costs, how often it is taken, and whether it still is."""
-    latest = {name: value for name, (_, value) in reader.latest().items() if name.startswith(_COST)}
+    latest = {name: value for name, (_, value) in reader.latest().items() if catalog.in_group(name, catalog.COST)}
     disabled: dict[str, str] = reader.meta().get("disabled_probes") or {}
-    step_ms = reader.last("train/step_ms")
+    step_ms = reader.last(catalog.TRAIN_STEP_MS)
     controls = lab.controls(run)
-    found = {name.removeprefix(_COST).removesuffix("_ms") for name in latest if name.endswith("_ms")}
-    probes = sorted((found | {*disabled}) - {_ONCE})
+    found = {probe for name in latest if (probe := catalog.probe_of(name)) and name != catalog.COST_BEFORE_TRAINING_MS}
+    probes = sorted(found | {*disabled})
     st.header("What the measurements cost", anchor=False)
     if not probes:
         st.caption("No measurement has been taken.")
         return
-    cost = {probe: latest.get(f"{_COST}{probe}_ms") for probe in probes}
-    every = {probe: latest.get(f"{_COST}{probe}_every") for probe in probes}
+    cost = {probe: latest.get(catalog.cost_ms(probe)) for probe in probes}
+    every = {probe: latest.get(catalog.cost_every(probe)) for probe in probes}
     if "eval" in every and "eval_every" in controls:
         every["eval"] = float(controls["eval_every"].value)
     table: dict[str, Any] = {
@@ -317,15 +317,14 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
 def _total(latest: dict[str, float], controls: dict[str, Any], words: Words) -> None:
     """What all probes take together, against the budget."""
     parts = []
-    if _TOTAL in latest and "budget_percent" in controls:
-        parts.append(
-            f"Planned together: {percent_words(latest[_TOTAL] / 100)} of the step time, of a budget of "
-            f"{value_words(controls['budget_percent'].value)} %."
-        )
-    if _SPENT in latest:
-        parts.append(f"Really spent so far: {percent_words(latest[_SPENT] / 100)}.")
-    if f"{_COST}{_ONCE}_ms" in latest:
-        seconds = number_words(latest[f"{_COST}{_ONCE}_ms"] / 1e3, places=1)
+    if catalog.COST_TOTAL_PERCENT in latest and "budget_percent" in controls:
+        planned = percent_words(latest[catalog.COST_TOTAL_PERCENT] / 100)
+        budget = value_words(controls["budget_percent"].value)
+        parts.append(f"Planned together: {planned} of the step time, of a budget of {budget} %.")
+    if catalog.COST_SPENT_PERCENT in latest:
+        parts.append(f"Really spent so far: {percent_words(latest[catalog.COST_SPENT_PERCENT] / 100)}.")
+    if (spent_ms := latest.get(catalog.COST_BEFORE_TRAINING_MS)) is not None:
+        seconds = number_words(spent_ms / 1e3, places=1)
         parts.append(f"Everything was measured once before the first step, in {seconds} s.")
     parts.append(f"Evaluation on {words.held_data} is a duty and is not in the budget.")
     st.caption(" ".join(parts))

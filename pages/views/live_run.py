@@ -20,9 +20,10 @@ from pages.widgets.chart import dated
 from pages.widgets.live_panel import Block, blocks_json, panel, progress_html, table_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
+from qcore.probes import catalog
 from qcore.runs.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS, event_words, number_words, prose
+from qcore.viz import UNITS, event_words, number_words, prose, series_words
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
@@ -249,23 +250,21 @@ def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> 
     beside = {words.units: (info.step, family_words.speed(info))}
     beside[words.held] = (info.held_out_step or info.step, family_words.held_out(info))
 
-    def cell(label: str, name: str, shown: Callable[[float | None], str], about: str) -> tuple[str, str, str]:
+    def cell(name: str, shown: Callable[[float | None], str]) -> tuple[str, str, str]:
+        said = series_words(name)
         step, value = last.get(name) or beside.get(name, (info.step, None))
-        return (label if step == info.step else f"{label}, step {step:,}", shown(value), about)
+        return (said.label if step == info.step else f"{said.label}, step {step:,}", shown(value), said.meaning)
 
+    memory = series_words(catalog.TRAIN_MEMORY_MB)
     strip = metric_row.strip_html(
         (
             ("State", state, "What the run does now."),
-            cell("Loss", "train/loss", _loss, f"Weighted total of the newest step, {words.loss}."),
-            cell("Held out", words.held, _loss, f"{words.held_words}, {words.held_unit}."),
-            cell("Learning rate", "train/lr", _rate, "Of the newest step, schedule included."),
-            cell(words.units_words, words.units, _figure, "In training, running mean."),
-            cell("Step time", "train/step_ms", _milliseconds, "Of the newest step, without measurements."),
-            (
-                "Memory",
-                _figure(info.memory_mb, " MB"),
-                "Resident set of the trainer's process; on CUDA its peak.",
-            ),
+            cell(catalog.TRAIN_LOSS, _loss),
+            cell(words.held, _loss),
+            cell(catalog.TRAIN_LR, _rate),
+            cell(words.units, _figure),
+            cell(catalog.TRAIN_STEP_MS, _milliseconds),
+            (memory.label, _figure(info.memory_mb, " MB"), memory.meaning),
             ("Trained", phrases.duration(info.seconds_trained), "Time spent in training, over all resumptions."),
         )
     )

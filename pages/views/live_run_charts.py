@@ -8,6 +8,7 @@ from typing import Any
 from pages.session.ancestors import Past
 from pages.session.family_words import TEXT, Words
 from qcore.config import ObjectiveConfig, VideoObjectiveConfig
+from qcore.probes import catalog
 from qcore.viz import (
     LINE_COLORS,
     UNIT_LABELS,
@@ -29,7 +30,7 @@ TERMS = tuple(name.removesuffix(_WEIGHT) for name in ObjectiveConfig.model_field
 DEFAULT_TERMS = ("diversity", "dominance", "unlikelihood")
 VIDEO_TERMS = tuple(name.removesuffix(_WEIGHT) for name in VideoObjectiveConfig.model_fields if name.endswith(_WEIGHT))
 DEFAULT_VIDEO_TERMS = ("orthogonality", "decoherence", "temporal")
-_TOTAL = "train/loss"
+_TOTAL = catalog.TRAIN_LOSS
 _STYLES = ({"color": LINE_COLORS[0]}, {"color": LINE_COLORS[1]}, {"color": LINE_COLORS[2], "dash": "dot"})
 _PALE = 0.45
 _ORIGINS = {
@@ -43,27 +44,27 @@ _ORIGINS = {
 
 def names(words: Words, terms: Sequence[str]) -> list[str]:
     """Series that the figures of a family need."""
-    return [*_losses(words), *_small(words), *(f"term/{term}" for term in terms)]
+    return [*_losses(words), *_small(words), *(catalog.term(term) for term in terms)]
 
 
 def past_names(words: Words) -> tuple[str, ...]:
     """Series that a fork's figures need of the runs that it comes from."""
-    return f"term/{words.main}", words.held
+    return catalog.term(words.main), words.held
 
 
 def _losses(words: Words) -> dict[str, tuple[str, dict[str, Any]]]:
     """Series of the loss chart, with name and style: the family's own loss in training and held out, and the total."""
     shown = (f"{words.main_words}, training", f"{words.main_words}, held out", "weighted total")
-    return dict(zip((f"term/{words.main}", words.held, _TOTAL), zip(shown, _STYLES, strict=True), strict=True))
+    return dict(zip((catalog.term(words.main), words.held, _TOTAL), zip(shown, _STYLES, strict=True), strict=True))
 
 
-def _small(words: Words) -> dict[str, tuple[str, str, str]]:
-    """Series of the small charts: title, unit, format of a value."""
+def _small(words: Words) -> dict[str, str]:
+    """Series of the small charts, each with the format of a value."""
     return {
-        "train/lr": ("Learning rate", "", ",.3~r"),
-        "train/grad_norm": ("Gradient norm", "L2, before clipping", ",.3~r"),
-        words.units: ("Speed", series_words(words.units).unit, ",.0f"),
-        "train/step_ms": ("Step time", "ms", ",.3~r"),
+        catalog.TRAIN_LR: ",.3~r",
+        catalog.TRAIN_GRAD_NORM: ",.3~r",
+        words.units: ",.0f",
+        catalog.TRAIN_STEP_MS: ",.3~r",
     }
 
 
@@ -88,15 +89,16 @@ def figures(
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
     found = {"loss": _loss(series, meta, words, unit, waiting, past, log_y=log_y, **shared)}
     found["terms"] = curves(
-        [Line.of(term.replace("_", " "), series[f"term/{term}"]) for term in terms],
+        [Line.of(term.replace("_", " "), series[catalog.term(term)]) for term in terms],
         title="Terms, unweighted",
         y_title="each in its own unit",
         message="Choose terms above." if not terms else words.no_terms,
         **shared,
     )
-    for name, (title, y_title, value_format) in _small(words).items():
-        line = Line.of(title, series[name], smooth=name != "train/lr")
-        found[name] = curves([line], title=title, y_title=y_title, value_format=value_format, **shared)
+    for name, value_format in _small(words).items():
+        said = series_words(name)
+        line = Line.of(said.label, series[name], smooth=name != catalog.TRAIN_LR)
+        found[name] = curves([line], title=said.heading, y_title=said.unit, value_format=value_format, **shared)
     return found
 
 
@@ -111,7 +113,7 @@ def _loss(
     is_text = words is TEXT
     per_token = float(meta.get("bytes_per_token") or 1.0)
     y_title = UNIT_LABELS[unit] if is_text else words.held_unit
-    main = series[f"term/{words.main}"].values
+    main = series[catalog.term(words.main)].values
     lines = []
     for name, (shown, style) in _losses(words).items():
         steps, values = _points(series[name])

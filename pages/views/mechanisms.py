@@ -13,7 +13,8 @@ from pages.widgets import boxes, metric_row, step_slider
 from pages.widgets.chart import chart
 from qcore.config import PAMConfig, PhaseLMConfig
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, Reference, curves, heading, with_cursor
+from qcore.probes import catalog
+from qcore.viz import Line, Reference, curves, heading, series_words, with_cursor
 from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
 
 CONCEPTS, INTERNALS = "concepts", "internals"
@@ -21,15 +22,15 @@ PHASES, MEMORY = "Phases", "Memory"
 _NEEDS = {"widths": ("width/weights",), "languages": ("language/gate",), "experts": ("moe/load",)}
 _MAX_POINTS = 600
 _MOST_WORDS = 12
-_ALIGNMENT = ("concept/alignment", "concept/alignment_chance", "concept/alignment_error")
+_ALIGNMENT = (catalog.CONCEPT_ALIGNMENT, catalog.CONCEPT_ALIGNMENT_CHANCE, catalog.CONCEPT_ALIGNMENT_ERROR)
 _CONCEPT_NUMBERS = (
-    ("Same concept", "concept/alignment", ".0%", "Share of translation pairs whose most likely concept is the same."),
-    ("By chance", "concept/alignment_chance", ".0%", "The same share when the words are paired at random."),
-    ("Above chance", "concept/alignment_z", ".1f", "How many standard errors it lies above chance; 3 is no accident."),
-    ("Cosine", "concept/cosine", ".2f", "Mean cosine of the concept distributions of two translations."),
-    ("Any two words", "concept/cosine_chance", ".2f", "The same for any English word with any foreign one."),
-    ("In use", "concept/usage", ".0%", "Effective number of concepts in use, of all; near 0 one concept means all."),
-    ("Sharpness", "concept/sharpness", ".2f", "1: every word has one concept; 0: every word has all of them."),
+    catalog.CONCEPT_ALIGNMENT,
+    catalog.CONCEPT_ALIGNMENT_CHANCE,
+    catalog.CONCEPT_ALIGNMENT_Z,
+    catalog.CONCEPT_COSINE,
+    catalog.CONCEPT_COSINE_CHANCE,
+    catalog.CONCEPT_USAGE,
+    catalog.CONCEPT_SHARPNESS,
 )
 
 
@@ -201,10 +202,10 @@ def _concepts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple
     series = _series(lab, run, _ALIGNMENT)
     steps, *values = common_steps(*((series[name].steps, series[name].values) for name in _ALIGNMENT))
     lines = {
-        "of a pair": "concept/cosine",
-        "of any two words": "concept/cosine_chance",
-        "concepts in use": "concept/usage",
-        "sharpness": "concept/sharpness",
+        "of a pair": catalog.CONCEPT_COSINE,
+        "of any two words": catalog.CONCEPT_COSINE_CHANCE,
+        "concepts in use": catalog.CONCEPT_USAGE,
+        "sharpness": catalog.CONCEPT_SHARPNESS,
     }
     return [
         (
@@ -235,8 +236,8 @@ def _widths(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
 
 
 def _widths_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
-    shares = {"D": "width/share_1", "1.5 D": "width/share_1_5", "2.25 D": "width/share_2_25"}
-    work = {"operations": "width/mflop"}
+    shares = {"D": catalog.WIDTH_SHARE_1, "1.5 D": catalog.WIDTH_SHARE_1_5, "2.25 D": catalog.WIDTH_SHARE_2_25}
+    work = {"operations": catalog.WIDTH_MFLOP}
     return [
         (
             curves(_lines(lab, run, shares), title="Mean share of each width", y_title="share", y_range=(0, 1), **look),
@@ -244,7 +245,7 @@ def _widths_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[A
             "Means over the tokens of a batch and all layers; they sum to 1.",
         ),
         (
-            curves(_lines(lab, run, work), title="Operations of the chosen widths", y_title="10⁶ a token", **look),
+            curves(_lines(lab, run, work), **series_words(catalog.WIDTH_MFLOP).titles, **look),
             "width_flops",
             "What the chosen widths stand for, counted for one token's forward pass through all layers. The soft "
             "mixture itself computes the widest.",
@@ -266,9 +267,9 @@ def _languages(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
 def _languages_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
     even = 1 / lab.config(run).value("languages")
     references = [Reference("no idea", even, f"all languages equally likely: {even:.2f}")]
-    lines = _lines(lab, run, {"certainty": "language/certainty"})
-    figure = curves(lines, title="Certainty of the language", y_title="largest share", references=references, **look)
-    return [(figure, "certainty", "Mean of the largest share: 1 when the gate is sure of one language everywhere.")]
+    lines = _lines(lab, run, {"certainty": catalog.LANGUAGE_CERTAINTY})
+    figure = curves(lines, **series_words(catalog.LANGUAGE_CERTAINTY).titles, references=references, **look)
+    return [(figure, "certainty", series_words(catalog.LANGUAGE_CERTAINTY).meaning)]
 
 
 def _experts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
@@ -284,24 +285,22 @@ def _experts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[
     return [
         (
             curves(
-                _lines(lab, run, {"largest load": "moe/load_max"}),
-                title="Largest load",
-                y_title="÷ even load",
+                _lines(lab, run, {"largest load": catalog.MOE_LOAD_MAX}),
+                **series_words(catalog.MOE_LOAD_MAX).titles,
                 references=[Reference("even", 1.0, "all experts take the same share")],
                 **look,
             ),
             "load_max",
-            "The busiest expert's load over the even one, mean over the layers: 1 is balanced.",
+            series_words(catalog.MOE_LOAD_MAX).meaning,
         ),
         (
             curves(
-                _lines(lab, run, {"entropy": "moe/entropy"}),
-                title="Evenness of the load",
-                y_title="entropy ÷ ln E",
+                _lines(lab, run, {"entropy": catalog.MOE_ENTROPY}),
+                **series_words(catalog.MOE_ENTROPY).titles,
                 y_range=(-0.03, 1.03),
                 **look,
             ),
             "load_entropy",
-            "1 when all experts take the same share, 0 when one takes everything.",
+            series_words(catalog.MOE_ENTROPY).meaning,
         ),
     ]

@@ -10,18 +10,19 @@ from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, Reference, curves, layer_name
+from qcore.probes import catalog
+from qcore.viz import Line, Reference, curves, layer_name, series_words
 from qcore.viz.pam import channel_balance, decay_course, decay_spectrum, state_spectrum
 
 INTERNALS = "internals"
 _MAX_POINTS = 600
 _NUMBERS = (
-    ("Decay γ", "pam/decay_mean", ".3f", "Mean share of the memory that one token leaves standing."),
-    ("Slowest γ", "pam/decay_high", ".4f", "Above this are 5 % of all decays: what is remembered longest."),
-    ("Fastest γ", "pam/decay_low", ".3f", "Below this are 5 % of all decays: what is forgotten at once."),
-    ("Memory", "pam/memory", ",.0f", "Mean of 1/(1−γ): how many tokens back a memory reaches."),
-    ("State in use", "pam/state_rank", ".0%", "Effective number of the final state's directions, of all of them."),
-    ("Im ÷ Re", "pam/im_re_ratio", ".3g", "Variance of the imaginary over that of the real part of what is read."),
+    catalog.PAM_DECAY_MEAN,
+    catalog.PAM_DECAY_HIGH,
+    catalog.PAM_DECAY_LOW,
+    catalog.PAM_MEMORY,
+    catalog.PAM_STATE_RANK,
+    catalog.PAM_IM_RE_RATIO,
 )
 
 
@@ -122,11 +123,11 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Curves with a line at the step that the pictures show."""
     run = info.name
     reader = lab.reader(run)
-    series = reader.scalars_of([name for _, name, _, _ in _NUMBERS], max_points=_MAX_POINTS)
+    series = reader.scalars_of(_NUMBERS, max_points=_MAX_POINTS)
     shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
 
     def line(shown: str, name: str) -> Line:
-        return Line.of(shown, series[f"pam/{name}"])
+        return Line.of(shown, series[catalog.member(catalog.PAM, name)])
 
     figures = {
         "decay_steps": (
@@ -141,18 +142,17 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
             "memory that nothing leaves.",
         ),
         "memory_steps": (
-            curves([line("memory", "memory")], title="Mean memory", y_title="tokens", **shared),
+            curves([line("memory", "memory")], **series_words(catalog.PAM_MEMORY).titles, **shared),
             "Mean of 1/(1−γ) over heads, layers and tokens; a few heads that keep everything can carry it.",
         ),
         "rank_steps": (
             curves(
                 [line("directions in use", "state_rank")],
-                title="State in use",
-                y_title="share",
+                **series_words(catalog.PAM_STATE_RANK).titles,
                 y_range=(-0.03, 1.03),
                 **shared,
             ),
-            "Effective number of the final state's singular values, of all of them.",
+            series_words(catalog.PAM_STATE_RANK).meaning,
         ),
     }
     if lab.config(run).value("complex_state"):

@@ -14,6 +14,7 @@ from pages.widgets import clip_player, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from pages.widgets.frame_measures import PICTURES, measure_figure
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import (
     SOURCES,
     ClipRow,
@@ -23,6 +24,7 @@ from qcore.viz import (
     curves,
     frame_spectrum,
     path_weights,
+    series_words,
     source_style,
     tomography,
 )
@@ -32,23 +34,10 @@ MAX_POINTS = 600
 _KINDS = (PATH, ANCHOR, frames.GENERATED)
 _WEIGHTS = ("alpha", "beta", "gamma")
 _NOISE = {
-    "flow/noise_correlation": "in training",
-    "flow/sample_noise_correlation": "when sampling",
+    catalog.FLOW_NOISE_CORRELATION: "in training",
+    catalog.FLOW_SAMPLE_NOISE_CORRELATION: "when sampling",
 }
-_CHECKS = {
-    "flow/position_response": (
-        "Do frame positions matter?",
-        "relative change",
-        "How much the velocity changes when the frames' positions are shuffled and put back. At 0 the model does not "
-        "know which frame is which: with shared noise it must then draw the same frame everywhere.",
-    ),
-    "flow/velocity_error": (
-        "Does the velocity follow the path?",
-        "relative error",
-        "The target against what z really does from one time to the next. Far from 0, the model is taught a velocity "
-        "that leads elsewhere.",
-    ),
-}
+_CHECKS = (catalog.FLOW_POSITION_RESPONSE, catalog.FLOW_VELOCITY_ERROR)
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -167,38 +156,38 @@ def _spectra(
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     run = info.name
     reader = lab.reader(run)
-    names = [f"frames/{source}/{name}" for source in SOURCES for name in ("energy", "entanglement")]
-    anchor = {"anchor/entropy": "entropy"}
-    size = {"anchor/mean": "mean", "anchor/spread": "spread"}
-    series = reader.scalars_of([*names, *anchor, *size, *_NOISE, *_CHECKS, "flow/t_star"], max_points=MAX_POINTS)
+    names = [catalog.frames(source, name) for source in SOURCES for name in ("energy", "entanglement")]
+    anchor = {catalog.ANCHOR_ENTROPY: "entropy"}
+    size = {catalog.ANCHOR_MEAN: "mean", catalog.ANCHOR_SPREAD: "spread"}
+    series = reader.scalars_of([*names, *anchor, *size, *_NOISE, *_CHECKS, catalog.FLOW_T_STAR], max_points=MAX_POINTS)
     data: dict[str, float] = reader.meta().get("data_frames") or {}
     shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x}
 
     def lines(chosen: dict[str, str]) -> list[Line]:
         return [Line.of(shown, series[name]) for name, shown in chosen.items()]
 
-    entanglement = [Reference("data", data["entanglement"])] if "entanglement" in data else []
+    entanglement = catalog.frame_measure("entanglement")
+    of_data = [Reference("data", data["entanglement"])] if "entanglement" in data else []
     figures = {
         "energy": (
             measure_figure("energy", PICTURES["energy"], series, data, **shared),
-            PICTURES["energy"].about,
+            PICTURES["energy"].words.meaning,
         ),
         "entanglement": (
             curves(
                 [
                     Line.of(source, found, source_style(source))
                     for source in SOURCES
-                    for found in [series[f"frames/{source}/entanglement"]]
+                    for found in [series[catalog.frames(source, "entanglement")]]
                 ],
-                title="Entanglement of frames",
-                y_title="mutual information, nats",
-                references=entanglement,
+                title=entanglement.heading,
+                y_title=entanglement.unit,
+                references=of_data,
                 height=290,
                 message="Not measured so far.",
                 **shared,
             ),
-            "How much one frame tells of another, as if both were Gaussian. It grows without limit for ghosts and is "
-            "near 0 for noise; moving pictures lie between.",
+            entanglement.meaning,
         ),
         "noise": (
             curves(
@@ -215,29 +204,29 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         ),
         "t_star": (
             curves(
-                lines({"flow/t_star": "t*"}),
-                title="Collapse time t*",
-                y_title="t",
+                lines({catalog.FLOW_T_STAR: "t*"}),
+                **series_words(catalog.FLOW_T_STAR).titles,
                 y_range=(-0.03, 1.03),
                 height=290,
                 message="Not measured so far.",
                 **shared,
             ),
-            "From which time on frames may part; a learned t* moves by itself.",
+            series_words(catalog.FLOW_T_STAR).meaning,
         ),
     }
     if any(len(series[name]) for name in (*anchor, *size)):
         figures["anchor_entropy"] = (
-            curves(lines(anchor), title="Anchor entropy", y_title="nats a value", height=290, **shared),
-            "Of the anchor's pixels. It falls when all clips come to share one anchor.",
+            curves(lines(anchor), **series_words(catalog.ANCHOR_ENTROPY).titles, height=290, **shared),
+            series_words(catalog.ANCHOR_ENTROPY).meaning,
         )
         figures["anchor_size"] = (
             curves(lines(size), title="Anchor, mean and spread", y_title="standardised pixels", height=290, **shared),
             "Mean of the anchor, and how far frames lie from it.",
         )
-    for name, (title, y_title, about) in _CHECKS.items():
+    for name in _CHECKS:
         if len(series[name]):
-            check = curves(lines({name: title}), title=title, y_title=y_title, height=290, **shared)
+            said = series_words(name)
+            check = curves(lines({name: said.title}), **said.titles, height=290, **shared)
             check.layout["yaxis"] |= {"rangemode": "tozero", "exponentformat": "power"}
-            figures[name.rpartition("/")[2]] = (check, about)
+            figures[name.rpartition("/")[2]] = (check, said.meaning)
     charts_over_steps(figures, step, info.step)

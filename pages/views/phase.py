@@ -10,6 +10,7 @@ from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import (
     Line,
     Reference,
@@ -28,38 +29,12 @@ PHASE = "phase"
 _WINDOWS = (2, 4, 8, 16)
 _BUTTONS_UP_TO = 6
 _NUMBERS = (
-    ("R", "phase/R", ".3f", "Order parameter, mean over the layers: 1 when all positions share their phases."),
-    (
-        "Coverage",
-        "phase/coverage",
-        ".0%",
-        "Share of the circle's 36 sectors that the wave uses; half or less is broken.",
-    ),
-    (
-        "Im ÷ Re",
-        "phase/im_re_ratio",
-        ".3g",
-        "Variance of the imaginary over that of the real channel: near 1 is healthy.",
-    ),
-    (
-        "Least variance",
-        "phase/dimension_variance",
-        ".3f",
-        "Circular variance of the phases over all rows and positions, in the layer where it is smallest; near 0 every "
-        "token has the same phases.",
-    ),
-    (
-        "Semantic",
-        "phase/semantic_coherence",
-        ".3f",
-        "How far similar tokens agree in phase: 1 the same, 0 independent.",
-    ),
-    (
-        "On the real axis",
-        "phase/real_axis_share",
-        ".1%",
-        "Share of the angles that the loss terms see as 0 or π only; above 0 the imaginary part was lost on the way.",
-    ),
+    catalog.PHASE_R,
+    catalog.PHASE_COVERAGE,
+    catalog.PHASE_IM_RE_RATIO,
+    catalog.PHASE_DIMENSION_VARIANCE,
+    catalog.PHASE_SEMANTIC_COHERENCE,
+    catalog.PHASE_REAL_AXIS_SHARE,
 )
 
 
@@ -168,8 +143,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     run = info.name
     reader = lab.reader(run)
     layers = layers_shown(lab.config(run).value("layers") + 1)
-    of_layer = {f"phase/R_layer{layer}": layer for layer in layers}
-    names = [*of_layer, *(f"phase/window_{width}" for width in _WINDOWS), *(name for _, name, _, _ in _NUMBERS)]
+    of_layer = {catalog.phase_r_layer(layer): layer for layer in layers}
+    names = [*of_layer, *(catalog.phase_window(width) for width in _WINDOWS), *_NUMBERS]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
     shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
 
@@ -190,7 +165,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         ),
         "windows": (
             curves(
-                [line(f"{width} tokens", f"phase/window_{width}") for width in _WINDOWS],
+                [line(f"{width} tokens", catalog.phase_window(width)) for width in _WINDOWS],
                 title="Coherence inside windows",
                 y_title="R, 0 to 1",
                 y_range=(-0.03, 1.03),
@@ -201,7 +176,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         ),
         "balance": (
             curves(
-                [line("Var(Im) ÷ Var(Re)", "phase/im_re_ratio")],
+                [line("Var(Im) ÷ Var(Re)", catalog.PHASE_IM_RE_RATIO)],
                 title="Balance of the channels",
                 y_title="ratio",
                 references=[Reference("1: equal", 1.0, "Both channels carry the same variance.")],
@@ -212,9 +187,9 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         "circle": (
             curves(
                 [
-                    line("coverage", "phase/coverage"),
-                    line("least variance", "phase/dimension_variance"),
-                    line("semantic coherence", "phase/semantic_coherence"),
+                    line("coverage", catalog.PHASE_COVERAGE),
+                    line("least variance", catalog.PHASE_DIMENSION_VARIANCE),
+                    line("semantic coherence", catalog.PHASE_SEMANTIC_COHERENCE),
                 ],
                 title="Freedom of the phases",
                 y_title="share, −1 to 1",

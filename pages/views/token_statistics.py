@@ -9,56 +9,35 @@ import streamlit as st
 from pages.session import looks, phrases, read_cache
 from pages.widgets.chart import chart
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, curves, histogram, race, shares
-from qcore.viz.series import least_height
+from qcore.probes import catalog
+from qcore.viz import Line, curves, histogram, race, series_words, shares
 
 RACE_STEPS = 60
 MAX_POINTS = 600
-_CURVES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+_CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "Largest share of one token",
-        "share of positions",
-        "One token taking over is a collapse; the data's own largest share is the fair comparison.",
-        {"tokens/top1_share": "predicted", "tokens/target_top1_share": "target"},
+        series_words(catalog.TOKENS_TOP1_SHARE).meaning,
+        {catalog.TOKENS_TOP1_SHARE: "predicted", catalog.TOKENS_TARGET_TOP1_SHARE: "target"},
     ),
-    (
-        "Coverage",
-        "ratio",
-        "Distinct tokens among the predictions, over distinct tokens among the targets of the same batch.",
-        {"tokens/coverage": "coverage"},
-    ),
+    ("", "", {catalog.TOKENS_COVERAGE: "coverage"}),
     (
         "Entropy",
-        "nats",
         "Of one prediction on average, and of the average prediction.",
-        {"tokens/mean_entropy": "one prediction", "tokens/marginal_entropy": "average prediction"},
+        {catalog.TOKENS_MEAN_ENTROPY: "one prediction", catalog.TOKENS_MARGINAL_ENTROPY: "average prediction"},
     ),
-    (
-        "Mutual information",
-        "nats",
-        "What the context tells the model: the gap between the two entropies. 0: it ignores the context.",
-        {"tokens/mutual_information": "mutual information"},
-    ),
-    (
-        "KL to the data",
-        "nats",
-        "KL(average prediction ‖ token frequencies of the batch).",
-        {"tokens/kl_target": "KL"},
-    ),
-    (
-        "Accuracy",
-        "share of positions",
-        "How often the likeliest token is the right one, teacher-forced.",
-        {"tokens/accuracy": "accuracy"},
-    ),
+    ("", "", {catalog.TOKENS_MUTUAL_INFORMATION: "mutual information"}),
+    ("", "", {catalog.TOKENS_KL_TARGET: "KL"}),
+    ("", "", {catalog.TOKENS_ACCURACY: "accuracy"}),
 )
+"""Title and caption of a chart, and what its lines are called; a chart of one series has the series' own."""
 
 _PERPLEXITY = {
-    "perplexity/teacher_forced": "teacher-forced",
-    "perplexity/strict": "strict",
-    "perplexity/coherent": "coherent third",
-    "perplexity/incoherent": "incoherent third",
-    "perplexity/coherence_weighted": "weighted by coherence",
+    catalog.PERPLEXITY_TEACHER_FORCED: "teacher-forced",
+    catalog.PERPLEXITY_STRICT: "strict",
+    catalog.PERPLEXITY_COHERENT: "coherent third",
+    catalog.PERPLEXITY_INCOHERENT: "incoherent third",
+    catalog.PERPLEXITY_COHERENCE_WEIGHTED: "weighted by coherence",
 }
 
 
@@ -125,10 +104,10 @@ def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
     if not special:
         return
     kinds = ("predicted", "target", "predicted_padding")
-    share = {kind: shares(arrays[f"tokens/{kind}"]) for kind in kinds}
+    share = {kind: shares(arrays[catalog.member(catalog.TOKENS, kind)]) for kind in kinds}
     table: dict[str, Any] = {"token": list(special), "id": list(special.values())}
     for kind, title in zip(kinds, ("predicted", "target", "predicted at padding"), strict=True):
-        if arrays[f"tokens/{kind}"].sum():
+        if arrays[catalog.member(catalog.TOKENS, kind)].sum():
             table[title] = [float(share[kind][token]) for token in special.values()]
     st.markdown("**Special tokens**")
     looks.table(
@@ -167,19 +146,20 @@ def _perplexity(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
 def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> None:
     names = [name for *_, lines in _CURVES for name in lines]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
-    for index, (title, y_title, about, lines) in enumerate(_CURVES):
+    for index, (title, about, lines) in enumerate(_CURVES):
+        words = series_words(next(iter(lines)))
         figure = curves(
             [Line.of(shown, series[name]) for name, shown in lines.items()],
             uirevision=info.name,
-            title=title,
-            y_title=y_title,
+            title=title or words.heading,
+            y_title=words.unit,
             marks=marks,
             log_x=log_x,
             height=230,
-            least=least_height(y_title),
+            least=catalog.least_height(words.unit),
         )
         if index % 2 == 0:
             columns = st.columns(2)
         with columns[index % 2]:
-            chart(figure, f"chart:{title}", f"{title} over steps", info.step)
-            st.caption(about)
+            chart(figure, f"chart:{words.name}", f"{title or words.heading} over steps", info.step)
+            st.caption(about or words.meaning)

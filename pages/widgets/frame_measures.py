@@ -9,78 +9,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcore.lab import guide
+from qcore.probes import catalog
+from qcore.probes.catalog import Declared
 from qcore.viz import SOURCES, Figure, Line, Reference, curves, number_words, source_style
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a set of clips. short: name above a figure · ratio: it is ÷ that of the data, whose own value is
-    then 1 · y_range: fixed limits, or none.
+    """One number of a set of clips. words: of the catalogue · ratio: it is ÷ that of the data, whose own value is then
+    1 · y_range: fixed limits, or none.
     """
 
-    title: str
-    short: str
-    y_title: str
-    about: str
+    words: Declared
     ratio: bool = False
     y_range: tuple[float, float] | None = None
 
 
 MOTION = {
-    "coherence": Measure(
-        "Motion coherence",
-        "Coherence",
-        "cosine of successive changes",
-        "Whether the next change goes on in the direction of the last one. Real motion is above 0; random jumps give "
-        "about −0.5.",
-        y_range=(-1.05, 1.05),
-    ),
-    "lag_ratio": Measure(
-        "Change from frame to frame",
-        "Change",
-        "change ÷ data's",
-        "1: things move as far as in the data. Below: a ghost that stands still. Above: flicker.",
-        ratio=True,
-    ),
-    "motion_ratio": Measure(
-        "Variance of the motion across clips",
-        "Variety",
-        "variance ÷ data's",
-        "1: clips move in as many different ways as the data do. Near 0: all of them make the same movement.",
-        ratio=True,
-    ),
+    "coherence": Measure(catalog.frame_measure("coherence"), y_range=(-1.05, 1.05)),
+    "lag_ratio": Measure(catalog.frame_measure("lag_ratio"), ratio=True),
+    "motion_ratio": Measure(catalog.frame_measure("motion_ratio"), ratio=True),
 }
 PICTURES = {
-    "divergence": Measure(
-        "Frame divergence",
-        "Divergence",
-        "RMS, standardised pixels",
-        "Mean distance of every pair of frames of a clip.",
-    ),
-    "cosine": Measure(
-        "Cosine of frames",
-        "Cosine",
-        "mean cosine of pairs",
-        "1: all frames are the same picture up to brightness.",
-        y_range=(-1.05, 1.05),
-    ),
-    "orthogonality": Measure(
-        "Orthogonality",
-        "Orthogonality",
-        "1 − mean |cosine|",
-        "Unrelated pictures have 1, and so has noise. Frames of one scene are not unrelated.",
-        y_range=(-0.03, 1.03),
-    ),
-    "energy": Measure(
-        "Collapse energy",
-        "Energy",
-        "RMS distance, standardised pixels",
-        "How far the frames of a clip are from their mean frame. It falls when frames collapse into one; frames that "
-        "jump about raise it as motion does.",
-    ),
+    "divergence": Measure(catalog.frame_measure("divergence")),
+    "cosine": Measure(catalog.frame_measure("cosine"), y_range=(-1.05, 1.05)),
+    "orthogonality": Measure(catalog.frame_measure("orthogonality"), y_range=(-0.03, 1.03)),
+    "energy": Measure(catalog.frame_measure("energy")),
 }
 MEASURES = MOTION | PICTURES
-_GENERATED = "frames/generated/"
+_GENERATED = catalog.frames("generated", "")
 
 
 def shown(value: float | None) -> str:
@@ -95,8 +52,8 @@ def cells(measured: Mapping[str, float | None], data: Mapping[str, float]) -> li
         if name in measured:
             of_data = 1.0 if measure.ratio else data.get(name)
             beside = "" if of_data is None else f" · {shown(of_data)}"
-            about = f"{measure.title}: {measure.y_title}. {measure.about}"
-            found.append((measure.short, shown(measured[name]) + beside, about))
+            about = f"{measure.words.heading}: {measure.words.unit}. {measure.words.meaning}"
+            found.append((measure.words.label, shown(measured[name]) + beside, about))
     return found
 
 
@@ -120,10 +77,10 @@ def measure_figure(
         [
             Line.of(source, found, source_style(source))
             for source in sources
-            for found in [series[f"frames/{source}/{name}"]]
+            for found in [series[catalog.frames(source, name)]]
         ],
-        title=measure.title,
-        y_title=measure.y_title,
+        title=measure.words.heading,
+        y_title=measure.words.unit,
         y_range=measure.y_range,
         references=[*references, *limits],
         height=290,

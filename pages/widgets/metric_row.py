@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
-from pages.widgets.live_panel import words
+from pages.widgets import live_panel
 from qcore.lab import Lab
-from qcore.viz import number_words, percent_words
+from qcore.probes.catalog import Declared
+from qcore.viz import number_words, percent_words, series_words
 
 _STRIP_STYLE = """<style>
 .strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(5.6rem,20%),1fr));gap:.6rem 1rem}
@@ -21,7 +23,7 @@ _STRIP_STYLE = """<style>
 
 def strip(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:
     """A row of (label, value, help) that wraps on a narrow screen; one element, however many figures."""
-    words(key, strip_html(cells))
+    live_panel.words(key, strip_html(cells))
 
 
 def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
@@ -33,23 +35,26 @@ def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
     return f'{_STRIP_STYLE}<div class="strip">{"".join(parts)}</div>'
 
 
-def numbers(lab: Lab, run: str, step: int, shown: Iterable[tuple[str, str, str, str]]) -> None:
-    """Scalars measured at a step in a row, each as (title, series, format, help): a dash for one that this step lacks,
-    and none for what the run never measured.
+def numbers(lab: Lab, run: str, step: int, names: Sequence[str]) -> None:
+    """Series measured at a step in a row, in the catalogue's words: a dash for one that this step lacks, and none for
+    what the run never measured.
     """
     reader = lab.reader(run)
     known = set(reader.names())
-    shown = tuple(one for one in shown if one[1] in known)
-    series = reader.scalars_of([name for _, name, _, _ in shown], start=step, stop=step + 1)
-    strip(
-        (title, _formatted(float(series[name].values[-1]) if len(series[name]) else None, form), about)
-        for title, name, form, about in shown
-    )
+    names = [name for name in names if name in known]
+    strip(newest(reader.scalars_of(names, start=step, stop=step + 1), map(series_words, names)))
+
+
+def newest(series: Mapping[str, Any], declared: Iterable[Declared]) -> Iterator[tuple[str, str, str]]:
+    """(label, newest value or a dash, meaning) of each series."""
+    for words in declared:
+        found = series[words.name]
+        yield words.label, _formatted(float(found.values[-1]) if len(found) else None, words.form), words.meaning
 
 
 def _formatted(value: float | None, form: str) -> str:
-    if value is None or not math.isfinite(value) or form.endswith("g"):
-        return number_words(value, 3)
+    if value is None or not math.isfinite(value) or not form or form.endswith("g"):
+        return number_words(value, 3 if form else 4)
     return percent_words(value) if form.endswith("%") else format(value, form).replace("-", "−")
 
 

@@ -26,6 +26,7 @@ from qcore.config import (
     find_control,
 )
 from qcore.detect import Verdict
+from qcore.probes import catalog
 from qcore.store import Event, RunWriter
 
 SCHEDULE = "schedule"
@@ -212,7 +213,7 @@ class Steering:
             self._change(control.name, value, SCHEDULE, f"a way over steps {start} to {end}")
         else:
             self._board.set(control.name, value)
-        self._writer.log_scalars(step, {f"control/{control.name}": float(value)})
+        self._writer.log_scalars(step, {catalog.control(control.name): float(value)})
 
     def _warn_once(self, author: str, error: Exception, about: str) -> None:
         """Say why something cannot be done, once for each line, rule or finding, as it is tried again and again."""

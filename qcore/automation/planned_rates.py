@@ -14,10 +14,11 @@ from typing import Any
 
 from qcore.automation.learning_rate import learning_rate
 from qcore.config import ConfigError, Ramp, RunConfig, Schedule, ScheduledChange, check_schedule, find_control
+from qcore.probes import catalog
 from qcore.runs.control_changes import changes_that_hold
 from qcore.store import Event
 
-RATE = "train/lr"
+RATE = catalog.TRAIN_LR
 MAX_POINTS = 2000
 _SCHEDULE = "schedule"
 _RAMP_POINTS = 100
@@ -62,7 +63,7 @@ def planned_courses(
     schedule = check_schedule(board[_SCHEDULE], config.kind)
     named = [*(change.name for change in schedule.changes), *(ramp.name for ramp in schedule.ramps)]
     moved = [name for name in dict.fromkeys(named) if find_control(name, config.kind).kind in ("float", "int")]
-    past = {name: _past(config, events, now, name, recorded.get(f"control/{name}")) for name in moved}
+    past = {name: _past(config, events, now, name, recorded.get(catalog.control(name))) for name in moved}
     rates = [(step, value) for step, value in zip(*recorded.get(RATE, ((), ())), strict=True) if step <= now]
     total = int(board["steps"])
     for step, values in _ahead(config.kind, board, schedule, events, now, _visited(now, total, schedule, board, total)):

@@ -28,6 +28,7 @@ from qcore.cli.training import follow, signals
 from qcore.config import Grow, read_changes
 from qcore.experiments.effect import effect as measure_effect
 from qcore.experiments.effect import sweep as measure_sweep
+from qcore.probes import catalog
 from qcore.runs.lineage import RunNode
 
 Step = Annotated[int, typer.Option("--step", help="Step to start from: a checkpoint, or any other that was made.")]
@@ -51,8 +52,8 @@ def replay(
     if as_json:
         print_json(result)
         return 0 if result.identical else 1
-    clock = sum(series.startswith("cost/") for series in result.left_out)
-    others = [series for series in result.left_out if not series.startswith("cost/")]
+    clock = sum(catalog.in_group(series, catalog.COST) for series in result.left_out)
+    others = [series for series in result.left_out if not catalog.in_group(series, catalog.COST)]
     compared = f"{result.values:,} values of {result.series} series and {result.samples} samples"
     print(f"{name}: {compared}, steps {result.first_step + 1} to {result.first_step + result.steps}")
     print(

@@ -18,6 +18,7 @@ from qcore.detect.finding import AtLeast, Report, known, pause, restore, rounded
 from qcore.detect.pulse import BLOCK
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
 from qcore.detect.tokens import rate_control
+from qcore.probes import catalog
 
 _KEPT = 25
 _FEWEST = 6
@@ -50,7 +51,7 @@ def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waitin
     """Mean of five steps against the lowest running median of five such means; and against the loss of token
     frequencies, which nothing that was changed on purpose should bring back.
     """
-    loss, unigram = seen.values.get("term/ce"), seen.facts.unigram
+    loss, unigram = seen.values.get(catalog.TERM_CE), seen.facts.unigram
     if loss is None or not seen.weighted("ce"):
         return
     kept = memory.setdefault("ce", {"open": [], "blocks": [], "base": None, "excess": 0.0, "noise": 0.0})
@@ -83,7 +84,7 @@ def _judge_gradient(seen: Seen, limits: Limits, memory: Memory, store: Store, wa
     """Mean of five steps against the median of the last 25 such means. A healthy gradient also grows when the loss
     falls faster, so the loss must stand above its baseline too.
     """
-    norm = seen.values.get("train/grad_norm")
+    norm = seen.values.get(catalog.TRAIN_GRAD_NORM)
     if norm is None:
         return
     kept = memory.setdefault("norm", {"open": [], "blocks": [], "ratio": 1.0})
@@ -101,7 +102,7 @@ def _judge_gradient(seen: Seen, limits: Limits, memory: Memory, store: Store, wa
 
 
 def _judge_information(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
-    information = seen.values.get("tokens/mutual_information")
+    information = seen.values.get(catalog.TOKENS_MUTUAL_INFORMATION)
     if information is None or not seen.armed or waiting:
         return
     kept = memory.setdefault("information", {"mean": information, "highest": 0.0})
@@ -112,7 +113,7 @@ def _judge_information(seen: Seen, limits: Limits, memory: Memory, store: Store,
 
 
 def _judge_likeness(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
-    cosine = seen.values.get("geometry/mean_cosine")
+    cosine = seen.values.get(catalog.GEOMETRY_MEAN_COSINE)
     if cosine is None or not seen.armed or waiting:
         return
     kept = memory.setdefault("cosine", {"values": []})
@@ -127,8 +128,8 @@ def _judge_likeness(seen: Seen, limits: Limits, memory: Memory, store: Store, wa
 
 def _judge_share(seen: Seen, limits: Limits, memory: Memory, store: Store) -> None:
     """The winner's share of the predictions minus that of the commonest target, once it has been small."""
-    share = seen.values.get("tokens/top1_share")
-    target = seen.values.get("tokens/target_top1_share")
+    share = seen.values.get(catalog.TOKENS_TOP1_SHARE)
+    target = seen.values.get(catalog.TOKENS_TARGET_TOP1_SHARE)
     if share is None or target is None or not seen.armed:
         return
     excess = share - target
@@ -169,33 +170,36 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     base, excess = loss.get("base"), loss.get("excess", 0.0)
     ratio = memory.get("norm", {}).get("ratio")
     highest = information.get("highest")
-    share, target = latest.get("tokens/top1_share"), latest.get("tokens/target_top1_share")
+    share, target = latest.get(catalog.TOKENS_TOP1_SHARE), latest.get(catalog.TOKENS_TARGET_TOP1_SHARE)
     chart = seen.history.chart
     if any(is_on(store, name) for name in ("ce", "jump", "plateau")):
-        now = latest.get("term/ce", 0.0)
+        now = latest.get(catalog.TERM_CE, 0.0)
         best = seen.facts.unigram or 0.0 if base is None else base
         what = "token frequencies" if base is None else "its best"
         title = f"The loss has left its range: {rounded(now)} nats, {rounded(now - best, signed=True)} against {what}"
         figure = chart(
-            "Cross-entropy", "nats a token", {"ce": "term/ce"}, None if base is None else base + limits["ce"]
+            "Cross-entropy", "nats a token", {"ce": catalog.TERM_CE}, None if base is None else base + limits["ce"]
         )
     elif is_on(store, "top1") and share is not None and target is not None:
         title = f"One token takes {percent_words(share)} of the predictions"
         title = f"{title}; the commonest target has {percent_words(target)}"
-        lines = {"most predicted": "tokens/top1_share", "commonest target": "tokens/target_top1_share"}
+        lines = {"most predicted": catalog.TOKENS_TOP1_SHARE, "commonest target": catalog.TOKENS_TARGET_TOP1_SHARE}
         figure = chart("Share of one token", "share", lines)
     elif is_on(store, "information") and highest is not None:
-        now = latest.get("tokens/mutual_information", 0.0)
+        now = latest.get(catalog.TOKENS_MUTUAL_INFORMATION, 0.0)
         title = f"The context carries {rounded(now)} nats, down from {rounded(highest)}"
         limit = AtLeast(limits["information"] * highest)
-        figure = chart("Information the context carries", "nats", {"information": "tokens/mutual_information"}, limit)
+        figure = chart(
+            "Information the context carries", "nats", {"information": catalog.TOKENS_MUTUAL_INFORMATION}, limit
+        )
     elif is_on(store, "cosine"):
-        title = f"Hidden states grow alike: mean cosine {rounded(latest.get('geometry/mean_cosine', 0.0))}"
-        figure = chart("Mean cosine of hidden states", "cosine", {"cosine": "geometry/mean_cosine"})
+        cosine = rounded(latest.get(catalog.GEOMETRY_MEAN_COSINE, 0.0))
+        title = f"Hidden states grow alike: mean cosine {cosine}"
+        figure = chart("Mean cosine of hidden states", "cosine", {"cosine": catalog.GEOMETRY_MEAN_COSINE})
     else:
         title = f"The gradient is {rounded(ratio or 0.0, 1)} times its usual size while the loss grows"
-        figure = chart("Gradient norm", "norm", {"gradient norm": "train/grad_norm"})
-    newest = latest.get("term/ce") if is_on(store, "jump") and base is not None else None
+        figure = chart("Gradient norm", "norm", {"gradient norm": catalog.TRAIN_GRAD_NORM})
+    newest = latest.get(catalog.TERM_CE) if is_on(store, "jump") and base is not None else None
     numbers = known(
         (
             "cross-entropy above its best, newest step",
@@ -207,13 +211,13 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
         ("gradient norm ÷ its median", ratio, "", limits["norm_ratio"]),
         (
             "information the context carries",
-            latest.get("tokens/mutual_information"),
+            latest.get(catalog.TOKENS_MUTUAL_INFORMATION),
             "nats",
             None if highest is None else AtLeast(limits["information"] * highest),
         ),
         ("share of the most predicted token", share, "", None if target is None else target + limits["top1"]),
-        ("distinct predictions ÷ distinct targets", latest.get("tokens/coverage"), "", None),
-        ("learning rate", latest.get("train/lr"), "", None),
+        ("distinct predictions ÷ distinct targets", latest.get(catalog.TOKENS_COVERAGE), "", None),
+        ("learning rate", latest.get(catalog.TRAIN_LR), "", None),
     )
     return Report(title, numbers, figure, _remedies(seen, memory))
 
@@ -233,7 +237,7 @@ def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
                 f"It was raised from {value_words(change.old)} at step {change.step:,}. {back}",
             )
         fixes += [restore(control, target, since, why), set_rate(control, target, why)]
-    pulls = {term: seen.latest.get(f"grad/cos/{term}", 0.0) for term in seen.weights if seen.weighted(term)}
+    pulls = {term: seen.latest.get(catalog.grad("cos", term), 0.0) for term in seen.weights if seen.weighted(term)}
     worst = min(pulls, key=lambda term: pulls[term], default="ce")
     if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 3:
         fixes.append(set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {rounded(pulls[worst])})."))

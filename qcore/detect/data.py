@@ -11,6 +11,7 @@ from collections.abc import Callable
 from qcore.base.words import percent_words
 from qcore.detect.finding import Report, known, number, pause, remedy, rounded
 from qcore.detect.rule import Limits, Memory, Rule, Seen, Sign, latch, sign_of
+from qcore.probes import catalog
 
 _NEW = "new_run"
 _COUNTED = "0 of the 12 data sets of the presets; it counts"
@@ -114,7 +115,7 @@ DATA_RULES: tuple[Rule, ...] = (
         "The run goes on with what is left, which may not be what you meant it to learn.",
         {"files": 0, "share": 0.05},
         "it only counts what was skipped",
-        ("optim/planned_lr_sum",),
+        (catalog.OPTIM_PLANNED_LR_SUM,),
         skipped_files,
         families=("text", "video"),
     ),
@@ -126,7 +127,7 @@ DATA_RULES: tuple[Rule, ...] = (
         "copies of a document are kept on one side, training where they are many.",
         {"share": 0.1, "documents": 12},
         _COUNTED,
-        ("optim/planned_lr_sum",),
+        (catalog.OPTIM_PLANNED_LR_SUM,),
         repeated_documents,
     ),
     Rule(
@@ -137,7 +138,7 @@ DATA_RULES: tuple[Rule, ...] = (
         "references beside it, then say how well the text is remembered and not how well the next one would be read.",
         {"share": 0.1, "documents": 12, "nearly_all": 0.9},
         f"{_COUNTED}, on a sample of 300 documents",
-        ("optim/planned_lr_sum",),
+        (catalog.OPTIM_PLANNED_LR_SUM,),
         held_out_in_training,
     ),
     Rule(
@@ -148,7 +149,7 @@ DATA_RULES: tuple[Rule, ...] = (
         "where no spaces stand between them. The model learns that token, and writes none of the text.",
         {"share": 0.3},
         _COUNTED,
-        ("optim/planned_lr_sum",),
+        (catalog.OPTIM_PLANNED_LR_SUM,),
         unknown_tokens,
     ),
 )

@@ -21,12 +21,15 @@ from qcore.detect.finding import (
     without_fault,
 )
 from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
+from qcore.probes import catalog
 
 _SCOPES = ("grad", "hidden")
 """Where gradients of terms are compared: over all parameters, and, oftener, at the last hidden state."""
 _HOW = ("against", "drowns", "turns")
 _MEAN_TERMS = ("diversity", "dominance")
 """Terms of the mean prediction: a micro-batch has another mean than the big batch, so their gradients may differ."""
+
+_RATIO = catalog.grad("ratio", "").removesuffix("/")
 
 
 def constant_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -56,9 +59,9 @@ def _without_gradient(seen: Seen, limits: Limits, memory: Memory) -> Iterator[tu
     later, still without gradient, it was no bound. A term that once had a gradient and lost it is saturated.
     """
     log = memory.setdefault("log", {})
-    for term, norm in seen.measured("grad/norm/"):
+    for term, norm in seen.measured(catalog.grad("norm", "")):
         # On the very rows of the gradient: a hinge may be met there and not in the rest of the batch.
-        value = seen.values.get(f"grad/value/{term}", seen.latest.get(f"term/{term}"))
+        value = seen.values.get(catalog.grad("value", term), seen.latest.get(catalog.term(term)))
         if not seen.weighted(term) or value is None:
             continue
         known_as = log.setdefault(term, {"alive": False, "kind": ""})
@@ -88,7 +91,7 @@ def _satisfied(facts: Facts, term: str, value: float) -> bool:
 
 def _on_real_axis(seen: Seen, limits: Limits) -> bool:
     """Phases that are 0 or π only have no gradient either; that has a rule of its own."""
-    return seen.latest.get("phase/real_axis_share", 0.0) >= limits["real_axis"]
+    return seen.latest.get(catalog.PHASE_REAL_AXIS_SHARE, 0.0) >= limits["real_axis"]
 
 
 def _at_bound(facts: Facts, term: str, value: float) -> bool:
@@ -100,15 +103,15 @@ def _at_bound(facts: Facts, term: str, value: float) -> bool:
 
 
 def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
-    value, weight = seen.latest.get(f"term/{term}", 0.0), seen.weights.get(term, 0.0)
-    norm = seen.latest.get(f"grad/norm/{term}", 0.0)
+    value, weight = seen.latest.get(catalog.term(term), 0.0), seen.weights.get(term, 0.0)
+    norm = seen.latest.get(catalog.grad("norm", term), 0.0)
     what = f"sits at {number_words(value)}" if kind == "saturated" else f"is {number_words(value)}"
     numbers = [
         number(f"gradient norm of {term}", norm, "", AtLeast(0.0)),
         number(f"value of {term}", value),
         number(f"weight of {term}", weight),
     ]
-    figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
+    figure = seen.history.chart(f"Value of {term}", term, {term: catalog.term(term)})
     why = "It adds a number to the loss and nothing to the gradient, so switching it off changes no weight."
     title = f"{name_words(term)} {what} and has no gradient"
     return Report(title, numbers, figure, [*without_fault(seen.facts), set_weight(term, 0.0, why)])
@@ -117,7 +120,7 @@ def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
 def wrong_sign(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """One descent step on a weighted term lowers the coherence that it is named for."""
     signs = []
-    for term, sign in seen.measured("energy/sign/"):
+    for term, sign in seen.measured(catalog.energy_sign("")):
         if not seen.weighted(term):
             continue
         store = memory.setdefault(term, {})
@@ -131,7 +134,7 @@ def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
         number("effect of a descent step on its coherence (+1 raises, −1 lowers)", sign, "", AtLeast(limits["sign"])),
         number(f"weight of {term}", seen.weights.get(term, 0.0)),
     ]
-    figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"})
+    figure = seen.history.chart(f"Value of {term}", term, {term: catalog.term(term)})
     why = "A weight cannot be negative, so the sign must be mended in the code; until then the term does harm."
     fixes = [*without_fault(seen.facts), set_weight(term, 0.0, why)]
     return Report(f"Minimising {name_words(term)} lowers the coherence it is named for", numbers, figure, fixes)
@@ -144,9 +147,9 @@ def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     touched: dict[str, Store] = {}
     for name, value in seen.values.items():
         family, _, term = name.rpartition("/")
-        if term == "ce" or family not in ("term", "grad/ratio") or not seen.weighted(term):
+        if term == "ce" or family not in (catalog.TERM, _RATIO) or not seen.weighted(term):
             continue
-        if family == "term":
+        if family == catalog.TERM:
             bad: bool | None = not seen.in_range(term, value, limits["tolerance"])
             if not bad and term not in memory:
                 continue
@@ -166,7 +169,7 @@ def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
     low, high = seen.facts.term_ranges.get(term, (-math.inf, math.inf))
-    value, ratio = seen.latest.get(f"term/{term}"), seen.latest.get(f"grad/ratio/{term}")
+    value, ratio = seen.latest.get(catalog.term(term)), seen.latest.get(catalog.grad("ratio", term))
     weight = seen.weights.get(term, 0.0)
     out = value is not None and not seen.in_range(term, value, limits["tolerance"])
     if out:
@@ -185,7 +188,7 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
         ("its weighted gradient ÷ that of the cross-entropy", ratio, "", limits["ratio"]),
         (f"weight of {term}", weight, "", None),
     )
-    figure = seen.history.chart(f"Value of {term}", term, {term: f"term/{term}"}, edge)
+    figure = seen.history.chart(f"Value of {term}", term, {term: catalog.term(term)}, edge)
     why = "Brings its pull to the size it would have as a mean; the term itself must be divided by what it sums over."
     fixes = [*without_fault(seen.facts), set_weight(term, weight * shrink, why)]
     return Report(title, numbers, figure, [*fixes, set_weight(term, 0.0, "Leaves the cross-entropy alone.")])
@@ -203,7 +206,7 @@ def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     after = int(limits["measurements"])
     for scope in _SCOPES:
         for term, ratio in seen.measured(f"{scope}/ratio/"):
-            value, cosine = seen.latest.get(f"term/{term}"), seen.values.get(f"{scope}/cos/{term}")
+            value, cosine = seen.latest.get(catalog.term(term)), seen.values.get(f"{scope}/cos/{term}")
             if term == "ce" or not seen.weighted(term) or not seen.weighted("ce"):
                 continue
             if value is not None and not seen.in_range(term, value):
@@ -255,7 +258,7 @@ def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report
 
 def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """The accumulated gradient differs from that of the same rows as one batch."""
-    error = seen.values.get("accumulation/error")
+    error = seen.values.get(catalog.ACCUMULATION_ERROR)
     if error is None:
         return []
     store = memory.setdefault("all", {})
@@ -270,7 +273,7 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             number("micro-batches of a step", count),
         ]
         figure = seen.history.chart(
-            "Error of the accumulated gradient", "share", {"error": "accumulation/error"}, limit
+            "Error of the accumulated gradient", "share", {"error": catalog.ACCUMULATION_ERROR}, limit
         )
         why = "One micro-batch a step needs no accumulation, so nothing can be lost until the loop is mended."
         fixes = [*without_fault(seen.facts), remedy("Start without accumulation", why, "new_run", {"accumulation": 1})]
@@ -282,20 +285,20 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Blocks of the model in which no parameter gets a gradient."""
-    frozen = seen.values.get("weights/frozen_blocks")
+    frozen = seen.values.get(catalog.WEIGHTS_FROZEN_BLOCKS)
     if frozen is None or _behind_a_new_head(seen):
         return []
     store = memory.setdefault("all", {})
     latch(store, "frozen", seen.step, frozen > limits["blocks"])
 
     def report() -> Report:
-        blocks = seen.latest.get("weights/blocks", float(seen.facts.blocks))
+        blocks = seen.latest.get(catalog.WEIGHTS_BLOCKS, float(seen.facts.blocks))
         numbers = known(
             ("blocks without gradient", frozen, "blocks", 0.0),
             ("blocks of the model", blocks, "blocks", None),
-            ("parameters without gradient", seen.latest.get("weights/dead_share"), "", None),
+            ("parameters without gradient", seen.latest.get(catalog.WEIGHTS_DEAD_SHARE), "", None),
         )
-        figure = seen.history.chart("Blocks without gradient", "blocks", {"frozen": "weights/frozen_blocks"})
+        figure = seen.history.chart("Blocks without gradient", "blocks", {"frozen": catalog.WEIGHTS_FROZEN_BLOCKS})
         why = "These blocks keep their random weights whatever happens; look for a detach or no_grad between blocks."
         title = f"{rounded(frozen, 0)} of {rounded(blocks, 0)} blocks get no gradient"
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
@@ -310,21 +313,21 @@ def _behind_a_new_head(seen: Seen) -> bool:
 
 def unused_weights(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """A large share of the parameters gets no gradient, although no whole block is frozen."""
-    share = seen.values.get("weights/dead_share")
+    share = seen.values.get(catalog.WEIGHTS_DEAD_SHARE)
     if share is None or _behind_a_new_head(seen):
         return []
     store = memory.setdefault("all", {})
-    frozen = seen.latest.get("weights/frozen_blocks", 0.0) > 0
+    frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0
     latch(store, "dead", seen.step, None if frozen else above(share, limits["share"], limits["share"] / 2))
 
     def report() -> Report:
         numbers = known(
             ("parameters without gradient", share, "", limits["share"]),
-            ("effective rank of the hidden states", seen.latest.get("geometry/effective_rank"), "", None),
-            ("held-out cross-entropy", seen.latest.get("eval/ce"), "nats", seen.facts.bigram),
+            ("effective rank of the hidden states", seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK), "", None),
+            ("held-out cross-entropy", seen.latest.get(catalog.EVAL_CE), "nats", seen.facts.bigram),
             ("loss of a table of token pairs", seen.facts.bigram, "nats", None),
         )
-        lines = {"without gradient": "weights/dead_share"}
+        lines = {"without gradient": catalog.WEIGHTS_DEAD_SHARE}
         figure = seen.history.chart("Parameters without gradient", "share", lines, limits["share"])
         why = "The unused weights cost time and memory; connect them to the output or take them out."
         title = f"{percent_words(share)} of the parameters get no gradient"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import AtLeast, Report, known, number, remedy, rounded, stop, without_fault
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
+from qcore.probes import catalog
 
 
 def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
@@ -13,16 +14,16 @@ def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """
     store = memory.setdefault("all", {})
     values, latest, generator = seen.values, seen.latest, seen.facts.generator
-    if (leak := values.get("causality/leak")) is not None:
+    if (leak := values.get(catalog.CAUSALITY_LEAK)) is not None:
         latch(store, "leak", seen.step, leak > limits["leak"])
     # Rows that depend on their batch mates also change when they are scored as prefixes; that has a rule of its own.
-    mixed = latest.get("batch/dependence", 0.0) > limits["mates"]
-    if (gap := values.get("strict/gap")) is not None and not mixed:
+    mixed = latest.get(catalog.BATCH_DEPENDENCE, 0.0) > limits["mates"]
+    if (gap := values.get(catalog.STRICT_GAP)) is not None and not mixed:
         latch(store, "gap", seen.step, above(abs(gap), limits["gap"], limits["gap"] / 2), raise_after=2)
     # Padding and copies are easier than the text: where they are targets, its generator is no floor.
-    easier = latest.get("data/pad_is_target", 0.0) > limits["easier"]
-    easier = easier or latest.get("shift/targets_are_inputs", 0.0) > limits["copies"]
-    if (held_out := values.get("eval/ce")) is not None and generator is not None and not easier:
+    easier = latest.get(catalog.DATA_PAD_IS_TARGET, 0.0) > limits["easier"]
+    easier = easier or latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS, 0.0) > limits["copies"]
+    if (held_out := values.get(catalog.EVAL_CE)) is not None and generator is not None and not easier:
         floor = generator * (1 - limits["undercut"])
         latch(store, "undercut", seen.step, below(held_out, floor, generator), raise_after=2)
     return sign_of(store, lambda: _leak_report(seen, limits))
@@ -30,21 +31,25 @@ def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def _leak_report(seen: Seen, limits: Limits) -> Report:
     latest, generator = seen.latest, seen.facts.generator
-    leak, gap, held_out = (latest.get(name) for name in ("causality/leak", "strict/gap", "eval/ce"))
+    leak, gap, held_out = (latest.get(name) for name in (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE))
     floor = None if generator is None else generator * (1 - limits["undercut"])
     chart = seen.history.chart
     if leak is not None and leak > limits["leak"]:
         title = f"Future tokens change earlier outputs: {number_words(leak, 2)} of the response"
-        figure = chart("Change before the cut ÷ change after it", "share", {"leak": "causality/leak"}, limits["leak"])
+        figure = chart(
+            "Change before the cut ÷ change after it", "share", {"leak": catalog.CAUSALITY_LEAK}, limits["leak"]
+        )
     elif gap is not None and abs(gap) > limits["gap"] / 2:
         title = f"Scored on prefixes alone, the loss is {number_words(gap, 3, signed=True)} nats away"
         figure = None
     else:
         allowed = number_words(generator or 0.0, 3)
         title = f"A held-out loss of {number_words(held_out or 0.0, 3)} nats is under what the text allows ({allowed})"
-        figure = chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, AtLeast(generator or 0.0))
+        figure = chart(
+            "Held-out cross-entropy", "nats a token", {"held-out": catalog.EVAL_CE}, AtLeast(generator or 0.0)
+        )
     if figure is None:
-        lines = {"prefixes alone": "strict/ce", "teacher-forced": "strict/teacher_forced"}
+        lines = {"prefixes alone": catalog.STRICT_CE, "teacher-forced": catalog.STRICT_TEACHER_FORCED}
         figure = chart("Cross-entropy of the same positions", "nats a token", lines)
     numbers = known(
         ("change before the cut ÷ change after it", leak, "", limits["leak"]),
@@ -59,14 +64,17 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
 def batch_dependence(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """A row's logits move when the other rows of its batch are replaced."""
     store = memory.setdefault("all", {})
-    change = seen.values.get("batch/dependence")
+    change = seen.values.get(catalog.BATCH_DEPENDENCE)
     if change is None:
         return []
     latch(store, "mates", seen.step, above(change, limits["change"], limits["change"] / 10))
 
     def report() -> Report:
         figure = seen.history.chart(
-            "Change of a row when its batch mates change", "share", {"change": "batch/dependence"}, limits["change"]
+            "Change of a row when its batch mates change",
+            "share",
+            {"change": catalog.BATCH_DEPENDENCE},
+            limits["change"],
         )
         numbers = [number("relative change of the row's logits", change, "", limits["change"])]
         why = "Look for statistics or decisions taken over the whole batch, such as its variance or its median."
@@ -85,30 +93,33 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """
     store = memory.setdefault("all", {})
     latest, values = seen.latest, seen.values
-    same = values.get("shift/targets_are_inputs")
-    padded = latest.get("data/target_top1_share", 0.0) > limits["padding"]
+    same = values.get(catalog.SHIFT_TARGETS_ARE_INPUTS)
+    padded = latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["padding"]
     if same is not None and not padded:
         latch(store, "data", seen.step, above(same, limits["same"], limits["same"] / 2))
-    copied = values.get("shift/copy_rate")
-    here, after, trained = (latest.get(name) for name in ("shift/ce_here", "shift/ce_next", "term/ce"))
+    copied = values.get(catalog.SHIFT_COPY_RATE)
+    here, after, trained = (
+        latest.get(name) for name in (catalog.SHIFT_CE_HERE, catalog.SHIFT_CE_NEXT, catalog.TERM_CE)
+    )
     if copied is not None and here is not None and after is not None and trained is not None and not padded:
         follows = after - here > limits["gap"] and trained - here < limits["follows"] * (after - here)
         latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
 
     def report() -> Report:
-        share = latest.get("shift/targets_are_inputs")
+        share = latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS)
+        copied_share = percent_words(latest.get(catalog.SHIFT_COPY_RATE, 1.0))
         title = (
             f"{percent_words(share)} of the targets are the input at their own position"
             if share is not None and share > limits["same"]
-            else f"The model copies its input at {percent_words(latest.get('shift/copy_rate', 1.0))} of the positions"
+            else f"The model copies its input at {copied_share} of the positions"
         )
         numbers = known(
             ("targets equal to their own input", share, "", limits["same"]),
-            ("predictions equal to their own input", latest.get("shift/copy_rate"), "", limits["copied"]),
+            ("predictions equal to their own input", latest.get(catalog.SHIFT_COPY_RATE), "", limits["copied"]),
             ("loss against the input itself", here, "nats", None),
             ("loss against the true next token", after, "nats", None),
         )
-        lines = {"the input itself": "shift/ce_here", "the true next token": "shift/ce_next"}
+        lines = {"the input itself": catalog.SHIFT_CE_HERE, "the true next token": catalog.SHIFT_CE_NEXT}
         figure = seen.history.chart("Cross-entropy against", "nats a token", lines)
         why = "The labels must be the inputs shifted by one position; until they are, training teaches copying."
         fixes = without_fault(seen.facts)
@@ -122,7 +133,10 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Another context changes nothing, or every position of a row gets the same prediction."""
     store = memory.setdefault("all", {})
-    response, variance = seen.values.get("causality/context_response"), seen.values.get("tokens/row_variance")
+    response, variance = (
+        seen.values.get(catalog.CAUSALITY_CONTEXT_RESPONSE),
+        seen.values.get(catalog.TOKENS_ROW_VARIANCE),
+    )
     if response is not None:
         bad = below(response, limits["response"], 10 * limits["response"])
         latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
@@ -132,7 +146,7 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
     def report() -> Report:
         latest = seen.latest
-        response, variance = latest.get("causality/context_response"), latest.get("tokens/row_variance")
+        response, variance = latest.get(catalog.CAUSALITY_CONTEXT_RESPONSE), latest.get(catalog.TOKENS_ROW_VARIANCE)
         if response is not None and response < 10 * limits["response"]:
             title = f"Another context changes the predictions by {number_words(response, 2)}: it is not read"
         else:
@@ -140,11 +154,11 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         numbers = known(
             ("response of later predictions to another context", response, "", AtLeast(limits["response"])),
             ("variance of the prediction within a row", variance, "", AtLeast(limits["row_variance"])),
-            ("information the context carries", latest.get("tokens/mutual_information"), "nats", None),
-            ("held-out cross-entropy", latest.get("eval/ce"), "nats", None),
+            ("information the context carries", latest.get(catalog.TOKENS_MUTUAL_INFORMATION), "nats", None),
+            ("held-out cross-entropy", latest.get(catalog.EVAL_CE), "nats", None),
             ("loss of token frequencies alone", seen.facts.unigram, "nats", None),
         )
-        lines = {"response": "causality/context_response"}
+        lines = {"response": catalog.CAUSALITY_CONTEXT_RESPONSE}
         figure = seen.history.chart(
             "Response to another context", "÷ spread of logits", lines, AtLeast(limits["response"])
         )
@@ -160,16 +174,16 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     Loops alone are no fault, healthy small models loop too; a loss that a table of word pairs beats, after enough
     training to pass it, is what makes them one.
     """
-    share, bigram = seen.values.get("generation/repetition"), seen.facts.bigram
-    held_out = seen.latest.get("eval/ce")
-    if "eval/ce" in seen.values:
+    share, bigram = seen.values.get(catalog.GENERATION_REPETITION), seen.facts.bigram
+    held_out = seen.latest.get(catalog.EVAL_CE)
+    if catalog.EVAL_CE in seen.values:
         memory.setdefault("first", held_out)
     if share is None or bigram is None or held_out is None:
         return []
     store = memory.setdefault("all", {})
     beaten = held_out > bigram + limits["margin"]
     improved = memory["first"] - held_out > limits["improved"] if "first" in memory else False
-    trained = seen.latest.get("optim/lr_sum", 0.0) > limits["lr_sum"]
+    trained = seen.latest.get(catalog.OPTIM_LR_SUM, 0.0) > limits["lr_sum"]
     looping = share > limits["repetition"]
     memory["looping"] = memory.get("looping", 0) + 1 if looping else 0
     clear = held_out < bigram or share <= limits["repetition"] / 2
@@ -181,12 +195,12 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         title = f"{percent_words(share)} of each sample repeats itself, at {loss}"
         numbers = known(
             ("tokens in repeated stretches", share, "", limits["repetition"]),
-            ("distinct pairs of tokens", seen.latest.get("generation/distinct_2"), "", None),
+            ("distinct pairs of tokens", seen.latest.get(catalog.GENERATION_DISTINCT_2), "", None),
             ("held-out cross-entropy now", held_out, "nats", bigram),
             ("held-out cross-entropy at first", memory.get("first"), "nats", None),
             ("loss of a table of token pairs", bigram, "nats", None),
         )
-        figure = seen.history.chart("Held-out cross-entropy", "nats a token", {"held-out": "eval/ce"}, bigram)
+        figure = seen.history.chart("Held-out cross-entropy", "nats a token", {"held-out": catalog.EVAL_CE}, bigram)
         fixes = [*without_fault(seen.facts)]
         if not seen.weighted("unlikelihood"):
             why = "Punishes tokens that were just said; it treats the symptom, the loss must still pass the bigram."

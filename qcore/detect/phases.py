@@ -18,11 +18,12 @@ from qcore.detect.finding import (
     without_fault,
 )
 from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
+from qcore.probes import catalog
 
 
 def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """All angles that a weighted phase term sees are 0 or π."""
-    share = seen.values.get("phase/real_axis_share")
+    share = seen.values.get(catalog.PHASE_REAL_AXIS_SHARE)
     terms = [term for term in sorted(PHASE_TERMS) if seen.weighted(term)]
     store = memory.setdefault("all", {})
     if share is None or (not terms and not is_on(store, "axis")):
@@ -32,9 +33,9 @@ def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     def report() -> Report:
         numbers = [number("angles that are 0 or π", share, "", limits["real_axis"])]
         for term in terms:
-            norm = seen.latest.get(f"grad/norm/{term}")
+            norm = seen.latest.get(catalog.grad("norm", term))
             numbers += known((f"gradient norm of {term}", norm, "", 0.0))
-        figure = seen.history.chart("Angles that are 0 or π", "share", {"share": "phase/real_axis_share"})
+        figure = seen.history.chart("Angles that are 0 or π", "share", {"share": catalog.PHASE_REAL_AXIS_SHARE})
         why = "Until the phase terms read both parts of the wave, they cannot move a phase."
         fixes = [*without_fault(seen.facts), *(set_weight(term, 0.0, why) for term in terms[:1]), pause(why)]
         return Report(f"{percent_words(share)} of the angles in the loss are 0 or π", numbers, figure, fixes[:3])
@@ -46,23 +47,23 @@ def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Phases cover half of the circle or less. Phases that stand still, or a wave without imaginary part, cover little
     too: those have rules of their own.
     """
-    coverage = seen.values.get("phase/coverage")
+    coverage = seen.values.get(catalog.PHASE_COVERAGE)
     if coverage is None:
         return []
     store = memory.setdefault("all", {})
     bad = below(coverage, limits["coverage"], limits["release"])
-    aligned = seen.latest.get("phase/R", 0.0) > limits["aligned"]
-    if bad and (aligned or seen.latest.get("phase/im_re_ratio", 1.0) < limits["dead"]):
+    aligned = seen.latest.get(catalog.PHASE_R, 0.0) > limits["aligned"]
+    if bad and (aligned or seen.latest.get(catalog.PHASE_IM_RE_RATIO, 1.0) < limits["dead"]):
         bad = None
     latch(store, "coverage", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
 
     def report() -> Report:
         numbers = known(
             ("covered share of the circle", coverage, "", AtLeast(limits["coverage"])),
-            ("Var(Im z) ÷ Var(Re z)", seen.latest.get("phase/im_re_ratio"), "", None),
+            ("Var(Im z) ÷ Var(Re z)", seen.latest.get(catalog.PHASE_IM_RE_RATIO), "", None),
         )
         figure = seen.history.chart(
-            "Covered share of the circle", "share", {"coverage": "phase/coverage"}, AtLeast(limits["coverage"])
+            "Covered share of the circle", "share", {"coverage": catalog.PHASE_COVERAGE}, AtLeast(limits["coverage"])
         )
         why = "Give the phase a projection of its own; a run cannot learn its way out of a sign that is built in."
         fixes = [*without_fault(seen.facts), pause(why)]
@@ -73,10 +74,10 @@ def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Every phase stands still over the sequence: R near 1, no variance in any dimension."""
-    order = seen.values.get("phase/R")
-    if "term/ce" in seen.latest and order is not None:
-        memory.setdefault("first", [seen.step, order, seen.latest["term/ce"]])
-    variance = seen.latest.get("phase/dimension_variance")
+    order = seen.values.get(catalog.PHASE_R)
+    if catalog.TERM_CE in seen.latest and order is not None:
+        memory.setdefault("first", [seen.step, order, seen.latest[catalog.TERM_CE]])
+    variance = seen.latest.get(catalog.PHASE_DIMENSION_VARIANCE)
     if order is None or variance is None:
         return []
     store = memory.setdefault("all", {})
@@ -92,10 +93,10 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("order parameter R", order, "", limits["R"]),
             ("circular variance of a phase", variance, "", AtLeast(limits["variance"])),
             (f"R at step {step:,}", before, "", None),
-            ("cross-entropy now", seen.latest.get("term/ce"), "nats", None),
+            ("cross-entropy now", seen.latest.get(catalog.TERM_CE), "nats", None),
             (f"cross-entropy at step {step:,}", loss, "nats", None),
         )
-        figure = seen.history.chart("Order parameter of the phases", "R", {"R": "phase/R"}, limits["R"])
+        figure = seen.history.chart("Order parameter of the phases", "R", {"R": catalog.PHASE_R}, limits["R"])
         why = "The terms that reward alignment outweigh the loss; at a twentieth they shape phases and leave them free."
         fixes = [*without_fault(seen.facts), *(set_weight(term, seen.weights[term] / 20, why) for term in terms[:2])]
         fixes = fixes or [pause("No phase term has a weight; look at what makes the phases stand still.")]
@@ -108,7 +109,7 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """The imaginary part of the wave carries next to no variance."""
-    ratio = seen.values.get("phase/im_re_ratio")
+    ratio = seen.values.get(catalog.PHASE_IM_RE_RATIO)
     if ratio is None:
         return []
     memory["highest"] = max(ratio, memory.get("highest", ratio))
@@ -128,7 +129,7 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             number("highest so far", highest),
         ]
         figure = seen.history.chart(
-            "Var(Im z) ÷ Var(Re z)", "ratio", {"ratio": "phase/im_re_ratio"}, AtLeast(limits["ratio"])
+            "Var(Im z) ÷ Var(Re z)", "ratio", {"ratio": catalog.PHASE_IM_RE_RATIO}, AtLeast(limits["ratio"])
         )
         why = "Without its imaginary part the wave is a real number, and interference is only a sign."
         return Report(title, numbers, figure, [*without_fault(seen.facts), pause(why)])
@@ -142,10 +143,10 @@ def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
     reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme.
     """
-    cosine, rank = seen.values.get("geometry/mean_cosine"), seen.latest.get("geometry/effective_rank")
+    cosine, rank = seen.values.get(catalog.GEOMETRY_MEAN_COSINE), seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK)
     store = memory.setdefault("all", {})
     # Where most positions hold the same token, their hidden states are rightly the same.
-    repeated = seen.latest.get("data/target_top1_share", 0.0) > limits["repeated"]
+    repeated = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["repeated"]
     if cosine is None or (not is_on(store, "direction") and repeated):
         return []
     if seen.step == 0:
@@ -162,7 +163,7 @@ def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("effective rank ÷ the largest possible", rank, "", AtLeast(limits["rank"])),
         )
         figure = seen.history.chart(
-            "Mean cosine of hidden states", "cosine", {"cosine": "geometry/mean_cosine"}, limits["cosine"]
+            "Mean cosine of hidden states", "cosine", {"cosine": catalog.GEOMETRY_MEAN_COSINE}, limits["cosine"]
         )
         why = "Add residual connections around every layer; fewer layers lose less."
         fixes = [*without_fault(seen.facts)]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from qcore.base.words import number_words
 from qcore.detect.finding import remedy
+from qcore.probes import catalog
 
 Symptom = Literal["averaging", "nan", "jitter"]
 
@@ -111,7 +112,7 @@ GUIDE = Guide(
             "Right as a warning, since ghosts have .92 to .96, and too mild as a goal: the data have .57.",
         ),
         Band(
-            "term/orthogonality",
+            catalog.term("orthogonality"),
             "warning",
             0.3,
             None,

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qcore.probes import catalog
+
 SHARE = 0.3
 BLOCK = 5
 """Steps whose losses are averaged: a batch of a few rows scatters by a tenth of a nat."""
@@ -31,14 +33,14 @@ class Pulse:
 
     def observe(self, values: Mapping[str, float]) -> None:
         """Take what arrived of term/ce and tokens/mutual_information."""
-        if (loss := values.get("term/ce")) is not None:
+        if (loss := values.get(catalog.TERM_CE)) is not None:
             self._losses.append(loss)
             if len(self._losses) == BLOCK:
                 self.block_loss = sum(self._losses) / BLOCK
                 if self._first_loss is None:
                     self._first_loss = self.block_loss
                 self._losses.clear()
-        if (information := values.get("tokens/mutual_information")) is not None:
+        if (information := values.get(catalog.TOKENS_MUTUAL_INFORMATION)) is not None:
             old = self.information
             self.information = information if old is None else old + SHARE * (information - old)
             if not self.armed and self.block_loss is not None:

@@ -22,6 +22,7 @@ from qcore.detect.finding import (
 )
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, is_on, latch, sign_of
+from qcore.probes import catalog
 
 _END_TOKENS = ("eos", "pad")
 _MASK_IT = "Masking the padding is the best rescue that was measured; packed rows have none to mask."
@@ -37,13 +38,13 @@ def _mask_padding(seen: Seen) -> list[dict[str, object]]:
 def padding_targets(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Padding counts as a target, or one token is most of what there is to predict."""
     store = memory.setdefault("all", {})
-    if (top := seen.values.get("data/target_top1_share")) is not None:
+    if (top := seen.values.get(catalog.DATA_TARGET_TOP1_SHARE)) is not None:
         latch(store, "top", seen.step, above(top, limits["top1"], 0.75 * limits["top1"]), clear_after=1)
-    if (padding := seen.values.get("data/pad_is_target")) is not None:
+    if (padding := seen.values.get(catalog.DATA_PAD_IS_TARGET)) is not None:
         latch(store, "padding", seen.step, above(padding, limits["padding"], limits["padding"] / 2), clear_after=1)
 
     def report() -> Report:
-        top, padding = seen.latest.get("data/target_top1_share"), seen.latest.get("data/pad_is_target")
+        top, padding = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE), seen.latest.get(catalog.DATA_PAD_IS_TARGET)
         title = (
             f"{percent_words(padding)} of the targets are padding"
             if padding is not None and padding > limits["padding"]
@@ -53,7 +54,7 @@ def padding_targets(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("largest share of one token among the targets", top, "", limits["top1"]),
             ("targets that are padding", padding, "", limits["padding"]),
         )
-        lines = {"predicted end": "tokens/predicted_eos", "target end": "tokens/target_eos"}
+        lines = {"predicted end": catalog.predicted("eos"), "target end": catalog.target("eos")}
         figure = seen.history.chart("Share of the end-of-sequence token", "share", lines)
         return Report(title, numbers, figure, _mask_padding(seen))
 
@@ -68,7 +69,7 @@ def eos_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """
     signs = []
     for token in _END_TOKENS:
-        predicted, target = (seen.values.get(f"tokens/{side}_{token}") for side in ("predicted", "target"))
+        predicted, target = (seen.values.get(side(token)) for side in (catalog.predicted, catalog.target))
         if predicted is None or target is None:
             continue
         store = memory.setdefault(token, {})
@@ -86,17 +87,17 @@ def eos_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 
 def _eos_report(seen: Seen, token: str, limits: Limits) -> Report:
-    predicted, target = (seen.latest.get(f"tokens/{side}_{token}", 0.0) for side in ("predicted", "target"))
+    predicted, target = (seen.latest.get(side(token), 0.0) for side in (catalog.predicted, catalog.target))
     name = "The end of sequence" if token == "eos" else "Padding"
     title = f"{name} is predicted at {percent_words(predicted)} of the positions"
     title = f"{title}; it is {percent_words(target)} of the targets"
     numbers = known(
         ("share of the predictions", predicted, "", max(limits["share"], limits["ratio"] * target)),
         ("share of the targets", target, "", None),
-        ("its mean probability", seen.latest.get("tokens/eos_probability"), "", None),
-        ("targets that are padding", seen.latest.get("data/pad_is_target"), "", None),
+        ("its mean probability", seen.latest.get(catalog.TOKENS_EOS_PROBABILITY), "", None),
+        ("targets that are padding", seen.latest.get(catalog.DATA_PAD_IS_TARGET), "", None),
     )
-    lines = {"predicted": f"tokens/predicted_{token}", "target": f"tokens/target_{token}"}
+    lines = {"predicted": catalog.predicted(token), "target": catalog.target(token)}
     figure = seen.history.chart("Share of the token", "share", lines)
     fixes = _mask_padding(seen)
     if target <= limits["padding_share"]:
@@ -112,13 +113,13 @@ def stuck(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     that an earlier one has taught, such as a fork with a schedule that ends low.
     """
     store = memory.setdefault("all", {})
-    planned, spent = seen.values.get("optim/planned_lr_sum"), seen.latest.get("optim/lr_sum", 0.0)
+    planned, spent = seen.values.get(catalog.OPTIM_PLANNED_LR_SUM), seen.latest.get(catalog.OPTIM_LR_SUM, 0.0)
     if planned is not None or (seen.armed and "planned" in store):
         low = planned is not None and planned < limits["planned"]
         latch(store, "planned", seen.step, low and not seen.armed and not _informed(seen, limits), clear_after=1)
     elif spent >= limits["planned"] and "planned" in store:
         latch(store, "planned", seen.step, False, clear_after=1)
-    information = seen.values.get("tokens/mutual_information")
+    information = seen.values.get(catalog.TOKENS_MUTUAL_INFORMATION)
     if information is not None:
         old = memory.get("information", information)
         memory["information"] = old + limits["share"] * (information - old)
@@ -133,7 +134,7 @@ def _informed(seen: Seen, limits: Limits) -> bool:
 
     Before its first step a model with tied tables copies its input: informed, at a terrible loss.
     """
-    information, loss = seen.latest.get("tokens/mutual_information"), seen.latest.get("term/ce")
+    information, loss = seen.latest.get(catalog.TOKENS_MUTUAL_INFORMATION), seen.latest.get(catalog.TERM_CE)
     if information is None or loss is None or seen.facts.unigram is None:
         return False
     return information >= limits["information"] and loss < seen.facts.unigram - limits["information"]
@@ -141,8 +142,8 @@ def _informed(seen: Seen, limits: Limits) -> bool:
 
 def _stuck_report(seen: Seen, limits: Limits, on_plateau: bool) -> Report:
     latest = seen.latest
-    planned = latest.get("optim/planned_lr_sum", seen.facts.planned_lr_sum)
-    spent, information = latest.get("optim/lr_sum", 0.0), latest.get("tokens/mutual_information")
+    planned = latest.get(catalog.OPTIM_PLANNED_LR_SUM, seen.facts.planned_lr_sum)
+    spent, information = latest.get(catalog.OPTIM_LR_SUM, 0.0), latest.get(catalog.TOKENS_MUTUAL_INFORMATION)
     late = on_plateau and information is not None
     if on_plateau and information is not None:
         rates = f"Σ learning rate {number_words(spent, 2)}"
@@ -151,12 +152,12 @@ def _stuck_report(seen: Seen, limits: Limits, on_plateau: bool) -> Report:
         title = f"The planned steps cannot leave the plateau: Σ learning rate is {number_words(planned, 2)}"
     numbers = known(
         ("Σ learning rate of all planned steps", planned, "", AtLeast(limits["planned"])),
-        ("Σ learning rate so far", latest.get("optim/lr_sum"), "", None),
+        ("Σ learning rate so far", latest.get(catalog.OPTIM_LR_SUM), "", None),
         ("information the context carries", information, "nats", AtLeast(limits["information"])),
-        ("cross-entropy", latest.get("term/ce"), "nats", None),
+        ("cross-entropy", latest.get(catalog.TERM_CE), "nats", None),
         ("loss of token frequencies alone", seen.facts.unigram, "nats", None),
     )
-    lines = {"information": "tokens/mutual_information"}
+    lines = {"information": catalog.TOKENS_MUTUAL_INFORMATION}
     figure = seen.history.chart("Information the context carries", "nats", lines, AtLeast(limits["information"]))
     control, rate = rate_control(seen)
     fixes = [*without_fault(seen.facts)]
@@ -179,7 +180,7 @@ def rate_control(seen: Seen) -> tuple[str, float | None]:
     """The control that sets the learning rate under the policy in force, and its value; the newest rate if unknown."""
     manual = seen.controls.get("lr_policy") == "manual"
     control = "manual_learning_rate" if manual else "learning_rate"
-    value = seen.controls.get(control, seen.latest.get("train/lr"))
+    value = seen.controls.get(control, seen.latest.get(catalog.TRAIN_LR))
     return control, None if value is None else float(value)
 
 
@@ -197,12 +198,12 @@ def failure_report(seen: Seen, step: int, terms: list[str]) -> Report:
     names = ", ".join(terms[:3]) + (f" and {len(terms) - 3} more" if len(terms) > 3 else "")
     numbers = [number("step that failed", step)]
     numbers += known(
-        ("last finite loss", seen.latest.get("train/loss"), "nats", None),
-        ("last finite gradient norm", seen.latest.get("train/grad_norm"), "", None),
-        ("learning rate", seen.latest.get("train/lr"), "", None),
+        ("last finite loss", seen.latest.get(catalog.TRAIN_LOSS), "nats", None),
+        ("last finite gradient norm", seen.latest.get(catalog.TRAIN_GRAD_NORM), "", None),
+        ("learning rate", seen.latest.get(catalog.TRAIN_LR), "", None),
     )
     numbers += [number(f"weight of {term}", seen.weights[term]) for term in terms if term in seen.weights]
-    figure = seen.history.chart("Loss before the failure", "loss", {"loss": "train/loss"})
+    figure = seen.history.chart("Loss before the failure", "loss", {"loss": catalog.TRAIN_LOSS})
     fixes = [*without_fault(seen.facts)]
     why = "The optimizer did not step: resume from the last good weights without this term."
     fixes += [set_weight(term, 0.0, why) for term in terms if seen.weighted(term) and term != "ce"][:1]

@@ -18,8 +18,14 @@ from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import AtLeast, Report, known, pause, remedy, rounded, stop, without_fault
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
+from qcore.probes import catalog
 
-_GENERATED, _HELD_OUT, _DATA, _DENOISED = "frames/generated/", "frames/held_out/", "frames/data/", "frames/denoised/"
+_GENERATED, _HELD_OUT, _DATA, _DENOISED = (
+    catalog.frames("generated", ""),
+    catalog.frames("held_out", ""),
+    catalog.frames("data", ""),
+    catalog.frames("denoised", ""),
+)
 _MEASURES = ("divergence", "cosine", "orthogonality", "coherence", "std", "entanglement")
 """What two sets of clips are told apart by: measures without a reference or an anchor of their own."""
 
@@ -90,7 +96,7 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
             AtLeast(limits["motion"]),
         ),
         ("share of the noise that frames have in common", correlation, "", limits["shared"]),
-        ("held-out flow loss", seen.latest.get("eval/flow"), "", None),
+        ("held-out flow loss", seen.latest.get(catalog.EVAL_FLOW), "", None),
     )
     fixes = [*without_fault(seen.facts)]
     if shared:
@@ -172,7 +178,7 @@ def _identical(first: Mapping[str, float], prefix: str, second: Mapping[str, flo
 
 def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """The velocity that the model is trained on is not the derivative of its path."""
-    error = seen.values.get("flow/velocity_error")
+    error = seen.values.get(catalog.FLOW_VELOCITY_ERROR)
     if error is None:
         return []
     store = memory.setdefault("all", {})
@@ -183,9 +189,9 @@ def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         numbers = known(
             ("‖velocity − finite difference‖ ÷ ‖finite difference‖", error, "", limits["error"]),
             ("standard deviation of samples ÷ data's", size, "", None),
-            ("held-out flow loss", seen.latest.get("eval/flow"), "", None),
+            ("held-out flow loss", seen.latest.get(catalog.EVAL_FLOW), "", None),
         )
-        lines = {"error": "flow/velocity_error"}
+        lines = {"error": catalog.FLOW_VELOCITY_ERROR}
         figure = seen.history.chart("Error of the target velocity", "share", lines, limits["error"])
         fixes = [*without_fault(seen.facts)]
         if seen.controls.get("flow_path") not in (None, "plain"):
@@ -260,7 +266,7 @@ def _against_flicker(seen: Seen) -> list[dict[str, Any]]:
 
 def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Shuffled frames in, shuffled frames out: the model does not know which frame is which, or hardly."""
-    response = seen.values.get("flow/position_response")
+    response = seen.values.get(catalog.FLOW_POSITION_RESPONSE)
     if response is None:
         return []
     store = memory.setdefault("all", {})
@@ -274,7 +280,7 @@ def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("factor on the frame embedding", amplification, "", None),
             ("coherence of generated motion", seen.latest.get(_GENERATED + "coherence"), "", None),
         )
-        lines = {"response": "flow/position_response"}
+        lines = {"response": catalog.FLOW_POSITION_RESPONSE}
         figure = seen.history.chart("Response to the order of frames", "share", lines, AtLeast(limits["response"]))
         fixes = [*without_fault(seen.facts)]
         if isinstance(amplification, int | float) and amplification < 1:
@@ -290,7 +296,7 @@ def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
 
 def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Samples are drawn with another share of common noise than the model is trained on."""
-    sampled = seen.values.get("flow/sample_noise_correlation")
+    sampled = seen.values.get(catalog.FLOW_SAMPLE_NOISE_CORRELATION)
     if sampled is None or seen.step == 0:
         return []
     store = memory.setdefault("all", {})
@@ -338,12 +344,12 @@ def _is_noise(seen: Seen, apart: float, limits: Limits) -> bool:
 
 
 def _trained_correlation(seen: Seen) -> float:
-    return float(seen.controls.get("noise_correlation", seen.latest.get("flow/noise_correlation", 0.0)))
+    return float(seen.controls.get("noise_correlation", seen.latest.get(catalog.FLOW_NOISE_CORRELATION, 0.0)))
 
 
 def _correlation(seen: Seen) -> float:
     """Share of common noise of the newest sample."""
-    return seen.latest.get("flow/sample_noise_correlation", _trained_correlation(seen))
+    return seen.latest.get(catalog.FLOW_SAMPLE_NOISE_CORRELATION, _trained_correlation(seen))
 
 
 def _differ(seen: Seen, limits: Limits) -> bool:
@@ -352,4 +358,4 @@ def _differ(seen: Seen, limits: Limits) -> bool:
 
 def _explained(seen: Seen, limits: Limits) -> bool:
     """Whether another rule says why samples look as they do."""
-    return _differ(seen, limits) or seen.latest.get("flow/velocity_error", 0.0) > limits["error"]
+    return _differ(seen, limits) or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]

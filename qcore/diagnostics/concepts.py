@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.positions import defined
+from qcore.probes import catalog
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ConceptAlignment:
             "cosine": self.cosine,
             "cosine_chance": self.cosine_chance,
         }
-        return defined({f"concept/{name}": value for name, value in names.items()})
+        return defined({catalog.member(catalog.CONCEPT, name): value for name, value in names.items()})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is stored under the name "concepts"."""

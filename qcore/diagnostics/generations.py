@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qcore.probes import catalog
+
 REPEAT_LENGTH = 4
 
 
@@ -35,7 +37,7 @@ class GenerationStatistics:
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `generation/`; undefined statistics are left out."""
-        values = {f"generation/{name}": float(value) for name, value in vars(self).items()}
+        values = {catalog.member(catalog.GENERATION, name): float(value) for name, value in vars(self).items()}
         return {name: value for name, value in values.items() if not np.isnan(value)}
 
 

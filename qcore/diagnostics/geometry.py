@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qcore.diagnostics.positions import check_mask, defined, valid_positions
+from qcore.probes import catalog
 
 KEPT_EIGENVALUES = 64
 NO_SPREAD = 1e-10
@@ -38,7 +39,9 @@ class HiddenGeometry:
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `geometry/`."""
-        return defined({"geometry/effective_rank": self.effective_rank, "geometry/mean_cosine": self.mean_cosine})
+        return defined(
+            {catalog.GEOMETRY_EFFECTIVE_RANK: self.effective_rank, catalog.GEOMETRY_MEAN_COSINE: self.mean_cosine}
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is stored under the name "spectrum"; empty without two positions."""

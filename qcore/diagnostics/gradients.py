@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.positions import defined
+from qcore.probes import catalog
 
 MAIN = ("ce", "flow")
 
@@ -35,13 +36,13 @@ class TermGradients:
         """`grad/norm/<term>`; and beside a cross-entropy with a gradient, `grad/ratio/<term>` (|weight|·norm over that
         of ce) and `grad/cos/<term>` (cosine with ce).
         """
-        series = {f"grad/norm/{name}": float(norm) for name, norm in zip(self.names, self.norm_K, strict=True)}
+        series = {catalog.grad("norm", name): float(norm) for name, norm in zip(self.names, self.norm_K, strict=True)}
         main = next((self.names.index(name) for name in MAIN if name in self.names), None)
         pull_K = np.abs(self.weight_K) * self.norm_K
         if main is not None and pull_K[main] > 0:
             for index, name in enumerate(self.names):
-                series[f"grad/ratio/{name}"] = float(pull_K[index] / pull_K[main])
-                series[f"grad/cos/{name}"] = float(self.cosine_KK[main, index])
+                series[catalog.grad("ratio", name)] = float(pull_K[index] / pull_K[main])
+                series[catalog.grad("cos", name)] = float(self.cosine_KK[main, index])
         return defined(series)
 
     def arrays(self, term_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.positions import check_mask, check_shape, defined
+from qcore.probes import catalog
 
 KEPT_POSITIONS = 48
 
@@ -37,7 +38,7 @@ class InterferenceStatistics:
         """Series by name, all under `interference/`: means over layers and heads."""
         return defined(
             {
-                f"interference/{name}": _mean(getattr(self, f"{name}_LH"))
+                catalog.member(catalog.INTERFERENCE, name): _mean(getattr(self, f"{name}_LH"))
                 for name in ("participation", "constructive", "destructive", "entropy")
             }
         )

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qcore.diagnostics.positions import check_mask, check_shape, defined, valid_positions
+from qcore.probes import catalog
 
 POSITIONS = 256
 LARGEST_NATS = 50.0
@@ -42,7 +43,7 @@ class CoherencePerplexity:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `perplexity/`."""
         names = ("teacher_forced", *BUCKETS, "coherence_weighted")
-        return defined({f"perplexity/{name}": getattr(self, name) for name in names})
+        return defined({catalog.member(catalog.PERPLEXITY, name): getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ShiftCheck:
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `shift/`."""
-        return defined({f"shift/{name}": value for name, value in vars(self).items()})
+        return defined({catalog.member(catalog.SHIFT, name): value for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ContextStatistics:
 
     def scalars(self) -> dict[str, float]:
         """`tokens/row_variance`."""
-        return defined({"tokens/row_variance": self.row_variance})
+        return defined({catalog.TOKENS_ROW_VARIANCE: self.row_variance})
 
 
 def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:

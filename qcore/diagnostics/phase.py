@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qcore.diagnostics.positions import check_mask, check_shape, defined, strata
+from qcore.probes import catalog
 
 BINS = 36
 WINDOWS = (1, 2, 4, 8, 16)
@@ -71,12 +72,12 @@ class PhaseStatistics:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `phase/`. Those without a layer are means over the layers after the encoding."""
         order_L = self.resultant_LP.mean(1)
-        series = {f"phase/R_layer{layer}": float(value) for layer, value in enumerate(order_L)}
-        series["phase/R"] = float(_after_encoding(order_L).mean())
+        series = {catalog.phase_r_layer(layer): float(value) for layer, value in enumerate(order_L)}
+        series[catalog.PHASE_R] = float(_after_encoding(order_L).mean())
         for name in ("coverage", "im_re_ratio", "dimension_variance", "semantic_coherence"):
-            series[f"phase/{name}"] = getattr(self, name)
+            series[catalog.member(catalog.PHASE, name)] = getattr(self, name)
         for width, value in zip(WINDOWS, _after_encoding(self.windows_LW).mean(0), strict=True):
-            series[f"phase/window_{width}"] = float(value)
+            series[catalog.phase_window(width)] = float(value)
         return defined(series)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qcore.diagnostics.perplexity import perplexity
 from qcore.diagnostics.positions import check_mask, check_shape, defined
+from qcore.probes import catalog
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -48,7 +49,7 @@ class CausalityProbe:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `causality/`."""
         names = ("leak", "response", "context_response")
-        return defined({f"causality/{name}": getattr(self, name) for name in names})
+        return defined({catalog.member(catalog.CAUSALITY, name): getattr(self, name) for name in names})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is stored under the name "causality"; empty for a row of one token."""
@@ -65,7 +66,7 @@ class BatchDependence:
 
     def scalars(self) -> dict[str, float]:
         """`batch/dependence`, left out when it has no value."""
-        return defined({"batch/dependence": self.dependence})
+        return defined({catalog.BATCH_DEPENDENCE: self.dependence})
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ class StrictLoss:
         position."""
         return defined(
             {
-                "strict/ce": self.strict,
-                "strict/teacher_forced": self.teacher_forced,
-                "strict/gap": self.gap,
-                "perplexity/strict": perplexity(self.strict),
+                catalog.STRICT_CE: self.strict,
+                catalog.STRICT_TEACHER_FORCED: self.teacher_forced,
+                catalog.STRICT_GAP: self.gap,
+                catalog.PERPLEXITY_STRICT: perplexity(self.strict),
             }
         )
 

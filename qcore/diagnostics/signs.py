@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.positions import check_mask
+from qcore.probes import catalog
 
 Phases = tuple[Tensor, ...]
 STEP = 1e-3
@@ -32,7 +33,7 @@ class SignTests:
 
     def scalars(self) -> dict[str, float]:
         """`energy/sign/<term>` for each term tested."""
-        return {f"energy/sign/{name}": float(sign) for name, sign in self.signs.items()}
+        return {catalog.energy_sign(name): float(sign) for name, sign in self.signs.items()}
 
 
 def sign_test(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.positions import valid_positions
+from qcore.probes import catalog
 
 PROBABILITY_ROWS = 256
 
@@ -57,7 +58,7 @@ class TokenStatistics:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `tokens/`; only the padding share when there is no real position."""
         positions = self.real_positions + self.padding_positions
-        series = {"tokens/padding_share": self.padding_positions / positions} if positions else {}
+        series = {catalog.TOKENS_PADDING_SHARE: self.padding_positions / positions} if positions else {}
         if not self.real_positions:
             return series
         for name in (
@@ -71,12 +72,12 @@ class TokenStatistics:
             "marginal_entropy",
             "kl_target",
         ):
-            series[f"tokens/{name}"] = float(getattr(self, name))
+            series[catalog.member(catalog.TOKENS, name)] = float(getattr(self, name))
         if self.eos_probability is not None:
-            series["tokens/eos_probability"] = self.eos_probability
+            series[catalog.TOKENS_EOS_PROBABILITY] = self.eos_probability
         for name, share in self.special_predicted.items():
-            series[f"tokens/predicted_{name}"] = share
-            series[f"tokens/target_{name}"] = self.special_target[name]
+            series[catalog.predicted(name)] = share
+            series[catalog.target(name)] = self.special_target[name]
         return series
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.positions import defined
+from qcore.probes import catalog
 
 ROOT = "(model)"
 
@@ -41,10 +42,10 @@ class WeightStatistics:
         known = self.update_ratio_M[np.isfinite(self.update_ratio_M)]
         return defined(
             {
-                "weights/dead_share": self.dead_share,
-                "weights/frozen_blocks": float(len(self.frozen)),
-                "weights/blocks": float(self.blocks),
-                "weights/update_ratio": float(np.median(known)) if known.size else math.nan,
+                catalog.WEIGHTS_DEAD_SHARE: self.dead_share,
+                catalog.WEIGHTS_FROZEN_BLOCKS: float(len(self.frozen)),
+                catalog.WEIGHTS_BLOCKS: float(self.blocks),
+                catalog.WEIGHTS_UPDATE_RATIO: float(np.median(known)) if known.size else math.nan,
             }
         )
 

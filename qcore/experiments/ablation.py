@@ -25,6 +25,7 @@ from qcore.experiments.parallel_runs import as_process, fan_out, share
 from qcore.experiments.statistics import Paired, paired
 from qcore.experiments.stored_records import kept_as
 from qcore.lab.lab import Lab
+from qcore.probes import catalog
 from qcore.runs.errors import LabError
 
 MODULE = "qcore.experiments.ablation"
@@ -238,8 +239,8 @@ def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
     if info.state == "finished" and target is not None and held_out is not None and held_out > target:
         lab.resume(name, steps=round(steps * STRETCH), author="ablation")
         _ended(lab, name)
-    series = lab.reader(name).scalars_of(["eval/ce", "train/step_ms"])
-    curve, times = series["eval/ce"], series["train/step_ms"].values.tolist()
+    series = lab.reader(name).scalars_of([catalog.EVAL_CE, catalog.TRAIN_STEP_MS])
+    curve, times = series[catalog.EVAL_CE], series[catalog.TRAIN_STEP_MS].values.tolist()
     samples = [made.stats for made in lab.reader(name).generations("timeline") if made.step == steps]
     return CaseResult(
         name=case.name,
@@ -326,7 +327,7 @@ def _ended(lab: Lab, name: str) -> Any:
 
 
 def _loss_at(lab: Lab, name: str, step: int) -> float | None:
-    last = lab.reader(name).last("eval/ce")
+    last = lab.reader(name).last(catalog.EVAL_CE)
     return last[1] if last is not None and last[0] == step and math.isfinite(last[1]) else None
 
 

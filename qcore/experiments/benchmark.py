@@ -35,6 +35,7 @@ from qcore.experiments.parallel_runs import RUNS_FOLDER, answers, as_process, fa
 from qcore.experiments.worker_process import worker_command
 from qcore.lab.inputs import checked_inputs
 from qcore.lab.lab import Lab
+from qcore.probes import catalog
 from qcore.runs.errors import LabError
 from qcore.runs.names import check_name
 
@@ -284,9 +285,9 @@ def judge(lab: Lab, name: str, config: RunConfig, windows: int) -> dict[str, Any
         return made
     assert isinstance(config, TextRunConfig)
     held = measure_models.held_out(config, lab.runs_dir / name, lab.runs_dir / CACHE, windows)
-    series = reader.scalars_of(["eval/ce", "train/step_ms"])
-    steps, spent = series["train/step_ms"].steps, series["train/step_ms"].values.cumsum() / 1e3
-    curve = series["eval/ce"]
+    series = reader.scalars_of([catalog.EVAL_CE, catalog.TRAIN_STEP_MS])
+    steps, spent = series[catalog.TRAIN_STEP_MS].steps, series[catalog.TRAIN_STEP_MS].values.cumsum() / 1e3
+    curve = series[catalog.EVAL_CE]
     seconds = [float(spent[steps <= step][-1]) if (steps <= step).any() else 0.0 for step in curve.steps]
     per_token = float(reader.meta()["bytes_per_token"])
     return {

@@ -28,6 +28,7 @@ from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, sh
 from qcore.experiments.statistics import paired
 from qcore.experiments.stored_records import kept_as
 from qcore.lab.forks import Origin, Split, find_origin, make_child, split_changes, steps_in_force
+from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import folder_name
 from qcore.runs.errors import LabError, about_run
 from qcore.runs.layout import CACHE_FOLDER
@@ -320,7 +321,7 @@ def _spec(lab: Lab, name: str, step: int, metric: str | None, steps: int, last: 
     config, reader = lab.config(name), lab.reader(name)
     if steps < 1 or last < 1:
         raise ConfigError(f"steps = {steps} with last = {last} is refused: both start at 1")
-    chosen = metric or ("eval/flow" if lab.info(name).family == "video" else "eval/ce")
+    chosen = metric or (catalog.EVAL_FLOW if lab.info(name).family == "video" else catalog.EVAL_CE)
     if chosen not in reader.names():
         raise ConfigError(f"{chosen!r} is no series of run {name!r}: take one that it has, such as train/loss")
     if is_wall_clock(chosen):

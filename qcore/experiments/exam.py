@@ -28,6 +28,7 @@ from qcore.config import (
 )
 from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
 from qcore.lab.lab import Lab
+from qcore.probes import catalog
 
 MODULE = "qcore.experiments.exam"
 COLLAPSED = 0.5
@@ -203,7 +204,7 @@ def _collapse(lab: Lab, name: str) -> int | None:
 
     Healthy runs pass through a majority on their way out of the plateau: only the last stretch counts.
     """
-    series = lab.reader(name).scalars("tokens/top1_share")
+    series = lab.reader(name).scalars(catalog.TOKENS_TOP1_SHARE)
     if not len(series):
         return None
     under = (series.values <= COLLAPSED).nonzero()[0]

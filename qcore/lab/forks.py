@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
 from qcore.lab.inputs import checked_inputs
+from qcore.probes import catalog
 from qcore.runs.building import FORKING, TakenError, building
 from qcore.runs.checkpoint_folders import (
     FORK,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 60.0
 SCHEDULE = "schedule"
 _NEVER = ("seed", "kind")
-_SHOWN = {"train/loss": "loss", "eval/ce": "eval_ce", "eval/flow": "eval_flow"}
+_SHOWN = {catalog.TRAIN_LOSS: "loss", catalog.EVAL_CE: "eval_ce", catalog.EVAL_FLOW: "eval_flow"}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qcore.probes import catalog
 from qcore.runs.building import REPLAYING, Site, building
 from qcore.runs.checkpoint_folders import FORK, checkpoint_folders, link_folder, read_state
 from qcore.runs.errors import LabError
@@ -37,7 +38,7 @@ def replay(
         raise LabError(f"steps = {steps} is refused: a replay makes at least one step")
     base = _base(run_dir, reader)
     after = read_state(base).step if base else 0
-    last = reader.last("train/loss")
+    last = reader.last(catalog.TRAIN_LOSS)
     if last is None or last[0] <= after:
         raise LabError(f"run {name!r} has made no step yet: there is nothing to replay")
     until = last[0] if steps is None else min(last[0], after + steps)

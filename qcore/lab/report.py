@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from qcore.lab.lab import Lab
+from qcore.probes import catalog
 from qcore.runs.info import RunInfo
 
 MAX_POINTS = 1000
@@ -30,7 +31,9 @@ def report_parts(lab: Lab, name: str) -> dict[str, Any]:
         "title": name,
         "summary": _summary(info, meta),
         "config": config.to_yaml(),
-        "loss": ("term/flow", "eval/flow") if info.family == "video" else ("term/ce", "eval/ce"),
+        "loss": (catalog.TERM_FLOW, catalog.EVAL_FLOW)
+        if info.family == "video"
+        else (catalog.TERM_CE, catalog.EVAL_CE),
         "unit": "mean squared error" if info.family == "video" else "nats per token",
         "series": {key: (series.steps, series.values) for key, series in found.items()},
         "references": {key: value for key, value in (meta.get("references") or {}).items() if value is not None},

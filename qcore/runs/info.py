@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
+from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import can_go_on
 from qcore.runs.control_changes import changes_that_hold
 from qcore.runs.failures import CAUSES
@@ -165,7 +166,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     elif state in ACTIVE and not alive:
         state, cause = "interrupted", ENDED
         message = f"its worker ended without a word; {_way_on(stranded(run_dir, reader))}"
-    step, extra = _newest(reader, status, "eval/flow" if family == "video" else "eval/ce")
+    step, extra = _newest(reader, status, catalog.EVAL_FLOW if family == "video" else catalog.EVAL_CE)
     return RunInfo(
         name=name,
         state=state,
@@ -220,7 +221,7 @@ def _newest(reader: RunReader, status: Status, held_out: str) -> tuple[int, dict
     newest = reader.newest_step()
     if newest <= status.step:
         return status.step, status.extra
-    loss, held = reader.last("train/loss"), reader.last(held_out)
+    loss, held = reader.last(catalog.TRAIN_LOSS), reader.last(held_out)
     found: dict[str, Any] = {} if loss is None else {"loss": loss[1]}
     if held is not None:
         found |= {"eval_step": held[0], held_out.replace("/", "_"): held[1]}

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from qcore.probes import catalog
 from qcore.store import Event, Generation, RunReader, Series
 
-WALL_CLOCK_PREFIXES = ("cost/",)
 WALL_CLOCK_SUFFIXES = ("_ms", "_per_second", "_seconds", "memory_mb")
 WALL_CLOCK_STATS = ("seconds",)
 """Series, and statistics of a sample, that a clock or the machine's memory decides: no replay can repeat them."""
-PROBES_RUN = "cost/probes_run"
+PROBES_RUN = catalog.COST_PROBES_RUN
 """Series: which probes ran at a step, bit i for the i-th of the meta value `PROBE_NAMES`; they fit a double exactly."""
 PROBE_NAMES = "probe_names"
-BEFORE_TRAINING, PLANNED_LR_SUM = "cost/before_training_ms", "optim/planned_lr_sum"
+BEFORE_TRAINING, PLANNED_LR_SUM = catalog.COST_BEFORE_TRAINING_MS, catalog.OPTIM_PLANNED_LR_SUM
 """Series of step 0: with the probes, and always."""
 CHANGES = ("control", "grow", "restore")
 """Kinds of events that change numbers; a replay repeats these, in the order of their steps."""
@@ -34,7 +34,7 @@ UNSIZED = ("dropout", "activation_checkpointing", "chunk", "lora_dropout")
 
 def is_wall_clock(name: str) -> bool:
     """Whether the values of a series follow the clock or the machine."""
-    return name.startswith(WALL_CLOCK_PREFIXES) or name.endswith(WALL_CLOCK_SUFFIXES)
+    return catalog.in_group(name, catalog.COST) or name.endswith(WALL_CLOCK_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,15 @@ def recording_of(reader: RunReader, until: int) -> Recording:
     names = reader.meta().get(PROBE_NAMES)
     evaluations = {
         int(step)
-        for series in reader.scalars_of([name for name in reader.names() if name.startswith("eval/")]).values()
+        for series in reader.scalars_of(
+            [name for name in reader.names() if catalog.in_group(name, catalog.EVAL)]
+        ).values()
         for step in series.steps
     }
     samples = {sample.step for sample in _samples(reader, until)}
     first = reader.scalars_of([PLANNED_LR_SUM, BEFORE_TRAINING], stop=1)
     return Recording(
-        probes=None if names is None else _probe_steps(names, reader.scalars(PROBES_RUN)),
+        probes=None if names is None else _probe_steps(names, reader.scalars(PROBES_RUN)) | _added_steps(reader),
         opened=bool(len(first[PLANNED_LR_SUM])),
         began=bool(len(first[BEFORE_TRAINING])),
         evaluations=frozenset(evaluations),
@@ -125,10 +127,12 @@ def compare(original: RunReader, replayed: RunReader, after: int, until: int) ->
     whole = original.meta().get(PROBE_NAMES) is not None
     mine, again = set(original.names()), set(replayed.names())
     wall_clock = {name for name in mine if is_wall_clock(name)}
-    left_out = set(wall_clock)
+    # a probe from outside may be missing here
+    absent = {declared.name for declared in catalog.kept_series(original.meta())} - again
+    left_out = wall_clock | (absent & mine)
     found: list[Difference] = []
     values = 0
-    compared = sorted((mine | again) - wall_clock - {name for name in again if is_wall_clock(name)})
+    compared = sorted((mine | again) - left_out - {name for name in again if is_wall_clock(name)})
     start, stop = after + 1 if after else 0, until + 1
     ours = original.scalars_of(compared, start=start, stop=stop)
     theirs = replayed.scalars_of(compared, start=start, stop=stop)
@@ -163,6 +167,13 @@ def _probe_steps(names: list[str], ran: Series) -> dict[str, frozenset[int]]:
     return {
         name: frozenset(ran.steps[(masks >> place) & 1 == 1].astype(int).tolist()) for place, name in enumerate(names)
     }
+
+
+def _added_steps(reader: RunReader) -> dict[str, frozenset[int]]:
+    """When probes from outside ran."""
+    by_series = {name: probe for name in reader.names() if (probe := catalog.ran_of(name))}
+    found = reader.scalars_of(sorted(by_series))
+    return {probe: frozenset(found[name].steps.astype(int).tolist()) for name, probe in by_series.items()}
 
 
 def _every_step(ours: Series, theirs: Series) -> bool:

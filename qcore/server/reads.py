@@ -19,11 +19,12 @@ from qcore.config import (
     shown,
 )
 from qcore.lab import ControlState, FindingInfo, RunInfo
+from qcore.probes import catalog
 from qcore.server.endpoint import RUN, Answer, Call, Endpoint
 from qcore.server.fields import Field
 from qcore.server.problems import Problem
 
-CURVES = ["train/loss", "train/lr", "eval/*", "term/*"]
+CURVES = [catalog.TRAIN_LOSS, catalog.TRAIN_LR, catalog.member(catalog.EVAL, "*"), catalog.term("*")]
 MANY = 1000
 NAMES = 64
 _STATUSES = ("pending", "applied", "refused")

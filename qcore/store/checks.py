@@ -97,7 +97,7 @@ ARRAYS: dict[str, dict[str, str]] = {
     "generated": {"clips": "NFHWC"},
 }
 # What a model says of its inside differs by family; what is there has these axes.
-_INSIDE = {
+INSIDE = {
     "decay": "LHT",
     "singular": "LHr",
     "energy": "L2",
@@ -116,7 +116,7 @@ _INSIDE = {
     "concept/shares": "TC",
     "moe/load": "LE",
 }
-_OPTIONAL: dict[str, dict[str, str]] = {"internals": _INSIDE}
+_OPTIONAL: dict[str, dict[str, str]] = {"internals": INSIDE}
 
 
 def load_arrays(data: Any, name: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:

@@ -57,7 +57,7 @@ class BaseEngine(ABC):
     """Model, optimizer and scaler of one run on its device.
 
     saved: the module whose state a checkpoint keeps · unit: what `StepResult.units` counts · eval_name: series of the
-    held-out loss · compiles: whether the family knows `compile`.
+    held-out loss · speed_name: series of how many it sees in a second · compiles: whether the family knows `compile`.
     """
 
     model: nn.Module
@@ -66,6 +66,7 @@ class BaseEngine(ABC):
     terms: tuple[Term, ...]
     unit: str
     eval_name: str
+    speed_name: str
     compiles = False
 
     def __init__(self, config: RunConfig) -> None:

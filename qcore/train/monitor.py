@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from qcore.probes import catalog
+from qcore.probes.detectors import Detectors
+from qcore.probes.scheduler import running_mean
 from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN, Recording
 from qcore.store import RunWriter, Status
 from qcore.train.engine import StepResult
-from qcore.train.findings import Detectors
-from qcore.train.instruments import Reading
-from qcore.train.probes import running_mean
 from qcore.train.workload import Workload
 
 OF_THE_DATA = ("mask_padding", "label_shift")
@@ -40,9 +40,9 @@ class Monitor:
         self._engine = workload.engine
         self._writer = writer
         self._controls = controls
-        self._instruments = workload.instruments(writer)
+        self._runner = workload.runner(writer)
         if recording is not None:
-            self._instruments.scheduler.follow(recording.probes or {}, begins=recording.began)
+            self._runner.scheduler.follow(recording.probes or {}, begins=recording.began)
         self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
@@ -52,43 +52,46 @@ class Monitor:
     def begin(self) -> None:
         """Measure everything on the first batch, before the first update."""
         result = self._engine.preview(self._controls)
-        scalars = {f"term/{name}": value for name, value in result.terms.items()}
-        scalars["train/loss"] = result.loss
+        scalars = {catalog.term(name): value for name, value in result.terms.items()}
+        scalars[catalog.TRAIN_LOSS] = result.loss
         found = self._workload.of_data(self._controls)
         found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
-        measured = self._instruments.begin(Reading(0, result, self._controls))
+        measured = self._runner.begin(result, self._controls)
         # The terms of the first batch are logged with the first update, which measures the same.
         self._writer.log_scalars(0, found | measured)
         self.detectors.observe(0, scalars | found | measured)
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
-        started, probing = time.perf_counter(), self._instruments.scheduler.spent
+        started, probing = time.perf_counter(), self._runner.scheduler.spent
         self.seconds_trained += seconds
-        self._instruments.scheduler.observe_step(seconds)
+        self._runner.scheduler.observe_step(seconds)
         self._units_per_second = running_mean(self._units_per_second, result.units / seconds, SHARE)
         self._step_seconds = running_mean(self._step_seconds, seconds, SHARE)
         self.detectors.lr_sum += result.learning_rate
-        scalars = {f"term/{name}": value for name, value in result.terms.items()}
-        scalars["train/loss"] = result.loss
-        scalars["train/lr"] = result.learning_rate
-        scalars["train/grad_norm"] = result.grad_norm
-        scalars["train/step_ms"] = seconds * 1e3
-        scalars[f"train/{self._engine.unit}_per_second"] = self._units_per_second
+        scalars = {catalog.term(name): value for name, value in result.terms.items()}
+        scalars[catalog.TRAIN_LOSS] = result.loss
+        scalars[catalog.TRAIN_LR] = result.learning_rate
+        scalars[catalog.TRAIN_GRAD_NORM] = result.grad_norm
+        scalars[catalog.TRAIN_STEP_MS] = seconds * 1e3
+        scalars[self._engine.speed_name] = self._units_per_second
         self._last["loss"] = result.loss
         if result.skipped:
             self._writer.add_log(step, "warning", "fp16 overflow: this step was skipped, the loss scale halved")
-        measured = self._instruments.measure(Reading(step, result, self._controls))
+        measured = self._runner.measure(step, result, self._controls)
+        added = self._runner.measure_added(step, result, self._controls)
         with self._writer.whole:  # readers see a step with all that was said of it, or not at all
             self._writer.log_scalars(step, scalars)
             if measured:
-                measured["optim/lr_sum"] = self.detectors.lr_sum
-                measured["train/memory_mb"] = memory_mb(self._engine.device)
-                measured_when = {PROBES_RUN: float(self._instruments.ran)}
-                self._writer.log_scalars(step, measured | measured_when | self._instruments.scheduler.report())
-            self.detectors.observe(step, scalars | measured)
-        probes = self._instruments.scheduler.spent - probing
-        self._instruments.scheduler.charge(time.perf_counter() - started - probes)
+                measured[catalog.OPTIM_LR_SUM] = self.detectors.lr_sum
+                measured[catalog.TRAIN_MEMORY_MB] = memory_mb(self._engine.device)
+                measured_when = {PROBES_RUN: float(self._runner.ran)}
+                self._writer.log_scalars(step, measured | measured_when | self._runner.scheduler.report())
+            if added:  # apart, so that a run with such a probe is a run without it in all the rest
+                self._writer.log_scalars(step, added)
+            self.detectors.observe(step, scalars | measured | added)
+        probes = self._runner.scheduler.spent - probing
+        self._runner.scheduler.charge(time.perf_counter() - started - probes)
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""
@@ -103,7 +106,7 @@ class Monitor:
         seconds = time.perf_counter() - started
         self.seconds_trained += seconds
         name = self._engine.eval_name
-        self._log(step, {name: value, "cost/eval_ms": seconds * 1e3})
+        self._log(step, {name: value, catalog.COST_EVAL_MS: seconds * 1e3})
         self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
     def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
@@ -121,7 +124,7 @@ class Monitor:
 
     def resized(self) -> None:
         """Take note of another model size: its modules, its parameters, and what the detectors know of it."""
-        self._instruments.name_modules()
+        self._runner.name_modules()
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
         self.detectors.resized()
 

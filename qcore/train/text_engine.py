@@ -21,6 +21,7 @@ from qcore.config import TextRunConfig
 from qcore.data import Batch, Dataset, asked_for
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
+from qcore.probes import catalog
 from qcore.train.compiled import compiled
 from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
 
@@ -51,7 +52,8 @@ class Engine(BaseEngine):
     config: TextRunConfig
     model: LanguageModel
     unit = "tokens"
-    eval_name = "eval/ce"
+    eval_name = catalog.EVAL_CE
+    speed_name = catalog.TRAIN_TOKENS_PER_SECOND
     compiles = True
 
     def __init__(self, config: TextRunConfig, dataset: Dataset) -> None:

@@ -9,35 +9,42 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
-from qcore.data import Batch, Tokenizer, open_dataset, tokenizer_from_json
+from qcore.data import Batch, Tokenizer, open_dataset, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
 from qcore.diagnostics import generation_statistics
-from qcore.models import LanguageModel, build_model, parameter_count
-from qcore.objectives import term_weights
+from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
+from qcore.models.phase.concepts import ConceptLayer
+from qcore.objectives import Derived, Term, term_weights
+from qcore.probes import ProbeInput, catalog
+from qcore.probes import text as text_probes
+from qcore.probes.jitter import jittered
+from qcore.probes.protocol import Keep, TextInput
+from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import grow, grown_section, in_force, resize
-from qcore.train.instruments import Instruments
 from qcore.train.states import decoding
-from qcore.train.text_engine import Engine
-from qcore.train.text_instruments import TextInstruments
+from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import Speaker, Workload
 
 UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
+_TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
+"""Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 MOST_NAMED = 100
 """Files that were not used are named in a run's description up to this many."""
 
@@ -100,8 +107,8 @@ class TextWorkload(TextSpeaker, Workload):
     def _take_model(self) -> None:
         self.config, self._model = self.engine.config, self.engine.model
 
-    def instruments(self, writer: RunWriter) -> Instruments:
-        return TextInstruments(self.engine, writer)
+    def runner(self, writer: RunWriter) -> Runner:
+        return Runner(TextProbed(self.engine), writer)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         engine, model = self.engine, self.config.model
@@ -160,7 +167,145 @@ class TextWorkload(TextSpeaker, Workload):
         return [(prompt, settings) for prompt in self.config.probes.prompts]
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        return {f"generation/{name}": float(stats[name]) for name in _HEARD if isinstance(stats.get(name), int | float)}
+        return {
+            catalog.member(catalog.GENERATION, name): float(stats[name])
+            for name in _HEARD
+            if isinstance(stats.get(name), int | float)
+        }
+
+
+class TextProbed:
+    """A language run for its probes: what the step had, and what the engine provides."""
+
+    probes = text_probes.PROBES
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        tokenizer = engine.dataset.tokenizer
+        self._special_ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")}
+        self._pairs = translation_pairs(tokenizer) if engine.config.data.source == "bilingual" else ()
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        model = self._engine.model
+        model.eval()
+        with torch.no_grad():
+            output = model(self._engine.probe_row(1), with_phases=True)
+        return frozenset({"text", "terms", "weights", "hidden"} | ({"phases"} if output.phases else set()))
+
+    @property
+    def term_names(self) -> list[str]:
+        return [term.name for term in self._engine.terms]
+
+    def parameter_names(self) -> Iterator[str]:
+        return (name for name, _ in self._engine.model.named_parameters())
+
+    def probe_input(self, step: int, result: TextResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
+        output, batch, tokenizer = result.output, result.batch, self._engine.dataset.tokenizer
+        named = {"last": output.hidden_BTD, "state": output.state_BTP, "concepts": output.concepts_BTK}
+        access = TextStep(self._engine, step, result, controls)
+        return ProbeInput(
+            step=step,
+            controls=controls,
+            terms=result.terms,
+            weights=term_weights(controls),
+            outputs=output.logits_BTV,
+            targets=batch.targets_BT,
+            mask=batch.mask_BT,
+            hidden={name: value for name, value in named.items() if value is not None},
+            rows=slice(0, MEASURED_ROWS),
+            engine=access,
+            keep=keep,
+            text=TextInput(
+                inputs_BT=batch.inputs_BT,
+                phases=output.phases,
+                state_BTP=output.state_BTP,
+                vocab_size=self._engine.model.vocab_size,
+                eos_id=tokenizer.eos_id,
+                special_ids=self._special_ids,
+                heads=self._engine.config.model.heads,
+                token_counts=self._engine.dataset.token_counts,
+                pairs=self._pairs,
+                engine=access,
+            ),
+        )
+
+
+class TextStep:
+    """What the engine of a language run provides about one step."""
+
+    def __init__(self, engine: Engine, step: int, result: TextResult, controls: Mapping[str, Any]) -> None:
+        self._engine, self._step, self._result, self._controls = engine, step, result, controls
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
+
+    def lookup_tables(self) -> dict[str, Tensor]:
+        names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
+        return dict.fromkeys(names, self._result.batch.inputs_BT)
+
+    def parts(self) -> Mapping[str, Tensor]:
+        return self._engine.graph(self._result, self._controls).parts
+
+    def gradients(self) -> Mapping[str, Tensor | None]:
+        return self._engine.gradients(self._result, self._controls)
+
+    def before_update(self) -> Mapping[str, Tensor]:
+        return self._engine.before_update(self._result.learning_rate)
+
+    def measured_terms(self) -> Mapping[str, float]:
+        return self._engine.measure_terms(self._result, self._controls)
+
+    def jittered(self, seed: int) -> AbstractContextManager[None]:
+        return jittered(self._engine.model, seed)
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        return self._engine.logits(tokens_BT)
+
+    def internals(self, tokens_BT: Tensor) -> Internals:
+        self._engine.model.eval()
+        with torch.no_grad():
+            return self._engine.model.internals(tokens_BT)
+
+    def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
+        self._engine.model.eval()  # dropout would draw from a stream that no replay can repeat
+        return self._engine.model.mixing(tokens_BT)
+
+    def same_row(self, tokens: int) -> Tensor:
+        return self._engine.probe_row(tokens)
+
+    def parts_at(self, hidden_BTD: Tensor) -> dict[str, Tensor]:
+        weights = term_weights(self._controls)
+        active = [term for term in self._engine.terms if weights[term.name] != 0 and not term.needs]
+        if not active:
+            return {}
+        output = ModelOutput(self._engine.model.read_out(hidden_BTD), hidden_BTD)
+        derived = Derived(self._engine.term_inputs(output, self._result.rows))
+        return {term.name: term.fn(derived, self._controls) for term in active}
+
+    def phase_terms(self, *, weighted: bool) -> dict[str, Callable[[tuple[Tensor, ...]], Tensor]]:
+        weights = term_weights(self._controls)
+        inputs = self._engine.term_inputs(self._result.row_output, self._result.rows)
+
+        def of_phases(term: Term) -> Callable[[tuple[Tensor, ...]], Tensor]:
+            return lambda phases: term.fn(Derived(replace(inputs, phases=phases)), self._controls)
+
+        terms = [term for term in self._engine.terms if term.needs_phases and (weights[term.name] or not weighted)]
+        return {term.name: of_phases(term) for term in terms}
+
+    def seen_phases(self) -> tuple[Tensor, ...] | None:
+        return self._engine.term_inputs(self._result.row_output, self._result.rows).phases
+
+    def concept_shares(self) -> Tensor | None:
+        layer = next((part for part in self._engine.model.modules() if isinstance(part, ConceptLayer)), None)
+        if layer is None:
+            return None
+        every_V = torch.arange(self._engine.model.vocab_size, device=self._engine.device)
+        with torch.no_grad():
+            return layer.shares(every_V[None])[0]
+
+    def accumulation_error(self) -> float:
+        return self._engine.accumulation_error(self._step + 1, self._controls)
 
 
 def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:
@@ -218,8 +363,8 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
     if not len(every_N):
         return {}
     return {
-        "data/target_top1_share": float(every_N.bincount().max()) / len(every_N),
-        "data/pad_is_target": padding / len(every_N),
+        catalog.DATA_TARGET_TOP1_SHARE: float(every_N.bincount().max()) / len(every_N),
+        catalog.DATA_PAD_IS_TARGET: padding / len(every_N),
     }
 
 
@@ -260,7 +405,7 @@ def speak(
     except FloatingPointError as error:
         status, reason = "failed", str(error)
     stats: dict[str, object] = {
-        name.removeprefix("generation/"): value
+        name.partition("/")[2]: value
         for name, value in generation_statistics(
             ids, logprobs=[token.logprob for token in sampled], entropies=[token.entropy for token in sampled]
         )

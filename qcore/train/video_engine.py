@@ -26,6 +26,7 @@ from qcore.flow import Path, PathSample, PathSettings, correlated_noise, make_pa
 from qcore.models import AnchorOutput, VideoFlow, VideoOutput, build_video_model, fit_codec
 from qcore.models.video.ltx import LTXVideo
 from qcore.objectives import VIDEO_TERMS, Total, VideoTermInputs, measure_terms, total_loss
+from qcore.probes import catalog
 from qcore.sampling import clip_noise, clip_seeds, draw_clips
 from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
 
@@ -90,7 +91,8 @@ class VideoEngine(BaseEngine):
     config: VideoRunConfig
     model: VideoFlow | LTXVideo
     unit = "frames"
-    eval_name = "eval/flow"
+    eval_name = catalog.EVAL_FLOW
+    speed_name = catalog.TRAIN_FRAMES_PER_SECOND
 
     def __init__(self, config: VideoRunConfig, dataset: ClipDataset) -> None:
         super().__init__(config)

@@ -8,30 +8,35 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qcore.config import ClipSamplingConfig, VideoRunConfig
 from qcore.data import open_clips, skipped_sentence
 from qcore.detect import Facts
 from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, frame_statistics, singular_spectrum
+from qcore.flow import PathSample, PathWeights
 from qcore.models import parameter_count
 from qcore.objectives import term_weights
+from qcore.probes import ProbeInput, catalog
+from qcore.probes import video as video_probes
+from qcore.probes.jitter import jittered
+from qcore.probes.protocol import ClipInput, Keep
+from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
-from qcore.train.instruments import Instruments
-from qcore.train.video_engine import VideoEngine, sampling_correlation
-from qcore.train.video_instruments import VideoInstruments
+from qcore.train.video_engine import MEASURED_CLIPS, VideoEngine, VideoResult, sampling_correlation
 from qcore.train.workload import Speaker, Workload
 
 REFERENCE_CLIPS = 256
 KEPT_CLIPS = 8
-_SERIES = "frames/generated/"
+_SERIES = catalog.frames("generated", "")
 
 
 class VideoSpeaker(Speaker):
@@ -116,9 +121,9 @@ class VideoWorkload(VideoSpeaker, Workload):
         super().__init__(config, build_video_engine(config))
         self.fingerprint = self.engine.dataset.fingerprint
 
-    def instruments(self, writer: RunWriter) -> Instruments:
+    def runner(self, writer: RunWriter) -> Runner:
         self._writer = writer
-        return VideoInstruments(self.engine, writer, self._reference)
+        return Runner(VideoProbed(self.engine, self._reference), writer)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         model = self.config.model
@@ -140,7 +145,7 @@ class VideoWorkload(VideoSpeaker, Workload):
 
     def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
         del controls
-        return {f"frames/held_out/{name}": value for name, value in self._of_data.items()}
+        return {catalog.frames("held_out", name): value for name, value in self._of_data.items()}
 
     def describe(self, run_dir: Path) -> dict[str, Any]:
         data, optim = self.engine.dataset, self.config.optim
@@ -177,8 +182,116 @@ class VideoWorkload(VideoSpeaker, Workload):
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         found = {f"{_SERIES}{name}": float(stats[name]) for name in self._of_data if name in stats}
         if found:
-            found["flow/sample_noise_correlation"] = float(stats["noise_correlation"])
+            found[catalog.FLOW_SAMPLE_NOISE_CORRELATION] = float(stats["noise_correlation"])
         return found
+
+
+class VideoProbed:
+    """A video run for its probes: what the step had, and what the engine provides. reference: the held-out
+    clips' own numbers."""
+
+    capabilities = frozenset({"frames", "terms", "weights", "hidden"})
+    probes = video_probes.PROBES
+
+    def __init__(self, engine: VideoEngine, reference: FrameReference) -> None:
+        self._engine = engine
+        self._reference = reference
+
+    @property
+    def term_names(self) -> list[str]:
+        return [term.name for term in self._engine.terms]
+
+    def parameter_names(self) -> Iterator[str]:
+        return (name for name, _ in self._engine.model.named_parameters())
+
+    def probe_input(self, step: int, result: VideoResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
+        bridge, hidden = result.bridge, result.hidden_BND
+        anchor = bridge.anchor_output
+        access = VideoStep(self._engine, result, controls)
+        return ProbeInput(
+            step=step,
+            controls=controls,
+            terms=result.terms,
+            weights=term_weights(controls, self._engine.terms, step),
+            outputs=result.velocity_BFCHW,
+            targets=bridge.sample.velocity_BFCHW,
+            mask=torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device),
+            hidden={"last": hidden},
+            rows=slice(0, MEASURED_CLIPS),
+            engine=access,
+            keep=keep,
+            clips=ClipInput(
+                clips_BFCHW=result.clips_BFCHW,
+                latents_BFCHW=result.latents_BFCHW,
+                z_BFCHW=bridge.sample.z_BFCHW,
+                t_B=bridge.draw.t_B,
+                noise_BFCHW=bridge.noise_BFCHW,
+                anchor_BCHW=bridge.anchor_BCHW,
+                anchor_mean_BCHW=anchor.mean_BCHW if anchor else None,
+                anchor_log_variance_BCHW=anchor.log_variance_BCHW if anchor else None,
+                denoised_BFCHW=result.denoised_BFCHW,
+                defined_B=result.defined_B,
+                t_star=float(torch.as_tensor(bridge.path.settings.t_star).detach()),
+                uses_anchor=bridge.path.uses_anchor,
+                reference=self._reference,
+                engine=access,
+            ),
+        )
+
+
+class VideoStep:
+    """What the engine of a video run provides about one step."""
+
+    def __init__(self, engine: VideoEngine, result: VideoResult, controls: Mapping[str, Any]) -> None:
+        self._engine, self._result, self._controls = engine, result, controls
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
+
+    def lookup_tables(self) -> dict[str, Tensor]:
+        return {}
+
+    def parts(self) -> Mapping[str, Tensor]:
+        return self._engine.graph(self._result, self._controls).parts
+
+    def gradients(self) -> Mapping[str, Tensor | None]:
+        return self._engine.gradients(self._result, self._controls)
+
+    def before_update(self) -> Mapping[str, Tensor]:
+        return self._engine.before_update(self._result.learning_rate)
+
+    def measured_terms(self) -> Mapping[str, float]:
+        return self._engine.measure_terms(self._result, self._controls)
+
+    def jittered(self, seed: int) -> AbstractContextManager[None]:
+        return jittered(self._engine.model, seed)
+
+    def measured_frames(self) -> Mapping[str, Tensor]:
+        return self._engine.measured_frames(self._result)
+
+    def decode(self, latents_BFCHW: Tensor) -> Tensor:
+        return self._engine.model.codec.decode(latents_BFCHW)
+
+    def shown(self, clips_BFCHW: Tensor) -> np.ndarray:
+        return self._engine.shown(clips_BFCHW)
+
+    def path_weights(self, t: Tensor) -> PathWeights:
+        return self._result.bridge.path.weights(t)
+
+    def path_jumps(self) -> tuple[float, ...]:
+        return self._result.bridge.path.jumps()
+
+    def moving_point(self, rows: slice) -> tuple[Callable[[Tensor], PathSample], tuple[float, ...]]:
+        bridge = self._result.bridge
+        noise, anchor = bridge.noise_BFCHW[rows].double(), bridge.anchor_BCHW[rows].double()
+        latents = self._result.latents_BFCHW[rows].double()
+        path = self._engine.path({**self._controls})
+        return lambda t_B: self._engine.velocity_target(path, noise, anchor, latents, t_B), path.jumps()
+
+    def velocity(self, z_BFCHW: Tensor, t_B: Tensor, anchor_BCHW: Tensor) -> Tensor:
+        self._engine.model.eval()
+        output = self._engine.predict(self._engine.model, z_BFCHW, t_B, anchor_BCHW, self._controls)
+        return output.velocity_BFCHW.float()
 
 
 def build_video_engine(config: VideoRunConfig) -> VideoEngine:

@@ -13,9 +13,9 @@ from typing import Any
 
 from qcore.config import ConfigError, RunConfig, Section, nearest_hint
 from qcore.detect import Facts
+from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.engine import BaseEngine
-from qcore.train.instruments import Instruments
 
 
 class Speaker(ABC):
@@ -72,7 +72,7 @@ class Workload(Speaker):
         del section
 
     @abstractmethod
-    def instruments(self, writer: RunWriter) -> Instruments:
+    def runner(self, writer: RunWriter) -> Runner:
         """The probes of the run."""
 
     @abstractmethod

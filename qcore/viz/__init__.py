@@ -12,6 +12,7 @@ from qcore.base.words import (
     prose,
     value_words,
 )
+from qcore.probes.catalog import distinct_words, group_words, is_declared, series_words
 from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
@@ -21,7 +22,6 @@ from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_ba
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
 from qcore.viz.kernels import Causality, all_heads, causality_map, causality_of, kernel, kernel_difference
 from qcore.viz.phases import coherence_map, layer_name, layer_style, layers_shown, portrait, rose, spectrum
-from qcore.viz.series import distinct_words, group_words, is_declared, series_words
 from qcore.viz.theme import LINE_COLORS, empty_figure, label, line_style
 from qcore.viz.tokens import histogram, leading, race, shares
 from qcore.viz.units import UNIT_LABELS, UNITS, Unit, convert

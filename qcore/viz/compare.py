@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.probes.catalog import series_words
 from qcore.viz.curves import Line, Mark, curves, say_notes
 from qcore.viz.figure import Figure
-from qcore.viz.series import series_words
 from qcore.viz.theme import BLUE, GREY, VERMILLION, base_layout, empty_figure, label, line_style
 
 _FAINT = 0.45

@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcore.base.words import limit_words, name_words, number_words, prose
+from qcore.probes import catalog
+from qcore.probes.catalog import group_words, series_words
 from qcore.viz.clips import averaged, spread_frames, stored_clips
 from qcore.viz.curves import Line, Mark, Reference, curves
 from qcore.viz.figure import Figure, script_file
-from qcore.viz.series import group_words, series_words
 from qcore.viz.words import event_words
 
 MOST_LINES = 12
 _FRAMES, _SIDE = 16, 64
-_TOTAL = "train/loss"
+_TOTAL = catalog.TRAIN_LOSS
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _STYLE = """
 :root{color-scheme:light dark;--text:#1b1f24;--back:#fff;--line:#d0d7de;--soft:#f4f6f8;--faint:#57606a;--alarm:#b42318}

@@ -19,6 +19,7 @@ from qcore.detect.history import CHART_POINTS, History, Track
 from qcore.detect.past import PAST
 from qcore.detect.pulse import Pulse
 from qcore.detect.rule import above, below, latch
+from qcore.probes import catalog
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
 
 _BAD_DATA = {
@@ -299,14 +300,17 @@ def test_a_watch_does_not_grow_with_the_run() -> None:
 
 
 def test_every_series_that_a_detector_names_is_declared_by_a_rule() -> None:
-    declared = [pattern for rule in RULES for pattern in (*rule.reads, *rule.shows)]
-    families = "|".join({pattern.split("/")[0] for pattern in declared})
-    named = re.compile(rf'"((?:{families})/[A-Za-z0-9_/]+)"')
-    found = {
-        name for path in Path(detect.__file__).parent.glob("*.py") for name in named.findall(path.read_text("utf-8"))
-    }
+    named = re.compile(r'catalog\.(\w+)(?:\(("\w+"(?:, "\w+")*)\))?')
+    found = set()
+    for path in Path(detect.__file__).parent.glob("*.py"):
+        for name, arguments in named.findall(path.read_text("utf-8")):
+            value = getattr(catalog, name)
+            if callable(value) and arguments:
+                value = value(*json.loads(f"[{arguments}]"))
+            if isinstance(value, str) and catalog.is_declared(value):
+                found.add(value)
     assert len(found) > 40
-    assert {name for name in found - {"grad/ratio"} if not any(rule.uses(name) for rule in RULES)} == set()
+    assert {name for name in found if not any(rule.uses(name) for rule in RULES)} == set()
 
 
 def test_an_ordinary_step_asks_only_the_rules_that_read_it() -> None:

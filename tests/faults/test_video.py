@@ -7,7 +7,7 @@ import torch
 
 from qcore.diagnostics import frame_statistics, path_check, position_response
 from qcore.faults import plant
-from qcore.train.instruments import jittered
+from qcore.probes.jitter import jittered
 
 
 def velocity_error(engine, board):

@@ -7,7 +7,6 @@ from qcore.automation.control_board import ControlBoard
 from qcore.config import default_run
 from qcore.store import RunWriter
 from qcore.train.checkpoint import MODEL_FILE, load_checkpoint, restore_model, restore_optimizer
-from qcore.train.instruments import Reading
 from qcore.train.video_workload import VideoWorkload
 from tests.support.configs import has_ltx
 from tests.support.engines import checkpoint_of
@@ -62,9 +61,9 @@ def test_it_trains_checkpoints_its_adapters_and_resumes_bit_for_bit(workload, tm
 def test_all_probes_read_it(workload, tmp_path):
     board = ControlBoard(workload.config)
     with RunWriter(tmp_path / "run.sqlite") as writer:
-        instruments = workload.instruments(writer)
-        found = instruments.begin(Reading(0, workload.engine.preview(board), board))
-    assert not instruments._disabled
+        runner = workload.runner(writer)
+        found = runner.begin(workload.engine.preview(board), board)
+    assert not runner.disabled
     assert found["flow/velocity_error"] < 1e-5
     assert found["flow/position_response"] > 0
     assert found["weights/dead_share"] <= 1

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ from qcore.sampling import clip_noise, clip_seeds
 from qcore.store import RunReader, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.engine import NonFiniteError
-from qcore.train.instruments import Reading
-from qcore.train.video_workload import VideoWorkload, build_video_engine
+from qcore.train.video_workload import VideoProbed, VideoWorkload, build_video_engine
 from tests.support.configs import small_video
 from tests.support.engines import all_state, checkpoint_of
 
@@ -99,19 +99,20 @@ def test_probes_change_nothing_and_all_of_them_work(writer, tmp_path, changes):
     for measured in (True, False):
         workload = VideoWorkload(small_video(**changes))
         engine, board = workload.engine, ControlBoard(workload.config)
-        instruments = workload.instruments(writer)
+        runner, probed = workload.runner(writer), VideoProbed(engine, workload._reference)
         if measured:
-            instruments.begin(Reading(0, engine.preview(board), board))
+            runner.begin(engine.preview(board), board)
         for step in range(1, 4):
             result = engine.step(step, board)
             before = all_state(engine)
             if measured:
-                for probe in instruments._probes:
-                    found = probe.measure(Reading(step, result, board))
+                seen = probed.probe_input(step, result, board, partial(writer.log_arrays, step))
+                for probe in probed.probes:
+                    found = probe.measure(seen)
                     assert all(math.isfinite(value) for value in found.values()), (probe.name, found)
                 assert all(torch.equal(a, b) for a, b in zip(before, all_state(engine), strict=True))
             losses.append((measured, step, result.loss, result.grad_norm))
-        assert not instruments._disabled
+        assert not runner.disabled
     assert [row[1:] for row in losses if row[0]] == [row[1:] for row in losses if not row[0]]
     writer.flush()
     with RunReader(tmp_path / "run.sqlite") as reader:
@@ -125,9 +126,10 @@ def test_probes_change_nothing_and_all_of_them_work(writer, tmp_path, changes):
 def test_the_velocity_of_every_path_passes_its_check_and_a_wrong_one_does_not(writer, path):
     workload = VideoWorkload(small_video(flow_path=path))
     board = ControlBoard(workload.config)
-    instruments = workload.instruments(writer)
-    reading = Reading(0, workload.engine.preview(board), board)
-    assert instruments._velocity(reading)["flow/velocity_error"] < 1e-5
+    probed = VideoProbed(workload.engine, workload._reference)
+    seen = probed.probe_input(0, workload.engine.preview(board), board, partial(writer.log_arrays, 0))
+    velocity = next(probe for probe in probed.probes if probe.name == "velocity")
+    assert velocity.measure(seen)["flow/velocity_error"] < 1e-5
     plain = type(workload.engine).velocity_target
 
     def doubled(*arguments):
@@ -135,7 +137,7 @@ def test_the_velocity_of_every_path_passes_its_check_and_a_wrong_one_does_not(wr
         return type(sample)(sample.z_BFCHW, 2 * sample.velocity_BFCHW)
 
     workload.engine.velocity_target = doubled
-    assert instruments._velocity(reading)["flow/velocity_error"] == pytest.approx(1, abs=1e-3)
+    assert velocity.measure(seen)["flow/velocity_error"] == pytest.approx(1, abs=1e-3)
 
 
 def test_samples_are_those_of_their_seeds_however_many_are_drawn():

@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from qcore.lab import Lab
 from qcore.viz import (
     distinct_words,
     event_words,
@@ -114,20 +113,6 @@ def test_events_are_words_and_say_step_and_author_nowhere(kind: str):
     payload, words = EVENTS[kind]
     assert event_words(kind, payload) == words
     assert not re.search(r"[{}\[\]_]|None|True|False", words)
-
-
-def test_every_series_that_runs_measure_has_a_title_of_its_own(tmp_path):
-    from tests.support.configs import small_config, small_video
-
-    with Lab(tmp_path) as lab:
-        for name, config in {"text": small_config(steps=4), "clips": small_video(steps=4)}.items():
-            lab.start(config.with_values({"budget_percent": 100}), name=name)
-            assert lab.wait(name, 60).state == "finished"
-            names = lab.reader(name).names()
-            assert [one for one in names if not is_declared(one)] == []
-            words = [series_words(one).text for one in names]
-            assert not [one for one in words if "/" in one or "_" in one]
-            assert len(set(distinct_words(names).values())) == len(names)
 
 
 def test_a_series_that_nobody_declared_is_words_too():

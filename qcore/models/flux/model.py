@@ -22,6 +22,7 @@ from qcore.models.blocks import Internals, LanguageModel, ModelOutput, RMSNorm, 
 from qcore.models.flux.connections import Past
 from qcore.models.flux.layer import FluxLayer, Look, frequencies
 from qcore.models.phase.interference import no_autocast
+from qcore.probes import catalog
 
 _ANGLES = 0.15 * math.pi
 """Angles of tokens start within ±27°: likeness is then mostly of positions, and smooth kernels learn faster (on
@@ -196,10 +197,10 @@ class FluxLM(LanguageModel):
             "strength": [look.strength for look in seen],
         }
         means = {name: torch.stack([value.mean() for value in values]) for name, values in per_layer.items()}
-        scalars = {f"flux/{name}": float(means[part].mean()) for name, part in _MEANS.items()}
+        scalars = {catalog.member(catalog.FLUX, name): float(means[part].mean()) for name, part in _MEANS.items()}
         for part in ("kept", "dt", "radius"):
             values = enumerate(means[part].tolist(), start=1)
-            scalars |= {f"flux/{part}_layer{layer}": value for layer, value in values}
+            scalars |= {catalog.flux_layer(part, layer): value for layer, value in values}
         T = min(tokens_BT.shape[1], _SHOWN_TOKENS, max(8, math.isqrt(_SHOWN_CELLS // (len(seen) * self.config.heads))))
 
         def planes(x_BHTP: Tensor) -> Tensor:

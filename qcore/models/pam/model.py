@@ -41,6 +41,7 @@ from qcore.models.pam.memory import (
     weights,
 )
 from qcore.models.phase.interference import no_autocast
+from qcore.probes import catalog
 
 _SHORTEST_MEMORY, _LONGEST_MEMORY = 2.0, 32.0
 """Tokens at the start. Longer ones learn more slowly: up to 24, 64 and 256 tokens gave 2.50, 2.52 and 2.54 bits on
@@ -317,16 +318,16 @@ class PAM(LanguageModel):
         decay = log_decay_LBTH.exp()
         low, high = torch.quantile(decay.flatten()[:_MOST_DECAYS], torch.tensor([0.05, 0.95], device=decay.device))
         scalars = {
-            "pam/decay_mean": float(decay.mean()),
-            "pam/decay_low": float(low),
-            "pam/decay_high": float(high),
-            "pam/memory": float((1 / (-torch.expm1(log_decay_LBTH)).clamp(min=1 / _LARGEST_MEMORY)).mean()),
-            "pam/state_rank": float((torch.special.entr(share).sum(-1).exp() / share.shape[-1]).mean()),
+            catalog.PAM_DECAY_MEAN: float(decay.mean()),
+            catalog.PAM_DECAY_LOW: float(low),
+            catalog.PAM_DECAY_HIGH: float(high),
+            catalog.PAM_MEMORY: float((1 / (-torch.expm1(log_decay_LBTH)).clamp(min=1 / _LARGEST_MEMORY)).mean()),
+            catalog.PAM_STATE_RANK: float((torch.special.entr(share).sum(-1).exp() / share.shape[-1]).mean()),
         }
         energy = read_LN2.square().mean(1)
         if self.config.complex_state:
             real, imaginary = read_LN2.flatten(0, 1).var(0).tolist()
-            scalars["pam/im_re_ratio"] = imaginary / max(real, _SILENCE)
+            scalars[catalog.PAM_IM_RE_RATIO] = imaginary / max(real, _SILENCE)
         else:
             energy = torch.stack((energy.mean(1), torch.zeros_like(energy[:, 0])), dim=1)
         arrays = {"decay": decay[:, 0].transpose(1, 2), "singular": singular_LBHr[:, 0], "energy": energy}

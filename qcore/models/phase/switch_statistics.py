@@ -12,6 +12,7 @@ from qcore.config import PhaseLMConfig
 from qcore.models.blocks import Internals
 from qcore.models.phase.dynamic_width import mean_width, width_flops
 from qcore.models.phase.experts import load
+from qcore.probes import catalog
 
 
 def phase_internals(
@@ -35,22 +36,22 @@ def phase_internals(
     if widths:
         share_LBT3 = torch.stack(list(widths))
         narrow, middle, wide = share_LBT3.mean((0, 1, 2)).tolist()
-        scalars |= {"width/share_1": narrow, "width/share_1_5": middle, "width/share_2_25": wide}
-        scalars["width/mean"] = float(mean_width(share_LBT3).mean())
-        scalars["width/mflop"] = config.layers * width_flops(config.width, share_LBT3) / 1e6
+        scalars |= {catalog.WIDTH_SHARE_1: narrow, catalog.WIDTH_SHARE_1_5: middle, catalog.WIDTH_SHARE_2_25: wide}
+        scalars[catalog.WIDTH_MEAN] = float(mean_width(share_LBT3).mean())
+        scalars[catalog.WIDTH_MFLOP] = config.layers * width_flops(config.width, share_LBT3) / 1e6
         arrays["width/weights"] = share_LBT3[:, 0].mean(0)
     if concepts_BTK is not None:
         K = concepts_BTK.shape[-1]
-        scalars["concept/usage"] = math.exp(float(_entropy(concepts_BTK.mean((0, 1))))) / K
-        scalars["concept/sharpness"] = 1 - float(_entropy(concepts_BTK).mean()) / math.log(K)
+        scalars[catalog.CONCEPT_USAGE] = math.exp(float(_entropy(concepts_BTK.mean((0, 1))))) / K
+        scalars[catalog.CONCEPT_SHARPNESS] = 1 - float(_entropy(concepts_BTK).mean()) / math.log(K)
         arrays["concept/shares"] = concepts_BTK[0]
     if gate_BTL is not None:
-        scalars["language/certainty"] = float(gate_BTL.amax(-1).mean())
+        scalars[catalog.LANGUAGE_CERTAINTY] = float(gate_BTL.amax(-1).mean())
         arrays["language/gate"] = gate_BTL[0]
     if routers:
         load_LE = torch.stack([load(router, config.experts_active) for router in routers])
-        scalars["moe/load_max"] = float(load_LE.amax(-1).mean()) * config.experts
-        scalars["moe/entropy"] = float(_entropy(load_LE).mean()) / math.log(config.experts)
+        scalars[catalog.MOE_LOAD_MAX] = float(load_LE.amax(-1).mean()) * config.experts
+        scalars[catalog.MOE_ENTROPY] = float(_entropy(load_LE).mean()) / math.log(config.experts)
         arrays["moe/load"] = load_LE
     return Internals(scalars, arrays)
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from qcore.probes import catalog
+
 LONGEST_STRETCH = 1024
 UNLIMITED = 100
 _SHARE = 0.3
@@ -43,6 +45,10 @@ class ProbeScheduler:
         """Run each probe at exactly these steps, whatever it costs, and before training or not: a replay measures when
         the run that it repeats did, which depended on the speed of the machine."""
         self._plan, self._begins = plan, begins
+
+    def knows(self, name: str) -> bool:
+        """Whether the probe may run at all: a replay leaves out what the run that it repeats did not have."""
+        return self._plan is None or name in self._plan
 
     def begins(self, budget_percent: float) -> bool:
         """Whether everything is measured before the first update."""
@@ -97,10 +103,12 @@ class ProbeScheduler:
         """
         series = {}
         for name, cost in self._costs.items():
-            series[f"cost/{name}_ms"] = cost.seconds * 1e3
-            series[f"cost/{name}_every"] = float(cost.every * cost.stretch)
-        series["cost/total_percent"] = 100 * sum(self._share(cost) / cost.stretch for cost in self._costs.values())
-        series["cost/spent_percent"] = 100 * self.spent / self._trained if self._trained else 0.0
+            series[catalog.cost_ms(name)] = cost.seconds * 1e3
+            series[catalog.cost_every(name)] = float(cost.every * cost.stretch)
+        series[catalog.COST_TOTAL_PERCENT] = 100 * sum(
+            self._share(cost) / cost.stretch for cost in self._costs.values()
+        )
+        series[catalog.COST_SPENT_PERCENT] = 100 * self.spent / self._trained if self._trained else 0.0
         return series
 
     def _share(self, cost: _Cost) -> float:

@@ -1,16 +1,19 @@
 """Probes on a live engine: they leave it as it was, a broken one is switched off, and their readings are right."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from qcore.automation.control_board import ControlBoard
 from qcore.data import open_dataset
+from qcore.probes.jitter import jittered
+from qcore.probes.runner import Runner
 from qcore.store import RunReader, RunWriter
-from qcore.train.instruments import Reading, jittered
 from qcore.train.text_engine import Engine
-from qcore.train.text_instruments import TextInstruments
+from qcore.train.text_workload import TextProbed
 from tests.support.configs import small_config
 from tests.support.engines import all_state
 
@@ -32,16 +35,17 @@ def test_probes_change_nothing(writer, kind):
     losses = []
     for measured in (True, False):
         engine, board = make(kind=kind, dropout=0.1, accumulation=2)
-        instruments = TextInstruments(engine, writer)
+        probed = TextProbed(engine)
         if measured:
-            instruments.begin(Reading(0, engine.preview(board), board))
+            Runner(probed, writer).begin(engine.preview(board), board)
         for step in range(1, 5):
             result = engine.step(step, board)
             before = all_state(engine)
             if measured:
-                for probe in instruments._probes:
+                seen = probed.probe_input(step, result, board, partial(writer.log_arrays, step))
+                for probe in probed.probes:
                     if probe.name != "accumulation":  # it clears the gradients, which nobody reads after it
-                        probe.measure(Reading(step, result, board))
+                        probe.measure(seen)
                 assert all(torch.equal(a, b) for a, b in zip(before, all_state(engine), strict=True))
             losses.append((measured, step, result.loss, result.grad_norm))
     assert [row[1:] for row in losses if row[0]] == [row[1:] for row in losses if not row[0]]
@@ -49,18 +53,16 @@ def test_probes_change_nothing(writer, kind):
 
 def test_a_probe_that_throws_is_switched_off_and_training_goes_on(writer, tmp_path):
     engine, board = make()
-    instruments = TextInstruments(engine, writer)
+    runner = Runner(TextProbed(engine), writer)
 
-    def broken(reading):
+    def broken(seen):
         raise RuntimeError("the probe is ill")
 
-    place = next(index for index, probe in enumerate(instruments._probes) if probe.name == "causality")
-    good = instruments._probes[place]
-    instruments._probes[place] = type(good)(good.name, good.every, broken)
-    found = instruments.begin(Reading(0, engine.preview(board), board))
+    runner.probes = [replace(probe, measure=broken) if probe.name == "causality" else probe for probe in runner.probes]
+    found = runner.begin(engine.preview(board), board)
     assert "strict/gap" in found, "the others still run"
-    instruments.scheduler.observe_step(1e6)  # a purse that pays for everything
-    again = instruments.measure(Reading(1000, engine.step(1, board), board))
+    runner.scheduler.observe_step(1e6)  # a purse that pays for everything
+    again = runner.measure(1000, engine.step(1, board), board)
     assert "strict/gap" in again
     writer.flush()
     with RunReader(tmp_path / "run.sqlite") as reader:
@@ -74,9 +76,9 @@ def test_a_probe_that_throws_is_switched_off_and_training_goes_on(writer, tmp_pa
 
 def test_a_budget_of_zero_switches_all_probes_off(writer):
     engine, board = make(budget_percent=0)
-    instruments = TextInstruments(engine, writer)
-    assert instruments.begin(Reading(0, engine.preview(board), board)) == {}
-    assert instruments.measure(Reading(100, engine.step(1, board), board)) == {}
+    runner = Runner(TextProbed(engine), writer)
+    assert runner.begin(engine.preview(board), board) == {}
+    assert runner.measure(100, engine.step(1, board), board) == {}
 
 
 def test_the_jitter_is_taken_back_bit_for_bit():
@@ -138,7 +140,7 @@ def test_attention_weights_reproduce_the_attention():
 def test_terms_are_compared_at_the_last_hidden_state_too(writer, tmp_path):
     """Each pair of language terms has a cosine there; phase terms, which do not act through it, are left out."""
     engine, board = make(diversity_weight=0.1, coherence_weight=0.1)
-    found = TextInstruments(engine, writer).begin(Reading(0, engine.preview(board), board))
+    found = Runner(TextProbed(engine), writer).begin(engine.preview(board), board)
     assert found["hidden/norm/diversity"] > 0
     assert "hidden/norm/coherence" not in found
     assert found["grad/norm/coherence"] > 0

@@ -1,16 +1,17 @@
 """The probe budget: what runs at a step, and what stretches when probes cost too much."""
 
+import time
+
 import pytest
 
-from qcore.train import probes
-from qcore.train.probes import ProbeScheduler
+from qcore.probes.scheduler import ProbeScheduler
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that a probe advances by its pretended cost."""
     now = [0.0]
-    monkeypatch.setattr(probes.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def spend(scheduler, name, seconds):
         with scheduler.measured(name):

@@ -8,30 +8,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from qcore.automation.learning_rate import learning_rate
 from qcore.base import BAD_VALUES
-from qcore.detect import Verdict, Watch
+from qcore.detect import Facts, Verdict, Watch
+from qcore.probes import catalog
 from qcore.store import Finding, RunWriter
-from qcore.train.workload import Workload
 
 _PLANNED_POINTS = 4096
 _OF_THE_RATE = ("steps", "learning_rate", "lr_policy", "manual_learning_rate", "warmup_steps", "min_lr_ratio")
 
 
+class Judged(Protocol):
+    """A run that detectors watch: what they must know of it beside its measurements."""
+
+    def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
+        """What is known before the first step."""
+
+    def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
+        """Effective weight of each term at a step."""
+
+
 class Detectors:
     """A `Watch` over one run that writes its verdicts as findings."""
 
-    def __init__(self, workload: Workload, writer: RunWriter, controls: Mapping[str, Any]) -> None:
-        self._workload = workload
+    def __init__(self, judged: Judged, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+        self._judged = judged
         self._writer = writer
         self._controls = controls
         self.planned_lr_sum = planned_lr_sum(controls)
         self.lr_sum = 0.0
         self.listener: Callable[[Mapping[str, float]], None] | None = None
         """Told every measurement, as it is judged."""
-        self._watch = Watch(workload.facts(controls, self.planned_lr_sum))
+        self._watch = Watch(judged.facts(controls, self.planned_lr_sum))
 
     @property
     def active(self) -> list[Verdict]:
@@ -42,7 +52,7 @@ class Detectors:
         """Judge what was measured at a step."""
         if self.listener is not None:
             self.listener(values)
-        self._keep(self._watch.observe(step, values, self._workload.term_weights(step, self._controls)))
+        self._keep(self._watch.observe(step, values, self._judged.term_weights(step, self._controls)))
         for verdict in self._watch.looked():
             self._writer.look_again(Finding(**vars(verdict)))
 
@@ -51,11 +61,11 @@ class Detectors:
         self._watch.event(step, "control", payload)
         if payload["name"] in _OF_THE_RATE:
             self.planned_lr_sum = planned_lr_sum(self._controls)
-            self.observe(step, {"optim/planned_lr_sum": self.planned_lr_sum})
+            self.observe(step, {catalog.OPTIM_PLANNED_LR_SUM: self.planned_lr_sum})
 
     def resized(self) -> None:
         """The model has another size than before; what was remembered stays."""
-        self._watch.facts = self._workload.facts(self._controls, self.planned_lr_sum)
+        self._watch.facts = self._judged.facts(self._controls, self.planned_lr_sum)
 
     def failed(self, step: int, terms: Iterable[str], message: str) -> None:
         """The finite check stopped the run at update `step`; said again when a run is resumed after it."""

@@ -1,0 +1,60 @@
+"""Your probes: every series that a probe from outside has declared, in the words that it was declared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.widgets import metric_row
+from pages.widgets.chart import charts_over_steps
+from qcore.lab import RunInfo
+from qcore.probes.catalog import Declared, kept_series
+from qcore.viz import Line, Reference, curves, number_words
+
+_MAX_POINTS = 600
+
+
+def draw(info: RunInfo, reader: Any, step: int | None, shared: dict[str, Any]) -> None:
+    """A number and a chart for each series; nothing for a run without. shared: how all charts of the page look."""
+    declared = kept_series(reader.meta())
+    if not declared:
+        return
+    names = [one.name for one in declared]
+    series = reader.scalars_of(names, max_points=_MAX_POINTS)
+    until = reader.scalars_of(names, stop=None if step is None else step + 1)
+    st.header("Your probes", anchor=False)
+    metric_row.strip(_dated(until, declared, step), key="own_numbers")
+    figures = {
+        f"own:{one.name}": (
+            curves(
+                [Line.of(one.title, series[one.name])],
+                **one.titles,
+                references=_limits(one),
+                message="Not measured so far.",
+                **shared,
+            ),
+            one.meaning,
+        )
+        for one in declared
+    }
+    charts_over_steps(figures, step, info.step)
+
+
+def _dated(series: Mapping[str, Any], declared: list[Declared], step: int | None) -> Iterator[tuple[str, str, str]]:
+    """The newest number of each up to the step; it names its own step where that is another one."""
+    for one, (label, value, about) in zip(declared, metric_row.newest(series, declared), strict=True):
+        steps = series[one.name].steps
+        other = len(steps) and step is not None and int(steps[-1]) != step
+        yield f"{label}, step {int(steps[-1]):,}" if other else label, value, about
+
+
+def _limits(declared: Declared) -> list[Reference]:
+    """The healthy range as lines."""
+    low, high = declared.healthy or (None, None)
+    return [
+        Reference(f"healthy {sign}", limit, f"healthy values are {sign} {number_words(limit)}")
+        for sign, limit in (("≥", low), ("≤", high))
+        if limit is not None
+    ]

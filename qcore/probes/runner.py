@@ -1,0 +1,148 @@
+"""The probes of a run, whatever it trains: when they run, what they cost, and what becomes of one that throws.
+
+A probe reads the step's own outputs, detached, or asks the model again about a few rows of its batch; it returns
+scalars by series name and may keep arrays. Probes never change the model: a jitter is taken back bit for bit, gradients
+of a probe are its own. Everything is measured once before the first update, so that a fault speaks before it has done
+anything. A probe that throws is switched off, with its traceback in the log, and training goes on.
+
+Probes from outside come behind the built-in ones. Which of these ran is one bit each of one series, by place in a list
+that never changes; a probe from outside may be missing the next time, so it has a series of its own.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from qcore.base import QcoreError
+from qcore.probes import catalog
+from qcore.probes.protocol import Probe, Probed, ProbeInput
+from qcore.probes.registry import register_installed, registered
+from qcore.probes.scheduler import ProbeScheduler
+from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
+from qcore.store import RunWriter
+
+
+class UndeclaredError(QcoreError):
+    """A probe from outside measured a series that it has not declared."""
+
+
+class Runner:
+    """All probes of one run, run when they are due and within the budget."""
+
+    def __init__(self, probed: Probed, writer: RunWriter) -> None:
+        self.scheduler = ProbeScheduler()
+        self.disabled: dict[str, str] = {}
+        """Why each probe that threw is switched off."""
+        self.probes: Sequence[Probe] = tuple(probed.probes)
+        self.ran = 0
+        """Which probes ran at the step measured last: bit i for the i-th."""
+        self._probed = probed
+        self._writer = writer
+        self.added = self._from_outside()
+        self._kept: set[str] = set()
+        writer.set_meta("term_names", list(probed.term_names))
+        writer.set_meta(PROBE_NAMES, [probe.name for probe in self.probes])
+        writer.set_meta("disabled_probes", {})
+        self.name_modules()
+
+    def _from_outside(self) -> tuple[Probe, ...]:
+        """Probes that a person added and whose needs this run can meet."""
+        for problem in register_installed():
+            self._writer.add_log(0, "warning", problem)
+        added = registered()
+        return tuple(probe for probe in added if probe.needs <= self._probed.capabilities) if added else ()
+
+    def name_modules(self) -> None:
+        """Keep the names of the modules that have weights, anew after the model has grown."""
+        names = [name.rpartition(".")[0] or "(model)" for name in self._probed.parameter_names()]
+        self._writer.set_meta("module_names", list(dict.fromkeys(names)))
+
+    def begin(self, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Scalars of every probe, before the first update; what they cost here is not part of the budget."""
+        if not self.scheduler.begins(controls["budget_percent"]):
+            return {}
+        started = time.perf_counter()
+        found: dict[str, float] = {}
+        seen = self._input(0, result, controls)
+        for probe in self.probes:
+            self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
+            found |= self._run(probe, seen)
+        for probe in self.added:
+            if self.scheduler.knows(probe.name) and self._has_cadence(probe, controls):
+                self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
+                found |= self._run_added(probe, seen)
+        return found | {BEFORE_TRAINING: (time.perf_counter() - started) * 1e3}
+
+    def measure(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Scalars of every built-in probe that is due at this step."""
+        budget = float(controls["budget_percent"])
+        found: dict[str, float] = {}
+        self.ran = 0
+        seen: ProbeInput | None = None
+        for place, probe in enumerate(self.probes):
+            every = probe.cadence(controls)
+            if probe.name not in self.disabled and self.scheduler.due(probe.name, step, every, budget):
+                seen = seen or self._input(step, result, controls)
+                found |= self._run(probe, seen)
+                self.ran |= 1 << place
+        return found
+
+    def measure_added(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Scalars of every probe from outside that is due at this step; asked after the built-in ones."""
+        budget = float(controls["budget_percent"])
+        found: dict[str, float] = {}
+        seen: ProbeInput | None = None
+        for probe in self.added:
+            if not self._has_cadence(probe, controls):
+                continue
+            if self.scheduler.due(probe.name, step, probe.cadence(controls), budget):
+                seen = seen or self._input(step, result, controls)
+                found |= self._run_added(probe, seen) | {catalog.cost_ran(probe.name): 1.0}
+        return found
+
+    def _has_cadence(self, probe: Probe, controls: Mapping[str, Any]) -> bool:
+        """Whether a probe from outside may be asked at all; one that names a control this run lacks is switched off."""
+        if isinstance(probe.every, str) and probe.every not in controls and probe.name not in self.disabled:
+            self._switch_off(probe, 0, f"its cadence {probe.every!r} is no control of this run: give a number of steps")
+        return probe.name not in self.disabled
+
+    def _input(self, step: int, result: Any, controls: Mapping[str, Any]) -> ProbeInput:
+        return self._probed.probe_input(step, result, controls, partial(self._writer.log_arrays, step))
+
+    def _run_added(self, probe: Probe, seen: ProbeInput) -> dict[str, float]:
+        """As of every probe; its arrays are kept as `own_…`, and what its series mean is kept, too."""
+        own = replace(seen, keep=lambda name, arrays: seen.keep(f"own_{name}", arrays))
+        found = self._run(replace(probe, measure=lambda seen: _checked(probe.measure(seen))), own)
+        for name in sorted(found.keys() - self._kept):
+            self._kept.add(name)
+            self._writer.set_meta(catalog.meta_key(name), catalog.as_row(name))
+        return found
+
+    def _run(self, probe: Probe, seen: ProbeInput) -> dict[str, float]:
+        try:
+            with self.scheduler.measured(probe.name):
+                return dict(probe.measure(seen))
+        except Exception as error:  # noqa: BLE001 - a diagnostic must never end a training run; the log keeps all of it
+            self._switch_off(probe, seen.step, f"{type(error).__name__}: {error}", traceback.format_exc())
+            return {}
+
+    def _switch_off(self, probe: Probe, step: int, why: str, details: str = "") -> None:
+        self.disabled[probe.name] = why
+        self.scheduler.forget(probe.name)
+        self._writer.set_meta("disabled_probes", self.disabled)
+        self._writer.add_log(step, "error", f"the probe {probe.name!r} is switched off:\n{details or why}")
+
+
+def _checked(measured: Mapping[str, float]) -> dict[str, float]:
+    """Numbers of a probe from outside. Raises `UndeclaredError` for one whose series nobody has declared."""
+    for name in measured:
+        if not catalog.is_from_outside(name):
+            raise UndeclaredError(
+                f"{name!r} is no series of yours: declare it first, catalog.declare({name!r}, title, unit, meaning=…)"
+            )
+    return {name: float(value) for name, value in measured.items()}
