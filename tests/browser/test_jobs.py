@@ -45,9 +45,10 @@ def start_benchmark(page, app, name: str, steps: str) -> None:
     expect(opener).to_be_visible()
     settle(page)
     button = page.get_by_role("button", name="Start the benchmark")
-    if not button.is_visible():
+    if page.locator("details", has=opener).get_attribute("open") is None:  # what is in it may come a moment later
         opener.click()
     expect(button).to_be_visible()
+    settle(page)
     page.get_by_test_id("stMultiSelect").get_by_label("Clear all").first.click()
     settle(page)
     fill(page, "More models", "transformer; phase_lm")
