@@ -41,7 +41,7 @@ def compiled(function: Callable[..., Any], *, changing: bool = False) -> Callabl
 
 
 class PlainAdamW(torch.optim.AdamW):
-    """AdamW, the same to the last bit, that does not load torch's compiler: that takes a second and 60 MB of every
+    """AdamW, the same to the last bit, that does not load torch's compiler: that takes a second of every
     process that trains.
 
     Torch keeps an optimizer's methods out of compiled code by wrappers that load the compiler at their first call.
