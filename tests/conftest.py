@@ -4,7 +4,9 @@ files that take long come first; and a lab with a run that is written by hand.
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,3 +58,17 @@ def lab(tmp_path):
     """A lab in a temporary folder, closed after the test."""
     with Lab(tmp_path / "runs") as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def own_event_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Between two calls of Playwright its loop counts as running in this thread; a test without a browser may run one
+    of its own there.
+    """
+    if request.node.get_closest_marker("browser") is not None:
+        yield
+        return
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(running)

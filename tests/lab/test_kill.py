@@ -14,7 +14,7 @@ COMPARED = ("train/loss", "train/grad_norm", "train/lr", "eval/ce")
 
 
 def test_killed_twenty_times_and_equal_to_an_undisturbed_run(tmp_path):
-    script = Path(__file__).with_name("killed_run.py")
+    script = Path(__file__).parents[1] / "support" / "killed_run.py"
     root = str(script.parents[2])
     found = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "killed"), str(KILLS)],
