@@ -5,7 +5,7 @@ import streamlit as st
 from pages.session import advice, family_words
 from pages.session.lab import open_lab
 from pages.views import token_statistics
-from pages.widgets import run_heading
+from pages.widgets import run_heading, step_slider
 from pages.widgets.live_fragment import live
 
 lab = open_lab()
@@ -26,7 +26,7 @@ if info is not None and family_words.has_text(info, "tokens"):
             chosen = None
         else:
             chosen = st.select_slider("Step", steps, steps[-1], key="at", bind="query-params")
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+        log_x = step_slider.log_steps()
     if steps or info.alive:
         token_statistics.draw(lab, info, chosen, log_x=log_x)
         live(lab, info, "records")

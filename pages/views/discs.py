@@ -43,19 +43,18 @@ class Choice:
 def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the heading."""
     reader = lab.reader(info.name)
-    steps = reader.array_steps(INTERNALS)
     newest = reader.arrays(INTERNALS, needs=_NEEDS)
-    if newest is None or "angle" not in newest[1]:
-        step_slider.waiting(lab, info, (INTERNALS,), "phase_every", "discs")
-        return
-    position = step_slider.scrubber(info, steps, INTERNALS)
-    choice = _choice(newest[1], _texts(lab, info.name, newest[1]["tokens"]))
-    step_slider.show(
+    arrays = {} if newest is None else newest[1]
+    step_slider.step_page(
         lab,
         info,
-        position,
-        lambda step: _pictures(lab, info.name, step, choice),
-        lambda step: _over_steps(lab, info, step, choice.log_x),
+        reader.array_steps(INTERNALS) if "angle" in arrays else (),
+        (INTERNALS,),
+        "phase_every",
+        "discs",
+        lambda: _choice(arrays, _texts(lab, info.name, arrays["tokens"])),
+        lambda step, choice: _pictures(lab, info.name, step, choice),
+        lambda step, _, choice: _over_steps(lab, info, step, choice.log_x),
     )
 
 
@@ -77,7 +76,7 @@ def _choice(arrays: dict[str, Any], texts: list[str]) -> Choice:
             width=180,
             help="Whose likeness to its past and whose connections are drawn.",
         )
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
+        log_x = step_slider.log_steps()
     return Choice(layer, head, plane, names.index(token) if token in names else None, log_x)
 
 

@@ -33,13 +33,24 @@ def page(lab: Lab, info: RunInfo) -> None:
     reader = lab.reader(info.name)
     skipped_files(reader.meta().get("skipped_files") or [])
     newest = reader.arrays(FRAMES)
-    if newest is None:
-        step_slider.waiting(lab, info, (FRAMES,), "frames_every", "frames")
-        return
-    position = step_slider.scrubber(info, reader.array_steps(FRAMES), FRAMES)
+    step_slider.step_page(
+        lab,
+        info,
+        reader.array_steps(FRAMES) if newest is not None else (),
+        (FRAMES,),
+        "frames_every",
+        "frames",
+        lambda: _options(0 if newest is None else len(newest[1]["data"])),
+        lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
+        lambda step, position, chosen: _over_steps(lab, info, step, position.shown, *chosen[1:]),
+    )
+
+
+def _options(clips: int) -> tuple[int, bool, bool]:
+    """Which clip, whether steps are logarithmic, and whether the guide's bands are drawn."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        clip = pick_clip(len(newest[1]["data"]))
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+        clip = pick_clip(clips)
+        log_x = step_slider.log_steps()
         bands = st.toggle(
             "The guide's bands",
             key="bands",
@@ -47,13 +58,7 @@ def page(lab: Lab, info: RunInfo) -> None:
             help="Draw the limits that the published guide calls healthy. What was measured about them is in the view "
             "*The guide's numbers*.",
         )
-    step_slider.show(
-        lab,
-        info,
-        position,
-        lambda step: _pictures(lab, info.name, step, clip),
-        lambda step: _over_steps(lab, info, step, position.shown, log_x, bands),
-    )
+    return clip, log_x, bands
 
 
 def pick_clip(count: int) -> int:

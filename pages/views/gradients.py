@@ -45,10 +45,22 @@ def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the heading."""
     reader = lab.reader(info.name)
     steps = sorted({step for kind in KINDS for step in reader.array_steps(kind)})
-    if not steps:
-        step_slider.waiting(lab, info, KINDS, "gradients_every", "gradients")
-        return
-    position = step_slider.scrubber(info, steps, TERMS)
+    words = family_words.words(info)
+    step_slider.step_page(
+        lab,
+        info,
+        steps,
+        KINDS,
+        "gradients_every",
+        "gradients",
+        _options,
+        lambda step, chosen: _pictures(lab, info.name, step, chosen[0], words),
+        lambda step, position, chosen: _over_steps(lab, info, step, position.shown, chosen[1], words),
+    )
+
+
+def _options() -> tuple[str, bool]:
+    """Where the terms are compared, and whether steps are logarithmic."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         place = st.segmented_control(
             "Terms compared at",
@@ -60,15 +72,7 @@ def page(lab: Lab, info: RunInfo) -> None:
             help="Over all weights every term is seen. At the last hidden state measuring costs a tenth and is done "
             "oftener, but terms that do not act there (on phases, on the anchor) are not seen.",
         )
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
-    words = family_words.words(info)
-    step_slider.show(
-        lab,
-        info,
-        position,
-        lambda step: _pictures(lab, info.name, step, place, words),
-        lambda step: _over_steps(lab, info, step, position.shown, log_x, words),
-    )
+        return place, step_slider.log_steps()
 
 
 def _pictures(lab: Lab, run: str, step: int, place: str, words: Words) -> None:

@@ -62,14 +62,22 @@ def page(lab: Lab, info: RunInfo) -> None:
         step_slider.waiting(lab, info, (KERNELS,), "kernels_every", "kernels")
         _causality(lab, info, info.step)
         return
-    position = step_slider.scrubber(info, steps, KERNELS)
-    choice = _choice(lab, info, steps)
 
-    def over_steps(step: int | None) -> None:
+    def over_steps(step: int | None, position: step_slider.Position, choice: Choice) -> None:
         _over_steps(lab, info, step, choice)
         _causality(lab, info, position.shown)
 
-    step_slider.show(lab, info, position, lambda step: _kernels(lab, info.name, step, choice), over_steps)
+    step_slider.step_page(
+        lab,
+        info,
+        steps,
+        (KERNELS,),
+        "kernels_every",
+        "kernels",
+        lambda: _choice(lab, info, steps),
+        lambda step, choice: _kernels(lab, info.name, step, choice),
+        over_steps,
+    )
 
 
 def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
@@ -105,7 +113,7 @@ def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
                 help="Late positions spread their weight over many tokens; this shows their pattern as strongly as "
                 "that of the first ones.",
             )
-            log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
+            log_x = step_slider.log_steps()
     return Choice(
         layers.index(layer),
         None if head == MEAN else int(head) - 1,

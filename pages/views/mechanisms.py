@@ -99,7 +99,7 @@ def _framed(
         step_slider.waiting(lab, info, (arrays,), control, what)
         return
     position = step_slider.scrubber(info, steps, what)
-    log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
+    log_x = step_slider.log_steps()
 
     def of_step(step: int) -> None:
         found = lab.reader(info.name).arrays(arrays, step, needs=_NEEDS.get(what, ()))

@@ -28,20 +28,21 @@ _NUMBERS = (
 
 def show_pam(lab: Lab, info: RunInfo) -> None:
     """Everything below the page's heading for a run of kind `pam`."""
-    steps = lab.reader(info.name).array_steps(INTERNALS)
-    if not steps:
-        step_slider.waiting(lab, info, (INTERNALS,), "phase_every", "memories")
-        return
-    position = step_slider.scrubber(info, steps, INTERNALS)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        layer = _layer(lab.config(info.name).value("layers"))
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
-    step_slider.show(
+
+    def options() -> tuple[int, bool]:
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            return _layer(lab.config(info.name).value("layers")), step_slider.log_steps()
+
+    step_slider.step_page(
         lab,
         info,
-        position,
-        lambda step: _pictures(lab, info.name, step, layer),
-        lambda step: _over_steps(lab, info, step, log_x),
+        lab.reader(info.name).array_steps(INTERNALS),
+        (INTERNALS,),
+        "phase_every",
+        "memories",
+        options,
+        lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
+        lambda step, _, chosen: _over_steps(lab, info, step, chosen[1]),
     )
 
 

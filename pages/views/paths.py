@@ -44,20 +44,22 @@ def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the choice of the view."""
     reader = lab.reader(info.name)
     steps = sorted({step for kind in _KINDS for step in reader.array_steps(kind)})
-    if not steps:
-        step_slider.waiting(lab, info, _KINDS, "frames_every", "times of the path")
-        return
-    position = step_slider.scrubber(info, steps, PATH)
-    anchor = reader.arrays(ANCHOR)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        clip = frames.pick_clip(len(anchor[1]["mean"])) if anchor else 0
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
-    step_slider.show(
+
+    def options() -> tuple[int, bool]:
+        anchor = reader.arrays(ANCHOR)
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            return (frames.pick_clip(len(anchor[1]["mean"])) if anchor else 0), step_slider.log_steps()
+
+    step_slider.step_page(
         lab,
         info,
-        position,
-        lambda step: _pictures(lab, info.name, step, clip),
-        lambda step: _over_steps(lab, info, step, log_x),
+        steps,
+        _KINDS,
+        "frames_every",
+        "times of the path",
+        options,
+        lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
+        lambda step, _, chosen: _over_steps(lab, info, step, chosen[1]),
     )
 
 

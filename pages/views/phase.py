@@ -40,20 +40,21 @@ _NUMBERS = (
 
 def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the heading."""
-    steps = lab.reader(info.name).array_steps(PHASE)
-    if not steps:
-        step_slider.waiting(lab, info, (PHASE,), "phase_every", "phases")
-        return
-    position = step_slider.scrubber(info, steps, PHASE)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        layer = _layer(lab, info)
-        log_x = st.toggle("Logarithmic steps", key="log_steps", bind="query-params")
-    step_slider.show(
+
+    def options() -> tuple[int, bool]:
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            return _layer(lab, info), step_slider.log_steps()
+
+    step_slider.step_page(
         lab,
         info,
-        position,
-        lambda step: _pictures(lab, info.name, step, layer),
-        lambda step: _over_steps(lab, info, step, log_x),
+        lab.reader(info.name).array_steps(PHASE),
+        (PHASE,),
+        "phase_every",
+        "phases",
+        options,
+        lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
+        lambda step, _, chosen: _over_steps(lab, info, step, chosen[1]),
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import streamlit as st
 
@@ -24,6 +25,7 @@ from qcore.lab import Lab, RunInfo
 MOST = 200
 SPEEDS = (1, 2, 4, 8)
 _STEP, _PLAYING = "step", "playing"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,42 @@ def show(
     over_steps(None if position.playing else position.step)
     if not position.playing:
         live(lab, info, "records")
+
+
+def log_steps() -> bool:
+    """Whether the axis of the steps is logarithmic; one choice for all views."""
+    return st.toggle("Logarithmic steps", key="log_steps", bind="query-params", help="Show early steps in detail.")
+
+
+def step_page(
+    lab: Lab,
+    info: RunInfo,
+    steps: Sequence[int],
+    arrays: Sequence[str],
+    control: str,
+    what: str,
+    options: Callable[[], T],
+    pictures: Callable[[int, T], None],
+    over_steps: Callable[[int | None, Position, T], None],
+) -> None:
+    """A view of one step: the scrubber, the view's own options, the pictures of the step and what spans all steps.
+
+    steps: those that have arrays; without any, the view says what it waits for · arrays: their names, the first of
+    which names the view's film · control: the cadence that brings them · what: they are, in words · options: draws the
+    view's choices and returns them.
+    """
+    if not steps:
+        waiting(lab, info, arrays, control, what)
+        return
+    position = scrubber(info, steps, arrays[0])
+    chosen = options()
+    show(
+        lab,
+        info,
+        position,
+        lambda step: pictures(step, chosen),
+        lambda step: over_steps(step, position, chosen),
+    )
 
 
 def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: str) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
@@ -27,7 +26,6 @@ from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
 from qcore.probes import ProbeInput, catalog
 from qcore.probes import text as text_probes
-from qcore.probes.jitter import jittered
 from qcore.probes.protocol import Keep, TextInput
 from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
@@ -37,7 +35,7 @@ from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optim
 from qcore.train.growth import grow, grown_section, in_force, resize
 from qcore.train.states import decoding
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
-from qcore.train.workload import Speaker, Workload
+from qcore.train.workload import EngineStep, Speaker, Workload
 
 UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
@@ -231,33 +229,15 @@ class TextProbed:
         )
 
 
-class TextStep:
+class TextStep(EngineStep):
     """What the engine of a language run provides about one step."""
 
-    def __init__(self, engine: Engine, step: int, result: TextResult, controls: Mapping[str, Any]) -> None:
-        self._engine, self._step, self._result, self._controls = engine, step, result, controls
-
-    def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
+    _engine: Engine
+    _result: TextResult
 
     def lookup_tables(self) -> dict[str, Tensor]:
         names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
         return dict.fromkeys(names, self._result.batch.inputs_BT)
-
-    def parts(self) -> Mapping[str, Tensor]:
-        return self._engine.graph(self._result, self._controls).parts
-
-    def gradients(self) -> Mapping[str, Tensor | None]:
-        return self._engine.gradients(self._result, self._controls)
-
-    def before_update(self) -> Mapping[str, Tensor]:
-        return self._engine.before_update(self._result.learning_rate)
-
-    def measured_terms(self) -> Mapping[str, float]:
-        return self._engine.measure_terms(self._result, self._controls)
-
-    def jittered(self, seed: int) -> AbstractContextManager[None]:
-        return jittered(self._engine.model, seed)
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         return self._engine.logits(tokens_BT)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qcore.config import ClipSamplingConfig, VideoRunConfig
 from qcore.data import open_clips, skipped_sentence
@@ -26,13 +25,12 @@ from qcore.models import parameter_count
 from qcore.objectives import term_weights
 from qcore.probes import ProbeInput, catalog
 from qcore.probes import video as video_probes
-from qcore.probes.jitter import jittered
 from qcore.probes.protocol import ClipInput, Keep
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.video_engine import MEASURED_CLIPS, VideoEngine, VideoResult, sampling_correlation
-from qcore.train.workload import Speaker, Workload
+from qcore.train.workload import EngineStep, Speaker, Workload
 
 REFERENCE_CLIPS = 256
 KEPT_CLIPS = 8
@@ -207,7 +205,7 @@ class VideoProbed:
     def probe_input(self, step: int, result: VideoResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         bridge, hidden = result.bridge, result.hidden_BND
         anchor = bridge.anchor_output
-        access = VideoStep(self._engine, result, controls)
+        access = VideoStep(self._engine, step, result, controls)
         return ProbeInput(
             step=step,
             controls=controls,
@@ -239,32 +237,11 @@ class VideoProbed:
         )
 
 
-class VideoStep:
+class VideoStep(EngineStep):
     """What the engine of a video run provides about one step."""
 
-    def __init__(self, engine: VideoEngine, result: VideoResult, controls: Mapping[str, Any]) -> None:
-        self._engine, self._result, self._controls = engine, result, controls
-
-    def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
-
-    def lookup_tables(self) -> dict[str, Tensor]:
-        return {}
-
-    def parts(self) -> Mapping[str, Tensor]:
-        return self._engine.graph(self._result, self._controls).parts
-
-    def gradients(self) -> Mapping[str, Tensor | None]:
-        return self._engine.gradients(self._result, self._controls)
-
-    def before_update(self) -> Mapping[str, Tensor]:
-        return self._engine.before_update(self._result.learning_rate)
-
-    def measured_terms(self) -> Mapping[str, float]:
-        return self._engine.measure_terms(self._result, self._controls)
-
-    def jittered(self, seed: int) -> AbstractContextManager[None]:
-        return jittered(self._engine.model, seed)
+    _engine: VideoEngine
+    _result: VideoResult
 
     def measured_frames(self) -> Mapping[str, Tensor]:
         return self._engine.measured_frames(self._result)

@@ -8,14 +8,53 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from qcore.config import ConfigError, RunConfig, Section, nearest_hint
 from qcore.detect import Facts
+from qcore.probes.jitter import jittered
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
-from qcore.train.engine import BaseEngine
+from qcore.train.engine import BaseEngine, StepResult
+
+
+class EngineStep:
+    """What an engine provides about one step to any probe, whatever its family."""
+
+    def __init__(self, engine: BaseEngine, step: int, result: StepResult, controls: Mapping[str, Any]) -> None:
+        self._engine: Any = engine
+        self._step = step
+        self._result: Any = result
+        self._controls = controls
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
+
+    def lookup_tables(self) -> dict[str, Tensor]:
+        return {}
+
+    def parts(self) -> Mapping[str, Tensor]:
+        parts: Mapping[str, Tensor] = self._engine.graph(self._result, self._controls).parts
+        return parts
+
+    def gradients(self) -> Mapping[str, Tensor | None]:
+        gradients: Mapping[str, Tensor | None] = self._engine.gradients(self._result, self._controls)
+        return gradients
+
+    def before_update(self) -> Mapping[str, Tensor]:
+        before: Mapping[str, Tensor] = self._engine.before_update(self._result.learning_rate)
+        return before
+
+    def measured_terms(self) -> Mapping[str, float]:
+        terms: Mapping[str, float] = self._engine.measure_terms(self._result, self._controls)
+        return terms
+
+    def jittered(self, seed: int) -> AbstractContextManager[None]:
+        return jittered(self._engine.model, seed)
 
 
 class Speaker(ABC):
@@ -65,7 +104,7 @@ class Workload(Speaker):
 
     def grow(self, section: Mapping[str, Any]) -> None:
         """Make the model larger, its outputs and the optimizer's moments kept."""
-        raise NotImplementedError(f"a {self.config.kind} never asks for it: {dict(section)}")
+        self.grown(section)  # which refuses it
 
     def resize(self, section: Mapping[str, Any]) -> None:
         """Take the model's size from a checkpoint that is about to be loaded; empty: from before there was growth."""
