@@ -78,7 +78,9 @@ class RunWriter:
         self._closing = False
         self._deadline = math.inf
         self._close_lock = threading.Lock()
-        self._opened: bool | None = None
+        self._decided = threading.Event()
+        """Set when it is known whether the run is this writer's: an event of its own, since `_wake` begins a commit."""
+        self._opened = False
         self._thread = threading.Thread(target=self._run, name=f"store-{self._path.parent.name}", daemon=True)
         with store_errors(self._path), contextlib.ExitStack() as unless_refused:
             self._connection = open_writer(self._path)
@@ -291,15 +293,14 @@ class RunWriter:
 
     def _let_run(self, opened: bool) -> None:
         self._opened = opened
-        self._wake.set()
+        self._decided.set()
         if not opened:
             self._thread.join()
 
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self._opened is None:
-            self._wake.wait()
+        self._decided.wait()
         if not self._opened:
             return
         while True:

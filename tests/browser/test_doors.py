@@ -51,12 +51,14 @@ def test_texts_are_shown_letter_by_letter_and_never_as_links(shown: Served, page
     main = page.get_by_test_id("stMain")
     expect(main.locator("a")).to_have_count(1)  # the raw one: links are made of what is not taken apart
     expect(main.locator("img")).to_have_count(0)
-    said = [" ".join(one.split()) for one in main.get_by_test_id("stMarkdown").all_inner_texts()]
-    for text in TEXTS:
-        assert " ".join(text.split()) in said
-    errors = " ".join(main.get_by_test_id("stAlert").all_inner_texts())
-    for text in TEXTS:
-        assert " ".join(text.split()) in " ".join(errors.split())
+    wanted = {" ".join(text.split()) for text in TEXTS}
+
+    def said(place: str) -> set[str]:
+        return {" ".join(one.split()) for one in main.get_by_test_id(place).all_inner_texts()}
+
+    # Streamlit puts a page together piece by piece.
+    eventually(lambda: wanted <= said("stMarkdown"))
+    eventually(lambda: {f"It broke. {text}" for text in wanted} <= said("stAlert"))
     expect(page.get_by_test_id("stToast").locator("a")).to_have_count(0)
     main.get_by_test_id("stBaseButton-secondary").first.hover()
     expect(page.get_by_test_id("stTooltipContent")).to_contain_text("http://evil.example/x")
