@@ -25,12 +25,12 @@ from qcore.runs.checkpoint_folders import (
     CheckpointError,
     CheckpointState,
     checkpoint_folders,
-    delete_folder,
     file_mode,
     folder_name,
     link_folder,
     read_state,
     recover_interrupted,
+    set_aside,
 )
 from qcore.runs.control_changes import changes_that_hold
 from qcore.runs.errors import LabError
@@ -273,19 +273,24 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
             writer.flush()
             _keep_branch(lab, name, branch, step, author)
             _move_children(lab, name, branch, step)
-            writer.truncate_after(step, event_seq=base.event_seq if base else 0)
             events = reader.events()
             gone = {event.seq for event in undone} | {event.seq for event in events if event.step > step}
-            writer.forget_events(sorted(gone))
             newest = max((event.seq for event in events), default=0)
             payload = {"from_step": info.step, "to_step": step, "branch": branch}
-            writer.add_event(Event(newest + 1, step, time.time(), author, "rewind", payload))
-            writer.set_meta(CATCH_UP, step if base is None or base.step < step else None)
             total = steps_in_force(lab.config(name), [event for event in changes if event.seq not in gone])
             message = f"rewound from step {info.step}; the run {branch} keeps what came after"
-            writer.set_status(_stopped(step, total, message, _figures(reader, step)))
-        for _, path in dropped:
-            delete_folder(path)
+            status = _stopped(step, total, message, _figures(reader, step))
+            try:  # a kill between the checkpoints and the rows, which go in one commit, leaves what can be told apart
+                set_aside((path for _, path in dropped), int(reader.meta()["epoch"]))
+                with writer.whole:
+                    writer.truncate_after(step, event_seq=base.event_seq if base else 0)
+                    writer.forget_events(sorted(gone))
+                    writer.add_event(Event(newest + 1, step, time.time(), author, "rewind", payload))
+                    writer.set_meta(CATCH_UP, step if base is None or base.step < step else None)
+                    writer.set_status(status)
+                writer.flush()
+            finally:
+                recover_interrupted(folder)
     if start or (start is None and was_alive):
         lab.resume(name, author=author, from_start=base is None)
     return branch

@@ -12,20 +12,22 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from qcore.base import DocumentError, LabError, plain_file, read_json
+from qcore.store import DATABASE_NAME, RunReader
 
 FORMAT = "collapse-lab-checkpoint"
 VERSION = 1
 RISKY, FORK = "risky change", "fork"
 KEPT_REASONS = ("automatic change", "requested", RISKY, FORK)
 """Checkpoints written for these reasons are never pruned."""
-_WRITING, _REPLACED = ".writing-", ".replaced-"
+_WRITING, _REPLACED, _ABANDONED = ".writing-", ".replaced-", ".abandoned-"
 _NAME = re.compile(r"step-[0-9]+")
+_EPOCH = re.compile(r"[0-9]{1,18}")
 
 
 class CheckpointError(LabError):
@@ -171,13 +173,28 @@ def newest_state(run_dir: Path) -> CheckpointState | None:
 
 
 def can_go_on(run_dir: Path) -> bool:
-    """Whether a worker finds a checkpoint to go on from: one that can be read, or one whose replacement was
-    interrupted, which it puts back."""
-    return newest_state(run_dir) is not None or any(run_dir.glob(f"{_REPLACED}*"))
+    """Whether a worker finds a checkpoint to go on from: one that can be read, or one that it puts back, since its
+    replacement or the cut that it was set aside for was interrupted."""
+    return newest_state(run_dir) is not None or any(
+        any(run_dir.glob(f"{hidden}*")) for hidden in (_REPLACED, _ABANDONED)
+    )
+
+
+def set_aside(folders: Iterable[Path], epoch: int) -> None:
+    """Take checkpoints out of a run that is about to be cut at a step, in one way whether or not the cut then comes.
+
+    epoch: of the run's database, which the cut raises. `recover_interrupted` deletes them once it is higher and puts
+    them back while it is not, so that no kill leaves a run with checkpoints of steps that it no longer has.
+    """
+    for folder in folders:
+        os.rename(folder, folder.with_name(f"{_ABANDONED}{epoch}-{folder.name}"))
 
 
 def recover_interrupted(run_dir: Path) -> None:
-    """Put back a checkpoint whose replacement was interrupted, and delete what was never finished."""
+    """Put back a checkpoint whose replacement was interrupted, or one that was set aside for a cut that never came, and
+    delete what was never finished or is abandoned.
+    """
+    _settle_abandoned(run_dir)
     for replaced in run_dir.glob(f"{_REPLACED}*"):
         target = run_dir / replaced.name.removeprefix(_REPLACED)
         if target.exists():
@@ -186,6 +203,22 @@ def recover_interrupted(run_dir: Path) -> None:
             os.rename(replaced, target)
     for unfinished in run_dir.glob(f"{_WRITING}*"):
         shutil.rmtree(unfinished)
+
+
+def _settle_abandoned(run_dir: Path) -> None:
+    aside = list(run_dir.glob(f"{_ABANDONED}*-*"))
+    if not aside:
+        return
+    with RunReader(run_dir / DATABASE_NAME) as reader:
+        now = int(reader.meta()["epoch"])
+    for folder in aside:
+        epoch, _, name = folder.name.removeprefix(_ABANDONED).partition("-")
+        if not _EPOCH.fullmatch(epoch):
+            continue  # none of ours
+        if now > int(epoch) or (run_dir / name).exists():
+            delete_folder(folder)
+        else:
+            os.rename(folder, run_dir / name)
 
 
 def prune_checkpoints(run_dir: Path, keep: int) -> list[Path]:

@@ -32,7 +32,7 @@ from qcore.runs.checkpoint_folders import (
     prune_checkpoints,
     recover_interrupted,
 )
-from qcore.runs.last_words import Ending
+from qcore.runs.last_words import Ending, release_reserve
 from qcore.runs.layout import check_present, place_of
 from qcore.runs.replay_plan import Orders
 from qcore.runs.slots import Slots
@@ -115,6 +115,7 @@ class Trainer:
         finally:
             self._slots.release(self.name)
         self._writer.flush()
+        release_reserve(self._run_dir)  # first: no worker comes again to a run that is finished
         self._publish(state, message, force=True, cause="numeric" if state == "failed" else "")
         return state
 

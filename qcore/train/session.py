@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from qcore.config import RunConfig
-from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state
+from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state, recover_interrupted
 from qcore.runs.failures import RunError, cause_of, sentence
 from qcore.runs.last_words import Ending, forget_words, keep_reserve, release_reserve
 from qcore.runs.layout import (
@@ -59,6 +59,7 @@ def train_run(
     written.
     """
     place = place_of(run_dir)
+    recover_interrupted(run_dir)
     keep_reserve(run_dir)
     with RunWriter(run_dir / DATABASE_NAME) as writer:
         trainer: Trainer | None = None

@@ -6,9 +6,9 @@ import sqlite3
 import pytest
 
 from qcore.config import ConfigError, SetControl
-from qcore.lab import Lab, LabError
-from qcore.runs.checkpoint_folders import read_state
-from qcore.store import DATABASE_NAME
+from qcore.lab import Lab, LabError, forks
+from qcore.runs.checkpoint_folders import read_state, recover_interrupted
+from qcore.store import DATABASE_NAME, RunWriter
 from tests.support.configs import eventually, small_config, small_video
 from tests.support.steered import applied, first_difference, points, running, steered
 
@@ -251,3 +251,41 @@ def test_the_tree_and_a_childs_history(lab):
 def series(lab, name):
     found = lab.reader(name).scalars("train/loss")
     return found.steps.tolist(), found.values.tolist()
+
+
+class Killed(BaseException):
+    """What stands for a process that is no more."""
+
+
+@pytest.mark.parametrize("instant", ["before the rows are cut", "after the rows are cut"])
+def test_a_kill_in_the_middle_of_a_rewind_leaves_a_run_of_one_length(lab, monkeypatch, instant):
+    """Checkpoints of steps that the rows no longer have would be taken for the run's end."""
+    config = small_config(steps=30, checkpoint_every=10, dropout=0.1)
+    twin, name = finished(lab, config, "twin"), finished(lab, config, "killed")
+
+    def kill(*_args, **_kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forks, "recover_interrupted", lambda _: None)  # a dead process settles nothing
+        if instant == "before the rows are cut":
+            patch.setattr(RunWriter, "truncate_after", kill)
+        else:
+            patch.setattr(Lab, "resume", kill)
+        with pytest.raises(Killed):
+            lab.rewind(name, 13, start=True)
+    steps = lab.reader(name).scalars("train/loss").steps.tolist()
+    saved = [found.step for found in lab.checkpoints(name)]
+    if instant == "before the rows are cut":
+        assert (steps[-1], saved) == (30, [10])
+        recover_interrupted(lab.folder(name))
+        assert [found.step for found in lab.checkpoints(name)] == [10, 20, 30]
+        assert lab.info(name).step == 30
+        lab.rewind(name, 13, start=True)
+    else:
+        assert (steps[-1], saved) == (13, [10])
+        assert lab.info(name).step == 13
+        lab.resume(name)
+    assert trained(lab, name).step == 30
+    assert points(lab, name) == points(lab, twin)
+    assert [path.name for path in lab.folder(name).iterdir() if path.name.startswith(".")] == []

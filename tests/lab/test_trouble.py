@@ -19,7 +19,7 @@ from qcore.objectives import Total
 from qcore.runs import checkpoint_folders, last_words, layout
 from qcore.runs.building import Site
 from qcore.runs.layout import CONFIG_FILE, held, is_held
-from qcore.store import schema
+from qcore.store import RunWriter, schema
 from qcore.train import text_engine
 from tests.support.configs import eventually, small_config
 
@@ -375,6 +375,22 @@ def test_room_is_kept_while_a_run_trains_and_given_back(lab):
     lab.command(name, Stop())
     lab.wait(name, 60)
     assert not reserve.exists()
+
+
+def test_the_room_is_given_back_before_a_run_says_that_it_is_finished(lab, monkeypatch):
+    """No worker comes again to a finished run: what a kill leaves there would stay for ever."""
+    kept = []
+    set_status = RunWriter.set_status
+
+    def watched(writer, status):
+        if status.state == "finished":
+            kept.append((lab.runs_dir / "a" / last_words.RESERVE_FILE).exists())
+        set_status(writer, status)
+
+    monkeypatch.setattr(RunWriter, "set_status", watched)
+    lab.start(small_config(steps=3), name="a")
+    assert lab.wait("a", 60).state == "finished"
+    assert kept == [False]
 
 
 # what stands in the way of nobody else
