@@ -12,7 +12,7 @@ from streamlit.watcher import polling_path_watcher
 from pages.session import doors, moment
 from pages.session.lab import open_lab
 from pages.session.page_list import PAGES
-from pages.widgets import browser_history, edge, live_fragment, sidebar
+from pages.widgets import browser_history, edge, live_fragment, run_heading, sidebar
 from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -23,10 +23,10 @@ CONFIG_SECONDS = 2.0
 def draw() -> None:
     """The page that the URL names, with navigation and sidebar."""
     st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
-    page = st.navigation([one.entry() for one in PAGES])
     lab = open_lab()
     browser_history.follow()
     with edge.in_words(), moment.within(lab):
+        page = st.navigation([one.entry(run_heading.to_show(lab)) for one in PAGES])
         sidebar.sidebar(lab)
         live_fragment.begin(lab)
         with edge.in_words():

@@ -16,9 +16,10 @@ from qcore.config.phase import PhaseLMConfig
 from qcore.config.sections import DataConfig, Section, TransformerConfig
 from qcore.config.video import ClipsConfig, VideoFlowConfig
 
-Capability = Literal["text", "clips", "phases", "discs", "curricula", "gradients", "samples", "trainer"]
+Capability = Literal["text", "clips", "phases", "discs", "memory", "curricula", "gradients", "samples", "trainer"]
 """What a run has: text, tokens and predictions · clips, whose frames can be told apart · phases, and weights that may
-be negative · tokens on discs · published curricula for its own loss terms · gradients, hidden states or measurements of
+be negative · tokens on discs · a memory whose
+state grows with the text · published curricula for its own loss terms · gradients, hidden states or measurements of
 one's own · samples of what it makes · a trainer of ours: configuration, live controls, checkpoints, and all commands.
 """
 OF_EVERY_FAMILY: tuple[Capability, ...] = ("gradients", "samples", "trainer")
@@ -47,7 +48,7 @@ FAMILIES: dict[str, Family] = {
     family.kind: family
     for family in (
         _family("phase_lm", PhaseLMConfig, DataConfig, "text", "phases", "curricula"),
-        _family("pam", PAMConfig, DataConfig, "text", "phases"),
+        _family("pam", PAMConfig, DataConfig, "text", "phases", "memory"),
         _family("flux_lm", FluxConfig, DataConfig, "text", "discs"),
         _family("transformer", TransformerConfig, DataConfig, "text"),
         _family("video_flow", VideoFlowConfig, ClipsConfig, "clips"),

@@ -16,6 +16,7 @@ believed for half a minute after its last heartbeat, or, when it has no status r
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -28,7 +29,7 @@ from qcore.config import Capability, Control, ExternalConfig
 from qcore.probes import catalog
 from qcore.runs.info import ENDED, ControlState, Hold, RunInfo
 from qcore.runs.layout import ACTIVE, BELIEVED_SECONDS, believed
-from qcore.store import RunReader
+from qcore.store import RunReader, StoreFormatError
 
 RECORDED = "recorded"
 """State of a run whose program has said nothing of its state."""
@@ -58,8 +59,10 @@ def stored_capabilities(reader: RunReader, config: ExternalConfig) -> frozenset[
         found.add("text")
     if "phase" in there:
         found.add("phases")
-    if "internals" in there and "angle" in (reader.arrays("internals") or (0, {}))[1]:
-        found.add("discs")
+    if "internals" in there:
+        with contextlib.suppress(StoreFormatError):  # its page says that it is damaged
+            if "angle" in (reader.arrays("internals") or (0, {}))[1]:
+                found.add("discs")
     if made:
         found.add("samples")
     if there.intersection(_GRADIENT_ARRAYS) or catalog.kept_series(reader.meta()):

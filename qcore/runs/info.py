@@ -24,10 +24,10 @@ IMPORTED = "imported"
 class RunInfo:
     """One row of the runs table.
 
-    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died), unreadable,
-    or recorded (another program wrote it and says nothing of its state) · created:
-    epoch seconds · family: text or video, empty where a run has neither · capabilities: what the run has to show · alive: a worker of some process
-    holds it · here: that worker is in this process · step: of the newest scalars that the run's database holds, whose
+    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died), unreadable, or recorded
+    (another program wrote it and says nothing of its state) · created: epoch seconds · family: text or video, empty
+    where a run has neither · capabilities: what the run has to show · alive: a worker of some process holds it · here:
+    that worker is in this process · step: of the newest scalars that the run's database holds, whose
     loss is `loss` · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
     error of the velocity · held_out_step: when the last of these was measured · cause: of a failure or interruption,
     one of `qcore.runs.failures.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the

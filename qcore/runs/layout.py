@@ -14,7 +14,17 @@ import time
 from pathlib import Path
 
 from qcore.base import plain_file
-from qcore.config import BEFORE, EXTERNAL, LARGEST, ConfigError, ExternalConfig, RunConfig, decoded, external_in, parse_yaml
+from qcore.config import (
+    BEFORE,
+    EXTERNAL,
+    LARGEST,
+    ConfigError,
+    ExternalConfig,
+    RunConfig,
+    decoded,
+    external_in,
+    parse_yaml,
+)
 from qcore.runs.checkpoint_folders import file_mode
 from qcore.runs.failures import folder_gone
 

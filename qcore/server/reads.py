@@ -201,7 +201,13 @@ READS = (
         query=(_KIND,),
     ),
     Endpoint("run_state", "GET", "/v1/runs/{name}", "State and newest figures of a run.", _run),
-    Endpoint("run_config", "GET", "/v1/runs/{name}/config", "The configuration that the run started with; of a run of kind external, what its program says of it.", _config),
+    Endpoint(
+        "run_config",
+        "GET",
+        "/v1/runs/{name}/config",
+        "The configuration that the run started with; of a run of kind external, what its program says of it.",
+        _config,
+    ),
     Endpoint(
         "controls", "GET", "/v1/runs/{name}/controls", "Live controls of a run: range, unit, value now.", _controls
     ),
