@@ -22,7 +22,7 @@ from qcore.experiments.ablation_store import (
     start_ablation,
     trouble,
 )
-from qcore.experiments.ablation_variants import BASE, variants_of
+from qcore.config.ablation_variants import BASE, variants_of
 from qcore.lab import Lab, LabError
 from qcore.viz.ablation import Effect, forest
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from qcore.base import read_json
 from qcore.config import EXAM_BASE, RunConfig, all_controls, default_run
-from qcore.experiments.ablation_variants import BASE, Variant, variants_of, waves
+from qcore.config.ablation_variants import BASE, Variant, variants_of, waves
 from qcore.experiments.parallel_runs import as_process, fan_out, share
 from qcore.experiments.statistics import Paired, paired
 from qcore.experiments.stored_records import kept_as

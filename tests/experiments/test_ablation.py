@@ -36,7 +36,7 @@ from qcore.experiments.ablation_store import (
     train_ablation,
     trouble,
 )
-from qcore.experiments.ablation_variants import BASE, VARIANTS, variants_of, waves
+from qcore.config.ablation_variants import BASE, VARIANTS, variants_of, waves
 from qcore.lab import LabError
 from qcore.runs.layout import RunLock
 from tests.support.configs import eventually, fan_out_here
