@@ -24,6 +24,7 @@ from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
 from qcore.config.errors import shortened, shown
 from qcore.config.external import EXTERNAL, Domain, ExternalConfig, external_in
 from qcore.config.families import (
+    BASELINE,
     CAPABILITIES,
     FAMILIES,
     LANGUAGE_KINDS,
@@ -94,6 +95,7 @@ from qcore.config.video import (
 )
 
 __all__ = [
+    "BASELINE",
     "BEFORE",
     "CAPABILITIES",
     "CHECKPOINT",

@@ -56,6 +56,8 @@ FAMILIES: dict[str, Family] = {
     )
 }
 """By kind; the first is the default."""
+BASELINE = "transformer"
+"""The family that the others are compared with, where nobody names another."""
 
 
 def kinds_with(capability: Capability) -> tuple[str, ...]:
