@@ -16,7 +16,6 @@ from pages.widgets.chart import chart
 from pages.widgets.live_panel import words
 from pages.widgets.token_text import generation_html
 from qcore.lab import Lab, RunInfo
-from qcore.store import Generation
 from qcore.viz import ClipRow, Line, curves, name_words
 
 SHOWN = 200
@@ -40,11 +39,11 @@ def draw(lab: Lab, info: RunInfo) -> None:
     _statistics(info, made)
 
 
-def _is_clip(one: Generation) -> bool:
+def _is_clip(one: Any) -> bool:
     return any("pixels" in token for token in one.tokens)
 
 
-def _film(lab: Lab, info: RunInfo, made: list[Generation]) -> None:
+def _film(lab: Lab, info: RunInfo, made: list[Any]) -> None:
     rows = []
     for one in made[-ROWS:]:
         try:
@@ -57,7 +56,7 @@ def _film(lab: Lab, info: RunInfo, made: list[Generation]) -> None:
         clip_player.film(rows, "chart:own_clips", "Clips that the run has recorded, a row a sample")
 
 
-def _texts(info: RunInfo, made: list[Generation]) -> None:
+def _texts(info: RunInfo, made: list[Any]) -> None:
     prompts = list(dict.fromkeys(one.prompt for one in made))
     prompt: str | None = prompts[-1]
     if len(prompts) > 1:
@@ -84,7 +83,7 @@ def _texts(info: RunInfo, made: list[Generation]) -> None:
     )
 
 
-def _statistics(info: RunInfo, made: list[Generation]) -> None:
+def _statistics(info: RunInfo, made: list[Any]) -> None:
     """A chart for each number that was kept with the samples."""
     names = list(dict.fromkeys(name for one in made for name, value in one.stats.items() if _is_number(value)))
     columns = st.columns(2) if names else []
