@@ -146,7 +146,7 @@ class Workers(Reading):
         without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
         changed then.
         """
-        self.config(name)  # of whom there is none, has no trainer here
+        self.require_trainer(name)
         info = self.info(name)
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
@@ -236,7 +236,7 @@ class Workers(Reading):
         `ConfigError` for a value that can't be right, `LabError` for a command that needs a living worker.
         """
         if not isinstance(command, Acknowledge | Mute):
-            self.config(name)
+            self.require_trainer(name)
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
         if isinstance(command, SetControl):

@@ -62,6 +62,7 @@ class ExternalRun:
             write_text(site.path / CONFIG_FILE, config.to_yaml())
             with RunWriter(site.path / DATABASE_NAME) as writer:
                 writer.set_meta("kind", EXTERNAL)
+                writer.set_status(_status("running", 0, 0, ""))  # before anybody can look
                 if declared:
                     writer.set_meta(CONTROLS, declared)
             site.move_in(folder / self.name)
@@ -71,7 +72,6 @@ class ExternalRun:
             site.keep()
         self._step = self._total = 0
         self._open = True
-        self.tell(0)
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +84,7 @@ class ExternalRun:
     def tell(self, step: int, total_steps: int | None = None, *, state: str = "running", message: str = "") -> None:
         """Say how far the program is; a sign of life, too. total_steps: as told before when it is left out."""
         self._step, self._total = step, self._total if total_steps is None else total_steps
-        self.writer.set_status(
-            Status(state, self._step, self._total, time.time(), os.getpid(), socket.gethostname(), message)
-        )
+        self.writer.set_status(_status(state, self._step, self._total, message))
 
     def close(self, state: str = "finished", message: str = "") -> None:
         """Say how it ended (finished, stopped or failed), write all that is queued, and give the lock back; a second
@@ -100,6 +98,10 @@ class ExternalRun:
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+
+def _status(state: str, step: int, total_steps: int, message: str) -> Status:
+    return Status(state, step, total_steps, time.time(), os.getpid(), socket.gethostname(), message)
 
 
 def _checked_controls(controls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

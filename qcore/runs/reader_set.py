@@ -179,8 +179,18 @@ class Reading:
         run that another program wrote."""
         found = self.description(name)
         if isinstance(found, ExternalConfig):
-            raise LabError(f"run {name!r} is no run of this lab's own: {NO_TRAINER}")
+            raise _no_trainer(name)
         return found
+
+    def require_trainer(self, name: str) -> None:
+        """Raise `LabError` for a run that another program wrote, of which this lab has no trainer. What else may be
+        wrong with a run is not asked here."""
+        try:
+            found = self.description(name)
+        except LabError:
+            return
+        if isinstance(found, ExternalConfig):
+            raise _no_trainer(name)
 
     def description(self, name: str) -> RunConfig | ExternalConfig:
         """What a run says it is: the configuration that it started with, or what is known of one that another program
@@ -312,6 +322,10 @@ class Reading:
     def history(self, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
         """Series of a run with its parents' up to the forks before them, each at most `max_points` long."""
         return history(self, name, names, max_points)
+
+
+def _no_trainer(name: str) -> LabError:
+    return LabError(f"run {name!r} is no run of this lab's own: {NO_TRAINER}")
 
 
 class _DamagedConfigError(StoreFormatError):
