@@ -4,6 +4,7 @@ the door before it all.
 `streamlit run app.py`; the runs folder is QCORE_RUNS, else ./checkpoints.
 """
 
+import contextlib
 from pathlib import Path
 
 import streamlit as st
@@ -12,7 +13,7 @@ from streamlit.watcher import polling_path_watcher
 from pages.session import doors, moment
 from pages.session.lab import open_lab
 from pages.session.page_list import PAGES
-from pages.widgets import browser_history, edge, live_fragment, sidebar
+from pages.widgets import browser_history, edge, live_fragment, run_heading, sidebar
 from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -23,10 +24,15 @@ CONFIG_SECONDS = 2.0
 def draw() -> None:
     """The page that the URL names, with navigation and sidebar."""
     st.set_page_config(page_title="Collapse Lab", page_icon=str(ICON), layout="wide")
-    page = st.navigation([one.entry() for one in PAGES])
-    lab = open_lab()
+    with contextlib.ExitStack() as unless_opened:
+        # Where a login ends the script: without a navigation Streamlit lists what it finds in the folder of pages.
+        unless_opened.callback(lambda: st.navigation([one.entry() for one in PAGES]))
+        lab = open_lab()
+        unless_opened.pop_all()
     browser_history.follow()
     with edge.in_words(), moment.within(lab):
+        to_show = run_heading.to_show(lab)
+        page = st.navigation([one.entry(to_show) for one in PAGES])
         sidebar.sidebar(lab)
         live_fragment.begin(lab)
         with edge.in_words():

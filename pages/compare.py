@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages.session import family_words
 from pages.session.lab import open_lab
 from pages.views import curves, differences, effects, run_tree
 from pages.widgets import message_list, run_heading
@@ -15,14 +16,18 @@ VIEWS = {
     "Sweep": effects.sweep,
 }
 
+WITH_A_TRAINER = ("Effect of a change", "Sweep")
+
 lab = open_lab()
 info = run_heading.open_run(lab, "Compare and fork")
 if info is not None:
     message_list.show_messages()
+    has_trainer = family_words.has_trainer(info)
+    offered = [name for name in VIEWS if has_trainer or name not in WITH_A_TRAINER]
     view = st.segmented_control(
         "View",
-        list(VIEWS),
-        key="compare",
+        offered,
+        key="compare" if has_trainer else "compare_external",
         default=next(iter(VIEWS)),
         required=True,
         bind="query-params",

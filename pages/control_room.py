@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from pages.session import selection
+from pages.session import family_words, selection
 from pages.session.lab import open_lab
-from pages.views import live_run, new_run, run_table
+from pages.views import external_run, live_run, new_run, run_table
 from pages.widgets import message_list, run_heading, share_dialog
 
 VIEWS = ("Watch", "New run", "All runs")
@@ -23,7 +23,7 @@ else:
     message_list.show_messages()
     if view == "Watch":
         run_heading.trouble(lab, info)
-        live_run.watch(lab, info)
+        (live_run if family_words.has_trainer(info) else external_run).watch(lab, info)
     elif view == "New run":
         new_run.new_run(lab)
     else:

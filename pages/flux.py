@@ -10,12 +10,14 @@ from pages.widgets import run_heading
 
 lab = open_lab()
 info = run_heading.open_run(lab, "Flux")
-if info is not None and family_words.has_text(info, "discs"):
+if info is not None and ("discs" in info.capabilities or family_words.has_text(info, "tokens on discs")):
     if "discs" in info.capabilities:
         discs.page(lab, info)
+    elif not family_words.has_trainer(info):
+        family_words.elsewhere(info, "This run has recorded no tokens on discs.")
     else:
         st.info(
-            "Only Quantum Flux models (`flux_lm`) have tokens on discs. See who reads whom in this run under "
+            "Only Quantum Flux models have tokens on discs. See who reads whom in this run under "
             "*Interference*, or start one in the control room from a preset that begins with *Flux*."
         )
         INTERFERENCE.link()

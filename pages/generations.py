@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.session import family_words
 from pages.session.lab import open_lab
-from pages.views import clip_prompt, clip_timeline, prompt, text_timeline
+from pages.views import clip_prompt, clip_timeline, external_samples, prompt, text_timeline
 from pages.widgets import run_heading
 from pages.widgets.live_fragment import live
 
@@ -15,7 +15,10 @@ VIDEO_VIEWS = VIEWS | {"Prompt": "Sample"}
 
 lab = open_lab()
 info = run_heading.open_run(lab, "Generations")
-if info is not None:
+if info is not None and not family_words.has_trainer(info):
+    external_samples.draw(lab, info)
+    live(lab, info, "records")
+elif info is not None:
     name = info.name
     is_video = family_words.is_video(info)
     names = VIDEO_VIEWS if is_video else VIEWS

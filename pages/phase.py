@@ -10,8 +10,10 @@ from pages.widgets import run_heading
 
 lab = open_lab()
 info = run_heading.open_run(lab, "Phase")
-if info is not None and family_words.has_text(info, "phases"):
-    if not info.capabilities & {"phases", "discs"}:
+if info is not None and ("phases" in info.capabilities or family_words.has_text(info, "phases")):
+    if not info.capabilities & {"phases", "discs"} and not family_words.has_trainer(info):
+        family_words.elsewhere(info, "This run has recorded no phases.")
+    elif not info.capabilities & {"phases", "discs"}:
         st.info(
             "This model has no phases. See who reads whom under *Interference*, and its predictions under *Tokens*."
         )

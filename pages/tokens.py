@@ -14,6 +14,9 @@ if info is not None and family_words.has_text(info, "tokens"):
     steps = lab.reader(info.name).array_steps("tokens")
     if not steps:
         st.info(advice.not_yet(lab, info, "token statistics", "tokens_every", budgeted=True))
+        if not family_words.has_trainer(info):
+            live(lab, info, "records")
+            st.stop()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         follow = st.toggle(
             "Newest step",

@@ -18,13 +18,16 @@ VIEWS = {
 lab = open_lab()
 info = run_heading.open_run(lab, "Video frames")
 if info is not None and family_words.has_clips(info):
-    view = st.segmented_control(
-        "View",
-        list(VIEWS),
-        key="video",
-        default=next(iter(VIEWS)),
-        required=True,
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    if not family_words.has_trainer(info):  # the other views speak of our paths and controls
+        view = next(iter(VIEWS))
+    else:
+        view = st.segmented_control(
+            "View",
+            list(VIEWS),
+            key="video",
+            default=next(iter(VIEWS)),
+            required=True,
+            bind="query-params",
+            label_visibility="collapsed",
+        )
     VIEWS[view](lab, info)

@@ -5,6 +5,7 @@ One advice for all failures is wrong for most of them: a lower learning rate bri
 
 from __future__ import annotations
 
+from pages.session import family_words
 from pages.session.plain import plain
 from qcore.lab import Lab, RunInfo
 from qcore.runs.waiting import waiting_words
@@ -99,6 +100,8 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
     what: in the plural, `token statistics` · control: how often it comes · done: what happens to it then · budgeted:
     it is taken as far as the diagnostics' budget allows.
     """
+    if not family_words.has_trainer(info):
+        return f"This run has recorded no {what}. Another program wrote it; see what it holds in the *Control room*."
     found = lab.controls(info.name).get(control)  # first: of a run that is damaged nothing else is true
     if info.state == "failed":
         return f"This run failed before its {what} were {done}: the reason stands above."

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.session.page_list import CONTROL_ROOM, TOKENS
 from pages.session.page_list import VIDEO as VIDEO_PAGE
+from pages.session.plain import plain
 from qcore.lab import RunInfo
 from qcore.probes import catalog
 
@@ -55,6 +56,12 @@ VIDEO = Words(
 )
 
 
+def has_trainer(info: RunInfo) -> bool:
+    """Whether a trainer of this lab can act on a run: resume, change, fork, sample it. One that cannot be read
+    counts: what is wrong with it is said in its own words."""
+    return "trainer" in info.capabilities or info.state == "unreadable"
+
+
 def is_video(info: RunInfo) -> bool:
     """Whether a run trains on clips."""
     return "clips" in info.capabilities
@@ -67,8 +74,11 @@ def words(info: RunInfo) -> Words:
 
 def has_text(info: RunInfo, what: str) -> bool:
     """Whether a page about language has something to show; otherwise it says where to look. what: `phases`."""
-    if not is_video(info):
+    if "text" in info.capabilities:
         return True
+    if not has_trainer(info):
+        _without(info, what)
+        return False
     st.info(
         f"This run trains on video: it has no {what}. See its clips and how alike their frames are under *Video "
         "frames*, or choose a language run on the left."
@@ -82,6 +92,9 @@ def has_clips(info: RunInfo) -> bool:
     """Whether the page about clips has something to show; otherwise it says where to look."""
     if is_video(info):
         return True
+    if not has_trainer(info):
+        _without(info, "clips")
+        return False
     st.info(
         "This run trains on text: it has no clips. See what it predicts under *Tokens*, choose a video run on the "
         "left, or start one in the control room from a preset that begins with *Video*."
@@ -90,6 +103,21 @@ def has_clips(info: RunInfo) -> bool:
     CONTROL_ROOM.link("Open the control room")
     _everywhere()
     return False
+
+
+def elsewhere(info: RunInfo, what: str) -> None:
+    """Say of a run that another program wrote that this cannot be done or shown here, and where to look. what: one or
+    two sentences in Markdown."""
+    st.info(f"{what} Another program wrote this run{_source(info)}; see what it holds in the *Control room*.")
+    CONTROL_ROOM.link("Open the control room")
+
+
+def _without(info: RunInfo, what: str) -> None:
+    elsewhere(info, f"This run has recorded no {what}.")
+
+
+def _source(info: RunInfo) -> str:
+    return f" ({plain(info.source)})" if info.source else ""
 
 
 def held_out(info: RunInfo) -> float | None:
@@ -103,4 +131,4 @@ def speed(info: RunInfo) -> float | None:
 
 
 def _everywhere() -> None:
-    st.caption("Control room, Generations, Gradients and Findings show every run.")
+    st.caption("Control room, Findings and Compare show every run.")

@@ -16,7 +16,8 @@ APP = Path(__file__).parents[2]
 @dataclass(frozen=True)
 class Page:
     """A page of the app. path: its script, from the app's folder · needs: what a run must have for the page to show
-    anything of it; None for a page that shows every run.
+    anything of it; None for a page that shows every run. Where it has not, the navigation leaves the page out; by its
+    address it opens all the same, and says why it is empty.
     """
 
     path: str
@@ -24,9 +25,17 @@ class Page:
     icon: str
     needs: Capability | None = None
 
-    def entry(self) -> StreamlitPage:
-        """As the navigation takes it; the first page of the list opens where the URL names none."""
-        return st.Page(APP / self.path, title=self.title, icon=self.icon, default=self is PAGES[0])
+    def entry(self, capabilities: frozenset[Capability] | None = None) -> StreamlitPage:
+        """As the navigation takes it; the first page of the list opens where the URL names none. capabilities: of the
+        selected run; None where there is none, or it cannot be read, and every page is listed."""
+        is_empty = self.needs is not None and capabilities is not None and self.needs not in capabilities
+        return st.Page(
+            APP / self.path,
+            title=self.title,
+            icon=self.icon,
+            default=self is PAGES[0],
+            visibility="hidden" if is_empty else "visible",
+        )
 
     def link(self, label: str = "") -> None:
         """A link to the page, by its own icon."""
@@ -39,11 +48,11 @@ INTERFERENCE = Page("pages/interference.py", "Interference", ":material/waves:",
 VIDEO = Page("pages/video.py", "Video frames", ":material/movie:", "clips")
 FLUX = Page("pages/flux.py", "Flux", ":material/hub:", "discs")
 TOKENS = Page("pages/tokens.py", "Tokens", ":material/bar_chart:", "text")
-GENERATIONS = Page("pages/generations.py", "Generations", ":material/notes:")
-GRADIENTS = Page("pages/gradients.py", "Gradients", ":material/account_tree:")
+GENERATIONS = Page("pages/generations.py", "Generations", ":material/notes:", "samples")
+GRADIENTS = Page("pages/gradients.py", "Gradients", ":material/account_tree:", "gradients")
 FINDINGS = Page("pages/findings.py", "Findings", ":material/fact_check:")
 COMPARE = Page("pages/compare.py", "Compare and fork", ":material/call_split:")
-AUTOMATION = Page("pages/automation.py", "Automation", ":material/smart_toy:")
+AUTOMATION = Page("pages/automation.py", "Automation", ":material/smart_toy:", "trainer")
 BENCHMARK = Page("pages/benchmark.py", "Benchmark", ":material/leaderboard:")
 
 PAGES = (

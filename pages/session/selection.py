@@ -26,6 +26,7 @@ STATES: dict[str, tuple[Color, str]] = {
     "stopped": ("gray", "Stopped by a person; it can be resumed."),
     "failed": ("red", "Broke off; the reason is on its page."),
     "interrupted": ("orange", "Its process ended without a goodbye; it can be resumed."),
+    "recorded": ("gray", "Another program wrote it, and says nothing of its state."),
     "unreadable": ("red", "The folder holds no run that can be read."),
 }
 
@@ -82,6 +83,13 @@ def selected(lab: Lab) -> RunInfo | None:
     """The selected run, or None when there is none."""
     name = st.session_state.get("run")
     return info_of(lab, name) if name else None
+
+
+def wanted(lab: Lab) -> RunInfo | None:
+    """The run that the session or the URL asks for, else the newest one; None when there is none."""
+    runs = lab.runs()
+    asked = st.session_state.get("run", st.query_params.get("run"))
+    return next((one for one in runs if one.name == asked), next(iter(runs), None))
 
 
 def info_of(lab: Lab, name: str) -> RunInfo:

@@ -12,6 +12,7 @@ from pages.session.plain import plain
 from pages.widgets import message_list
 from pages.widgets.chart import chart
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError
+from qcore.config.ablation_variants import BASE, variants_of
 from qcore.experiments.ablation import HELPS, STRETCH, Row, base_config
 from qcore.experiments.ablation_store import (
     Ablation,
@@ -22,7 +23,6 @@ from qcore.experiments.ablation_store import (
     start_ablation,
     trouble,
 )
-from qcore.experiments.ablation_variants import BASE, variants_of
 from qcore.lab import Lab, LabError
 from qcore.viz.ablation import Effect, forest
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from pages.session import family_words, looks, phrases, selection
 from pages.session.plain import plain
+from pages.views import external_run
 from pages.widgets import metric_row, run_picker
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import live
@@ -34,7 +36,9 @@ def page(lab: Lab, info: RunInfo) -> None:
     if not names:
         return
     offered = sorted({series for name in names for series in lab.reader(name).names()})
-    usual = DEFAULT_VIDEO if family_words.is_video(info) else DEFAULT_TEXT
+    usual: Sequence[str] = DEFAULT_VIDEO if family_words.is_video(info) else DEFAULT_TEXT
+    if not set(usual).intersection(offered):
+        usual = external_run.usual(offered)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         align = st.segmented_control(
             "Steps",
@@ -52,7 +56,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "Metrics",
         offered,
         [name for name in usual if name in offered],
-        key=f"metrics:{family_words.is_video(info)}",
+        key=f"metrics:{family_words.is_video(info) if family_words.has_trainer(info) else info.name}",
         bind="query-params",
         format_func=distinct_words(offered).__getitem__,
         help="A chart each. Every series that one of the runs has is offered.",
@@ -77,6 +81,9 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
     shown = {name: _named(lab, name) for name in names}
     nodes = lab.run_tree()
     own = {name: first_own(nodes, name, names) for name in names}
+    # What another program wrote keeps its names.
+    foreign = any(not family_words.has_trainer(selection.info_of(lab, name)) for name in names)
+    named = catalog.declared_as_named if foreign else series_words
     columns = st.columns(2)
     for index, metric in enumerate(metrics):
         series = {
@@ -84,7 +91,7 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
             for name in names
             if len(line := found[name][metric])
         }
-        words = series_words(metric)
+        words = named(metric)
         with columns[index % 2]:
             figure = side_by_side(
                 series,

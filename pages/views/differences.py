@@ -13,7 +13,7 @@ from pages.session.moment import fragment
 from pages.session.plain import plain
 from pages.widgets import clip_player, control_widgets, edge, run_picker
 from pages.widgets.token_text import generation_html
-from qcore.config import all_controls
+from qcore.config import ExternalConfig, all_controls
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.viz import ClipRow, event_words, value_words
 
@@ -49,11 +49,20 @@ def _different(lab: Lab, names: list[str]) -> dict[str, list[Any]]:
     """Value → what each run has now: live controls as they are, the rest as it was started; `–` where there is none."""
     found: dict[str, list[Any]] = {}
     for place, name in enumerate(names):
-        config, live = lab.config(name), lab.controls(name)
-        for control in all_controls(config.kind):
-            value = live[control.name].value if control.name in live else config.value(control.name)
-            found.setdefault(control.name, ["–"] * len(names))[place] = value_words(value)
+        for key, value in _values(lab, name).items():
+            found.setdefault(key, ["–"] * len(names))[place] = value_words(value)
     return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def _values(lab: Lab, name: str) -> dict[str, Any]:
+    """Every value of a run as it is now; of one that another program wrote, its settings and declared controls."""
+    config, live = lab.description(name), lab.controls(name)
+    if isinstance(config, ExternalConfig):
+        return config.settings | {key: state.value for key, state in live.items()}
+    return {
+        control.name: live[control.name].value if control.name in live else config.value(control.name)
+        for control in all_controls(config.kind)
+    }
 
 
 def _events(lab: Lab, names: list[str]) -> None:
@@ -88,7 +97,8 @@ def samples(lab: Lab, info: RunInfo) -> None:
         return
     video = family_words.is_video(info)
     (_clip_rows if video else _texts)(lab, names)
-    _ask_all(lab, info, names)
+    if family_words.has_trainer(info):
+        _ask_all(lab, info, [name for name in names if family_words.has_trainer(selection.info_of(lab, name))])
 
 
 @fragment
@@ -181,7 +191,7 @@ def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str,
 
 def _caption(lab: Lab, step: int | None, found: dict[str, dict[str, read_cache.Sample]]) -> None:
     if not found:
-        st.info("None of these runs has a sample yet: they are drawn at the cadence `sample every`.")
+        st.info("None of these runs has a sample yet: those of this lab are drawn at the cadence `sample every`.")
     elif step is not None:
         st.caption(f"Samples of step {step:,}, the newest that all of them have; the same prompt and seed.")
     else:
@@ -208,7 +218,7 @@ def _texts(lab: Lab, names: list[str]) -> None:
             if sample is None or whole is None:
                 st.caption("No sample of this prompt.")
                 continue
-            st.html(generation_html(prompt, whole.tokens))
+            st.html(generation_html(prompt, whole.tokens, text=whole.text))
             st.caption(
                 f"step {sample.step:,} · distinct-2 {sample.stats.get('distinct_2', 0):.2f} · repetition "
                 f"{sample.stats.get('repetition', 0):.2f}"

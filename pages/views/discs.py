@@ -10,6 +10,7 @@ import streamlit as st
 from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
+from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_shown
@@ -185,11 +186,19 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in ids]
 
 
+def _layer_count(lab: Lab, run: str) -> int:
+    """Layers; of a run without our configuration, as many as were measured."""
+    if isinstance(config := lab.description(run), RunConfig):
+        return int(config.value("layers"))
+    found = lab.reader(run).arrays(INTERNALS, needs=_NEEDS)
+    return 0 if found is None else len(found[1]["threshold"])
+
+
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     run = info.name
     reader = lab.reader(run)
-    layers = [layer for layer in layers_shown(lab.config(run).value("layers") + 1) if layer]
+    layers = [layer for layer in layers_shown(_layer_count(lab, run) + 1) if layer]
     of_layer = {part: [catalog.flux_layer(part, layer) for layer in layers] for part in ("kept", "dt", "radius")}
     means = _NUMBERS
     series = reader.scalars_of(

@@ -72,9 +72,8 @@ def worst(findings: Iterable[FindingInfo]) -> str | None:
 
 def this_run(lab: Lab, info: RunInfo) -> None:
     """The run's findings, the ones that need attention first."""
-    kinds = _filter()
-
     findings = lab.findings(info.name)
+    kinds = _filter() if findings or family_words.has_trainer(info) else []
     shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
     if not findings:
         _none(lab, info)
@@ -99,8 +98,8 @@ def rules() -> None:
     """What the detectors look for in every run."""
     found = rule_infos()
     st.caption(
-        f"These {len(found)} rules watch every run, some of them before its first step. A rule's code is that of the "
-        "fault which it must catch; start a run from a *Fault* preset to see one at work."
+        f"These {len(found)} rules watch every run that this lab trains, some of them before its first step. A rule's "
+        "code is that of the fault which it must catch; start a run from a *Fault* preset to see one at work."
     )
     st.html(
         looks.wrapped_table(
@@ -141,6 +140,13 @@ def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
 
 def _none(lab: Lab, info: RunInfo) -> None:
     """Green only where a step was judged: before the first one, a model has learned nothing that could be wrong."""
+    if not family_words.has_trainer(info):
+        text = (
+            "No detector of this lab has judged this run, because another program wrote it. What that program finds "
+            "would be listed here; whether anything is wrong with it is not known."
+        )
+        boxes.says("nothing", "info", text)
+        return
     if info.step == 0:
         ahead = "it is paused before its first step" if info.state == "paused" else "its first step is on its way"
         why = (advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
@@ -251,6 +257,10 @@ def _change_mark(finding: FindingInfo) -> list[Mark]:
 
 def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState]) -> None:
     """What to do, one button a remedy with its reason, then acknowledge and mute."""
+    if not family_words.has_trainer(info):
+        _remedies_in_words(finding)
+        _acknowledge(lab, info, finding)
+        return
     dead = _needs_life(lab, info)
     for index, remedy in enumerate(finding.remedies):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -277,6 +287,19 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
             st.caption(f"{why} *{plain(reason)}*" if reason and reason != dead else why, width="stretch")
     if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
         st.caption(f"*{dead}*")
+    _acknowledge(lab, info, finding)
+
+
+def _remedies_in_words(finding: FindingInfo) -> None:
+    """What to do in the program that trains the run: nothing here can do it."""
+    for remedy in finding.remedies:
+        why = plain(prose(str(remedy.get("why") or "")))
+        st.markdown(f"**{plain(name_words(prose(remedy['label'])))}**" + (f" · {why}" if why else ""))
+    if finding.remedies:
+        st.caption("To be done in the program that trains it.")
+
+
+def _acknowledge(lab: Lab, info: RunInfo, finding: FindingInfo) -> None:
     with st.container(horizontal=True, gap="small"):
         if kind_of(finding) == ACTIVE and not finding.acknowledged:
             roles.button(

@@ -17,8 +17,10 @@ from pages.session.family_words import Words
 from pages.views import own_probes
 from pages.widgets import step_slider
 from pages.widgets.chart import chart
+from pages.widgets.live_fragment import live
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
+from qcore.probes.catalog import kept_series
 from qcore.viz import (
     Line,
     cosine_matrix,
@@ -46,6 +48,9 @@ def page(lab: Lab, info: RunInfo) -> None:
     reader = lab.reader(info.name)
     steps = sorted({step for kind in KINDS for step in reader.array_steps(kind)})
     words = family_words.words(info)
+    if not steps and not family_words.has_trainer(info):
+        _own_alone(lab, info)
+        return
     step_slider.step_page(
         lab,
         info,
@@ -53,20 +58,39 @@ def page(lab: Lab, info: RunInfo) -> None:
         KINDS,
         "gradients_every",
         "gradients",
-        _options,
+        lambda: _options(list(PLACES) if family_words.has_trainer(info) else _measured_places(reader)),
         lambda step, chosen: _pictures(lab, info.name, step, chosen[0], words),
         lambda step, position, chosen: _over_steps(lab, info, step, position.shown, chosen[1], words),
     )
 
 
-def _options() -> tuple[str, bool]:
-    """Where the terms are compared, and whether steps are logarithmic."""
+def _own_alone(lab: Lab, info: RunInfo) -> None:
+    """Of a run that another program wrote, without gradients: the series that it has declared, if there are any."""
+    reader = lab.reader(info.name)
+    if kept_series(reader.meta()):
+        own_probes.draw(info, reader, None, {"uirevision": info.name, "marks": phrases.marks(reader.events())})
+    else:
+        family_words.elsewhere(
+            info, "This run has recorded no gradients, no weights and no measurements of its own probes."
+        )
+    live(lab, info, "records")
+
+
+def _measured_places(reader: Any) -> list[str]:
+    there = reader.arrays_among([kind for kind, _ in PLACES.values()])
+    return [name for name, (kind, _) in PLACES.items() if kind in there]
+
+
+def _options(places: list[str]) -> tuple[str, bool]:
+    """Where the terms are compared, of the places that are measured, and whether steps are logarithmic."""
+    if len(places) < 2:
+        return places[0] if places else next(iter(PLACES)), step_slider.log_steps()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         place = st.segmented_control(
             "Terms compared at",
-            list(PLACES),
+            places,
             key="compared",
-            default=next(iter(PLACES)),
+            default=places[0],
             required=True,
             bind="query-params",
             help="Over all weights every term is seen. At the last hidden state measuring costs a tenth and is done "
@@ -204,7 +228,9 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
         ]
 
     main = words.main_words
-    alone = f"No term but the {main} has a weight: give one in the control room, and its pull shows here."
+    alone = "No terms were measured."
+    if family_words.has_trainer(info):
+        alone = f"No term but the {main} has a weight: give one in the control room, and its pull shows here."
     left, right = st.columns(2, gap="large")
     with left:
         figure = curves(
@@ -273,7 +299,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             "dimensions."
         )
     own_probes.draw(info, reader, step, shared)
-    _probes(lab, run, reader, words)
+    if family_words.has_trainer(info):
+        _probes(lab, run, reader, words)
 
 
 def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:

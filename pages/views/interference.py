@@ -13,6 +13,7 @@ import streamlit as st
 from pages.session import advice, phrases
 from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
+from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
     Causality,
@@ -82,9 +83,9 @@ def page(lab: Lab, info: RunInfo) -> None:
 
 def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
     """The pickers; every choice is in the URL."""
-    config = lab.config(info.name)
-    layers = [str(layer + 1) for layer in range(config.value("layers"))]
-    heads = [MEAN, *(str(head + 1) for head in range(config.value("heads")))]
+    layer_count, head_count = _sizes(lab, info.name)
+    layers = [str(layer + 1) for layer in range(layer_count)]
+    heads = [MEAN, *(str(head + 1) for head in range(head_count))]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         layer = _pick("Layer", layers, len(layers) - 1, "layer")
         head = _pick("Head", heads, 0, "head")
@@ -123,6 +124,15 @@ def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
         log_x,
         "phases" in info.capabilities,
     )
+
+
+def _sizes(lab: Lab, run: str) -> tuple[int, int]:
+    """Layers and heads; of a run without our configuration, as many as the newest kernels have."""
+    if isinstance(config := lab.description(run), RunConfig):
+        return config.value("layers"), config.value("heads")
+    found = lab.reader(run).arrays(KERNELS)
+    layers, heads = (1, 1) if found is None else found[1]["kernels"].shape[:2]
+    return max(1, layers), heads
 
 
 def _pick(label: str, options: list[str], index: int, key: str) -> str:

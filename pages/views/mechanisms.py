@@ -11,7 +11,7 @@ from pages.session import looks, phrases
 from pages.views.memory import show_pam
 from pages.widgets import boxes, metric_row, step_slider
 from pages.widgets.chart import chart
-from qcore.config import PAMConfig, PhaseLMConfig
+from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import Line, Reference, curves, heading, series_words, with_cursor
@@ -36,16 +36,16 @@ _CONCEPT_NUMBERS = (
 
 def views(lab: Lab, info: RunInfo) -> tuple[str, ...]:
     """Views of the Phase page that this run's family and switches open; the phases first, if there are any."""
-    model: Any = lab.config(info.name).model
-    if isinstance(model, PAMConfig):
-        return (PHASES, MEMORY) if model.complex_state else (MEMORY,)
-    if not isinstance(model, PhaseLMConfig):
-        return (PHASES,)
+    config = lab.description(info.name)
+    values = config.model.model_dump() if isinstance(config, RunConfig) else {}
+    if "memory" in info.capabilities:
+        return (PHASES, MEMORY) if values["complex_state"] else (MEMORY,)
+    concepts, experts = values.get("concepts", 0) > 0, values.get("experts", 0) > 0
     switches = {
-        "Concepts": model.concepts > 0,
-        "Widths": model.dynamic_width,
-        "Languages": model.concepts > 0 or model.language_phases,
-        "Experts": model.experts > 0,
+        "Concepts": concepts,
+        "Widths": values.get("dynamic_width"),
+        "Languages": concepts or values.get("language_phases"),
+        "Experts": experts,
     }
     return (PHASES, *(name for name, on in switches.items() if on))
 

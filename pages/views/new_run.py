@@ -66,7 +66,7 @@ class Start:
 
 def from_this(lab: Lab, info: RunInfo, key: str) -> None:
     """The button that every run has: its configuration and the controls as they stand, in the form of a new run."""
-    if info.state != "unreadable":
+    if "trainer" in info.capabilities:
         st.button(
             "New run from this one",
             icon=":material/content_copy:",

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
+from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
@@ -60,7 +61,7 @@ def page(lab: Lab, info: RunInfo) -> None:
 
 def _layer(lab: Lab, info: RunInfo) -> int:
     """Whose angles the rose shows; the last layer unless another is chosen."""
-    count = lab.config(info.name).value("layers") + 1
+    count = _layer_count(lab, info.name)
     pick: Any = st.segmented_control if count <= _BUTTONS_UP_TO else st.selectbox
     more = {"required": True} if count <= _BUTTONS_UP_TO else {}
     names = [layer_name(layer) for layer in range(count)]
@@ -73,6 +74,15 @@ def _layer(lab: Lab, info: RunInfo) -> int:
         **(more | ({"default": names[-1]} if more else {"index": count - 1})),
     )
     return names.index(chosen)
+
+
+def _layer_count(lab: Lab, run: str) -> int:
+    """How many sets of angles there are, the encoding's first; of a run without our configuration, as many as were
+    measured."""
+    if isinstance(config := lab.description(run), RunConfig):
+        return int(config.value("layers")) + 1
+    found = lab.reader(run).arrays(PHASE, needs=("histogram",))
+    return 1 if found is None else len(found[1]["histogram"])
 
 
 def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
@@ -143,7 +153,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     run = info.name
     reader = lab.reader(run)
-    layers = layers_shown(lab.config(run).value("layers") + 1)
+    layers = layers_shown(_layer_count(lab, run))
     of_layer = {catalog.phase_r_layer(layer): layer for layer in layers}
     names = [*of_layer, *(catalog.phase_window(width) for width in _WINDOWS), *_NUMBERS]
     series = reader.scalars_of(names, max_points=MAX_POINTS)

@@ -65,7 +65,7 @@ def _table(lab: Lab) -> None:
             "finding": [findings.worst(faults.get(run.name, ())) for run in found],
             "loss": looks.column([run.loss for run in found], places=3),
             "held out": looks.column([family_words.held_out(run) for run in found], places=3),
-            "unit": [family_words.words(run).held_unit if run.kind else None for run in found],
+            "unit": [_unit(run) for run in found],
             "at step": [run.held_out_step for run in found],
             "speed": [None if (rate := family_words.speed(run)) is None else round(rate) for run in found],
             "created": [looks.day(run.created) for run in found],
@@ -96,6 +96,12 @@ def _table(lab: Lab) -> None:
             "speed": st.column_config.NumberColumn(format="localized", help="Tokens or frames a second."),
         },
     )
+
+
+def _unit(run: RunInfo) -> str | None:
+    """Of both losses; of a run that another program wrote, only where it has one of ours."""
+    known = run.kind and (family_words.has_trainer(run) or family_words.held_out(run) is not None)
+    return family_words.words(run).held_unit if known else None
 
 
 def _open(names: list[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.session import looks, messages, phrases, roles
+from pages.session import family_words, looks, messages, phrases, roles
 from pages.session.plain import plain
 from pages.widgets import queue_words, run_picker
 from pages.widgets.changes_text import changes_box, read_changes
@@ -27,6 +27,9 @@ def page(lab: Lab, info: RunInfo) -> None:
     )
     _tree(lab, info, whole)
     live(lab, info, runs=lab.runs)
+    if not family_words.has_trainer(info):
+        st.caption("Another program wrote this run: without a trainer of this lab it cannot be forked or rewound.")
+        return
     left, right = st.columns(2, gap="large")
     with left:
         _fork_form(lab, info)
@@ -40,7 +43,7 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
     shown = [node for node in nodes if whole or node.name in related]
     figure = branches([_branch(lab, node) for node in shown], chosen=[info.name], uirevision=f"tree:{whole}")
     chart(figure, "tree", "Tree of runs: every run from its fork to its newest step")
-    if len(shown) == 1:
+    if len(shown) == 1 and family_words.has_trainer(info):
         st.caption("This run has no forks yet. Fork it below: the child starts from exactly this state.")
     looks.table(
         {

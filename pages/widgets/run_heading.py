@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.session import advice, phrases, selection
+from pages.session import advice, family_words, phrases, selection
 from pages.session.page_list import CONTROL_ROOM, PAGES
 from pages.session.plain import plain
 from pages.widgets import boxes
-from qcore.lab import Lab, RunInfo
+from qcore.config import Capability
+from qcore.lab import Lab, LabError, RunInfo
 
 
 def view_picker(views: tuple[str, ...]) -> str:
@@ -48,6 +49,15 @@ def hand_over() -> None:
         st.rerun()
 
 
+def to_show(lab: Lab) -> frozenset[Capability] | None:
+    """What the selected run has to show; None where no run can be read, so that nothing is left out."""
+    try:
+        info = selection.wanted(lab)
+    except (LabError, OSError):  # the page says so
+        return None
+    return None if info is None or info.state == "unreadable" else info.capabilities
+
+
 def open_run(lab: Lab, title: str) -> RunInfo | None:
     """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
     hand_over()
@@ -69,9 +79,19 @@ def heading(title: str, info: RunInfo) -> None:
         st.text(phrases.short(info.name), width="content", help=plain(info.name))
 
 
+def _trouble_elsewhere(info: RunInfo) -> None:
+    """Of a run that another program wrote: whose it is, and how it ended."""
+    if info.state == "failed":
+        boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}")
+    elif info.state == "interrupted":
+        boxes.says("trouble", "warning", f"At step {info.step:,}: {plain(info.message)}.")
+
+
 def trouble(lab: Lab, info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
-    if info.state == "failed":
+    if not family_words.has_trainer(info):
+        _trouble_elsewhere(info)
+    elif info.state == "failed":
         remedy = advice.remedy(info, lab.stranded(info.name))
         boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
     elif info.state == "unreadable":

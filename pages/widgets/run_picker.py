@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.session import phrases
+from pages.session import family_words, phrases
 from qcore.lab import Lab, RunInfo, RunNode
 
 MOST = 6
@@ -42,6 +42,8 @@ def pick(lab: Lab, info: RunInfo) -> list[str]:
         st.info(
             "Choose a second run to compare with, or fork this one under *Tree*: both futures then start from the same "
             "state."
+            if family_words.has_trainer(info)
+            else "Choose a second run to compare with."
         )
     return chosen
 

@@ -33,12 +33,13 @@ _LEGEND = (
 )
 
 
-def generation_html(prompt: str, tokens: Sequence[dict[str, Any]], *, running: bool = False) -> str:
-    """The prompt, then the tokens; `tokens` as the store keeps them. Safe for any text."""
+def generation_html(prompt: str, tokens: Sequence[dict[str, Any]], *, text: str = "", running: bool = False) -> str:
+    """The prompt, then the tokens; `tokens` as the store keeps them. text: shown where there are no tokens. All is
+    escaped."""
     parts = [_STYLE, '<div class="gen">', f'<span class="prompt">{_escape(prompt)}</span>']
-    parts += [_token(token) for token in tokens]
+    parts += [_token(token) for token in tokens] or [_escape(text)]
     parts.append("▍" if running else "")
-    parts.append(f'<span class="tip">{_escape(_LEGEND)}</span></div>')
+    parts.append(f'<span class="tip">{_escape(_LEGEND)}</span></div>' if tokens or not text else "</div>")
     return "".join(parts)
 
 
@@ -50,9 +51,10 @@ def tint(probability: float) -> float:
 
 def facts(token: dict[str, Any]) -> str:
     """What is known of a token, in two lines."""
+    identity = f" (id {token['id']})" if "id" in token else ""
     others = " · ".join(f"{name} {probability:.1%}" for name, probability in token["top"])
     return (
-        f"{token['label']} (id {token['id']}): probability {token['probability']:.2%}, rank {token['rank']}, "
+        f"{token['label']}{identity}: probability {token['probability']:.2%}, rank {token['rank']}, "
         f"entropy {token['entropy']:.2f} nats\ntop 5: {others}"
     )
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, print_json, print_table
-from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
+from qcore.config import KIND, LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
 from qcore.experiments.ablation import STRETCH, CaseResult, Row, base_config
 from qcore.experiments.ablation_store import plan_ablation, train_ablation
 from qcore.runs.names import open_folder
@@ -41,7 +41,7 @@ def ablate(
     kind: Annotated[
         str,
         typer.Option("--model", metavar="KIND", help="Family of the small model: " + ", ".join(LANGUAGE_KINDS) + "."),
-    ] = "phase_lm",
+    ] = KIND.default,
     changes: Changes = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="One variant; repeatable. Default: all.")

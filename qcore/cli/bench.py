@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table
-from qcore.config import ConfigError, RunConfig, default_run, person_path, preset, read_changes
+from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, default_run, person_path, preset, read_changes
 from qcore.experiments.benchmark import MATCHES, bench_spec, run_benchmark
 from qcore.experiments.benchmark_store import EQUAL, Benchmark, BenchSpec, published_counts, quality_rows
 from qcore.runs.names import open_folder
 
-_MODELS = "phase_lm,pam,flux_lm,transformer"
+_MODELS = ",".join(LANGUAGE_KINDS)
 
 
 @app.command("bench")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table, opened, print_json, print_table
 from qcore.cli.training import ending
-from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
-from qcore.lab import RuleInfo, rule_infos
+from qcore.config import KIND, MODEL_KINDS, PRESETS, Control, ExternalConfig, all_controls
+from qcore.lab import ControlState, RuleInfo, RunInfo, rule_infos
+from qcore.runs.external import NO_TRAINER
 from qcore.runs.waiting import waiting_words
-from qcore.viz import change_words, prose
+from qcore.viz import change_words, prose, value_words
 
 
 @app.command("list")
@@ -29,7 +30,7 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
         rows = [("name", "state", "step", "loss", "held-out", "model", "created")]
         for info in infos:
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else ""
-            step = f"{info.step}/{info.total_steps}"
+            step = f"{info.step}/{info.total_steps}" if info.total_steps else str(info.step)
             state = waiting_words(info, infos, short=True) or info.state
             rows.append((info.name, state, step, figure(info.loss), figure(info.held_out), info.kind, created))
         print_table(rows)
@@ -46,16 +47,13 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         controls, checkpoints = lab.controls(name), lab.checkpoints(name)
         meta, events, log = reader.meta(), reader.events(), reader.log(limit=5)
         latest = {series: {"step": step, "value": value} for series, (step, value) in reader.latest().items()}
-        config, findings = lab.config(name), lab.findings(name)
+        config, findings = lab.description(name), lab.findings(name)
         waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
     if as_json:
         live = {key: {**vars(state), "control": key} for key, state in controls.items()}
         parts = {"run": info, "meta": meta, "controls": live, "checkpoints": checkpoints, "events": events}
         print_json({**parts, "findings": findings, "log": log, "latest": latest, "config": config.model_dump()})
         return
-    references = [
-        f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
-    ]
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
     changed = [state for state in controls.values() if state.version]
     print(ending(info))
@@ -64,21 +62,52 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     for finding in findings:
         said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
         print(f"finding      {finding.name} since step {finding.since_step} ({said}): {prose(finding.title)}")
-    print(f"model        {info.kind}, {info.parameters:,} parameters, preset {info.preset or 'none'}")
-    print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
-    if info.family == "video":
-        measured = [f"{key} {figure(value)}" for key, value in (meta.get("data_frames") or {}).items()]
-        print(f"frames       {', '.join(measured) or 'not measured'}")
+    if isinstance(config, ExternalConfig):
+        _print_external(info, config, controls, latest)
     else:
-        print(f"references   {', '.join(references) or 'not measured'} (nats a token)")
-    for line in meta.get("data_report") or ():
-        print(f"data         {line}")
-    print(f"checkpoints  {', '.join(saved) or 'none yet'}")
+        _print_model(info, meta, saved)
     for state in changed:
         change = change_words(state.control.name, state.default, state.value)
         print(f"changed      {change} (step {state.step}, {state.author})")
     for line in log:
         print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
+
+
+def _print_model(info: RunInfo, meta: dict[str, Any], saved: list[str]) -> None:
+    """What a run of ours trains, on which data, and its checkpoints."""
+    print(f"model        {info.model_text}, preset {info.preset or 'none'}")
+    print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
+    if info.family == "video":
+        measured = [f"{key} {figure(value)}" for key, value in (meta.get("data_frames") or {}).items()]
+        print(f"frames       {', '.join(measured) or 'not measured'}")
+    else:
+        references = [
+            f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
+        ]
+        print(f"references   {', '.join(references) or 'not measured'} (nats a token)")
+    for line in meta.get("data_report") or ():
+        print(f"data         {line}")
+    print(f"checkpoints  {', '.join(saved) or 'none yet'}")
+
+
+def _print_external(
+    info: RunInfo,
+    config: ExternalConfig,
+    controls: dict[str, ControlState],
+    latest: dict[str, dict[str, float]],
+) -> None:
+    """What is known of a run that another program wrote, and that this lab cannot train it."""
+    print(f"model        {info.model_text}; {NO_TRAINER}")
+    if config.note:
+        print(f"note         {config.note}")
+    for name, value in config.settings.items():
+        print(f"setting      {name} = {value_words(value)}")
+    for name, state in controls.items():
+        print(f"control      {name} = {value_words(state.value)}")
+    for name, one in latest.items():
+        print(f"series       {name} = {figure(one['value'])} at step {one['step']}")
+    if not latest:
+        print("series       none")
 
 
 @app.command()
@@ -92,7 +121,7 @@ def presets(as_json: AsJson = False) -> None:
 
 @app.command()
 def controls(
-    kind: Annotated[str, typer.Option("--model", help="Model family: " + ", ".join(MODEL_KINDS) + ".")] = "phase_lm",
+    kind: Annotated[str, typer.Option("--model", help="Model family: " + ", ".join(MODEL_KINDS) + ".")] = KIND.default,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -137,7 +166,7 @@ def _rule_row(rule: RuleInfo) -> tuple[str, ...]:
 _HEAD = ("name", "default", "accepts", "live", "what it does")
 
 
-def controls_markdown(kind: str = "phase_lm") -> str:
+def controls_markdown(kind: str = KIND.default) -> str:
     """The table of controls as Markdown, generated from their declarations."""
     rows = [(f"`{row[0]}`", *row[1:]) for row in map(_control_row, all_controls(kind))]
     return markdown_table([_HEAD, *rows])

@@ -103,9 +103,10 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
     """Continue a prompt with a run's live or paused model, or with a checkpoint, and print the text as it grows."""
     changed = {key: SamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None}
     with opened(runs) as lab:
+        config = lab.config(name)
         if lab.info(name).family == "video":
             raise LabError(f"run {name!r} makes clips, not text: use qcore clips {shlex.quote(name)}")
-        chosen = SamplingConfig(**{**lab.config(name).sampling.model_dump(), **changed})
+        chosen = SamplingConfig(**{**config.sampling.model_dump(), **changed})
         printed, last = "", None
         for last in lab.sample(name, prompt, chosen, checkpoint=checkpoint, author=AUTHOR):
             ready = last.text.rstrip("\ufffd") if last.status == "running" else last.text
@@ -127,9 +128,10 @@ def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **setti
         key: ClipSamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None
     }
     with opened(runs) as lab:
+        config = lab.config(name)
         if lab.info(name).family != "video":
             raise LabError(f"run {name!r} writes text: use qcore sample {shlex.quote(name)} --prompt …")
-        chosen = ClipSamplingConfig(**{**lab.config(name).sampling.model_dump(), **changed})
+        chosen = ClipSamplingConfig(**{**config.sampling.model_dump(), **changed})
         grown = list(lab.sample_clips(name, chosen, checkpoint=checkpoint, author=AUTHOR))
         last = grown[-1] if grown else None
         data: dict[str, float] = lab.reader(name).meta().get("data_frames") or {}

@@ -185,9 +185,10 @@ def _tell_data(lab: Lab, name: str) -> bool:
 
 def ending(info: RunInfo) -> str:
     """State, step and losses of a run, and why it ended, in one line."""
-    figures = f"loss {figure(info.loss)}, held-out {figure(info.held_out)} {info.loss_unit}"
+    figures = f"loss {figure(info.loss)}, held-out {figure(info.held_out)} {info.loss_unit}".rstrip()
+    of = f" of {info.total_steps}" if info.total_steps or "trainer" in info.capabilities else ""
     reason = f": {info.message}" if info.message else ""
-    return f"{info.name} {info.state} at step {info.step} of {info.total_steps} ({figures}){reason}"
+    return f"{info.name} {info.state} at step {info.step}{of} ({figures}){reason}"
 
 
 class _Progress:

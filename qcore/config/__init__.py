@@ -22,7 +22,9 @@ from qcore.config.controls import ConfigError, Control, knob, nearest_hint
 from qcore.config.dataroot import DATA_ROOT, check_root, data_root
 from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
 from qcore.config.errors import shortened, shown
+from qcore.config.external import EXTERNAL, Domain, ExternalConfig, external_in
 from qcore.config.families import (
+    BASELINE,
     CAPABILITIES,
     FAMILIES,
     LANGUAGE_KINDS,
@@ -30,11 +32,12 @@ from qcore.config.families import (
     VIDEO_KINDS,
     Capability,
     Family,
+    LanguageConfig,
     kinds_with,
 )
 from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
 from qcore.config.flux import FluxConfig
-from qcore.config.kinds import FAULT, ORDER_SEED, SEED, LanguageConfig, section_types
+from qcore.config.kinds import FAULT, KIND, ORDER_SEED, SEED, section_types
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
 from qcore.config.names import normal_name
 from qcore.config.pam import PAMConfig
@@ -92,6 +95,7 @@ from qcore.config.video import (
 )
 
 __all__ = [
+    "BASELINE",
     "BEFORE",
     "CAPABILITIES",
     "CHECKPOINT",
@@ -99,10 +103,12 @@ __all__ = [
     "CURRICULA",
     "DATA_ROOT",
     "EXAM_BASE",
+    "EXTERNAL",
     "FAMILIES",
     "FAULT",
     "FAULTS",
     "KEPT_KINDS",
+    "KIND",
     "LANGUAGE_KINDS",
     "LARGEST",
     "MODEL_KINDS",
@@ -126,6 +132,8 @@ __all__ = [
     "Control",
     "DataConfig",
     "DataError",
+    "Domain",
+    "ExternalConfig",
     "Family",
     "FaultCase",
     "FlowConfig",
@@ -178,6 +186,7 @@ __all__ = [
     "data_root",
     "decoded",
     "default_run",
+    "external_in",
     "find_control",
     "finding_names",
     "from_guide",

@@ -7,7 +7,7 @@ of `qcore.models`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, Union, get_args
 
 from qcore.config.flux import FluxConfig
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
@@ -16,10 +16,13 @@ from qcore.config.phase import PhaseLMConfig
 from qcore.config.sections import DataConfig, Section, TransformerConfig
 from qcore.config.video import ClipsConfig, VideoFlowConfig
 
-Capability = Literal["text", "clips", "phases", "discs", "curricula"]
+Capability = Literal["text", "clips", "phases", "discs", "memory", "curricula", "gradients", "samples", "trainer"]
 """What a run has: text, tokens and predictions · clips, whose frames can be told apart · phases, and weights that may
-be negative · tokens on discs · published curricula for its own loss terms.
+be negative · tokens on discs · a memory whose
+state grows with the text · published curricula for its own loss terms · gradients, hidden states or measurements of
+one's own · samples of what it makes · a trainer of ours: configuration, live controls, checkpoints, and all commands.
 """
+OF_EVERY_FAMILY: tuple[Capability, ...] = ("gradients", "samples", "trainer")
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
@@ -38,14 +41,14 @@ class Family:
 
 
 def _family(kind: str, model: type[Section], data: type[Section], *capabilities: Capability) -> Family:
-    return Family(kind, model, data, frozenset(capabilities))
+    return Family(kind, model, data, frozenset((*capabilities, *OF_EVERY_FAMILY)))
 
 
 FAMILIES: dict[str, Family] = {
     family.kind: family
     for family in (
         _family("phase_lm", PhaseLMConfig, DataConfig, "text", "phases", "curricula"),
-        _family("pam", PAMConfig, DataConfig, "text", "phases"),
+        _family("pam", PAMConfig, DataConfig, "text", "phases", "memory"),
         _family("flux_lm", FluxConfig, DataConfig, "text", "discs"),
         _family("transformer", TransformerConfig, DataConfig, "text"),
         _family("video_flow", VideoFlowConfig, ClipsConfig, "clips"),
@@ -53,6 +56,8 @@ FAMILIES: dict[str, Family] = {
     )
 }
 """By kind; the first is the default."""
+BASELINE = "transformer"
+"""The family that the others are compared with, where nobody names another."""
 
 
 def kinds_with(capability: Capability) -> tuple[str, ...]:
@@ -63,3 +68,8 @@ def kinds_with(capability: Capability) -> tuple[str, ...]:
 LANGUAGE_KINDS: dict[str, type[Section]] = {kind: FAMILIES[kind].model for kind in kinds_with("text")}
 VIDEO_KINDS: dict[str, type[Section]] = {kind: FAMILIES[kind].model for kind in kinds_with("clips")}
 MODEL_KINDS: dict[str, type[Section]] = {kind: family.model for kind, family in FAMILIES.items()}
+
+if TYPE_CHECKING:
+    LanguageConfig = PhaseLMConfig | PAMConfig | FluxConfig | TransformerConfig
+else:  # the sections of all language models, so that one more needs no other list
+    LanguageConfig = Union[tuple(LANGUAGE_KINDS.values())]  # noqa: UP007 - of a list

@@ -8,10 +8,7 @@ from qcore.config.controls import ConfigError, Control
 from qcore.config.errors import shown
 from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS
 from qcore.config.fault_bank import FAULTS
-from qcore.config.flux import FluxConfig
 from qcore.config.names import normal_name
-from qcore.config.pam import PAMConfig
-from qcore.config.phase import PhaseLMConfig
 from qcore.config.sections import (
     DataConfig,
     ObjectiveConfig,
@@ -19,7 +16,6 @@ from qcore.config.sections import (
     ProbesConfig,
     SamplingConfig,
     Section,
-    TransformerConfig,
 )
 from qcore.config.video import (
     ClipSamplingConfig,
@@ -28,9 +24,7 @@ from qcore.config.video import (
     VideoProbesConfig,
 )
 
-LanguageConfig = PhaseLMConfig | PAMConfig | FluxConfig | TransformerConfig
-
-KIND = Control("kind", "model", "choice", "phase_lm", "Model family.", choices=tuple(MODEL_KINDS))
+KIND = Control("kind", "model", "choice", next(iter(FAMILIES)), "Model family.", choices=tuple(MODEL_KINDS))
 SEED = Control(
     "seed", "run", "int", 0, "Seed of the weights, the order of the batches, noise and dropout.", low=0, high=2**31 - 1
 )

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.documents import Defaults, parse_yaml, with_defaults, yaml_text
 from qcore.config.errors import shortened, shown
-from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS
+from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS, LanguageConfig
 from qcore.config.flux import FluxConfig
-from qcore.config.kinds import KIND, TOP, LanguageConfig, at_top, kind_of, live_apart, section_types
+from qcore.config.kinds import KIND, TOP, at_top, kind_of, live_apart, section_types
 from qcore.config.lines import checked_limits, checked_rules, checked_schedule, set_by
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
 from qcore.config.names import normal_name

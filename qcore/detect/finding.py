@@ -14,8 +14,6 @@ from qcore.base.words import number_words
 
 PHASE_TERMS = frozenset({"local_energy", "global_energy", "entanglement", "stability", "coherence"})
 """Terms that read phases; the others read predictions."""
-VIDEO_KINDS = frozenset({"video_flow", "ltx_video"})
-"""Model families that make clips; all others make text."""
 Family = Literal["text", "video"]
 _SMALLEST_RATE, _LARGEST_WEIGHT = 1e-7, 10.0
 
@@ -30,7 +28,7 @@ class Facts:
     the controls at the start, as far as known; remedies are computed from them and from later events · skipped: path
     and reason of each file of the data that was not read · data: what opening a text has counted: documents,
     duplicates, skipped_share (of the bytes), held_out_compared, held_out_equal, held_out_near, unknown_share,
-    held_out_unknown_share, characters_per_token.
+    held_out_unknown_share, characters_per_token · family: what the model makes, by which the rules are chosen.
     """
 
     kind: str
@@ -49,11 +47,7 @@ class Facts:
     controls: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
     data: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def family(self) -> Family:
-        """What the model makes."""
-        return "video" if self.kind in VIDEO_KINDS else "text"
+    family: Family = "text"
 
 
 @dataclass(frozen=True)

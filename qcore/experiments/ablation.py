@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
-from qcore.config import EXAM_BASE, RunConfig, all_controls, default_run
-from qcore.experiments.ablation_variants import BASE, Variant, variants_of, waves
+from qcore.config import EXAM_BASE, KIND, RunConfig, all_controls, default_run
+from qcore.config.ablation_variants import BASE, Variant, variants_of, waves
 from qcore.experiments.parallel_runs import as_process, fan_out, share
 from qcore.experiments.statistics import Paired, paired
 from qcore.experiments.stored_records import kept_as
@@ -145,7 +145,7 @@ class Row:
 def base_config(
     start: RunConfig | None = None,
     *,
-    kind: str = "phase_lm",
+    kind: str = KIND.default,
     changes: Mapping[str, Any] | None = None,
     steps: int = 300,
 ) -> RunConfig:

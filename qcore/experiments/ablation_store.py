@@ -21,9 +21,9 @@ from typing import Any
 
 from qcore.base import read_json
 from qcore.config import ConfigError, RunConfig
+from qcore.config.ablation_variants import Variant, variants_of
 from qcore.experiments import background_job
 from qcore.experiments.ablation import CaseResult, Row, ablation_rows, run_ablation
-from qcore.experiments.ablation_variants import Variant, variants_of
 from qcore.experiments.stored_records import kept_as
 from qcore.lab.inputs import checked_inputs
 from qcore.runs.errors import LabError, sentence

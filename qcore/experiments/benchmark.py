@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
-from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, TextRunConfig, nearest_hint, read_changes
+from qcore.config import BASELINE, LANGUAGE_KINDS, ConfigError, RunConfig, TextRunConfig, nearest_hint, read_changes
 from qcore.experiments import background_job
 from qcore.experiments.benchmark_store import (
     EQUAL,
@@ -77,7 +77,7 @@ def bench_spec(
             raise ConfigError(f"{key} = {more[key]} is refused: at least 1")
     base = checked_inputs(base)
     configs = {label: _config_of(label, base) for label in models}
-    chosen = reference or next((label for label in models if label.startswith("transformer")), models[0])
+    chosen = reference or next((label for label in models if label.startswith(BASELINE)), models[0])
     if chosen not in configs:
         raise ConfigError(f"reference = {chosen!r} is none of the models{nearest_hint(chosen, models)}")
     texts = {label: config.to_yaml() for label, config in configs.items()}

@@ -24,7 +24,9 @@ from qcore.config import (
     ConfigError,
     RunConfig,
     default_run,
+    kinds_with,
     nearest_hint,
+    section_types,
 )
 from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
 from qcore.lab.lab import Lab
@@ -34,7 +36,7 @@ MODULE = "qcore.experiments.exam"
 COLLAPSED = 0.5
 CASE_SECONDS = 300.0
 FAULTS_FILE = "faults.json"
-HEALTHY_KINDS = (*LANGUAGE_KINDS, "video_flow")
+HEALTHY_KINDS = (*LANGUAGE_KINDS, kinds_with("clips")[0])
 _REAL = 1
 """Every fourth healthy memory is a real one."""
 _Variants = tuple[tuple[str, dict[str, Any]], ...]
@@ -123,14 +125,16 @@ def exam_cases(
     for kind in kinds:
         if kind not in HEALTHY_KINDS:
             raise ConfigError(f"the exam has no healthy runs of {kind!r}; there are {', '.join(HEALTHY_KINDS)}")
-        variants, base = (_VIDEO, VIDEO_EXAM_BASE) if kind == "video_flow" else (_TEXT, {**EXAM_BASE, "kind": kind})
-        if kind != "phase_lm":
+        makes_clips = "clips" in FAMILIES[kind].capabilities
+        sizes = section_types(kind)["model"].model_fields
+        variants, base = (_VIDEO, VIDEO_EXAM_BASE) if makes_clips else (_TEXT, {**EXAM_BASE, "kind": kind})
+        if "phases" not in sizes:
             base = {name: value for name, value in base.items() if name != "phases"}
         for seed in range(healthy):
             variant, varied = variants[seed % len(variants)]
             if "phases" not in FAMILIES[kind].capabilities and variant == "energies":
                 variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
-            if kind == "pam" and seed % 4 == _REAL and variant != "energies":
+            if "complex_state" in sizes and seed % 4 == _REAL and variant != "energies":
                 variant, varied = f"{variant}-real", {**varied, "complex_state": False}
             config = default_run().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qcore.config import RunConfig, default_run
+from qcore.config import RunConfig, default_run, kinds_with
 from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
 from qcore.lab.lab import Lab
 from qcore.runs.errors import LabError
@@ -31,8 +31,9 @@ EXPECTED: dict[str, tuple[float, float, str]] = {
 }
 """What the guide promises of a healthy run: low, high, as written."""
 RUN_SECONDS = 900.0
+CLIPS = kinds_with("clips")[0]
 _BASE: dict[str, Any] = {
-    "kind": "video_flow",
+    "kind": CLIPS,
     "sample_every": 1_000_000,
     "checkpoint_every": 1_000_000,
     "measured_clips": 128,

@@ -256,9 +256,8 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
     if differing := sorted(files.keys() ^ entries.keys()):
         where = "the manifest does not list it" if differing[0] in entries else "it is missing"
         raise LabError(f"the file is refused: {differing[0]!r} – {where}")
-    for file in (DATABASE_NAME, CONFIG_FILE):
-        if file not in entries:
-            raise LabError(f"this is no exported run: it has no {file}")
+    if DATABASE_NAME not in entries:
+        raise LabError(f"this is no exported run: it has no {DATABASE_NAME}")
     if not isinstance(manifest.get("name"), str) or not isinstance(manifest.get("program"), str):
         raise LabError("the file is refused: its manifest is damaged")
     if not isinstance(manifest.get("exported"), int | float) or not 0 <= manifest["exported"] <= _LATEST:

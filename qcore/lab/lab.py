@@ -45,6 +45,7 @@ class Lab(Workers):
         on_progress: told (step, last step) now and then. Takes as long as the training did. Series that follow the
         clock are left out and named in the result. Raises `LabError` for a run without steps, or whose data is gone.
         """
+        self.require_trainer(name)
         return replay(self, name, steps, on_progress)
 
     @about_run
@@ -90,6 +91,7 @@ class Lab(Workers):
         A training run is stopped first. start: train on at once; None: if it was training. Raises `LabError` for a step
         that the run has not made.
         """
+        self.require_trainer(name)
         return rewind(self, name, step, author=author, start=start)
 
     def sample(
@@ -101,6 +103,7 @@ class Lab(Workers):
         newest checkpoint. Raises `LabError` when there is neither, `CheckpointError` for a damaged checkpoint.
         """
         with told(f"run {name!r}"):
+            self.require_trainer(name)
             if checkpoint is None and is_held(self.folder(name)):
                 yield from sample_live(self, name, prompt, settings, author)
             else:

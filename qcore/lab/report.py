@@ -11,6 +11,7 @@ from typing import Any
 
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
+from qcore.runs.external import LOSSES
 from qcore.runs.info import RunInfo
 
 MAX_POINTS = 1000
@@ -23,7 +24,7 @@ def report_parts(lab: Lab, name: str) -> dict[str, Any]:
 
     Series have at most 1,000 points each, extremes kept; samples are the newest of up to six steps.
     """
-    info, reader, config = lab.info(name), lab.reader(name), lab.config(name)
+    info, reader, config = lab.info(name), lab.reader(name), lab.description(name)
     meta, events = reader.meta(), reader.events()
     names = reader.names()
     found = reader.scalars_of(names, max_points=MAX_POINTS)
@@ -31,10 +32,9 @@ def report_parts(lab: Lab, name: str) -> dict[str, Any]:
         "title": name,
         "summary": _summary(info, meta),
         "config": config.to_yaml(),
-        "loss": (catalog.TERM_FLOW, catalog.EVAL_FLOW)
-        if info.family == "video"
-        else (catalog.TERM_CE, catalog.EVAL_CE),
-        "unit": "mean squared error" if info.family == "video" else "nats per token",
+        "loss": _losses(info, names),
+        "unit": _unit(info, names),
+        "watched": "trainer" in info.capabilities,
         "series": {key: (series.steps, series.values) for key, series in found.items()},
         "references": {key: value for key, value in (meta.get("references") or {}).items() if value is not None},
         "events": [(event.step, event.wall, event.author, event.kind, event.payload) for event in events],
@@ -55,11 +55,25 @@ def report_parts(lab: Lab, name: str) -> dict[str, Any]:
     }
 
 
+def _losses(info: RunInfo, names: list[str]) -> tuple[str, ...]:
+    """Series of the first chart; of a run that another program wrote, what it has of a loss."""
+    ours = (catalog.TERM_FLOW, catalog.EVAL_FLOW) if info.family == "video" else (catalog.TERM_CE, catalog.EVAL_CE)
+    if "trainer" in info.capabilities or set(ours).intersection(names):
+        return ours
+    return tuple(name for name in LOSSES if name in names)[:1]
+
+
+def _unit(info: RunInfo, names: list[str]) -> str:
+    if info.family == "video":
+        return "mean squared error"
+    return "nats per token" if catalog.TERM_CE in _losses(info, names) else ""
+
+
 def _summary(info: RunInfo, meta: dict[str, Any]) -> list[tuple[str, str | float | None]]:
     rows: list[tuple[str, str | float | None]] = [
-        ("state", f"{info.state} at step {info.step:,} of {info.total_steps:,}"),
-        ("model", f"{info.kind}, {info.parameters:,} parameters"),
-        ("preset", info.preset or "none"),
+        ("state", f"{info.state} at step {info.step:,}" + (f" of {info.total_steps:,}" if info.total_steps else "")),
+        ("model", info.model_text),
+        ("preset", info.preset or ("none" if "trainer" in info.capabilities else "")),
         ("loss, newest step", info.loss),
         ("loss, held out", info.held_out),
         ("unit of the held-out loss", info.loss_unit),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from qcore.config import (
+    EXTERNAL,
     Acknowledge,
     Command,
     Continue,
@@ -145,6 +146,7 @@ class Workers(Reading):
         without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
         changed then.
         """
+        self.require_trainer(name)
         info = self.info(name)
         if info.alive:
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
@@ -185,10 +187,13 @@ class Workers(Reading):
 
     @about_run
     def delete(self, name: str) -> None:
-        """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
+        """Delete a run's folder for good. Raises `LabError` while a worker holds it, or another program writes it."""
         folder = self.runs_dir / check_name(name)
         if not (is_run_folder(folder) and folder.is_dir()):
             folder = self.folder(name)  # says that there is none
+        found = self.listed(name)
+        if found.kind == EXTERNAL and found.alive:
+            raise LabError(f"run {name!r} is being written by another program: end that before deleting it")
         with keeping_off(folder, f"run {name!r} is training: stop it before deleting it"):
             self._forget(name)
             remove(folder)
@@ -230,6 +235,8 @@ class Workers(Reading):
         A control change may also be left for a run that is not training: it is applied when the run resumes. Raises
         `ConfigError` for a value that can't be right, `LabError` for a command that needs a living worker.
         """
+        if not isinstance(command, Acknowledge | Mute):
+            self.require_trainer(name)
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
         if isinstance(command, SetControl):

@@ -51,7 +51,8 @@ class LanguageFamily:
     kind: as its section of the configuration says · build: (configuration, vocabulary, counts of the tokens [V] or
     None) → model; the caller has seeded the draw · symbols: (configuration, tokens s) → sizes in its formulas beside b,
     s, D, L, V, H and d · formulas: (configuration, tokens s) → matrix products of each part · growth: how it grows;
-    None for a family that cannot.
+    None for a family that cannot · published_parameters: learned values of the published model at the same sizes; None
+    where that is this one, or none was published.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class LanguageFamily:
     symbols: Callable[[Any, int], dict[str, float]]
     formulas: Callable[[Any, int], dict[str, str]]
     growth: Growth | None = None
+    published_parameters: Callable[[Any], int] | None = None
 
 
 LAYER = "layers.*."

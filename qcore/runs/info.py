@@ -24,13 +24,15 @@ IMPORTED = "imported"
 class RunInfo:
     """One row of the runs table.
 
-    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
-    epoch seconds · family: text or video · capabilities: what the run has to show · alive: a worker of some process
-    holds it · here: that worker is in this process · step: of the newest scalars that the run's database holds, whose
+    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died), unreadable, or recorded
+    (another program wrote it and says nothing of its state) · created: epoch seconds · family: text or video, empty
+    where a run has neither · capabilities: what the run has to show · alive: a worker of some process holds it · here:
+    that worker is in this process · step: of the newest scalars that the run's database holds, whose
     loss is `loss` · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
     error of the velocity · held_out_step: when the last of these was measured · cause: of a failure or interruption,
     one of `qcore.runs.failures.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the
-    runs that hold the places; place: its own in the queue, from 1.
+    runs that hold the places; place: its own in the queue, from 1 · source: of a run that another
+    program wrote, what it says it is.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RunInfo:
     cause: str = ""
     waits_for: tuple[str, ...] = ()
     place: int = 0
+    source: str = ""
 
     @property
     def held_out(self) -> float | None:
@@ -70,7 +73,16 @@ class RunInfo:
     @property
     def loss_unit(self) -> str:
         """Unit of the held-out loss."""
+        if self.held_out is None and not self.family:
+            return ""
         return "velocity error" if self.family == "video" else "nats a token"
+
+    @property
+    def model_text(self) -> str:
+        """The model in words, such as `transformer, 12,345 parameters`; of a run that another program wrote, what that
+        says of itself."""
+        size = f"{self.parameters:,} parameters" if self.parameters or "trainer" in self.capabilities else ""
+        return ", ".join(filter(None, (self.kind, self.source, size)))
 
     @property
     def rate_text(self) -> str:

@@ -14,7 +14,17 @@ import time
 from pathlib import Path
 
 from qcore.base import plain_file
-from qcore.config import BEFORE, LARGEST, ConfigError, RunConfig, decoded
+from qcore.config import (
+    BEFORE,
+    EXTERNAL,
+    LARGEST,
+    ConfigError,
+    ExternalConfig,
+    RunConfig,
+    decoded,
+    external_in,
+    parse_yaml,
+)
 from qcore.runs.checkpoint_folders import file_mode
 from qcore.runs.failures import folder_gone
 
@@ -195,6 +205,27 @@ def _longest(config: RunConfig) -> str:
     }
     name = max(values, key=lambda one: values[one])
     return f"{name}, {values[name]:,} letters"
+
+
+def description_of(data: bytes, name: str = CONFIG_FILE) -> RunConfig | ExternalConfig:
+    """What the file says that a run is: a configuration of ours, or the description of a run that another program
+    wrote. Raises `ConfigError` for anything else.
+    """
+    if EXTERNAL.encode() in data and external_in(values := parse_yaml(decoded(data, name), name)):
+        return ExternalConfig.from_dict(values)
+    return config_of(data, name)[0]
+
+
+def foreign_description(run_dir: Path, name: str = CONFIG_FILE) -> ExternalConfig:
+    """The description of a run whose file, if there is one, is none of ours."""
+    try:
+        with open(run_dir / name, "rb", opener=plain_file) as file:
+            text = decoded(file.read(LARGEST + 1), name)
+    except FileNotFoundError:
+        return ExternalConfig()
+    except (ConfigError, OSError) as error:
+        return ExternalConfig(note=f"{name} is not read: {getattr(error, 'strerror', None) or error}")
+    return ExternalConfig.of_foreign(text, name)
 
 
 def config_of(data: bytes, name: str = CONFIG_FILE) -> tuple[RunConfig, dict[str, str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qcore.runs.last_words import WORDS_FILE
-from qcore.runs.layout import CONFIG_FILE, held
+from qcore.runs.layout import BELIEVED_SECONDS, CONFIG_FILE, held
 from qcore.store import DATABASE_NAME, RunReader
 
 READERS = 16
@@ -80,7 +80,8 @@ def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
     written = max(file[2] for file in files if file is not None)
     if time.time_ns() - written < SETTLED_SECONDS * 1e9:
         return None
-    return (*files, alive)
+    # Who holds no lock is believed for a while, and then no more: by the clock, not by a file.
+    return (*files, alive, time.time_ns() - written < BELIEVED_SECONDS * 1e9)
 
 
 class Facts:

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qcore.base import plain_file, read_json
-from qcore.config import LARGEST, ConfigError, RunConfig
+from qcore.config import FAMILIES, LARGEST, ConfigError, ExternalConfig, RunConfig
 from qcore.runs.building import is_run_folder
 from qcore.runs.checkpoint_folders import CheckpointError, checkpoint_folders, read_state
 from qcore.runs.errors import LabError, sentence
+from qcore.runs.external import NO_TRAINER, external_controls, external_info
 from qcore.runs.findings import FindingInfo, finding_infos
 from qcore.runs.info import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info, stranded
 from qcore.runs.last_words import Failure
-from qcore.runs.layout import CONFIG_FILE, LABELS_FILE, config_of
+from qcore.runs.layout import CONFIG_FILE, LABELS_FILE, description_of, foreign_description
 from qcore.runs.lineage import Lineage, RunNode, history, read_lineage, run_tree
 from qcore.runs.listing import CONFIGS, Facts, Newest, open_readers, stamp
 from qcore.runs.names import check_name, offered_name, open_folder, shown_name
@@ -45,7 +46,7 @@ class Reading:
         self.runs_dir = open_folder(runs_dir)
         self._lock = threading.RLock()
         self._readers = open_readers()
-        self._configs: Newest[str, RunConfig] = Newest(CONFIGS)
+        self._configs: Newest[str, RunConfig | ExternalConfig] = Newest(CONFIGS)
         self._facts = Facts()
 
     def runs(self) -> list[RunInfo]:
@@ -116,7 +117,10 @@ class Reading:
 
     def _info(self, name: str, reader: RunReader, hold: Hold | None = None) -> RunInfo:
         hold = hold or self.hold(name)
-        return run_info(self.folder(name), reader, self.config(name), hold)
+        found = self._described(name, reader)
+        if isinstance(found, ExternalConfig):
+            return external_info(self.folder(name), reader, found, hold)
+        return run_info(self.folder(name), reader, found, hold)
 
     def _failure(self, name: str) -> Failure | None:
         """What ended the run's last worker in this process, whether or not it could be written; None when nothing."""
@@ -171,7 +175,40 @@ class Reading:
             reader.close()
 
     def config(self, name: str) -> RunConfig:
-        """The configuration that the run started with. Raises `LabError` when its file is missing or damaged."""
+        """The configuration that the run started with. Raises `LabError` when its file is missing or damaged, and for a
+        run that another program wrote."""
+        found = self.description(name)
+        if isinstance(found, ExternalConfig):
+            raise _no_trainer(name)
+        return found
+
+    def require_trainer(self, name: str) -> None:
+        """Raise `LabError` for a run that another program wrote, of which this lab has no trainer. What else may be
+        wrong with a run is not asked here."""
+        try:
+            found = self.description(name)
+        except LabError:
+            return
+        if isinstance(found, ExternalConfig):
+            raise _no_trainer(name)
+
+    def description(self, name: str) -> RunConfig | ExternalConfig:
+        """What a run says it is: the configuration that it started with, or what is known of one that another program
+        wrote. Raises `LabError` when the file of a run of ours is missing or damaged."""
+        return self._described(name)
+
+    def _described(self, name: str, reader: RunReader | None = None) -> RunConfig | ExternalConfig:
+        """reader: of the run, where there is one open already."""
+        try:
+            return self._stored_description(name)
+        except (LabError, _DamagedConfigError):
+            folder = self.folder(name)
+            kind = (reader or self.reader(name)).meta().get("kind")
+            if kind in FAMILIES or checkpoint_folders(folder):
+                raise
+            return foreign_description(folder)
+
+    def _stored_description(self, name: str) -> RunConfig | ExternalConfig:
         path = self.folder(name) / CONFIG_FILE
         try:
             with open(path, "rb", opener=plain_file) as file:
@@ -181,7 +218,7 @@ class Reading:
             with self._lock:
                 known = self._configs.use(key)
             if known is None:
-                known, _ = config_of(data, f"{name}/{CONFIG_FILE}")
+                known = description_of(data, f"{name}/{CONFIG_FILE}")
                 with self._lock:
                     self._configs.keep(key, known)
             return known
@@ -192,8 +229,12 @@ class Reading:
             raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
 
     def controls(self, name: str) -> dict[str, ControlState]:
-        """The run's live controls: value now, initial value, number of changes, last step and author."""
-        return control_states(self.config(name), self.reader(name))
+        """The run's live controls: value now, initial value, number of changes, last step and author. Of a run that
+        another program wrote, those that it has declared."""
+        found = self.description(name)
+        if isinstance(found, ExternalConfig):
+            return external_controls(self.reader(name))
+        return control_states(found, self.reader(name))
 
     def folder(self, name: str) -> Path:
         """The folder of a run. Raises `LabError` for a bad name, or when there is no such run."""
@@ -234,6 +275,8 @@ class Reading:
     def stranded(self, name: str) -> int:
         """Recorded steps of a run that has no checkpoint to be resumed from, which `resume` therefore refuses unless it
         is told to train them again; 0 where it can be resumed."""
+        if isinstance(self._described(name), ExternalConfig):
+            return 0
         return stranded(self.folder(name), self.reader(name))
 
     def export_csv(self, name: str, file: TextIO) -> int:
@@ -279,6 +322,10 @@ class Reading:
     def history(self, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
         """Series of a run with its parents' up to the forks before them, each at most `max_points` long."""
         return history(self, name, names, max_points)
+
+
+def _no_trainer(name: str) -> LabError:
+    return LabError(f"run {name!r} is no run of this lab's own: {NO_TRAINER}")
 
 
 class _DamagedConfigError(StoreFormatError):

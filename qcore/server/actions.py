@@ -124,7 +124,7 @@ def _known_finding(call: Call) -> str:
 
 def _sample(call: Call) -> Answer:
     name, checkpoint = call.run, call.values["checkpoint"]
-    family = call.lab.info(name).family
+    config, family = call.lab.config(name), call.lab.info(name).family
     section: type[Section] = ClipSamplingConfig if family == "video" else SamplingConfig
     given: dict[str, Any] = call.values["settings"] or {}
     changed = {}
@@ -134,7 +134,7 @@ def _sample(call: Call) -> Answer:
             hint = nearest_hint(written, section.model_fields)
             raise ConfigError(f"unknown sampling setting {shown(written)}{hint}")
         changed[key] = section.control(key).check(value)
-    settings = section(**{**call.lab.config(name).sampling.model_dump(), **changed})
+    settings = section(**{**config.sampling.model_dump(), **changed})
     if checkpoint is None and call.lab.info(name).alive:
         # The id follows from the key, so that a repeated request asks for the same generation.
         identity = uuid.uuid4() if call.key is None else uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{call.key}")

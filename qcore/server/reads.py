@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcore.config import (
+    KIND,
     MODEL_KINDS,
     PRESETS,
     ConfigError,
@@ -71,7 +72,7 @@ def _run(call: Call) -> Answer:
 
 
 def _config(call: Call) -> Answer:
-    return Answer(call.lab.config(call.run).model_dump())
+    return Answer(call.lab.description(call.run).model_dump())
 
 
 def _presets(call: Call) -> Answer:
@@ -92,11 +93,13 @@ def _controls(call: Call) -> Answer:
 def known_control(call: Call) -> ControlState:
     """The live control of the path. Raises `Problem`: 404 for an unknown name, 422 for one that is fixed."""
     written, states = call.values["control"], call.lab.controls(call.run)
-    kind = call.lab.config(call.run).kind
+    if written in states:
+        return states[written]
+    kind = call.lab.description(call.run).kind
     try:
         name = find_control(written, kind).name
     except ConfigError:
-        detail = f"a {kind} has no control {shown(written)}{nearest_hint(normal_name(written), states)}"
+        detail = f"a run of kind {kind} has no control {shown(written)}{nearest_hint(normal_name(written), states)}"
         raise Problem(404, "unknown-control", detail, "GET /v1/runs/{name}/controls lists them.") from None
     if name in states:
         return states[name]
@@ -171,7 +174,7 @@ def _generation(call: Call) -> Answer:
 
 
 _SINCE_SEQ = Field("since", "Only events with a greater seq.", "int", -1, low=-1, high=2**53)
-_KIND = Field("kind", "Model family.", "choice", "phase_lm", choices=tuple(MODEL_KINDS))
+_KIND = Field("kind", "Model family.", "choice", KIND.default, choices=tuple(MODEL_KINDS))
 WAIT = Field("wait", "Wait so many seconds for the trainer's answer.", "float", 1.0, low=0, high=30)
 
 
@@ -198,7 +201,13 @@ READS = (
         query=(_KIND,),
     ),
     Endpoint("run_state", "GET", "/v1/runs/{name}", "State and newest figures of a run.", _run),
-    Endpoint("run_config", "GET", "/v1/runs/{name}/config", "The configuration that the run started with.", _config),
+    Endpoint(
+        "run_config",
+        "GET",
+        "/v1/runs/{name}/config",
+        "The configuration that the run started with; of a run of kind external, what its program says of it.",
+        _config,
+    ),
     Endpoint(
         "controls", "GET", "/v1/runs/{name}/controls", "Live controls of a run: range, unit, value now.", _controls
     ),

@@ -142,6 +142,19 @@ def _imported(value: Any, where: str) -> None:
     record(None, {"name": text, "at": moment, "exported": moment, "program": text})(value, where)
 
 
+_CONTROL = record(
+    {"name": text, "value": setting},
+    {
+        "low": optional(number),
+        "high": optional(number),
+        "unit": text,
+        "help": text,
+        "choices": many(text),
+        "scale": text,
+    },
+)
+"""A control that a program of its own declares: name, the value it begins with, and what is known of it."""
+
 META: dict[str, Shape] = {
     "schema_version": integer,
     "created": moment,
@@ -177,6 +190,7 @@ META: dict[str, Shape] = {
     "lineage": optional(_LINEAGE),
     "catch_up": optional(count),
     "imported": optional(_imported),
+    "declared_controls": optional(many(_CONTROL)),
 }
 """Meta values by key; all others may be anything."""
 

@@ -40,6 +40,7 @@ from qcore.store.records import (
 )
 from qcore.store.schema import open_reader
 from qcore.store.series import Series, ordered
+from qcore.store.shapes import moment
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -269,6 +270,21 @@ class RunReader:
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
             rows = connection.execute("SELECT DISTINCT step FROM arrays WHERE name = ? ORDER BY step", (name,))
             return [check_step(step) for (step,) in rows]
+
+    def arrays_among(self, names: Collection[str]) -> set[str]:
+        """Those of the names that have arrays at any step."""
+        sql = "SELECT 1 FROM arrays WHERE name = ? LIMIT 1"
+        with self._snapshot() as connection, decoding(self.path, "arrays"):
+            return {name for name in names if connection.execute(sql, (name,)).fetchone() is not None}
+
+    def newest_wall(self) -> float:
+        """Epoch seconds at which the newest scalar was logged; 0 without one."""
+        with self._snapshot() as connection, decoding(self.path, "scalars"):
+            found = connection.execute("SELECT max(last_wall) FROM blocks").fetchone()[0]
+            if found is None:
+                return 0.0
+            moment(found, "blocks.last_wall")
+            return float(found)
 
     # -- records --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ from torch.nn import functional
 from qcore.config import (
     ClipsConfig,
     LanguageConfig,
-    PhaseLMConfig,
     RunConfig,
     TextRunConfig,
     VideoRunConfig,
@@ -34,8 +33,8 @@ from qcore.models import (
     build_model,
     build_video_model,
     parameter_count,
-    published_phase_parameters,
 )
+from qcore.models.families import FAMILIES
 from qcore.train.engine import RANDOM_LOCK, resolve_device
 
 _BYTE_VOCABULARY = 260
@@ -136,9 +135,8 @@ def forecast(config: TextRunConfig, vocab_size: int | None = None) -> MemoryFore
     vocab = vocab_size or (_BYTE_VOCABULARY if config.data.tokenizer == "byte" else config.data.vocab_size)
     parameters, activations, passing = _measure(config, vocab)
     size = 4 * parameters
-    published = None
-    if isinstance(config.model, PhaseLMConfig):
-        published = published_phase_parameters(config.model)
+    count_published = FAMILIES[config.kind].published_parameters
+    published = None if count_published is None else count_published(config.model)
     return MemoryForecast(
         parameters, published, vocab, size, size, 2 * size, activations, passing, available_bytes(device), device.type
     )

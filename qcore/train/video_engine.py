@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from qcore.automation.learning_rate import learning_rate
-from qcore.config import LTXVideoConfig, VideoRunConfig
+from qcore.config import VideoRunConfig
 from qcore.data import ClipDataset, TextStates
 from qcore.flow import Path, PathSample, PathSettings, correlated_noise, make_path, statistical_anchor
 from qcore.models import AnchorOutput, VideoFlow, VideoOutput, build_video_model, fit_codec
@@ -107,7 +107,7 @@ class VideoEngine(BaseEngine):
         self.saved = nn.ModuleDict({"model": self.model, "ema": self.ema}) if self.ema else self.model
         self.optimizer = make_optimizer(self.model)
         self.terms = VIDEO_TERMS
-        self._dropout = config.model.lora_dropout if isinstance(config.model, LTXVideoConfig) else 0.0
+        self._dropout = float(getattr(config.model, "lora_dropout", 0.0))
         self._validation: list[Tensor] | None = None
 
     # one step

@@ -127,6 +127,7 @@ class VideoWorkload(VideoSpeaker, Workload):
         model = self.config.model
         return Facts(
             kind=model.kind,
+            family="video",
             width=model.width,
             blocks=model.layers,
             planned_lr_sum=planned_lr_sum,

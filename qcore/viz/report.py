@@ -76,6 +76,7 @@ def report_html(
     events: Sequence[tuple[int, float, str, str, Mapping[str, Any]]],
     findings: Sequence[Mapping[str, Any]],
     samples: Sequence[Mapping[str, Any]],
+    watched: bool = True,
 ) -> str:
     """The report as one HTML document.
 
@@ -83,7 +84,7 @@ def report_html(
     value in words or as a number · loss: series of the first chart, in `unit` · series: steps and values by name ·
     references: floors drawn beside the loss · events: step, epoch seconds, author, kind, payload · findings: name,
     title, state, since_step, last_step, explanation, evidence (numbers, figure), remedies (label, why) · samples: step,
-    kind, prompt, text, stats, clips as the store keeps them.
+    kind, prompt, text, stats, clips as the store keeps them · watched: whether the lab's detectors judged it.
     """
     figures: list[Figure] = []
     marks = [Mark(step, f"{event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
@@ -92,8 +93,8 @@ def report_html(
     judged = any(len(steps) and steps[-1] > 0 for steps in (np.asarray(found[0]) for found in series.values()))
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        _verdict(findings, judged),
-        f"<h2>Findings</h2>{_findings(figures, findings, judged)}",
+        _verdict(findings, judged, watched),
+        f"<h2>Findings</h2>{_findings(figures, findings, judged and watched)}",
         "<h2>The run</h2>",
         _table([("", ""), *((label, _cell(value)) for label, value in summary)], head=False),
         "<h2>Loss</h2>",
@@ -126,9 +127,12 @@ def _plot(figures: list[Figure], figure: Figure) -> str:
     return f'<div class="plot" data-figure="{len(figures) - 1}" style="min-height:{figure.layout["height"]}px"></div>'
 
 
-def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
-    """The first line of a report: what is wrong now, or that nothing was found. judged: whether any step was."""
+def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool, watched: bool) -> str:
+    """The first line of a report: what is wrong now, or that nothing was found. judged: whether any step was ·
+    watched: whether the lab's detectors looked at it."""
     active = [finding for finding in findings if finding["state"] in ("active", "acknowledged")]
+    if not active and not watched:
+        return '<p class="verdict">Another program wrote this run: no detector of the lab has judged it.</p>'
     if not active and not judged:
         return '<p class="verdict">This run has made no step: nobody has looked at it yet.</p>'
     if not active:
@@ -147,7 +151,7 @@ def _loss(
     references: Mapping[str, float],
     marks: Sequence[Mark],
 ) -> Figure:
-    shown = [name for name in (*names, _TOTAL) if name in series]
+    shown = [name for name in dict.fromkeys((*names, _TOTAL)) if name in series]
     return curves(
         [Line(series_words(name).title, *series[name]) for name in shown if name != _TOTAL or len(shown) == 1],
         uirevision="loss",

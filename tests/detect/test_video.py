@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcore import detect
 from qcore.base.words import number_words
-from qcore.config import VIDEO_KINDS, find_control, live_controls
+from qcore.config import find_control, live_controls
 from qcore.config.fault_bank import FAULTS
-from qcore.detect import GUIDE, RULES, Facts, Verdict, Watch
+from qcore.detect import GUIDE, RULES, Verdict, Watch
 from qcore.detect.history import History
 from qcore.detect.video import _OF_THE_FLOW
 from tests.detect import streams
@@ -26,12 +25,6 @@ def summary(verdicts: list[Verdict]) -> list[tuple[str, str, int, int]]:
 
 
 # Families
-
-
-def test_the_kinds_that_make_clips_are_those_of_the_configuration() -> None:
-    assert set(VIDEO_KINDS) == detect.VIDEO_KINDS
-    assert Facts("transformer").family == "text"
-    assert Facts("video_flow").family == "video"
 
 
 def test_rules_of_one_family_are_silent_on_the_other() -> None:

@@ -90,6 +90,7 @@ def facts(**changes: Any) -> Facts:
     """A small video run; controls as default but for `controls`."""
     known: dict[str, Any] = {
         "kind": "video_flow",
+        "family": "video",
         "width": 48,
         "blocks": 2,
         "term_ranges": {name: (-1.0, 1.0) if name == "orthogonality" else (0.0, float("inf")) for name in TERMS},

@@ -9,6 +9,7 @@ import pytest
 from qcore.cli import main
 from qcore.cli.ablation import HEAD, table
 from qcore.config import LANGUAGE_KINDS, ConfigError, default_run, live_controls
+from qcore.config.ablation_variants import BASE, VARIANTS, variants_of, waves
 from qcore.experiments.ablation import (
     FAILS,
     HELPS,
@@ -36,7 +37,6 @@ from qcore.experiments.ablation_store import (
     train_ablation,
     trouble,
 )
-from qcore.experiments.ablation_variants import BASE, VARIANTS, variants_of, waves
 from qcore.lab import LabError
 from qcore.runs.layout import RunLock
 from tests.support.configs import eventually, fan_out_here

@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.views import ablation
+from qcore.config.ablation_variants import BASE, variants_of
 from qcore.experiments.ablation import CaseResult, base_config
 from qcore.experiments.ablation_store import FOLDER, plan_ablation, train_ablation
-from qcore.experiments.ablation_variants import BASE, variants_of
 from tests.pages.drive import charts, texts
 from tests.pages.sent import charts_of
 

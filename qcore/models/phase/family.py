@@ -128,9 +128,6 @@ def _mixing(config: PhaseLMConfig, s: int) -> str:
     return formula + (" + 8·b·S·L·p·D" if chunks else "")
 
 
-FAMILY = LanguageFamily("phase_lm", PhaseLM, _symbols, _formulas, Growth(_rules, _blocks))
-
-
 def published_phase_parameters(config: PhaseLMConfig, vocab_size: int = 256) -> int:
     """Learned values of the published phase model at these sizes: 8.58 M, 21.08 M and 43.95 M for its three presets.
 
@@ -146,3 +143,6 @@ def published_phase_parameters(config: PhaseLMConfig, vocab_size: int = 256) -> 
     interference = H * (4 * D * D + 3 * D) + H * D * D + 4 * D
     encoding = D + vocab_size * (P + 1) + T * P + P * D
     return vocab_size * (2 * D + 1) + T * D + L * layer + interference + encoding
+
+
+FAMILY = LanguageFamily("phase_lm", PhaseLM, _symbols, _formulas, Growth(_rules, _blocks), published_phase_parameters)

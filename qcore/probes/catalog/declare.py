@@ -19,6 +19,7 @@ __all__ = [
     "Range",
     "as_row",
     "declare",
+    "declared_as_named",
     "declared_patterns",
     "declared_series",
     "distinct_words",
@@ -191,6 +192,12 @@ def series_words(name: str) -> Declared:
     first, _, rest = name.partition("/")
     title = f"{name_words(rest.replace('/', ' '))} ({group_words(first)})" if rest else name_words(name)
     return Declared(name, title)
+
+
+def declared_as_named(name: str) -> Declared:
+    """Title, unit and meaning of a series of a run that another program wrote; one that nobody has declared is called
+    what it is called."""
+    return find(name) or Declared(name, name)
 
 
 def in_group(name: str, group: str) -> bool:

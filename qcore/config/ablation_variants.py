@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from qcore.config import LANGUAGE_KINDS, ConfigError, nearest_hint
+from qcore.config.controls import ConfigError, nearest_hint
+from qcore.config.families import LANGUAGE_KINDS
 
 BASE = "cross-entropy"
 Group = Literal["reference", "term", "mechanism"]
