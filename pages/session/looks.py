@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from qcore.viz import NOT_MEASURED, number_words
+from qcore.viz import NOT_MEASURED, Extremes, number_words
 
 _STYLE = """<style>
 :root{--lab-faint:color-mix(in srgb,var(--st-text-color,currentColor) 78%,transparent)}
@@ -73,20 +73,20 @@ def wrapped_table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
     )
 
 
-def axis_choices() -> dict[str, bool]:
+def axis_choices() -> Extremes:
     """Choose what the axes of curves show; as `viz.curves` takes it, and in the URL."""
-    return {
-        "ignore_outliers": st.toggle(
+    return Extremes(
+        ignore_outliers=st.toggle(
             "Ignore outliers",
             key="ignore_outliers",
             bind="query-params",
             help="Single values far from all around them are left out of axes and smoothing; each chart says how many.",
         ),
-        "whole": st.toggle(
+        whole=st.toggle(
             "First steps too",
             key="whole",
             bind="query-params",
             help="On: axes reach up to where the curves began. Off: where the first steps would squeeze all that comes "
             "after, a chart says how high they were.",
         ),
-    }
+    )

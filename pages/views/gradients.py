@@ -21,6 +21,8 @@ from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
     Line,
+    XAxis,
+    YAxis,
     cosine_matrix,
     curves,
     eigenvalues,
@@ -188,7 +190,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     shared: dict[str, Any] = {
         "uirevision": run,
         "marks": phrases.marks(reader.events()),
-        "log_x": log_x,
+        "x": XAxis(log=log_x),
         "height": 280,
     }
 
@@ -211,7 +213,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             lines(ratio),
             title=f"Pull relative to the {main}",
             y_title="ratio of weighted norms",
-            log_y=True,
+            y=YAxis(log=True),
             message=alone,
             **shared,
         )
@@ -230,7 +232,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             lines(cosine),
             title=f"Direction relative to the {main}",
             y_title="cosine",
-            y_range=(-1.05, 1.05),
+            y=YAxis(limits=(-1.05, 1.05)),
             message=alone,
             **shared,
         )

@@ -15,8 +15,10 @@ from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
+    SHARE,
     Causality,
     Line,
+    XAxis,
     all_heads,
     causality_map,
     causality_of,
@@ -218,9 +220,9 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: Choice) -> No
     shared: dict[str, Any] = {
         "uirevision": run,
         "marks": phrases.marks(reader.events()),
-        "log_x": choice.log_x,
+        "x": XAxis(log=choice.log_x),
         "height": 280,
-        "y_range": (-0.03, 1.03),
+        "y": SHARE,
     }
 
     def line(shown: str, name: str) -> Line:

@@ -12,8 +12,11 @@ from pages.widgets.chart import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
+    SHARE,
     Line,
     Reference,
+    XAxis,
+    YAxis,
     coherence_map,
     curves,
     layer_name,
@@ -147,7 +150,12 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     of_layer = {catalog.phase_r_layer(layer): layer for layer in layers}
     names = [*of_layer, *(catalog.phase_window(width) for width in _WINDOWS), *_NUMBERS]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
-    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
+    shared: dict[str, Any] = {
+        "uirevision": run,
+        "marks": phrases.marks(reader.events()),
+        "x": XAxis(log=log_x),
+        "height": 280,
+    }
 
     def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:
         return Line.of(shown, series[name], style)
@@ -158,7 +166,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 [line(layer_name(layer), name, layer_style(layer)) for name, layer in of_layer.items()],
                 title="Coherence R by layer",
                 y_title="R, 0 to 1",
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **shared,
             ),
             "Rising curves are phases that lock. All at 1 is no order but a standstill: then the least variance, "
@@ -169,7 +177,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 [line(f"{width} tokens", catalog.phase_window(width)) for width in _WINDOWS],
                 title="Coherence inside windows",
                 y_title="R, 0 to 1",
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **shared,
             ),
             "Mean over the layers of R inside causal windows. Independent phases would give about 0.64, 0.45, 0.32 and "
@@ -194,7 +202,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 ],
                 title="Freedom of the phases",
                 y_title="share, −1 to 1",
-                least=0.2,
+                y=YAxis(least=0.2),
                 **shared,
             ),
             "Healthy phases cover the circle and differ from token to token. Semantic coherence rises when tokens of "

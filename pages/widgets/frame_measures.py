@@ -11,7 +11,7 @@ from typing import Any
 from qcore.lab import guide
 from qcore.probes import catalog
 from qcore.probes.catalog import Declared
-from qcore.viz import SOURCES, Figure, Line, Reference, curves, number_words, source_style
+from qcore.viz import SOURCES, Figure, Line, Reference, YAxis, curves, number_words, source_style
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def measure_figure(
         ],
         title=measure.words.heading,
         y_title=measure.words.unit,
-        y_range=measure.y_range,
+        y=YAxis(limits=measure.y_range),
         references=[*references, *limits],
         height=290,
         message="Not measured so far.",

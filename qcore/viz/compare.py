@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.probes.catalog import series_words
-from qcore.viz.curves import Line, Mark, curves, say_notes
+from qcore.viz.curves import Line, Mark, YAxis, curves, say_notes
 from qcore.viz.figure import Figure
 from qcore.viz.theme import BLUE, GREY, VERMILLION, base_layout, empty_figure, label, line_style
 
@@ -27,14 +27,14 @@ def side_by_side(
     shift: Mapping[str, int] | None = None,
     marks: Sequence[Mark] = (),
     span: float = 0.0,
-    log_y: bool = False,
+    y: YAxis = YAxis(),
     y_title: str = "",
     uirevision: str,
     height: int = 230,
     **look: Any,
 ) -> Figure:
     """One metric, a line a run. series: run → steps and values · shift: run → step that becomes 0, so that runs are
-    aligned at their forks · y_title: unit · look: least, whole, ignore_outliers of `viz.curves`."""
+    aligned at their forks · y_title: unit · look: as of `viz.curves`."""
     lines = [
         Line(name, np.asarray(steps) - (shift or {}).get(name, 0), values, line_style(index))
         for index, (name, (steps, values)) in enumerate(series.items())
@@ -45,7 +45,7 @@ def side_by_side(
         y_title=y_title,
         marks=marks,
         span=span,
-        log_y=log_y,
+        y=y,
         height=height,
         uirevision=uirevision,
         message="None of these runs has measured it.",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.base.words import number_words
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import SHARE, Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, one_sided, rgba
 from qcore.viz.theme import GREY, base_layout, empty_figure, label, line_style
@@ -40,7 +40,7 @@ def alignment_curve(
         uirevision=uirevision,
         title="Translations that share a concept",
         y_title="share of pairs",
-        y_range=(-0.03, 1.03),
+        y=SHARE,
         message="No translations measured yet.",
         **shared,
     )

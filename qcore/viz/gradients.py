@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.base.words import number_words
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided
 from qcore.viz.theme import (
@@ -240,10 +240,9 @@ def eigenvalues(value_K: ArrayLike, *, uirevision: str, title: str = "", height:
         uirevision=uirevision,
         title=title,
         y_title="share of variance",
-        log_y=True,
+        x=NO_STEPS,
+        y=YAxis(log=True, format=".3~p"),
         height=height,
-        value_format=".3~p",
-        over_steps=False,
         message="No spectrum measured yet.",
     )
     if figure.data:
