@@ -14,9 +14,15 @@ from qcore.probes import catalog
 
 @dataclass(frozen=True)
 class Words:
-    """How pages speak of a family. main: its first loss term, and in words · loss: unit of the weighted total · held:
-    series, words and unit of the loss on held-out data · units: what a step consumes · watched: what the detectors look
-    for · terms_help, no_terms: when terms are measured, and what to say while none is.
+    """How pages speak of a family.
+
+    Attributes:
+        main, main_words: its first loss term, and in words.
+        loss: unit of the weighted total.
+        held: series, words and unit of the loss on held-out data.
+        units: what a step consumes.
+        watched: what the detectors look for.
+        terms_help, no_terms: when terms are measured, and what to say while none is.
     """
 
     main: str
@@ -66,7 +72,11 @@ def words(info: RunInfo) -> Words:
 
 
 def has_text(info: RunInfo, what: str) -> bool:
-    """Whether a page about language has something to show; otherwise it says where to look. what: `phases`."""
+    """Whether a page about language has something to show; otherwise it says where to look.
+
+    Args:
+        what: `phases`.
+    """
     if not is_video(info):
         return True
     st.info(

@@ -64,7 +64,11 @@ border-bottom:1px solid var(--st-border-color)}.lab-table td{display:block;borde
 
 
 def wrapped_table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts whose cells wrap, as HTML; on a phone a row is a block of its own. name: for screen readers."""
+    """A table of texts whose cells wrap, as HTML; on a phone a row is a block of its own.
+
+    Args:
+        name: for screen readers.
+    """
     head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in heads)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (

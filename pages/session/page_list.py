@@ -15,8 +15,11 @@ APP = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the app. path: its script, from the app's folder · needs: what a run must have for the page to show
-    anything of it; None for a page that shows every run.
+    """A page of the app.
+
+    Attributes:
+        path: its script, from the app's folder.
+        needs: what a run must have for the page to show anything of it; None for a page that shows every run.
     """
 
     path: str

@@ -171,7 +171,12 @@ def of_source(arrays: dict[str, Any], name: str, source: str) -> Any:
 
 
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, bands: bool) -> None:
-    """The measures over steps, in their two groups. step: chosen, None for the newest · shown: that of the pictures."""
+    """The measures over steps, in their two groups.
+
+    Args:
+        step: chosen, None for the newest.
+        shown: that of the pictures.
+    """
     run = info.name
     reader = lab.reader(run)
     series = reader.scalars_of(

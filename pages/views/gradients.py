@@ -170,8 +170,11 @@ def _modules(
 
 
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
-    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost. step: chosen, None for the
-    newest · shown: the step that the pictures show.
+    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost.
+
+    Args:
+        step: chosen, None for the newest.
+        shown: the step that the pictures show.
     """
     run = info.name
     reader = lab.reader(run)

@@ -38,7 +38,12 @@ _ALL = "off"
 
 @dataclass(frozen=True)
 class Choice:
-    """What is picked. head None is the mean over heads · before: step to compare with, None for none."""
+    """What is picked.
+
+    Attributes:
+        head: None is the mean over heads.
+        before: step to compare with, None for none.
+    """
 
     layer: int
     head: int | None

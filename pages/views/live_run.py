@@ -120,7 +120,11 @@ def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
 
 
 def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
-    """Choose until when, and go on. stranded: as of `Lab.stranded`; then nobody can."""
+    """Choose until when, and go on.
+
+    Args:
+        stranded: as of `Lab.stranded`; then nobody can.
+    """
     with st.popover(
         "Resume",
         icon=":material/restart_alt:",

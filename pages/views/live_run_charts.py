@@ -82,9 +82,13 @@ def figures(
     past: Past = (),
     **look: Any,
 ) -> dict[str, Figure]:
-    """Every figure by its key, the loss first. unit: of a language run's loss; others have one · waiting: said while
-    there is no loss · past: series of `past_names` of the runs that a fork comes from, drawn paler · look: span, x,
-    extremes of `viz.curves`, and log_y for the loss.
+    """Every figure by its key, the loss first.
+
+    Args:
+        unit: of a language run's loss; others have one.
+        waiting: said while there is no loss.
+        past: series of `past_names` of the runs that a fork comes from, drawn paler.
+        look: span, x, extremes of `viz.curves`, and log_y for the loss.
     """
     log_y = look.pop("log_y")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}

@@ -80,9 +80,12 @@ def _changes(states: Mapping[str, ControlState]) -> int:
 
 @dataclass
 class Turned:
-    """What a session's knobs of a run were drawn from. seen: number of changes of all controls · sent: the last command
-    of each knob, by the name of its control, and what became of it: `waiting` for the knob to stand still, `pending` in
-    the run, `applied` or `refused`.
+    """What a session's knobs of a run were drawn from.
+
+    Attributes:
+        seen: number of changes of all controls.
+        sent: the last command of each knob, by the name of its control, and what became of it: `waiting` for the knob
+            to stand still, `pending` in the run, `applied` or `refused`.
     """
 
     seen: int = 0

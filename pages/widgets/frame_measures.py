@@ -16,8 +16,12 @@ from qcore.viz import SOURCES, Figure, Line, Reference, YAxis, curves, number_wo
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a set of clips. words: of the catalogue · ratio: it is ÷ that of the data, whose own value is then
-    1 · y_range: fixed limits, or none.
+    """One number of a set of clips.
+
+    Attributes:
+        words: of the catalogue.
+        ratio: it is ÷ that of the data, whose own value is then 1.
+        y_range: fixed limits, or none.
     """
 
     words: Declared
@@ -91,8 +95,12 @@ def measure_figure(
 
 @dataclass(frozen=True)
 class Band:
-    """What the guide says of one measure. series: where a run keeps it · low, high: limits, None where there is none ·
-    verdict: what was measured here.
+    """What the guide says of one measure.
+
+    Attributes:
+        series: where a run keeps it.
+        low, high: limits, None where there is none.
+        verdict: what was measured here.
     """
 
     name: str

@@ -21,8 +21,11 @@ News = Callable[[], Hashable]
 
 
 class _Page(local):
-    """What this thread has drawn of its page. info, around: the run that the sidebar shows and what it says of it, as
-    of `selection.around`."""
+    """What this thread has drawn of its page.
+
+    Attributes:
+        info, around: the run that the sidebar shows and what it says of it, as of `selection.around`.
+    """
 
     followed = False
     info: RunInfo | None = None
@@ -41,9 +44,10 @@ def live(
 ) -> None:
     """Run the page anew when there is news of its run while it is alive. Once a page.
 
-    news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars, such
-    as arrays; or what the page shows, asked in other threads, too · runs: those whose news count, asked anew each
-    time; this run alone when it is left out.
+    Args:
+        news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars,
+            such as arrays; or what the page shows, asked in other threads, too.
+        runs: those whose news count, asked anew each time; this run alone when it is left out.
     """
     if callable(news):
         asked: News = news

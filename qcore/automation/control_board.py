@@ -30,7 +30,14 @@ class ControlBoard(Mapping[str, Any]):
         return len(self._values)
 
     def check(self, name: Any, value: Any, *, stored: bool = False) -> SetControl:
-        """The change in the declared type. stored: it was accepted before. Raises `ConfigError` when it is refused."""
+        """The change in the declared type.
+
+        Args:
+            stored: it was accepted before.
+
+        Raises:
+            ConfigError: when it is refused.
+        """
         return SetControl(*self._config.check_change(name, value, stored=stored))
 
     def set(self, name: str, value: Any, *, stored: bool = False) -> Any:

@@ -25,7 +25,11 @@ _PEOPLE_LEFT_OUT = ("rule", "autopilot", SCHEDULE)
 
 @dataclass(frozen=True)
 class DryChange:
-    """One thing that would have been done. name: the control, or a verb (restore, pause, checkpoint) without values."""
+    """One thing that would have been done.
+
+    Attributes:
+        name: the control, or a verb (restore, pause, checkpoint) without values.
+    """
 
     step: int
     author: str

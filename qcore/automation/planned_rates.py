@@ -53,8 +53,12 @@ def planned_courses(
 ) -> dict[str, Course]:
     """The learning rate that was used and will be, by `RATE`, and every number that the schedule moves, by name.
 
-    recorded: steps and values of `RATE` and `control/<name>` up to now · lines: a schedule to try in place of the one
-    in force. `ConfigError` for lines that cannot be read.
+    Args:
+        recorded: steps and values of `RATE` and `control/<name>` up to now.
+        lines: a schedule to try in place of the one in force.
+
+    Raises:
+        ConfigError: for lines that cannot be read.
     """
     events = list(changes_that_hold(config, events))
     board = board_now(config, events, now)
@@ -104,8 +108,11 @@ def tried_rates(
 
 class _Ways:
     """A schedule's points and ways over ascending steps. The last line that moves a control at a step is the one that
-    counts, so a thousand lines cost a look at each, not a thousand values. is_left: asked (name, first and last step)
-    once for each way, whether somebody has taken its control over."""
+    counts, so a thousand lines cost a look at each, not a thousand values.
+
+    Attributes:
+        is_left: asked (name, first and last step) once for each way, whether somebody has taken its control over.
+    """
 
     def __init__(self, schedule: Schedule, kind: str, is_left: Callable[[str, int, int], bool]) -> None:
         self._schedule, self._kind, self._is_left = schedule, kind, is_left
@@ -158,7 +165,11 @@ def _past(
 
 def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], total: int) -> list[int]:
     """Steps from `now` to `last` to look at: all of them when they are few, else the corners and as many between as a
-    chart has room for. total: steps of the run, of which a schedule's shares are."""
+    chart has room for.
+
+    Args:
+        total: steps of the run, of which a schedule's shares are.
+    """
     if last - now <= MAX_POINTS:
         return list(range(now, last + 1))
     corners = {now, last, int(board["warmup_steps"]), int(board["warmup_steps"]) + 1}

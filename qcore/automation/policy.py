@@ -36,9 +36,14 @@ _CONFIRMED = 5
 
 @dataclass(frozen=True)
 class Proposal:
-    """What should happen now. author: rule or autopilot · reason: the rule's text, or finding and remedy, for the event
-    · changes: control → value, bounds kept · verbs: restore, pause, checkpoint · before: step before which the trouble
-    began, for `restore`.
+    """What should happen now.
+
+    Attributes:
+        author: rule or autopilot.
+        reason: the rule's text, or finding and remedy, for the event.
+        changes: control → value, bounds kept.
+        verbs: restore, pause, checkpoint.
+        before: step before which the trouble began, for `restore`.
     """
 
     author: str
@@ -69,7 +74,9 @@ class Automation:
     ) -> list[Proposal]:
         """What rules and autopilot want after `step` updates, in order: rules first. Call it once a step.
 
-        active: the active findings · muted: ids of findings that a person muted; the autopilot leaves them alone.
+        Args:
+            active: the active findings.
+            muted: ids of findings that a person muted; the autopilot leaves them alone.
         """
         self._read(controls["rules"], controls["limits"])
         found = [proposal for rule in self._rules if (proposal := self._ask(rule, step, controls, active))]

@@ -18,8 +18,12 @@ _SMALLEST_PLAIN = 1e-6
 def number_words(value: float | None, digits: int = 4, *, places: int | None = None, signed: bool = False) -> str:
     """A number as a person writes it: 0.3363, 6.705, 1,465, 100,000, 0.000093; from a millionth down 9.3e-8.
 
-    digits: at most so many that matter, never fewer than the whole part has · places: exactly so many decimals instead,
-    for columns · signed: with a plus, too. None is a dash; NaN and infinity are `not finite`. The minus is a true one.
+    None is a dash; NaN and infinity are `not finite`. The minus is a true one.
+
+    Args:
+        digits: at most so many that matter, never fewer than the whole part has.
+        places: exactly so many decimals instead, for columns.
+        signed: with a plus, too.
     """
     if value is None:
         return NOT_MEASURED

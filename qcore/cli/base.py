@@ -91,14 +91,22 @@ def with_options(options: type[Options]) -> Callable[[Callable[[Options], Result
 
 
 def opened(runs: Path, *, create: bool = False) -> Lab:
-    """The lab of a runs folder. Raises `LabError` where there is no such folder, unless it may be created."""
+    """The lab of a runs folder.
+
+    Raises:
+        LabError: where there is no such folder, unless it may be created.
+    """
     if not create and not runs.is_dir():
         raise LabError(f"there is no runs folder {str(runs)!r}: start a run with qcore train, or name one with --runs")
     return Lab(runs)
 
 
 def set_commands(items: Iterable[str]) -> list[SetControl]:
-    """Checked changes of live controls from `key=value`. `ConfigError` for one that is refused, or named twice."""
+    """Checked changes of live controls from `key=value`.
+
+    Raises:
+        ConfigError: for one that is refused, or named twice.
+    """
     commands: dict[str, SetControl] = {}
     for written, value in read_changes(items).items():
         command = SetControl(written, value).checked()

@@ -78,7 +78,11 @@ def compare_models(options: BenchOptions) -> int:
 
 
 def _spec(options: BenchOptions) -> BenchSpec:
-    """What is compared, checked. `ConfigError` for a value that cannot be."""
+    """What is compared, checked.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
     base = preset(options.preset_name).config if options.preset_name else default_run()
     texts = _texts(options.text or [])
     base = base.with_values({"steps": options.steps, **texts}).with_values(read_changes(options.changes or []))

@@ -146,8 +146,10 @@ def signals() -> Iterator[list[int]]:
 
 
 def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool, starts: bool = False) -> int:
-    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes. starts: say what the
-    data are, once they are open.
+    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes.
+
+    Args:
+        starts: say what the data are, once they are open.
     """
     progress = _Progress(enabled=not quiet)
     asked, told, blind = False, quiet or not starts, False

@@ -22,8 +22,13 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b"))
 
 @dataclass(frozen=True)
 class Form:
-    """What a file is. name: text, html, jsonl, json, csv, parquet or arrow; empty when it is none of these · words: for
-    a person · remedy: what to do with it instead, where it is refused · packing: gzip, bz2, xz or zstd around it.
+    """What a file is.
+
+    Attributes:
+        name: text, html, jsonl, json, csv, parquet or arrow; empty when it is none of these.
+        words: for a person.
+        remedy: what to do with it instead, where it is refused.
+        packing: gzip, bz2, xz or zstd around it.
     """
 
     name: str

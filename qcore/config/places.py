@@ -71,7 +71,8 @@ def expanded(text: str) -> str:
 def listed_files(text: str, folder: Path | None = None) -> list[str]:
     """The paths in a setting: one, or several between commas; a path that itself has a comma is found as it is.
 
-    folder: where relative ones start, if not where the process runs.
+    Args:
+        folder: where relative ones start, if not where the process runs.
     """
     whole = expanded(text)
     if "," not in text or os.path.lexists(folder / whole if folder else whole):

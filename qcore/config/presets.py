@@ -13,7 +13,12 @@ from qcore.config.schedule_text import CURRICULA
 
 @dataclass(frozen=True)
 class Preset:
-    """A named configuration. title: for a menu · about: one sentence on what to expect."""
+    """A named configuration.
+
+    Attributes:
+        title: for a menu.
+        about: one sentence on what to expect.
+    """
 
     name: str
     title: str

@@ -40,7 +40,12 @@ _HOW_LIMIT = (
 
 @dataclass(frozen=True)
 class IsActive:
-    """A finding is active. name: of a rule of detection · key: the term it is about, or empty for any."""
+    """A finding is active.
+
+    Attributes:
+        name: of a rule of detection.
+        key: the term it is about, or empty for any.
+    """
 
     name: str
     key: str = ""
@@ -102,8 +107,12 @@ class WhenRule:
 
 @dataclass(frozen=True)
 class Limit:
-    """How far automatic changes of a control may go. factor: largest × or ÷ of one change · delta: its largest
-    difference · every: steps between two; None: as the control's range says.
+    """How far automatic changes of a control may go.
+
+    Attributes:
+        factor: largest × or ÷ of one change.
+        delta: its largest difference.
+        every: steps between two; None: as the control's range says.
     """
 
     name: str

@@ -121,10 +121,13 @@ class RunConfig(BaseModel):
 
     def with_values(self, changes: dict[str, Any]) -> RunConfig:
         """A copy with some values replaced; keys are names (`learning_rate`, as a page writes them, too) or dotted
-        names (`optim.learning_rate`). `ConfigError` for a value that is refused, and for one that is named twice.
+        names (`optim.learning_rate`).
 
         Changing `kind` keeps the fields that the new model family shares with the old one; where the data are
         of another kind it starts from the new family's defaults and keeps the seed.
+
+        Raises:
+            ConfigError: for a value that is refused, and for one that is named twice.
         """
         config = self._changed(changes)
         other_model = config.model != self.model
@@ -163,8 +166,13 @@ class RunConfig(BaseModel):
         return getattr(owner, control.name)
 
     def check_change(self, name: object, value: object, *, stored: bool = False) -> tuple[str, Any]:
-        """Name and value of a change of a live control of this run, checked against its model, too. stored: it was
-        accepted before, so what a line of it sets is checked when it sets it. `ConfigError`.
+        """Name and value of a change of a live control of this run, checked against its model, too.
+
+        Args:
+            stored: it was accepted before, so what a line of it sets is checked when it sets it.
+
+        Raises:
+            ConfigError: when it is refused.
         """
         control = find_control(name, self.kind)
         if control.name in _TEXTS_CHECKED and not stored:
@@ -273,7 +281,11 @@ def default_run(kind: str = KIND.default) -> RunConfig:
 
 
 def _built(values: object) -> RunConfig:
-    """The configuration of a nested mapping. `ConfigError` as of `RunConfig.from_dict`."""
+    """The configuration of a nested mapping.
+
+    Raises:
+        ConfigError: as of `RunConfig.from_dict`.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
     values = at_top(values)
@@ -355,7 +367,10 @@ def find_control(name: object, kind: str = KIND.default) -> Control:
 
 def check_live(name: object, value: object, kind: str | None = None) -> tuple[str, Any]:
     """Name and value of a change of a live control, checked. Without `kind`, any family that has such a control will
-    do. `ConfigError` for an unknown or fixed name, or a bad value.
+    do.
+
+    Raises:
+        ConfigError: for an unknown or fixed name, or a bad value.
     """
     family = kind or _family_of(name)
     control = find_control(name, family)

@@ -39,7 +39,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class ScheduledChange:
-    """One change at one moment. stage: what begins with it, as its line says, or empty · line: where it stands."""
+    """One change at one moment.
+
+    Attributes:
+        stage: what begins with it, as its line says, or empty.
+        line: where it stands.
+    """
 
     moment: Moment
     name: str

@@ -63,7 +63,9 @@ class Walk:
 class Survey:
     """The files below a folder by what they hold: prose and tables with their forms, others with the reason.
 
-    card: whether it is laid out as a data set of the hub · saved: whether the data-set library saved it.
+    Attributes:
+        card: whether it is laid out as a data set of the hub.
+        saved: whether the data-set library saved it.
     """
 
     prose: tuple[tuple[Path, Form], ...]
@@ -76,8 +78,13 @@ class Survey:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """What a run's data look like from outside. words: one line for a person · files, size: how many files would be
-    read and their bytes; 0 where the data are built in or have a name on the hub · skipped: what would be left out.
+    """What a run's data look like from outside.
+
+    Attributes:
+        words: one line for a person.
+        files, size: how many files would be read and their bytes; 0 where the data are built in or have a name on the
+            hub.
+        skipped: what would be left out.
     """
 
     words: str
@@ -129,8 +136,10 @@ def read_head(path: Path) -> bytes:
 
 
 def look(path: Path) -> Form:
-    """The form of one file; of a packed one, what its first block unpacks to. Errors: `ValueError` with the reason
-    alone, when it cannot be opened or is no file.
+    """The form of one file; of a packed one, what its first block unpacks to.
+
+    Raises:
+        ValueError: with the reason alone, when it cannot be opened or is no file.
     """
     try:
         form = form_of(read_head(path), path.name)

@@ -77,8 +77,11 @@ class Watch:
     def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
         """Judge what was measured at `step` (0: before the first update) and say what is new or has changed.
 
-        weights: effective weight of every term now. Values that are not finite, and series that no rule reads, are
-        passed over. May be called several times a step, each with what has just arrived.
+        Values that are not finite, and series that no rule reads, are passed over. May be called several times a step,
+        each with what has just arrived.
+
+        Args:
+            weights: effective weight of every term now.
         """
         self._step = step
         self._again.clear()

@@ -57,11 +57,17 @@ class ConceptAlignment:
 
 
 def concept_alignment(concepts_VK: Tensor, pairs: Sequence[tuple[int, int]]) -> ConceptAlignment:
-    """Agreement of word pairs in their concepts; concepts_VK: share of each concept in a token, NaN where unknown.
+    """Agreement of word pairs in their concepts.
 
     Var over permutations of the agreement = Σ_ij (d_ij − d_i· − d_·j + d_··)² ÷ (N²·(N − 1)), d_ij = 1 where the first
     word of pair i and the second of pair j share their top concept (Hoeffding 1951). Pairs with an unknown word are
-    left out; under 2 pairs there is no chance level. O(V·K + N²). ValueError: shapes, or an id outside the vocabulary.
+    left out; under 2 pairs there is no chance level. O(V·K + N²).
+
+    Args:
+        concepts_VK: share of each concept in a token, NaN where unknown.
+
+    Raises:
+        ValueError: shapes, or an id outside the vocabulary.
     """
     if concepts_VK.ndim != 2 or 0 in concepts_VK.shape:
         raise ValueError(f"concepts_VK has shape {tuple(concepts_VK.shape)}; pass [vocabulary, concepts]")

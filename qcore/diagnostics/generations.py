@@ -46,7 +46,10 @@ def generation_statistics(
 ) -> GenerationStatistics:
     """Measure the generated ids (without the prompt); `logprobs` and `entropies` are the model's own, one a token.
 
-    Any length, 0 and 1 included. ValueError when logprobs or entropies differ from ids in length.
+    Any length, 0 and 1 included.
+
+    Raises:
+        ValueError: when logprobs or entropies differ from ids in length.
     """
     for name, values in (("logprobs", logprobs), ("entropies", entropies)):
         if values is not None and len(values) != len(ids):

@@ -51,8 +51,11 @@ class HiddenGeometry:
 def hidden_geometry(hidden_BTD: Tensor, mask_BT: Tensor, rows: int = 256) -> HiddenGeometry:
     """Measure hidden states at up to `rows` valid positions, spread over the batch.
 
-    The mean cosine needs no pairs: with unit vectors u it is (‖Σu‖² − Σ‖u‖²) ÷ (N(N−1)). Cost: O(N·D·min(N, D)) and
-    the eigenvalues of a matrix of side min(N, D), 0.5 ms at 128. ValueError: shapes that disagree, rows < 2.
+    The mean cosine needs no pairs: with unit vectors u it is (‖Σu‖² − Σ‖u‖²) ÷ (N(N−1)). Cost: O(N·D·min(N, D)) and the
+    eigenvalues of a matrix of side min(N, D), 0.5 ms at 128.
+
+    Raises:
+        ValueError: shapes that disagree, rows < 2.
     """
     if hidden_BTD.ndim != 3:
         raise ValueError(f"hidden_BTD has shape {tuple(hidden_BTD.shape)}; pass batch × tokens × width")

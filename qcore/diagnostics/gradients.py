@@ -48,7 +48,8 @@ class TermGradients:
     def arrays(self, term_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """What is stored under the name "gradients"; `terms` indexes `term_names` (default: `names` itself).
 
-        ValueError when a part's name is not among `term_names`.
+        Raises:
+            ValueError: when a part's name is not among `term_names`.
         """
         known = list(self.names if term_names is None else term_names)
         missing = [name for name in self.names if name not in known]
@@ -66,8 +67,10 @@ def term_gradients(parts: Mapping[str, Tensor], wrt: Sequence[Tensor], weights: 
     parameters.
 
     The graph is kept, `.grad` is not touched. A part without a graph, or that does not reach `wrt`, has gradient 0.
-    Cost: K backward passes down to `wrt`, O(K·N + K²·N) for N elements, memory O(K·N): use a few rows. ValueError: a
-    tensor that needs no gradient, a part that is no scalar, a part without a weight.
+    Cost: K backward passes down to `wrt`, O(K·N + K²·N) for N elements, memory O(K·N): use a few rows.
+
+    Raises:
+        ValueError: a tensor that needs no gradient, a part that is no scalar, a part without a weight.
     """
     names = tuple(parts)
     tensors = list(wrt)

@@ -80,7 +80,10 @@ def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:
     """Mean over phases of |mean e^{iψ}| over the last `window` tokens, [B, T] in [0, 1]; the mean of n random phases
     is about 1/√n. NaN in the first window − 1 places: fewer tokens are more coherent by chance, and would be ranked so.
 
-    Cost: O(B·T·P). ValueError: a window below 1, phases that are not [B, T, P].
+    Cost: O(B·T·P).
+
+    Raises:
+        ValueError: a window below 1, phases that are not [B, T, P].
     """
     if phases_BTP.ndim != 3:
         raise ValueError(
@@ -109,7 +112,10 @@ def coherence_perplexity(
     """Teacher-forced perplexity, by tercile of `coherence_BT` (≥ 0, NaN where unknown), and weighted by it.
 
     Ties are split in the order of the positions. At most 256 valid positions of known coherence, spread over the batch.
-    Cost: O(N·V). ValueError: shapes that disagree.
+    Cost: O(N·V).
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check(logits_BTV, mask_BT, targets_BT=targets_BT, coherence_BT=coherence_BT)
     with torch.no_grad():
@@ -133,8 +139,10 @@ def coherence_perplexity(
 def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor) -> ShiftCheck:
     """Compare predictions with the inputs at the same and at the next position, at up to 256 valid positions.
 
-    The share of targets that are their own inputs counts all of them. Cost: O(N·V + B·T). ValueError: shapes that
-    disagree.
+    The share of targets that are their own inputs counts all of them. Cost: O(N·V + B·T).
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check(logits_BTV, mask_BT, inputs_BT=inputs_BT, targets_BT=targets_BT)
     with torch.no_grad():
@@ -155,7 +163,10 @@ def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_
 def context_statistics(logits_BTV: Tensor, mask_BT: Tensor, rows: int = 2) -> ContextStatistics:
     """Variance of the predictions within each of the first `rows` rows, over all their valid positions.
 
-    Cost: O(rows·T·V). ValueError: shapes that disagree.
+    Cost: O(rows·T·V).
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check(logits_BTV, mask_BT)
     with torch.no_grad():

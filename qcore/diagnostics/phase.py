@@ -112,7 +112,9 @@ def phase_statistics(
     first 2 rows and 128 tokens; 1 when similar tokens share their phases, 0 for independent ones.
 
     Cost: O(L·B·T·P) with about 25 passes, and O(T²·(P + D)) for at most 2 × 128 tokens: give it two rows.
-    ValueError: no phases, shapes that disagree, or heads that leave one without a phase.
+
+    Raises:
+        ValueError: no phases, shapes that disagree, or heads that leave one without a phase.
     """
     _check(phases, mask_BT, heads, state_BTP, hidden_BTD)
     with torch.no_grad():

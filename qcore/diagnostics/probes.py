@@ -101,10 +101,12 @@ def causality_probe(
     """Replace everything after each of `cuts` random places of the first row, and everything but a few tokens.
 
     New ids differ from the old at every place and are below `vocab_size` (default: the largest id given + 1). Context:
-    four spread tokens stay, all others change. A leak is found whatever it reads, one token or all: at a single
-    place, or for the last token only, some leaks show nothing.
-    Cost: one forward of C + 2 rows and two of one row; C + 2 more of one row when something looks like a leak.
-    ValueError: fewer than two possible ids, or a forward that answers differently to the same tokens (dropout).
+    four spread tokens stay, all others change. A leak is found whatever it reads, one token or all: at a single place,
+    or for the last token only, some leaks show nothing. Cost: one forward of C + 2 rows and two of one row; C + 2 more
+    of one row when something looks like a leak.
+
+    Raises:
+        ValueError: fewer than two possible ids, or a forward that answers differently to the same tokens (dropout).
     """
     _check_tokens(tokens_BT)
     tokens_T, tokens = tokens_BT[0], tokens_BT.shape[1]
@@ -160,7 +162,10 @@ def batch_dependence(
 
     The shape never changes, so a model that treats rows apart gives exactly 0. Two sorts of mates, because a statistic
     of the batch that only switches at a threshold (a width chosen by mean complexity) may ignore one of them. Cost: 3
-    forwards of at most `rows` rows. ValueError: fewer than two possible ids, or a forward that is not deterministic.
+    forwards of at most `rows` rows.
+
+    Raises:
+        ValueError: fewer than two possible ids, or a forward that is not deterministic.
     """
     _check_tokens(tokens_BT)
     batch_BT = tokens_BT[: max(2, rows)]
@@ -194,7 +199,10 @@ def strict_loss(
 
     `positions` random places, the last one excepted (it has no future), in each of the first `rows` rows. The only
     measurement of a leak in nats: 0.02 for a mean over a long window, 2.75 where the next token is read. Cost: one
-    forward of `rows` rows and `positions` shorter ones. ValueError: shapes that disagree.
+    forward of `rows` rows and `positions` shorter ones.
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check_tokens(tokens_BT)
     check_shape("targets_BT", targets_BT, tuple(tokens_BT.shape), "tokens_BT")

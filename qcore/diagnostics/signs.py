@@ -43,7 +43,10 @@ def sign_test(
 
     `term_fn` gets float64 copies of the phases [B, T, P] and returns a scalar to be minimised, by whatever code the
     training uses. 0 when it has no gradient, or a step does not touch the coherence. Cost: one forward and backward of
-    the term and two coherences, O(L·B·T·P): give it two rows. ValueError: no phases, or a term that is no scalar.
+    the term and two coherences, O(L·B·T·P): give it two rows.
+
+    Raises:
+        ValueError: no phases, or a term that is no scalar.
     """
     if not phases:
         raise ValueError("phases is empty; test energies of a model that gave phases")
@@ -72,7 +75,10 @@ def sign_tests(
 ) -> SignTests:
     """`sign_test` of each term against the coherence of its name in `COHERENCES`.
 
-    Cost: one `sign_test` a term. ValueError: a term without a coherence of its name, a mask that does not fit.
+    Cost: one `sign_test` a term.
+
+    Raises:
+        ValueError: a term without a coherence of its name, a mask that does not fit.
     """
     if phases:
         check_mask(mask_BT, tuple(phases[0].shape[:2]), "the phases")

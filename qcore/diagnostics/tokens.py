@@ -102,7 +102,8 @@ def token_statistics(
     """Measure one batch; `mask_BT` is True where the target is real, `special_ids` names the tokens whose shares are
     wanted.
 
-    ValueError when the shapes disagree.
+    Raises:
+        ValueError: when the shapes disagree.
     """
     batch, tokens, vocabulary = logits_BTV.shape
     if tuple(targets_BT.shape) != (batch, tokens) or tuple(mask_BT.shape) != (batch, tokens):

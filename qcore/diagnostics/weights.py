@@ -69,13 +69,18 @@ def weight_statistics(
 ) -> WeightStatistics:
     """Measure named parameters ("layers.3.ffn.up.weight", …); gradients are `.grad` unless given by name.
 
-    before: the parameters by name as they were before the step. tables: for each parameter that is a lookup table, the
-    ids that were looked up: only those rows count as alive or dead, since the others rightly have gradient 0 (a table
-    tied to the output gets a gradient everywhere and may be named or not). A block is everything under
-    `<block_prefix>.<number>`. A parameter that needs no gradient counts as dead.
+    A block is everything under `<block_prefix>.<number>`. A parameter that needs no gradient counts as dead.
 
-    Cost: O(N) with 3 passes over N elements (5 with `before`). ValueError: no parameter; a name missing in `before` or
-    `gradients`.
+    Cost: O(N) with 3 passes over N elements (5 with `before`).
+
+    Args:
+        before: the parameters by name as they were before the step.
+        tables: for each parameter that is a lookup table, the ids that were looked up: only those rows count as alive
+            or dead, since the others rightly have gradient 0 (a table tied to the output gets a gradient everywhere and
+            may be named or not).
+
+    Raises:
+        ValueError: no parameter; a name missing in `before` or `gradients`.
     """
     named = [(name, parameter) for name, parameter in parameters]
     if not named:

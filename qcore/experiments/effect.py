@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import statistics
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcore.base import parse_json, plain_file, read_json
 from qcore.config import ConfigError, find_control
+from qcore.experiments.effect_verdict import verdict_text
 from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, share
 from qcore.experiments.statistics import paired
 from qcore.experiments.stored_records import kept_as
@@ -47,16 +47,18 @@ FORK_SECONDS = 24 * 3600.0
 _SPEC, _FORKS, _EFFECT, _SWEEP = "spec.json", "forks.jsonl", "effect.json", "sweep.json"
 _BASE = "base"
 _SEEDS = 2**31 - 1
-_TINY = 1e-9
-"""A spread below it is written with a power of ten after all: nobody counts that many zeros."""
 Progress = Callable[[int, int], None]
 T = TypeVar("T", "Effect", "Sweep")
 
 
 @dataclass(frozen=True)
 class ForkResult:
-    """What became of one fork. value: of the metric, None where the fork failed or has none · steps, values: the
-    metric's curve from the fork on."""
+    """What became of one fork.
+
+    Attributes:
+        value: of the metric, None where the fork failed or has none.
+        steps, values: the metric's curve from the fork on.
+    """
 
     key: str
     state: str
@@ -84,9 +86,12 @@ class Pair:
 class Effect:
     """What a change does to a metric after `steps` steps from one state.
 
-    mean, low, high: difference changed − without over the pairs, and its 95 % interval (paired t) · p: two-sided ·
-    needed: pairs for 80 % power at this difference and spread, None where no number would do · last: the metric is its
-    mean over that many last steps; 1: its value at the end · curves: by `without-3` and `changed-3`.
+    Attributes:
+        mean, low, high: difference changed − without over the pairs, and its 95 % interval (paired t).
+        p: two-sided.
+        needed: pairs for 80 % power at this difference and spread, None where no number would do.
+        last: the metric is its mean over that many last steps; 1: its value at the end.
+        curves: by `without-3` and `changed-3`.
     """
 
     id: str
@@ -115,7 +120,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One value of a swept control. results: one fork for each order of the batches, the run's own first."""
+    """One value of a swept control.
+
+    Attributes:
+        results: one fork for each order of the batches, the run's own first.
+    """
 
     value: Any
     results: tuple[ForkResult, ...]
@@ -169,9 +178,17 @@ def effect(
     """What a change does to a metric: `forks` pairs of runs that go on from one state for `steps` steps, with and
     without it, each pair on batches of its own; the mean difference with its 95 % interval (paired t).
 
-    metric: a series; default: the held-out loss · last: the metric is its value at the end (1), or the mean of its last
-    n steps · jobs: processes · on_progress: told (done, all). Interrupted, it goes on when asked the same again. Raises
-    `ConfigError` for a question that has no answer, `LabError` for a run or a step that is not there.
+    Interrupted, it goes on when asked the same again.
+
+    Args:
+        metric: a series; default: the held-out loss.
+        last: the metric is its value at the end (1), or the mean of its last n steps.
+        jobs: processes.
+        on_progress: told (done, all).
+
+    Raises:
+        ConfigError: for a question that has no answer.
+        LabError: for a run or a step that is not there.
     """
     if not changes:
         raise ConfigError("an effect needs a change to measure, such as diversity_weight=0.3")
@@ -230,7 +247,8 @@ def sweep(
 ) -> Sweep:
     """Fork one state at several values of one control: a curve of the metric each.
 
-    seeds: orders of the batches for each value, the run's own first; the other arguments are those of `effect`.
+    Args:
+        seeds: orders of the batches for each value, the run's own first; the other arguments are those of `effect`.
     """
     started = time.monotonic()
     lab.require_operator()
@@ -280,39 +298,21 @@ def sweeps(lab: Reading, name: str | None = None) -> list[Sweep]:
     return _all(lab, _SWEEP, sweep_from, name)
 
 
-def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
-    """The answer in a sentence."""
-    failed = (
-        f" ({forks - len(differences)} of {forks} pairs failed and are left out)" if len(differences) < forks else ""
-    )
-    if len(differences) < 2:
-        return f"no answer: {len(differences)} of {forks} pairs gave a value of {metric}"
-    found = paired(differences)
-    mean, low, high = _plain_numbers(found.mean, found.low, found.high)
-    interval = f"{mean}, 95 % from {low} to {high}"
-    if found.detected:
-        return f"effect: the change moves {metric} by {interval}{failed}"
-    more = "more pairs than can be made" if found.needed is None else f"about {found.needed} pairs"
-    tail = "every pair is the same" if found.mean == found.low == found.high else f"{more} would show one of this size"
-    return f"no detectable effect on {metric}: {interval}; {tail}{failed}"
-
-
-def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]:
-    """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
-    spread = abs(high - low) or abs(mean)
-    if 0 < spread < _TINY:
-        return f"{mean:+.3g}", f"{low:+.3g}", f"{high:+.3g}"
-    decimals = max(0, 2 - math.floor(math.log10(spread))) if math.isfinite(spread) and spread else 4
-    return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"
-
-
 def effect_from(values: dict[str, Any]) -> Effect:
-    """The effect that was kept as JSON. Raises `ShapeError` for anything else."""
+    """The effect that was kept as JSON.
+
+    Raises:
+        ShapeError: for anything else.
+    """
     return kept_as(Effect, values, _EFFECT)
 
 
 def sweep_from(values: dict[str, Any]) -> Sweep:
-    """The sweep that was kept as JSON. Raises `ShapeError` for anything else."""
+    """The sweep that was kept as JSON.
+
+    Raises:
+        ShapeError: for anything else.
+    """
     return kept_as(Sweep, values, _SWEEP)
 
 

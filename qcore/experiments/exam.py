@@ -62,7 +62,11 @@ _VIDEO: _Variants = (
 
 @dataclass(frozen=True)
 class ExamCase:
-    """One run of the exam. fault: its code, empty for a healthy run."""
+    """One run of the exam.
+
+    Attributes:
+        fault: its code, empty for a healthy run.
+    """
 
     name: str
     fault: str
@@ -71,9 +75,15 @@ class ExamCase:
 
 @dataclass(frozen=True)
 class ExamResult:
-    """What came of a case. expected: findings that name the fault · found: name → step at which it was
-    raised, of all that were · detected_at: first step of an expected one · collapsed_at: step from which on one token
-    took more than half of the predictions, to the end · seconds: wall time."""
+    """What came of a case.
+
+    Attributes:
+        expected: findings that name the fault.
+        found: name → step at which it was raised, of all that were.
+        detected_at: first step of an expected one.
+        collapsed_at: step from which on one token took more than half of the predictions, to the end.
+        seconds: wall time.
+    """
 
     name: str
     fault: str
@@ -110,7 +120,11 @@ def exam_cases(
     padded, with more terms, accumulated, with energies (smoothed, where there are no phases) and scheduled; clips with
     other noise, paths, terms, latents and solvers.
 
-    changes: to every configuration, such as another budget. `ConfigError` for an unknown code or kind.
+    Args:
+        changes: to every configuration, such as another budget.
+
+    Raises:
+        ConfigError: for an unknown code or kind.
     """
     more = dict(changes or {})
     cases = []
@@ -165,7 +179,8 @@ def run_exam(
 ) -> list[ExamResult]:
     """Run all cases in `jobs` processes, telling `report` of each as it ends; results in the order of the cases.
 
-    Raises `LabError` with the words of a process that failed.
+    Raises:
+        LabError: with the words of a process that failed.
     """
     known = {case.name: case for case in cases}
     results: dict[str, ExamResult] = {}

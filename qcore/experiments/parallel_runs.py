@@ -34,7 +34,10 @@ def fan_out(
     folder: Path, configs: Mapping[str, RunConfig], jobs: int, module: str, keep: Callable[[str], None]
 ) -> None:
     """Train all configurations in `jobs` processes of `python -m module`; `keep` gets each line they print, one at a
-    time. Raises `LabError` with the words of a process that failed, or of what went wrong with its answers here.
+    time.
+
+    Raises:
+        LabError: with the words of a process that failed, or of what went wrong with its answers here.
     """
     names = list(configs)
     troubles: list[Exception] = []
@@ -68,7 +71,10 @@ def fan_out(
 def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Generator[str, None, None]:
     """The lines that a process prints, as they come; what it says besides goes to its log.
 
-    Raises `LabError` with its last words when it fails. It is ended when nobody takes its lines any more.
+    It is ended when nobody takes its lines any more.
+
+    Raises:
+        LabError: with its last words when it fails.
     """
     whole = {**os.environ, **environment}
     with (
@@ -115,7 +121,11 @@ def share(folder: Path, names: Sequence[str]) -> Iterator[tuple[Lab, str, RunCon
 
 
 def trained(lab: Lab, name: str, config: RunConfig, author: str, seconds: float) -> RunInfo:
-    """Train a run to its end. Raises `LabError` when it takes longer than `seconds`."""
+    """Train a run to its end.
+
+    Raises:
+        LabError: when it takes longer than `seconds`.
+    """
     info = lab.wait(lab.start(config, name=name, author=author), seconds)
     if info.alive:
         raise LabError(f"run {name!r} took more than {seconds:g} s: use fewer jobs, or a free machine")

@@ -49,7 +49,13 @@ class ComparedMeasure:
 
 @dataclass(frozen=True)
 class SamplingComparison:
-    """measures: those that at least one pair has · pairs: pairs drawn so far, of `total` · step: of the checkpoint."""
+    """Texts drawn with and without a rule, measured.
+
+    Attributes:
+        measures: those that at least one pair has.
+        pairs: pairs drawn so far, of `total`.
+        step: of the checkpoint.
+    """
 
     measures: tuple[ComparedMeasure, ...]
     pairs: int
@@ -73,8 +79,11 @@ def compare_sampling(
 ) -> Iterator[SamplingComparison]:
     """Draw every prompt `draws` times under both rules, seeds counted up from `sample_seed`; yields after each pair.
 
-    Without `checkpoint` the newest is asked. Costs 2 · prompts · draws generations on the CPU. Raises `ConfigError` for
-    settings without a coherence-aware rule or a model without phases, `LabError` without a checkpoint.
+    Without `checkpoint` the newest is asked. Costs 2 · prompts · draws generations on the CPU.
+
+    Raises:
+        ConfigError: for settings without a coherence-aware rule or a model without phases, `LabError` without a
+            checkpoint.
     """
     if not settings.coherence_temperature and not settings.coherence_penalty:
         raise ConfigError("nothing to compare: raise coherence_temperature or coherence_penalty above 0")

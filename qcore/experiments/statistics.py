@@ -20,8 +20,10 @@ MOST_PAIRS = 1_000_000
 class Paired:
     """What n paired differences say of their mean.
 
-    low, high: confidence interval, infinite for one pair · p: two-sided p-value of a mean of 0; 1 for one pair ·
-    needed: pairs for 80 % power at the effect seen; None where the mean is 0, one pair has no spread, or over 10⁶.
+    Attributes:
+        low, high: confidence interval, infinite for one pair.
+        p: two-sided p-value of a mean of 0; 1 for one pair.
+        needed: pairs for 80 % power at the effect seen; None where the mean is 0, one pair has no spread, or over 10⁶.
     """
 
     mean: float
@@ -41,7 +43,9 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
     """Mean of the differences with its interval: m ± t₍₁₊c₎⁄₂,ₙ₋₁ · s / √n, p = 2 · P(T ≥ |m| √n / s).
 
     Differences that are all alike have an interval of no width, p = 0 and need two pairs (all 0: p = 1, none needed).
-    `ValueError` for no difference, one that is not finite, or a confidence outside (0, 1).
+
+    Raises:
+        ValueError: for no difference, one that is not finite, or a confidence outside (0, 1).
     """
     if not differences:
         raise ValueError("there are no differences: give at least one pair")
@@ -80,7 +84,10 @@ def pairs_needed(effect: float, confidence: float = 0.95, power: float = POWER) 
 def power_of(effect: float, n: int, confidence: float = 0.95) -> float:
     """Chance that a paired t-test over n ≥ 2 pairs finds a mean of `effect` standard deviations.
 
-    P(|T′| > c) of the noncentral t with δ = effect · √n and n − 1 degrees of freedom. `ValueError` for n < 2.
+    P(|T′| > c) of the noncentral t with δ = effect · √n and n − 1 degrees of freedom.
+
+    Raises:
+        ValueError: for n < 2.
     """
     if n < 2:
         raise ValueError(f"n = {n} is refused: a spread needs at least two pairs")

@@ -32,7 +32,11 @@ class PathWeights:
 
 @dataclass(frozen=True)
 class PathSettings:
-    """What bends a path. ValueError: t* not inside (0, 1), or a negative or not finite number."""
+    """What bends a path.
+
+    Raises:
+        ValueError: t* not inside (0, 1), or a negative or not finite number.
+    """
 
     t_star: Tensor | float = 0.2
     """Time t* at which frames part; a 0-d tensor that needs a gradient is learned."""
@@ -92,7 +96,9 @@ class Path(ABC):
         """z = α ε + β A + γ x and u = α' ε + β' A + γ' x at each clip's own time.
 
         With noise that all frames share, z_i − z_j = γ (x_i − x_j) exactly: no path lets chance choose the motion.
-        ValueError: shapes that disagree, or no anchor for a path that has one.
+
+        Raises:
+            ValueError: shapes that disagree, or no anchor for a path that has one.
         """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         weights = self.weights(t_B)

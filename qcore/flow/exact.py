@@ -71,8 +71,10 @@ class ExactFlow:
     there are anchors. Just below ρ = 1 all motions are there, but part so early that coarse steps miss it.
 
     Cost of a velocity: 2 products of N×D and D×K numbers.
-    ValueError: no clips, shapes that disagree, no anchors for a path that needs them, ρ outside [0, 1], and a clip of
-    zeros on the spherical path.
+
+    Raises:
+        ValueError: no clips, shapes that disagree, no anchors for a path that needs them, ρ outside [0, 1], and a clip
+            of zeros on the spherical path.
     """
 
     def __init__(self, path: Path, clips_KFCHW: Tensor, anchors_KCHW: Tensor | None, correlation: float) -> None:
@@ -224,9 +226,11 @@ class ExactFlow:
 
 def distinct_motions(samples_NFCHW: Tensor, clips_KFCHW: Tensor) -> int:
     """How many different clips of the data the samples move like: each counts for the clip whose changes from frame to
-    frame are nearest to its own (Euclidean). 1: chance never chose the motion. N independent draws among K clips give
-    K (1 − (1 − 1/K)^N), which is 62 for 64 of 1024, but 50 for 64 of 128. ValueError: shapes that disagree, or one
-    frame, which cannot move.
+    frame are nearest to its own (Euclidean). 1: chance never chose the motion. N independent draws among K clips
+    give K (1 − (1 − 1/K)^N), which is 62 for 64 of 1024, but 50 for 64 of 128.
+
+    Raises:
+        ValueError: shapes that disagree, or one frame, which cannot move.
     """
     if samples_NFCHW.shape[1:] != clips_KFCHW.shape[1:] or samples_NFCHW.ndim != 5 or not clips_KFCHW.shape[0]:
         raise ValueError(

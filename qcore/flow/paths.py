@@ -213,7 +213,11 @@ class SphericalPath(Path):
         return PathWeights(right.alpha, right.beta, right.gamma, d_alpha, right.d_beta, d_gamma)
 
     def sample(self, noise_BFCHW: Tensor, anchor_BCHW: Tensor | None, clips_BFCHW: Tensor, t_B: Tensor) -> PathSample:
-        """z on the arc and its derivative; see the class for formula and limits. ValueError as in every path."""
+        """z on the arc and its derivative; see the class for formula and limits.
+
+        Raises:
+            ValueError: as in every path.
+        """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         noise_length, clip_length = _lengths(noise_BFCHW), _lengths(clips_BFCHW)
         noise_unit = torch.where(noise_length > 0, noise_BFCHW / _not_zero(noise_length), 0)
@@ -259,7 +263,11 @@ PATHS: tuple[str, ...] = tuple(_PATHS)
 
 
 def make_path(name: str, settings: PathSettings | None = None) -> Path:
-    """The path of this name: plain, rab, quantum, ring or spherical. ValueError: another name."""
+    """The path of this name: plain, rab, quantum, ring or spherical.
+
+    Raises:
+        ValueError: another name.
+    """
     if name not in _PATHS:
         raise ValueError(f"there is no path {name!r}; choose one of {', '.join(PATHS)}")
     return _PATHS[name](settings or PathSettings())

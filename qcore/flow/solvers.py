@@ -45,15 +45,22 @@ def integrate(
 ) -> Tensor:
     """z at `t_end`, from z at t = 1; dz/dt = velocity(z, t) with t [B] equal for all clips.
 
-    `steps` even steps (euler, heun), of which those that contain a jump are cut in two there. `tolerance`: largest
-    root-mean-square error that an adaptive step may make in a clip, relative to 1 + the clip's own root mean square;
-    one step size for the whole batch. `jumps`: `path.jumps()`. `on_step(t, z)` sees the start and the end of every
-    step. `stop` is asked before every step; when it is true, z is returned as it is then. `cross(t, z)`, for a path
-    whose weights jump, carries z over a jump at t, from the side of the noise to that of the data; `on_step` has seen
-    the former.
+    `steps` even steps (euler, heun), of which those that contain a jump are cut in two there.
+
+    `on_step(t, z)` sees the start and the end of every step. `stop` is asked before every step; when it is true, z is
+    returned as it is then. `cross(t, z)`, for a path whose weights jump, carries z over a jump at t, from the side of
+    the noise to that of the data; `on_step` has seen the former.
 
     Works in z's dtype; times are at least float32. Gradients are the caller's choice. A velocity that is not finite
-    gives a result that is not. ValueError: an unknown method, no steps, no tolerance, or times outside [0, 1].
+    gives a result that is not.
+
+    Args:
+        tolerance: largest root-mean-square error that an adaptive step may make in a clip, relative to 1 + the clip's
+            own root mean square; one step size for the whole batch.
+        jumps: `path.jumps()`.
+
+    Raises:
+        ValueError: an unknown method, no steps, no tolerance, or times outside [0, 1].
     """
     if method not in ("euler", "heun", "adaptive"):
         raise ValueError(f"there is no solver {method!r}; choose euler, heun or adaptive")

@@ -71,9 +71,13 @@ def export_run(
 ) -> int:
     """Write a run, live or not, to one zip file; returns its number of files besides the manifest.
 
-    checkpoints: the newest, all, none, or those of the steps given · arrays: False leaves out the pictures of phases,
-    kernels and histograms, which take the most room; curves, samples, events and findings always go. `LabError` for a
-    run or a checkpoint that is not there, or one that vanishes meanwhile.
+    Args:
+        checkpoints: the newest, all, none, or those of the steps given.
+        arrays: False leaves out the pictures of phases, kernels and histograms, which take the most room; curves,
+            samples, events and findings always go.
+
+    Raises:
+        LabError: for a run or a checkpoint that is not there, or one that vanishes meanwhile.
     """
     lab.info(name)
     run_dir = lab.runs_dir / name
@@ -153,7 +157,11 @@ def export_table(
 ) -> int:
     """Write curves as CSV (to a text file) or Parquet (to a binary one), a row a step; returns the number of rows.
 
-    series: names or patterns such as `eval/*`; None writes all. `LabError` for one that matches nothing.
+    Args:
+        series: names or patterns such as `eval/*`; None writes all.
+
+    Raises:
+        LabError: for one that matches nothing.
     """
     try:
         table = series_table(lab.reader(name), series)
@@ -175,7 +183,11 @@ def _chosen(lab: Lab, name: str, wanted: Checkpoints) -> list[int]:
 
 
 def _pack_checkpoint(archive: zipfile.ZipFile, folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """All files of a checkpoint, each as its own list says. `LabError` when the folder changes meanwhile."""
+    """All files of a checkpoint, each as its own list says.
+
+    Raises:
+        LabError: when the folder changes meanwhile.
+    """
     try:
         listed = listed_files(folder)
         for file in (*listed, _STATE):
@@ -274,7 +286,11 @@ def _private(path: str, flags: int) -> int:
 def _unpack(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expected: dict[str, Any], deadline: float
 ) -> None:
-    """Write one entry, never more of it than the manifest says. `LabError` when it differs from the manifest."""
+    """Write one entry, never more of it than the manifest says.
+
+    Raises:
+        LabError: when it differs from the manifest.
+    """
     target.parent.mkdir(mode=0o700, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with archive.open(entry) as source, open(target, "xb", opener=_private) as file:
@@ -304,7 +320,11 @@ def _unpacking() -> Iterator[None]:
 
 
 def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
-    """Give the unpacked run a database of our own, and read all of it once as the pages do. `LabError` if it cannot."""
+    """Give the unpacked run a database of our own, and read all of it once as the pages do.
+
+    Raises:
+        LabError: if it cannot.
+    """
     own = run_dir.parent / DATABASE_NAME
     try:
         rebuild_database(run_dir / DATABASE_NAME, own)
@@ -326,7 +346,11 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_through(run_dir: Path) -> None:
-    """Read what lists, pages, reports and the protocol read of a run. Raises `LabError` where they would."""
+    """Read what lists, pages, reports and the protocol read of a run.
+
+    Raises:
+        LabError: where they would.
+    """
     name = run_dir.name
     reading = Reading(run_dir.parent)
     try:

@@ -63,8 +63,13 @@ _SHOWN = {catalog.TRAIN_LOSS: "loss", catalog.EVAL_CE: "eval_ce", catalog.EVAL_F
 
 @dataclass(frozen=True)
 class Origin:
-    """A state of a run. step: updates behind it · folder: the checkpoint to go on from, None: the first step · changes:
-    events up to it."""
+    """A state of a run.
+
+    Attributes:
+        step: updates behind it.
+        folder: the checkpoint to go on from, None: the first step.
+        changes: events up to it.
+    """
 
     step: int
     folder: Path | None
@@ -87,7 +92,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Split:
-    """What a fork changes, by what it takes. live: controls · config: fixed values · sizes: of the model."""
+    """What a fork changes, by what it takes.
+
+    Attributes:
+        live: controls.
+        config: fixed values.
+        sizes: of the model.
+    """
 
     live: dict[str, Any]
     config: dict[str, Any]
@@ -143,8 +154,12 @@ def fork(
 
 
 def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
-    """Sort changes by what they take. Raises `ConfigError` for an unknown name, a bad value, or one that no fork can
-    have: the seed of the weights and the model family."""
+    """Sort changes by what they take.
+
+    Raises:
+        ConfigError: for an unknown name, a bad value, or one that no fork can have: the seed of the weights and the
+            model family.
+    """
     live, fixed, sizes = {}, {}, {}
     for key, value in changes.items():
         control = find_control(key, config.kind)
@@ -213,7 +228,11 @@ def make_child(
     lineage: Lineage,
     folder: Path,
 ) -> None:
-    """Write the folder of a fork, whole or not at all. Raises `LabError` for a name that is taken."""
+    """Write the folder of a fork, whole or not at all.
+
+    Raises:
+        LabError: for a name that is taken.
+    """
     child = config.with_values(split.config)
     extra = _growth(child, origin.changes, split.sizes) if split.sizes else None
     other_data = child.data != config.data

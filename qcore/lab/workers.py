@@ -96,8 +96,11 @@ class Workers(Reading):
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
         """Create a run and train it in a background thread; return its name.
 
-        It queues when `training` runs of this process train already. Paths are kept in full. Raises `LabError` for a
-        bad or taken name, `ConfigError` for data that is not there.
+        It queues when `training` runs of this process train already. Paths are kept in full.
+
+        Raises:
+            LabError: for a bad or taken name.
+            ConfigError: for data that is not there.
         """
         config = checked_inputs(config)
         while True:
@@ -138,12 +141,14 @@ class Workers(Reading):
     ) -> None:
         """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
 
-        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is ·
-        from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first step.
-
         Raises `LabError` while a worker holds the run, for a finished run that has no steps left, for recorded steps
         without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
         changed then.
+
+        Args:
+            until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
+            from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first
+                step.
         """
         info = self.info(name)
         if info.alive:
@@ -227,8 +232,11 @@ class Workers(Reading):
     ) -> int:
         """Ask for a change; returns the command's id, whose fate `outcome` tells.
 
-        A control change may also be left for a run that is not training: it is applied when the run resumes. Raises
-        `ConfigError` for a value that can't be right, `LabError` for a command that needs a living worker.
+        A control change may also be left for a run that is not training: it is applied when the run resumes.
+
+        Raises:
+            ConfigError: for a value that can't be right.
+            LabError: for a command that needs a living worker.
         """
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
@@ -332,7 +340,8 @@ class Workers(Reading):
     ) -> Iterator[Worker]:
         """A worker that holds the run, to be started; whatever goes wrong before that gives the run back.
 
-        lock: the run's, when it is held already; it stays the caller's until the worker has been started.
+        Args:
+            lock: the run's, when it is held already; it stays the caller's until the worker has been started.
         """
         from qcore.train.worker import Worker
 

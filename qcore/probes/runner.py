@@ -139,7 +139,11 @@ class Runner:
 
 
 def _checked(measured: Mapping[str, float]) -> dict[str, float]:
-    """Numbers of a probe from outside. Raises `UndeclaredError` for one whose series nobody has declared."""
+    """Numbers of a probe from outside.
+
+    Raises:
+        UndeclaredError: for one whose series nobody has declared.
+    """
     for name in measured:
         if not catalog.is_from_outside(name):
             raise UndeclaredError(

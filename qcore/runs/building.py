@@ -53,8 +53,13 @@ class TakenError(LabError):
 
 
 class Site:
-    """A folder being made. path: of the hidden folder · made: of what is made, where it is now · lock: its maker's
-    hold, None where the file system has no locks."""
+    """A folder being made.
+
+    Attributes:
+        path: of the hidden folder.
+        made: of what is made, where it is now.
+        lock: its maker's hold, None where the file system has no locks.
+    """
 
     def __init__(self, path: Path, lock: RunLock | None) -> None:
         self.path = path
@@ -69,8 +74,11 @@ class Site:
         return self.made
 
     def move_in(self, target: Path) -> None:
-        """Give the folder its name. Raises `TakenError` for one that is taken by anything but an empty folder or the
-        remains of a run that never began."""
+        """Give the folder its name.
+
+        Raises:
+            TakenError: for one that is taken by anything but an empty folder or the remains of a run that never began.
+        """
         for _ in range(_TRIES):
             try:
                 os.rename(self.made, target)  # onto an empty folder too, in one move
@@ -174,9 +182,12 @@ def remove(folder: Path) -> None:
 
 @contextlib.contextmanager
 def keeping_off(folder: Path, refusal: str) -> Iterator[None]:
-    """Keep every worker off a run for a while. Raises `LabError` with `refusal` while one holds it.
+    """Keep every worker off a run for a while.
 
     Where there are no locks, what the run's status says of a worker is believed.
+
+    Raises:
+        LabError: with `refusal` while one holds it.
     """
     lock = RunLock(folder)
     try:

@@ -36,9 +36,14 @@ class CheckpointError(LabError):
 class CheckpointState:
     """What stands in `state.json` beside the hashes.
 
-    step: completed updates · controls: board values · event_seq: last event included · scaler: fp16 loss scale state ·
-    threads, torch_version: what a bitwise resume depends on besides · model: the section of the configuration that the
-    weights belong to, which growth may have changed; empty in a checkpoint from before there was growth.
+    Attributes:
+        step: completed updates.
+        controls: board values.
+        event_seq: last event included.
+        scaler: fp16 loss scale state.
+        threads, torch_version: what a bitwise resume depends on besides.
+        model: the section of the configuration that the weights belong to, which growth may have changed; empty in a
+            checkpoint from before there was growth.
     """
 
     step: int
@@ -79,21 +84,29 @@ def checkpoint_folders(run_dir: Path) -> list[Path]:
 
 
 def read_state(folder: Path) -> CheckpointState:
-    """Read only `state.json` of a folder. Raises `CheckpointError` when it is missing, damaged or foreign."""
+    """Read only `state.json` of a folder.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or foreign.
+    """
     return _parse(_read_document(folder), folder)
 
 
 def listed_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the folder says of its files: size and hash by name. Raises `CheckpointError` as `read_state`, and for a
-    name that is no plain file of the folder.
+    """What the folder says of its files: size and hash by name.
+
+    Raises:
+        CheckpointError: as `read_state`, and for a name that is no plain file of the folder.
     """
     files: dict[str, dict[str, Any]] = _read_document(folder)["files"]
     return files
 
 
 def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
-    """State and verified contents of every file. Raises `CheckpointError` when anything is missing, altered or
-    foreign.
+    """State and verified contents of every file.
+
+    Raises:
+        CheckpointError: when anything is missing, altered or foreign.
     """
     document = _read_document(folder)
     contents = {}
@@ -143,8 +156,10 @@ def write_folder(run_dir: Path, state: CheckpointState, contents: Mapping[str, b
 def link_folder(folder: Path, run_dir: Path, reason: str) -> Path:
     """Give another run a checkpoint of this one, for `reason`, and return its folder there.
 
-    Files are never changed in place, so they are linked, and copied only where the file system has no links. Raises
-    `CheckpointError` for a folder that cannot be read.
+    Files are never changed in place, so they are linked, and copied only where the file system has no links.
+
+    Raises:
+        CheckpointError: for a folder that cannot be read.
     """
     document = _read_document(folder)
     _parse(document, folder)

@@ -105,14 +105,22 @@ def folder_gone(run_dir: Path) -> RunError:
 
 
 def sentence(error: BaseException, what: str = "") -> str:
-    """What happened, where, and what to do, in one bounded line. `what`: shown first, such as `run 'a'`."""
+    """What happened, where, and what to do, in one bounded line.
+
+    Args:
+        what: shown first, such as `run 'a'`.
+    """
     text = " ".join(_text(error).split())
     text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     return f"{what}: {text}" if what else text
 
 
 def cause_of(error: BaseException, *, opening: bool = False) -> str:
-    """The cause of an error that ended a run, of `CAUSES`. opening: data and model were being opened."""
+    """The cause of an error that ended a run, of `CAUSES`.
+
+    Args:
+        opening: data and model were being opened.
+    """
     if isinstance(error, RunError):
         return error.cause
     if isinstance(error, FloatingPointError):

@@ -24,13 +24,21 @@ IMPORTED = "imported"
 class RunInfo:
     """One row of the runs table.
 
-    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable · created:
-    epoch seconds · family: text or video · capabilities: what the run has to show · alive: a worker of some process
-    holds it · here: that worker is in this process · step: of the newest scalars that the run's database holds, whose
-    loss is `loss` · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
-    error of the velocity · held_out_step: when the last of these was measured · cause: of a failure or interruption,
-    one of `qcore.runs.failures.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the
-    runs that hold the places; place: its own in the queue, from 1.
+    Attributes:
+        state: queued, running, paused, finished, stopped, failed, interrupted (its worker died) or unreadable.
+        created: epoch seconds.
+        family: text or video.
+        capabilities: what the run has to show.
+        alive: a worker of some process holds it.
+        here: that worker is in this process.
+        step: of the newest scalars that the run's database holds, whose loss is `loss`.
+        remedy: what to do about an unreadable one.
+        loss, eval_ce: nats a token.
+        eval_flow: mean squared error of the velocity.
+        held_out_step: when the last of these was measured.
+        cause: of a failure or interruption, one of `qcore.runs.failures.CAUSES`; empty when it is not known.
+        waits_for: of a queued run of this process, the runs that hold the places.
+        place: its own in the queue, from 1.
     """
 
     name: str
@@ -95,8 +103,11 @@ class ControlState:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint on disk. reason: interval, requested, risky change, stopped, end of run, last good state · bytes:
-    size.
+    """A checkpoint on disk.
+
+    Attributes:
+        reason: interval, requested, risky change, stopped, end of run, last good state.
+        bytes: size.
     """
 
     step: int
@@ -111,8 +122,10 @@ class Hold:
     """Who has a run, asked before its rows are read: one that ends in between is then still shown at work, not as one
     that was killed.
 
-    here: a worker of this process · held: of any process; None where the file system has no locks · failure: what this
-    process knows of the end of the run's last worker, should the database not have taken it.
+    Attributes:
+        here: a worker of this process.
+        held: of any process; None where the file system has no locks.
+        failure: what this process knows of the end of the run's last worker, should the database not have taken it.
     """
 
     here: bool

@@ -42,8 +42,10 @@ class RunLock:
     def acquire(self, timeout: float = 1.0) -> bool:
         """Take the lock; False when another worker, in this or another process, holds it.
 
-        Tries for `timeout` seconds, because `is_held` of another process touches the lock for an instant. Raises
-        `OSError` where the folder cannot be written, or the file system has no locks.
+        Tries for `timeout` seconds, because `is_held` of another process touches the lock for an instant.
+
+        Raises:
+            OSError: where the folder cannot be written, or the file system has no locks.
         """
         deadline = time.monotonic() + timeout
         with contextlib.ExitStack() as unless_taken:
@@ -117,7 +119,11 @@ def is_held(run_dir: Path) -> bool:
 
 
 def lives(run_dir: Path, state: str, heartbeat: float) -> bool:
-    """Whether a run has a worker; state and heartbeat: of its status row."""
+    """Whether a run has a worker.
+
+    Args:
+        state, heartbeat: of its status row.
+    """
     found = held(run_dir)
     return believed(state, heartbeat) if found is None else found
 
@@ -153,8 +159,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_config(run_dir: Path, name: str = CONFIG_FILE) -> RunConfig:
-    """The run's configuration. Raises `ConfigError` when the file holds something else, `OSError` when it is
-    missing.
+    """The run's configuration.
+
+    Raises:
+        ConfigError: when the file holds something else.
+        OSError: when it is missing.
     """
     return stored_config(run_dir, name)[0]
 
@@ -168,8 +177,11 @@ def stored_config(run_dir: Path, name: str = CONFIG_FILE) -> tuple[RunConfig, di
 
 
 def config_text(config: RunConfig) -> str:
-    """What the file of a configuration holds. Raises `ConfigError` where `config_of` would not read the same from it:
-    the run would be unreadable from its first second.
+    """What the file of a configuration holds.
+
+    Raises:
+        ConfigError: where `config_of` would not read the same from it: the run would be unreadable from its first
+            second.
     """
     text = config.to_yaml()
     try:

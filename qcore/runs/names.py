@@ -49,7 +49,11 @@ def fresh_name(runs_dir: Path, stem: str) -> str:
 
 
 def open_folder(runs_dir: Path | str) -> Path:
-    """The runs folder with its links resolved, made when there is none. Raises `LabError` for what cannot be one."""
+    """The runs folder with its links resolved, made when there is none.
+
+    Raises:
+        LabError: for what cannot be one.
+    """
     path = Path(os.path.realpath(runs_dir))  # unlike `Path.resolve`, it bears links that lead in a circle
     with told("the runs folder cannot be used"):
         try:

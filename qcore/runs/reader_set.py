@@ -107,7 +107,11 @@ class Reading:
         return self._facts.get(name, kind, now and (*now, self._failure(name)), read)
 
     def info(self, name: str) -> RunInfo:
-        """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
+        """State and newest figures of one run.
+
+        Raises:
+            LabError: when there is none or it cannot be read.
+        """
         return self._info(name, self.reader(name))
 
     def hold(self, name: str) -> Hold:
@@ -131,7 +135,11 @@ class Reading:
     # one run
 
     def reader(self, name: str) -> RunReader:
-        """The run's reader, shared by this process's threads. Raises `LabError` when there is no such run."""
+        """The run's reader, shared by this process's threads.
+
+        Raises:
+            LabError: when there is no such run.
+        """
         path = self.folder(name) / DATABASE_NAME
         with self._lock:
             known = self._readers.use(name)
@@ -171,7 +179,11 @@ class Reading:
             reader.close()
 
     def config(self, name: str) -> RunConfig:
-        """The configuration that the run started with. Raises `LabError` when its file is missing or damaged."""
+        """The configuration that the run started with.
+
+        Raises:
+            LabError: when its file is missing or damaged.
+        """
         path = self.folder(name) / CONFIG_FILE
         try:
             with open(path, "rb", opener=plain_file) as file:
@@ -196,7 +208,11 @@ class Reading:
         return control_states(self.config(name), self.reader(name))
 
     def folder(self, name: str) -> Path:
-        """The folder of a run. Raises `LabError` for a bad name, or when there is no such run."""
+        """The folder of a run.
+
+        Raises:
+            LabError: for a bad name, or when there is no such run.
+        """
         folder = self.runs_dir / check_name(name)
         if not (folder / DATABASE_NAME).is_file():
             if is_run_folder(folder):

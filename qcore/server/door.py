@@ -44,8 +44,12 @@ _OWN = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is asked of who comes in. passes: those of the token that is asked for, or None · here_only: answer at
-    loopback addresses alone, for an app that asks nobody · base: path below which the app is served.
+    """What is asked of who comes in.
+
+    Attributes:
+        passes: those of the token that is asked for, or None.
+        here_only: answer at loopback addresses alone, for an app that asks nobody.
+        base: path below which the app is served.
     """
 
     hosts: Hosts

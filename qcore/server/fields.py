@@ -20,7 +20,11 @@ TEXT_LIMIT = 100_000
 
 @dataclass(frozen=True)
 class Field:
-    """One value of a request. low, high: range of a number, or the number of letters of a text, or items of texts."""
+    """One value of a request.
+
+    Attributes:
+        low, high: range of a number, or the number of letters of a text, or items of texts.
+    """
 
     name: str
     help: str

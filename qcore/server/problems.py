@@ -24,8 +24,16 @@ LONGEST = 2000
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """A refusal. status: HTTP status · kind: short stable name, the end of the document's `type` · detail: what is
-    wrong, with the value received · remedy: what to do · more: further members · headers: of the response."""
+    """A refusal.
+
+    Attributes:
+        status: HTTP status.
+        kind: short stable name, the end of the document's `type`.
+        detail: what is wrong, with the value received.
+        remedy: what to do.
+        more: further members.
+        headers: of the response.
+    """
 
     status: int
     kind: str

@@ -56,7 +56,12 @@ class Position:
 
 @dataclass(eq=False)
 class Listener:
-    """One open stream. curves: patterns of the wanted names · queue: messages, None is the end."""
+    """One open stream.
+
+    Attributes:
+        curves: patterns of the wanted names.
+        queue: messages, None is the end.
+    """
 
     curves: tuple[str, ...]
     position: Position

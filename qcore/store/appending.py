@@ -40,7 +40,8 @@ class BlockWriter:
     def load(self) -> None:
         """Take layouts and open blocks from the database, forgetting what was held.
 
-        Raises `ShapeError` for what no writer has written: it would be written on in the same way.
+        Raises:
+            ShapeError: for what no writer has written: it would be written on in the same way.
         """
         execute = self._connection.execute
         self._orders = {}

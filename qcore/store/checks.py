@@ -28,7 +28,11 @@ SOUND = (
 
 
 def check_sound(found: tuple[Any, ...]) -> int:
-    """Rows in all, from what `SOUND` selects. Raises `ShapeError`."""
+    """Rows in all, from what `SOUND` selects.
+
+    Raises:
+        ShapeError: when it is refused.
+    """
     total, fewest, most, wrong = found
     if wrong or type(fewest) is not int or type(most) is not int or fewest < 1 or most > MAX_ROWS:
         raise ShapeError(f"{wrong:.0f} blocks have another length than their {fewest!r} to {most!r} rows need")

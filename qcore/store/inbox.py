@@ -31,7 +31,8 @@ from qcore.store.schema import OWN_META, open_existing, open_reader
 class Inbox:
     """Submits commands to a run, from any thread or process.
 
-    Raises FileNotFoundError when there is no such run and, as every method does, the errors of `qcore.store.errors`.
+    Raises:
+        FileNotFoundError: when there is no such run and, as every method does, the errors of `qcore.store.errors`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +52,9 @@ class Inbox:
     def submit(self, kind: str, payload: dict[str, Any], author: str, idempotency_key: str | None = None) -> int:
         """Add a pending command; returns its id. A key that was used before returns that command's id and adds nothing.
 
-        Raises ValueError when the payload is not JSON, `StoreBusyError` when the database stays locked for 5 s.
+        Raises:
+            ValueError: when the payload is not JSON.
+            StoreBusyError: when the database stays locked for 5 s.
         """
         values = _values(kind, payload, author, idempotency_key)
         with self._lock, store_errors(self._path), self._connection:
@@ -88,7 +91,11 @@ class Inbox:
             self._connection.execute(PUT_GENERATION, encode(generation))
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Set one JSON value of a run that another process may be writing. ValueError for the store's own keys."""
+        """Set one JSON value of a run that another process may be writing.
+
+        Raises:
+            ValueError: for the store's own keys.
+        """
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         values = (text("key", key), meta_json(key, value))

@@ -68,13 +68,22 @@ _VERSION = """SELECT
 class RunReader:
     """Reads a run's database.
 
-    Raises FileNotFoundError when there is none and, as every method does, one of the declared errors of
-    `qcore.store.errors`: `StoreFormatError` for a file that is not a run's, `DamagedRunError`, `StoreBusyError`,
-    `StoreAccessError`.
+    Raises:
+        FileNotFoundError: when there is none and, as every method does, one of the declared errors of
+            `qcore.store.errors`: `StoreFormatError` for a file that is not a run's, `DamagedRunError`,
+            `StoreBusyError`, `StoreAccessError`.
     """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
-        """patience: seconds to wait for a lock that another process holds; None waits `BUSY_SECONDS`."""
+        """Open the database of a run.
+
+        Args:
+            path: of the database, in the run's folder.
+            patience: seconds to wait for a lock that another process holds; None waits `BUSY_SECONDS`.
+
+        Raises:
+            StoreError: when there is none, or it cannot be read.
+        """
         self.path = Path(path)
         self._patience = patience
         self._lock = threading.Lock()
@@ -257,7 +266,8 @@ class RunReader:
     ) -> tuple[int, dict[str, np.ndarray]] | None:
         """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none.
 
-        needs: names of arrays without which an entry is damaged.
+        Args:
+            needs: names of arrays without which an entry is damaged.
         """
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):

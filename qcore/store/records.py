@@ -261,7 +261,11 @@ def text(name: str, value: Any) -> str:
 
 
 def finite(name: str, value: Any) -> float:
-    """`value` as a finite float. Raises ValueError for anything else."""
+    """`value` as a finite float.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -280,7 +284,11 @@ def to_json(name: str, value: Any) -> str:
 
 
 def meta_json(key: str, value: Any) -> str:
-    """JSON text of a meta value. Raises ValueError for one that nobody would read again, because it is too large."""
+    """JSON text of a meta value.
+
+    Raises:
+        ValueError: for one that nobody would read again, because it is too large.
+    """
     found = to_json(key, value)
     if len(found) > MAX_META:
         raise ValueError(f"meta value {key!r} takes {len(found):,} bytes: {MAX_META:,} are read, store less")
@@ -288,7 +296,11 @@ def meta_json(key: str, value: Any) -> str:
 
 
 def int64(name: str, value: Any) -> int:
-    """`value` as an integer that SQLite can hold. Raises ValueError for anything else."""
+    """`value` as an integer that SQLite can hold.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         number = operator.index(value)
     except TypeError:

@@ -139,9 +139,12 @@ def open_writer(path: Path) -> GuardedConnection:
 
 
 def open_existing(path: Path) -> GuardedConnection:
-    """Open an existing database for short writes. Raises FileNotFoundError when there is none.
+    """Open an existing database for short writes.
 
     It is looked at without the right to write first: what is refused stays as it is.
+
+    Raises:
+        FileNotFoundError: when there is none.
     """
     open_reader(path).close()
     connection = _connect(path, "mode=rw")
@@ -152,10 +155,13 @@ def open_existing(path: Path) -> GuardedConnection:
 
 
 def open_reader(path: Path, patience: float | None = None) -> GuardedConnection:
-    """Open the database without the right to write. patience: seconds to wait for a lock, `BUSY_SECONDS` if None.
+    """Open the database without the right to write.
 
     In a folder where SQLite may not create the `-shm` file that a WAL database needs, a finished run (no `-wal` left,
     or an empty one) is opened as immutable instead.
+
+    Args:
+        patience: seconds to wait for a lock, `BUSY_SECONDS` if None.
     """
     try:
         return _connect(path, "mode=ro", patience)

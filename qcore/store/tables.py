@@ -53,7 +53,8 @@ class SeriesTable:
 def series_table(reader: RunReader, wanted: Sequence[str] | None = None) -> SeriesTable:
     """All series of a run, or those whose names match one of `wanted` (`*` and `?` stand for any letters).
 
-    Raises ValueError for a name or pattern that matches none, and for more than `MAX_CELLS`.
+    Raises:
+        ValueError: for a name or pattern that matches none, and for more than `MAX_CELLS`.
     """
     names = reader.names()
     if wanted is not None:

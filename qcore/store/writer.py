@@ -60,9 +60,11 @@ class WriterReplacedError(RuntimeError):
 class RunWriter:
     """Writes one run's database, creating it when there is none. Methods may be called from any thread.
 
-    Raises StoreFormatError for a file that is not a run of this version, ValueError for settings out of range, OSError
-    when this process gets no further thread; then nothing has changed. What SQLite says comes as one of the declared
-    errors of `qcore.store.errors`; `error` keeps it as it was said.
+    What SQLite says comes as one of the declared errors of `qcore.store.errors`; `error` keeps it as it was said.
+
+    Raises:
+        StoreFormatError: for a file that is not a run of this version, ValueError for settings out of range, OSError
+            when this process gets no further thread; then nothing has changed.
     """
 
     def __init__(self, path: Path, *, commit_interval: float = 0.5, queue_limit: int = 100_000) -> None:
@@ -109,7 +111,8 @@ class RunWriter:
     def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Queue one row of scalars. NaN and infinities are kept as they are; nothing waits, nothing wakes.
 
-        Raises ValueError when a value is not a number or a name is not a non-empty string.
+        Raises:
+            ValueError: when a value is not a number or a name is not a non-empty string.
         """
         if not values:
             return
@@ -126,7 +129,11 @@ class RunWriter:
         self._backlog.add_scalars(int64("step", step), names, row)
 
     def log_arrays(self, step: int, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Queue named arrays of one probe (copied here). Raises ValueError for a dtype that safetensors cannot hold."""
+        """Queue named arrays of one probe (copied here).
+
+        Raises:
+            ValueError: for a dtype that safetensors cannot hold.
+        """
         copies = {}
         for key, value in arrays.items():
             copy = copies[key] = np.array(value, order="C")
@@ -184,7 +191,11 @@ class RunWriter:
         self._said = said
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Set one JSON value of the run (references, fingerprints …). Raises ValueError for the store's own keys."""
+        """Set one JSON value of the run (references, fingerprints …).
+
+        Raises:
+            ValueError: for the store's own keys.
+        """
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         parameters = (text("key", key), meta_json(key, value))
@@ -285,7 +296,11 @@ class RunWriter:
         return newest
 
     def _start(self) -> None:
-        """Start the thread, which waits for `_let_run`. Raises OSError when this process gets no further one."""
+        """Start the thread, which waits for `_let_run`.
+
+        Raises:
+            OSError: when this process gets no further one.
+        """
         try:
             self._thread.start()
         except RuntimeError as error:

@@ -14,7 +14,13 @@ from qcore.viz.theme import DASHES, LINE_COLORS
 
 @dataclass(frozen=True)
 class QualityCurve:
-    """One run's way. x: tokens seen, or seconds of training · bits: held-out bits per byte · seed: of the run."""
+    """One run's way.
+
+    Attributes:
+        x: tokens seen, or seconds of training.
+        bits: held-out bits per byte.
+        seed: of the run.
+    """
 
     label: str
     seed: int

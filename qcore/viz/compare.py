@@ -33,8 +33,14 @@ def side_by_side(
     height: int = 230,
     **look: Any,
 ) -> Figure:
-    """One metric, a line a run. series: run → steps and values · shift: run → step that becomes 0, so that runs are
-    aligned at their forks · y_title: unit · look: as of `viz.curves`."""
+    """One metric, a line a run.
+
+    Args:
+        series: run → steps and values.
+        shift: run → step that becomes 0, so that runs are aligned at their forks.
+        y_title: unit.
+        look: as of `viz.curves`.
+    """
     lines = [
         Line(name, np.asarray(steps) - (shift or {}).get(name, 0), values, line_style(index))
         for index, (name, (steps, values)) in enumerate(series.items())
@@ -64,8 +70,10 @@ def pairs(
     metric: str,
     uirevision: str,
 ) -> Figure:
-    """Each pair of forks as a line from its value without the change to the one with it; bold: the means. metric: name
-    of its series.
+    """Each pair of forks as a line from its value without the change to the one with it; bold: the means.
+
+    Args:
+        metric: name of its series.
     """
     both = [(a, b) for a, b in zip(without, changed, strict=True) if a is not None and b is not None]
     whole = [pair for pair in both if all(map(math.isfinite, pair))]

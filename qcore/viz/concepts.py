@@ -28,7 +28,10 @@ def alignment_curve(
 ) -> Figure:
     """Share of translation pairs with one concept over steps, chance, and chance ± 2 standard errors as a band.
 
-    The four arrays have one value a measurement; NaN where unknown. shared: as of `curves`.
+    The four arrays have one value a measurement; NaN where unknown.
+
+    Args:
+        shared: as of `curves`.
     """
     x = np.asarray(steps)
     level, spread = np.asarray(chance, dtype=np.float64), _BAND * np.asarray(error, dtype=np.float64)

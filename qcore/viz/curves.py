@@ -42,9 +42,14 @@ class Scalars(Protocol):
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. x: steps · y: values · style: Plotly line attributes, else the palette's next · gaps: NaN means not
-    measured there, and nothing is said of it · counted: how many values are not finite of how many, where the points
-    are only a part of the series.
+    """One curve.
+
+    Attributes:
+        x: steps.
+        y: values.
+        style: Plotly line attributes, else the palette's next.
+        gaps: NaN means not measured there, and nothing is said of it.
+        counted: how many values are not finite of how many, where the points are only a part of the series.
     """
 
     name: str
@@ -63,7 +68,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Reference:
-    """A horizontal line with a name at its right end. hint: shown on hover, such as its value and origin."""
+    """A horizontal line with a name at its right end.
+
+    Attributes:
+        hint: shown on hover, such as its value and origin.
+    """
 
     name: str
     value: float

@@ -32,7 +32,11 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """Points as drawn, values NaN where there is nothing to draw. outliers: which of them are, all False if unasked."""
+    """Points as drawn, values NaN where there is nothing to draw.
+
+    Attributes:
+        outliers: which of them are, all False if unasked.
+    """
 
     x: Values
     y: Values
@@ -90,8 +94,10 @@ def extent(
 ) -> Extent:
     """What the axis of these curves shows.
 
-    settled: the height of the first steps may be left out · least: height that the axis has at least, in its unit ·
-    references: name and value of lines that are wanted on it.
+    Args:
+        settled: the height of the first steps may be left out.
+        least: height that the axis has at least, in its unit.
+        references: name and value of lines that are wanted on it.
     """
     found = Extent()
     pooled = np.concatenate([curve.y[np.isfinite(curve.y) & ~curve.outliers] for curve in curves] or [np.zeros(0)])
@@ -205,7 +211,8 @@ def _span(low: float, high: float, log: bool) -> float:
 def unfinite(name: str, x: Values, y: Values, counted: tuple[int, int] | None) -> str:
     """What a chart says of values that are not finite: `not finite at steps 40–90 (51 of 100 points)`; empty without.
 
-    counted: how many are not finite, of how many, where `y` is only a part of the series.
+    Args:
+        counted: how many are not finite, of how many, where `y` is only a part of the series.
     """
     bad = np.flatnonzero(~np.isfinite(y))
     lost, of = counted or (len(bad), len(y))

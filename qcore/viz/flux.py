@@ -36,7 +36,10 @@ def disc(
     height: int = 440,
 ) -> Figure:
     """States of all tokens on one plane after `layer`, the paths on which they came there from the encoding, and a ring
-    about the chosen token. The arrow is the mean direction. Raises `ValueError` for a layer that is not there.
+    about the chosen token. The arrow is the mean direction.
+
+    Raises:
+        ValueError: for a layer that is not there.
     """
     angle, radius = np.asarray(angle_LT, dtype=np.float64), np.asarray(radius_LT, dtype=np.float64)
     if not 0 <= layer < len(angle):

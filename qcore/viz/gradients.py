@@ -53,8 +53,11 @@ def term_bars(
 ) -> Figure:
     """How hard each of K terms pulls: its weight × gradient norm ÷ that of the `main` term, hardest at the top.
 
-    norm: of the unweighted gradients, named beside the bars; 0 is spelled out · pull: NaN where unknown; when all are,
-    the bars are the norms · indices: place of each term in the run's list, for its colour.
+    Args:
+        names: of the K terms.
+        norm_K: of the unweighted gradients, named beside the bars; 0 is spelled out.
+        pull_K: NaN where unknown; when all are, the bars are the norms.
+        indices: place of each term in the run's list, for its colour.
     """
     norm, pull = np.asarray(norm_K, dtype=np.float64), np.asarray(pull_K, dtype=np.float64)
     if not len(norm):
@@ -126,8 +129,11 @@ def module_tree(
 ) -> Figure:
     """Modules as nested rectangles: area is the number of weights, colour the share without gradient.
 
-    names: dotted paths of modules that own weights. A module that owns weights beside its children gets a part `own`.
-    A parent's share is that of all weights in it; unknown shares (NaN) leave a part colourless.
+    A module that owns weights beside its children gets a part `own`. A parent's share is that of all weights in it;
+    unknown shares (NaN) leave a part colourless.
+
+    Args:
+        names: dotted paths of modules that own weights.
     """
     sizes, dead = np.asarray(parameters_M, dtype=np.float64), np.asarray(dead_share_M, dtype=np.float64)
     if not len(names) or not sizes.sum() > 0:

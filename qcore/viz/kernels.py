@@ -27,8 +27,11 @@ _DECADES = 8
 
 @dataclass(frozen=True)
 class Causality:
-    """What a causality probe found. early_cells: cells up to a cut that moved · early, later: the largest |Δlogit|
-    up to and after a cut.
+    """What a causality probe found.
+
+    Attributes:
+        early_cells: cells up to a cut that moved.
+        early, later: the largest |Δlogit| up to and after a cut.
     """
 
     early_cells: int
@@ -67,10 +70,13 @@ def kernel(
     each_row: bool = False,
     height: int = 560,
 ) -> Figure:
-    """One kernel with the text on both axes. labels: one a token.
+    """One kernel with the text on both axes.
 
-    limit: weight of the strongest colour, else one that 97 % of the cells stay below · each_row: every row ÷ its
-    largest magnitude, so that late rows, whose weight is spread over many tokens, show their pattern too.
+    Args:
+        labels: one a token.
+        limit: weight of the strongest colour, else one that 97 % of the cells stay below.
+        each_row: every row ÷ its largest magnitude, so that late rows, whose weight is spread over many tokens, show
+            their pattern too.
     """
     weight = np.asarray(weight_NN, dtype=np.float64)
     if each_row:

@@ -70,7 +70,8 @@ def path_weights(
 ) -> Figure:
     """α, β and γ over t with the times that the newest batch drew, as bars and ticks, and a line at every jump.
 
-    weights: name → values at the times `t`; a weight that is 0 throughout is left out.
+    Args:
+        weights: name → values at the times `t`; a weight that is 0 throughout is left out.
     """
     t = np.asarray(t_S, dtype=np.float64)
     if not t.size:

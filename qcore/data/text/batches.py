@@ -35,7 +35,10 @@ def asked_for(batch: Batch, *, label_shift: int, mask_padding: bool, pad_id: int
 
     label_shift s: position t is asked for token t + s; 1 is next-token prediction (the batch itself), 0 asks for the
     token that it reads, and from 2 on the last s − 1 positions have no target. mask_padding False: padding is written
-    as the end of sequence and counts as a target. ValueError for a negative shift.
+    as the end of sequence and counts as a target.
+
+    Raises:
+        ValueError: for a negative shift.
     """
     if label_shift < 0:
         raise ValueError(f"label_shift = {label_shift} is refused: a target lies at its position or after it")
@@ -66,7 +69,10 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
 
     Groups of equal documents that are larger than the share wanted stay in training, as long as there are others to
     hold out; by the rules of version 1 such a group could take most documents away. Documents without copies are split
-    alike by both. Errors: ValueError when there are not two different documents, or the fraction is outside (0, 1).
+    alike by both.
+
+    Raises:
+        ValueError: when there are not two different documents, or the fraction is outside (0, 1).
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"data.validation_fraction is {validation_fraction}; it must be between 0 and 1")

@@ -28,7 +28,11 @@ _COMPRESSED, _BUFFERS, _RECORDS = 3, 2, 3
 
 
 def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Row]:
-    """(place, row) of a Parquet file; of the column wanted alone where there is one. Errors: `DataError`."""
+    """(place, row) of a Parquet file; of the column wanted alone where there is one.
+
+    Raises:
+        DataError: when it is refused.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -54,7 +58,11 @@ def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Ro
 
 
 def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
-    """(place, row) of an Arrow file or stream. Errors: `DataError`."""
+    """(place, row) of an Arrow file or stream.
+
+    Raises:
+        DataError: when it is refused.
+    """
     import pyarrow as pa
 
     number = 0
@@ -94,7 +102,11 @@ def table_weight(table: Any) -> int:
 
 
 def _rows(batch: Any, room: Room, plain: bool = False) -> list[Any]:
-    """plain: nothing in it is kept once for several rows."""
+    """The rows of a batch, written out, when there is room for them.
+
+    Args:
+        plain: nothing in it is kept once for several rows.
+    """
     batch.validate(full=True)
     room.take(batch.nbytes if plain else table_weight(batch))
     found: list[Any] = batch.to_pylist()

@@ -27,8 +27,10 @@ from qcore.data.text.tables import ColumnChoice
 class Corpus:
     """Documents, and their exact −ln p in nats where a grammar wrote them (None elsewhere).
 
-    size: bytes of the files that were read, 0 where there are none · skipped: files that were not read · notes: what
-    a person should know of the reading, a sentence each.
+    Attributes:
+        size: bytes of the files that were read, 0 where there are none.
+        skipped: files that were not read.
+        notes: what a person should know of the reading, a sentence each.
     """
 
     name: str

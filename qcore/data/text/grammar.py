@@ -67,7 +67,8 @@ class _Compiled:
 class Grammar:
     """Rules and slots, checked on construction; documents are lines joined by one space.
 
-    Errors: ValueError for an unknown rule, slot or form, a slot used before its parent, or rules that loop.
+    Raises:
+        ValueError: for an unknown rule, slot or form, a slot used before its parent, or rules that loop.
     """
 
     def __init__(self, rules: Mapping[str, tuple[Line, ...]], slots: Mapping[str, Slot], start: str) -> None:

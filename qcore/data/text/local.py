@@ -24,8 +24,11 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
     """Documents of a file or of all files below a folder: prose by file, tables by row.
 
     Below a folder, tables beside prose, files about the folder (README, LICENSE), what is no text and what cannot be
-    read are skipped with the reason. Errors: `DataError` for a place that gives nothing, for a single file that cannot
-    be read, and for a folder that is laid out as a data set.
+    read are skipped with the reason.
+
+    Raises:
+        DataError: for a place that gives nothing, for a single file that cannot be read, and for a folder that is laid
+            out as a data set.
     """
     path = place(location, setting, "a UTF-8 text file or a folder of them")
     said = f"{setting} = {shown(location)!r}"

@@ -26,8 +26,13 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Overlap:
-    """looked_at: held-out documents that were compared · exact: how many are equal to a training document · near: how
-    many stand in one by seven tenths or more, the equal ones left out · examples: beginnings of some, of either kind.
+    """How much of the held-out text stands in the training text.
+
+    Attributes:
+        looked_at: held-out documents that were compared.
+        exact: how many are equal to a training document.
+        near: how many stand in one by seven tenths or more, the equal ones left out.
+        examples: beginnings of some, of either kind.
     """
 
     looked_at: int

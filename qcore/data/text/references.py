@@ -53,8 +53,10 @@ def ngram_nats(
     """−ln p of each evaluated target under the 1- … order-gram models: float64 [order, targets], nats.
 
     A position's context is the tokens before it in its own array, as many as there are: the first positions use the
-    lower orders. The masks say which positions are targets (default all); the others are context only. Errors:
-    ValueError for an order below 1, no training or no evaluated target, or a token outside 0 … vocab_size − 1.
+    lower orders. The masks say which positions are targets (default all); the others are context only.
+
+    Raises:
+        ValueError: for an order below 1, no training or no evaluated target, or a token outside 0 … vocab_size − 1.
     """
     train_N, evaluate_M = (np.asarray(array, dtype=np.int64) for array in (train_N, evaluate_M))
     train_mask = np.ones(len(train_N), bool) if train_mask_N is None else train_mask_N

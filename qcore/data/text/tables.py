@@ -65,8 +65,11 @@ def table_documents(
 ) -> Rows:
     """One column of some files, a document each row, in order.
 
-    leave_out: takes a file that cannot be read, none of whose rows are used then; without it, and where no file is
-    left, that is an error. Errors: `DataError` naming file, line and remedy.
+    Errors: `DataError` naming file, line and remedy.
+
+    Args:
+        leave_out: takes a file that cannot be read, none of whose rows are used then; without it, and where no file is
+            left, that is an error.
     """
     texts: list[str] = []
     notes: list[str] = []

@@ -142,7 +142,8 @@ class VocabularyTokenizer(_Specials):
 def build_tokenizer(config: DataConfig, training_documents: Sequence[str]) -> Tokenizer:
     """The tokenizer of `config.tokenizer`; word and BPE vocabularies come from the training documents alone.
 
-    Errors: ValueError when `vocab_size` cannot hold the specials and the bytes (BPE), or the kind is unknown.
+    Raises:
+        ValueError: when `vocab_size` cannot hold the specials and the bytes (BPE), or the kind is unknown.
     """
     if config.tokenizer == "byte":
         return ByteTokenizer()
@@ -182,7 +183,11 @@ def build_tokenizer(config: DataConfig, training_documents: Sequence[str]) -> To
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """The tokenizer that wrote `text` with to_json(), id for id. Errors: ValueError for anything else."""
+    """The tokenizer that wrote `text` with to_json(), id for id.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         description = parse_json(text, "tokenizer.json")
         if description["format"] != FORMAT:

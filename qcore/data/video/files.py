@@ -29,7 +29,11 @@ _Sides = tuple[list[np.ndarray], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Footage:
-    """Clips of a source, uint8 [N, F, C, H, W] each side, and the files that gave none. name: of the folder or file."""
+    """Clips of a source, uint8 [N, F, C, H, W] each side, and the files that gave none.
+
+    Attributes:
+        name: of the folder or file.
+    """
 
     name: str
     train_NFCHW: np.ndarray
@@ -110,9 +114,11 @@ def read_clips(
 ) -> tuple[list[np.ndarray], str]:
     """The first `limit` clips of one video, each uint8 [F, C, H, W], and what is wrong with the file ("": nothing).
 
-    path: a video, or the pictures of a sequence in order. Of the frames, every `frame_stride`-th is taken; clips start
-    `clip_stride` taken frames apart (0: F, no overlap). No more than one clip of frames is held beside the finished
-    clips, however long the video is. notes: takes what else should be known, such as frames that were turned.
+    Args:
+        path: a video, or the pictures of a sequence in order. Of the frames, every `frame_stride`-th is taken; clips
+            start `clip_stride` taken frames apart (0: F, no overlap). No more than one clip of frames is held beside
+            the finished clips, however long the video is.
+        notes: takes what else should be known, such as frames that were turned.
     """
     frames, step = config.frames, config.clip_stride or config.frames
     pixel_format = "rgb24" if config.colour == "rgb" else "gray"

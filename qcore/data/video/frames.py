@@ -37,9 +37,14 @@ class UnusableError(Exception):
 
 @dataclass
 class Said:
-    """What reading a file has found. damaged: frames left out · breaks: places in a sequence of pictures that no clip
-    goes over · notes: what was done, a sentence each · broken: why the file could not be read to its end · size: width
-    and height of the last frame.
+    """What reading a file has found.
+
+    Attributes:
+        damaged: frames left out.
+        breaks: places in a sequence of pictures that no clip goes over.
+        notes: what was done, a sentence each.
+        broken: why the file could not be read to its end.
+        size: width and height of the last frame.
     """
 
     frames: int = 0
@@ -54,7 +59,10 @@ def frames_of(
     path: Path, canvas: int, pixel_format: str, wanted: Callable[[int], bool], said: Said
 ) -> Generator[Any, None, None]:
     """Frames in the order of time: uint8 [C, canvas, canvas], True for a frame that is not `wanted` by its number and
-    therefore not scaled, or None where a clip must not go on. Errors: `UnusableError`.
+    therefore not scaled, or None where a clip must not go on.
+
+    Raises:
+        UnusableError: when it is refused.
     """
     import av  # only this source needs it
     from av.video.reformatter import VideoReformatter
@@ -223,7 +231,11 @@ def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str
 
 
 def picture(path: Path, canvas: int, pixel_format: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """One picture as a frame, and its width and height in the file. Errors: `UnusableError`."""
+    """One picture as a frame, and its width and height in the file.
+
+    Raises:
+        UnusableError: when it is refused.
+    """
     said = Said()
     frames = frames_of(path, canvas, pixel_format, lambda number: True, said)
     found = next((one for one in frames if one is not None), None)

@@ -35,9 +35,11 @@ _SPREAD = 2.5  # standard deviations of a principal channel between black and wh
 class LatentClips(ClipDataset):
     """Latent clips split into training and held-out ones; a `ClipDataset` whose values are latents, not pixels.
 
-    train_NFCHW, validation_NFCHW: float32, normalised · mean, std: averages over channels of mean_C and std_C, by which
-    the latents were normalised · texts: one row for each file, None when no file has a prompt · train_text_N,
-    validation_text_N: int64, the row of each clip.
+    Attributes:
+        train_NFCHW, validation_NFCHW: float32, normalised.
+        mean, std: averages over channels of mean_C and std_C, by which the latents were normalised.
+        texts: one row for each file, None when no file has a prompt.
+        train_text_N, validation_text_N: int64, the row of each clip.
     """
 
     mean_C: Tensor

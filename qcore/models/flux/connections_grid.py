@@ -73,7 +73,10 @@ def connect_on_grid(
 
     Exact for what lies in the row's own chunk of C tokens; every other weight is within `weight_error`. With r_i the
     strength of row i, the mean of its weights: |strength error| ≤ error, and |value error| ≤ 2·error/(r_i − error)
-    times the largest value. ValueError for a hard gate or more planes.
+    times the largest value.
+
+    Raises:
+        ValueError: for a hard gate or more planes.
     """
     if gate.hard or state_NTp.shape[-1] != 2:
         raise ValueError(

@@ -35,8 +35,13 @@ _RADIUS_RATE = 0.05
 
 @dataclass(frozen=True)
 class Flow:
-    """What a layer's flow makes. states: the evolved ones · carried: channels read over the connections [N, T, m] ·
-    strength: of each token's connections with its past [B, H, T]."""
+    """What a layer's flow makes.
+
+    Attributes:
+        states: the evolved ones.
+        carried: channels read over the connections [N, T, m].
+        strength: of each token's connections with its past [B, H, T].
+    """
 
     states: Tensor
     carried: Tensor

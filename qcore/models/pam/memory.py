@@ -66,8 +66,14 @@ class _Phase(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Writes:
-    """What the tokens of every chunk ask and write. query [N, C, d] · key, value [N, M, C, d] · decay: Σ ln γ from the
-    start of the chunk up to each token, float64 [N, C] · scale: of every read."""
+    """What the tokens of every chunk ask and write.
+
+    Attributes:
+        query: [N, C, d].
+        key, value: [N, M, C, d].
+        decay: Σ ln γ from the start of the chunk up to each token, float64 [N, C].
+        scale: of every read.
+    """
 
     query: Tensor
     key: Tensor
@@ -161,10 +167,13 @@ def weights(writes: Writes) -> Tensor:
 
 
 def associate(writes: Writes, n: int) -> Tensor:
-    """y_t = S_t q_t / √d for every token, [N, C, d]; n: chunks of a row, with S = 0 before the first.
+    """y_t = S_t q_t / √d for every token, [N, C, d].
 
     O(T·(C + d)·d) time and O(T·(C + d²/C)) memory. γ = 1 without a clock is causal linear attention, γ → 0 reads a
     token's own write alone; powers of γ are exp of sums of ln γ ≤ 0, so nothing can overflow.
+
+    Args:
+        n: chunks of a row, with S = 0 before the first.
     """
     N, M, C, d = writes.value.shape
     value = writes.value.view(N, M * C, d)

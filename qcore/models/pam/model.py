@@ -54,8 +54,12 @@ _SILENCE = 1e-12
 
 @dataclass(frozen=True)
 class MemoryState:
-    """Of one layer. association: S, keys by values, real [B, H, d, d] or complex [B, H, d/2, d/2] · recent: inputs of
-    the short convolution, oldest first, [B, K−1, D]."""
+    """Of one layer.
+
+    Attributes:
+        association: S, keys by values, real [B, H, d, d] or complex [B, H, d/2, d/2].
+        recent: inputs of the short convolution, oldest first, [B, K−1, D].
+    """
 
     association: Tensor
     recent: Tensor
@@ -63,8 +67,13 @@ class MemoryState:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a layer makes of its input. qkv: queries, keys and values before the clock, each [B, T, H, d] ·
-    decay_logit: of γ, [B, T, H] · gate [B, T, D], None without one."""
+    """What a layer makes of its input.
+
+    Attributes:
+        qkv: queries, keys and values before the clock, each [B, T, H, d].
+        decay_logit: of γ, [B, T, H].
+        gate: [B, T, D], None without one.
+    """
 
     qkv: tuple[Tensor, Tensor, Tensor]
     decay_logit: Tensor
@@ -173,7 +182,12 @@ class Memory(nn.Module):
 
 @dataclass(frozen=True)
 class MemoryLook:
-    """log_decay: ln γ [B, T, H] · singular: values of the state after the last token, largest first [B, H, r]."""
+    """What a memory shows of itself.
+
+    Attributes:
+        log_decay: ln γ [B, T, H].
+        singular: values of the state after the last token, largest first [B, H, r].
+    """
 
     log_decay: Tensor
     singular: Tensor

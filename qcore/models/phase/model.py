@@ -58,7 +58,9 @@ _PLACES = 64
 class LayerState:
     """Running sums of a layer. prefix and decayed mean [H, B, d], amplitudes [B, H, p], associations [B, H, 2p, d].
 
-    cache: of a softmax attention, which grows with the text · earlier_BWD: newest states that a dynamic width looks at.
+    Attributes:
+        cache: of a softmax attention, which grows with the text.
+        earlier_BWD: newest states that a dynamic width looks at.
     """
 
     prefix_sum: Tensor
@@ -258,8 +260,10 @@ class PhaseLayer(nn.Module):
 class PhaseState:
     """Generation state: tokens seen, and the running sums of each layer, of the language gate and of the concepts.
 
-    Its size does not depend on the position, but for the cache of a softmax attention. place_KP: what the positions add
-    to the phases, of K tokens at once, the newest among them.
+    Its size does not depend on the position, but for the cache of a softmax attention.
+
+    Attributes:
+        place_KP: what the positions add to the phases, of K tokens at once, the newest among them.
     """
 
     position: int

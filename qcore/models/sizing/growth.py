@@ -61,11 +61,13 @@ def growth_plan(old: LanguageConfig, new: LanguageConfig) -> None:
 def grow_model(old: LanguageModel, new_config: LanguageConfig, vocab_size: int, seed: int) -> LanguageModel:
     """A model of `new_config` with the logits of `old`, on its device, in its precision and its mode.
 
-    New weights are a function of `seed`. The logits agree up to rounding and the norms' ε: x/√(m + ε) becomes
-    x/√(m + ε·D′/D), a relative change of ε·(D′/D − 1)/(2m) with ε = 10⁻⁶ and m the stream's mean square (about 1 or
-    more). Waves and phases keep their old entries; the last layer's are those of the new last layer. torch's random
-    state is seeded and put back: hold the engine's lock where threads share it. ValueError: see `growth_plan`, and a
-    vocabulary that is not the model's.
+    New weights are a function of `seed`. The logits agree up to rounding and the norms' ε: x/√(m + ε) becomes x/√(m +
+    ε·D′/D), a relative change of ε·(D′/D − 1)/(2m) with ε = 10⁻⁶ and m the stream's mean square (about 1 or more).
+    Waves and phases keep their old entries; the last layer's are those of the new last layer. torch's random state is
+    seeded and put back: hold the engine's lock where threads share it.
+
+    Raises:
+        ValueError: see `growth_plan`, and a vocabulary that is not the model's.
     """
     old_config: LanguageConfig = old.config
     growth_plan(old_config, new_config)
@@ -92,7 +94,10 @@ def grow_moments(moments: Mapping[str, Tensor], old: LanguageModel, new: Languag
 
     Steps are kept. First moments are divided by what growth multiplied a weight by, second moments by its square (the
     gradient of s·w is that of w ÷ s), and new entries are 0. Parameters of new layers have no moments: the optimizer
-    starts theirs at its next step. ValueError: a moment of a parameter that `old` lacks, or of an unknown name.
+    starts theirs at its next step.
+
+    Raises:
+        ValueError: a moment of a parameter that `old` lacks, or of an unknown name.
     """
     old_config: LanguageConfig = old.config
     new_config: LanguageConfig = new.config
@@ -155,7 +160,11 @@ def _check_table(config: LanguageConfig) -> None:
 
 
 def _growth_of(config: LanguageConfig) -> Growth:
-    """How models of this kind grow. ValueError for a kind that cannot."""
+    """How models of this kind grow.
+
+    Raises:
+        ValueError: for a kind that cannot.
+    """
     growth = FAMILIES[config.kind].growth
     if growth is None:
         able = ", ".join(kind for kind, family in FAMILIES.items() if family.growth is not None)

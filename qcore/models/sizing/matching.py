@@ -33,8 +33,13 @@ def matched(
 ) -> LanguageConfig:
     """The model of family `kind` with as many parameters, or operations of a forward pass, as `config` (within 2 %).
 
-    start: its other switches; default those of the family, with the sizes that it shares with `config`. Width, layers,
-    heads and context are kept; a feed-forward width that is a multiple of 8 is preferred. `ValueError` if none matches.
+    Width, layers, heads and context are kept; a feed-forward width that is a multiple of 8 is preferred.
+
+    Args:
+        start: its other switches; default those of the family, with the sizes that it shares with `config`.
+
+    Raises:
+        ValueError: if none matches.
     """
     base = start or _shared(config, kind)
     if base.kind != kind:

@@ -32,7 +32,11 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
-        """(c, H', W') for frames of (C, H, W). ValueError when the patch does not divide the frame."""
+        """(c, H', W') for frames of (C, H, W).
+
+        Raises:
+            ValueError: when the patch does not divide the frame.
+        """
 
 
 class IdentityCodec(Codec):
@@ -114,7 +118,11 @@ def _convolution(fan_in: int, fan_out: int, side: int = 1) -> nn.Conv2d:
 
 
 def patch_grid(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches in a frame. ValueError when they do not fill it exactly."""
+    """Rows and columns of patches in a frame.
+
+    Raises:
+        ValueError: when they do not fill it exactly.
+    """
     if height % patch or width % patch:
         raise ValueError(f"patches of {patch} × {patch} do not fill a frame of {height} × {width}: choose a divisor")
     return height // patch, width // patch
@@ -126,7 +134,10 @@ def fit_codec(codec: Codec, batches: Iterable[Tensor], steps: int, seed: int) ->
     The clips are standardised, so the error is the share of their variance that is lost: 0 perfect, 1 all of it. Starts
     from weights drawn from `seed`, whatever the codec held: the result depends on the arguments alone, and the global
     random state is kept. `batches` is read again from its start when it ends. A codec without parameters returns 0 at
-    once. ValueError for steps < 1 or no batches; FloatingPointError when the error is not finite.
+    once.
+
+    Raises:
+        ValueError: for steps < 1 or no batches; FloatingPointError when the error is not finite.
     """
     if not isinstance(codec, ConvCodec):
         return 0.0

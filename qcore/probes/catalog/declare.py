@@ -52,10 +52,15 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]*(?:/[A-Za-z0-9_.]+)+")
 class Declared:
     """A series in words.
 
-    title: small letters · unit: empty when it has none · meaning: one sentence for a person who asks what the number
-    says · short: the title where there is little room · form: Python's format of a value, "" for the general one ·
-    healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by are
-    in their own table · needs: the capability that a run must have, "" for every run.
+    Attributes:
+        title: small letters.
+        unit: empty when it has none.
+        meaning: one sentence for a person who asks what the number says.
+        short: the title where there is little room.
+        form: Python's format of a value, "" for the general one.
+        healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by
+            are in their own table.
+        needs: the capability that a run must have, "" for every run.
     """
 
     name: str
@@ -118,8 +123,11 @@ def series(
 
 
 def pattern(expression: str, describe: Callable[..., Declared], *examples: str) -> None:
-    """Declare all series whose name matches: `describe` takes the name's parts and says their words. examples: names
-    that stand for all in a list."""
+    """Declare all series whose name matches: `describe` takes the name's parts and says their words.
+
+    Args:
+        examples: names that stand for all in a list.
+    """
     _patterns.append(_Pattern(re.compile(expression), describe, examples))
 
 
@@ -136,12 +144,14 @@ def declare(
     """Declare a series of one's own, that a probe from outside measures; returns its name.
 
     The run keeps the declaration, so every page and every program that opens it knows the series. Declaring the same
-    again is allowed, as a notebook does. Raises ValueError for a name that is not `group/name`, a group of the lab's
-    own, an unknown capability, a missing title or meaning, a healthy range upside down, or a name that is declared
-    otherwise already.
+    again is allowed, as a notebook does.
 
     >>> declare("logits/largest", "largest logit", "logit", meaning="The largest logit of the batch.")
     'logits/largest'
+
+    Raises:
+        ValueError: for a name that is not `group/name`, a group of the lab's own, an unknown capability, a missing
+            title or meaning, a healthy range upside down, or a name that is declared otherwise already.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"the series name {name!r} is refused: write group/name, such as logits/largest")
