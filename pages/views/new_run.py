@@ -181,7 +181,8 @@ def _title(choice: str) -> str:
 
 def _start_of(lab: Lab, choice: str) -> Start:
     """A preset; or the run that somebody wants another of, as it stood when they said so. It may train on meanwhile:
-    what it becomes changes neither the fields nor what starts."""
+    what it becomes changes neither the fields nor what starts.
+    """
     if not choice.startswith(_RUN):
         found = PRESETS[choice]
         return Start(found.config, found.title, found.about, f"new:{choice}", choice)

@@ -26,7 +26,8 @@ _FIXED = ("seed", "kind", "fault")
 
 def read_changes(text: str, kind: str) -> dict[str, str]:
     """Name → value; the name as it is declared, the value not checked yet. `ConfigError` names a line that is no
-    change, or a name that nothing has."""
+    change, or a name that nothing has.
+    """
     found: dict[str, str] = {}
     for written, value in config.read_changes(text.splitlines(), EXAMPLE).items():
         name = declared(written, kind)

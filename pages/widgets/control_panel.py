@@ -232,7 +232,8 @@ def _failed(name: str, sent: dict[str, dict[str, Any]], error: Exception) -> Non
 
 def _displaced(waiting: dict[str, Any]) -> None:
     """Something newer came for the knob: of this session, which has then forgotten the entry, or from another tab. Any
-    thread may call it."""
+    thread may call it.
+    """
     if waiting["status"] == WAITING:
         waiting["text"] += " was not sent: the knob was turned in another tab before this one had settled"
         waiting["status"] = "refused"

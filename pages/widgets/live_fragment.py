@@ -64,7 +64,8 @@ def followed() -> None:
 
 def begin(lab: Lab) -> None:
     """A page is about to be drawn; its sidebar has been. What a long answer reads later is no longer of that moment, so
-    what the sidebar shows is noted now."""
+    what the sidebar shows is noted now.
+    """
     _page.followed = False
     _page.info = info = selection.selected(lab)
     _page.around = None if info is None else selection.around(lab, info.name)

@@ -84,7 +84,8 @@ def tried_rates(
 ) -> tuple[list[int], list[float]]:
     """The learning rate of updates up to `last` with changes (step, control, value) made, in their order, and the ways
     of a schedule walked: what a dry run would have trained with. Of a short run every update, of a long one the corners
-    and as many between as a chart has room for."""
+    and as many between as a chart has room for.
+    """
     board = config.live_values()
     changes = deque((step, name, value) for step, name, value in made if name in board)
     schedule = check_schedule(list(lines), config.kind)
@@ -187,7 +188,8 @@ def _ahead(
     kind: str, board: dict[str, Any], schedule: Schedule, events: Sequence[Event], now: int, visited: Iterable[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The board after each visited number of updates, as the trainer will have it: points of the schedule at their
-    steps, then its ways, where nobody has taken the control over."""
+    steps, then its ways, where nobody has taken the control over.
+    """
     before = now - 1
     ways = _Ways(schedule, kind, lambda name, start, end: _taken_over(events, name, start, end))
     for step in visited:

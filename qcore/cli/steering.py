@@ -122,7 +122,8 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
 
 def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **settings: str | None) -> int:
     """Draw clips with a run's live or paused model, or with a checkpoint, and print what they measure beside the data;
-    --json has their pixels."""
+    --json has their pixels.
+    """
     changed = {
         key: ClipSamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None
     }

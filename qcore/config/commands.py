@@ -141,7 +141,8 @@ class Sample:
 
     def checked(self) -> Sample:
         """Raises `ConfigError` for an empty id, a setting that no family's sampling section has or accepts, or one that
-        is given twice."""
+        is given twice.
+        """
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
         if not isinstance(self.settings, dict):

@@ -248,7 +248,8 @@ def _is_object(line: str) -> bool:
 
 def _is_delimited(head: str) -> bool:
     """Whether a text without a telling suffix is a table all the same: a header with a usual column of text, and lines
-    of as many fields below it."""
+    of as many fields below it.
+    """
     lines = head.split("\n")[:-1][:20]
     if len(lines) < 4:
         return False

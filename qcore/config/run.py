@@ -403,7 +403,8 @@ def check_rules(lines: list[str], kind: str | None = None) -> tuple[WhenRule, ..
 
 def check_limits(lines: list[str], kind: str | None = None) -> dict[str, Limit]:
     """Limits of automatic changes by control name, each within the control's own range. `ConfigError` names the
-    line."""
+    line.
+    """
     return checked_limits(lines, _found_by(kind))
 
 

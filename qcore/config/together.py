@@ -13,7 +13,8 @@ from qcore.config.video import ClipsConfig, VideoFlowConfig
 
 def check_switches(model: PhaseLMConfig) -> None:
     """Raise `ConfigError` where a part of a phase model is switched off and configured all the same, or has too few of
-    what it chooses among."""
+    what it chooses among.
+    """
     if model.attention != "interference" and not model.interference_attention:
         raise ConfigError(
             f"attention = {model.attention!r} is refused: interference_attention = False switches attention off; set "

@@ -288,7 +288,8 @@ def _cosines(x_NFD: Tensor) -> Tensor:
 
 def _distances(x_NFD: Tensor) -> Tensor:
     """Root-mean-square distance of each pair of frames, from inner products of what differs from the mean frame: in
-    float64, so that near-equal frames do not drown in rounding."""
+    float64, so that near-equal frames do not drown in rounding.
+    """
     varied_NFD = (x_NFD - x_NFD.mean(1, keepdim=True)).double()
     inner_NFF = varied_NFD @ varied_NFD.transpose(1, 2)
     square_NF = inner_NFF.diagonal(dim1=1, dim2=2)

@@ -82,7 +82,8 @@ def hidden_geometry(hidden_BTD: Tensor, mask_BT: Tensor, rows: int = 256) -> Hid
 
 def _eigenvalue_shares(states_ND: Tensor) -> Tensor:
     """Eigenvalues of the centred covariance, descending, scaled to sum 1. The smaller of the two Gram matrices has the
-    same ones that are not 0."""
+    same ones that are not 0.
+    """
     centred_ND = states_ND - states_ND.mean(0)
     count, width = states_ND.shape
     small, total = min(count - 1, width), centred_ND.square().sum()

@@ -107,7 +107,8 @@ def _gradient(part: Tensor, tensors: list[Tensor]) -> Tensor:
 
 def _gram(rows_KN: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Norms and cosines. Each row is measured in units of its largest element: the square of a small gradient
-    underflows, and would then look like none."""
+    underflows, and would then look like none.
+    """
     if not rows_KN:
         return np.zeros(0), np.zeros((0, 0))
     with torch.no_grad():

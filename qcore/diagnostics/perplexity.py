@@ -67,7 +67,8 @@ class ShiftCheck:
 @dataclass(frozen=True)
 class ContextStatistics:
     """Σ_v of the variance of p_t(v) over the positions of a row, mean over rows, in [0, 1): exactly 0 when every
-    position predicts the same (fault T3); NaN without a row of two valid positions."""
+    position predicts the same (fault T3); NaN without a row of two valid positions.
+    """
 
     row_variance: float
 

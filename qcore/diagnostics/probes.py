@@ -59,7 +59,8 @@ class CausalityProbe:
 @dataclass(frozen=True)
 class BatchDependence:
     """How far the first row's logits moved when the other rows were replaced, ÷ their spread: exactly 0 when healthy
-    (fault B1); NaN, with the reason, for a batch of one row."""
+    (fault B1); NaN, with the reason, for a batch of one row.
+    """
 
     dependence: float
     reason: str = ""
@@ -84,7 +85,8 @@ class StrictLoss:
 
     def scalars(self) -> dict[str, float]:
         """`strict/ce`, `strict/teacher_forced`, `strict/gap` and `perplexity/strict`; empty without a valid
-        position."""
+        position.
+        """
         return defined(
             {
                 catalog.STRICT_CE: self.strict,

@@ -188,7 +188,8 @@ def time_steps(configs: Mapping[str, TextRunConfig], vocab_size: int, reference:
 
 class _Step:
     """One model with its optimizer and a fixed batch; a call makes a step and returns seconds forward, backward and in
-    all."""
+    all.
+    """
 
     def __init__(self, config: TextRunConfig, vocab_size: int) -> None:
         optim = config.optim

@@ -97,7 +97,8 @@ def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
 
 def as_process(results: Iterable[Mapping[str, Any]]) -> int:
     """The outer edge of a process of `fan_out`: each result as a line of JSON; the exit code, which tells of a disk
-    that takes no more."""
+    that takes no more.
+    """
     try:
         for result in results:
             say(result)

@@ -40,7 +40,8 @@ class ModelAccess(Protocol):
 
     def lookup_tables(self) -> Mapping[str, Tensor]:
         """Parameters that are lookup tables, with the ids that the step looked up; of any other, a row without
-        gradient is a dead one."""
+        gradient is a dead one.
+        """
 
     def parts(self) -> Mapping[str, Tensor]:
         """The terms in the loss, unweighted, on the measured rows, with their graph: full precision, no dropout."""
@@ -84,7 +85,8 @@ class TextAccess(Protocol):
 
     def parts_at(self, hidden_BTD: Tensor) -> Mapping[str, Tensor]:
         """The weighted terms that act through the last hidden state, as functions of one on the measured rows; empty
-        when there is none."""
+        when there is none.
+        """
 
     def phase_terms(self, *, weighted: bool) -> Mapping[str, Callable[[tuple[Tensor, ...]], Tensor]]:
         """Terms that read phases, as functions of phases on the measured rows.

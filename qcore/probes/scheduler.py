@@ -43,7 +43,8 @@ class ProbeScheduler:
 
     def follow(self, plan: Mapping[str, frozenset[int]], *, begins: bool) -> None:
         """Run each probe at exactly these steps, whatever it costs, and before training or not: a replay measures when
-        the run that it repeats did, which depended on the speed of the machine."""
+        the run that it repeats did, which depended on the speed of the machine.
+        """
         self._plan, self._begins = plan, begins
 
     def knows(self, name: str) -> bool:

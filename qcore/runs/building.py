@@ -100,7 +100,8 @@ class Site:
 @contextlib.contextmanager
 def building(parent: Path, kind: str) -> Iterator[Site]:
     """A hidden folder to build in. What is not kept at the end is removed, wherever it has been moved, and the lock is
-    given back, unless it was taken over (`Site.lock` set to None)."""
+    given back, unless it was taken over (`Site.lock` set to None).
+    """
     site = _new_site(parent, kind)
     hidden = site.path.name
     try:

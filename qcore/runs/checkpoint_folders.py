@@ -187,7 +187,8 @@ def newest_state(run_dir: Path) -> CheckpointState | None:
 
 def can_go_on(run_dir: Path) -> bool:
     """Whether a worker finds a checkpoint to go on from: one that can be read, or one whose replacement was
-    interrupted, which it puts back."""
+    interrupted, which it puts back.
+    """
     return newest_state(run_dir) is not None or any(run_dir.glob(f"{_REPLACED}*"))
 
 
@@ -274,7 +275,8 @@ def _is_plausible(value: Any) -> bool:
 
 def file_mode(run_dir: Path) -> int:
     """Rights of a new file in a run folder: those of the folder. New run folders are their owner's alone, because
-    prompts and texts are nobody else's; one that somebody has opened to a group stays open to it."""
+    prompts and texts are nobody else's; one that somebody has opened to a group stays open to it.
+    """
     return _folder_mode(run_dir) & 0o666
 
 

@@ -95,7 +95,8 @@ class RunLock:
 
 def held(run_dir: Path) -> bool | None:
     """Whether a worker of any process holds the run; None where that cannot be known: the file system has no locks, or
-    the lock may not be looked at."""
+    the lock may not be looked at.
+    """
     try:
         descriptor = plain_file(run_dir / LOCK_FILE, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

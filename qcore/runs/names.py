@@ -15,10 +15,10 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
 def check_name(name: str) -> str:
-    """The name, normalised (NFC), or `LabError` with the reason.
+    r"""The name, normalised (NFC), or `LabError` with the reason.
 
     Letters of any script, digits, spaces, emoji and punctuation are fine; refused are the empty name, a leading dot or
-    space, a trailing dot or space, `/ \\ : * ? " < > |`, control characters, and more than 120 bytes of UTF-8.
+    space, a trailing dot or space, `/ \ : * ? " < > |`, control characters, and more than 120 bytes of UTF-8.
     """
     shown = repr(name if len(name) <= 40 else name[:37] + "...")
     try:

@@ -249,7 +249,8 @@ class Reading:
 
     def stranded(self, name: str) -> int:
         """Recorded steps of a run that has no checkpoint to be resumed from, which `resume` therefore refuses unless it
-        is told to train them again; 0 where it can be resumed."""
+        is told to train them again; 0 where it can be resumed.
+        """
         return stranded(self.folder(name), self.reader(name))
 
     def export_csv(self, name: str, file: TextIO) -> int:

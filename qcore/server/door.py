@@ -207,7 +207,8 @@ class _AnswerError(Exception):
 
 def _say_the_same(scope: Scope) -> None:
     """Write the Host as the Origin does, where they are the same in other letters: Streamlit compares the texts, and
-    asks an outside server for this machine's address when they differ."""
+    asks an outside server for this machine's address when they differ.
+    """
     if origins := headers(scope, b"origin"):
         host = origins[0].partition("://")[2].encode("latin-1")
         scope["headers"] = [(key, host if key == b"host" else value) for key, value in scope["headers"]]

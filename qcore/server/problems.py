@@ -72,7 +72,8 @@ def shortened(text: str) -> str:
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn the lab's own refusals into problems: 422 for a bad value, 409 for a run that is in no state for it, 503
-    while another process keeps the database locked."""
+    while another process keeps the database locked.
+    """
     try:
         yield
     except ConfigError as error:

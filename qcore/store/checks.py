@@ -125,7 +125,8 @@ _OPTIONAL: dict[str, dict[str, str]] = {"internals": INSIDE}
 
 def load_arrays(data: Any, name: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
     """The arrays of one probe. Raises for bytes that are no safetensors file, for arrays of other axes than declared,
-    and for one of `needs` that is not there."""
+    and for one of `needs` that is not there.
+    """
     if not isinstance(data, bytes):
         raise refuse("arrays.data", type(data).__name__, "bytes")
     found = safetensors.numpy.load(data)

@@ -123,7 +123,8 @@ def sweep(
     uirevision: str,
 ) -> Figure:
     """The metric at each value of one control: dots for the forks, a line through their means. Values that are no
-    numbers, or that a logarithmic axis cannot show, stand at even distances."""
+    numbers, or that a logarithmic axis cannot show, stand at even distances.
+    """
     ended = sum(value is not None for row in results for value in row)
     found = [[value for value in row if value is not None and math.isfinite(value)] for row in results]
     if not any(found):

@@ -1,8 +1,8 @@
-"""Documents from five sources: the story grammars, Python's own documentation, text files, and data sets.
+r"""Documents from five sources: the story grammars, Python's own documentation, text files, and data sets.
 
 What a document is: one story · one documentation topic · one file of a folder · one row of a table. A single file is
 divided, at blank lines, else at line ends, else at spaces, into pieces of at least 1,000 characters. Text in WikiText
-layout (" = Title = " lines) is divided by article wherever it comes from. Line ends become "\\n"; blank documents go.
+layout (" = Title = " lines) is divided by article wherever it comes from. Line ends become "\n"; blank documents go.
 The rules of runs from before are in `earlier`.
 """
 

@@ -108,7 +108,7 @@ def _within(path: Path, root: Path) -> str:
 
 
 def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
-    """The text of one file, line ends as "\\n"; the form of a table, where one is packed in it under another name,
+    r"""The text of one file, line ends as "\n"; the form of a table, where one is packed in it under another name,
     unless it is to be read as prose.
 
     Errors: `DataError` naming file, line, byte and remedy.

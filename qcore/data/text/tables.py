@@ -389,7 +389,8 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
 
 def _delimiter(path: Path, text: str, wanted: str) -> str:
     """What separates the fields: as the suffix says, else what splits the beginning into the most even rows, with a
-    header that has the column wanted before all others."""
+    header that has the column wanted before all others.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if ".tsv" in suffixes or ".tab" in suffixes:
         return "\t"

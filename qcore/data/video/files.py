@@ -235,7 +235,8 @@ def _by_time(config: ClipsConfig, clips: list[np.ndarray]) -> _Sides:
 
 def _video_files(location: str, version: int) -> tuple[list[Path], Path, tuple[SkippedFile, ...], int]:
     """The files to try, in sorted order, the folder that their names are relative to, what is no file, and how many
-    names are hidden."""
+    names are hidden.
+    """
     if not location.strip():
         raise DataError("data.path is empty: the source 'folder' needs the path of a folder of videos, or of one")
     path = place(location, "data.path", "a folder of videos, or one video").absolute()

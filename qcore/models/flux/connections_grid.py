@@ -133,7 +133,8 @@ def chebyshev_nodes(count: int) -> Tensor:
 
 def interpolation(x: Tensor, points: Tensor) -> Tensor:
     """ℓ_k(x) = (1/n)·(1 + 2 Σ_{1≤d<n} T_d(x_k) T_d(x)), [..., n]: weights of the values at the nodes, by the recurrence
-    of the Chebyshev polynomials, which is stable and smooth up to ±1."""
+    of the Chebyshev polynomials, which is stable and smooth up to ±1.
+    """
     n = len(points)
     polynomials = _chebyshev(x, n)
     table = _chebyshev(points, n)

@@ -138,7 +138,7 @@ class FluxLayer(nn.Module):
         return torch.rand(3, B, device=states.device, dtype=states.dtype).median(0).values
 
     def _threshold(self, query_NTp: Tensor, state_NTp: Tensor) -> Tensor:
-        """τ of every row over its own past. (FAULTS L3 replaces this.)"""
+        """τ of every row over its own past; fault L3 replaces this."""
         return thresholds(query_NTp, state_NTp, self.spread_of(state_NTp.shape[0]))
 
     def spread_of(self, N: int) -> Tensor:
@@ -200,7 +200,8 @@ class FluxLayer(nn.Module):
 
     def _read_out(self, x_BTD: Tensor, flow: Flow, cos: Tensor, sin: Tensor) -> Tensor:
         """Gated: x + W[silu(W_g x) ⊙ W_r f], f the states turned back by their own position, and what was carried;
-        linear: x + norm(W f + b) with the states as they are."""
+        linear: x + norm(W f + b) with the states as they are.
+        """
         gated = self.config.read_out == "gated"
         seen = turn(flow.states, cos, -sin) if gated else flow.states
         B, _, T, _, _ = seen.shape
@@ -275,7 +276,8 @@ def skip_share(dt: Tensor) -> Tensor:
 def frequencies(config: FluxConfig) -> Tensor:
     """ω_k [H, 1, P] in radians per token, geometric from 1 to 1/context: in each group, so that every group tells near
     from far, or, with one plane a group, over the groups. A single plane turns slowly, for a fast one would hide the
-    token behind its position."""
+    token behind its position.
+    """
     H, P = config.heads, config.planes // config.heads
     count = H if P == 1 else P
     share = torch.arange(count) / (count - 1) if count > 1 else torch.ones(1)

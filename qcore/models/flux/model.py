@@ -44,7 +44,8 @@ _SHOWN_CELLS = 60_000
 @dataclass(frozen=True)
 class FluxState:
     """Generation state: tokens seen, and for each layer the pasts of both evaluations of its connections. It grows by
-    one state a token and layer, as a row reads its whole past."""
+    one state a token and layer, as a row reads its whole past.
+    """
 
     position: int
     layers: tuple[tuple[Past, Past], ...]
@@ -52,7 +53,8 @@ class FluxState:
 
 class FluxLM(LanguageModel):
     """Quantum Flux language model. √D·E[x] (nothing, if the read-out is linear) + what each layer reads of its states →
-    RMS norm → logits by a head of its own."""
+    RMS norm → logits by a head of its own.
+    """
 
     omega: Tensor
 
@@ -133,7 +135,8 @@ class FluxLM(LanguageModel):
 
     def before_update(self, controls: Mapping[str, Any]) -> None:
         """With `hebbian: alone` the head has no gradient for the optimizer, which then leaves it and its moments as
-        they are: switched back, it goes on from those."""
+        they are: switched back, it goes on from those.
+        """
         if controls["hebbian"] == "alone":
             self.head.weight.grad = None
 

@@ -164,7 +164,8 @@ class Memory(nn.Module):
 
     def weights(self, x_BTD: Tensor, clock_Tp: Tensor | None) -> Tensor:
         """Re(k_jᴴ q_t)·γ_{j+1}…γ_t ÷ Σ_j |k_jᴴ q_t|·γ_{j+1}…γ_t, [B, H, T, T] in [−1, 1]: the read is normalised, so
-        that only shares matter."""
+        that only shares matter.
+        """
         writes, _ = self._write(self._ask(self._mix_lags(x_BTD)), clock_Tp, x_BTD.shape[1])
         weight = weights(writes).unflatten(0, (len(x_BTD), self.heads))
         size = torch.linalg.vector_norm(weight, dim=-2)
@@ -379,7 +380,8 @@ class PAM(LanguageModel):
 
 def pam_ffn_width(config: PAMConfig) -> int:
     """Channel mixer's width F; 0 in the configuration means 7/2 of the width, rounded to a multiple of 8: as many
-    parameters as a transformer's layer of that width."""
+    parameters as a transformer's layer of that width.
+    """
     return config.ffn_width or max(8, round(3.5 * config.width / 8) * 8)
 
 

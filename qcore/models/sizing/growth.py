@@ -31,7 +31,8 @@ _Sized = PhaseLMConfig | PAMConfig | TransformerConfig
 
 def growth_plan(old: LanguageConfig, new: LanguageConfig) -> None:
     """Check that a model of size `old` can grow into `new`: the same kind and switches, no size smaller, at least one
-    larger, the width (and phases) of a head kept. ValueError names the value in the way and the remedy."""
+    larger, the width (and phases) of a head kept. ValueError names the value in the way and the remedy.
+    """
     if old.kind != new.kind:
         raise ValueError(f"a {old.kind} cannot grow into a {new.kind}; keep model.kind = {old.kind}")
     family = _growth_of(old)

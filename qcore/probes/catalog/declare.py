@@ -195,7 +195,8 @@ def is_from_outside(name: str) -> bool:
 
 def series_words(name: str) -> Declared:
     """Title, unit and meaning of a stored series. One that nobody has declared, of a run that another version wrote,
-    is put into words by its own parts: no page shows a raw name."""
+    is put into words by its own parts: no page shows a raw name.
+    """
     if found := find(name):
         return found
     first, _, rest = name.partition("/")
