@@ -58,7 +58,7 @@ def test_only_counted_rules_are_let_pass():
 
 
 # docstrings of these rooms that still say `a: … · b: …` in running text
-RUNNING_ARGUMENTS = {"qcore/train": 12}
+RUNNING_ARGUMENTS = {"qcore/train": 13}
 
 _ENTRY = re.compile(r"(?:^|[·.!?] )(\w+(?:, \w+)*): ")
 
