@@ -73,7 +73,8 @@ def read_json(path: Path, name: str | None = None, *, max_bytes: int = MAX_BYTES
         name: for messages, else the file's.
 
     Raises:
-        DocumentError: as `parse_json`, OSError for a file that cannot be read, or that is none.
+        DocumentError: as `parse_json`.
+        OSError: for a file that cannot be read, or that is none.
     """
     with open(path, "rb", opener=plain_file) as file:
         return parse_json(file.read(max_bytes + 1), name or path.name, max_bytes=max_bytes)

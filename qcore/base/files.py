@@ -16,8 +16,8 @@ def plain_file(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> i
 
     Raises:
         OSError: as `os.open` does.
-        IsADirectoryError: for a folder, and OSError (EINVAL) for a pipe, a device or a socket, none of which is ever
-            waited for.
+        IsADirectoryError: for a folder.
+        OSError: (EINVAL) for a pipe, a device or a socket, none of which is ever waited for.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
     kind = os.fstat(descriptor).st_mode

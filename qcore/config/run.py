@@ -128,6 +128,11 @@ class RunConfig(BaseModel):
 
         Raises:
             ConfigError: for a value that is refused, and for one that is named twice.
+
+        Example:
+            >>> config = default_run().with_values({"width": 64, "optim.learning_rate": 0.001})
+            >>> config.value("width"), config.value("learning_rate")
+            (64, 0.001)
         """
         config = self._changed(changes)
         other_model = config.model != self.model
@@ -274,7 +279,12 @@ def _check_texts(optim: OptimConfig, kind: str) -> None:
 
 
 def default_run(kind: str = KIND.default) -> RunConfig:
-    """The default configuration of a model family."""
+    """The default configuration of a model family.
+
+    Example:
+        >>> default_run("transformer").kind
+        'transformer'
+    """
     if kind in VIDEO_KINDS:
         return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": FAMILIES[kind].data()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
@@ -350,6 +360,11 @@ def _by_name(kind: str) -> dict[str, Control]:
 def find_control(name: object, kind: str = KIND.default) -> Control:
     """The declaration behind a name or dotted name, written in any case, with blanks or hyphens, or as a page titles
     it; else `ConfigError` with the nearest valid name.
+
+    Example:
+        >>> control = find_control("learning rate")
+        >>> control.name, control.live
+        ('learning_rate', True)
     """
     if not isinstance(name, str):
         raise ConfigError(f"name = {shown(name)} is refused: it must be the name of a control")
@@ -390,6 +405,10 @@ def check_live(name: object, value: object, kind: str | None = None) -> tuple[st
 def check_schedule(lines: list[str], kind: str | None = None) -> Schedule:
     """What a schedule says, each value checked against its control, and against the model family when given; names as
     they are declared. `ConfigError` names the line.
+
+    Example:
+        >>> check_schedule(["120: learning_rate = 0.001"]).changes[0].value
+        '0.001'
     """
     return checked_schedule(lines, _found_by(kind), lambda name, value: _check_scheduled(name, value, kind))
 

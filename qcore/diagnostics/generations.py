@@ -50,6 +50,11 @@ def generation_statistics(
 
     Raises:
         ValueError: when logprobs or entropies differ from ids in length.
+
+    Example:
+        >>> found = generation_statistics([5, 7, 5, 7, 5, 7, 5, 7])
+        >>> found.loop_period, round(found.distinct_2, 3)
+        (2, 0.286)
     """
     for name, values in (("logprobs", logprobs), ("entropies", entropies)):
         if values is not None and len(values) != len(ids):

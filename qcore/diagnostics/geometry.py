@@ -56,6 +56,12 @@ def hidden_geometry(hidden_BTD: Tensor, mask_BT: Tensor, rows: int = 256) -> Hid
 
     Raises:
         ValueError: shapes that disagree, rows < 2.
+
+    Example:
+        >>> alike = torch.ones(1, 8, 4)  # every position looks the same
+        >>> found = hidden_geometry(alike, torch.ones(1, 8, dtype=torch.bool))
+        >>> round(found.mean_cosine, 4)
+        1.0
     """
     if hidden_BTD.ndim != 3:
         raise ValueError(f"hidden_BTD has shape {tuple(hidden_BTD.shape)}; pass batch × tokens × width")

@@ -71,6 +71,13 @@ def term_gradients(parts: Mapping[str, Tensor], wrt: Sequence[Tensor], weights: 
 
     Raises:
         ValueError: a tensor that needs no gradient, a part that is no scalar, a part without a weight.
+
+    Example:
+        >>> hidden = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> parts = {"ce": hidden.sum(), "against": -hidden.sum()}
+        >>> found = term_gradients(parts, [hidden], {"ce": 1.0, "against": 0.5})
+        >>> found.cosine_KK.round(3).tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
     """
     names = tuple(parts)
     tensors = list(wrt)

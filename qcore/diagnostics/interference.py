@@ -65,6 +65,12 @@ def interference_statistics(
 
     Raises:
         ValueError: no layer, or shapes that disagree.
+
+    Example:
+        >>> weights = torch.tensor([[1.0, 0.0], [-0.5, 0.5]]).view(1, 1, 2, 2)
+        >>> found = interference_statistics([weights])
+        >>> found.constructive_LH.tolist(), found.destructive_LH.tolist()
+        ([[0.5]], [[0.5]])
     """
     _check(kernels, mask_BT, tokens_BT)
     names = ("constructive", "destructive", "participation", "entropy")

@@ -23,7 +23,12 @@ BUCKETS = ("incoherent", "middle", "coherent")
 
 
 def perplexity(nats: float) -> float:
-    """exp(nats), at most e⁵⁰ so that a diverged run still has a finite curve; NaN stays NaN."""
+    """exp(nats), at most e⁵⁰ so that a diverged run still has a finite curve; NaN stays NaN.
+
+    Example:
+        >>> round(perplexity(math.log(50)), 6)
+        50.0
+    """
     return math.exp(min(nats, LARGEST_NATS)) if nats == nats else math.nan
 
 
@@ -85,6 +90,10 @@ def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:
 
     Raises:
         ValueError: a window below 1, phases that are not [B, T, P].
+
+    Example:
+        >>> local_coherence(torch.zeros(1, 3, 2), window=2).tolist()
+        [[nan, 1.0, 1.0]]
     """
     if phases_BTP.ndim != 3:
         raise ValueError(
@@ -144,6 +153,13 @@ def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_
 
     Raises:
         ValueError: shapes that disagree.
+
+    Example:
+        >>> inputs = torch.tensor([[1, 2, 3]])
+        >>> copying = 9.0 * torch.nn.functional.one_hot(inputs, 5).float()  # says what it has just read
+        >>> found = shift_check(copying, inputs, torch.tensor([[2, 3, 4]]), torch.ones(1, 3, dtype=torch.bool))
+        >>> found.copy_rate
+        1.0
     """
     _check(logits_BTV, mask_BT, inputs_BT=inputs_BT, targets_BT=targets_BT)
     with torch.no_grad():

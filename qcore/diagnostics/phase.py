@@ -115,6 +115,12 @@ def phase_statistics(
 
     Raises:
         ValueError: no phases, shapes that disagree, or heads that leave one without a phase.
+
+    Example:
+        >>> locked = torch.zeros(2, 8, 4)  # every phase is the same
+        >>> found = phase_statistics([locked], torch.ones(2, 8, dtype=torch.bool), heads=2)
+        >>> found.resultant_LP.tolist()
+        [[1.0, 1.0, 1.0, 1.0]]
     """
     _check(phases, mask_BT, heads, state_BTP, hidden_BTD)
     with torch.no_grad():
@@ -163,6 +169,10 @@ def phase_statistics(
 def real_axis_share(phases: Sequence[Tensor], tolerance: float = 1e-6) -> float:
     """Share of the angles with |sin ψ| < tolerance, in [0, 1]: 1 when a term has lost the imaginary part of its wave
     and sees 0 and π only (fault G3). Give it the phases *the terms* see. O(L·B·T·P); NaN without an angle.
+
+    Example:
+        >>> real_axis_share([torch.tensor([[[0.0, math.pi, 1.0, 2.0]]])])
+        0.5
     """
     with torch.no_grad():
         total = sum(phase.numel() for phase in phases)

@@ -47,6 +47,12 @@ def sign_test(
 
     Raises:
         ValueError: no phases, or a term that is no scalar.
+
+    Example:
+        >>> phases = [torch.linspace(0, 2, 8).view(1, 4, 2)]
+        >>> mask = torch.ones(1, 4, dtype=torch.bool)
+        >>> sign_test(lambda now: -order_parameter(now, mask), phases, lambda now: order_parameter(now, mask))
+        1
     """
     if not phases:
         raise ValueError("phases is empty; test energies of a model that gave phases")
@@ -102,7 +108,12 @@ def pair_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
 
 
 def order_parameter(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
-    """R = |mean_t e^{iψ}|, mean over phases and layers, token-weighted over rows, in [0, 1]."""
+    """R = |mean_t e^{iψ}|, mean over phases and layers, token-weighted over rows, in [0, 1].
+
+    Example:
+        >>> round(float(order_parameter([torch.zeros(1, 4, 2)], torch.ones(1, 4, dtype=torch.bool))), 6)
+        1.0
+    """
     return _layers(phases, lambda phase: _by_row(_resultant(phase, mask_BT).mean(-1), mask_BT))
 
 

@@ -104,6 +104,13 @@ def token_statistics(
 
     Raises:
         ValueError: when the shapes disagree.
+
+    Example:
+        >>> logits = torch.zeros(1, 4, 5)
+        >>> logits[..., 2] = 9.0  # always the same token
+        >>> found = token_statistics(logits, torch.tensor([[0, 1, 2, 3]]), torch.ones(1, 4, dtype=torch.bool))
+        >>> found.top1_token, found.top1_share, found.accuracy
+        (2, 1.0, 0.25)
     """
     batch, tokens, vocabulary = logits_BTV.shape
     if tuple(targets_BT.shape) != (batch, tokens) or tuple(mask_BT.shape) != (batch, tokens):

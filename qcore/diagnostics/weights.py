@@ -81,6 +81,12 @@ def weight_statistics(
 
     Raises:
         ValueError: no parameter; a name missing in `before` or `gradients`.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> layer(torch.ones(1, 2)).sum().backward()
+        >>> weight_statistics(layer.named_parameters()).dead_share
+        0.0
     """
     named = [(name, parameter) for name, parameter in parameters]
     if not named:

@@ -46,6 +46,11 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
 
     Raises:
         ValueError: for no difference, one that is not finite, or a confidence outside (0, 1).
+
+    Example:
+        >>> found = paired([-0.02, -0.03, -0.025, -0.028])
+        >>> found.detected, round(found.low, 3), round(found.high, 3)
+        (True, -0.033, -0.019)
     """
     if not differences:
         raise ValueError("there are no differences: give at least one pair")
@@ -69,6 +74,10 @@ def pairs_needed(effect: float, confidence: float = 0.95, power: float = POWER) 
     """Smallest n whose two-sided paired t-test finds a mean of `effect` standard deviations with this power.
 
     None for an effect of 0, or one that would need more than 10⁶ pairs.
+
+    Example:
+        >>> pairs_needed(1.0)
+        10
     """
     if effect == 0 or power_of(effect, MOST_PAIRS, confidence) < power:
         return None

@@ -99,6 +99,13 @@ class Path(ABC):
 
         Raises:
             ValueError: shapes that disagree, or no anchor for a path that has one.
+
+        Example:
+            >>> from qcore.flow import make_path
+            >>> noise, clips = torch.ones(1, 2, 1, 4, 4), torch.zeros(1, 2, 1, 4, 4)
+            >>> sample = make_path("plain").sample(noise, None, clips, torch.tensor([0.25]))
+            >>> float(sample.z_BFCHW.mean()), float(sample.velocity_BFCHW.mean())
+            (0.25, 1.0)
         """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         weights = self.weights(t_B)
@@ -152,5 +159,10 @@ class Path(ABC):
 
 
 def over_clips(values_B: Tensor) -> Tensor:
-    """[B] → [B, 1, 1, 1, 1]: one number a clip, to be multiplied with clips."""
+    """[B] → [B, 1, 1, 1, 1]: one number a clip, to be multiplied with clips.
+
+    Example:
+        >>> over_clips(torch.tensor([0.0, 1.0])).shape
+        torch.Size([2, 1, 1, 1, 1])
+    """
     return values_B.view(-1, 1, 1, 1, 1)

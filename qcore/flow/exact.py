@@ -75,6 +75,14 @@ class ExactFlow:
     Raises:
         ValueError: no clips, shapes that disagree, no anchors for a path that needs them, ρ outside [0, 1], and a clip
             of zeros on the spherical path.
+
+    Example:
+        >>> from qcore.flow import make_path
+        >>> clips = torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> flow = ExactFlow(make_path("plain"), clips, None, 0.0)
+        >>> sample = flow.sample(torch.randn(1, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1)), steps=20)
+        >>> distinct_motions(sample, clips)
+        1
     """
 
     def __init__(self, path: Path, clips_KFCHW: Tensor, anchors_KCHW: Tensor | None, correlation: float) -> None:

@@ -27,6 +27,12 @@ def correlated_noise(own_BFCHW: Tensor, shared_BCHW: Tensor, correlation: float)
 
     Raises:
         ValueError: ρ outside [0, 1], or shapes that disagree.
+
+    Example:
+        >>> own, shared = torch.randn(1, 3, 1, 4, 4), torch.randn(1, 1, 4, 4)
+        >>> noise = correlated_noise(own, shared, 1.0)
+        >>> bool((noise == shared[:, None]).all())
+        True
     """
     if not 0 <= correlation <= 1:
         raise ValueError(f"the noise correlation is {correlation}; choose a share between 0 and 1")
@@ -40,7 +46,12 @@ def correlated_noise(own_BFCHW: Tensor, shared_BCHW: Tensor, correlation: float)
 
 
 def mean_anchor(clips_BFCHW: Tensor) -> Tensor:
-    """Mean over frames, [B, C, H, W]."""
+    """Mean over frames, [B, C, H, W].
+
+    Example:
+        >>> mean_anchor(torch.arange(2.0).view(1, 2, 1, 1, 1)).tolist()
+        [[[[0.5]]]]
+    """
     return clips_BFCHW.mean(dim=1)
 
 

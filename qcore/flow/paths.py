@@ -267,6 +267,12 @@ def make_path(name: str, settings: PathSettings | None = None) -> Path:
 
     Raises:
         ValueError: another name.
+
+    Example:
+        >>> path = make_path("plain")
+        >>> weights = path.weights(torch.tensor(0.25))
+        >>> float(weights.alpha), float(weights.gamma)
+        (0.25, 0.75)
     """
     if name not in _PATHS:
         raise ValueError(f"there is no path {name!r}; choose one of {', '.join(PATHS)}")

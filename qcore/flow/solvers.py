@@ -61,6 +61,12 @@ def integrate(
 
     Raises:
         ValueError: an unknown method, no steps, no tolerance, or times outside [0, 1].
+
+    Example:
+        >>> start = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
+        >>> end = integrate(lambda z, t: z, start, method="heun", steps=50)
+        >>> round(float(end), 4)  # e⁻¹ = 0.3679
+        0.3679
     """
     if method not in ("euler", "heun", "adaptive"):
         raise ValueError(f"there is no solver {method!r}; choose euler, heun or adaptive")

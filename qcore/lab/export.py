@@ -78,6 +78,13 @@ def export_run(
 
     Raises:
         LabError: for a run or a checkpoint that is not there, or one that vanishes meanwhile.
+
+    Example:
+        >>> archive = folder / "first.zip"
+        >>> export_run(lab, "first", archive, checkpoints="none")
+        4
+        >>> import_run(lab, archive, "copy")
+        'copy'
     """
     lab.info(name)
     run_dir = lab.runs_dir / name

@@ -29,7 +29,16 @@ from qcore.store import Generation
 
 
 class Lab(Workers):
-    """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue."""
+    """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue.
+
+    Example:
+        >>> from qcore.config import preset
+        >>> with Lab(folder / "runs") as own:
+        ...     name = own.start(preset("tiny").config.with_values({"steps": 3}), name="a")
+        ...     info = own.wait(name)
+        >>> info.state, info.step
+        ('finished', 3)
+    """
 
     def __init__(self, runs_dir: Path | str, *, training: int = 1) -> None:
         super().__init__(runs_dir, training=training)
@@ -49,6 +58,10 @@ class Lab(Workers):
 
         Raises:
             LabError: for a run without steps, or whose data is gone.
+
+        Example:
+            >>> lab.replay("first").identical
+            True
         """
         return replay(self, name, steps, on_progress)
 
@@ -79,6 +92,11 @@ class Lab(Workers):
         Raises:
             ConfigError: for a change that cannot be.
             LabError: for a step that the run has not made.
+
+        Example:
+            >>> child = lab.fork("first", step=5, changes={"learning_rate": 0.001}, new_name="slower")
+            >>> lab.wait(child).step, lab.lineage(child).changes
+            (12, {'learning_rate': 0.001})
         """
         return fork(
             self,
@@ -105,6 +123,14 @@ class Lab(Workers):
 
         Raises:
             LabError: for a step that the run has not made.
+
+        Example:
+            >>> child = lab.fork("first", step=10, new_name="back")
+            >>> lab.wait(child).step
+            12
+            >>> branch = lab.rewind(child, 10, start=False)  # `branch` keeps what came after
+            >>> lab.info(child).step
+            10
         """
         return rewind(self, name, step, author=author, start=start)
 
@@ -119,6 +145,12 @@ class Lab(Workers):
         Raises:
             LabError: when there is neither.
             CheckpointError: for a damaged checkpoint.
+
+        Example:
+            >>> from qcore.config import SamplingConfig
+            >>> *_, last = lab.sample("first", "the", SamplingConfig(max_tokens=3))
+            >>> last.status, last.stats["tokens"]
+            ('done', 3.0)
         """
         with told(f"run {name!r}"):
             if checkpoint is None and is_held(self.folder(name)):

@@ -101,6 +101,11 @@ class Workers(Reading):
         Raises:
             LabError: for a bad or taken name.
             ConfigError: for data that is not there.
+
+        Example:
+            >>> name = lab.start(lab.config("first").with_values({"seed": 1}), name="second")
+            >>> lab.wait(name).state
+            'finished'
         """
         config = checked_inputs(config)
         while True:
@@ -149,6 +154,11 @@ class Workers(Reading):
             until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
             from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first
                 step.
+
+        Example:
+            >>> lab.resume("first", steps=lab.info("first").step + 1)
+            >>> lab.wait("first").state
+            'finished'
         """
         info = self.info(name)
         if info.alive:

@@ -226,6 +226,25 @@ def total_loss(inputs: Inputs, controls: Controls, terms: tuple[Term, ...] = TER
     Raises:
         ValueError: a missing or non-finite control, or a weighted term for a model that does not give what it needs:
             phases, concepts, experts.
+
+    Example:
+        >>> from qcore.objectives import TermInputs
+        >>> ids = torch.zeros(2, 3, dtype=torch.long)
+        >>> inputs = TermInputs(
+        ...     logits_BTV=torch.zeros(2, 3, 4),
+        ...     targets_BT=ids,
+        ...     mask_BT=torch.ones(2, 3, dtype=torch.bool),
+        ...     inputs_BT=ids,
+        ...     hidden_BTD=torch.zeros(2, 3, 8),
+        ...     phases=None,
+        ...     state_BTP=None,
+        ...     unigram_V=torch.full((4,), 0.25),
+        ...     eos_id=0,
+        ... )
+        >>> controls = {term.control: 0.0 for term in TERMS} | {"ce_weight": 1.0}
+        >>> total = total_loss(inputs, controls)
+        >>> list(total.parts), round(float(total.loss), 4)  # ln 4
+        (['ce'], 1.3863)
     """
     weights = term_weights(controls, terms, inputs.step)
     active = [term for term in terms if weights[term.name] != 0]

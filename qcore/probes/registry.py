@@ -31,6 +31,12 @@ def register(probe: Probe) -> Probe:
 
     Raises:
         ValueError: for a name that is no plain word, or that a built-in probe has.
+
+    Example:
+        >>> from qcore.probes import Probe
+        >>> register(Probe("mine", frozenset(), 10, lambda seen: {"mine/spread": float(seen.outputs.std())})).every
+        10
+        >>> unregister("mine")
     """
     if not _NAME.fullmatch(probe.name):
         raise ValueError(f"the probe name {probe.name!r} is refused: use small letters, digits and _, as in my_probe")

@@ -52,6 +52,10 @@ class Reading:
         """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`.
 
         Runs whose files have not changed since the last look are not opened again.
+
+        Example:
+            >>> [info.name for info in lab.runs() if info.name == "first"]
+            ['first']
         """
         infos = [self.listed(name) for name in self._folders()]
         return sorted(infos, key=lambda info: (-info.created, info.name))
@@ -183,6 +187,10 @@ class Reading:
 
         Raises:
             LabError: when its file is missing or damaged.
+
+        Example:
+            >>> lab.config("first").value("width")
+            16
         """
         path = self.folder(name) / CONFIG_FILE
         try:
@@ -204,7 +212,13 @@ class Reading:
             raise _DamagedConfigError(f"the configuration of run {name!r} cannot be read: {reason}") from error
 
     def controls(self, name: str) -> dict[str, ControlState]:
-        """The run's live controls: value now, initial value, number of changes, last step and author."""
+        """The run's live controls: value now, initial value, number of changes, last step and author.
+
+        Example:
+            >>> state = lab.controls("first")["learning_rate"]
+            >>> state.value, state.version
+            (0.003, 0)
+        """
         return control_states(self.config(name), self.reader(name))
 
     def folder(self, name: str) -> Path:
@@ -238,7 +252,12 @@ class Reading:
         return [shown_name(label) for label in labels]
 
     def checkpoints(self, name: str) -> list[CheckpointInfo]:
-        """The run's readable checkpoints, lowest step first."""
+        """The run's readable checkpoints, lowest step first.
+
+        Example:
+            >>> [checkpoint.step for checkpoint in lab.checkpoints("first")][:2]
+            [5, 10]
+        """
         found = []
         for folder in checkpoint_folders(self.folder(name)):
             with contextlib.suppress(CheckpointError, OSError):
@@ -254,7 +273,14 @@ class Reading:
         return stranded(self.folder(name), self.reader(name))
 
     def export_csv(self, name: str, file: TextIO) -> int:
-        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows."""
+        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows.
+
+        Example:
+            >>> with open(folder / "first.csv", "w", encoding="utf-8") as file:
+            ...     rows = lab.export_csv("first", file)
+            >>> rows >= 12
+            True
+        """
         return write_csv(series_table(self.reader(name)), file)
 
     def findings(self, name: str) -> list[FindingInfo]:
@@ -294,7 +320,13 @@ class Reading:
         return run_tree(self)
 
     def history(self, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
-        """Series of a run with its parents' up to the forks before them, each at most `max_points` long."""
+        """Series of a run with its parents' up to the forks before them, each at most `max_points` long.
+
+        Example:
+            >>> loss = lab.history("first", ["train/loss"])["train/loss"]
+            >>> len(loss) >= 12
+            True
+        """
         return history(self, name, names, max_points)
 
 

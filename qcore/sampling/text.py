@@ -138,6 +138,12 @@ def next_distribution(
     Raises:
         FloatingPointError: NaN or +inf logits.
         ValueError: every logit −inf.
+
+    Example:
+        >>> from qcore.config import SamplingConfig
+        >>> logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+        >>> next_distribution(logits, [], SamplingConfig(temperature=1.0, top_k=2)).numpy().round(3).tolist()
+        [0.731, 0.269, 0.0, 0.0]
     """
     logits_V = logits_V.detach().double().cpu()
     _check_logits(logits_V)

@@ -149,7 +149,12 @@ class RunReader:
     # -- scalars --------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """The names of all series that have points, sorted."""
+        """The names of all series that have points, sorted.
+
+        Example:
+            >>> [name for name in lab.reader("first").names() if name.startswith("eval/")]
+            ['eval/ce']
+        """
         sql = "SELECT names FROM layouts WHERE EXISTS (SELECT 1 FROM blocks WHERE layout = layouts.id)"
         with self._snapshot() as connection, decoding(self.path, "layouts"):
             return sorted({name for (names,) in connection.execute(sql) for name in read_names(names)})
@@ -163,7 +168,13 @@ class RunReader:
         max_points: int | None = None,
         method: str | None = "minmax",
     ) -> Series:
-        """The series `name` with start <= step < stop, downsampled to at most `max_points`; empty if there is none."""
+        """The series `name` with start <= step < stop, downsampled to at most `max_points`; empty if there is none.
+
+        Example:
+            >>> series = lab.reader("first").scalars("train/loss", stop=5)
+            >>> series.steps.tolist()
+            [1, 2, 3, 4]
+        """
         return self.scalars_of([name], start=start, stop=stop, max_points=max_points, method=method)[name]
 
     def scalars_of(
@@ -268,6 +279,11 @@ class RunReader:
 
         Args:
             needs: names of arrays without which an entry is damaged.
+
+        Example:
+            >>> step, arrays = lab.reader("first").arrays("tokens", step=5)
+            >>> step, sorted(arrays)[:2]
+            (4, ['tokens/mean_probability', 'tokens/predicted'])
         """
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
@@ -294,7 +310,12 @@ class RunReader:
         return next(iter(self._records(Command, "WHERE id = ?", command_id)), None)
 
     def events(self, since_seq: int = -1) -> list[Event]:
-        """The events with seq > `since_seq`, ascending."""
+        """The events with seq > `since_seq`, ascending.
+
+        Example:
+            >>> [(event.step, event.kind) for event in lab.reader("first").events()][:2]
+            [(0, 'start'), (12, 'finish')]
+        """
         return self._records(Event, "WHERE seq > ? ORDER BY seq", since_seq)
 
     def generations(self, kind: str | None = None, limit: int | None = None) -> list[Generation]:

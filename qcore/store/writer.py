@@ -63,8 +63,18 @@ class RunWriter:
     What SQLite says comes as one of the declared errors of `qcore.store.errors`; `error` keeps it as it was said.
 
     Raises:
-        StoreFormatError: for a file that is not a run of this version, ValueError for settings out of range, OSError
-            when this process gets no further thread; then nothing has changed.
+        StoreFormatError: for a file that is not a run of this version.
+        ValueError: for settings out of range.
+        OSError: when this process gets no further thread; then nothing has changed.
+
+    Example:
+        >>> from qcore.store import RunReader
+        >>> with RunWriter(folder / "written.sqlite") as writer:
+        ...     writer.log_scalars(1, {"train/loss": 2.5})
+        ...     writer.log_scalars(2, {"train/loss": 2.25})
+        >>> with RunReader(folder / "written.sqlite") as reader:
+        ...     reader.last("train/loss")
+        (2, 2.25)
     """
 
     def __init__(self, path: Path, *, commit_interval: float = 0.5, queue_limit: int = 100_000) -> None:
@@ -133,6 +143,15 @@ class RunWriter:
 
         Raises:
             ValueError: for a dtype that safetensors cannot hold.
+
+        Example:
+            >>> from qcore.store import RunReader
+            >>> with RunWriter(folder / "arrays.sqlite") as writer:
+            ...     writer.log_arrays(10, "spectrum", {"power": np.array([0.75, 0.25])})
+            >>> with RunReader(folder / "arrays.sqlite") as reader:
+            ...     step, arrays = reader.arrays("spectrum")
+            >>> step, arrays["power"].tolist()
+            (10, [0.75, 0.25])
         """
         copies = {}
         for key, value in arrays.items():

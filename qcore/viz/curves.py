@@ -142,6 +142,10 @@ def ema(x: ArrayLike, y: ArrayLike, span: float) -> NDArray[np.float64]:
 
     s_i = Σ_j≤i e^(−(x_i − x_j)/span) y_j / Σ_j≤i e^(−(x_i − x_j)/span) over finite y_j; the limit span → 0 is y itself.
     Uneven spacing is respected, so that downsampled data smooths like the full data. NaN until the first finite value.
+
+    Example:
+        >>> ema([0, 1, 2], [1.0, 0.0, 1.0], span=0).tolist()
+        [1.0, 0.0, 1.0]
     """
     steps, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if span <= 0 or len(values) == 0:

@@ -29,6 +29,10 @@ def convert(nats: ArrayLike, unit: Unit, bytes_per_token: float) -> NDArray[np.f
 
     Raises:
         ValueError: for an unknown unit, and for bytes_per_token ≤ 0 where it is needed.
+
+    Example:
+        >>> round(float(convert(math.log(2) * 4, "bits/byte", bytes_per_token=4.0)), 6)
+        1.0
     """
     values = np.array(nats, dtype=np.float64)
     match unit:

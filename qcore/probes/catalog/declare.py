@@ -196,6 +196,10 @@ def is_from_outside(name: str) -> bool:
 def series_words(name: str) -> Declared:
     """Title, unit and meaning of a stored series. One that nobody has declared, of a run that another version wrote,
     is put into words by its own parts: no page shows a raw name.
+
+    Example:
+        >>> series_words("train/loss").heading
+        'Total loss'
     """
     if found := find(name):
         return found
