@@ -57,6 +57,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
     ]
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
+    # a value that nobody has moved is the configuration's, which --json shows whole
     changed = [state for state in controls.values() if state.version]
     print(ending(info))
     if waits:

@@ -189,13 +189,16 @@ def walk(folder: Path) -> Walk:
         for name in sorted(folders):
             path = Path(parent, name)
             if name.startswith("."):
+                # counted, not listed: a .git has thousands, and nobody means them
                 hidden += 1
             elif name in _PASSED_FOLDERS:
                 odd.append(SkippedFile(_relative(path, folder), "is a folder of programs, which nothing is read from"))
+            # a link may lead back up: the walk would not end
             elif path.is_symlink():
                 odd.append(SkippedFile(_relative(path, folder), "is a link to a folder, and links are not followed"))
             else:
                 kept.append(name)
+        # in place: that is how os.walk is told where to go, and in which order
         folders[:] = kept
         for name in names:
             path = Path(parent, name)
@@ -203,6 +206,7 @@ def walk(folder: Path) -> Walk:
                 hidden += 1
                 continue
             try:
+                # through links to files, which are common in data folders
                 mode = path.stat().st_mode
             except (OSError, RuntimeError) as error:
                 odd.append(SkippedFile(_relative(path, folder), f"is a link to nothing ({plain_error(error)})"))
@@ -212,6 +216,7 @@ def walk(folder: Path) -> Walk:
             else:
                 kind = odd_kind(mode) or "a folder"
                 odd.append(SkippedFile(_relative(path, folder), f"is {kind}, not a file"))
+        # inside the walk: a home folder given by mistake is refused before all of it was looked at
         if len(files) > MOST_FILES:
             raise DataError(
                 f"{shown(folder)!r} holds more than {MOST_FILES:,} files: give a folder of fewer, or join them"
@@ -240,6 +245,7 @@ def survey(folder: Path) -> Survey:
         except ValueError as error:
             skipped.append(SkippedFile(_relative(path, folder), str(error), size))
             continue
+        # only at the top: a README deeper inside describes a part
         if path.name.lower() == "readme.md" and path.parent == folder:
             card = is_card(path)
         if form.refused:
@@ -252,7 +258,9 @@ def survey(folder: Path) -> Survey:
         else:
             (tables if form.name in TABLES else prose).append((path, form))
     names = {path.name for path, _ in tables if path.parent == folder}
+    # the files that the library writes beside its tables
     saved = "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names
+    # prose beside tables without a card is a folder of texts in which some tables lie, not a data set
     laid_out = bool(tables) and (card or (not prose and _has_splits([path for path, _ in tables])))
     return Survey(tuple(prose), tuple(tables), tuple(skipped), found.hidden, laid_out, saved)
 

@@ -99,6 +99,7 @@ class Feed:
     async def run(self) -> None:
         """Poll and hand out until nobody listens."""
         try:
+            # a list of its own: who joins while the thread reads is served by the next poll
             while self.listeners:
                 listeners = list(self.listeners)
                 for listener, found in zip(listeners, await run_in_threadpool(self._poll, listeners), strict=True):
@@ -122,6 +123,8 @@ class Feed:
         try:
             listener.queue.put_nowait(found)
         except asyncio.QueueFull:
+            # a client too slow for its queue is cut off instead of waited for; it comes back with its last id and
+            # misses nothing
             self.listeners.remove(listener)
             _close(listener)
 
@@ -129,12 +132,15 @@ class Feed:
         """What is new for each listener, as text of the stream."""
         lab, run = self._lab, self._run
         reader = lab.reader(run)
+        # read once for all listeners, whatever they asked for: a run is polled once however many watch
         series, cursor = reader.tail(self._cursor)
+        # the first tail is always a reset; only a later one means that the run went back
         rewound = cursor.reset and self._cursor is not None
         self._cursor = cursor
         events = reader.events(self._seen.seq)
         state = run_json(lab.info(run))
         changed = {key: value for key, value in state.items() if self._state.get(key, ...) != value}
+        # no status news on the first poll: every listener then is fresh and gets the whole of it
         news: list[tuple[str, Any]] = [("status", changed)] if changed and self._state else []
         if self._polls % FINDINGS_EVERY == 0:
             findings = {found.id: finding_json(found) for found in lab.findings(run)}
@@ -145,9 +151,11 @@ class Feed:
         last = max((int(found.steps[-1]) for found in series.values()), default=self._seen.step)
         if rewound:
             back = reader.meta()["rewinds"][-1]["step"]
+            # first, so that a client has cut its curves before the points of the new way arrive
             news.insert(0, ("rewind", {"step": back}))
             series = {name: _after(found, back) for name, found in series.items()}
         self._seen = Position(max([self._seen.seq, *(event.seq for event in events)]), last)
+        # equal wishes share the bytes: most listeners are pages that ask for the same curves
         shared: dict[tuple[str, ...], bytes] = {}
         found_for = []
         for listener in listeners:
@@ -168,6 +176,7 @@ class Feed:
         if listener.position.step > self._seen.step:  # the run has gone back while the listener was away
             news.insert(0, ("rewind", {"step": self._seen.step}))
         events = [event for event in reader.events(listener.position.seq) if event.seq <= self._seen.seq]
+        # from the listener's own step on: after a break it gets the gap, not the run
         names = [name for name in reader.names() if listener.wants(name)]
         return self._written(news, events, reader.scalars_of(names, start=listener.position.step))
 

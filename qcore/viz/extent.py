@@ -79,7 +79,9 @@ def outliers(y: Values) -> NDArray[np.bool_]:
     width = min(_AROUND, len(values))
     windows = np.lib.stride_tricks.sliding_window_view(values, width)
     low, middle, high = np.quantile(windows, (0.25, 0.5, 0.75), axis=1)
+    # at both ends the first and last whole window judge: a shorter one would call half of a slope far
     place = np.clip(np.arange(len(values)) - width // 2, 0, len(windows) - 1)
+    # a constant stretch has no spread: rounding in the last digit would be far from it
     spread = np.maximum(high - low, 1e-3 * np.abs(middle))[place]
     is_far = np.abs(values - middle[place]) > _FAR * np.maximum(spread, 1e-300)
     first = int(np.argmin(is_far))
@@ -100,10 +102,12 @@ def extent(
         references: name and value of lines that are wanted on it.
     """
     found = Extent()
+    # one axis for all curves: what squeezes one of them squeezes the chart
     pooled = np.concatenate([curve.y[np.isfinite(curve.y) & ~curve.outliers] for curve in curves] or [np.zeros(0)])
     if not len(pooled):
         return found
     low, high = float(pooled.min()), float(pooled.max())
+    # a logarithmic axis shows a steep start as it is
     if settled and not log:
         top = _settled(curves)
         if top is not None and top < high:
@@ -113,10 +117,12 @@ def extent(
             found.high = high
     found.at = (low, high)
     aside = np.concatenate([curve.y[curve.outliers] for curve in curves] or [np.zeros(0)])
+    # both sides are fixed: Plotly would otherwise find its limits from the outliers too
     if len(aside):
         found.low, found.high = low, high
         found.notes.append(_said_of(curves, aside))
     span = _span(low, high, log)
+    # a run's first points lie far from every floor; leaving the floor out would hide where it is going
     if len(pooled) >= FEWEST and references:
         _place(found, references, low, high, log)
     if not log:
@@ -124,6 +130,7 @@ def extent(
         if span < wanted:
             middle = (low + high) / 2
             bottom, top = middle - wanted / 2, middle + wanted / 2
+            # a share or a loss is never below 0: the room goes above
             if low >= 0 > bottom:
                 bottom, top = 0.0, wanted
             found.include = [bottom, top]
@@ -137,8 +144,10 @@ def _settled(curves: Sequence[Curve]) -> float | None:
     shown = [(curve.x[known], curve.y[known]) for curve in curves for known in [_drawn(curve)] if known.any()]
     if not shown or max(len(x) for x, _ in shown) < FEWEST:
         return None
+    # by the steps, not by the count of points: downsampling leaves more of them where much happens
     middle = (min(float(x[0]) for x, _ in shown) + max(float(x[-1]) for x, _ in shown)) / 2
     whole = [y for _, y in shown]
+    # a run that has ended before the middle has no later half: all of it counts
     late = [y[x > middle] if x[-1] > middle else y for x, y in shown]
     low = min(float(y.min()) for y in whole)
     room = max(float(y.max()) for y in late) - low
@@ -177,6 +186,7 @@ def _place(found: Extent, references: Sequence[tuple[str, float]], low: float, h
     for name, value in references:
         if _span(high, value, log) > span:
             above.append((value, f"{name} {number_words(value, 3)} ↑"))
+        # twice as far below as above: a loss falls towards its floors, and a person wants to see how near it is
         elif _span(value, low, log) > 2 * span:
             below.append((value, f"{name} {number_words(value, 3)} ↓"))
         else:

@@ -139,6 +139,7 @@ def module_tree(
     if not len(names) or not sizes.sum() > 0:
         return empty_figure("No module has weights.", height=height, uirevision=uirevision, title=title)
     owners = {f"model.{name}".rstrip(".") for name in names}
+    # who owns weights and children at once needs a leaf for its own, since the areas of a treemap are its leaves
     parents = {path for owner in owners for path in _ancestors(owner)}
     total: dict[str, float] = {}
     without: dict[str, float] = {}
@@ -148,9 +149,11 @@ def module_tree(
         leaf = f"{path}.own" if path in parents else path
         for part in (leaf, *_ancestors(leaf)):
             total[part] = total.get(part, 0.0) + size
+            # the unknown counts in neither sum: as 0 it would make its parents look alive
             if np.isfinite(share):
                 without[part] = without.get(part, 0.0) + size * share
                 known[part] = known.get(part, 0.0) + size
+    # sorted, so that a refresh never moves a rectangle
     ids = sorted(total)
     shares = [without[part] / known[part] if known.get(part) else float("nan") for part in ids]
     tree = {
@@ -198,8 +201,10 @@ def update_bars(
     if not len(known):
         return empty_figure("No update measured yet.", uirevision=uirevision, title=title)
     distance = np.abs(np.log10(np.maximum(ratio[known], 1e-12) / GUIDE))
+    # chosen by distance from the line, drawn in the model's order: a list sorted by size would jump at every step
     kept = np.sort(known[np.argsort(-distance, kind="stable")[:most]])
     moving = ratio[kept][ratio[kept] > 0]
+    # the axis holds its usual range when it can: two steps are compared by eye
     low = min(1e-5, 10 ** np.floor(np.log10(moving.min()))) if len(moving) else 1e-5
     high = max(1e-1, 10 ** np.ceil(np.log10(moving.max()))) if len(moving) else 1e-1
     value = np.maximum(ratio[kept], low)

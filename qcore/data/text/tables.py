@@ -83,12 +83,15 @@ def table_documents(
                 raise
             unread.append((path, error))
             continue
+        # a thousand shards say the same of their column: once is enough
         notes += [note for note in found.notes if note not in notes]
         size += path.stat().st_size
         missing += found.missing
         letters += found.letters
+        # before the texts are added: the sum is what the machine must hold, not the largest file
         check_room(letters, f"{shown(path)!r}, and the files before it,")
         texts += found.texts
+    # nothing is left to train on, so the first reason is the answer; with others left it is a note
     if unread and len(unread) == len(files):
         raise unread[0][1]
     if leave_out is not None:
@@ -114,6 +117,7 @@ def _cells(path: Path, form: Form, read: Reader, column: ColumnChoice) -> _Cells
     """The texts of one file's column."""
     notes: list[str] = []
     rows = read_rows(path, form, read, notes, column.name)
+    # the column is chosen by the first rows, and these are then read again from memory: a stream cannot be rewound
     beginning = list(islice(rows, _LOOKED_AT))
     if not beginning:
         raise DataError(f"{shown(path)!r} holds no rows: give a table with a column of text")
@@ -135,6 +139,7 @@ def _cells(path: Path, form: Form, read: Reader, column: ColumnChoice) -> _Cells
 def joined_articles(rows: list[str]) -> tuple[str, ...]:
     """Rows as documents; rows that are the lines of a text in WikiText layout as its articles."""
     texts = [row.replace("\r\n", "\n").replace("\r", "\n") for row in rows]
+    # one line like a title may be chance; two are the layout
     titles = sum(ARTICLE.fullmatch(row.strip("\n")) is not None for row in texts)
     return tuple(articles("\n".join(row.strip("\n") for row in texts)) if titles > 1 else texts)
 
@@ -151,14 +156,18 @@ def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tup
         return (), ""
     names = list(dict.fromkeys(key for row in rows for key in row))
     asked: tuple[tuple[str, ...], ...] = ((column.name,), tuple(column.name.split(".")))
+    # a column whose name has a dot goes before the field inside a column
     for path in asked:
         if any(_has(row, path) for row in rows):
             return path, ""
     usable = usable_columns(rows)
+    # a name that a person wrote is taken at its word; only the default may be replaced by a guess
     if column.by_default and usable:
         chats = [found for found in usable if found[-1] in _CHATS and is_chat(_first(rows, found))]
         flat = [found for found in usable if len(found) == 1 and found not in chats]
         named = [found for found in usable if found[-1].lower() == _DEFAULT]
+        # from the likeliest on: a column named like the default, chats, texts at the top level, texts anywhere. Two of
+        # a kind are no answer: a person must choose
         for group in (named, chats, flat, usable):
             if len(group) == 1:
                 held = "a chat, written out as “role: text”" if group[0] in chats else "text"
@@ -181,6 +190,7 @@ def usable_columns(rows: list[Any]) -> list[tuple[str, ...]]:
         for key, value in row.items():
             inner = value.items() if isinstance(value, dict) else ()
             for path, part in (((str(key),), value), *(((str(key), str(deep)), one) for deep, one in inner)):
+                # an empty cell says nothing of its column; one number in it says that the column is no text
                 if part is not None and part != []:
                     good = isinstance(part, str) or is_chat(part)
                     found[path] = found.get(path, True) and good
@@ -352,11 +362,13 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
     delimiter = _delimiter(path, text, wanted)
     if delimiter != ",":
         notes.append(f"the fields of {shown(path.name)} are separated by {_DELIMITERS[delimiter]}")
+    # the library's limit is 128 kB, less than an article
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     begun = 1
     while True:
+        # a row may span lines: an error names where it began, not where the reader gave up
         begun = reader.line_num + 1
         try:
             row = next(reader, None)
@@ -370,14 +382,17 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
             ) from error
         if row is None:
             return
+        # an empty line between rows is layout, before the header as well
         if not row or row == [""]:
             continue
         if not header:
             header = [name.strip() for name in row]
+            # two columns of one name would hide one another in the row's mapping
             if len(header) > _MOST_FIELDS or len(set(header)) < len(header):
                 problem = f"{len(header)} columns" if len(header) > _MOST_FIELDS else "two columns of one name"
                 raise DataError(f"{shown(path)!r}, line {begun}: the header has {problem}; mend the header")
             continue
+        # a comma inside an unquoted text would silently cut it: too few fields are empty cells, too many are a mistake
         if len(row) > len(header):
             raise DataError(
                 f"{shown(path)!r}, line {begun}: {len(row)} fields separated by {_DELIMITERS[delimiter]}, and the "
@@ -396,6 +411,7 @@ def _delimiter(path: Path, text: str, wanted: str) -> str:
         return "\t"
     if ".psv" in suffixes:
         return "|"
+    # a beginning: a mistake far inside is reported with its line when the rows are read
     beginning = text[: 1 << 16]
     best, best_rank = ",", (False, 0.0, 0)
     for delimiter in _DELIMITERS:
@@ -407,6 +423,7 @@ def _delimiter(path: Path, text: str, wanted: str) -> str:
         if not rows or len(rows[0]) < 2:
             continue
         even = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        # having the column asked for decides; evenness next, as prose splits by commas too, but unevenly
         rank = (wanted in [name.strip() for name in rows[0]], even, len(rows[0]))
         if rank > best_rank:
             best, best_rank = delimiter, rank
