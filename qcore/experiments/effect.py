@@ -197,6 +197,7 @@ def effect(
     started = time.monotonic()
     lab.require_operator()
     config = lab.config(name)
+    # the run's own order is left out: a fork without a change on it would be the run itself, no new draw
     seeds = [(config.drawn_seed + place) % _SEEDS for place in range(1, forks + 1)]
     split = split_changes(config, changes)
     checked = {**split.sizes, **split.config, **split.live}
@@ -205,6 +206,7 @@ def effect(
     spec = _spec(lab, name, step, metric, steps, last) | {"changes": checked, "seeds": seeds}
     folder, found = _measure(lab, name, step, arms, spec, jobs, on_progress)
     pairs = tuple(Pair(seed, found[f"without-{seed}"].value, found[f"changed-{seed}"].value) for seed in seeds)
+    # pairs, not two means: both forks of a pair saw the same batches, whose luck then cancels
     differences = [pair.difference for pair in pairs if pair.difference is not None]
     tested = paired(differences) if len(differences) > 1 else None
     result = Effect(
@@ -344,6 +346,7 @@ def _measure(
         raise ConfigError(f"jobs = {jobs} is refused: at least one process must do it")
     config = lab.config(name)
     splits = {arm.key: split_changes(config, arm.changes | _order(arm)) for arm in arms}
+    # the folder's name is the question: asked the same again, what was answered is found
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
     folder = lab.runs_dir / EFFECTS / digest
     folder.mkdir(parents=True, exist_ok=True)
@@ -356,6 +359,7 @@ def _measure(
         source, origin = _state_of(lab, name, step, folder)
         with RunReader(source / DATABASE_NAME) as reader:
             for arm in waiting:
+                # a fork that was begun goes on from its own checkpoint
                 if not (folder / RUNS_FOLDER / arm.key).exists():
                     lineage = _lineage(lab, name, step, splits[arm.key])
                     child = folder / RUNS_FOLDER / arm.key
@@ -363,6 +367,7 @@ def _measure(
 
     def keep(line: str) -> None:
         result = _fork_from(parse_json(line, "a fork's answer"))
+        # kept before it is told: a process killed here has lost nothing that a person has seen
         _append(folder / _FORKS, line.rstrip("\n"))
         found[result.key] = result
         if on_progress is not None:
@@ -370,6 +375,7 @@ def _measure(
 
     if waiting:
         fan_out(folder, {arm.key: config for arm in waiting}, jobs, MODULE, keep)
+        # forks are as large as runs, and all that is asked of them is in their answers
         shutil.rmtree(folder / RUNS_FOLDER)
     return folder, {arm.key: found[arm.key] for arm in arms}
 
@@ -386,6 +392,7 @@ def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origi
     base = folder / RUNS_FOLDER / _BASE
     nothing = Split({}, {}, {})
     config = lab.config(name)
+    # one that is made by going there is shared by all forks: the way is trained once, not once a fork
     if not base.exists():
         lineage = _lineage(lab, name, step, nothing)
         make_child(lab.folder(name), lab.reader(name), config, origin, nothing, lineage, base)

@@ -138,14 +138,18 @@ def exam_cases(
         if kind not in HEALTHY_KINDS:
             raise ConfigError(f"the exam has no healthy runs of {kind!r}; there are {', '.join(HEALTHY_KINDS)}")
         variants, base = (_VIDEO, VIDEO_EXAM_BASE) if kind == "video_flow" else (_TEXT, {**EXAM_BASE, "kind": kind})
+        # the base is the phase model's; others have no phases to set
         if kind != "phase_lm":
             base = {name: value for name, value in base.items() if name != "phases"}
         for seed in range(healthy):
+            # in turn, so that a few seeds already meet every kind of healthy run
             variant, varied = variants[seed % len(variants)]
+            # energies act on phases: without them the place in the turn is given to terms that every family has
             if "phases" not in FAMILIES[kind].capabilities and variant == "energies":
                 variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
             if kind == "pam" and seed % 4 == _REAL and variant != "energies":
                 variant, varied = f"{variant}-real", {**varied, "complex_state": False}
+            # another seed for the data as well: a false alarm may come from an odd text
             config = default_run().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
     return cases
@@ -158,6 +162,7 @@ def run_case(lab: Lab, case: ExamCase) -> ExamResult:
     found: dict[str, int] = {}
     for finding in lab.findings(case.name):
         raised = int(finding.evidence["raised_at"])
+        # a rule may speak of several terms: the first counts
         found[finding.name] = min(raised, found.get(finding.name, raised))
     fault = FAULTS.get(case.fault)
     return ExamResult(

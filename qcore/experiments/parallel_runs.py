@@ -49,13 +49,16 @@ def fan_out(
                 (folder / f"{name}.yaml").write_text(configs[name].to_yaml(), encoding="utf-8")
             command = worker_command(module, str(folder), *part)
             log = folder / f"worker-{number}.log"
+            # one thread a process: side by side they would fight for the cores, and a single thread repeats bit for bit
             with contextlib.closing(answers(command, log, {"OMP_NUM_THREADS": "1"})) as lines:
                 for line in lines:
+                    # `keep` appends to a file and tells a person: one line at a time
                     with lock:
                         keep(line)
         except Exception as error:  # noqa: BLE001 - the thread's outer edge: whoever asked is told below
             troubles.append(error)
 
+    # dealt out in turn: cases that follow each other are of one size, and processes end together
     parts = [part for part in (names[place::jobs] for place in range(jobs)) if part]
     threads = [
         threading.Thread(target=drive, args=(number, part), name=f"fleet-{number}") for number, part in enumerate(parts)
@@ -86,6 +89,7 @@ def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
             yield from process.stdout
             code = process.wait()
         except BaseException:
+            # also when the generator is closed: nobody would read its pipe, and it would train on for nothing
             process.kill()
             raise
         if code:

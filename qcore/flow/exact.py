@@ -97,6 +97,7 @@ class ExactFlow:
         self.path = path
         self.correlation = correlation
         self._shape = tuple(clips_KFCHW.shape[1:])
+        # float64: near t = 0 differences of squares are divided by a variance of 10⁻⁸
         clips_KFP = clips_KFCHW.detach().double().flatten(2)
         self._data = _Split.of(clips_KFP)
         anchors = anchors_KCHW if path.uses_anchor and anchors_KCHW is not None else torch.zeros_like(clips_KFCHW[:, 0])
@@ -161,6 +162,7 @@ class ExactFlow:
             + 2 * beta * gamma * self._anchor_clip_K
             + gamma.square() * self._square_mean_K
         )
+        # ‖z − m_k‖² without ‖z‖², which is the same for all clips and falls out of the softmax
         along_NK = mean_square_NK - 2 * (beta * z_anchor_NK + gamma * z_clip_mean_NK)
         across_NK = gamma.square() * self._square_rest_K - 2 * gamma * z_clip_rest_NK
         posterior_NK = torch.softmax(-0.5 * (along_NK / along + across_NK / across), dim=1)
@@ -181,6 +183,7 @@ class ExactFlow:
         """
         time = torch.tensor([t], dtype=torch.float64)
         here = self.path.weights(time)
+        # the neighbouring number on the noise's side: the jump lies between the two
         there = self.path.weights(torch.nextafter(time, torch.ones_like(time)))
         change = [getattr(here, name) - getattr(there, name) for name in ("alpha", "beta", "gamma")]
         if max(float(value.abs()) for value in change) < SAME_WEIGHT:

@@ -273,6 +273,7 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
     _check_step(lab, name, step)
     if was_alive:
         _stop(lab, name, author)
+    # after the stop: the run went on for a moment, and the branch is named for where it really ended
     info = lab.info(name)
     folder, reader = lab.folder(name), lab.reader(name)
     branch = spare_name(lab.runs_dir, name, f"-until-{info.step}")
@@ -280,17 +281,20 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
         recover_interrupted(folder)
         reader.check_blocks(step)  # before anything is made or cut
         changes = changes_of(reader.events())
+        # at the step itself a person's changes go; the schedule makes its own again when the run comes by
         undone = [event for event in changes if event.step > step or (event.step == step and event.author != SCHEDULE)]
         first = min((event.seq for event in undone if event.step == step), default=None)
         kept: list[tuple[CheckpointState, Path]] = []
         dropped: list[tuple[CheckpointState, Path]] = []
         for state, path in _states(folder):
+            # a checkpoint of the step itself may hold changes that were made at it, which are undone now
             usable = state.step < step or (state.step == step and (first is None or state.event_seq < first))
             (kept if usable else dropped).append((state, path))
         base = kept[-1][0] if kept else None
         with RunWriter(folder / DATABASE_NAME) as writer:  # first: a run that cannot be written is left as it is
             writer.flush()
             _keep_branch(lab, name, branch, step, author)
+            # their parent's past is about to be cut: it lives on in the branch
             _move_children(lab, name, branch, step)
             writer.truncate_after(step, event_seq=base.event_seq if base else 0)
             events = reader.events()
@@ -299,10 +303,12 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
             newest = max((event.seq for event in events), default=0)
             payload = {"from_step": info.step, "to_step": step, "branch": branch}
             writer.add_event(Event(newest + 1, step, time.time(), author, "rewind", payload))
+            # no checkpoint of that step: the run trains there again from the last one, obeying nobody on the way
             writer.set_meta(CATCH_UP, step if base is None or base.step < step else None)
             total = steps_in_force(lab.config(name), [event for event in changes if event.seq not in gone])
             message = f"rewound from step {info.step}; the run {branch} keeps what came after"
             writer.set_status(_stopped(step, total, message, _figures(reader, step)))
+        # last: until the database is cut they are the only way back
         for _, path in dropped:
             delete_folder(path)
     if start or (start is None and was_alive):

@@ -224,15 +224,18 @@ class RunReader:
         with self._snapshot() as connection, decoding(self.path, "scalars"):
             execute = connection.execute
             epoch = from_json(execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0], "meta.epoch")
+            # after a rewind a block may have fewer rows than were seen: nothing can be added to, so all is read
             if cursor is None or cursor.epoch != epoch or cursor.names != wanted_names:
                 cursor = TailCursor(True, epoch, wanted_names, 0, ())
             else:
                 cursor = TailCursor(False, epoch, wanted_names, cursor.last_block, cursor.open_rows)
             heads = "SELECT id, layout, rows, sealed FROM blocks WHERE id"
+            # rows are only ever added to blocks that are not sealed: these and the new ones are all that can have news
             found = [(*execute(f"{heads} = ?", (block,)).fetchone(), seen) for block, seen in cursor.open_rows]
             found += [(*row, 0) for row in execute(f"{heads} > ? ORDER BY id", (cursor.last_block,))]
             layouts = {layout: (row, wanted) for layout, row, wanted in _layouts(connection, names)}
             for block_id, layout, rows, _, seen in found:
+                # the head says so without its data, which is what makes a poll of an idle run cheap
                 if rows == seen or layout not in layouts:
                     continue
                 row, wanted = layouts[layout]
@@ -241,6 +244,7 @@ class RunReader:
                 for index in wanted:
                     parts.setdefault(row[index], []).append((block.steps, block.wall, block.values[index]))
         newest = max([cursor.last_block, *(head[0] for head in found)])
+        # a sealed block never changes again and is not asked for any more
         still_open = tuple((block_id, rows) for block_id, _, rows, sealed, _ in found if not sealed)
         fresh = TailCursor(cursor.reset, epoch, wanted_names, newest, still_open)
         return {name: ordered(found_parts) for name, found_parts in parts.items()}, fresh

@@ -338,13 +338,16 @@ class RunWriter:
         if not self._opened:
             return
         while True:
+            # an interval gathers the rows of many steps into one commit; what somebody waits for wakes it at once
             self._wake.wait(self._interval)
             self._wake.clear()
             closing = self._closing  # read before the queue is taken: what was queued before close() is in it
             self._attempt()
+            # another process's lock passes, so close() waits for it; any other error comes again with every attempt
             hopeless = self.error is not None and not is_locked(self.error)
             if closing and (not len(self._backlog) or hopeless or time.monotonic() > self._deadline):
                 break
+        # folded in, a finished run is one file that can be copied and opened read-only
         if self.error is None:
             try:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -355,12 +358,14 @@ class RunWriter:
     def _attempt(self) -> None:
         """Commit everything queued, or put it back."""
         items = self._backlog.take()
+        # an idle run writes nothing: whoever watches the file takes a commit for news
         if not items and self.drops == self._written_drops:
             return
         markers = [item for item in items if isinstance(item, Marker)]
         try:
             self._commit(items)
         except Exception as error:  # noqa: BLE001  (the thread's outer edge: kept in `error`, raised by flush and close)
+            # what the open blocks hold in memory may be ahead of the database now: they are read again
             self._blocks = None
             if self._connection.in_transaction:
                 self._connection.rollback()
@@ -368,6 +373,7 @@ class RunWriter:
             if is_locked(error):
                 self._backlog.put_back(items)
                 return
+            # markers are not put back: whoever waits is told now, instead of after a time-out
             self._backlog.put_back(deque(item for item in items if not isinstance(item, Marker)))
             for marker in markers:
                 marker.failure = error
@@ -381,6 +387,7 @@ class RunWriter:
         execute = self._connection.execute
         self._connection.begin_work()
         execute("BEGIN IMMEDIATE")
+        # inside the transaction, so that no other writer can take over between this look and the commit
         if execute("SELECT value FROM meta WHERE key = 'writer'").fetchone() != (to_json("writer", self._owner),):
             raise WriterReplacedError(f"{self._path} was opened by another writer: this one must be closed")
         if self._blocks is None:
@@ -404,6 +411,7 @@ class RunWriter:
                 case Write(sql, parameters):
                     execute(sql, parameters)
                     stale_drops |= sql is PUT_STATUS
+                # rows queued before the rewind come first: it must cut those too
                 case Truncate(step, event_seq):
                     self._blocks.append(rows)
                     rows = []
@@ -414,13 +422,16 @@ class RunWriter:
         if stale_drops:
             execute("UPDATE status SET drops = ?", (drops,))
         execute("COMMIT")
+        # after COMMIT: a count that was rolled back is written with the next attempt
         self._written_drops = drops
 
     def _forget_after(self, step: int, event_seq: int) -> None:
         execute = self._connection.execute
         execute("DELETE FROM arrays WHERE step > ?", (step,))
         execute("DELETE FROM findings WHERE since_step > ?", (step,))
+        # what a person asked for is kept: it says at which step it was drawn, and cannot be drawn again
         execute("DELETE FROM generations WHERE kind = 'timeline' AND step > ?", (step,))
+        # readers that follow the tail see by it that what they have is of another past
         execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
         note = to_json("rewinds", {"step": step, "event_seq": event_seq, "wall": time.time()})
         execute("UPDATE meta SET value = json_insert(value, '$[#]', json(?)) WHERE key = 'rewinds'", (note,))

@@ -130,12 +130,15 @@ def sweep(
     if not any(found):
         message = "No fork has ended with a finite value." if ended else "No fork has ended yet."
         return empty_figure(message, uirevision=uirevision, title=title)
+    # a switch is an int to Python and no place on an axis
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    # one value that is no number puts all of them at even distances: half an axis of numbers would be read as one
     even = len(numbers) < len(values)
     layout = base_layout(height=300, uirevision=uirevision, title=title)
     layout["hovermode"] = "closest"
     layout["showlegend"] = False
     layout["yaxis"] |= {"title": {"text": label(series_words(metric).text), "standoff": 6}}
+    # a fork that diverged is an answer, and would be missing without a trace
     say_notes(layout, _lost(ended - sum(map(len, found)), "fork"), bool(title))
     shown = [label(str(value)) for value in values] if even or (log_x and min(numbers) <= 0) else list(values)
     layout["xaxis"] = {"type": "category" if shown != list(values) or even else ("log" if log_x else "linear")}

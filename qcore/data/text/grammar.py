@@ -85,6 +85,7 @@ class Grammar:
     def _check(self, rule: str, bound: frozenset[str], path: tuple[str, ...]) -> None:
         if rule not in self._lines:
             raise ValueError(f"the grammar has no rule {rule!r}; it has {sorted(self._lines)}")
+        # of rules without an end the sum over all texts would have no end either
         if rule in path:
             raise ValueError(f"the grammar loops: {' → '.join((*path, rule))}; its entropy could not be computed")
         for line in self._lines[rule]:
@@ -98,6 +99,7 @@ class Grammar:
                 if slot.parent and slot.parent not in known:
                     raise ValueError(f"rule {rule!r} uses {name!r} before its parent {slot.parent!r} is chosen")
                 for options in slot.options.values():
+                    # every option, whatever its parent is: which one is drawn is chance, and the error would come then
                     for option in options:
                         if form and form not in option.forms:
                             raise ValueError(f"{option.text!r} of slot {name!r} has no form {form!r}")

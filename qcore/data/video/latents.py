@@ -226,6 +226,7 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
     root = place(config.path, "path", f"a folder of latents ({_SUFFIX} files)")
     files: dict[str, _File] = {}
     skipped: list[SkippedFile] = []
+    # runs made before folders were walked whole must find the same files when they are resumed
     if root.is_file() or config.data_version < 2:
         paths = [root] if root.is_file() else text_files(root)
     else:
@@ -237,11 +238,14 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
         name = path.name if path == root else shown(path.relative_to(root))
         try:
             file = _read(path, config)
+            # clips of another size or channel count cannot be in one batch
             _check_same(file, list(files.values()))
         except _UnusableError as reason:
             skipped.append(SkippedFile(name, str(reason), path.stat().st_size))
             continue
+        # an even share of what is still wanted: one long file must not be the whole data set
         share = -(-wanted // (len(paths) - number))
+        # a clone: a slice would keep the whole file in memory
         files[name] = _File(file.clips_NFCHW[:share].clone(), file.states_LE, file.mask_L)
         wanted -= len(files[name].clips_NFCHW)
         if wanted <= 0:
