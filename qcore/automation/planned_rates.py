@@ -66,11 +66,13 @@ def planned_courses(
         board[_SCHEDULE] = list(lines)
     schedule = check_schedule(board[_SCHEDULE], config.kind)
     named = [*(change.name for change in schedule.changes), *(ramp.name for ramp in schedule.ramps)]
+    # a switch has no course that could be drawn
     moved = [name for name in dict.fromkeys(named) if find_control(name, config.kind).kind in ("float", "int")]
     past = {name: _past(config, events, now, name, recorded.get(catalog.control(name))) for name in moved}
     rates = [(step, value) for step, value in zip(*recorded.get(RATE, ((), ())), strict=True) if step <= now]
     total = int(board["steps"])
     for step, values in _ahead(config.kind, board, schedule, events, now, _visited(now, total, schedule, board, total)):
+        # the schedule itself may shorten the run on the way
         if step < int(values["steps"]):
             rates.append((step + 1, learning_rate(step + 1, values)))
         for name in moved:
@@ -90,9 +92,11 @@ def tried_rates(
     changes = deque((step, name, value) for step, name, value in made if name in board)
     schedule = check_schedule(list(lines), config.kind)
     ways = _Ways(schedule, config.kind, lambda *_: False)
+    # a change of `steps` moves every share of the schedule: the corners of each length are looked at
     lengths = [int(board["steps"]), *(int(value) for _, name, value in changes if name == "steps")]
     totals = set(lengths[-_MOST_LENGTHS:])
     visited = {step for total in totals for step in _visited(0, last - 1, schedule, board, total)}
+    # one step before a change and the change: a jump is drawn as a jump
     visited |= {at + beside for at, _, _ in changes for beside in (-1, 0) if 0 <= at + beside < last}
     rates, before = [], -1
     for step in (steps := sorted(visited)):
@@ -159,6 +163,7 @@ def _past(
     walked = dict(zip(*ramps, strict=True)) if ramps is not None else {}
     for event in events:
         if event.payload["name"] == name and event.step <= now:
+            # old and new at the same step: the course is a step, not a slope
             points += [(event.step, float(event.payload["old"])), (event.step, float(event.payload["new"]))]
     points += [(int(step), float(value)) for step, value in walked.items() if step <= now]
     return sorted(points, key=lambda point: point[0])
@@ -179,6 +184,7 @@ def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], 
     parts = max(1, min(_RAMP_POINTS, MAX_POINTS // max(1, len(schedule.ramps))))
     for ramp in schedule.ramps:
         start, end = ramp.span(total)
+        # a way that is not straight needs points between its ends
         corners |= {start - 1, *(start + round((end - start) * part / parts) for part in range(parts + 1))}
     corners |= {now + round((last - now) * part / MAX_POINTS) for part in range(MAX_POINTS)}
     return sorted(step for step in corners if now <= step <= last)

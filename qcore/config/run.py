@@ -197,6 +197,7 @@ class RunConfig(BaseModel):
 
     def _check_set_by(self, name: str, lines: list[str]) -> None:
         for line, declared, value in set_by(_TEXTS_CHECKED[name](lines, self.kind), _found_by(self.kind)):
+            # the refusal names the line: a schedule has many
             with line.named():
                 checked = declared.check(value)
                 declared.check_model(checked, self.kind)

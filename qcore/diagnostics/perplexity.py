@@ -103,6 +103,7 @@ def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:
         raise ValueError(f"window is {window}; it must be at least 1")
     with torch.no_grad():
         batch, tokens, _ = phases_BTP.shape
+        # the first positions have no whole window: NaN, since a shorter one is more coherent by chance
         values_BT = torch.full((batch, tokens), math.nan, device=phases_BTP.device)
         if tokens >= window:
             angle_BTP = phases_BTP.detach().float()
@@ -138,6 +139,7 @@ def coherence_perplexity(
         nats_N = _nats(logits_BTV, targets_BT, chosen_N).double()
         ordered_N = nats_N[coherence_N.argsort(stable=True)]
         edges = [count * third // 3 for third in range(4)]
+        # where all coherences are equal, thirds would be told apart by their place in the text
         split = count >= 3 and bool(coherence_N.max() > coherence_N.min())
         weight = float(coherence_N.sum())
         thirds = [float(ordered_N[a:b].mean()) if split else math.nan for a, b in pairwise(edges)]
@@ -168,6 +170,7 @@ def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_
             return ShiftCheck(*(math.nan,) * 4)
         tokens = inputs_BT.shape[1]
         copied_N = logits_BTV.detach().flatten(0, 1)[chosen_N].argmax(-1) == inputs_BT.flatten()[chosen_N]
+        # the last position of a row has no next input; rolled, it would be compared with the row's first
         inner_N = chosen_N[chosen_N % tokens < tokens - 1]
         return ShiftCheck(
             copy_rate=float(copied_N.float().mean()),

@@ -235,17 +235,21 @@ def make_child(
     """
     child = config.with_values(split.config)
     extra = _growth(child, origin.changes, split.sizes) if split.sizes else None
+    # what the parent knows of its data is true of the child only while the data are the same
     other_data = child.data != config.data
     if folder.exists() and (folder / DATABASE_NAME).exists():  # before the work, not after it
         raise TakenError(folder.name)
     with building(folder.parent, FORKING) as site:
         aside = site.path
+        # the child must read the same ids: a tokenizer trained again on other data would give other ones
         _copy_files(parent_dir, aside, (TOKENIZER_FILE, LABELS_FILE))
         write_text(aside / CONFIG_FILE, config_text(child))
         there = origin.saved_step == origin.step
+        # the way to the step is trained with the parent's configuration, and only then with the child's
         if not there and child != config:
             write_text(aside / ORIGIN_FILE, config.to_yaml())
         if origin.folder is not None:
+            # linked, not copied: checkpoints are the largest files of a run, and never change
             link_folder(origin.folder, aside, FORK if there else "interval")
             for step in origin.put_back:
                 link_folder(parent_dir / folder_name(step), aside, "interval")
@@ -263,6 +267,7 @@ def make_child(
             total = int(split.live.get("steps", steps_in_force(config, origin.changes)))
             message = f"forked from {lineage.parent} at step {origin.step}"
             writer.set_status(_stopped(origin.step, total, message, _figures(reader, origin.step)))
+        # whole or not at all: until now the folder has a hidden name that no list shows
         site.move_in(folder)
         site.keep()
 

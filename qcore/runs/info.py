@@ -142,6 +142,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) ->
     """Collect one run's row, all of one snapshot. A run that was active when its worker vanished is `interrupted`."""
     with reader.moment():
         info = _row(run_dir, reader, config, hold)
+    # the hold was asked before the rows: a worker that began in between would look like one that was killed
     if info.state == "interrupted" and hold.held is False and held(run_dir):  # it has begun since
         return run_info(run_dir, reader, config, replace(hold, held=True))
     return info
@@ -153,10 +154,12 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     capabilities = FAMILIES[config.kind].capabilities
     family = "video" if "clips" in capabilities else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
+    # what a worker said at its end may not have got into the database: the disk that failed it was the same
     words = None if alive else hold.failure or read_words(run_dir)
     if words is not None and status is not None and status.heartbeat > words.wall:
         words = None  # another worker has had the run since
     if status is None:
+        # no status yet: the worker waits for its turn, or never got to it
         state = "queued" if alive else "failed" if words else "interrupted"
         return RunInfo(
             name,
@@ -174,6 +177,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         )
     state, message, extra = status.state, status.message, status.extra
     cause = str(extra.get("cause", "")) if state == "failed" and extra.get("cause") in CAUSES else ""
+    # its own last words say more than that it is gone
     if words is not None:
         state, message, cause = "failed", words.message, words.cause
     elif state in ACTIVE and not alive:
@@ -201,6 +205,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         held_out_step=extra.get("eval_step"),
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
+        # a forecast of a run that does not run is no forecast
         seconds_left=extra.get("seconds_left") if state == "running" else None,
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),

@@ -208,6 +208,7 @@ def generate(
         raise ValueError("prompt_ids is empty; pass at least one token, such as [bos_id]")
     if min(prompt) < 0:
         raise ValueError(f"prompt_ids holds {min(prompt)}; token ids must be ≥ 0")
+    # a generator begins at its first token: the checks above must not wait for it
     return _generate(model, prompt, settings, eos_id, torch.tensor(sorted(set(forbidden)), dtype=torch.long), stop)
 
 
@@ -221,6 +222,7 @@ def _generate(
 ) -> Iterator[SampledToken]:
     generator = torch.Generator().manual_seed(settings.sample_seed)
     history = list(prompt)
+    # the prompt goes through `step`, too: the state after it is then the one of a text that was generated
     pending = history
     state: Any = None
     running = RunningCoherence(settings.coherence_window) if uses_coherence(settings) else None
@@ -231,6 +233,7 @@ def _generate(
             output, state = _step(model, token, state)
             if running is not None:
                 running.observe(_phases(output))
+        # float64 on the CPU: the same draw on every device
         logits_V = output.logits_BTV[0, -1].double().cpu()
         _check_logits(logits_V)
         allowed_V = logits_V.index_fill(0, forbidden, float("-inf"))

@@ -78,6 +78,7 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
         raise ValueError(f"data.validation_fraction is {validation_fraction}; it must be between 0 and 1")
     groups: dict[bytes, list[int]] = {}
     for number, text in enumerate(documents):
+        # a copy of a training document in the held-out side would measure memory
         groups.setdefault(hashlib.sha256(text.encode("utf-8", "replace")).digest(), []).append(number)
     if len(groups) < 2:
         raise ValueError(
@@ -87,11 +88,14 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
     members = list(groups.values())
     wanted, validation = max(1, round(validation_fraction * len(documents))), set[int]()
     order = shuffled(len(members), seed, stream=0)
+    # a run of version 1 must be split as it was
     if version > 1:
         order = _small_first(order, members, wanted)
+    # the last group stays: training needs at least one
     for group in order[:-1]:
         if len(validation) >= wanted:
             break
+        # too large for what is left, but a later group may fit
         if version > 1 and validation and len(validation) + len(members[group]) > 2 * wanted:
             continue
         validation.update(members[group])

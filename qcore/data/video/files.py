@@ -55,9 +55,11 @@ def video_clips(config: ClipsConfig) -> Footage:
     seen: dict[str, str] = {}
     wanted = config.clips
     for number, (name, source) in enumerate(sources):
+        # an even share of what is still wanted: a file that gives less leaves more to those after it
         found, problem = _read(source, config, -(-wanted // (len(sources) - number)), name, notes)
         if found:
             key = _digest(found)
+            # by the clips, not by the file: the same film in two formats would stand on both sides of the split
             if key in seen:
                 found, problem = [], f"shows the same as {seen[key]}, which is used"
             else:
@@ -73,6 +75,7 @@ def video_clips(config: ClipsConfig) -> Footage:
             f"no video under data.path {config.path!r} could be used ({reasons or 'it holds no files'}): give a folder "
             "of videos, or lower frames or frame_stride"
         )
+    # of one file its end is held out, as clips cut side by side are nearly the same
     train, validation = _by_file(config, clips, seen) if len(clips) > 1 else _by_time(config, *clips.values())
     name = shown(Path(config.path).expanduser().resolve().name)
     return Footage(name, np.stack(train), np.stack(validation), tuple(skipped), tuple(notes))
@@ -81,6 +84,7 @@ def video_clips(config: ClipsConfig) -> Footage:
 def _read(
     source: Path | list[Path], config: ClipsConfig, limit: int, name: str, notes: list[str]
 ) -> tuple[list[np.ndarray], str]:
+    # runs from before must find the clips that they were trained on
     if config.data_version < 2:
         assert isinstance(source, Path)
         return earlier.read_clips(source, config, limit)
@@ -125,10 +129,12 @@ def read_clips(
     said = Said()
 
     def wanted(number: int) -> bool:
+        # what no clip takes need not be scaled to pixels
         taken, rest = divmod(number - since, config.frame_stride)
         return rest == 0 and taken % step < frames
 
     since = number = 0
+    # a window of frames: the whole film may be larger than the memory
     window: deque[np.ndarray] = deque(maxlen=frames)
     clips: list[np.ndarray] = []
     if isinstance(path, Path):
@@ -191,6 +197,7 @@ def _pictures(
             said.breaks += 1
             yield None
         if not wanted(number):
+            # counted but not read: nobody wanted its pixels
             yield True
             number += 1
             continue

@@ -196,15 +196,18 @@ def _in_time(frames: Iterator[Any], step: Fraction | None) -> Iterator[Any]:
         return
     held, origin, place = None, None, 0
     for frame in frames:
+        # without a time nobody can say where it belongs
         if frame.pts is None or frame.time_base is None:
             continue
         time = frame.pts * frame.time_base
+        # films cut from longer ones do not begin at 0
         origin = time if origin is None else origin
         due = round((time - origin) / step)
         if held is not None:
             if due <= place:
                 continue
             hold = due - place
+            # a picture that stands for long is a pause or a hole: a clip across it would learn that nothing moves
             if hold > _LONGEST_HOLD:
                 yield held
                 yield None
@@ -218,9 +221,11 @@ def _in_time(frames: Iterator[Any], step: Fraction | None) -> Iterator[Any]:
 
 def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str, aspect: Fraction) -> np.ndarray:
     """The centre of a frame as uint8 [C, canvas, canvas]; area scaling averages what falls into a pixel."""
+    # pixels of some formats are not square
     wide = frame.width * aspect
     shorter = min(wide, frame.height)
     width, height = (max(canvas, round(side * canvas / shorter)) for side in (wide, frame.height))
+    # the shorter side becomes the canvas: a frame of one pixel's height would be scaled to millions
     if width * height > _MOST_PIXELS:
         raise UnusableError(f"has frames of {frame.width} × {frame.height} pixels, too narrow for a square picture")
     small = scale(frame, width=width, height=height, format=pixel_format, interpolation="AREA").to_ndarray()
@@ -250,6 +255,7 @@ def sequences(files: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
     A sequence is made of pictures of one folder, whose names differ in their last number only, in a folder without
     videos.
     """
+    # pictures beside videos are covers, not films
     with_videos = {path.parent for path in files if path.suffix.lower() not in PICTURES and _may_be_video(path)}
     groups: dict[tuple[Path, str, str], list[Path]] = {}
     others = []

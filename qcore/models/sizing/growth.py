@@ -38,8 +38,10 @@ def growth_plan(old: LanguageConfig, new: LanguageConfig) -> None:
     family = _growth_of(old)
     before, after = old.model_dump(), new.model_dump()
     for name, value in before.items():
+        # switches change what is computed: no start of new weights gives the same logits then
         if name not in _SIZES and name not in _FREE and after[name] != value:
             raise ValueError(f"{name} = {after[name]} cannot be reached by growth; keep {name} = {value}")
+    # the width of the feed-forward follows from others and is compared, too: rounding may make it smaller
     sizes = [
         {**{name: dump[name] for name in _SIZES if name in dump}, "ffn_width": family.blocks(config)["F"]}
         for config, dump in ((old, before), (new, after))
@@ -83,8 +85,10 @@ def grow_model(old: LanguageModel, new_config: LanguageConfig, vocab_size: int, 
         for name, value in new.state_dict(keep_vars=True).items():
             rule = _rule_of(name, new_config)
             if rule.start in ("silent", "table"):
+                # new weights that feed into the stream begin at 0, so that the logits stay; their gradient is not 0
                 value.zero_()
             if name in old_tensors:
+                # what new channels do to the mean square of the stream is undone here: see `Start`
                 block = old_tensors[name] * _scale(rule, old_config, new_config)
                 value[places(rule)] = block.to(value.dtype)
     return new.train(old.training)
@@ -111,6 +115,7 @@ def grow_moments(moments: Mapping[str, Tensor], old: LanguageModel, new: Languag
         if name not in sizes or name not in grown_sizes:
             raise ValueError(f"the moment {full_name!r} belongs to no parameter of both models; pass the old model's")
         if moment == "step":
+            # steps are Adam's count for its bias correction: the old entries keep their history
             grown[full_name] = value.clone()
             continue
         if moment not in _POWERS:

@@ -91,6 +91,7 @@ def _widths(base: LanguageConfig) -> list[int]:
 def _solve(base: LanguageConfig, vocab_size: int, by: By, target: float, tolerance: float) -> LanguageConfig | None:
     """The free size at which `base` meets the target, by bisection: cost grows with it."""
     name, low, high = _free(base)
+    # planes are divided among the heads: only whole shares are models
     unit = base.heads if isinstance(base, FluxConfig) and name == "planes" else 1
 
     def sized(value: int) -> LanguageConfig:
