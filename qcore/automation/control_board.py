@@ -41,7 +41,11 @@ class ControlBoard(Mapping[str, Any]):
         return SetControl(*self._config.check_change(name, value, stored=stored))
 
     def set(self, name: str, value: Any, *, stored: bool = False) -> Any:
-        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
+        """Change one control and return its old value.
+
+        Raises:
+            ConfigError: when it is refused; nothing is changed then.
+        """
         checked = self.check(name, value, stored=stored)
         old = self._values[checked.name]
         self._values[checked.name] = checked.value

@@ -149,7 +149,11 @@ def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, st
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """The text of a configuration file. Raises `ConfigError` naming it when it is too large or not UTF-8."""
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: naming it when it is too large or not UTF-8.
+    """
     if len(raw) > LARGEST:
         raise ConfigError(f"{name} has more than {LARGEST} bytes: a configuration is far smaller, write less")
     try:

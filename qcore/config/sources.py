@@ -96,8 +96,9 @@ class SourceCheck:
 def check_source(config: RunConfig) -> SourceCheck:
     """Look at the paths that a run will read, by stat and first bytes only.
 
-    Errors: `DataError` naming the setting, the path and the remedy, where the run could only fail: a missing path,
-    a pipe or device, an archive, a picture, an empty file, a folder without anything to learn from.
+    Raises:
+        DataError: naming the setting, the path and the remedy, where the run could only fail: a missing path, a pipe or
+            device, an archive, a picture, an empty file, a folder without anything to learn from.
     """
     data = config.data
     if isinstance(data, ClipsConfig | LatentsConfig):
@@ -127,7 +128,12 @@ def odd_kind(mode: int) -> str:
 
 
 def read_head(path: Path) -> bytes:
-    """The first bytes of a regular file. Errors: `OSError`; `ValueError` when it is not one."""
+    """The first bytes of a regular file.
+
+    Raises:
+        OSError: when it cannot be opened.
+        ValueError: when it is not one.
+    """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise ValueError(f"is {odd_kind(mode) or 'a folder'}, not a file")

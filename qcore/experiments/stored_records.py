@@ -27,7 +27,8 @@ _PLAIN: dict[Any, shapes.Shape] = {
 def kept_as(kind: type[T], values: Any, where: str) -> T:
     """The dataclass whose fields `values` holds, as `asdict` and JSON have made it. Fields with a default may lack.
 
-    Raises `ShapeError`, a ValueError, that names the field.
+    Raises:
+        ShapeError: a ValueError that names the field.
     """
     found: T = _read(kind, values, where)
     return found

@@ -146,14 +146,15 @@ class Workers(Reading):
     ) -> None:
         """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
 
-        Raises `LabError` while a worker holds the run, for a finished run that has no steps left, for recorded steps
-        without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
-        changed then.
-
         Args:
             until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
             from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first
                 step.
+
+        Raises:
+            LabError: while a worker holds the run, for a finished run that has no steps left, for recorded steps
+                without a checkpoint, and for `from_start` with one; nothing is changed then.
+            ConfigError: for a change that cannot be.
 
         Example:
             >>> lab.resume("first", steps=lab.info("first").step + 1)
@@ -200,7 +201,11 @@ class Workers(Reading):
 
     @about_run
     def delete(self, name: str) -> None:
-        """Delete a run's folder for good. Raises `LabError` while a worker holds it."""
+        """Delete a run's folder for good.
+
+        Raises:
+            LabError: while a worker holds it.
+        """
         folder = self.runs_dir / check_name(name)
         if not (is_run_folder(folder) and folder.is_dir()):
             folder = self.folder(name)  # says that there is none
@@ -286,7 +291,11 @@ class Workers(Reading):
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[None]:
-        """Keep every worker off a run for a while. Raises `LabError` while one holds it."""
+        """Keep every worker off a run for a while.
+
+        Raises:
+            LabError: while one holds it.
+        """
         with keeping_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
             yield
 

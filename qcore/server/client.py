@@ -71,7 +71,12 @@ class Client:
             self._connection.close()
 
     def call(self, operation: str, /, **values: Any) -> Any:
-        """The answer of the route with this name. Raises `RefusedError`, or `LabError` when nobody answers."""
+        """The answer of the route with this name.
+
+        Raises:
+            RefusedError: as the server answers.
+            LabError: when nobody answers.
+        """
         endpoint = BY_NAME[operation]
         query = {field.name: values.pop(field.name) for field in endpoint.query if values.get(field.name) is not None}
         path = endpoint.path

@@ -60,7 +60,11 @@ class Call:
 
     @property
     def run(self) -> str:
-        """The run of the path. Raises `Problem` 404 when there is none, 409 when it cannot be read."""
+        """The run of the path.
+
+        Raises:
+            Problem: 404 when there is none, 409 when it cannot be read.
+        """
         name: str = self.values["name"]
         try:
             self.lab.reader(name)

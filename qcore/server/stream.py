@@ -43,7 +43,11 @@ class Position:
 
     @staticmethod
     def parsed(text: str) -> Position:
-        """The position of a `Last-Event-ID`. Raises `Problem` 422 for one that this server did not give."""
+        """The position of a `Last-Event-ID`.
+
+        Raises:
+            Problem: 422 for one that this server did not give.
+        """
         found = _ID.fullmatch(text.strip())
         if found is None:
             detail = f"Last-Event-ID {text[:80]!r} is none of this stream's ids, such as 12.340"
@@ -221,7 +225,8 @@ class Hub:
     def listen(self, run: str, curves: tuple[str, ...], position: Position) -> Listener:
         """Open a stream of what happens to a run after a position.
 
-        Raises `Problem` 503 when there are too many, or the server stops.
+        Raises:
+            Problem: 503 when there are too many, or the server stops.
         """
         if self._closed or sum(len(feed.listeners) for feed in self._feeds.values()) >= LISTENERS:
             detail = "the server is stopping" if self._closed else f"{LISTENERS} streams are open: no more are served"

@@ -40,7 +40,11 @@ def check_sound(found: tuple[Any, ...]) -> int:
 
 
 def checked_block(data: Any, rows: Any, width: int) -> Block:
-    """The block of `width` series. Raises `ShapeError` unless its bytes are as many as its rows need."""
+    """The block of `width` series.
+
+    Raises:
+        ShapeError: unless its bytes are as many as its rows need.
+    """
     if type(rows) is not int or not 1 <= rows <= MAX_ROWS:
         raise refuse("blocks.rows", rows, f"a number of rows from 1 to {MAX_ROWS}")
     if not isinstance(data, bytes) or len(data) != 8 * (2 + width) * rows:
@@ -69,7 +73,8 @@ def check_step(value: Any) -> int:
 def read_names(text: Any) -> tuple[str, ...]:
     """The names of a layout, sorted. Each read asks for those of all layouts again, so those of usual length are kept.
 
-    Raises `ShapeError`, or `DocumentError`, for anything else.
+    Raises:
+        ShapeError, DocumentError: for anything else.
     """
     return _kept_names(text) if isinstance(text, str) and len(text) <= _USUAL else _names(text)
 

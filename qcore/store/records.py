@@ -155,7 +155,8 @@ def columns(kind: type[R]) -> str:
 def decode(kind: type[R], row: tuple[Any, ...]) -> R:
     """Build the record from a row selected with `columns(kind)`.
 
-    Raises `ShapeError`, or another `ValueError`, for a column or a JSON field that has not its declared type.
+    Raises:
+        ValueError: mostly a ShapeError, for a column or a JSON field that has not its declared type.
     """
     record = kind(*(read(value) for read, value in zip(_decoders(kind.TABLE), row, strict=True)))
     match record:
@@ -223,7 +224,12 @@ def _short_text(value: Any, where: str) -> None:
 
 
 def from_json(value: str, where: str, most: int = MAX_BYTES) -> Any:
-    """The value of a JSON text of the database. Raises `DocumentError`, or `ShapeError` for what is no text."""
+    """The value of a JSON text of the database.
+
+    Raises:
+        DocumentError: for what is no JSON.
+        ShapeError: for what is no text.
+    """
     shapes.text(value, where)
     return parse_json(value, where, max_bytes=most, max_values=min(MAX_VALUES, most // 16))
 

@@ -299,7 +299,8 @@ class RunWriter:
     def _claim(self, blocks: BlockWriter) -> float:
         """Take the run over from any earlier writer; returns the newest wall time it holds.
 
-        Raises `DamagedRunError`, and leaves everything as it is, when what is to be written on is damaged.
+        Raises:
+            DamagedRunError: when what is to be written on is damaged; everything is left as it is.
         """
         execute = self._connection.execute
         with self._connection, decoding(self._path, "what another writer left"):

@@ -42,7 +42,11 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """The documents of `config.source`. Errors: `DataError` naming the path, data set or column, and the remedy."""
+    """The documents of `config.source`.
+
+    Raises:
+        DataError: naming the path, data set or column, and the remedy.
+    """
     if config.source in ("stories", "bilingual"):
         write = write_stories if config.source == "stories" else write_bilingual
         written = write(config.documents, config.data_seed)

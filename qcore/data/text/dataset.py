@@ -89,10 +89,11 @@ def open_dataset(
 ) -> Dataset:
     """Load, split, tokenize and measure. `cache_dir` keeps the references (None: compute them each time).
 
-    Errors: ValueError, naming the setting and the remedy, for anything a person can have got wrong.
-
     Args:
         tokenizer: one to use as it is, so that token ids mean the same on other data; None makes one from the data.
+
+    Raises:
+        ValueError: naming the setting and the remedy, for anything a person can have got wrong.
     """
     corpus, split = open_corpus(config)
     texts = [corpus.documents[number] for number in split.train]

@@ -65,11 +65,12 @@ def table_documents(
 ) -> Rows:
     """One column of some files, a document each row, in order.
 
-    Errors: `DataError` naming file, line and remedy.
-
     Args:
         leave_out: takes a file that cannot be read, none of whose rows are used then; without it, and where no file is
             left, that is an error.
+
+    Raises:
+        DataError: naming file, line and remedy.
     """
     texts: list[str] = []
     notes: list[str] = []
@@ -150,7 +151,10 @@ def joined_articles(rows: list[str]) -> tuple[str, ...]:
 def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tuple[str, ...], str]:
     """The path to the text in the rows of `name`, and a note where it is not the column asked for.
 
-    A row that is a text itself has the empty path. Errors: `DataError` that lists the columns that would do.
+    A row that is a text itself has the empty path.
+
+    Raises:
+        DataError: that lists the columns that would do.
     """
     if any(isinstance(row, str) for row in rows):
         return (), ""
@@ -218,8 +222,10 @@ def _value(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def text_of(row: Any, path: tuple[str, ...], where: str, rows: list[Any]) -> str | None:
-    """The text of a row; None where it has none, as in a chat in which nothing is said. Errors: `DataError` naming the
-    place and a remedy that fits.
+    """The text of a row; None where it has none, as in a chat in which nothing is said.
+
+    Raises:
+        DataError: naming the place and a remedy that fits.
     """
     value = row if not path and isinstance(row, str) else _value(row, path)
     if value is None or isinstance(value, str):

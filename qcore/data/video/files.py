@@ -47,8 +47,10 @@ def video_clips(config: ClipsConfig) -> Footage:
 
     Every file may give an equal share of the clips still wanted, from its start. With two or more readable files,
     `validation_fraction` of the files are held out; with one, its last clips are, and training clips that reach into
-    them are dropped. A copy of another file is skipped. Errors: `DataError` naming the path, for a missing path, no
-    readable video, or too few clips for both sides.
+    them are dropped. A copy of another file is skipped.
+
+    Raises:
+        DataError: naming the path, for a missing path, no readable video, or too few clips for both sides.
     """
     sources, skipped, notes = _sources(config)
     clips: dict[str, list[np.ndarray]] = {}

@@ -126,8 +126,11 @@ def open_latents(config: LatentsConfig) -> LatentClips:
     """Make or read the latents, split and normalise them.
 
     With two or more readable files, `validation_fraction` of the files are held out, else the last clips; files shorter
-    than `frames`, of another shape than the first, or broken are skipped with the reason. Errors: ValueError naming the
-    setting and the remedy, for a missing path, no readable file, too few clips, latents that never change.
+    than `frames`, of another shape than the first, or broken are skipped with the reason.
+
+    Raises:
+        ValueError: naming the setting and the remedy, for a missing path, no readable file, too few clips, latents that
+            never change.
     """
     if config.source == "random":
         waves = _waves(config)
