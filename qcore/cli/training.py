@@ -157,6 +157,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
         try:
             info = lab.wait(name, POLL_SECONDS)
             told = told or _tell_data(lab, name)
+        # the run trains in a thread of this process: a look at it that fails must not end it
         except (ConfigError, LabError, OSError) as error:
             if not lab.trains(name):
                 raise
@@ -167,6 +168,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
             if not info.here:
                 break
             progress.show(info)
+        # once: a second Ctrl-C changes nothing, as the checkpoint is being written
         if received and not asked:
             asked = True
             print(f"\nstopping {name} with a checkpoint …", file=sys.stderr, flush=True)

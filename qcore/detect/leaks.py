@@ -34,6 +34,7 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
     leak, gap, held_out = (latest.get(name) for name in (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE))
     floor = None if generator is None else generator * (1 - limits["undercut"])
     chart = seen.history.chart
+    # the surest proof first: what the model does, then what it scores, then what no honest loss could be
     if leak is not None and leak > limits["leak"]:
         title = f"Future tokens change earlier outputs: {number_words(leak, 2)} of the response"
         figure = chart(

@@ -80,6 +80,7 @@ def bench_spec(
     for key in ("seeds", "jobs", "rounds"):
         if more.get(key, 1) < 1:
             raise ConfigError(f"{key} = {more[key]} is refused: at least 1")
+    # before a folder is made for it: data that are not there would be found hours later
     base = checked_inputs(base)
     configs = {label: _config_of(label, base) for label in models}
     chosen = reference or next((label for label in models if label.startswith("transformer")), models[0])

@@ -306,9 +306,11 @@ def _of_json_lines(path: Path, text: str) -> Iterator[Row]:
         try:
             row = _parsed(line.rstrip())
         except ValueError as error:
+            # an indented document has no JSON in its first line
             if number == 1 and (whole := _whole(text)) is not None:
                 yield from _rows_of(path, whole)
                 return
+            # what is cut off fails in its last line: a person downloads again instead of mending it
             last = " (the file seems to be cut off there)" if not lines.read(1) else ""
             reason = f"{_json_words(error)} at column {getattr(error, 'colno', 1)}"
             raise DataError(f"{shown(path)!r}, {where}: no JSON: {reason}{last}; mend or remove the line") from error
@@ -348,8 +350,10 @@ def _rows_of(path: Path, whole: Any) -> Iterator[Row]:
     if isinstance(whole, dict):
         lists = [value for value in whole.values() if isinstance(value, list)]
         of_rows = [value for value in lists if value and all(isinstance(one, dict) for one in value)]
+        # one list of objects beside counts and versions, as many exports are; a chat is such a list, and a row
         if len(of_rows) == 1 and not (is_chat(of_rows[0]) and rendered(of_rows[0])):
             whole = of_rows[0]
+        # columns: every value a list, and all of one length
         elif lists and len(lists) == len(whole) and len({len(value) for value in lists}) == 1 and not of_rows:
             whole = [dict(zip(whole, values, strict=True)) for values in zip(*lists, strict=True)]
         else:

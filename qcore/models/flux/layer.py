@@ -169,6 +169,7 @@ class FluxLayer(nn.Module):
         first = self._connect(state, carried)
         here = first.values[..., : 2 * P]
         middle = state + dt * (here - state)
+        # the values ride on the first evaluation alone: a second reading would mix what is no state
         evolved = heun(state, here, self._connect(middle, middle).values, dt)
         strength = first.strength.view(B, H, T)
         return Flow(self._finish(states, evolved.view_as(states), strength, dt_B), first.values[..., 2 * P :], strength)
@@ -191,6 +192,7 @@ class FluxLayer(nn.Module):
         if self.config.dynamic_skip:
             skip = skip_share(dt_B)[:, None, None, None, None]
             evolved = skip * before + (1 - skip) * evolved
+        # never 0: the square root has no gradient there
         length = (evolved.square().sum(-1, keepdim=True) + (_TINY * self.largest) ** 2).sqrt()
         lowest, highest = self.config.radius_min * self.largest, self.largest
         wanted = length + self.radius_rate * self.largest * strength_BHT[..., None, None]
@@ -261,6 +263,7 @@ class FluxLayer(nn.Module):
             query = self._query(state)
             tau = self._threshold(query, state)
             weight, similarity = connections(query, state, tau, self.gate)
+            # without a value: the strength is all that is wanted of it
             strength = connect(query, state, state[..., :0], tau, self.gate, block=self.config.block).strength
             dt = self._steps(states, fixed=True)
             skip = skip_share(dt) if self.config.dynamic_skip else torch.zeros_like(dt)

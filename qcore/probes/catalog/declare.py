@@ -155,6 +155,7 @@ def declare(
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"the series name {name!r} is refused: write group/name, such as logits/largest")
+    # a later version of the lab may declare any name in its own groups
     first = name.partition("/")[0]
     if first in _groups:
         raise ValueError(f"the series {name!r} is refused: {first}/ belongs to the lab; choose a group of your own")
@@ -168,6 +169,7 @@ def declare(
     if not _is_format(form):
         raise ValueError(f"the format {form!r} of {name!r} is refused: write Python's of a number, such as .2f or .0%")
     made = Declared(name, title, unit, meaning, "", form, healthy, needs)
+    # the same again is a cell of a notebook that is run twice; another meaning would split one chart in two
     if _outside.setdefault(name, made) != made:
         raise ValueError(f"the series {name!r} is declared already, as {_outside[name].text!r}: choose another name")
     return name
