@@ -107,7 +107,9 @@ class Workers(Reading):
             >>> lab.wait(name).state
             'finished'
         """
+        # paths in full: a run may be resumed from another folder than it was started in
         config = checked_inputs(config)
+        # a name that is made up may be taken by another process between the choice and the move: then the next one
         while True:
             chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
             try:
@@ -166,11 +168,13 @@ class Workers(Reading):
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
         self._check_way_on(name, from_start)
         check_root(self.config(name))
+        # all checked before one is written: half of the changes would be a third configuration that nobody asked for
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
             self.config(name).check_change(change.name, change.value)
         if steps is not None:
             wanted.append(SetControl("steps", steps).checked())
+        # the last word counts: `steps` may be among the changes as well
         goals = [change.value for change in wanted if change.name == "steps"]
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
@@ -180,6 +184,7 @@ class Workers(Reading):
                 worker.start()
                 return
             with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
+                # waiting in the run before its worker starts, so that they are made before the first step
                 asked = inbox.submit_all([to_row(change) for change in wanted], author)
                 try:
                     worker.start()
@@ -226,6 +231,7 @@ class Workers(Reading):
             worker = self._workers.get(name)
         if worker is None or not worker.holds:
             return False
+        # not through the database: it may be full, locked or gone, which is when a run must be stopped
         worker.stop()
         return True
 
@@ -255,6 +261,7 @@ class Workers(Reading):
         """
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
+        # refused here, with the remedy: the worker would refuse it too, but half a second later and in the log
         if isinstance(command, SetControl):
             checked = command.checked()
             self.config(name).check_change(checked.name, checked.value)

@@ -110,6 +110,7 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
         text = sentence(error)
         if hidden not in text:
             raise
+        # a person asked for a run by its name and has never heard of the hidden folder
         raise LabError(text.replace(hidden, "the new folder")) from error
     finally:
         if not site.kept:
@@ -123,6 +124,7 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
 def _new_site(parent: Path, kind: str) -> Site:
     for _ in range(_TRIES):
         path = parent / f"{kind}{uuid.uuid4().hex[:12]}"
+        # locked from the first moment: `sweep` of another process takes what nobody holds for the remains of a dead one
         lock = RunLock(path)
         try:
             path.mkdir(mode=0o700)
@@ -156,6 +158,7 @@ def sweep(parent: Path) -> list[str]:
     What cannot be deleted stays until another time.
     """
     swept = []
+    # tidying up never stands in the way of what a person wants to do
     with contextlib.suppress(OSError):
         with os.scandir(parent) as entries:
             hidden = [entry for entry in entries if _HIDDEN.fullmatch(entry.name)]
@@ -174,8 +177,10 @@ def remove(folder: Path) -> None:
     `sweep` tries again.
     """
     if folder.is_symlink():
+        # what it points to is somebody else's
         folder.unlink()
         return
+    # renamed first: a folder half deleted would be listed as a damaged run
     aside = folder.parent / f"{DELETING}{uuid.uuid4().hex[:12]}"
     os.rename(folder, aside)
     _rmtree(aside)
@@ -219,6 +224,7 @@ def is_run_folder(folder: Path | str) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Whether we own the folder and it holds nothing but what our own hidden folders do."""
+    # an owner's folder on a shared disk is not ours to tidy up, whatever its name
     if path.stat(follow_symlinks=False).st_uid != os.geteuid():
         return False
     names = os.listdir(path)

@@ -53,6 +53,7 @@ class RunLock:
             unless_taken.callback(os.close, descriptor)
             while True:
                 try:
+                    # flock, not a file that says so: the kernel gives it back however a worker ends
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
@@ -104,6 +105,7 @@ def held(run_dir: Path) -> bool | None:
     except OSError:
         return None
     try:
+        # shared: two processes that look at once must not take each other for a worker
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -131,6 +133,7 @@ def lives(run_dir: Path, state: str, heartbeat: float) -> bool:
 
 def believed(state: str, heartbeat: float) -> bool:
     """Whether a run is taken to have a worker where there are no locks: it spoke lately, by its status row."""
+    # the clocks of two machines on one disk differ, in either direction
     return state in ACTIVE and abs(time.time() - heartbeat) < BELIEVED_SECONDS
 
 
@@ -156,6 +159,7 @@ def write_text(path: Path, text: str) -> None:
     descriptor = plain_file(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent))
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    # in one move: a reader finds the old text or the new one
     os.replace(aside, path)
 
 

@@ -103,6 +103,7 @@ class Reading:
     def _folders(self) -> list[str]:
         """Names of the folders that hold a run's database, or what is left of a run without one."""
         with os.scandir(self.runs_dir) as entries:
+            # what begins with a dot is being made or deleted
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
         return [name for name in names if is_run_folder(f"{self.runs_dir}/{name}")]
 
@@ -147,6 +148,7 @@ class Reading:
         path = self.folder(name) / DATABASE_NAME
         with self._lock:
             known = self._readers.use(name)
+            # by the file, not by the name: a run may be deleted and another take its name
             if known is not None and known.is_of(path):
                 return known
             if known is not None:
@@ -171,6 +173,7 @@ class Reading:
         if reader is not None and reader.is_of(path):
             yield reader
         else:
+            # a list of a thousand runs must not hold a thousand files open, nor wait long for one that is locked
             with RunReader(path, LIST_PATIENCE) as reader:
                 yield reader
 

@@ -60,6 +60,7 @@ class Inbox:
         with self._lock, store_errors(self._path), self._connection:
             self._connection.begin_work()
             execute = self._connection.execute
+            # the lock before the look: two clients with one key must not both find it unused
             execute("BEGIN IMMEDIATE")
             known = execute("SELECT id FROM commands WHERE idempotency_key = ?", (values[-1],)).fetchone()
             if known is not None:
@@ -143,11 +144,13 @@ class CommandReader:
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
             raise error_of(error, self._path) from error
+        # data_version changes with every commit of anybody else, and costs no look at a table
         if version == self._version:
             return []
         with store_errors(self._path), decoding(self._path, "commands"):
             self._connection.begin_work()
             commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
+        # after the rows: a commit between the two looks is seen at the next step instead of never
         self._version = version
         if commands:
             self._last_id = commands[-1].id
