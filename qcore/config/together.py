@@ -41,6 +41,7 @@ def check_mechanism(name: str, value: object, model: Section) -> None:
     step. Nothing for other names, and for families without such a mechanism, which `Control.check_model` refuses.
     """
     switch = MECHANISMS.get(name)
+    # a model without the switch is of a family that refuses the weight by itself
     if switch and value and not getattr(model, switch, 1):
         raise ConfigError(
             f"{name} = {value!r} is refused: the model has no {switch}; set {switch} to at least 2, or {name} to 0"
