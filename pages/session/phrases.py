@@ -49,6 +49,7 @@ def unanswered(run: str, kind: str, what: str) -> tuple[str, str]:
 
 
 def capitalized(what: str) -> str:
+    """A phrase with a capital letter first; the others stay as they are."""
     return f"{what[:1].upper()}{what[1:]}"
 
 

@@ -30,6 +30,7 @@ class PlainPath(Path):
     name = "plain"
 
     def weights(self, t: Tensor) -> PathWeights:
+        """α = t, β = 0, γ = 1 − t."""
         zero, one = torch.zeros_like(t), torch.ones_like(t)
         return PathWeights(t, zero, 1 - t, one, zero, -one)
 
@@ -151,6 +152,7 @@ class RingPath(Path):
     uses_anchor = True
 
     def weights(self, t: Tensor) -> PathWeights:
+        """Above t* from noise to anchor, below it from anchor to data; see the class."""
         t_star = self._t_star(t)
         below = t <= t_star
         ring, zipper = 1 / (1 - t_star), 1 / t_star
@@ -169,6 +171,7 @@ class RingPath(Path):
         return self.weights(t)
 
     def jumps(self) -> tuple[float, ...]:
+        """t*, where the anchor is reached and the direction turns."""
         return (self.settings.jump,)
 
     def denoised(

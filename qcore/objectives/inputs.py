@@ -85,10 +85,12 @@ class TermInputs:
                 raise ValueError(f"{name} has shape {tuple(share.shape)}; it must be {(batch, tokens)} × shares")
 
     def derived(self) -> "Derived":
+        """What the terms share, computed on first use."""
         return Derived(self)
 
     def zero(self) -> Tensor:
         # joined to the graph: a term that is 0 for lack of positions must still take part in `backward`
+        """0 that still hangs on the logits."""
         return self.logits_BTV.sum() * 0.0
 
 
@@ -111,14 +113,17 @@ class Derived:
     @property
     def dtype(self) -> torch.dtype:
         # bfloat16 logits: a softmax over a vocabulary and sums over tokens need float32, float64 stays
+        """That of sums over tokens: float32 at least."""
         return torch.promote_types(self.inputs.logits_BTV.dtype, torch.float32)
 
     @cached_property
     def log_probs_BTV(self) -> Tensor:
+        """ln p of every token at every position."""
         return F.log_softmax(self.inputs.logits_BTV, dim=-1, dtype=self.dtype)
 
     @cached_property
     def probs_BTV(self) -> Tensor:
+        """p of every token at every position."""
         return self.log_probs_BTV.exp()
 
     @cached_property

@@ -35,9 +35,12 @@ class Scalars(Protocol):
     """A stored series: its points, and how many of all its points are not finite."""
 
     @property
-    def steps(self) -> Any: ...
+    def steps(self) -> Any:
+        """Of the points."""
+
     @property
-    def values(self) -> Any: ...
+    def values(self) -> Any:
+        """At these steps."""
 
 
 @dataclass(frozen=True)

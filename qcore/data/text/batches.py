@@ -121,12 +121,14 @@ def given_split(train: Sequence[str], validation: Sequence[str]) -> Split:
 
 
 def philox(seed: int, stream: int) -> np.random.Philox:
+    """A counter-based generator: any place of its stream without those before it."""
     if seed < 0 or stream < 0:
         raise ValueError(f"seeds and positions start at 0, got seed {seed} and epoch {stream}")
     return np.random.Philox(np.random.SeedSequence([seed, stream]))
 
 
 def shuffled(count: int, seed: int, stream: int) -> np.ndarray:
+    """A permutation of `count` numbers, a function of seed and stream."""
     return np.argsort(philox(seed, stream).random_raw(count), kind="stable")
 
 
@@ -134,15 +136,26 @@ class Stream(Protocol):
     """One side of the split: random training batches, or fixed windows by number."""
 
     @property
-    def tokens_N(self) -> np.ndarray: ...
+    def tokens_N(self) -> np.ndarray:
+        """All tokens of the side, one text after the other."""
+
     @property
-    def targets_N(self) -> np.ndarray: ...
+    def targets_N(self) -> np.ndarray:
+        """Which of them are predicted."""
+
     @property
-    def truncated(self) -> int: ...
+    def truncated(self) -> int:
+        """Rows that were cut at the context."""
+
     @property
-    def fixed_windows(self) -> int: ...
-    def train_batch(self, seed: int, position: int, batch_size: int) -> Batch: ...
-    def fixed_batch(self, windows: np.ndarray) -> Batch: ...
+    def fixed_windows(self) -> int:
+        """How many windows evaluation may choose among."""
+
+    def train_batch(self, seed: int, position: int, batch_size: int) -> Batch:
+        """The random batch of that number: a function of seed and position."""
+
+    def fixed_batch(self, windows: np.ndarray) -> Batch:
+        """The windows of these numbers."""
 
 
 class PackedStream:

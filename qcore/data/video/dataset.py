@@ -58,26 +58,32 @@ class ClipDataset:
 
     @property
     def frames(self) -> int:
+        """F of a clip."""
         return self.shape[0]
 
     @property
     def channels(self) -> int:
+        """C of a clip."""
         return self.shape[1]
 
     @property
     def height(self) -> int:
+        """H of a clip."""
         return self.shape[2]
 
     @property
     def width(self) -> int:
+        """W of a clip."""
         return self.shape[3]
 
     @property
     def train_count(self) -> int:
+        """Clips to train on."""
         return len(self.train_NFCHW)
 
     @property
     def validation_count(self) -> int:
+        """Clips that are held out."""
         return len(self.validation_NFCHW)
 
     @property
@@ -92,6 +98,7 @@ class ClipDataset:
 
     @cached_property
     def fingerprint(self) -> str:
+        """Hex digest of the clips of both sides."""
         digest = hashlib.sha256()
         for side in (self.train_NFCHW, self.validation_NFCHW):
             digest.update(repr(tuple(side.shape)).encode())

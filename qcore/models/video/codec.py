@@ -43,12 +43,15 @@ class IdentityCodec(Codec):
     """Latents are the clips themselves."""
 
     def encode(self, x_BFCHW: Tensor) -> Tensor:
+        """The clips, as they are."""
         return x_BFCHW
 
     def decode(self, z_BFCHW: Tensor) -> Tensor:
+        """The latents, as they are."""
         return z_BFCHW
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W)."""
         return channels, height, width
 
 
@@ -60,12 +63,15 @@ class SpaceToChannelCodec(Codec):
         self.patch = patch
 
     def encode(self, x_BFCHW: Tensor) -> Tensor:
+        """[B, F, C, H, W] → [B, F, C·p², H/p, W/p]."""
         return functional.pixel_unshuffle(x_BFCHW, self.patch)
 
     def decode(self, z_BFCHW: Tensor) -> Tensor:
+        """[B, F, C·p², H/p, W/p] → [B, F, C, H, W]."""
         return functional.pixel_shuffle(z_BFCHW, self.patch)
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(C·p², H/p, W/p)."""
         rows, columns = patch_grid(height, width, self.patch)
         return channels * self.patch**2, rows, columns
 
@@ -100,14 +106,17 @@ class ConvCodec(Codec):
         return self.encoder(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
     def encode(self, x_BFCHW: Tensor) -> Tensor:
+        """Standardised latents [B, F, c, H/p, W/p]."""
         return (self.code(x_BFCHW) - self.mean) / self.std
 
     def decode(self, z_BFCHW: Tensor) -> Tensor:
+        """Clips [B, F, C, H, W] of standardised latents."""
         code = z_BFCHW * self.std + self.mean
         patches = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
         return functional.pixel_shuffle(patches, self.patch)
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(c, H/p, W/p)."""
         if channels != self.channels:
             raise ValueError(f"frames have {channels} channels; this autoencoder was built for {self.channels}")
         return self.latent_channels, *patch_grid(height, width, self.patch)
