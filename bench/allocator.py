@@ -1,5 +1,6 @@
 """What keeping freed memory is worth (`qcore.train.allocator`): the same steps in processes that keep it and in such as
 do not, taken in turn, each kind in several processes, because two equal ones differ by some percent.
+
     python bench/allocator.py [--presets tiny,pam] [--processes 3] [--rounds 20]
 """
 

@@ -250,7 +250,8 @@ def held(pid: int) -> str:
 
 def many(folder: Path, minutes: float) -> None:
     """Short runs, one after the other, each started on a page and watched on another; what the server holds by then,
-    and a minute after all pages are closed."""
+    and a minute after all pages are closed.
+    """
     config = preset("tiny").config.with_values(SHORT).to_yaml()
     with running_app(folder / "runs", folder / "app.log") as app, Lab(folder / "runs") as lab:
         with chromium() as browser:

@@ -80,7 +80,8 @@ COLLAPSES = {
 @dataclass(frozen=True)
 class Ended:
     """What came of a run. loss: held-out, nats or flow · apart: of generated frames ÷ the data's · first: step of the
-    autopilot's first action · actions: how many · steady: first step from which it is well to the end."""
+    autopilot's first action · actions: how many · steady: first step from which it is well to the end.
+    """
 
     loss: float
     apart: float

@@ -1,5 +1,6 @@
 """Video frames: clips of the data, denoised and generated, how alike their frames are, and why frames average into
-one."""
+one.
+"""
 
 import streamlit as st
 

@@ -62,13 +62,21 @@ def cause(info: RunInfo) -> str:
 
 
 def remedy(info: RunInfo, stranded: int = 0) -> str:
-    """What to do, in Markdown. stranded: as of `Lab.stranded`."""
+    """What to do, in Markdown.
+
+    Args:
+        stranded: as of `Lab.stranded`.
+    """
     text = _ADVICE[cause(info)][0]
     return text.replace(_RESUME, _AGAIN) if stranded else text
 
 
 def going_on(stranded: int) -> str:
-    """How a run that has ended goes on, in Markdown. stranded: as of `Lab.stranded`."""
+    """How a run that has ended goes on, in Markdown.
+
+    Args:
+        stranded: as of `Lab.stranded`.
+    """
     if not stranded:
         return "*Resume* in the control room goes on from its newest checkpoint, or begins where there is none yet."
     return (
@@ -97,8 +105,11 @@ def nothing_yet(info: RunInfo, waits: str = "") -> str:
 def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "measured", budgeted: bool = False) -> str:
     """Why a page has nothing to show, in Markdown: for whom the run waits, when it comes, or that none will.
 
-    what: in the plural, `token statistics` · control: how often it comes · done: what happens to it then · budgeted:
-    it is taken as far as the diagnostics' budget allows.
+    Args:
+        what: in the plural, `token statistics`.
+        control: how often it comes.
+        done: what happens to it then.
+        budgeted: it is taken as far as the diagnostics' budget allows.
     """
     if not family_words.has_trainer(info):
         return f"This run has recorded no {what}. Another program wrote it; see what it holds in the *Control room*."

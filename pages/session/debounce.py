@@ -56,7 +56,11 @@ class Settling:
         displaced: Callable[[], None] = _nothing,
     ) -> None:
         """Do `act` when nothing newer has come for this key for so many seconds; at once for 0. What waited for the key
-        is forgotten. failed: told what `act` raised · displaced: told that `act` is forgotten.
+        is forgotten.
+
+        Args:
+            failed: told what `act` raised.
+            displaced: told that `act` is forgotten.
         """
         seconds = QUIET_SECONDS if seconds is None else seconds
         with self._changed:

@@ -48,8 +48,10 @@ def leave_address() -> str:
 
 
 def secrets() -> dict[str, object]:
-    """The owner's secrets; empty without any. Raises `ConfigError` for a file that cannot be read: what it says about
-    logins and roles is not known then.
+    """The owner's secrets; empty without any.
+
+    Raises:
+        ConfigError: for a file that cannot be read: what it says about logins and roles is not known then.
     """
     try:
         return dict(st.secrets)
@@ -62,7 +64,11 @@ def secrets() -> dict[str, object]:
 
 
 def has_login() -> bool:
-    """Whether the owner has set up a login. Raises `ConfigError` as `secrets`, and for `auth` that is no table."""
+    """Whether the owner has set up a login.
+
+    Raises:
+        ConfigError: as `secrets`, and for `auth` that is no table.
+    """
     found = secrets().get("auth")
     if found is None:
         return False
@@ -72,7 +78,11 @@ def has_login() -> bool:
 
 
 def entry() -> Entry:
-    """From the settings of now. Raises `ConfigError` for one that cannot be."""
+    """From the settings of now.
+
+    Raises:
+        ConfigError: for one that cannot be.
+    """
     address = str(st.get_option("server.address") or "")
     here = is_loopback(address)
     wanted, given = token_setting()

@@ -15,9 +15,15 @@ from qcore.probes import catalog
 
 @dataclass(frozen=True)
 class Words:
-    """How pages speak of a family. main: its first loss term, and in words · loss: unit of the weighted total · held:
-    series, words and unit of the loss on held-out data · units: what a step consumes · watched: what the detectors look
-    for · terms_help, no_terms: when terms are measured, and what to say while none is.
+    """How pages speak of a family.
+
+    Attributes:
+        main, main_words: its first loss term, and in words.
+        loss: unit of the weighted total.
+        held: series, words and unit of the loss on held-out data.
+        units: what a step consumes.
+        watched: what the detectors look for.
+        terms_help, no_terms: when terms are measured, and what to say while none is.
     """
 
     main: str
@@ -58,7 +64,8 @@ VIDEO = Words(
 
 def has_trainer(info: RunInfo) -> bool:
     """Whether a trainer of this lab can act on a run: resume, change, fork, sample it. One that cannot be read
-    counts: what is wrong with it is said in its own words."""
+    counts: what is wrong with it is said in its own words.
+    """
     return "trainer" in info.capabilities or info.state == "unreadable"
 
 
@@ -73,7 +80,11 @@ def words(info: RunInfo) -> Words:
 
 
 def has_text(info: RunInfo, what: str) -> bool:
-    """Whether a page about language has something to show; otherwise it says where to look. what: `phases`."""
+    """Whether a page about language has something to show; otherwise it says where to look.
+
+    Args:
+        what: `phases`.
+    """
     if "text" in info.capabilities:
         return True
     if not has_trainer(info):
@@ -107,7 +118,8 @@ def has_clips(info: RunInfo) -> bool:
 
 def elsewhere(info: RunInfo, what: str) -> None:
     """Say of a run that another program wrote that this cannot be done or shown here, and where to look. what: one or
-    two sentences in Markdown."""
+    two sentences in Markdown.
+    """
     st.info(f"{what} Another program wrote this run{_source(info)}; see what it holds in the *Control room*.")
     CONTROL_ROOM.link("Open the control room")
 

@@ -11,7 +11,8 @@ from qcore.lab import Lab, shared_lab
 
 def open_lab() -> Lab:
     """The lab of this process over the runs folder of the environment, as the person may use it. Where there is a
-    login, the script ends here before it."""
+    login, the script ends here before it.
+    """
     roles.gate()
     shared = shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints")))
     return moment.seen(shared, roles.lab_for(shared))

@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from qcore.viz import NOT_MEASURED, number_words
+from qcore.viz import NOT_MEASURED, Extremes, number_words
 
 _STYLE = """<style>
 :root{--lab-faint:color-mix(in srgb,var(--st-text-color,currentColor) 78%,transparent)}
@@ -64,7 +64,11 @@ border-bottom:1px solid var(--st-border-color)}.lab-table td{display:block;borde
 
 
 def wrapped_table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts whose cells wrap, as HTML; on a phone a row is a block of its own. name: for screen readers."""
+    """A table of texts whose cells wrap, as HTML; on a phone a row is a block of its own.
+
+    Args:
+        name: for screen readers.
+    """
     head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in heads)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (
@@ -73,20 +77,20 @@ def wrapped_table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
     )
 
 
-def axis_choices() -> dict[str, bool]:
+def axis_choices() -> Extremes:
     """Choose what the axes of curves show; as `viz.curves` takes it, and in the URL."""
-    return {
-        "ignore_outliers": st.toggle(
+    return Extremes(
+        ignore_outliers=st.toggle(
             "Ignore outliers",
             key="ignore_outliers",
             bind="query-params",
             help="Single values far from all around them are left out of axes and smoothing; each chart says how many.",
         ),
-        "whole": st.toggle(
+        whole=st.toggle(
             "First steps too",
             key="whole",
             bind="query-params",
             help="On: axes reach up to where the curves began. Off: where the first steps would squeeze all that comes "
             "after, a chart says how high they were.",
         ),
-    }
+    )

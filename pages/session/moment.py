@@ -137,7 +137,12 @@ class SeenLab:
 
 
 def seen(lab: Lab, persons: Lab) -> Lab:
-    """The lab that pages hand around. lab: read from · persons: the same, as the person may use it."""
+    """The lab that pages hand around.
+
+    Args:
+        lab: read from.
+        persons: the same, as the person may use it.
+    """
     return cast(Lab, SeenLab(lab, persons))
 
 

@@ -15,9 +15,12 @@ APP = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the app. path: its script, from the app's folder · needs: what a run must have for the page to show
-    anything of it; None for a page that shows every run. Where it has not, the navigation leaves the page out; by its
-    address it opens all the same, and says why it is empty.
+    """A page of the app.
+
+    Attributes:
+        path: its script, from the app's folder.
+        needs: what a run must have for the page to show anything of it; None for a page that shows every run. Where it
+            has not, the navigation leaves the page out; by its address it opens all the same, and says why it is empty.
     """
 
     path: str
@@ -27,7 +30,8 @@ class Page:
 
     def entry(self, capabilities: frozenset[Capability] | None = None) -> StreamlitPage:
         """As the navigation takes it; the first page of the list opens where the URL names none. capabilities: of the
-        selected run; None where there is none, or it cannot be read, and every page is listed."""
+        selected run; None where there is none, or it cannot be read, and every page is listed.
+        """
         is_empty = self.needs is not None and capabilities is not None and self.needs not in capabilities
         return st.Page(
             APP / self.path,

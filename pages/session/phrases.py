@@ -49,12 +49,16 @@ def unanswered(run: str, kind: str, what: str) -> tuple[str, str]:
 
 
 def capitalized(what: str) -> str:
+    """A phrase with a capital letter first; the others stay as they are."""
     return f"{what[:1].upper()}{what[1:]}"
 
 
 def step_words(at: int | None, asked: int | None = None) -> str:
     """The step of a picture for its title: `step 900`, or `step 900, newest before 960` where another step was asked
-    for. at: None when there is no such picture yet.
+    for.
+
+    Args:
+        at: None when there is no such picture yet.
     """
     if at is None:
         return "not measured yet" if asked is None else f"not measured by step {asked:,}"

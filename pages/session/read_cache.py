@@ -49,7 +49,11 @@ def predicted(lab: Lab, state: tuple[str, float, int], step: int) -> Any:
 
 @lru_cache(maxsize=CLIPS)
 def clips(lab: Lab, state: tuple[str, float, int], generation: str) -> Any:
-    """Clips [N, F, H, W, C] of a finished generation. Raises `ValueError` for damaged ones."""
+    """Clips [N, F, H, W, C] of a finished generation.
+
+    Raises:
+        ValueError: for damaged ones.
+    """
     found = lab.reader(state[0]).generation(generation)
     return stored_clips(found.tokens if found else [])
 

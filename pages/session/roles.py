@@ -54,7 +54,12 @@ _EMAIL = re.compile(r"[^@\s*,]+@[^@\s*,]+")
 
 @dataclass(frozen=True)
 class Person:
-    """Who looks. author: as the log writes it · email: of the login, empty without one."""
+    """Who looks.
+
+    Attributes:
+        author: as the log writes it.
+        email: of the login, empty without one.
+    """
 
     operates: bool
     author: str = "person"
@@ -67,8 +72,12 @@ def person() -> Person:
 
 
 def _person(user: Mapping[str, Any], trusted: bool) -> Person:
-    """Who this is, by what the login says of them. trusted: whoever comes may operate where there is no login. Where
-    the settings are wrong, nobody operates; `gate` says why.
+    """Who this is, by what the login says of them.
+
+    Where the settings are wrong, nobody operates; `gate` says why.
+
+    Args:
+        trusted: whoever comes may operate where there is no login.
     """
     try:
         named = operators()
@@ -123,8 +132,11 @@ def is_local() -> bool:
 
 
 def operators() -> frozenset[str]:
-    """E-mails of the environment, and of `[roles] operators` in the secrets; `*` is everyone. Raises `ConfigError` for
-    anything else than a list of e-mails: read as if it were one, a text would name people by its letters.
+    """E-mails of the environment, and of `[roles] operators` in the secrets; `*` is everyone.
+
+    Raises:
+        ConfigError: for anything else than a list of e-mails: read as if it were one, a text would name people by its
+            letters.
     """
     listed = [name for name in os.environ.get(OPERATORS, "").split(",") if name.strip()]
     roles = doors.secrets().get("roles", {})

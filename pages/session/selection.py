@@ -73,6 +73,7 @@ def has_findings(lab: Lab, run: str) -> bool:
 
 
 def active_findings(lab: Lab, run: str) -> list[FindingInfo]:
+    """Findings of a run that are not resolved, muted ones aside; none where they cannot be read."""
     try:
         return [one for one in lab.findings(run) if one.state == "active" and not one.muted]
     except (LabError, OSError):

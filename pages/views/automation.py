@@ -41,8 +41,13 @@ _HEIGHT = 130
 
 @dataclass(frozen=True)
 class Tried:
-    """A dry run and what came of it. changes: the texts that were tried · step: up to which the run was recorded then ·
-    error: why it could not be tried, empty when it could."""
+    """A dry run and what came of it.
+
+    Attributes:
+        changes: the texts that were tried.
+        step: up to which the run was recorded then.
+        error: why it could not be tried, empty when it could.
+    """
 
     changes: dict[str, Any]
     step: int
@@ -221,7 +226,11 @@ def _tried(lab: Lab, info: RunInfo, changes: dict[str, Any]) -> Tried:
 
 
 def _answer(lab: Lab, info: RunInfo, tried: Tried, same: bool) -> None:
-    """The answer to the last question. same: whether its texts are those above."""
+    """The answer to the last question.
+
+    Args:
+        same: whether its texts are those above.
+    """
     if tried.error:
         if same:
             st.error(plain(tried.error), icon=":material/block:")

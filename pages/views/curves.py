@@ -16,7 +16,7 @@ from pages.widgets.chart import chart
 from pages.widgets.live_fragment import live
 from qcore.lab import Lab, LabError, RunInfo, RunNode
 from qcore.probes import catalog
-from qcore.viz import Mark, changes_words, distinct_words, series_words, side_by_side
+from qcore.viz import Mark, YAxis, changes_words, distinct_words, series_words, side_by_side
 
 MAX_POINTS = 800
 DEFAULT_TEXT = (catalog.EVAL_CE, catalog.TRAIN_LOSS, catalog.TOKENS_MUTUAL_INFORMATION, catalog.TRAIN_GRAD_NORM)
@@ -50,7 +50,7 @@ def page(lab: Lab, info: RunInfo) -> None:
             help="Since the fork: every run's own fork is step 0, its parent's is the first fork among them.",
         )
         smooth = metric_row.smoothing()
-        look = looks.axis_choices()
+        extremes = looks.axis_choices()
         log_y = st.toggle("Logarithmic", key="log_y", bind="query-params", help="A logarithmic scale of the values.")
     metrics = st.multiselect(
         "Metrics",
@@ -65,11 +65,11 @@ def page(lab: Lab, info: RunInfo) -> None:
         st.info("Choose a metric: each gets a chart with a line for every run.")
         return
     alive = next((now for name in names if (now := selection.info_of(lab, name)).alive), info)
-    _draw(lab, names, metrics, align == "since the fork", {"span": smooth, "log_y": log_y, **look})
+    _draw(lab, names, metrics, align == "since the fork", log_y, {"span": smooth, "extremes": extremes})
     live(lab, alive, runs=lambda: [selection.info_of(lab, name) for name in names])
 
 
-def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: dict[str, Any]) -> None:
+def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, log_y: bool, look: dict[str, Any]) -> None:
     try:
         found = {name: lab.history(name, metrics, max_points=MAX_POINTS) for name in names}
     except LabError as error:
@@ -96,7 +96,7 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, look: d
             figure = side_by_side(
                 series,
                 **words.titles,
-                least=catalog.least_height(words.unit),
+                y=YAxis(log=log_y, least=catalog.least_height(words.unit)),
                 shift={shown[name]: step for name, step in shift.items()} if shift else None,
                 marks=marks,
                 uirevision=f"compare:{metric}:{aligned}",

@@ -105,7 +105,8 @@ def samples(lab: Lab, info: RunInfo) -> None:
 @edge.told
 def _ask_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
     """One question to all of them, and the answers to the last one. A fragment of its own: asking takes long, and what
-    stands around it stays of its moment."""
+    stands around it stays of its moment.
+    """
     video = family_words.is_video(info)
     st.header(
         "Ask all of them",
@@ -177,7 +178,8 @@ def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None
 
 def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.Sample]]]:
     """Newest step at which all runs have a timeline sample, and the samples of that step by run and prompt; without
-    one, each run's newest."""
+    one, each run's newest.
+    """
     by_run: dict[str, dict[int, dict[str, read_cache.Sample]]] = {}
     for name in names:
         steps = by_run.setdefault(name, {})

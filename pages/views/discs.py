@@ -13,7 +13,7 @@ from pages.widgets.chart import chart, charts_over_steps
 from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, curves, kernel, layer_name, layer_style, layers_shown
+from qcore.viz import SHARE, Line, XAxis, curves, kernel, layer_name, layer_style, layers_shown
 from qcore.viz.flux import along_text, disc, past_of
 
 INTERNALS = "internals"
@@ -207,10 +207,10 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     shared: dict[str, Any] = {
         "uirevision": run,
         "marks": phrases.marks(reader.events()),
-        "log_x": log_x,
+        "x": XAxis(log=log_x),
         "height": 280,
         "y_title": "0 to 1",
-        "y_range": (-0.03, 1.03),
+        "y": SHARE,
     }
 
     def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:

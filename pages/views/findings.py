@@ -333,7 +333,11 @@ def _needs_life(lab: Lab, info: RunInfo) -> str:
 
 
 def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState], dead: str) -> str:
-    """Why a remedy cannot be pressed now; empty when it can. dead: as of `_needs_life`."""
+    """Why a remedy cannot be pressed now; empty when it can.
+
+    Args:
+        dead: as of `_needs_life`.
+    """
     kind = remedy["kind"]
     if kind == "new_run":
         return ""

@@ -20,7 +20,7 @@ from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import SOURCES, ClipRow, lag_changes, similarity_map, with_cursor
+from qcore.viz import SOURCES, ClipRow, XAxis, lag_changes, similarity_map, with_cursor
 
 FRAMES, GENERATED = "frames", "generated"
 MAX_POINTS = 600
@@ -171,7 +171,12 @@ def of_source(arrays: dict[str, Any], name: str, source: str) -> Any:
 
 
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, bands: bool) -> None:
-    """The measures over steps, in their two groups. step: chosen, None for the newest · shown: that of the pictures."""
+    """The measures over steps, in their two groups.
+
+    Args:
+        step: chosen, None for the newest.
+        shown: that of the pictures.
+    """
     run = info.name
     reader = lab.reader(run)
     series = reader.scalars_of(
@@ -179,7 +184,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     )
     data = reader.meta().get("data_frames") or {}
     limits = guide_limits() if bands else {}
-    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x}
+    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "x": XAxis(log=log_x)}
     groups = (
         (
             "Motion, which flicker cannot fake",

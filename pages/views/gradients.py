@@ -23,6 +23,8 @@ from qcore.probes import catalog
 from qcore.probes.catalog import kept_series
 from qcore.viz import (
     Line,
+    XAxis,
+    YAxis,
     cosine_matrix,
     curves,
     eigenvalues,
@@ -192,8 +194,11 @@ def _modules(
 
 
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
-    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost. step: chosen, None for the
-    newest · shown: the step that the pictures show.
+    """Curves of terms and rank, the eigenvalues of the step, and what the probes cost.
+
+    Args:
+        step: chosen, None for the newest.
+        shown: the step that the pictures show.
     """
     run = info.name
     reader = lab.reader(run)
@@ -212,7 +217,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     shared: dict[str, Any] = {
         "uirevision": run,
         "marks": phrases.marks(reader.events()),
-        "log_x": log_x,
+        "x": XAxis(log=log_x),
         "height": 280,
     }
 
@@ -237,7 +242,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             lines(ratio),
             title=f"Pull relative to the {main}",
             y_title="ratio of weighted norms",
-            log_y=True,
+            y=YAxis(log=True),
             message=alone,
             **shared,
         )
@@ -256,7 +261,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             lines(cosine),
             title=f"Direction relative to the {main}",
             y_title="cosine",
-            y_range=(-1.05, 1.05),
+            y=YAxis(limits=(-1.05, 1.05)),
             message=alone,
             **shared,
         )

@@ -16,8 +16,10 @@ from pages.widgets.chart import chart
 from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.viz import (
+    SHARE,
     Causality,
     Line,
+    XAxis,
     all_heads,
     causality_map,
     causality_of,
@@ -37,7 +39,12 @@ _ALL = "off"
 
 @dataclass(frozen=True)
 class Choice:
-    """What is picked. head None is the mean over heads · before: step to compare with, None for none."""
+    """What is picked.
+
+    Attributes:
+        head: None is the mean over heads.
+        before: step to compare with, None for none.
+    """
 
     layer: int
     head: int | None
@@ -228,9 +235,9 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: Choice) -> No
     shared: dict[str, Any] = {
         "uirevision": run,
         "marks": phrases.marks(reader.events()),
-        "log_x": choice.log_x,
+        "x": XAxis(log=choice.log_x),
         "height": 280,
-        "y_range": (-0.03, 1.03),
+        "y": SHARE,
     }
 
     def line(shown: str, name: str) -> Line:

@@ -23,7 +23,7 @@ from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
 from qcore.runs.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS, event_words, number_words, prose, series_words
+from qcore.viz import UNITS, XAxis, event_words, number_words, prose, series_words
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
@@ -120,7 +120,11 @@ def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
 
 
 def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
-    """Choose until when, and go on. stranded: as of `Lab.stranded`; then nobody can."""
+    """Choose until when, and go on.
+
+    Args:
+        stranded: as of `Lab.stranded`; then nobody can.
+    """
     with st.popover(
         "Resume",
         icon=":material/restart_alt:",
@@ -162,7 +166,7 @@ def _options(info: RunInfo) -> dict[str, Any]:
         with st.popover("Charts", icon=":material/tune:"):
             log_y = st.toggle("Logarithmic loss", key="log_y", bind="query-params")
             log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
-            axis = looks.axis_choices()
+            extremes = looks.axis_choices()
             terms = st.multiselect(
                 "Terms",
                 live_run_charts.VIDEO_TERMS if is_video else live_run_charts.TERMS,
@@ -173,7 +177,15 @@ def _options(info: RunInfo) -> dict[str, Any]:
                 help=family_words.words(info).terms_help,
             )
             log = st.segmented_control("Log", LOGS, key="log", default="Events", required=True, bind="query-params")
-    return {"unit": unit, "span": smooth, "log_y": log_y, "log_x": log_x, **axis, "terms": terms, "log": log}
+    return {
+        "unit": unit,
+        "span": smooth,
+        "log_y": log_y,
+        "x": XAxis(log=log_x),
+        "extremes": extremes,
+        "terms": terms,
+        "log": log,
+    }
 
 
 def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunInfo], bool]) -> View:

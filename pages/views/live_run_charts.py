@@ -17,6 +17,7 @@ from qcore.viz import (
     Mark,
     Reference,
     Unit,
+    YAxis,
     convert,
     curves,
     number_words,
@@ -81,13 +82,17 @@ def figures(
     past: Past = (),
     **look: Any,
 ) -> dict[str, Figure]:
-    """Every figure by its key, the loss first. unit: of a language run's loss; others have one · waiting: said while
-    there is no loss · past: series of `past_names` of the runs that a fork comes from, drawn paler · look: span, log_x,
-    log_y, whole, ignore_outliers of `viz.curves`; log_y is for the loss.
+    """Every figure by its key, the loss first.
+
+    Args:
+        unit: of a language run's loss; others have one.
+        waiting: said while there is no loss.
+        past: series of `past_names` of the runs that a fork comes from, drawn paler.
+        look: span, x, extremes of `viz.curves`, and log_y for the loss.
     """
     log_y = look.pop("log_y")
     shared: dict[str, Any] = {"uirevision": run, "marks": marks, **look}
-    found = {"loss": _loss(series, meta, words, unit, waiting, past, log_y=log_y, **shared)}
+    found = {"loss": _loss(series, meta, words, unit, waiting, past, y=YAxis(log=log_y), **shared)}
     found["terms"] = curves(
         [Line.of(term.replace("_", " "), series[catalog.term(term)]) for term in terms],
         title="Terms, unweighted",
@@ -98,7 +103,7 @@ def figures(
     for name, value_format in _small(words).items():
         said = series_words(name)
         line = Line.of(said.label, series[name], smooth=name != catalog.TRAIN_LR)
-        found[name] = curves([line], title=said.heading, y_title=said.unit, value_format=value_format, **shared)
+        found[name] = curves([line], title=said.heading, y_title=said.unit, y=YAxis(format=value_format), **shared)
     return found
 
 

@@ -14,7 +14,7 @@ from pages.widgets.chart import chart
 from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, Reference, curves, heading, series_words, with_cursor
+from qcore.viz import SHARE, Line, Reference, XAxis, YAxis, curves, heading, series_words, with_cursor
 from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
 
 CONCEPTS, INTERNALS = "concepts", "internals"
@@ -108,7 +108,7 @@ def _framed(
 
     def curves_of(step: int | None) -> None:
         marks = phrases.marks(lab.reader(info.name).events())
-        look = {"uirevision": info.name, "marks": marks, "log_x": log_x, "height": 280}
+        look = {"uirevision": info.name, "marks": marks, "x": XAxis(log=log_x), "height": 280}
         drawn = over_steps(lab, info.name, look)
         for column, (figure, key, about) in zip(st.columns(max(1, len(drawn)), gap="large"), drawn, strict=False):
             with column:
@@ -240,7 +240,13 @@ def _widths_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[A
     work = {"operations": catalog.WIDTH_MFLOP}
     return [
         (
-            curves(_lines(lab, run, shares), title="Mean share of each width", y_title="share", y_range=(0, 1), **look),
+            curves(
+                _lines(lab, run, shares),
+                title="Mean share of each width",
+                y_title="share",
+                y=YAxis(limits=(0, 1)),
+                **look,
+            ),
             "width_shares",
             "Means over the tokens of a batch and all layers; they sum to 1.",
         ),
@@ -297,7 +303,7 @@ def _experts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[
             curves(
                 _lines(lab, run, {"entropy": catalog.MOE_ENTROPY}),
                 **series_words(catalog.MOE_ENTROPY).titles,
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **look,
             ),
             "load_entropy",

@@ -11,7 +11,7 @@ from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, Reference, curves, layer_name, series_words
+from qcore.viz import SHARE, Line, Reference, XAxis, curves, layer_name, series_words
 from qcore.viz.pam import channel_balance, decay_course, decay_spectrum, state_spectrum
 
 INTERNALS = "internals"
@@ -125,7 +125,12 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     run = info.name
     reader = lab.reader(run)
     series = reader.scalars_of(_NUMBERS, max_points=_MAX_POINTS)
-    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
+    shared: dict[str, Any] = {
+        "uirevision": run,
+        "marks": phrases.marks(reader.events()),
+        "x": XAxis(log=log_x),
+        "height": 280,
+    }
 
     def line(shown: str, name: str) -> Line:
         return Line.of(shown, series[catalog.member(catalog.PAM, name)])
@@ -136,7 +141,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 [line("slowest 5 %", "decay_high"), line("mean", "decay_mean"), line("fastest 5 %", "decay_low")],
                 title="Decays",
                 y_title="γ, 0 to 1",
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **shared,
             ),
             "Spread decays are short and long memories side by side. All near 0 is a model without a past; all at 1 a "
@@ -150,7 +155,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
             curves(
                 [line("directions in use", "state_rank")],
                 **series_words(catalog.PAM_STATE_RANK).titles,
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **shared,
             ),
             series_words(catalog.PAM_STATE_RANK).meaning,

@@ -52,8 +52,13 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class Start:
-    """What a form starts from. key: of its fields, another one for another configuration · preset: named in the run ·
-    run, created: which run it was taken from, empty for a preset."""
+    """What a form starts from.
+
+    Attributes:
+        key: of its fields, another one for another configuration.
+        preset: named in the run.
+        run, created: which run it was taken from, empty for a preset.
+    """
 
     config: RunConfig
     title: str
@@ -176,7 +181,8 @@ def _title(choice: str) -> str:
 
 def _start_of(lab: Lab, choice: str) -> Start:
     """A preset; or the run that somebody wants another of, as it stood when they said so. It may train on meanwhile:
-    what it becomes changes neither the fields nor what starts."""
+    what it becomes changes neither the fields nor what starts.
+    """
     if not choice.startswith(_RUN):
         found = PRESETS[choice]
         return Start(found.config, found.title, found.about, f"new:{choice}", choice)
@@ -226,8 +232,11 @@ def _based(start: Start, kind: str) -> RunConfig:
 
 
 def _form(start: Start, notes: dict[str, Any]) -> tuple[RunConfig | None, str]:
-    """Fields of every section, starting at the preset's values; the configuration, or what is wrong with it. notes: a
-    place below each field that is a path, by name."""
+    """Fields of every section, starting at the preset's values; the configuration, or what is wrong with it.
+
+    Args:
+        notes: a place below each field that is a path, by name.
+    """
     kind = st.segmented_control(
         "Model family",
         list(MODEL_KINDS),
@@ -258,7 +267,11 @@ def _skipped(start: Start, kind: str, part: Mapping[str, Any]) -> tuple[str, ...
 
 
 def _formed(start: Start) -> RunConfig:
-    """The configuration that the fields say, by what the session holds of them. `ConfigError` when it cannot be."""
+    """The configuration that the fields say, by what the session holds of them.
+
+    Raises:
+        ConfigError: when it cannot be.
+    """
     kind = _family(start)
     base = _based(start, kind)
     values: dict[str, Any] = {"seed": control_widgets.held(SEED, base.seed, f"{start.key}:{kind}:seed")}
@@ -310,7 +323,11 @@ def _yaml(start: Start) -> tuple[RunConfig | None, str]:
 
 
 def _written(start: Start, loaded: list[GuideLoad] | None = None) -> RunConfig:
-    """The configuration that the text says. `ConfigError` when it cannot be."""
+    """The configuration that the text says.
+
+    Raises:
+        ConfigError: when it cannot be.
+    """
     key = f"{start.key}:yaml"
     text = str(st.session_state.get(key, start.config.to_yaml()))
     config, guide = read_config(text, adapter=bool(st.session_state.get(f"{key}:adapter")))

@@ -17,7 +17,11 @@ _MAX_POINTS = 600
 
 
 def draw(info: RunInfo, reader: Any, step: int | None, shared: dict[str, Any]) -> None:
-    """A number and a chart for each series; nothing for a run without. shared: how all charts of the page look."""
+    """A number and a chart for each series; nothing for a run without.
+
+    Args:
+        shared: how all charts of the page look.
+    """
     declared = kept_series(reader.meta())
     if not declared:
         return

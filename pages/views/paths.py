@@ -16,10 +16,12 @@ from pages.widgets.frame_measures import PICTURES, measure_figure
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
+    SHARE,
     SOURCES,
     ClipRow,
     Line,
     Reference,
+    XAxis,
     anchor_spread,
     curves,
     frame_spectrum,
@@ -163,7 +165,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     size = {catalog.ANCHOR_MEAN: "mean", catalog.ANCHOR_SPREAD: "spread"}
     series = reader.scalars_of([*names, *anchor, *size, *_NOISE, *_CHECKS, catalog.FLOW_T_STAR], max_points=MAX_POINTS)
     data: dict[str, float] = reader.meta().get("data_frames") or {}
-    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x}
+    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "x": XAxis(log=log_x)}
 
     def lines(chosen: dict[str, str]) -> list[Line]:
         return [Line.of(shown, series[name]) for name, shown in chosen.items()]
@@ -196,7 +198,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 lines(_NOISE),
                 title="Noise that frames share",
                 y_title="share ρ",
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 height=290,
                 message="Not measured so far.",
                 **shared,
@@ -208,7 +210,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
             curves(
                 lines({catalog.FLOW_T_STAR: "t*"}),
                 **series_words(catalog.FLOW_T_STAR).titles,
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 height=290,
                 message="Not measured so far.",
                 **shared,

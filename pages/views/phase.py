@@ -13,8 +13,11 @@ from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
+    SHARE,
     Line,
     Reference,
+    XAxis,
+    YAxis,
     coherence_map,
     curves,
     layer_name,
@@ -78,7 +81,8 @@ def _layer(lab: Lab, info: RunInfo) -> int:
 
 def _layer_count(lab: Lab, run: str) -> int:
     """How many sets of angles there are, the encoding's first; of a run without our configuration, as many as were
-    measured."""
+    measured.
+    """
     if isinstance(config := lab.description(run), RunConfig):
         return int(config.value("layers")) + 1
     found = lab.reader(run).arrays(PHASE, needs=("histogram",))
@@ -157,7 +161,12 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     of_layer = {catalog.phase_r_layer(layer): layer for layer in layers}
     names = [*of_layer, *(catalog.phase_window(width) for width in _WINDOWS), *_NUMBERS]
     series = reader.scalars_of(names, max_points=MAX_POINTS)
-    shared: dict[str, Any] = {"uirevision": run, "marks": phrases.marks(reader.events()), "log_x": log_x, "height": 280}
+    shared: dict[str, Any] = {
+        "uirevision": run,
+        "marks": phrases.marks(reader.events()),
+        "x": XAxis(log=log_x),
+        "height": 280,
+    }
 
     def line(shown: str, name: str, style: dict[str, Any] | None = None) -> Line:
         return Line.of(shown, series[name], style)
@@ -168,7 +177,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 [line(layer_name(layer), name, layer_style(layer)) for name, layer in of_layer.items()],
                 title="Coherence R by layer",
                 y_title="R, 0 to 1",
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **shared,
             ),
             "Rising curves are phases that lock. All at 1 is no order but a standstill: then the least variance, "
@@ -179,7 +188,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 [line(f"{width} tokens", catalog.phase_window(width)) for width in _WINDOWS],
                 title="Coherence inside windows",
                 y_title="R, 0 to 1",
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 **shared,
             ),
             "Mean over the layers of R inside causal windows. Independent phases would give about 0.64, 0.45, 0.32 and "
@@ -204,7 +213,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 ],
                 title="Freedom of the phases",
                 y_title="share, −1 to 1",
-                least=0.2,
+                y=YAxis(least=0.2),
                 **shared,
             ),
             "Healthy phases cover the circle and differ from token to token. Semantic coherence rises when tokens of "

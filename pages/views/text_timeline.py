@@ -11,7 +11,7 @@ from pages.widgets.chart import chart
 from pages.widgets.live_panel import words
 from pages.widgets.token_text import generation_html
 from qcore.lab import Lab, RunInfo
-from qcore.viz import Line, curves
+from qcore.viz import SHARE, Line, curves
 
 ROWS = 40
 _EMPTY = "(empty prompt)"
@@ -88,7 +88,7 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
                 title=title,
                 y_title=y_title,
                 marks=marks,
-                y_range=(-0.03, 1.03),
+                y=SHARE,
                 height=250,
             )
             chart(figure, f"chart:{title}", f"{title} of the samples over steps", info.step)

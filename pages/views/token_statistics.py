@@ -10,7 +10,7 @@ from pages.session import looks, phrases, read_cache
 from pages.widgets.chart import chart
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import Line, curves, histogram, race, series_words, shares
+from qcore.viz import Line, XAxis, YAxis, curves, histogram, race, series_words, shares
 
 RACE_STEPS = 60
 MAX_POINTS = 600
@@ -66,7 +66,7 @@ def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> None:
         uirevision=info.name,
         title="Race of the leading tokens",
         marks=marks,
-        log_x=log_x,
+        x=XAxis(log=log_x),
     )
     chart(figure, "chart:race", "Predicted share of the leading tokens over steps", info.step)
     st.caption(
@@ -127,8 +127,8 @@ def _perplexity(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
         title="Perplexity, strict and by coherence",
         y_title="per token",
         marks=marks,
-        log_x=log_x,
-        log_y=True,
+        x=XAxis(log=log_x),
+        y=YAxis(log=True),
         message="Not measured so far.",
     )
     chart(
@@ -154,9 +154,9 @@ def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
             title=title or words.heading,
             y_title=words.unit,
             marks=marks,
-            log_x=log_x,
+            x=XAxis(log=log_x),
             height=230,
-            least=catalog.least_height(words.unit),
+            y=YAxis(least=catalog.least_height(words.unit)),
         )
         if index % 2 == 0:
             columns = st.columns(2)

@@ -71,7 +71,11 @@ def says_html(kind: Kind, text: str) -> str:
 
 
 def badge_html(word: str, colour: str, about: str, **data: object) -> str:
-    """A word on colour with a hint. data: attributes `data-…` that say the same to a program."""
+    """A word on colour with a hint.
+
+    Args:
+        data: attributes `data-…` that say the same to a program.
+    """
     said = "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in data.items())
     return (
         f'{STYLE}<span class="lab-badge" title="{html.escape(about)}"{said} style="background:'

@@ -15,7 +15,8 @@ _NAMED = ("run", "view", "step", "bench", "ablation")
 
 def follow() -> None:
     """Forget what the session holds of what the address names, when the browser went back or forward. Call it before
-    anything of the page is drawn."""
+    anything of the page is drawn.
+    """
     context = get_script_run_ctx(suppress_warning=True)
     if context is None or not context.is_history_navigation:
         return

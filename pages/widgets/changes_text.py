@@ -26,7 +26,8 @@ _FIXED = ("seed", "kind", "fault")
 
 def read_changes(text: str, kind: str) -> dict[str, str]:
     """Name → value; the name as it is declared, the value not checked yet. `ConfigError` names a line that is no
-    change, or a name that nothing has."""
+    change, or a name that nothing has.
+    """
     found: dict[str, str] = {}
     for written, value in config.read_changes(text.splitlines(), EXAMPLE).items():
         name = declared(written, kind)
@@ -37,8 +38,11 @@ def read_changes(text: str, kind: str) -> dict[str, str]:
 
 
 def declared(name: str, kind: str) -> str:
-    """The declared name behind what a person wrote: the name, or the title that pages show. `ConfigError` as of
-    `find_control`."""
+    """The declared name behind what a person wrote: the name, or the title that pages show.
+
+    Raises:
+        ConfigError: as of `find_control`.
+    """
     words = _plain(name)
     for control in all_controls(kind):
         if words in (_plain(control.name), _plain(control.label), _plain(control_title(control))):
@@ -57,7 +61,11 @@ def _plain(name: str) -> str:
 
 def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live_only: bool = False) -> None:
     """A text of changes, kept for the session, and beside it the picker: a control by its title, a value within its
-    range, and a button that writes the line. values: of the controls now, where the picker starts."""
+    range, and a button that writes the line.
+
+    Args:
+        values: of the controls now, where the picker starts.
+    """
     controls = live_controls(kind).values() if live_only else all_controls(kind)
     offered = {
         control.name: control

@@ -159,8 +159,11 @@ _mount = st.components.v2.component(
 
 
 def chart(figure: Figure, key: str, alt: str, step: int | None = None) -> None:
-    """Draw a figure; the key is its identity through refreshes. alt: what it shows, for screen readers · step: of the
-    moment that curves over steps are drawn from; those that end before it say so.
+    """Draw a figure; the key is its identity through refreshes.
+
+    Args:
+        alt: what it shows, for screen readers.
+        step: of the moment that curves over steps are drawn from; those that end before it say so.
     """
     shown = figure if step is None else dated(figure, step)
     # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
@@ -186,7 +189,11 @@ def plot_json(figure: Figure, alt: str) -> str:
 
 
 def charts_over_steps(figures: Mapping[str, tuple[Figure, str]], step: int | None, newest: int | None = None) -> None:
-    """Curves in two columns, each with its caption and a line at `step`, if there is one. newest: the moment's step."""
+    """Curves in two columns, each with its caption and a line at `step`, if there is one.
+
+    Args:
+        newest: the moment's step.
+    """
     for index, (key, (figure, about)) in enumerate(figures.items()):
         if index % 2 == 0:
             columns = st.columns(2, gap="large")

@@ -198,7 +198,11 @@ _mount = st.components.v2.component(
 
 
 def film(rows: Sequence[ClipRow], key: str, alt: str) -> None:
-    """Play all clips of all rows side by side, with pause, speed and a count of frames. alt: for screen readers."""
+    """Play all clips of all rows side by side, with pause, speed and a count of frames.
+
+    Args:
+        alt: for screen readers.
+    """
     _mount(key=key, data=clip_bytes(rows, layout="film", alt=alt))
 
 

@@ -80,9 +80,12 @@ def _changes(states: Mapping[str, ControlState]) -> int:
 
 @dataclass
 class Turned:
-    """What a session's knobs of a run were drawn from. seen: number of changes of all controls · sent: the last command
-    of each knob, by the name of its control, and what became of it: `waiting` for the knob to stand still, `pending` in
-    the run, `applied` or `refused`.
+    """What a session's knobs of a run were drawn from.
+
+    Attributes:
+        seen: number of changes of all controls.
+        sent: the last command of each knob, by the name of its control, and what became of it: `waiting` for the knob
+            to stand still, `pending` in the run, `applied` or `refused`.
     """
 
     seen: int = 0
@@ -229,7 +232,8 @@ def _failed(name: str, sent: dict[str, dict[str, Any]], error: Exception) -> Non
 
 def _displaced(waiting: dict[str, Any]) -> None:
     """Something newer came for the knob: of this session, which has then forgotten the entry, or from another tab. Any
-    thread may call it."""
+    thread may call it.
+    """
     if waiting["status"] == WAITING:
         waiting["text"] += " was not sent: the knob was turned in another tab before this one had settled"
         waiting["status"] = "refused"

@@ -71,8 +71,11 @@ def fields(
     skip: tuple[str, ...] = (),
     notes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Form fields of one section in two columns; returns its values by name. notes: takes a place below each field of
-    text, by name, for what is to be said of it."""
+    """Form fields of one section in two columns; returns its values by name.
+
+    Args:
+        notes: takes a place below each field of text, by name, for what is to be said of it.
+    """
     columns = st.columns(2)
     found = {}
     shown = [control for control in section.controls() if control.name not in skip]
@@ -85,7 +88,11 @@ def fields(
 
 
 def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: str, **more: Any) -> None:
-    """A knob that starts at `value` and is read from `st.session_state[key]`. others: more values on a log slider."""
+    """A knob that starts at `value` and is read from `st.session_state[key]`.
+
+    Args:
+        others: more values on a log slider.
+    """
     shared: dict[str, Any] = {"key": key, "help": tooltip(control), **more}
     low, high = control.low or 0, control.high or 0
     if control.kind == "texts":

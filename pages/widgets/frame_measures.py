@@ -11,13 +11,17 @@ from typing import Any
 from qcore.lab import guide
 from qcore.probes import catalog
 from qcore.probes.catalog import Declared
-from qcore.viz import SOURCES, Figure, Line, Reference, curves, number_words, source_style
+from qcore.viz import SOURCES, Figure, Line, Reference, YAxis, curves, number_words, source_style
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a set of clips. words: of the catalogue · ratio: it is ÷ that of the data, whose own value is then
-    1 · y_range: fixed limits, or none.
+    """One number of a set of clips.
+
+    Attributes:
+        words: of the catalogue.
+        ratio: it is ÷ that of the data, whose own value is then 1.
+        y_range: fixed limits, or none.
     """
 
     words: Declared
@@ -81,7 +85,7 @@ def measure_figure(
         ],
         title=measure.words.heading,
         y_title=measure.words.unit,
-        y_range=measure.y_range,
+        y=YAxis(limits=measure.y_range),
         references=[*references, *limits],
         height=290,
         message="Not measured so far.",
@@ -91,8 +95,12 @@ def measure_figure(
 
 @dataclass(frozen=True)
 class Band:
-    """What the guide says of one measure. series: where a run keeps it · low, high: limits, None where there is none ·
-    verdict: what was measured here.
+    """What the guide says of one measure.
+
+    Attributes:
+        series: where a run keeps it.
+        low, high: limits, None where there is none.
+        verdict: what was measured here.
     """
 
     name: str

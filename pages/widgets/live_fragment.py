@@ -21,8 +21,11 @@ News = Callable[[], Hashable]
 
 
 class _Page(local):
-    """What this thread has drawn of its page. info, around: the run that the sidebar shows and what it says of it, as
-    of `selection.around`."""
+    """What this thread has drawn of its page.
+
+    Attributes:
+        info, around: the run that the sidebar shows and what it says of it, as of `selection.around`.
+    """
 
     followed = False
     info: RunInfo | None = None
@@ -41,9 +44,10 @@ def live(
 ) -> None:
     """Run the page anew when there is news of its run while it is alive. Once a page.
 
-    news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars, such
-    as arrays; or what the page shows, asked in other threads, too · runs: those whose news count, asked anew each
-    time; this run alone when it is left out.
+    Args:
+        news: `steps`: any step, and all that is recorded; `records`: what is recorded beside the steps' own scalars,
+            such as arrays; or what the page shows, asked in other threads, too.
+        runs: those whose news count, asked anew each time; this run alone when it is left out.
     """
     if callable(news):
         asked: News = news
@@ -60,7 +64,8 @@ def followed() -> None:
 
 def begin(lab: Lab) -> None:
     """A page is about to be drawn; its sidebar has been. What a long answer reads later is no longer of that moment, so
-    what the sidebar shows is noted now."""
+    what the sidebar shows is noted now.
+    """
     _page.followed = False
     _page.info = info = selection.selected(lab)
     _page.around = None if info is None else selection.around(lab, info.name)

@@ -171,8 +171,12 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a panel: a chart, or HTML in which all text is escaped. key: its identity through all updates · alt:
-    what the chart shows, for screen readers · half: of the panel's width, where there is room.
+    """One part of a panel: a chart, or HTML in which all text is escaped.
+
+    Attributes:
+        key: its identity through all updates.
+        alt: what the chart shows, for screen readers.
+        half: of the panel's width, where there is room.
     """
 
     key: str
@@ -195,8 +199,10 @@ def blocks_json(blocks: Iterable[Block]) -> str:
 def panel(key: str, lab: Lab, read: Callable[[], View], seconds: float) -> None:
     """Show the view now, and follow it every so many seconds; 0 does not follow it.
 
-    read: gives the view; it is called in other threads, too, so it must not touch `st`. Its body is `blocks_json`. What
-    it reads through `lab`, body included, is of one moment.
+    Its body is `blocks_json`. What it reads through `lab`, body included, is of one moment.
+
+    Args:
+        read: gives the view; it is called in other threads, too, so it must not touch `st`.
     """
     view = read()
     channel = Channel(read, roles.presence(), within=partial(within, lab))
@@ -236,8 +242,11 @@ def progress_html(share: float, text: str) -> str:
 
 
 def table_html(name: str, heads: Sequence[str], rows: Iterable[Sequence[object]], none: str) -> str:
-    """A table in a box that scrolls; numbers stand at the right. name: for screen readers · none: said when there is no
-    row.
+    """A table in a box that scrolls; numbers stand at the right.
+
+    Args:
+        name: for screen readers.
+        none: said when there is no row.
     """
     lines = [
         "".join(f'<td class="right">{one:,}</td>' if isinstance(one, int) else _cell(str(one)) for one in row)

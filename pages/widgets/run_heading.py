@@ -42,7 +42,8 @@ def refresh_button(info: RunInfo) -> None:
 
 def hand_over() -> None:
     """A link to a page was the first visit since the server has started: Streamlit found the page by its folder and
-    runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link."""
+    runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link.
+    """
     if "run" not in st.session_state and not st.session_state.get("handed_over"):
         st.session_state["handed_over"] = True
         st.navigation([one.entry() for one in PAGES], position="hidden")

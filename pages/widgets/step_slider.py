@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Position:
-    """What a page shows. step: one of `steps`; None follows the newest · seconds: time a picture while it plays."""
+    """What a page shows.
+
+    Attributes:
+        step: one of `steps`; None follows the newest.
+        seconds: time a picture while it plays.
+    """
 
     step: int | None
     steps: tuple[int, ...]
@@ -68,7 +73,11 @@ def following(steps: Sequence[int], step: int) -> int:
 
 
 def scrubber(info: RunInfo, steps: Sequence[int], page: str) -> Position:
-    """Draw the controls over the steps that have arrays; at least one. page: only the page that was asked plays."""
+    """Draw the controls over the steps that have arrays; at least one.
+
+    Args:
+        page: only the page that was asked plays.
+    """
     wanted = _wanted()
     step = None if wanted is None else nearest(steps, wanted)
     playing = st.session_state.get(_PLAYING) == (page, info.name) and step is not None
@@ -145,9 +154,12 @@ def step_page(
 ) -> None:
     """A view of one step: the scrubber, the view's own options, the pictures of the step and what spans all steps.
 
-    steps: those that have arrays; without any, the view says what it waits for · arrays: their names, the first of
-    which names the view's film · control: the cadence that brings them · what: they are, in words · options: draws the
-    view's choices and returns them.
+    Args:
+        steps: those that have arrays; without any, the view says what it waits for.
+        arrays: their names, the first of which names the view's film.
+        control: the cadence that brings them.
+        what: they are, in words.
+        options: draws the view's choices and returns them.
     """
     if not steps:
         waiting(lab, info, arrays, control, what)

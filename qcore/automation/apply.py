@@ -41,13 +41,21 @@ class Hands(Protocol):
     step: int
 
     def set_control(self, name: str, value: Any, author: str, reason: str) -> str:
-        """Change a control with an event. `ConfigError` when it is refused."""
+        """Change a control with an event.
+
+        Raises:
+            ConfigError: when it is refused.
+        """
 
     def save(self, reason: str) -> None:
         """Write a checkpoint of now."""
 
     def state_before(self, step: int) -> Any:
-        """The checkpoint to put back: the newest good one from before a trouble. `ConfigError` when there is none."""
+        """The checkpoint to put back: the newest good one from before a trouble.
+
+        Raises:
+            ConfigError: when there is none.
+        """
 
     def put_back(self, state: Any, author: str, reason: str) -> str:
         """Put weights and moments of a checkpoint back, at the step of now."""

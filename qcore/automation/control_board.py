@@ -30,11 +30,22 @@ class ControlBoard(Mapping[str, Any]):
         return len(self._values)
 
     def check(self, name: Any, value: Any, *, stored: bool = False) -> SetControl:
-        """The change in the declared type. stored: it was accepted before. Raises `ConfigError` when it is refused."""
+        """The change in the declared type.
+
+        Args:
+            stored: it was accepted before.
+
+        Raises:
+            ConfigError: when it is refused.
+        """
         return SetControl(*self._config.check_change(name, value, stored=stored))
 
     def set(self, name: str, value: Any, *, stored: bool = False) -> Any:
-        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
+        """Change one control and return its old value.
+
+        Raises:
+            ConfigError: when it is refused; nothing is changed then.
+        """
         checked = self.check(name, value, stored=stored)
         old = self._values[checked.name]
         self._values[checked.name] = checked.value

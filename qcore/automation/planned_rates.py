@@ -53,8 +53,12 @@ def planned_courses(
 ) -> dict[str, Course]:
     """The learning rate that was used and will be, by `RATE`, and every number that the schedule moves, by name.
 
-    recorded: steps and values of `RATE` and `control/<name>` up to now · lines: a schedule to try in place of the one
-    in force. `ConfigError` for lines that cannot be read.
+    Args:
+        recorded: steps and values of `RATE` and `control/<name>` up to now.
+        lines: a schedule to try in place of the one in force.
+
+    Raises:
+        ConfigError: for lines that cannot be read.
     """
     events = list(changes_that_hold(config, events))
     board = board_now(config, events, now)
@@ -62,11 +66,13 @@ def planned_courses(
         board[_SCHEDULE] = list(lines)
     schedule = check_schedule(board[_SCHEDULE], config.kind)
     named = [*(change.name for change in schedule.changes), *(ramp.name for ramp in schedule.ramps)]
+    # a switch has no course that could be drawn
     moved = [name for name in dict.fromkeys(named) if find_control(name, config.kind).kind in ("float", "int")]
     past = {name: _past(config, events, now, name, recorded.get(catalog.control(name))) for name in moved}
     rates = [(step, value) for step, value in zip(*recorded.get(RATE, ((), ())), strict=True) if step <= now]
     total = int(board["steps"])
     for step, values in _ahead(config.kind, board, schedule, events, now, _visited(now, total, schedule, board, total)):
+        # the schedule itself may shorten the run on the way
         if step < int(values["steps"]):
             rates.append((step + 1, learning_rate(step + 1, values)))
         for name in moved:
@@ -80,14 +86,17 @@ def tried_rates(
 ) -> tuple[list[int], list[float]]:
     """The learning rate of updates up to `last` with changes (step, control, value) made, in their order, and the ways
     of a schedule walked: what a dry run would have trained with. Of a short run every update, of a long one the corners
-    and as many between as a chart has room for."""
+    and as many between as a chart has room for.
+    """
     board = config.live_values()
     changes = deque((step, name, value) for step, name, value in made if name in board)
     schedule = check_schedule(list(lines), config.kind)
     ways = _Ways(schedule, config.kind, lambda *_: False)
+    # a change of `steps` moves every share of the schedule: the corners of each length are looked at
     lengths = [int(board["steps"]), *(int(value) for _, name, value in changes if name == "steps")]
     totals = set(lengths[-_MOST_LENGTHS:])
     visited = {step for total in totals for step in _visited(0, last - 1, schedule, board, total)}
+    # one step before a change and the change: a jump is drawn as a jump
     visited |= {at + beside for at, _, _ in changes for beside in (-1, 0) if 0 <= at + beside < last}
     rates, before = [], -1
     for step in (steps := sorted(visited)):
@@ -104,8 +113,11 @@ def tried_rates(
 
 class _Ways:
     """A schedule's points and ways over ascending steps. The last line that moves a control at a step is the one that
-    counts, so a thousand lines cost a look at each, not a thousand values. is_left: asked (name, first and last step)
-    once for each way, whether somebody has taken its control over."""
+    counts, so a thousand lines cost a look at each, not a thousand values.
+
+    Attributes:
+        is_left: asked (name, first and last step) once for each way, whether somebody has taken its control over.
+    """
 
     def __init__(self, schedule: Schedule, kind: str, is_left: Callable[[str, int, int], bool]) -> None:
         self._schedule, self._kind, self._is_left = schedule, kind, is_left
@@ -151,6 +163,7 @@ def _past(
     walked = dict(zip(*ramps, strict=True)) if ramps is not None else {}
     for event in events:
         if event.payload["name"] == name and event.step <= now:
+            # old and new at the same step: the course is a step, not a slope
             points += [(event.step, float(event.payload["old"])), (event.step, float(event.payload["new"]))]
     points += [(int(step), float(value)) for step, value in walked.items() if step <= now]
     return sorted(points, key=lambda point: point[0])
@@ -158,7 +171,11 @@ def _past(
 
 def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], total: int) -> list[int]:
     """Steps from `now` to `last` to look at: all of them when they are few, else the corners and as many between as a
-    chart has room for. total: steps of the run, of which a schedule's shares are."""
+    chart has room for.
+
+    Args:
+        total: steps of the run, of which a schedule's shares are.
+    """
     if last - now <= MAX_POINTS:
         return list(range(now, last + 1))
     corners = {now, last, int(board["warmup_steps"]), int(board["warmup_steps"]) + 1}
@@ -167,6 +184,7 @@ def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], 
     parts = max(1, min(_RAMP_POINTS, MAX_POINTS // max(1, len(schedule.ramps))))
     for ramp in schedule.ramps:
         start, end = ramp.span(total)
+        # a way that is not straight needs points between its ends
         corners |= {start - 1, *(start + round((end - start) * part / parts) for part in range(parts + 1))}
     corners |= {now + round((last - now) * part / MAX_POINTS) for part in range(MAX_POINTS)}
     return sorted(step for step in corners if now <= step <= last)
@@ -176,7 +194,8 @@ def _ahead(
     kind: str, board: dict[str, Any], schedule: Schedule, events: Sequence[Event], now: int, visited: Iterable[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The board after each visited number of updates, as the trainer will have it: points of the schedule at their
-    steps, then its ways, where nobody has taken the control over."""
+    steps, then its ways, where nobody has taken the control over.
+    """
     before = now - 1
     ways = _Ways(schedule, kind, lambda name, start, end: _taken_over(events, name, start, end))
     for step in visited:

@@ -36,9 +36,14 @@ _CONFIRMED = 5
 
 @dataclass(frozen=True)
 class Proposal:
-    """What should happen now. author: rule or autopilot · reason: the rule's text, or finding and remedy, for the event
-    · changes: control → value, bounds kept · verbs: restore, pause, checkpoint · before: step before which the trouble
-    began, for `restore`.
+    """What should happen now.
+
+    Attributes:
+        author: rule or autopilot.
+        reason: the rule's text, or finding and remedy, for the event.
+        changes: control → value, bounds kept.
+        verbs: restore, pause, checkpoint.
+        before: step before which the trouble began, for `restore`.
     """
 
     author: str
@@ -69,7 +74,9 @@ class Automation:
     ) -> list[Proposal]:
         """What rules and autopilot want after `step` updates, in order: rules first. Call it once a step.
 
-        active: the active findings · muted: ids of findings that a person muted; the autopilot leaves them alone.
+        Args:
+            active: the active findings.
+            muted: ids of findings that a person muted; the autopilot leaves them alone.
         """
         self._read(controls["rules"], controls["limits"])
         found = [proposal for rule in self._rules if (proposal := self._ask(rule, step, controls, active))]
@@ -88,6 +95,7 @@ class Automation:
         """The value that limits allow instead of `value`; `old` while the control cools down."""
         limit = self._limits.get(name, Limit(name))
         every = COOL_DOWN if limit.every is None else limit.every
+        # one cool-down for rules and autopilot together: two rules that pull at one control would swing it
         if name in self._changed and step - self._changed[name] < every:
             return old
         control = live_controls(self._kind)[name]
@@ -108,6 +116,7 @@ class Automation:
         if not state:
             return
         try:
+            # all three are read before one is taken: half of a memory would be worse than none
             memory = {text: _checked_memory(found) for text, found in state["memory"].items()}
             changed = {name: _checked_step(step) for name, step in state["changed"].items()}
             latest = {name: _checked_number(value) for name, value in state["latest"].items()}
@@ -124,10 +133,13 @@ class Automation:
     def _ask(
         self, rule: WhenRule, step: int, controls: Mapping[str, Any], active: Sequence[Verdict]
     ) -> Proposal | None:
+        # by the rule's text: one that is edited is another rule and begins anew
         memory = self._memory.setdefault(rule.text, {"held": 0, "times": 0, "last": None, "since": step})
         if not all(self._holds(condition, active) for condition in rule.conditions):
             memory["held"] = 0
             return None
+        # where a `restore` must go back to: the step at which the condition began to hold, not the one at which it has
+        # held long enough
         memory["since"] = step if not memory["held"] else memory["since"]
         memory["held"] += 1
         resting = memory["last"] is not None and step - memory["last"] < rule.every
@@ -138,6 +150,7 @@ class Automation:
             old = controls[action.name]
             target = action.target(float(old)) if action.operator != "=" else action.value
             wanted[action.name] = self._bounded(step, action.name, old, target)
+        # limits may have left a value where it is: nothing has happened, and the count of times is not used up
         changes = {name: value for name, value in wanted.items() if value != controls[name]}
         if not changes and not rule.verbs:
             return None
@@ -161,9 +174,11 @@ class Automation:
         """The first remedy of a finding that was not tried yet, once the one before has had its time."""
         key = f"{AUTOPILOT} {verdict.id}"
         memory = self._memory.get(key)
+        # asked at every step while the finding stands, so a gap means that it was gone
         if memory is None or step - memory["seen"] > 1:  # resolved in between: a new case
             memory = self._memory[key] = {"tried": [], "last": None, "first": step}
         memory["seen"] = step
+        # a remedy takes effect over steps: the next one at once would hide what the first has done
         waiting = memory["last"] is not None and step - memory["last"] < patience
         if waiting or step - memory["first"] < min(_CONFIRMED, step):
             return None
@@ -182,6 +197,7 @@ class Automation:
             if not changes and not verbs:
                 continue
             reached = all(changes.get(name, controls[name]) == value for name, value in remedy["changes"].items())
+            # a remedy cut short by a limit is not done: it goes on from there after the patience
             if reached:
                 memory["tried"].append(remedy["label"])
             memory["last"] = step

@@ -43,8 +43,12 @@ def parse_json(
 ) -> Any:
     """The value of a JSON text. NaN and infinities are numbers, as `json` writes them.
 
-    name: what the text is, for the message. Raises `DocumentError` for anything that is not UTF-8 or not JSON, for more
-    than `max_bytes` or `max_values`, and for lists in lists deeper than `max_depth`.
+    Args:
+        name: what the text is, for the message.
+
+    Raises:
+        DocumentError: for anything that is not UTF-8 or not JSON, for more than `max_bytes` or `max_values`, and for
+            lists in lists deeper than `max_depth`.
     """
     try:
         raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
@@ -63,9 +67,14 @@ def parse_json(
 
 
 def read_json(path: Path, name: str | None = None, *, max_bytes: int = MAX_BYTES) -> Any:
-    """The value of a JSON file, of which no more than `max_bytes` are read. name: for messages, else the file's.
+    """The value of a JSON file, of which no more than `max_bytes` are read.
 
-    Raises `DocumentError` as `parse_json`, OSError for a file that cannot be read, or that is none.
+    Args:
+        name: for messages, else the file's.
+
+    Raises:
+        DocumentError: as `parse_json`.
+        OSError: for a file that cannot be read, or that is none.
     """
     with open(path, "rb", opener=plain_file) as file:
         return parse_json(file.read(max_bytes + 1), name or path.name, max_bytes=max_bytes)

@@ -14,8 +14,10 @@ import stat
 def plain_file(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
     """As `os.open`, for a regular file; also an `opener` for `open`.
 
-    Raises OSError as `os.open` does, `IsADirectoryError` for a folder, and OSError (EINVAL) for a pipe, a device or a
-    socket, none of which is ever waited for.
+    Raises:
+        OSError: as `os.open` does.
+        IsADirectoryError: for a folder.
+        OSError: (EINVAL) for a pipe, a device or a socket, none of which is ever waited for.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
     kind = os.fstat(descriptor).st_mode

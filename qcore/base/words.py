@@ -18,8 +18,16 @@ _SMALLEST_PLAIN = 1e-6
 def number_words(value: float | None, digits: int = 4, *, places: int | None = None, signed: bool = False) -> str:
     """A number as a person writes it: 0.3363, 6.705, 1,465, 100,000, 0.000093; from a millionth down 9.3e-8.
 
-    digits: at most so many that matter, never fewer than the whole part has · places: exactly so many decimals instead,
-    for columns · signed: with a plus, too. None is a dash; NaN and infinity are `not finite`. The minus is a true one.
+    None is a dash; NaN and infinity are `not finite`. The minus is a true one.
+
+    Args:
+        digits: at most so many that matter, never fewer than the whole part has.
+        places: exactly so many decimals instead, for columns.
+        signed: with a plus, too.
+
+    Example:
+        >>> number_words(0.00009303), number_words(1234567.0), number_words(None)
+        ('0.00009303', '1,234,567', '–')
     """
     if value is None:
         return NOT_MEASURED
@@ -86,7 +94,12 @@ def value_words(value: object) -> str:
 
 
 def change_words(name: str, old: object, new: object) -> str:
-    """`diversity weight 0 → 0.3`."""
+    """`diversity weight 0 → 0.3`.
+
+    Example:
+        >>> change_words("learning_rate", 0.003, 0.01)
+        'learning rate 0.003 → 0.01'
+    """
     return f"{name_words(name)} {value_words(old)} → {value_words(new)}"
 
 

@@ -41,7 +41,8 @@ LONGEST = 2000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 the run failed or the disk takes no more, 2 a mistake,
-    130 and 143 interrupted, 141 when what it prints is read no further."""
+    130 and 143 interrupted, 141 when what it prints is read no further.
+    """
     logging.getLogger("qcore").addHandler(logging.NullHandler())  # the run's own log keeps what a worker reports
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:

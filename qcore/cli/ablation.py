@@ -5,13 +5,24 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, print_json, print_table
+from qcore.cli.base import (
+    RUNS,
+    AsJson,
+    Changes,
+    Runs,
+    app,
+    figure,
+    markdown_table,
+    print_json,
+    print_table,
+    with_options,
+)
 from qcore.config import KIND, LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
 from qcore.experiments.ablation import STRETCH, CaseResult, Row, base_config
 from qcore.experiments.ablation_store import plan_ablation, train_ablation
@@ -32,47 +43,58 @@ HEAD = (
 )
 
 
-@app.command()
-def ablate(
-    preset_name: Annotated[
-        str | None, typer.Option("--preset", help="Starting point instead of the small model.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="YAML file with a run configuration.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class AblateOptions:
+    """What `qcore ablate` may be told."""
+
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point instead of the small model.")] = (
+        None
+    )
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with a run configuration.")] = None
     kind: Annotated[
         str,
         typer.Option("--model", metavar="KIND", help="Family of the small model: " + ", ".join(LANGUAGE_KINDS) + "."),
-    ] = KIND.default,
-    changes: Changes = None,
+    ] = KIND.default
+    changes: Changes = None
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="One variant; repeatable. Default: all.")
-    ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each variant.")] = 3,
+    ] = None
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each variant.")] = 3
     steps: Annotated[
         int, typer.Option("--steps", help="Steps of each run; one that is behind takes half as many more.")
-    ] = 300,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of what is kept (default: made from the base).")
-    ] = None,
-    runs: Runs = RUNS,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    as_json: AsJson = False,
-) -> int:
+    ] = 300
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2
+    name: Annotated[str | None, typer.Option("--name", help="Name of what is kept (default: made from the base).")] = (
+        None
+    )
+    runs: Runs = RUNS
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False
+    as_json: AsJson = False
+
+
+@app.command()
+@with_options(AblateOptions)
+def ablate(options: AblateOptions) -> int:
     """Compare each term and mechanism with plain cross-entropy: held-out loss, time to equal quality, samples."""
     started = time.monotonic()
-    base = base_config(_start(preset_name, config), kind=kind, changes=read_changes(changes or []), steps=steps)
-    folder = open_folder(runs)
-    plan = plan_ablation(folder, base, only, seeds, name)
+    base = base_config(
+        _start(options.preset_name, options.config),
+        kind=options.kind,
+        changes=read_changes(options.changes or []),
+        steps=options.steps,
+    )
+    folder = open_folder(options.runs)
+    plan = plan_ablation(folder, base, options.only, options.seeds, options.name)
     print(
         f"{plan.name}: {plan.total} runs of {base.value('steps')} steps, {len(plan.results)} of them kept",
         file=sys.stderr,
     )
-    done = train_ablation(folder, plan, jobs, _tell)
-    if as_json:
+    done = train_ablation(folder, plan, options.jobs, _tell)
+    if options.as_json:
         rows = [asdict(row) | {"verdict": row.verdict, "earns": row.earns} for row in done.rows]
         print_json({"name": done.name, "rows": rows, "cases": [asdict(case) for case in done.results]})
         return 0
-    print(ablation_markdown(done.rows)) if markdown else print_table(table(done.rows))
+    print(ablation_markdown(done.rows)) if options.markdown else print_table(table(done.rows))
     print(f"\n{_note(done.rows)}\n{len(done.results)} runs, {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -16,6 +18,9 @@ from qcore.lab import Lab, LabError
 from qcore.viz import number_words
 
 AUTHOR = "cli"
+
+Options = TypeVar("Options")
+Result = TypeVar("Result")
 
 app = typer.Typer(
     name="qcore",
@@ -47,15 +52,61 @@ Changes = Annotated[
 RUNS = Path("checkpoints")
 
 
+def with_options(options: type[Options]) -> Callable[[Callable[[Options], Result]], Callable[..., Result]]:
+    """A command whose arguments and options are the fields of a dataclass, and which gets them as one value.
+
+    Typer reads a command's options from its signature; this gives it the fields', so that a command with many options
+    is a function of one argument.
+
+    Args:
+        options: a dataclass; each field's type is `Annotated[…, typer.Option(…)]` or `typer.Argument(…)`, its default
+            the option's.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    fields = dataclasses.fields(options)  # type: ignore[arg-type]
+    parameters = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            # a field without a default has MISSING, which Typer would take for a value
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields
+    ]
+
+    def decorated(command: Callable[[Options], Result]) -> Callable[..., Result]:
+        result = get_type_hints(command, include_extras=True).get("return")
+
+        @functools.wraps(command)
+        def called(**values: Any) -> Result:
+            return command(options(**values))
+
+        # `wraps` copies the hints of `command`, whose only argument is the dataclass: Typer must see the fields
+        called.__annotations__ = {**hints, "return": result}
+        called.__signature__ = inspect.Signature(parameters, return_annotation=result)  # type: ignore[attr-defined]
+        return called
+
+    return decorated
+
+
 def opened(runs: Path, *, create: bool = False) -> Lab:
-    """The lab of a runs folder. Raises `LabError` where there is no such folder, unless it may be created."""
+    """The lab of a runs folder.
+
+    Raises:
+        LabError: where there is no such folder, unless it may be created.
+    """
     if not create and not runs.is_dir():
         raise LabError(f"there is no runs folder {str(runs)!r}: start a run with qcore train, or name one with --runs")
     return Lab(runs)
 
 
 def set_commands(items: Iterable[str]) -> list[SetControl]:
-    """Checked changes of live controls from `key=value`. `ConfigError` for one that is refused, or named twice."""
+    """Checked changes of live controls from `key=value`.
+
+    Raises:
+        ConfigError: for one that is refused, or named twice.
+    """
     commands: dict[str, SetControl] = {}
     for written, value in read_changes(items).items():
         command = SetControl(written, value).checked()

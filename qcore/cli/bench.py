@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table
+from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table, with_options
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, default_run, person_path, preset, read_changes
 from qcore.experiments.benchmark import MATCHES, bench_spec, run_benchmark
 from qcore.experiments.benchmark_store import EQUAL, Benchmark, BenchSpec, published_counts, quality_rows
@@ -20,8 +20,10 @@ from qcore.runs.names import open_folder
 _MODELS = ",".join(LANGUAGE_KINDS)
 
 
-@app.command("bench")
-def compare_models(
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What `qcore bench` may be told."""
+
     models: Annotated[
         str,
         typer.Option(
@@ -29,59 +31,75 @@ def compare_models(
             help="Families, separated by commas; values of one follow a colon and are joined by +, such as "
             "pam:complex_state=false+heads=2.",
         ),
-    ] = _MODELS,
-    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point (default: the defaults).")] = None,
-    changes: Changes = None,
+    ] = _MODELS
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point (default: the defaults).")] = None
+    changes: Changes = None
     match: Annotated[
         str, typer.Option("--match", help=f"What all models share with the reference: {', '.join(MATCHES)}.")
-    ] = "parameters",
+    ] = "parameters"
     reference: Annotated[
         str | None, typer.Option("--reference", help="Model that sets size and seconds (default: the transformer).")
-    ] = None,
+    ] = None
     equal: Annotated[
         list[str] | None,
         typer.Option("--equal", help=f"Quality at equal {' or '.join(EQUAL)}; repeatable. Default: both."),
-    ] = None,
-    quality: Annotated[bool, typer.Option("--quality/--no-quality", help="Train the models, too.")] = True,
-    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each model.")] = 1,
-    steps: Annotated[int, typer.Option("--steps", help="Steps of the reference's runs.")] = 400,
+    ] = None
+    quality: Annotated[bool, typer.Option("--quality/--no-quality", help="Train the models, too.")] = True
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each model.")] = 1
+    steps: Annotated[int, typer.Option("--steps", help="Steps of the reference's runs.")] = 400
     text: Annotated[
         list[Path] | None,
         typer.Option("--text", help="Text file to train on; given twice, the second one is evaluated on."),
-    ] = None,
+    ] = None
     positions: Annotated[
         str, typer.Option("--positions", help="Positions at which generation is timed; empty: none.")
-    ] = "100,500,1000,2000",
-    rounds: Annotated[int, typer.Option("--rounds", help="Turns of the timing.")] = 9,
-    windows: Annotated[int, typer.Option("--windows", help="Held-out windows of the last evaluation; 0: all.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", help="Training processes side by side, one thread each.")] = 2,
-    name: Annotated[str | None, typer.Option("--name", help="Name of what is kept (default: the time).")] = None,
-    runs: Runs = RUNS,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
-    as_json: AsJson = False,
-) -> int:
+    ] = "100,500,1000,2000"
+    rounds: Annotated[int, typer.Option("--rounds", help="Turns of the timing.")] = 9
+    windows: Annotated[int, typer.Option("--windows", help="Held-out windows of the last evaluation; 0: all.")] = 0
+    jobs: Annotated[int, typer.Option("--jobs", help="Training processes side by side, one thread each.")] = 2
+    name: Annotated[str | None, typer.Option("--name", help="Name of what is kept (default: the time).")] = None
+    runs: Runs = RUNS
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False
+    as_json: AsJson = False
+
+
+@app.command("bench")
+@with_options(BenchOptions)
+def compare_models(options: BenchOptions) -> int:
     """Compare models: size, operations, speed, memory, generation and held-out bits per byte, and keep the results."""
-    base = preset(preset_name).config if preset_name else default_run()
-    base = base.with_values({"steps": steps, **_texts(text or [])}).with_values(read_changes(changes or []))
-    spec = bench_spec(
-        [label.replace("+", ",") for label in models.split(",") if label],
-        base,
-        name=name or time.strftime("bench-%m%d-%H%M%S"),
-        match=match,
-        reference=reference.replace("+", ",") if reference else None,
-        equal=tuple(equal or EQUAL) if quality else (),
-        seeds=seeds,
-        jobs=jobs,
-        rounds=rounds,
-        windows=windows,
-        positions=_positions(positions),
+    found = run_benchmark(
+        open_folder(options.runs), _spec(options), lambda stage: print(stage, file=sys.stderr, flush=True)
     )
-    found = run_benchmark(open_folder(runs), spec, lambda stage: print(stage, file=sys.stderr, flush=True))
-    if as_json:
+    if options.as_json:
         print_json({**asdict(found), "quality": [asdict(row) for row in quality_rows(found.runs)]})
     else:
-        _show(found, markdown)
+        _show(found, options.markdown)
     return 0 if all(run.state == "finished" for run in found.runs) else 1
+
+
+def _spec(options: BenchOptions) -> BenchSpec:
+    """What is compared, checked.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+    base = preset(options.preset_name).config if options.preset_name else default_run()
+    texts = _texts(options.text or [])
+    base = base.with_values({"steps": options.steps, **texts}).with_values(read_changes(options.changes or []))
+    reference = options.reference
+    return bench_spec(
+        [label.replace("+", ",") for label in options.models.split(",") if label],
+        base,
+        name=options.name or time.strftime("bench-%m%d-%H%M%S"),
+        match=options.match,
+        reference=reference.replace("+", ",") if reference else None,
+        equal=tuple(options.equal or EQUAL) if options.quality else (),
+        seeds=options.seeds,
+        jobs=options.jobs,
+        rounds=options.rounds,
+        windows=options.windows,
+        positions=_positions(options.positions),
+    )
 
 
 def _texts(paths: list[Path]) -> dict[str, Any]:

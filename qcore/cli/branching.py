@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from qcore.cli.base import (
     opened,
     print_json,
     print_table,
+    with_options,
 )
 from qcore.cli.steering import send_commands
 from qcore.cli.training import follow, signals
@@ -68,35 +70,41 @@ def replay(
     return 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForkOptions:
+    """What `qcore fork` may be told."""
+
+    name: Name
+    step: Annotated[int | None, typer.Option("--step", help="Step to go on from (default: now).")] = None
+    changes: Changes = None
+    new_name: Annotated[str | None, typer.Option("--name", help="Name of the fork (default: made up).")] = None
+    until: Annotated[int | None, typer.Option("--until", help="Stop after this step.")] = None
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the run tree.")] = ""
+    start: Annotated[bool, typer.Option(help="Train it here at once, or leave it for qcore resume.")] = True
+    runs: Runs = RUNS
+    quiet: Quiet = False
+    as_json: AsJson = False
+
+
 @app.command()
-def fork(
-    name: Name,
-    step: Annotated[int | None, typer.Option("--step", help="Step to go on from (default: now).")] = None,
-    changes: Changes = None,
-    new_name: Annotated[str | None, typer.Option("--name", help="Name of the fork (default: made up).")] = None,
-    until: Annotated[int | None, typer.Option("--until", help="Stop after this step.")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the run tree.")] = "",
-    start: Annotated[bool, typer.Option(help="Train it here at once, or leave it for qcore resume.")] = True,
-    runs: Runs = RUNS,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> int:
+@with_options(ForkOptions)
+def fork(options: ForkOptions) -> int:
     """Go on from a step of a run as another run, with changes: controls, data, order_seed, or sizes of the model."""
-    with signals() as received, opened(runs) as lab:
+    with signals() as received, opened(options.runs) as lab:
         child = lab.fork(
-            name,
-            step=step,
-            changes=dict(read_changes(changes or [])),
-            new_name=new_name,
+            options.name,
+            step=options.step,
+            changes=dict(read_changes(options.changes or [])),
+            new_name=options.new_name,
             author=AUTHOR,
-            reason=reason,
-            start=start,
-            until=until,
+            reason=options.reason,
+            start=options.start,
+            until=options.until,
         )
-        if start:
-            return follow(lab, child, received, quiet=quiet, as_json=as_json)
+        if options.start:
+            return follow(lab, child, received, quiet=options.quiet, as_json=options.as_json)
         made = lab.lineage(child)
-    print_json({"name": child, "lineage": made}) if as_json else print(f"{child} waits: qcore resume {child}")
+    print_json({"name": child, "lineage": made}) if options.as_json else print(f"{child} waits: qcore resume {child}")
     return 0
 
 
@@ -140,35 +148,41 @@ def tree(runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print_table([("run", "from step", "changed", "state", "step"), *map(_row, nodes)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class EffectOptions:
+    """What `qcore effect` may be told."""
+
+    name: Name
+    step: Step
+    changes: Changes = None
+    metric: Metric = None
+    forks: Annotated[int, typer.Option("--forks", help="Pairs of forks, with and without the change.")] = 5
+    steps: Steps = 100
+    last: Last = 1
+    jobs: Jobs = 2
+    runs: Runs = RUNS
+    quiet: Quiet = False
+    as_json: AsJson = False
+
+
 @app.command()
-def effect(
-    name: Name,
-    step: Step,
-    changes: Changes = None,
-    metric: Metric = None,
-    forks: Annotated[int, typer.Option("--forks", help="Pairs of forks, with and without the change.")] = 5,
-    steps: Steps = 100,
-    last: Last = 1,
-    jobs: Jobs = 2,
-    runs: Runs = RUNS,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+@with_options(EffectOptions)
+def effect(options: EffectOptions) -> None:
     """Measure what a change does to a metric: paired forks from one state, the mean difference with its interval."""
-    with opened(runs) as lab:
+    with opened(options.runs) as lab:
         found = measure_effect(
             lab,
-            name,
-            step,
-            dict(read_changes(changes or [])),
-            metric=metric,
-            forks=forks,
-            steps=steps,
-            last=last,
-            jobs=jobs,
-            on_progress=_progress("fork", quiet),
+            options.name,
+            options.step,
+            dict(read_changes(options.changes or [])),
+            metric=options.metric,
+            forks=options.forks,
+            steps=options.steps,
+            last=options.last,
+            jobs=options.jobs,
+            on_progress=_progress("fork", options.quiet),
         )
-    if as_json:
+    if options.as_json:
         print_json(found)
         return
     rows = [("order", "without", "with the change", "difference")]
@@ -180,37 +194,43 @@ def effect(
     print(f"{found.verdict} ({found.seconds:.0f} s)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What `qcore sweep` may be told."""
+
+    name: Name
+    step: Step
+    control: Annotated[str, typer.Argument(metavar="CONTROL", help="Name of the value to sweep.")]
+    values: Annotated[list[str], typer.Argument(metavar="VALUE …", help="Its values.")]
+    metric: Metric = None
+    seeds: Annotated[int, typer.Option("--seeds", help="Forks a value, each on another order of the batches.")] = 1
+    steps: Steps = 100
+    last: Last = 1
+    jobs: Jobs = 2
+    runs: Runs = RUNS
+    quiet: Quiet = False
+    as_json: AsJson = False
+
+
 @app.command()
-def sweep(
-    name: Name,
-    step: Step,
-    control: Annotated[str, typer.Argument(metavar="CONTROL", help="Name of the value to sweep.")],
-    values: Annotated[list[str], typer.Argument(metavar="VALUE …", help="Its values.")],
-    metric: Metric = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Forks a value, each on another order of the batches.")] = 1,
-    steps: Steps = 100,
-    last: Last = 1,
-    jobs: Jobs = 2,
-    runs: Runs = RUNS,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+@with_options(SweepOptions)
+def sweep(options: SweepOptions) -> None:
     """Fork one state at several values of one control and compare a metric."""
-    with opened(runs) as lab:
+    with opened(options.runs) as lab:
         found = measure_sweep(
             lab,
-            name,
-            step,
-            control,
-            values,
-            metric=metric,
-            seeds=seeds,
-            steps=steps,
-            last=last,
-            jobs=jobs,
-            on_progress=_progress("fork", quiet),
+            options.name,
+            options.step,
+            options.control,
+            options.values,
+            metric=options.metric,
+            seeds=options.seeds,
+            steps=options.steps,
+            last=options.last,
+            jobs=options.jobs,
+            on_progress=_progress("fork", options.quiet),
         )
-    if as_json:
+    if options.as_json:
         print_json(found)
         return
     rows = [(found.control, found.metric, "forks")]

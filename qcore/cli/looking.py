@@ -55,6 +55,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print_json({**parts, "findings": findings, "log": log, "latest": latest, "config": config.model_dump()})
         return
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
+    # a value that nobody has moved is the configuration's, which --json shows whole
     changed = [state for state in controls.values() if state.version]
     print(ending(info))
     if waits:

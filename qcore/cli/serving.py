@@ -36,6 +36,7 @@ def serve(
     as_json: AsJson = False,
 ) -> int:
     """Serve the control protocol over HTTP until Ctrl-C: scripts and agents start, watch and steer runs."""
+    # the web server is loaded by who serves: every other command starts without it
     from qcore.server.service import Service, is_loopback
     from qcore.server.token import TOKEN, TOKEN_FILE, open_token, token_setting
 
@@ -49,7 +50,9 @@ def serve(
             print_json({"url": service.url, "token_file": str(token.path or ""), "runs": str(service.lab.runs_dir)})
         else:
             print(f"serving {service.lab.runs_dir} at {service.url}/v1; the document is {service.url}/openapi.json")
+        # a script that started this waits for the line with the address
         sys.stdout.flush()
+        # on stderr: stdout is for the script, and a pipe of it into a log must not hold the secret
         if token.path is None:
             print(f"token        that of the environment variable {TOKEN}", file=sys.stderr)
         else:
@@ -60,6 +63,7 @@ def serve(
             print(
                 "others can reach this address, and HTTP is not encrypted: put a TLS proxy before it", file=sys.stderr
             )
+        # a server that died is seen here: its threads cannot end this process
         while not received and service.alive:
             time.sleep(POLL_SECONDS)
         print("stopping; runs in training get a checkpoint …", file=sys.stderr, flush=True)

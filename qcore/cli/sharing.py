@@ -119,7 +119,8 @@ def _write(
 @contextmanager
 def _written_whole(out: Path) -> Iterator[IO[bytes]]:
     """A file that takes its place when it is whole: what stands there stays until then. What is no file, such as a pipe
-    or a device, is written to as it is."""
+    or a device, is written to as it is.
+    """
     if out.exists() and not out.is_file():
         with out.open("wb") as file:
             yield file

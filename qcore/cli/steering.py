@@ -81,6 +81,7 @@ def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: b
     code, answers = 0, []
     with opened(runs) as lab:
         alive = lab.info(name).alive
+        # all sent before any is waited for: the run takes them at one step
         sent = [lab.command(name, command, author=AUTHOR) for command in commands]
         for command, number in zip(commands, sent, strict=True):
             row = lab.outcome(name, number, timeout=ANSWER_SECONDS if alive else 0.0)
@@ -90,6 +91,7 @@ def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: b
             if row.status == "pending":
                 late = f"was not answered within {ANSWER_SECONDS:.0f} s and stays queued"
                 fate = late if alive else f"waits until the run is resumed: qcore resume {shlex.quote(name)}"
+                # of a run that does not train nobody can answer now: to wait for its next start is what was asked
                 bad = 1 if alive else 0
             code = max(code, bad)
             if not as_json:
@@ -109,6 +111,7 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
         chosen = SamplingConfig(**{**config.sampling.model_dump(), **changed})
         printed, last = "", None
         for last in lab.sample(name, prompt, chosen, checkpoint=checkpoint, author=AUTHOR):
+            # a character of several tokens is a replacement mark until it is whole
             ready = last.text.rstrip("\ufffd") if last.status == "running" else last.text
             if not as_json and ready.startswith(printed):
                 print(ready[len(printed) :], end="", flush=True)
@@ -123,7 +126,8 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
 
 def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **settings: str | None) -> int:
     """Draw clips with a run's live or paused model, or with a checkpoint, and print what they measure beside the data;
-    --json has their pixels."""
+    --json has their pixels.
+    """
     changed = {
         key: ClipSamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None
     }

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,7 @@ from qcore.cli.base import (
     opened,
     print_json,
     set_commands,
+    with_options,
 )
 from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shortened
 from qcore.lab import Lab, LabError, RunInfo
@@ -41,36 +43,48 @@ POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0
 
 
-@app.command()
-def train(
-    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point (default: tiny).")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="YAML file with a run configuration.")] = None,
-    changes: Changes = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Short for --set steps=N.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run (default: preset and time).")] = None,
-    runs: Runs = RUNS,
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What `qcore train` may be told."""
+
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Starting point (default: tiny).")] = None
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with a run configuration.")] = None
+    changes: Changes = None
+    steps: Annotated[int | None, typer.Option("--steps", help="Short for --set steps=N.")] = None
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run (default: preset and time).")] = None
+    runs: Runs = RUNS
     adapter: Annotated[
         bool, typer.Option("--adapter", help="A guide's file trains LTX-Video with LoRA instead of the small backbone.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Start even if the memory forecast says it is too large.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> int:
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Start even if the memory forecast says it is too large.")] = (
+        False
+    )
+    quiet: Quiet = False
+    as_json: AsJson = False
+
+
+@app.command()
+@with_options(TrainOptions)
+def train(options: TrainOptions) -> int:
     """Start a run and train it here, with a progress bar; Ctrl-C stops it with a checkpoint."""
-    if config is not None and preset_name is not None:
+    if options.config is not None and options.preset_name is not None:
         raise ConfigError("--preset and --config are two starting points: give one of them")
-    chosen = None if config is not None else preset_name or "tiny"
-    start = _from_file(config, adapter, quiet) if config is not None else preset(chosen or "").config
-    final = start.with_values(read_changes(changes or []) | ({} if steps is None else {"steps": steps}))
+    chosen = None if options.config is not None else options.preset_name or "tiny"
+    start = (
+        _from_file(options.config, options.adapter, options.quiet)
+        if options.config is not None
+        else preset(chosen or "").config
+    )
+    final = start.with_values(
+        read_changes(options.changes or []) | ({} if options.steps is None else {"steps": options.steps})
+    )
     final = checked_inputs(final)
-    memory = _memory(final, force)
-    with signals() as received, opened(runs, create=True) as lab:
-        run = lab.start(final, name=name, preset=chosen or "", author=AUTHOR)
-        if memory and not quiet:
+    memory = _memory(final, options.force)
+    with signals() as received, opened(options.runs, create=True) as lab:
+        run = lab.start(final, name=options.name, preset=chosen or "", author=AUTHOR)
+        if memory and not options.quiet:
             print(memory, file=sys.stderr)
-        return follow(lab, run, received, quiet=quiet, as_json=as_json, starts=True)
+        return follow(lab, run, received, quiet=options.quiet, as_json=options.as_json, starts=True)
 
 
 def _memory(config: RunConfig, force: bool) -> str:
@@ -132,8 +146,10 @@ def signals() -> Iterator[list[int]]:
 
 
 def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bool, starts: bool = False) -> int:
-    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes. starts: say what the
-    data are, once they are open.
+    """Show progress until the run's worker has ended; ask for a clean stop when a signal comes.
+
+    Args:
+        starts: say what the data are, once they are open.
     """
     progress = _Progress(enabled=not quiet)
     asked, told, blind = False, quiet or not starts, False
@@ -141,6 +157,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
         try:
             info = lab.wait(name, POLL_SECONDS)
             told = told or _tell_data(lab, name)
+        # the run trains in a thread of this process: a look at it that fails must not end it
         except (ConfigError, LabError, OSError) as error:
             if not lab.trains(name):
                 raise
@@ -151,6 +168,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
             if not info.here:
                 break
             progress.show(info)
+        # once: a second Ctrl-C changes nothing, as the checkpoint is being written
         if received and not asked:
             asked = True
             print(f"\nstopping {name} with a checkpoint …", file=sys.stderr, flush=True)

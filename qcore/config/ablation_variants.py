@@ -22,8 +22,13 @@ _GRID = {"planes": 24, "heads": 24, "gate_temperature": 0.1}
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing to compare. group: a reference gets no verdict of its own · changes: to the base's configuration ·
-    why: of the weight, or what the change takes away · against: name of the variant it is compared with.
+    """One thing to compare.
+
+    Attributes:
+        group: a reference gets no verdict of its own.
+        changes: to the base's configuration.
+        why: of the weight, or what the change takes away.
+        against: name of the variant it is compared with.
     """
 
     name: str
@@ -160,7 +165,8 @@ VARIANTS: tuple[Variant, ...] = (
 def variants_of(kind: str, only: Sequence[str] | None = None) -> tuple[Variant, ...]:
     """Variants of a model family in the order of the list: all, or those named with what each is compared with.
 
-    `ConfigError` for a family that is no language model, and for an unknown name.
+    Raises:
+        ConfigError: for a family that is no language model, and for an unknown name.
     """
     if kind not in LANGUAGE_KINDS:
         raise ConfigError(f"kind = {kind!r} is refused: an ablation compares language models, {', '.join(_ALL)}")

@@ -30,7 +30,11 @@ class SetControl:
     value: Any
 
     def checked(self) -> SetControl:
-        """The same, its value in the declared type. `ConfigError` for an unknown or fixed name, or a bad value."""
+        """The same, its value in the declared type.
+
+        Raises:
+            ConfigError: for an unknown or fixed name, or a bad value.
+        """
         return SetControl(*check_live(self.name, self.value))
 
 
@@ -124,7 +128,11 @@ class SaveCheckpoint:
 
 @dataclass(frozen=True)
 class Sample:
-    """Continue `prompt` with the model as it is before the next step. generation: id of the row that receives it."""
+    """Continue `prompt` with the model as it is before the next step.
+
+    Attributes:
+        generation: id of the row that receives it.
+    """
 
     kind: ClassVar[str] = "sample"
     generation: str
@@ -133,7 +141,8 @@ class Sample:
 
     def checked(self) -> Sample:
         """Raises `ConfigError` for an empty id, a setting that no family's sampling section has or accepts, or one that
-        is given twice."""
+        is given twice.
+        """
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
         if not isinstance(self.settings, dict):
@@ -152,15 +161,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grow:
-    """Make the model larger before the next step, with the same outputs. changes: sizes of the model section."""
+    """Make the model larger before the next step, with the same outputs.
+
+    Attributes:
+        changes: sizes of the model section.
+    """
 
     kind: ClassVar[str] = "grow"
     changes: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> Grow:
-        """Raises `ConfigError` for no changes, a name that no family's model section has or that is given twice, or a
-        value out of range.
-        Whether the model of the run can grow so is found when it is tried."""
+        """Whether the model of the run can grow so is found when it is tried.
+
+        Raises:
+            ConfigError: for no changes, a name that no family's model section has or that is given twice, or a value
+                out of range.
+        """
         if not isinstance(self.changes, dict) or not self.changes:
             raise ConfigError("growth needs the new sizes of the model, such as width=192")
         sizes: dict[str, Any] = {}
@@ -215,7 +231,11 @@ def to_row(command: Command) -> tuple[str, dict[str, Any]]:
 
 
 def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
-    """The checked command of a row. Raises `ConfigError` for an unknown kind, a missing or extra field, a bad value."""
+    """The checked command of a row.
+
+    Raises:
+        ConfigError: for an unknown kind, a missing or extra field, a bad value.
+    """
     if kind not in _KINDS:
         raise ConfigError(f"unknown command {shown(kind)}{nearest_hint(kind, _KINDS)}")
     if not isinstance(payload, dict):

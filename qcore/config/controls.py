@@ -29,9 +29,14 @@ Value = float | int | bool | str | list[str]
 class Control:
     """One declared value.
 
-    name: unique within a run configuration · section: the part it belongs to · low, high: inclusive range of a number ·
-    unit: as shown beside the value · scale: how a slider spaces it · live: may change while training ("safe while
-    training") · risky: a checkpoint is written before a change is applied.
+    Attributes:
+        name: unique within a run configuration.
+        section: the part it belongs to.
+        low, high: inclusive range of a number.
+        unit: as shown beside the value.
+        scale: how a slider spaces it.
+        live: may change while training ("safe while training").
+        risky: a checkpoint is written before a change is applied.
     """
 
     name: str

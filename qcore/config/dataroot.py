@@ -39,7 +39,11 @@ NAMES: dict[str, tuple[str, ...]] = {"data": ("hub_name",), "model": ("model_id"
 
 
 def data_root() -> Path | None:
-    """The root, with all links followed; None: none is set. Raises `ConfigError` where it is no folder."""
+    """The root, with all links followed; None: none is set.
+
+    Raises:
+        ConfigError: where it is no folder.
+    """
     said = os.environ.get(DATA_ROOT, "").strip()
     if not said:
         return None

@@ -110,7 +110,14 @@ _Loader.yaml_implicit_resolvers = {  # a date is text to us
 
 
 def parse_yaml(text: str, name: str = "") -> Any:
-    """What a YAML document says. name: of its file, for the refusal. Raises `ConfigError` with the line."""
+    """What a YAML document says.
+
+    Args:
+        name: of its file, for the refusal.
+
+    Raises:
+        ConfigError: with the line.
+    """
     where = f"{name}: " if name else ""
     if (size := len(text.encode("utf-8", "replace"))) > LARGEST:
         raise ConfigError(f"{where}this YAML has {size} bytes: at most {LARGEST} are read, write less")
@@ -142,7 +149,11 @@ def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, st
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """The text of a configuration file. Raises `ConfigError` naming it when it is too large or not UTF-8."""
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: naming it when it is too large or not UTF-8.
+    """
     if len(raw) > LARGEST:
         raise ConfigError(f"{name} has more than {LARGEST} bytes: a configuration is far smaller, write less")
     try:
@@ -157,7 +168,8 @@ def decoded(raw: bytes, name: str) -> str:
 def read_text_file(path: Path, name: str = "") -> str:
     """The text of a configuration file that a person named, called `name` in refusals (default: its path).
 
-    Raises `ConfigError` when it is missing, a folder, too large, not UTF-8 or cannot be read.
+    Raises:
+        ConfigError: when it is missing, a folder, too large, not UTF-8 or cannot be read.
     """
     name = name or shortened(str(path), 300)
     try:

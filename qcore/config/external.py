@@ -59,7 +59,8 @@ class ExternalConfig(BaseModel):
     @staticmethod
     def of_foreign(text: str, name: str = "") -> ExternalConfig:
         """Of a file that another program wrote for itself: its values are the settings. A text that is no mapping of
-        values in YAML gives none, and a note that says so."""
+        values in YAML gives none, and a note that says so.
+        """
         try:
             values = parse_yaml(text, name)
         except ConfigError as error:

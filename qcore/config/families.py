@@ -28,7 +28,12 @@ CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 @dataclass(frozen=True)
 class Family:
-    """What is declared of a family. kind: its name in a configuration · model, data: its sections."""
+    """What is declared of a family.
+
+    Attributes:
+        kind: its name in a configuration.
+        model, data: its sections.
+    """
 
     kind: str
     model: type[Section]

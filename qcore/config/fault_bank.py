@@ -57,9 +57,14 @@ _TRANSFORMER = {"kind": "transformer"}
 
 @dataclass(frozen=True)
 class FaultCase:
-    """One fault. findings: names of which at least one must be raised · within: steps in which it must be found (0:
-    before the first optimizer step) · changes: configuration beside `base` · planted: a mistake in code that
-    `qcore.faults` plants; False: the configuration alone does it."""
+    """One fault.
+
+    Attributes:
+        findings: names of which at least one must be raised.
+        within: steps in which it must be found (0: before the first optimizer step).
+        changes: configuration beside `base`.
+        planted: a mistake in code that `qcore.faults` plants; False: the configuration alone does it.
+    """
 
     code: str
     title: str

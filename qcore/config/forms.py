@@ -22,8 +22,13 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b"))
 
 @dataclass(frozen=True)
 class Form:
-    """What a file is. name: text, html, jsonl, json, csv, parquet or arrow; empty when it is none of these · words: for
-    a person · remedy: what to do with it instead, where it is refused · packing: gzip, bz2, xz or zstd around it.
+    """What a file is.
+
+    Attributes:
+        name: text, html, jsonl, json, csv, parquet or arrow; empty when it is none of these.
+        words: for a person.
+        remedy: what to do with it instead, where it is refused.
+        packing: gzip, bz2, xz or zstd around it.
     """
 
     name: str
@@ -144,6 +149,7 @@ def form_of(head: bytes, name: str) -> Form:
     suffix = PurePath(name).suffix.lower()
     binary = _binary(head)
     plain = not binary and _is_utf8(head)  # so that a text may begin with the letters ORC
+    # bytes before names: a suffix is a promise, and a packed file under a wrong name would be read as text
     for first, packing in _PACKING:
         if head.startswith(first) and not plain:
             return _packed(packing, name, suffix)
@@ -154,6 +160,7 @@ def form_of(head: bytes, name: str) -> Form:
         return Form("parquet", _WORDS["parquet"])
     if head.startswith((b"ARROW1\0\0", b"\xff\xff\xff\xff")) or (head.startswith(b"FEA1") and not plain):
         return Form("arrow", _WORDS["arrow"])
+    # an empty file of any name is only empty
     if suffix in _REFUSED_SUFFIXES and head:
         return Form("", f"a {suffix} file", _remedy_of(suffix))
     if suffix in PACKED and head:
@@ -162,6 +169,7 @@ def form_of(head: bytes, name: str) -> Form:
         return Form("", binary, _CONVERT if "UTF-16" in binary else _PROGRAM)
     if suffix in (".parquet", ".arrow", ".feather") and head:
         return Form("", f"named {suffix} and no such table", "give the table itself, or the right suffix")
+    # text may be anything that is written as text: here the name decides
     if suffix in _SUFFIXES:
         found = _SUFFIXES[suffix]
         return Form(found, _WORDS[found])
@@ -172,6 +180,7 @@ def _packed(packing: str, name: str, suffix: str) -> Form:
     inner = name[: -len(suffix)] if suffix in PACKED else name
     if packing == "lz4":
         return Form("", "an lz4 file", _UNPACK)
+    # a tar holds files with names of their own, which may lead anywhere
     if suffix == ".tgz" or PurePath(inner).suffix.lower() == ".tar":
         return Form("", "a tar archive", _UNPACK)
     found = _SUFFIXES.get(PurePath(inner).suffix.lower(), "text")
@@ -195,6 +204,7 @@ def _binary(head: bytes) -> str:
     if any(head.startswith(mark) for mark, _ in BOMS):
         return ""
     if b"\0" in head:
+        # UTF-16 of western text has a NUL in every second byte, all at even or all at odd places
         few, many = sorted(part.count(0) / max(1, len(part)) for part in (head[::2], head[1::2]))
         if few < 0.1 < 0.3 < many and len(head) > 8:
             return "UTF-16 without a mark at its beginning, or binary"
@@ -209,6 +219,7 @@ def _binary(head: bytes) -> str:
 
 def _is_utf8(head: bytes) -> bool:
     try:
+        # incremental: the head may end inside a character
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
@@ -243,7 +254,8 @@ def _is_object(line: str) -> bool:
 
 def _is_delimited(head: str) -> bool:
     """Whether a text without a telling suffix is a table all the same: a header with a usual column of text, and lines
-    of as many fields below it."""
+    of as many fields below it.
+    """
     lines = head.split("\n")[:-1][:20]
     if len(lines) < 4:
         return False

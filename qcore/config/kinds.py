@@ -67,7 +67,11 @@ def section_types(kind: str) -> dict[str, type[Section]]:
 
 
 def at_top(values: dict[Any, Any]) -> dict[Any, Any]:
-    """The same under the names of the declarations. `ConfigError` for two keys that are one name."""
+    """The same under the names of the declarations.
+
+    Raises:
+        ConfigError: for two keys that are one name.
+    """
     found: dict[Any, Any] = {}
     for key, part in values.items():
         name = normal_name(key) if isinstance(key, str) else key
@@ -78,7 +82,11 @@ def at_top(values: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def kind_of(values: dict[Any, Any]) -> str:
-    """The model family that a nested mapping asks for. `ConfigError` for one that there is not."""
+    """The model family that a nested mapping asks for.
+
+    Raises:
+        ConfigError: for one that there is not.
+    """
     model = values.get("model")
     named = {normal_name(str(key)): value for key, value in model.items()} if isinstance(model, dict) else {}
     return str(KIND.check(named.get("kind", KIND.default)))

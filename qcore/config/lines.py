@@ -78,7 +78,8 @@ def _number(name: str, find: Find, otherwise: str) -> str:
 
 def set_by(found: object, find: Find) -> Iterator[tuple[Line, Control, object]]:
     """Line, control and value of everything that a schedule or rules set; of `*=` and `+=` the value that they make of
-    the control's default, which is what a model that has nothing for it keeps."""
+    the control's default, which is what a model that has nothing for it keeps.
+    """
     if isinstance(found, Schedule):
         yield from ((change.line, find(change.name), change.value) for change in found.changes)
         yield from ((ramp.line, find(ramp.name), value) for ramp in found.ramps for value in ramp.values)

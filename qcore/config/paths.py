@@ -13,7 +13,13 @@ def person_path(text: str | Path, setting: str = "the path") -> Path:
 
     A home that nobody has stays as it is written, and is not there. Links are not followed: a file's ending says what
     it is. Ask `os.path.exists`, which has an answer for every path, and not `Path.exists`, which fails for a name that
-    is too long. setting: what the path is for. `ConfigError` for a text that is no path at all.
+    is too long.
+
+    Args:
+        setting: what the path is for.
+
+    Raises:
+        ConfigError: for a text that is no path at all.
     """
     try:
         return Path(os.path.abspath(os.path.expanduser(text)))

@@ -71,7 +71,8 @@ def expanded(text: str) -> str:
 def listed_files(text: str, folder: Path | None = None) -> list[str]:
     """The paths in a setting: one, or several between commas; a path that itself has a comma is found as it is.
 
-    folder: where relative ones start, if not where the process runs.
+    Args:
+        folder: where relative ones start, if not where the process runs.
     """
     whole = expanded(text)
     if "," not in text or os.path.lexists(folder / whole if folder else whole):
@@ -98,22 +99,22 @@ def is_pattern(text: str) -> bool:
 def matching(pattern: str, setting: str) -> list[Path]:
     """The regular files that a pattern names, in sorted order: `*`, `?` and `[…]` within a name, `**` for any folders.
 
-    Hidden names need a dot in the pattern, and `**` follows no link. `DataError` for a pattern without a file, and for
-    one that leads through more than `MOST_NAMES` names.
+    Hidden names need a dot in the pattern, and `**` follows no link.
+
+    Args:
+        pattern: as a person writes it; `~` is their home.
+        setting: what errors call it, such as `data.data_files`.
+
+    Raises:
+        DataError: for a pattern without a file, for one that cannot be one, and for one that leads through more than
+            `MOST_NAMES` names.
     """
     said = f"{setting} = {shown(pattern)!r}"
     path = expanded(pattern)
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if odd := [part for part in parts if "**" in part and part != "**"]:
-        raise DataError(
-            f"{said} is refused: ** stands alone between slashes, as in a/**/*.jsonl, not {shown(odd[0])!r}"
-        )
-    if "\0" in path:
-        raise DataError(f"{said} is refused: it holds a NUL, which no path can")
-    parts = [part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != ("**", "**")]
-    if parts and parts[-1] == "**":
-        parts.append("*")
+    parts = _pattern_parts(path, said)
     found: set[str] = set()
+    # A stack of places instead of recursion, as folders may lie deeper than Python recurses. With several ** the same
+    # place is reached by many ways: it is looked at once.
     seen: set[tuple[str, int]] = set()
     looked_at = 0
     waiting = [("/" if path.startswith("/") else "", 0)]
@@ -126,33 +127,52 @@ def matching(pattern: str, setting: str) -> list[Path]:
         if depth == len(parts):
             if os.path.isfile(folder):
                 found.add(folder)
-            continue
-        part, last = parts[depth], depth + 1 == len(parts)
-        if part == "**":
-            waiting.append((folder, depth + 1))
-        elif not has_magic(part):
+        elif has_magic(parts[depth]):
+            names = _names(folder)
+            looked_at += len(names)
+            if looked_at > MOST_NAMES:
+                raise DataError(f"{said} leads through more than {MOST_NAMES:,} names: begin it with a narrower folder")
+            waiting += _fitting_places(folder, names, depth, parts)
+        else:
+            # Names without a pattern are followed as they are: their folders may be open to no listing.
             plain = list(takewhile(lambda one: not has_magic(one), parts[depth:]))
             inner = os.path.join(folder, *plain)
             if os.path.lexists(inner):
                 waiting.append((inner, depth + len(plain)))
-            continue
-        fits = re.compile(translate(part)).match
-        names = _names(folder)
-        looked_at += len(names)
-        if looked_at > MOST_NAMES:
-            raise DataError(f"{said} leads through more than {MOST_NAMES:,} names: begin it with a narrower folder")
-        for name in names:
-            if name.startswith(".") and not part.startswith("."):
-                continue
-            inner = os.path.join(folder, name)
-            if part == "**":
-                if os.path.isdir(inner) and not os.path.islink(inner):
-                    waiting.append((inner, depth))
-            elif fits(name) and (last or os.path.isdir(inner)):
-                waiting.append((inner, depth + 1))
     if not found:
         raise DataError(f"{said} matches no file: give a pattern such as a/*.jsonl")
     return [Path(name) for name in sorted(found)]
+
+
+def _pattern_parts(path: str, said: str) -> list[str]:
+    """A pattern's names between slashes; one ** where several follow each other, and never as the last."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if odd := [part for part in parts if "**" in part and part != "**"]:
+        raise DataError(
+            f"{said} is refused: ** stands alone between slashes, as in a/**/*.jsonl, not {shown(odd[0])!r}"
+        )
+    if "\0" in path:
+        raise DataError(f"{said} is refused: it holds a NUL, which no path can")
+    parts = [part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != ("**", "**")]
+    return [*parts, "*"] if parts and parts[-1] == "**" else parts
+
+
+def _fitting_places(folder: str, names: list[str], depth: int, parts: list[str]) -> list[tuple[str, int]]:
+    """Where a pattern goes on inside a folder: paths, and how many of the pattern's parts lead there."""
+    part, last = parts[depth], depth + 1 == len(parts)
+    if part == "**":
+        inside = [os.path.join(folder, name) for name in names if not name.startswith(".")]
+        # A link may lead back up, and ** would go round for ever.
+        below = [(inner, depth) for inner in inside if os.path.isdir(inner) and not os.path.islink(inner)]
+        return [(folder, depth + 1), *below]
+    fits = re.compile(translate(part)).match
+    return [
+        (inner, depth + 1)
+        for name in names
+        if (part.startswith(".") or not name.startswith(".")) and fits(name)
+        for inner in [os.path.join(folder, name)]
+        if last or os.path.isdir(inner)
+    ]
 
 
 def _names(folder: str) -> list[str]:

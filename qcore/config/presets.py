@@ -13,7 +13,12 @@ from qcore.config.schedule_text import CURRICULA
 
 @dataclass(frozen=True)
 class Preset:
-    """A named configuration. title: for a menu · about: one sentence on what to expect."""
+    """A named configuration.
+
+    Attributes:
+        title: for a menu.
+        about: one sentence on what to expect.
+    """
 
     name: str
     title: str
@@ -244,7 +249,12 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name, or `ConfigError` with the nearest one."""
+    """The preset of that name, or `ConfigError` with the nearest one.
+
+    Example:
+        >>> preset("tiny").config.kind
+        'phase_lm'
+    """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}{nearest_hint(name, PRESETS)}; there are {', '.join(PRESETS)}")
     return PRESETS[name]

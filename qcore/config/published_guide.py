@@ -59,8 +59,10 @@ class Note(NamedTuple):
 class GuideLoad:
     """A guide's file as one of our configurations.
 
-    mapped: values taken over · adjusted: keys whose value was bounded, completed or left out in part, and why ·
-    without_effect: keys that were read and change nothing, and why.
+    Attributes:
+        mapped: values taken over.
+        adjusted: keys whose value was bounded, completed or left out in part, and why.
+        without_effect: keys that were read and change nothing, and why.
     """
 
     config: RunConfig
@@ -86,9 +88,12 @@ def is_guide(values: object) -> bool:
 def from_guide(text: str, *, adapter: bool = False) -> GuideLoad:
     """Load the guide's YAML.
 
-    adapter: False runs its flow on the small backbone, with canvas and frames bounded for two cores, on the embedded
-    digits when its data set is not there; True configures LTX-Video with LoRA (kind `ltx_video`). `ConfigError` names
-    an unknown section or key with the nearest valid one, a bad value with its range, and keys that contradict.
+    `ConfigError` names an unknown section or key with the nearest valid one, a bad value with its range, and keys that
+    contradict.
+
+    Args:
+        adapter: False runs its flow on the small backbone, with canvas and frames bounded for two cores, on the
+            embedded digits when its data set is not there; True configures LTX-Video with LoRA (kind `ltx_video`).
     """
     return _loaded(parse_yaml(text), adapter)
 
@@ -106,10 +111,13 @@ def _loaded(document: object, adapter: bool) -> GuideLoad:
 
 
 def read_config(text: str, *, adapter: bool = False, name: str = "") -> tuple[RunConfig, GuideLoad | None]:
-    """A configuration file of ours or of the guide, told apart by its keys; the second is None for ours. name: of the
-    file, for refusals.
+    """A configuration file of ours or of the guide, told apart by its keys; the second is None for ours.
 
-    `ConfigError` as `RunConfig.from_yaml` and `from_guide`.
+    Args:
+        name: of the file, for refusals.
+
+    Raises:
+        ConfigError: as `RunConfig.from_yaml` and `from_guide`.
     """
     values = parse_yaml(text, name)
     if is_guide(values):

@@ -40,7 +40,12 @@ _HOW_LIMIT = (
 
 @dataclass(frozen=True)
 class IsActive:
-    """A finding is active. name: of a rule of detection · key: the term it is about, or empty for any."""
+    """A finding is active.
+
+    Attributes:
+        name: of a rule of detection.
+        key: the term it is about, or empty for any.
+    """
 
     name: str
     key: str = ""
@@ -102,8 +107,12 @@ class WhenRule:
 
 @dataclass(frozen=True)
 class Limit:
-    """How far automatic changes of a control may go. factor: largest × or ÷ of one change · delta: its largest
-    difference · every: steps between two; None: as the control's range says.
+    """How far automatic changes of a control may go.
+
+    Attributes:
+        factor: largest × or ÷ of one change.
+        delta: its largest difference.
+        every: steps between two; None: as the control's range says.
     """
 
     name: str
@@ -160,6 +169,7 @@ def _rule(line: Line) -> WhenRule:
             verbs.append(part)
         else:
             actions.append(_action(line, part))
+    # without a word on it a rule rests as long as any automatic change does
     every, times = COOL_DOWN, 1_000_000
     for option in options:
         match option.split():
@@ -178,6 +188,7 @@ def _condition(line: Line, text: str) -> IsActive | Compared:
         case [name, "is", "active"] if _FINDING.fullmatch(name):
             finding, _, key = name.partition(":")
             return IsActive(finding, key)
+    # the first sign: what follows it must then be a number
     at = min((place for place in (text.find(">"), text.find("<")) if place > 0), default=-1)
     series = text[:at].strip() if at > 0 else ""
     if not _SERIES.fullmatch(series):
@@ -215,6 +226,7 @@ def _limit(line: Line) -> Limit:
         low, _, high = first.partition("..")
         high, _, more = high.strip().partition(" ")
         values = {"low": line.number(low), "high": line.number(high)}
+        # `0 .. 1 every 50 steps`: without a comma the clause follows the upper bound
         parts = [more, *parts] if more else parts
     else:
         parts = [first, *parts]

@@ -121,10 +121,18 @@ class RunConfig(BaseModel):
 
     def with_values(self, changes: dict[str, Any]) -> RunConfig:
         """A copy with some values replaced; keys are names (`learning_rate`, as a page writes them, too) or dotted
-        names (`optim.learning_rate`). `ConfigError` for a value that is refused, and for one that is named twice.
+        names (`optim.learning_rate`).
 
         Changing `kind` keeps the fields that the new model family shares with the old one; where the data are
         of another kind it starts from the new family's defaults and keeps the seed.
+
+        Raises:
+            ConfigError: for a value that is refused, and for one that is named twice.
+
+        Example:
+            >>> config = default_run().with_values({"width": 64, "optim.learning_rate": 0.001})
+            >>> config.value("width"), config.value("learning_rate")
+            (64, 0.001)
         """
         config = self._changed(changes)
         other_model = config.model != self.model
@@ -163,8 +171,13 @@ class RunConfig(BaseModel):
         return getattr(owner, control.name)
 
     def check_change(self, name: object, value: object, *, stored: bool = False) -> tuple[str, Any]:
-        """Name and value of a change of a live control of this run, checked against its model, too. stored: it was
-        accepted before, so what a line of it sets is checked when it sets it. `ConfigError`.
+        """Name and value of a change of a live control of this run, checked against its model, too.
+
+        Args:
+            stored: it was accepted before, so what a line of it sets is checked when it sets it.
+
+        Raises:
+            ConfigError: when it is refused.
         """
         control = find_control(name, self.kind)
         if control.name in _TEXTS_CHECKED and not stored:
@@ -184,6 +197,7 @@ class RunConfig(BaseModel):
 
     def _check_set_by(self, name: str, lines: list[str]) -> None:
         for line, declared, value in set_by(_TEXTS_CHECKED[name](lines, self.kind), _found_by(self.kind)):
+            # the refusal names the line: a schedule has many
             with line.named():
                 checked = declared.check(value)
                 declared.check_model(checked, self.kind)
@@ -266,14 +280,23 @@ def _check_texts(optim: OptimConfig, kind: str) -> None:
 
 
 def default_run(kind: str = KIND.default) -> RunConfig:
-    """The default configuration of a model family."""
+    """The default configuration of a model family.
+
+    Example:
+        >>> default_run("transformer").kind
+        'transformer'
+    """
     if kind in VIDEO_KINDS:
         return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": FAMILIES[kind].data()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
 
 
 def _built(values: object) -> RunConfig:
-    """The configuration of a nested mapping. `ConfigError` as of `RunConfig.from_dict`."""
+    """The configuration of a nested mapping.
+
+    Raises:
+        ConfigError: as of `RunConfig.from_dict`.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
     values = at_top(values)
@@ -338,6 +361,11 @@ def _by_name(kind: str) -> dict[str, Control]:
 def find_control(name: object, kind: str = KIND.default) -> Control:
     """The declaration behind a name or dotted name, written in any case, with blanks or hyphens, or as a page titles
     it; else `ConfigError` with the nearest valid name.
+
+    Example:
+        >>> control = find_control("learning rate")
+        >>> control.name, control.live
+        ('learning_rate', True)
     """
     if not isinstance(name, str):
         raise ConfigError(f"name = {shown(name)} is refused: it must be the name of a control")
@@ -355,7 +383,10 @@ def find_control(name: object, kind: str = KIND.default) -> Control:
 
 def check_live(name: object, value: object, kind: str | None = None) -> tuple[str, Any]:
     """Name and value of a change of a live control, checked. Without `kind`, any family that has such a control will
-    do. `ConfigError` for an unknown or fixed name, or a bad value.
+    do.
+
+    Raises:
+        ConfigError: for an unknown or fixed name, or a bad value.
     """
     family = kind or _family_of(name)
     control = find_control(name, family)
@@ -375,6 +406,10 @@ def check_live(name: object, value: object, kind: str | None = None) -> tuple[st
 def check_schedule(lines: list[str], kind: str | None = None) -> Schedule:
     """What a schedule says, each value checked against its control, and against the model family when given; names as
     they are declared. `ConfigError` names the line.
+
+    Example:
+        >>> check_schedule(["120: learning_rate = 0.001"]).changes[0].value
+        '0.001'
     """
     return checked_schedule(lines, _found_by(kind), lambda name, value: _check_scheduled(name, value, kind))
 
@@ -388,7 +423,8 @@ def check_rules(lines: list[str], kind: str | None = None) -> tuple[WhenRule, ..
 
 def check_limits(lines: list[str], kind: str | None = None) -> dict[str, Limit]:
     """Limits of automatic changes by control name, each within the control's own range. `ConfigError` names the
-    line."""
+    line.
+    """
     return checked_limits(lines, _found_by(kind))
 
 

@@ -39,7 +39,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class ScheduledChange:
-    """One change at one moment. stage: what begins with it, as its line says, or empty · line: where it stands."""
+    """One change at one moment.
+
+    Attributes:
+        stage: what begins with it, as its line says, or empty.
+        line: where it stands.
+    """
 
     moment: Moment
     name: str
@@ -138,6 +143,7 @@ def _ramp(line: Line, head: str, text: str) -> Ramp:
         raise line.refuse(f"{shortened(shape, 80)!r} is no shape; write {' or '.join(_SHAPES)}")
     if len(knots) != len(values):
         raise line.refuse(f"{len(knots)} steps and {len(values)} values; give each step one")
+    # a share and a step can only be compared once the length of the run is known
     if any(a.is_share == b.is_share and a.at >= b.at for a, b in pairwise(knots)):
         raise line.refuse("its steps must grow from knot to knot")
     if shape == "log" and min(values) <= 0:
@@ -149,6 +155,7 @@ def _moment(line: Line, text: str) -> Moment:
     text = text.strip()
     share = text.endswith("%")
     digits = text[:-1].rstrip() if share else text
+    # cut before it is matched: a line of a million digits is refused without being read
     if _MOMENT.fullmatch(digits[:41]) is None:
         raise _refuse(line)
     if not share and "." in digits:
@@ -169,6 +176,7 @@ def _refuse(line: Line) -> ConfigError:
 
 def _between(low: float, high: float, share: float, shape: Shape) -> float:
     if shape == "log":
+        # equal steps multiply by equal factors, which is how rates and weights are felt
         return float(low * (high / low) ** share)
     if shape == "cosine":
         share = (1 - math.cos(math.pi * share)) / 2

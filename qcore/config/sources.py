@@ -63,7 +63,9 @@ class Walk:
 class Survey:
     """The files below a folder by what they hold: prose and tables with their forms, others with the reason.
 
-    card: whether it is laid out as a data set of the hub · saved: whether the data-set library saved it.
+    Attributes:
+        card: whether it is laid out as a data set of the hub.
+        saved: whether the data-set library saved it.
     """
 
     prose: tuple[tuple[Path, Form], ...]
@@ -76,8 +78,13 @@ class Survey:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """What a run's data look like from outside. words: one line for a person · files, size: how many files would be
-    read and their bytes; 0 where the data are built in or have a name on the hub · skipped: what would be left out.
+    """What a run's data look like from outside.
+
+    Attributes:
+        words: one line for a person.
+        files, size: how many files would be read and their bytes; 0 where the data are built in or have a name on the
+            hub.
+        skipped: what would be left out.
     """
 
     words: str
@@ -89,8 +96,9 @@ class SourceCheck:
 def check_source(config: RunConfig) -> SourceCheck:
     """Look at the paths that a run will read, by stat and first bytes only.
 
-    Errors: `DataError` naming the setting, the path and the remedy, where the run could only fail: a missing path,
-    a pipe or device, an archive, a picture, an empty file, a folder without anything to learn from.
+    Raises:
+        DataError: naming the setting, the path and the remedy, where the run could only fail: a missing path, a pipe or
+            device, an archive, a picture, an empty file, a folder without anything to learn from.
     """
     data = config.data
     if isinstance(data, ClipsConfig | LatentsConfig):
@@ -120,7 +128,12 @@ def odd_kind(mode: int) -> str:
 
 
 def read_head(path: Path) -> bytes:
-    """The first bytes of a regular file. Errors: `OSError`; `ValueError` when it is not one."""
+    """The first bytes of a regular file.
+
+    Raises:
+        OSError: when it cannot be opened.
+        ValueError: when it is not one.
+    """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise ValueError(f"is {odd_kind(mode) or 'a folder'}, not a file")
@@ -129,8 +142,10 @@ def read_head(path: Path) -> bytes:
 
 
 def look(path: Path) -> Form:
-    """The form of one file; of a packed one, what its first block unpacks to. Errors: `ValueError` with the reason
-    alone, when it cannot be opened or is no file.
+    """The form of one file; of a packed one, what its first block unpacks to.
+
+    Raises:
+        ValueError: with the reason alone, when it cannot be opened or is no file.
     """
     try:
         form = form_of(read_head(path), path.name)
@@ -180,13 +195,16 @@ def walk(folder: Path) -> Walk:
         for name in sorted(folders):
             path = Path(parent, name)
             if name.startswith("."):
+                # counted, not listed: a .git has thousands, and nobody means them
                 hidden += 1
             elif name in _PASSED_FOLDERS:
                 odd.append(SkippedFile(_relative(path, folder), "is a folder of programs, which nothing is read from"))
+            # a link may lead back up: the walk would not end
             elif path.is_symlink():
                 odd.append(SkippedFile(_relative(path, folder), "is a link to a folder, and links are not followed"))
             else:
                 kept.append(name)
+        # in place: that is how os.walk is told where to go, and in which order
         folders[:] = kept
         for name in names:
             path = Path(parent, name)
@@ -194,6 +212,7 @@ def walk(folder: Path) -> Walk:
                 hidden += 1
                 continue
             try:
+                # through links to files, which are common in data folders
                 mode = path.stat().st_mode
             except (OSError, RuntimeError) as error:
                 odd.append(SkippedFile(_relative(path, folder), f"is a link to nothing ({plain_error(error)})"))
@@ -203,6 +222,7 @@ def walk(folder: Path) -> Walk:
             else:
                 kind = odd_kind(mode) or "a folder"
                 odd.append(SkippedFile(_relative(path, folder), f"is {kind}, not a file"))
+        # inside the walk: a home folder given by mistake is refused before all of it was looked at
         if len(files) > MOST_FILES:
             raise DataError(
                 f"{shown(folder)!r} holds more than {MOST_FILES:,} files: give a folder of fewer, or join them"
@@ -231,6 +251,7 @@ def survey(folder: Path) -> Survey:
         except ValueError as error:
             skipped.append(SkippedFile(_relative(path, folder), str(error), size))
             continue
+        # only at the top: a README deeper inside describes a part
         if path.name.lower() == "readme.md" and path.parent == folder:
             card = is_card(path)
         if form.refused:
@@ -243,7 +264,9 @@ def survey(folder: Path) -> Survey:
         else:
             (tables if form.name in TABLES else prose).append((path, form))
     names = {path.name for path, _ in tables if path.parent == folder}
+    # the files that the library writes beside its tables
     saved = "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names
+    # prose beside tables without a card is a folder of texts in which some tables lie, not a data set
     laid_out = bool(tables) and (card or (not prose and _has_splits([path for path, _ in tables])))
     return Survey(tuple(prose), tuple(tables), tuple(skipped), found.hidden, laid_out, saved)
 

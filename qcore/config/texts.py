@@ -31,7 +31,13 @@ _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Line:
-    """One line. what: schedule line, rule or limit · text: as it was written · plain: its blanks single spaces."""
+    """One line.
+
+    Attributes:
+        what: schedule line, rule or limit.
+        text: as it was written.
+        plain: its blanks single spaces.
+    """
 
     what: str
     text: str
@@ -42,8 +48,11 @@ class Line:
         return ConfigError(f"{self.what} {shortened(self.text, 200)!r} is refused: {why}")
 
     def name(self, text: str) -> str | None:
-        """A control's name in the form of the declarations; None for what can't be one. Raises `ConfigError` where an
-        operator that is not read follows it."""
+        """A control's name in the form of the declarations; None for what can't be one.
+
+        Raises:
+            ConfigError: where an operator that is not read follows it.
+        """
         if operator := operator_after(text):
             raise self.refuse(
                 f"{operator}= is not read; write control = value, or in a rule *= factor or += difference, such as "
@@ -52,22 +61,33 @@ class Line:
         return normal_name(text) if _NAME.fullmatch(text.strip()) else None
 
     def number(self, text: str) -> float:
-        """A finite number. Raises `ConfigError`."""
+        """A finite number.
+
+        Raises:
+            ConfigError: when it is refused.
+        """
         text = text.strip()
         if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
             return float(text)
         raise self.refuse(f"{shortened(text, 80)!r} is no number; write one such as 0.5 or 1e-4")
 
     def whole(self, text: str, what: str) -> int:
-        """A whole number up to ten million. Raises `ConfigError`."""
+        """A whole number up to ten million.
+
+        Raises:
+            ConfigError: when it is refused.
+        """
         text = text.strip()
         if len(text) <= _LONGEST_NUMBER and _WHOLE.fullmatch(text) and int(text) <= LARGEST_STEP:
             return int(text)
         raise self.refuse(f"{what} {shortened(text, 80)!r} must be a whole number from 0 to {LARGEST_STEP}")
 
     def parts(self, text: str, separator: str) -> list[str]:
-        """`text` split at `separator`. Raises `ConfigError` for a piece with nothing in it, such as after a comma too
-        many."""
+        """`text` split at `separator`.
+
+        Raises:
+            ConfigError: for a piece with nothing in it, such as after a comma too many.
+        """
         found = [part.strip() for part in text.split(separator)]
         if not all(found):
             where = "ends with" if not found[-1] else "begins with" if not found[0] else "has nothing between two"
@@ -98,8 +118,11 @@ def check_extent(name: str, texts: Iterable[str]) -> None:
 
 
 def lines_of(what: str, texts: Iterable[str]) -> Iterator[Line]:
-    """The lines that are not empty. Raises `ConfigError` for too many, too long ones, and characters that are neither
-    printed nor blank."""
+    """The lines that are not empty.
+
+    Raises:
+        ConfigError: for too many, too long ones, and characters that are neither printed nor blank.
+    """
     for number, text in enumerate(texts, 1):
         if number > MOST_LINES:
             raise ConfigError(f"more than {MOST_LINES} lines are refused: {what}s are read one a line, write fewer")

@@ -13,7 +13,8 @@ from qcore.config.video import ClipsConfig, VideoFlowConfig
 
 def check_switches(model: PhaseLMConfig) -> None:
     """Raise `ConfigError` where a part of a phase model is switched off and configured all the same, or has too few of
-    what it chooses among."""
+    what it chooses among.
+    """
     if model.attention != "interference" and not model.interference_attention:
         raise ConfigError(
             f"attention = {model.attention!r} is refused: interference_attention = False switches attention off; set "
@@ -40,6 +41,7 @@ def check_mechanism(name: str, value: object, model: Section) -> None:
     step. Nothing for other names, and for families without such a mechanism, which `Control.check_model` refuses.
     """
     switch = MECHANISMS.get(name)
+    # a model without the switch is of a family that refuses the weight by itself
     if switch and value and not getattr(model, switch, 1):
         raise ConfigError(
             f"{name} = {value!r} is refused: the model has no {switch}; set {switch} to at least 2, or {name} to 0"

@@ -39,8 +39,12 @@ _BUILT_IN = ("stories", "bilingual", "pydoc")
 
 @dataclass(frozen=True)
 class DataForecast:
-    """source: bytes of the text or clips, None when nobody can tell · peak, held: bytes of memory while they are
-    opened, and while the run trains on them."""
+    """What the data of a run take, in bytes.
+
+    Attributes:
+        source: of the text or clips, None when nobody can tell.
+        peak, held: of memory while they are opened, and while the run trains on them.
+    """
 
     source: float | None
     peak: int
@@ -50,7 +54,8 @@ class DataForecast:
 def data_forecast(config: RunConfig) -> DataForecast:
     """What the data of a configuration will take. Nothing is opened; what is not there counts as nothing.
 
-    Errors: `ConfigError` for data outside of the root that the lab's owner has set.
+    Raises:
+        ConfigError: for data outside of the root that the lab's owner has set.
     """
     check_root(config)
     data = config.data
@@ -134,7 +139,8 @@ def vocabulary(config: RunConfig) -> tuple[int, bool]:
     """Tokens that the tokenizer of a run on text will have, and whether that was counted: else it is the most there
     can be. What says by its size nothing of its text, such as a packed file, is not counted.
 
-    Errors: `ValueError` for data that cannot be used, or that lie outside of the root that the lab's owner has set.
+    Raises:
+        ValueError: for data that cannot be used, or that lie outside of the root that the lab's owner has set.
     """
     check_root(config)
     data = config.data

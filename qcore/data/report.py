@@ -17,10 +17,13 @@ _NOTABLE, _UNKNOWN = 0.05, 0.3
 class TextReport:
     """Counts of a text run's data.
 
-    duplicates: documents that repeat another; both copies are on one side, but where the sides were given · truncated:
-    rows cut at the context, of both sides (padded packing) · size: bytes of the files that were read, 0 where there are
-    none · unknown_share, held_out_unknown_share: share of the tokens of each side that are <unk> ·
-    characters_per_token: of the held-out text · notes: further sentences.
+    Attributes:
+        duplicates: documents that repeat another; both copies are on one side, but where the sides were given.
+        truncated: rows cut at the context, of both sides (padded packing).
+        size: bytes of the files that were read, 0 where there are none.
+        unknown_share, held_out_unknown_share: share of the tokens of each side that are <unk>.
+        characters_per_token: of the held-out text.
+        notes: further sentences.
     """
 
     train_documents: int

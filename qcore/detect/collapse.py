@@ -122,6 +122,7 @@ def _judge_likeness(seen: Seen, limits: Limits, memory: Memory, store: Store, wa
         bad = above(cosine, median(values) + limits["cosine"], median(values) + limits["cosine"] / 2)
         worse = _worse(memory, limits)
         latch(store, "cosine", seen.step, bad if worse or not bad else None, raise_after=2)
+    # the baseline stands still while it judges: otherwise a slow collapse would become its own norm
     if not is_on(store, "cosine"):
         kept["values"] = [*values, cosine][-_KEPT:]
 
@@ -133,6 +134,7 @@ def _judge_share(seen: Seen, limits: Limits, memory: Memory, store: Store) -> No
     if share is None or target is None or not seen.armed:
         return
     excess = share - target
+    # every model predicts one token at first; only a share that has been small twice can have grown
     memory["calm"] = memory.get("calm", 0) + 1 if excess < limits["top1_calm"] else memory.get("calm", 0)
     if memory["calm"] >= 2:
         latch(store, "top1", seen.step, above(excess, limits["top1"], limits["top1_calm"]), raise_after=2)
@@ -153,8 +155,10 @@ def _scatter(blocks: list[float]) -> float:
     """Standard deviation of a block around the trend, from the median step between neighbours; 0 for few blocks."""
     if len(blocks) < _FEWEST:
         return 0.0
+    # differences, since the loss itself falls: its spread over a window would be mostly trend
     steps = [later - earlier for earlier, later in pairwise(blocks)]
     middle = median(steps)
+    # 0.6745 turns a median deviation into a standard one, √2 a difference of two into one
     return median(abs(step - middle) for step in steps) / (0.6745 * 2**0.5)
 
 
@@ -172,8 +176,11 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     highest = information.get("highest")
     share, target = latest.get(catalog.TOKENS_TOP1_SHARE), latest.get(catalog.TOKENS_TARGET_TOP1_SHARE)
     chart = seen.history.chart
+    # several signals may be on at once; the title says the one that a person understands first: the loss, then what the
+    # model says, then what only an instrument sees
     if any(is_on(store, name) for name in ("ce", "jump", "plateau")):
         now = latest.get(catalog.TERM_CE, 0.0)
+        # a run that never left the plateau has no best of its own: token frequencies are what it had to beat
         best = seen.facts.unigram or 0.0 if base is None else base
         what = "token frequencies" if base is None else "its best"
         title = f"The loss has left its range: {rounded(now)} nats, {rounded(now - best, signed=True)} against {what}"
@@ -199,6 +206,7 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     else:
         title = f"The gradient is {rounded(ratio or 0.0, 1)} times its usual size while the loss grows"
         figure = chart("Gradient norm", "norm", {"gradient norm": catalog.TRAIN_GRAD_NORM})
+    # the newest step is only evidence for the jump; a slow rise is judged by means of five
     newest = latest.get(catalog.TERM_CE) if is_on(store, "jump") and base is not None else None
     numbers = known(
         (
@@ -224,6 +232,7 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
 
 def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
     signals = memory["all"].values()
+    # the oldest signal that is still on: a checkpoint after it has the trouble inside
     since = min(signal["since"] for signal in ([one for one in signals if one["on"]] or list(signals)))
     back = f"Best is to go back to a checkpoint from before step {since:,}: no loss term recovered such a run."
     fixes = [*without_fault(seen.facts)]
@@ -231,12 +240,14 @@ def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
     change = seen.changes.get(control)
     if rate is not None:
         target, why = rate / 10, back
+        # a rate that was raised by far is the likelier cause: back to what worked, rather than a tenth of a guess
         if change is not None and isinstance(change.old, int | float) and rate > _JUMP * change.old:
             target, why = (
                 min(target, change.old),
                 f"It was raised from {value_words(change.old)} at step {change.step:,}. {back}",
             )
         fixes += [restore(control, target, since, why), set_rate(control, target, why)]
+    # measured at the last hidden state; a term without a measurement counts as harmless
     pulls = {term: seen.latest.get(catalog.grad("cos", term), 0.0) for term in seen.weights if seen.weighted(term)}
     worst = min(pulls, key=lambda term: pulls[term], default="ce")
     if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 3:

@@ -22,13 +22,18 @@ _SMALLEST_RATE, _LARGEST_WEIGHT = 1e-7, 10.0
 class Facts:
     """What is known of a run before its first step. Only the family's kind is needed; what is unknown stays out.
 
-    unigram, bigram, trigram, generator: references in nats a token, None when unknown · planned_lr_sum: Σ learning rate
-    over all planned steps · term_ranges: lowest and highest value of each term, infinite where it has no bound ·
-    hinges: terms that are rightly 0 without gradient · fault: code of the planted fault, or "" · controls: values of
-    the controls at the start, as far as known; remedies are computed from them and from later events · skipped: path
-    and reason of each file of the data that was not read · data: what opening a text has counted: documents,
-    duplicates, skipped_share (of the bytes), held_out_compared, held_out_equal, held_out_near, unknown_share,
-    held_out_unknown_share, characters_per_token · family: what the model makes, by which the rules are chosen.
+    Attributes:
+        unigram, bigram, trigram, generator: references in nats a token, None when unknown.
+        planned_lr_sum: Σ learning rate over all planned steps.
+        term_ranges: lowest and highest value of each term, infinite where it has no bound.
+        hinges: terms that are rightly 0 without gradient.
+        fault: code of the planted fault, or "".
+        controls: values of the controls at the start, as far as known; remedies are computed from them and from later
+            events.
+        skipped: path and reason of each file of the data that was not read.
+        data: what opening a text has counted: documents, duplicates, skipped_share (of the bytes), held_out_compared,
+            held_out_equal, held_out_near, unknown_share, held_out_unknown_share, characters_per_token.
+        family: what the model makes, by which the rules are chosen.
     """
 
     kind: str
@@ -52,8 +57,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finding: `id` is the rule's name, with the term behind a colon where a rule judges terms. last_step: the
-    newest measurement that showed it. A resolved verdict keeps its title and numbers and has no remedies.
+    """One finding: `id` is the rule's name, with the term behind a colon where a rule judges terms.
+
+    A resolved verdict keeps its title and numbers and has no remedies.
+
+    Attributes:
+        last_step: the newest measurement that showed it.
     """
 
     id: str

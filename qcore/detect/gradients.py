@@ -98,6 +98,7 @@ def _at_bound(facts: Facts, term: str, value: float) -> bool:
     for bound in facts.term_ranges.get(term, ()):
         if math.isfinite(bound) and abs(value - bound) < 1e-5 * (1 + abs(bound)):
             return True
+    # a bound that somebody has typed has few digits; a value that training has reached has many
     hundredths = 100 * value
     return value != 0 and abs(hundredths - round(hundredths)) < 1e-6 + 1e-6 * abs(hundredths)
 
@@ -151,10 +152,12 @@ def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             continue
         if family == catalog.TERM:
             bad: bool | None = not seen.in_range(term, value, limits["tolerance"])
+            # nothing is remembered of a term that was never out of its range
             if not bad and term not in memory:
                 continue
         else:
             bounded = all(map(math.isfinite, seen.facts.term_ranges.get(term, (-math.inf, math.inf))))
+            # a term with a range is judged by its value; and once training runs, its pull is a matter of its weight
             if bounded or (seen.step > 0 and not is_on(memory.get(term, {}), family)):
                 continue
             bad = above(value, limits["ratio"], limits["ratio"] / 2)
@@ -176,6 +179,7 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
         assert value is not None
         title = f"{name_words(term)} is {number_words(value)}, outside its range {_range(low, high)}"
         edge = high if value > high else AtLeast(low)
+        # the weight that would make its value what its range allows
         shrink = max(abs(edge), 1.0) / max(abs(value), 1e-12)
     else:
         times = number_words(ratio or 0.0, 3)

@@ -34,6 +34,7 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
     leak, gap, held_out = (latest.get(name) for name in (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE))
     floor = None if generator is None else generator * (1 - limits["undercut"])
     chart = seen.history.chart
+    # the surest proof first: what the model does, then what it scores, then what no honest loss could be
     if leak is not None and leak > limits["leak"]:
         title = f"Future tokens change earlier outputs: {number_words(leak, 2)} of the response"
         figure = chart(
@@ -94,6 +95,7 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     store = memory.setdefault("all", {})
     latest, values = seen.latest, seen.values
     same = values.get(catalog.SHIFT_TARGETS_ARE_INPUTS)
+    # where most targets are one token, equal neighbours are padding, not a leak
     padded = latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["padding"]
     if same is not None and not padded:
         latch(store, "data", seen.step, above(same, limits["same"], limits["same"] / 2))
@@ -102,6 +104,7 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         latest.get(name) for name in (catalog.SHIFT_CE_HERE, catalog.SHIFT_CE_NEXT, catalog.TERM_CE)
     )
     if copied is not None and here is not None and after is not None and trained is not None and not padded:
+        # what is trained falls with the loss of copying and not with that of the next token
         follows = after - here > limits["gap"] and trained - here < limits["follows"] * (after - here)
         latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
 
@@ -139,6 +142,7 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     )
     if response is not None:
         bad = below(response, limits["response"], 10 * limits["response"])
+        # before training a path that is not there is a fact of the model; later one odd probe is not enough
         latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
     if variance is not None:
         bad = below(variance, limits["row_variance"], 10 * limits["row_variance"])
@@ -177,6 +181,7 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     share, bigram = seen.values.get(catalog.GENERATION_REPETITION), seen.facts.bigram
     held_out = seen.latest.get(catalog.EVAL_CE)
     if catalog.EVAL_CE in seen.values:
+        # the first held-out loss: improvement is what tells a trained model that loops from one that has not begun
         memory.setdefault("first", held_out)
     if share is None or bigram is None or held_out is None:
         return []
@@ -186,6 +191,7 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     trained = seen.latest.get(catalog.OPTIM_LR_SUM, 0.0) > limits["lr_sum"]
     looping = share > limits["repetition"]
     memory["looping"] = memory.get("looping", 0) + 1 if looping else 0
+    # once word pairs are beaten, loops are the sampler's matter
     clear = held_out < bigram or share <= limits["repetition"] / 2
     bad = trained and beaten and improved and memory["looping"] >= 2
     latch(store, "loops", seen.step, bad or (False if clear else None))

@@ -76,6 +76,7 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     """Every phase stands still over the sequence: R near 1, no variance in any dimension."""
     order = seen.values.get(catalog.PHASE_R)
     if catalog.TERM_CE in seen.latest and order is not None:
+        # kept for the report: what alignment has gained is told beside what it cost
         memory.setdefault("first", [seen.step, order, seen.latest[catalog.TERM_CE]])
     variance = seen.latest.get(catalog.PHASE_DIMENSION_VARIANCE)
     if order is None or variance is None:
@@ -83,6 +84,7 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     store = memory.setdefault("all", {})
     bad: bool | None = order > limits["R"] and variance < limits["variance"]
     if not bad and order > limits["release"] and variance < 2 * limits["variance"]:
+        # between the two limits nothing is decided: a value that trembles at one limit would come and go
         bad = None
     latch(store, "aligned", seen.step, bad, raise_after=2)
 
@@ -112,6 +114,7 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     ratio = seen.values.get(catalog.PHASE_IM_RE_RATIO)
     if ratio is None:
         return []
+    # a ratio that was never higher is a model that began so, not one that lost it
     memory["highest"] = max(ratio, memory.get("highest", ratio))
     store = memory.setdefault("all", {})
     bad = below(ratio, limits["ratio"], limits["release"])

@@ -20,8 +20,12 @@ Symptom = Literal["averaging", "nan", "jitter"]
 
 @dataclass(frozen=True)
 class Band:
-    """A range of a measure that the guide calls healthy, excellent or a warning. low, high: its bounds, None where open
-    · data: what the data's own frames measure, None where that says nothing."""
+    """A range of a measure that the guide calls healthy, excellent or a warning.
+
+    Attributes:
+        low, high: its bounds, None where open.
+        data: what the data's own frames measure, None where that says nothing.
+    """
 
     measure: str
     grade: Literal["healthy", "excellent", "warning"]

@@ -33,9 +33,13 @@ class Change:
 class Seen:
     """What a rule sees at one call: the values that just arrived, and the newest of all others.
 
-    values hold finite numbers only · weights: effective weights of the terms · armed: a language model has once left
-    the plateau on which it ignores the context; rules about losing what was learned wait for it · controls and changes:
-    as known from the facts and from events · objective_step: step of the newest change of what the loss is made of.
+    Attributes:
+        values: finite numbers only.
+        weights: effective weights of the terms.
+        armed: a language model has once left the plateau on which it ignores the context; rules about losing what was
+            learned wait for it.
+        controls, changes: as known from the facts and from events.
+        objective_step: step of the newest change of what the loss is made of.
     """
 
     facts: Facts
@@ -67,9 +71,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sign:
-    """A rule's judgement after a call. since, last: first and newest measurement that showed it, while it is on · key:
-    the term, where a rule judges terms · report is made only when asked · moving: still on, although this measurement
-    is on the other side of what is healthy: neither wrong in the old way nor well.
+    """A rule's judgement after a call.
+
+    Attributes:
+        since, last: first and newest measurement that showed it, while it is on.
+        key: the term, where a rule judges terms.
+        report: made only when asked.
+        moving: still on, although this measurement is on the other side of what is healthy: neither wrong in the old
+            way nor well.
     """
 
     on: bool
@@ -87,11 +96,15 @@ Detector = Callable[[Seen, Limits, Memory], Iterable[Sign]]
 class Rule:
     """One row of the table of rules.
 
-    faults: codes of the fault bank that it names · title and explanation: in general, for documentation; a verdict has
-    its own title with numbers · thresholds: all numbers the detector compares with · false_alarms: how often it spoke
-    in healthy runs, as measured · reads: series that make it look, a trailing * for a family · shows: further series
-    that it needs or charts · per_term: a verdict for each term, withdrawn when the term loses its weight · families: of
-    models that it is about; it is silent on others.
+    Attributes:
+        faults: codes of the fault bank that it names.
+        title, explanation: in general, for documentation; a verdict has its own title with numbers.
+        thresholds: all numbers the detector compares with.
+        false_alarms: how often it spoke in healthy runs, as measured.
+        reads: series that make it look, a trailing * for a family.
+        shows: further series that it needs or charts.
+        per_term: a verdict for each term, withdrawn when the term loses its weight.
+        families: of models that it is about; it is silent on others.
     """
 
     name: str

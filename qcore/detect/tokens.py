@@ -115,6 +115,7 @@ def stuck(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     store = memory.setdefault("all", {})
     planned, spent = seen.values.get(catalog.OPTIM_PLANNED_LR_SUM), seen.latest.get(catalog.OPTIM_LR_SUM, 0.0)
     if planned is not None or (seen.armed and "planned" in store):
+        # judged only where it was just measured: an old plan may have been changed since
         low = planned is not None and planned < limits["planned"]
         latch(store, "planned", seen.step, low and not seen.armed and not _informed(seen, limits), clear_after=1)
     elif spent >= limits["planned"] and "planned" in store:
@@ -122,6 +123,7 @@ def stuck(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     information = seen.values.get(catalog.TOKENS_MUTUAL_INFORMATION)
     if information is not None:
         old = memory.get("information", information)
+        # a running mean and the newest value: one batch of odd texts is neither
         memory["information"] = old + limits["share"] * (information - old)
         idle = spent > limits["spent"] and not seen.armed
         bad = idle and memory["information"] < limits["information"] and information < limits["information"]

@@ -42,20 +42,25 @@ def averaging_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]
     """
     apart, alike = seen.values.get(_GENERATED + "divergence"), seen.latest.get(_GENERATED + "cosine")
     of_data, alike_in_data = _reference(seen, "divergence"), _reference(seen, "cosine")
+    # before the first update samples are noise, which no data resemble
     if apart is None or alike is None or of_data is None or alike_in_data is None or seen.step == 0:
         return []
     store = memory.setdefault("all", {})
     near, high = limits["divergence"] * of_data, _likeness(alike_in_data, limits)
     moves = seen.values.get(_GENERATED + "motion_ratio", 0.0) > limits["motion"]
+    # three measures at once: some data hardly move, and some have frames that are alike
     collapsed = apart < near and alike > high and not moves
     ready = _correlation(seen) >= limits["shared"]
     if collapsed and not ready:
+        # two samples in a row may share a bad moment; half of the run apart is a state
         before = _halfway(seen, _GENERATED + "divergence")
         ready = before is not None and before < near and not _is_noise(seen, apart, limits)
     back = apart > limits["release"] * of_data
     changes = seen.values.get(_GENERATED + "lag_ratio", 1.0)
+    # frames that fly apart after an average are no recovery, though the distance alone says so
     overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"]
     bad = (ready or None) if collapsed else (False if back and not overshoots else None)
+    # one finding for one cause: where another rule says why, this one is silent
     latch(store, "collapse", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
     signs = sign_of(store, lambda: _collapse_report(seen, limits))
     return [replace(sign, moving=sign.on and back and overshoots) for sign in signs]

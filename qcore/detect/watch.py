@@ -77,8 +77,11 @@ class Watch:
     def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
         """Judge what was measured at `step` (0: before the first update) and say what is new or has changed.
 
-        weights: effective weight of every term now. Values that are not finite, and series that no rule reads, are
-        passed over. May be called several times a step, each with what has just arrived.
+        Values that are not finite, and series that no rule reads, are passed over. May be called several times a step,
+        each with what has just arrived.
+
+        Args:
+            weights: effective weight of every term now.
         """
         self._step = step
         self._again.clear()
@@ -86,8 +89,10 @@ class Watch:
         found: dict[str, float] = {}
         rules: dict[str, Rule] = {}
         for name, value in values.items():
+            # a NaN compares as false with every limit: it would pass for healthy, and `failure` is told of it
             if not math.isfinite(value):
                 continue
+            # most series are read by no rule; which ones was looked up once
             kept, readers = self._routes.get(name) or self._route(name)
             if not kept:
                 continue
@@ -99,6 +104,7 @@ class Watch:
         told = self._withdraw_unweighted()
         if rules:
             seen = self._seen(step, found)
+            # each rule once, however many of its series have arrived
             for rule in rules.values():
                 self.evaluations += 1
                 memory = self._memories.setdefault(rule.name, {})
@@ -114,6 +120,7 @@ class Watch:
         told = []
         for key, sign in self._again.items():
             case, fresh = self._cases[key], sign.report()
+            # the remedies stay: they must not change under a person's hand
             case.report = Report(fresh.title, fresh.numbers, fresh.figure, case.report.remedies)
             case.shown = None
             told.append(self._verdict(key))
@@ -130,6 +137,7 @@ class Watch:
         name, new = str(payload["name"]), payload.get("new")
         old = payload.get("old", self._controls.get(name))
         self._controls[name] = new
+        # popped first: a mapping keeps the old place of a key, and the oldest are forgotten
         self._changes.pop(name, None)
         self._changes[name] = Change(step, old, new)
         while len(self._changes) > _CHANGES_KEPT:
@@ -178,6 +186,7 @@ class Watch:
             raise ValueError(f"the memory of the detectors is {str(state)[:60]!r}, not an object")
         if state.get("version") != VERSION:
             return
+        # loaded into another watch: what fails half way must not leave half of it here
         fresh = Watch(self.facts)
         try:
             fresh._load(state)
@@ -208,6 +217,7 @@ class Watch:
         """Whether a series is kept, and the rules that look when it arrives."""
         rules = self._rules.values()
         route = any(rule.uses(name) for rule in rules), tuple(rule for rule in rules if rule.looks_at(name))
+        # names are a stranger's where a run was not written by this program: the table has an end
         if len(self._routes) < _MOST_ROUTES:
             self._routes[name] = route
         return route

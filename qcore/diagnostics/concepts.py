@@ -57,20 +57,28 @@ class ConceptAlignment:
 
 
 def concept_alignment(concepts_VK: Tensor, pairs: Sequence[tuple[int, int]]) -> ConceptAlignment:
-    """Agreement of word pairs in their concepts; concepts_VK: share of each concept in a token, NaN where unknown.
+    """Agreement of word pairs in their concepts.
 
     Var over permutations of the agreement = Σ_ij (d_ij − d_i· − d_·j + d_··)² ÷ (N²·(N − 1)), d_ij = 1 where the first
     word of pair i and the second of pair j share their top concept (Hoeffding 1951). Pairs with an unknown word are
-    left out; under 2 pairs there is no chance level. O(V·K + N²). ValueError: shapes, or an id outside the vocabulary.
+    left out; under 2 pairs there is no chance level. O(V·K + N²).
+
+    Args:
+        concepts_VK: share of each concept in a token, NaN where unknown.
+
+    Raises:
+        ValueError: shapes, or an id outside the vocabulary.
     """
     if concepts_VK.ndim != 2 or 0 in concepts_VK.shape:
         raise ValueError(f"concepts_VK has shape {tuple(concepts_VK.shape)}; pass [vocabulary, concepts]")
     vocabulary = len(concepts_VK)
     if outside := [token for pair in pairs for token in pair if not 0 <= token < vocabulary]:
         raise ValueError(f"a pair holds the token {outside[0]}; ids of this vocabulary are 0 … {vocabulary - 1}")
+    # in float64 on the CPU: the error is a difference of sums over N², and N is small
     share_VK = concepts_VK.detach().double().cpu()
     known_V = ~share_VK.isnan().any(1)
     best_V, top_V = share_VK.nan_to_num(0.0).max(1)
+    # a word that the text lacks has no concept; it would count as a disagreement
     kept = torch.tensor([pair for pair in pairs if known_V[pair[0]] and known_V[pair[1]]], dtype=torch.long).view(-1, 2)
     unit_VK = torch.nn.functional.normalize(share_VK.nan_to_num(0.0), dim=1)
     first_N, second_N = kept.unbind(1)
@@ -87,6 +95,7 @@ def concept_alignment(concepts_VK: Tensor, pairs: Sequence[tuple[int, int]]) -> 
         agreement=agreement,
         chance=chance,
         chance_error=error,
+        # where every word shares one concept, chance is 1 and its error 0: nothing can be told
         z=(agreement - chance) / error if error > 1e-9 else math.nan,
         cosine=float(cosine_NN.diagonal().mean()) if count else math.nan,
         cosine_chance=float(cosine_NN.mean()) if count > 1 else math.nan,

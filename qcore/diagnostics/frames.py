@@ -31,8 +31,9 @@ _STEP = {torch.float32: 1e-3, torch.float64: 1e-5}
 class FrameReference:
     """What the data's own clips measure: what the model's are compared with.
 
-    background_C: the median value of each channel, from which a centre of mass is told · the rest: as in
-    `FrameStatistics`.
+    Attributes:
+        background_C: the median value of each channel, from which a centre of mass is told.
+        lag_change, motion_variance, std: as in `FrameStatistics`.
     """
 
     background_C: tuple[float, ...]
@@ -111,7 +112,15 @@ def frame_statistics(
 
     The centre of mass weighs a pixel by |x − background| summed over channels, with the reference's background or the
     clips' own medians: it follows what stands out from the background, and says little when the background itself
-    moves. ValueError: shapes that are no clips, channels other than the reference's, an anchor of another shape.
+    moves.
+
+    Raises:
+        ValueError: shapes that are no clips, channels other than the reference's, an anchor of another shape.
+
+    Example:
+        >>> still = torch.rand(3, 1, 1, 4, 4).expand(3, 5, 1, 4, 4)  # three clips whose frames do not change
+        >>> frame_statistics(still).lag_change
+        0.0
     """
     _check_clips(clips_NFCHW)
     with torch.no_grad():
@@ -161,7 +170,14 @@ def singular_spectrum(z_NFCHW: Tensor) -> np.ndarray:
     """Singular values of each clip as a matrix frames × pixels, descending, scaled to sum 1; mean over clips, f32[F].
 
     (1, 0, …) for a still, 1/F each for orthogonal frames of equal length; at t = 1 it is that of the noise. Zeros for
-    clips that are 0 throughout. ValueError: shapes that are no clips.
+    clips that are 0 throughout.
+
+    Raises:
+        ValueError: shapes that are no clips.
+
+    Example:
+        >>> singular_spectrum(torch.ones(1, 3, 1, 2, 2)).round(3).tolist()  # one picture explains all frames
+        [1.0, 0.0, 0.0]
     """
     _check_clips(z_NFCHW)
     with torch.no_grad():
@@ -174,7 +190,10 @@ def singular_spectrum(z_NFCHW: Tensor) -> np.ndarray:
 def anchor_statistics(anchor_NCHW: Tensor, log_variance_NCHW: Tensor | None = None) -> AnchorStatistics:
     """Measure the anchors of clips: draws, or posterior means with their log-variances.
 
-    ValueError: shapes that disagree. Values of variance 0 count as 1e-12, so that the entropy stays finite.
+    Values of variance 0 count as 1e-12, so that the entropy stays finite.
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     if log_variance_NCHW is not None and log_variance_NCHW.shape != anchor_NCHW.shape:
         raise ValueError(
@@ -199,7 +218,10 @@ def position_response(
 
     0 for a model that does not know one frame from another, however it mixes them: shuffled in, shuffled out (fault
     V5). A model whose output is 0 throughout, as before the first update, has no response to measure: NaN. Two calls of
-    the model, no gradient. ValueError: fewer than two frames.
+    the model, no gradient.
+
+    Raises:
+        ValueError: fewer than two frames.
     """
     _check_clips(z_BFCHW)
     frames = z_BFCHW.shape[1]
@@ -230,10 +252,16 @@ class MovingPoint(Protocol):
 def path_check(sample_fn: Callable[[Tensor], MovingPoint], t_B: Tensor, *, jumps: Sequence[float] = ()) -> float:
     """Error of the velocity that a model is trained on: ‖u − Δz/Δt‖ ÷ ‖Δz/Δt‖ over all times, central differences.
 
-    sample_fn: the path at given times for one and the same noise, anchor and clips. 0 but for rounding (1e-3 in
-    float32, 1e-7 in float64, which a path with sharp bends needs) unless the target is no derivative of the path (fault
-    V3). Times closer than two steps (1e-3; float64: 1e-5) to a jump are left out, and those near 0 or 1 moved inside;
-    NaN when none is left. ValueError: times of another type than float32 or float64.
+    Times closer than two steps (1e-3; float64: 1e-5) to a jump are left out, and those near 0 or 1 moved inside; NaN
+    when none is left.
+
+    Args:
+        sample_fn: the path at given times for one and the same noise, anchor and clips. 0 but for rounding (1e-3 in
+            float32, 1e-7 in float64, which a path with sharp bends needs) unless the target is no derivative of the
+            path (fault V3).
+
+    Raises:
+        ValueError: times of another type than float32 or float64.
     """
     if t_B.dtype not in _STEP:
         raise ValueError(f"t_B has dtype {t_B.dtype}; pass float32 or float64")
@@ -269,7 +297,8 @@ def _cosines(x_NFD: Tensor) -> Tensor:
 
 def _distances(x_NFD: Tensor) -> Tensor:
     """Root-mean-square distance of each pair of frames, from inner products of what differs from the mean frame: in
-    float64, so that near-equal frames do not drown in rounding."""
+    float64, so that near-equal frames do not drown in rounding.
+    """
     varied_NFD = (x_NFD - x_NFD.mean(1, keepdim=True)).double()
     inner_NFF = varied_NFD @ varied_NFD.transpose(1, 2)
     square_NF = inner_NFF.diagonal(dim1=1, dim2=2)

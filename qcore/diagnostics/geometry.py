@@ -51,8 +51,17 @@ class HiddenGeometry:
 def hidden_geometry(hidden_BTD: Tensor, mask_BT: Tensor, rows: int = 256) -> HiddenGeometry:
     """Measure hidden states at up to `rows` valid positions, spread over the batch.
 
-    The mean cosine needs no pairs: with unit vectors u it is (‖Σu‖² − Σ‖u‖²) ÷ (N(N−1)). Cost: O(N·D·min(N, D)) and
-    the eigenvalues of a matrix of side min(N, D), 0.5 ms at 128. ValueError: shapes that disagree, rows < 2.
+    The mean cosine needs no pairs: with unit vectors u it is (‖Σu‖² − Σ‖u‖²) ÷ (N(N−1)). Cost: O(N·D·min(N, D)) and the
+    eigenvalues of a matrix of side min(N, D), 0.5 ms at 128.
+
+    Raises:
+        ValueError: shapes that disagree, rows < 2.
+
+    Example:
+        >>> alike = torch.ones(1, 8, 4)  # every position looks the same
+        >>> found = hidden_geometry(alike, torch.ones(1, 8, dtype=torch.bool))
+        >>> round(found.mean_cosine, 4)
+        1.0
     """
     if hidden_BTD.ndim != 3:
         raise ValueError(f"hidden_BTD has shape {tuple(hidden_BTD.shape)}; pass batch × tokens × width")
@@ -79,7 +88,8 @@ def hidden_geometry(hidden_BTD: Tensor, mask_BT: Tensor, rows: int = 256) -> Hid
 
 def _eigenvalue_shares(states_ND: Tensor) -> Tensor:
     """Eigenvalues of the centred covariance, descending, scaled to sum 1. The smaller of the two Gram matrices has the
-    same ones that are not 0."""
+    same ones that are not 0.
+    """
     centred_ND = states_ND - states_ND.mean(0)
     count, width = states_ND.shape
     small, total = min(count - 1, width), centred_ND.square().sum()

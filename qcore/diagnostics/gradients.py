@@ -48,7 +48,8 @@ class TermGradients:
     def arrays(self, term_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """What is stored under the name "gradients"; `terms` indexes `term_names` (default: `names` itself).
 
-        ValueError when a part's name is not among `term_names`.
+        Raises:
+            ValueError: when a part's name is not among `term_names`.
         """
         known = list(self.names if term_names is None else term_names)
         missing = [name for name in self.names if name not in known]
@@ -66,8 +67,17 @@ def term_gradients(parts: Mapping[str, Tensor], wrt: Sequence[Tensor], weights: 
     parameters.
 
     The graph is kept, `.grad` is not touched. A part without a graph, or that does not reach `wrt`, has gradient 0.
-    Cost: K backward passes down to `wrt`, O(K·N + K²·N) for N elements, memory O(K·N): use a few rows. ValueError: a
-    tensor that needs no gradient, a part that is no scalar, a part without a weight.
+    Cost: K backward passes down to `wrt`, O(K·N + K²·N) for N elements, memory O(K·N): use a few rows.
+
+    Raises:
+        ValueError: a tensor that needs no gradient, a part that is no scalar, a part without a weight.
+
+    Example:
+        >>> hidden = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> parts = {"ce": hidden.sum(), "against": -hidden.sum()}
+        >>> found = term_gradients(parts, [hidden], {"ce": 1.0, "against": 0.5})
+        >>> found.cosine_KK.round(3).tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
     """
     names = tuple(parts)
     tensors = list(wrt)
@@ -104,7 +114,8 @@ def _gradient(part: Tensor, tensors: list[Tensor]) -> Tensor:
 
 def _gram(rows_KN: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Norms and cosines. Each row is measured in units of its largest element: the square of a small gradient
-    underflows, and would then look like none."""
+    underflows, and would then look like none.
+    """
     if not rows_KN:
         return np.zeros(0), np.zeros((0, 0))
     with torch.no_grad():

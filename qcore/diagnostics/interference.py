@@ -61,7 +61,16 @@ def interference_statistics(
     Position t sees t + 1 positions, or all T in a layer whose weights reach past the diagonal (a leak: then nothing is
     hidden by a mask that isn't there). Silent rows (all weights 0) and rows outside `mask_BT` are left out. With
     `tokens_BT` the first row's weights and ids are kept for the page. Cost: O(L·B·H·T²) with about 8 passes: give it
-    one row of at most 48 positions. ValueError: no layer, or shapes that disagree.
+    one row of at most 48 positions.
+
+    Raises:
+        ValueError: no layer, or shapes that disagree.
+
+    Example:
+        >>> weights = torch.tensor([[1.0, 0.0], [-0.5, 0.5]]).view(1, 1, 2, 2)
+        >>> found = interference_statistics([weights])
+        >>> found.constructive_LH.tolist(), found.destructive_LH.tolist()
+        ([[0.5]], [[0.5]])
     """
     _check(kernels, mask_BT, tokens_BT)
     names = ("constructive", "destructive", "participation", "entropy")

@@ -23,7 +23,12 @@ BUCKETS = ("incoherent", "middle", "coherent")
 
 
 def perplexity(nats: float) -> float:
-    """exp(nats), at most e⁵⁰ so that a diverged run still has a finite curve; NaN stays NaN."""
+    """exp(nats), at most e⁵⁰ so that a diverged run still has a finite curve; NaN stays NaN.
+
+    Example:
+        >>> round(perplexity(math.log(50)), 6)
+        50.0
+    """
     return math.exp(min(nats, LARGEST_NATS)) if nats == nats else math.nan
 
 
@@ -67,7 +72,8 @@ class ShiftCheck:
 @dataclass(frozen=True)
 class ContextStatistics:
     """Σ_v of the variance of p_t(v) over the positions of a row, mean over rows, in [0, 1): exactly 0 when every
-    position predicts the same (fault T3); NaN without a row of two valid positions."""
+    position predicts the same (fault T3); NaN without a row of two valid positions.
+    """
 
     row_variance: float
 
@@ -80,7 +86,14 @@ def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:
     """Mean over phases of |mean e^{iψ}| over the last `window` tokens, [B, T] in [0, 1]; the mean of n random phases
     is about 1/√n. NaN in the first window − 1 places: fewer tokens are more coherent by chance, and would be ranked so.
 
-    Cost: O(B·T·P). ValueError: a window below 1, phases that are not [B, T, P].
+    Cost: O(B·T·P).
+
+    Raises:
+        ValueError: a window below 1, phases that are not [B, T, P].
+
+    Example:
+        >>> local_coherence(torch.zeros(1, 3, 2), window=2).tolist()
+        [[nan, 1.0, 1.0]]
     """
     if phases_BTP.ndim != 3:
         raise ValueError(
@@ -90,6 +103,7 @@ def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:
         raise ValueError(f"window is {window}; it must be at least 1")
     with torch.no_grad():
         batch, tokens, _ = phases_BTP.shape
+        # the first positions have no whole window: NaN, since a shorter one is more coherent by chance
         values_BT = torch.full((batch, tokens), math.nan, device=phases_BTP.device)
         if tokens >= window:
             angle_BTP = phases_BTP.detach().float()
@@ -109,7 +123,10 @@ def coherence_perplexity(
     """Teacher-forced perplexity, by tercile of `coherence_BT` (≥ 0, NaN where unknown), and weighted by it.
 
     Ties are split in the order of the positions. At most 256 valid positions of known coherence, spread over the batch.
-    Cost: O(N·V). ValueError: shapes that disagree.
+    Cost: O(N·V).
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check(logits_BTV, mask_BT, targets_BT=targets_BT, coherence_BT=coherence_BT)
     with torch.no_grad():
@@ -122,6 +139,7 @@ def coherence_perplexity(
         nats_N = _nats(logits_BTV, targets_BT, chosen_N).double()
         ordered_N = nats_N[coherence_N.argsort(stable=True)]
         edges = [count * third // 3 for third in range(4)]
+        # where all coherences are equal, thirds would be told apart by their place in the text
         split = count >= 3 and bool(coherence_N.max() > coherence_N.min())
         weight = float(coherence_N.sum())
         thirds = [float(ordered_N[a:b].mean()) if split else math.nan for a, b in pairwise(edges)]
@@ -133,8 +151,17 @@ def coherence_perplexity(
 def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor) -> ShiftCheck:
     """Compare predictions with the inputs at the same and at the next position, at up to 256 valid positions.
 
-    The share of targets that are their own inputs counts all of them. Cost: O(N·V + B·T). ValueError: shapes that
-    disagree.
+    The share of targets that are their own inputs counts all of them. Cost: O(N·V + B·T).
+
+    Raises:
+        ValueError: shapes that disagree.
+
+    Example:
+        >>> inputs = torch.tensor([[1, 2, 3]])
+        >>> copying = 9.0 * torch.nn.functional.one_hot(inputs, 5).float()  # says what it has just read
+        >>> found = shift_check(copying, inputs, torch.tensor([[2, 3, 4]]), torch.ones(1, 3, dtype=torch.bool))
+        >>> found.copy_rate
+        1.0
     """
     _check(logits_BTV, mask_BT, inputs_BT=inputs_BT, targets_BT=targets_BT)
     with torch.no_grad():
@@ -143,6 +170,7 @@ def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_
             return ShiftCheck(*(math.nan,) * 4)
         tokens = inputs_BT.shape[1]
         copied_N = logits_BTV.detach().flatten(0, 1)[chosen_N].argmax(-1) == inputs_BT.flatten()[chosen_N]
+        # the last position of a row has no next input; rolled, it would be compared with the row's first
         inner_N = chosen_N[chosen_N % tokens < tokens - 1]
         return ShiftCheck(
             copy_rate=float(copied_N.float().mean()),
@@ -155,7 +183,10 @@ def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_
 def context_statistics(logits_BTV: Tensor, mask_BT: Tensor, rows: int = 2) -> ContextStatistics:
     """Variance of the predictions within each of the first `rows` rows, over all their valid positions.
 
-    Cost: O(rows·T·V). ValueError: shapes that disagree.
+    Cost: O(rows·T·V).
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check(logits_BTV, mask_BT)
     with torch.no_grad():

@@ -112,20 +112,31 @@ def phase_statistics(
     first 2 rows and 128 tokens; 1 when similar tokens share their phases, 0 for independent ones.
 
     Cost: O(L·B·T·P) with about 25 passes, and O(T²·(P + D)) for at most 2 × 128 tokens: give it two rows.
-    ValueError: no phases, shapes that disagree, or heads that leave one without a phase.
+
+    Raises:
+        ValueError: no phases, shapes that disagree, or heads that leave one without a phase.
+
+    Example:
+        >>> locked = torch.zeros(2, 8, 4)  # every phase is the same
+        >>> found = phase_statistics([locked], torch.ones(2, 8, dtype=torch.bool), heads=2)
+        >>> found.resultant_LP.tolist()
+        [[1.0, 1.0, 1.0, 1.0]]
     """
     _check(phases, mask_BT, heads, state_BTP, hidden_BTD)
     with torch.no_grad():
         angle_LBTP = torch.stack([phase_BTP.detach().float() for phase_BTP in phases])
         valid_BT = mask_BT.to(torch.float32)
+        # padding as zeros: plain sums below are then masked sums
         unit_2LBTP = torch.stack((angle_LBTP.cos(), angle_LBTP.sin())) * valid_BT.unsqueeze(-1)
         count = valid_BT.sum()
         sum_2LBP = unit_2LBTP.sum(3)
+        # the sum of a row's lengths ÷ all positions is the mean over rows weighted by their tokens
         resultant_LP = _length(sum_2LBP).sum(1) / count
         variance_LP = 1 - _length(sum_2LBP.sum(2)) / count
         per_head = -(-angle_LBTP.shape[-1] // heads)
         heads_LH = torch.stack([chunk.mean(1) for chunk in resultant_LP.split(per_head, dim=1)], dim=1)
         mass_LN = _circle(angle_LBTP.flatten(1), valid_BT.unsqueeze(-1).expand_as(angle_LBTP[0]).flatten())
+        # one list, brought over together: a probe that waits for the device eight times costs more than it measures
         packed = [
             resultant_LP,
             heads_LH,
@@ -138,6 +149,7 @@ def phase_statistics(
         portrait, coverage, ratio = None, _coverage(mass_LN[-1], count * angle_LBTP.shape[-1]), math.nan
         if state_BTP is not None:
             wave_NP = state_BTP.detach()[mask_BT]
+            # weighted by amplitude: a silent phase may point anywhere
             mass_N = _circle(wave_NP.angle().flatten().unsqueeze(0), wave_NP.abs().flatten())[0]
             coverage, ratio = _coverage(mass_N, torch.tensor(wave_NP.numel())), _balance(wave_NP)
             portrait = _portrait(state_BTP.detach(), mask_BT)
@@ -161,6 +173,10 @@ def phase_statistics(
 def real_axis_share(phases: Sequence[Tensor], tolerance: float = 1e-6) -> float:
     """Share of the angles with |sin ψ| < tolerance, in [0, 1]: 1 when a term has lost the imaginary part of its wave
     and sees 0 and π only (fault G3). Give it the phases *the terms* see. O(L·B·T·P); NaN without an angle.
+
+    Example:
+        >>> real_axis_share([torch.tensor([[[0.0, math.pi, 1.0, 2.0]]])])
+        0.5
     """
     with torch.no_grad():
         total = sum(phase.numel() for phase in phases)

@@ -59,7 +59,8 @@ class CausalityProbe:
 @dataclass(frozen=True)
 class BatchDependence:
     """How far the first row's logits moved when the other rows were replaced, ÷ their spread: exactly 0 when healthy
-    (fault B1); NaN, with the reason, for a batch of one row."""
+    (fault B1); NaN, with the reason, for a batch of one row.
+    """
 
     dependence: float
     reason: str = ""
@@ -84,7 +85,8 @@ class StrictLoss:
 
     def scalars(self) -> dict[str, float]:
         """`strict/ce`, `strict/teacher_forced`, `strict/gap` and `perplexity/strict`; empty without a valid
-        position."""
+        position.
+        """
         return defined(
             {
                 catalog.STRICT_CE: self.strict,
@@ -101,10 +103,12 @@ def causality_probe(
     """Replace everything after each of `cuts` random places of the first row, and everything but a few tokens.
 
     New ids differ from the old at every place and are below `vocab_size` (default: the largest id given + 1). Context:
-    four spread tokens stay, all others change. A leak is found whatever it reads, one token or all: at a single
-    place, or for the last token only, some leaks show nothing.
-    Cost: one forward of C + 2 rows and two of one row; C + 2 more of one row when something looks like a leak.
-    ValueError: fewer than two possible ids, or a forward that answers differently to the same tokens (dropout).
+    four spread tokens stay, all others change. A leak is found whatever it reads, one token or all: at a single place,
+    or for the last token only, some leaks show nothing. Cost: one forward of C + 2 rows and two of one row; C + 2 more
+    of one row when something looks like a leak.
+
+    Raises:
+        ValueError: fewer than two possible ids, or a forward that answers differently to the same tokens (dropout).
     """
     _check_tokens(tokens_BT)
     tokens_T, tokens = tokens_BT[0], tokens_BT.shape[1]
@@ -113,8 +117,10 @@ def causality_probe(
         none = np.zeros(0, np.float32)
         return CausalityProbe(math.nan, none, math.nan, math.nan, none.astype(np.int32), none.reshape(0, 0), False)
     generator = torch.Generator().manual_seed(seed)
+    # random places: a leak with a period could hide between even ones
     cut_C = torch.randperm(tokens - 1, generator=generator)[:count].sort().values
     after_CT = torch.arange(tokens) > cut_C.unsqueeze(1)
+    # a few tokens stay, so that the question is whether the context is read, not whether the last token is
     kept_k = (torch.arange(1, CONTEXT_PLACES + 1) * tokens // CONTEXT_PLACES - 1).clamp(min=1).unique()
     around_T = torch.ones(tokens, dtype=torch.bool).index_fill(0, kept_k, False)
     changed_RT = torch.cat((torch.zeros(1, tokens, dtype=torch.bool), after_CT, around_T.unsqueeze(0)))
@@ -127,11 +133,13 @@ def causality_probe(
         change_CT = torch.stack([_change(row_TV, base_TV) for row_TV in logits_RTV[1:-1]])
         context = _context_change(logits_RTV[-1], base_TV, kept_k)
         spread = float(base_TV.std(-1).mean()) if base_TV.shape[1] > 1 else 0.0
+        # 0 in a causal model; what is not is asked again below, before it is called a leak
         suspect_C = change_CT.masked_fill(after_CT, 0).amax(1) > 0
         # Rows that share a statistic of their batch can't show that it holds the future: the earliest cut, alone.
         alone_TV = forward(rows_RT[:1])[0].float()
         suspect_C |= bool(_change(forward(rows_RT[1:2])[0], alone_TV)[~after_CT[0]].max() > 0)
         faint = context < FAINT * spread
+        # asked again row by row: in a batch, kernels may sum in another order, which is no leak
         if confirmed := bool(suspect_C.any()) or faint:
             _check_repeats(forward, rows_RT[:1], alone_TV)
             for index in suspect_C.nonzero().flatten().tolist():
@@ -140,6 +148,7 @@ def causality_probe(
                 context = _context_change(forward(rows_RT[-1:])[0], alone_TV, kept_k)
     before_C = change_CT.masked_fill(after_CT, 0).amax(1)
     reach_C = change_CT.masked_fill(~after_CT, 0).amax(1)
+    # in parts of what the cut changes behind it: a leak of the size of the effect is one in any unit of logits
     leak_C = torch.where(before_C > 0, before_C / reach_C.clamp(min=1e-6 * spread or 1e-30), before_C)
     unit = spread if spread > 0 else math.nan
     return CausalityProbe(
@@ -160,7 +169,10 @@ def batch_dependence(
 
     The shape never changes, so a model that treats rows apart gives exactly 0. Two sorts of mates, because a statistic
     of the batch that only switches at a threshold (a width chosen by mean complexity) may ignore one of them. Cost: 3
-    forwards of at most `rows` rows. ValueError: fewer than two possible ids, or a forward that is not deterministic.
+    forwards of at most `rows` rows.
+
+    Raises:
+        ValueError: fewer than two possible ids, or a forward that is not deterministic.
     """
     _check_tokens(tokens_BT)
     batch_BT = tokens_BT[: max(2, rows)]
@@ -170,6 +182,7 @@ def batch_dependence(
     mates_BT = torch.ones(batch_BT.shape, dtype=torch.bool)
     mates_BT[0] = False
     random_BT = _replaced(batch_BT, mates_BT, vocab_size or _smallest_vocabulary(tokens_BT), generator)
+    # one token everywhere: the mean of a batch then moves as far as it can
     constant_BT = torch.where(mates_BT.to(batch_BT.device), batch_BT[0, 0], batch_BT)
     with torch.no_grad():
         base_TV = forward(batch_BT)[0].float()
@@ -194,7 +207,10 @@ def strict_loss(
 
     `positions` random places, the last one excepted (it has no future), in each of the first `rows` rows. The only
     measurement of a leak in nats: 0.02 for a mean over a long window, 2.75 where the next token is read. Cost: one
-    forward of `rows` rows and `positions` shorter ones. ValueError: shapes that disagree.
+    forward of `rows` rows and `positions` shorter ones.
+
+    Raises:
+        ValueError: shapes that disagree.
     """
     _check_tokens(tokens_BT)
     check_shape("targets_BT", targets_BT, tuple(tokens_BT.shape), "tokens_BT")

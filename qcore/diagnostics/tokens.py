@@ -102,7 +102,15 @@ def token_statistics(
     """Measure one batch; `mask_BT` is True where the target is real, `special_ids` names the tokens whose shares are
     wanted.
 
-    ValueError when the shapes disagree.
+    Raises:
+        ValueError: when the shapes disagree.
+
+    Example:
+        >>> logits = torch.zeros(1, 4, 5)
+        >>> logits[..., 2] = 9.0  # always the same token
+        >>> found = token_statistics(logits, torch.tensor([[0, 1, 2, 3]]), torch.ones(1, 4, dtype=torch.bool))
+        >>> found.top1_token, found.top1_share, found.accuracy
+        (2, 1.0, 0.25)
     """
     batch, tokens, vocabulary = logits_BTV.shape
     if tuple(targets_BT.shape) != (batch, tokens) or tuple(mask_BT.shape) != (batch, tokens):
@@ -114,8 +122,10 @@ def token_statistics(
         logits_NV = logits_BTV.detach().flatten(0, 1)
         real_N = mask_BT.flatten()
         predicted_N, target_N = logits_NV.argmax(-1), targets_BT.flatten()
+        # probabilities of all positions would be B × T × V floats; the histograms below need only the winners
         rows_R = valid_positions(mask_BT, PROBABILITY_ROWS)
         probabilities = _probability_statistics(logits_NV[rows_R])
+        # stacked: one transfer from the device instead of four
         histograms_4V = torch.stack(
             [
                 torch.bincount(ids_N[chosen_N], minlength=vocabulary)
@@ -142,6 +152,7 @@ def token_statistics(
         mutual_information=probabilities.marginal_entropy - probabilities.mean_entropy,
         mean_entropy=probabilities.mean_entropy,
         marginal_entropy=probabilities.marginal_entropy,
+        # half a count for every token: a target that this batch lacks would make the divergence infinite
         kl_target=_divergence(mean_V, (target_V + 0.5) / (real + 0.5 * vocabulary)),
         eos_probability=None if eos_id is None else float(mean_V[eos_id]),
         special_predicted={name: np.nan if empty else float(predicted_V[i] / real) for name, i in specials.items()},

@@ -69,19 +69,32 @@ def weight_statistics(
 ) -> WeightStatistics:
     """Measure named parameters ("layers.3.ffn.up.weight", …); gradients are `.grad` unless given by name.
 
-    before: the parameters by name as they were before the step. tables: for each parameter that is a lookup table, the
-    ids that were looked up: only those rows count as alive or dead, since the others rightly have gradient 0 (a table
-    tied to the output gets a gradient everywhere and may be named or not). A block is everything under
-    `<block_prefix>.<number>`. A parameter that needs no gradient counts as dead.
+    A block is everything under `<block_prefix>.<number>`. A parameter that needs no gradient counts as dead.
 
-    Cost: O(N) with 3 passes over N elements (5 with `before`). ValueError: no parameter; a name missing in `before` or
-    `gradients`.
+    Cost: O(N) with 3 passes over N elements (5 with `before`).
+
+    Args:
+        before: the parameters by name as they were before the step.
+        tables: for each parameter that is a lookup table, the ids that were looked up: only those rows count as alive
+            or dead, since the others rightly have gradient 0 (a table tied to the output gets a gradient everywhere and
+            may be named or not).
+
+    Raises:
+        ValueError: no parameter; a name missing in `before` or `gradients`.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> layer(torch.ones(1, 2)).sum().backward()
+        >>> weight_statistics(layer.named_parameters()).dead_share
+        0.0
     """
     named = [(name, parameter) for name, parameter in parameters]
     if not named:
         raise ValueError("there is no parameter to measure; pass model.named_parameters()")
+    # before the first update nothing has left a `.grad`: the probe then brings those of a backward pass of its own
     found = {name: parameter.grad for name, parameter in named} if gradients is None else gradients
     for what, given in (("gradients", found), ("before", before)):
+        # one that is missing would count as dead, and a dead module is a finding
         missing = [name for name, _ in named if given is not None and name not in given]
         if missing:
             raise ValueError(f"{what} lacks {missing[0]!r} and {len(missing) - 1} more; pass all named parameters")
@@ -90,6 +103,7 @@ def weight_statistics(
         alive_N, counted_N = _alive(named, grads, dict(tables or {}))
         grad_square_N = _squares([grad for grad in grads if grad is not None], [grad is not None for grad in grads])
         ratio_parts = None if before is None else _update_squares(named, before)
+    # weights and bias of a module are one: a person looks for a layer, not for a tensor
     owners: dict[str, list[int]] = {}
     for index, (name, _) in enumerate(named):
         owners.setdefault(name.rpartition(".")[0] or ROOT, []).append(index)
@@ -98,12 +112,14 @@ def weight_statistics(
     def by_module(values_N: np.ndarray) -> np.ndarray:
         return np.array([values_N[indices].sum() for indices in members])
 
+    # a module of a table that was not looked up has no element that counts: its share is NaN, not a warning
     with np.errstate(invalid="ignore", divide="ignore"):
         counted_M = by_module(counted_N)
         dead_M = 1 - by_module(alive_N) / counted_M
         ratio_M = np.full(len(members), math.nan)
         if ratio_parts is not None:
             moved_M, size_M = by_module(ratio_parts[0]), by_module(ratio_parts[1])
+            # weights of zero, such as a fresh bias, have no relative change: NaN leaves them out of the median
             ratio_M = np.where(size_M > 0, np.sqrt(moved_M) / np.sqrt(size_M), math.nan)
     blocks = _blocks([name for name, _ in named], alive_N, block_prefix)
     total = float(counted_N.sum())
@@ -132,6 +148,7 @@ def _alive(
             elements = len(rows) * (parameter.numel() // parameter.shape[0])
             grad = None if grad is None else grad[rows]
         counted.append(elements)
+        # a count on the device, so that all of them come back in one transfer instead of one each
         none = torch.zeros((), dtype=torch.int64, device=parameter.device)
         nonzero.append(none if grad is None else torch.count_nonzero(grad))
     return torch.stack(nonzero).cpu().double().numpy(), np.array(counted, dtype=np.float64)

@@ -54,9 +54,12 @@ class Case:
 class CaseResult:
     """What came of a case.
 
-    held_out: cross-entropy after `steps`, nats a token, None for a run that failed · curve: (step, the same) over the
-    run, further steps included · step_ms: time of a step, lower decile, into which other work on the machine enters
-    little · repetition, distinct_2: means over the samples drawn after `steps` · seconds: wall time of the case.
+    Attributes:
+        held_out: cross-entropy after `steps`, nats a token, None for a run that failed.
+        curve: (step, the same) over the run, further steps included.
+        step_ms: time of a step, lower decile, into which other work on the machine enters little.
+        repetition, distinct_2: means over the samples drawn after `steps`.
+        seconds: wall time of the case.
     """
 
     name: str
@@ -105,10 +108,13 @@ class Ratio:
 class Row:
     """A variant beside what it is compared with.
 
-    difference: held-out loss after equal steps, variant − base, nats a token, None when no pair finished · reached: of
-    `pairs` seeds, how many reached the base's final loss · steps, tokens, seconds: until then, means over those that
-    did · steps_ratio, seconds_ratio: against the base's own way there, when all did · cost_ratio, parameters_ratio: of
-    a step and of the model · failed: runs that broke off.
+    Attributes:
+        difference: held-out loss after equal steps, variant − base, nats a token, None when no pair finished.
+        reached: of `pairs` seeds, how many reached the base's final loss.
+        steps, tokens, seconds: until then, means over those that did.
+        steps_ratio, seconds_ratio: against the base's own way there, when all did.
+        cost_ratio, parameters_ratio: of a step and of the model.
+        failed: runs that broke off.
     """
 
     variant: Variant
@@ -152,7 +158,9 @@ def base_config(
     """The configuration of plain cross-entropy: `start`, or the exam's small model of `kind`, with `changes`.
 
     All other weights, the schedule and the rules are taken out, diagnostics are off, and 30 evaluations come in a run.
-    `ConfigError` for a value out of range, or a family that is no language model.
+
+    Raises:
+        ConfigError: for a value out of range, or a family that is no language model.
     """
     if start is None:
         known = {control.name for control in all_controls(kind)}
@@ -205,8 +213,10 @@ def run_ablation(
 ) -> list[CaseResult]:
     """Train what has not finished in `done`, in `jobs` processes, telling `report` of each case that ends; all results.
 
-    What others are compared with comes first, so that a variant knows the loss it has to reach. `LabError` with the
-    words of a process that failed.
+    What others are compared with comes first, so that a variant knows the loss it has to reach.
+
+    Raises:
+        LabError: with the words of a process that failed.
     """
     results = {name: result for name, result in (done or {}).items() if result.held_out is not None}
 
@@ -230,7 +240,11 @@ def run_ablation(
 
 
 def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
-    """Train one case, and on when it ends above `target`. `LabError` when it takes longer than an hour."""
+    """Train one case, and on when it ends above `target`.
+
+    Raises:
+        LabError: when it takes longer than an hour.
+    """
     started = time.monotonic()
     steps = int(case.config.value("steps"))
     name = lab.start(case.config, name=case.name, author="ablation")
@@ -313,7 +327,11 @@ def work(folder: Path, names: Sequence[str]) -> Iterator[CaseResult]:
 
 
 def result_from(values: Mapping[str, Any]) -> CaseResult:
-    """The result whose fields were written as JSON. `ShapeError` for other fields."""
+    """The result whose fields were written as JSON.
+
+    Raises:
+        ShapeError: for other fields.
+    """
     return kept_as(CaseResult, values, "a case")
 
 

@@ -40,7 +40,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ablation:
-    """A kept ablation. config: of plain cross-entropy, seed aside · cases: those that ended · created: epoch s."""
+    """A kept ablation.
+
+    Attributes:
+        config: of plain cross-entropy, seed aside.
+        cases: those that ended.
+        created: epoch s.
+    """
 
     name: str
     created: float
@@ -82,8 +88,11 @@ def plan_ablation(
 ) -> Ablation:
     """An ablation of this base: the kept one of that name with these variants and seeds added, or a new one.
 
-    Nothing is written. `ConfigError` for an unknown variant or fewer seeds than one, `LabError` for a name that another
-    base has, or that cannot be a name.
+    Nothing is written.
+
+    Raises:
+        ConfigError: for an unknown variant or fewer seeds than one.
+        LabError: for a name that another base has, or that cannot be a name.
     """
     if not 1 <= seeds <= MOST_SEEDS:
         raise ConfigError(f"seeds = {seeds} is refused: from 1 to {MOST_SEEDS}; three and more tell something")
@@ -112,7 +121,11 @@ def ablations(runs_dir: Path) -> list[Ablation]:
 
 
 def read_ablation(runs_dir: Path, name: str) -> Ablation:
-    """A kept ablation. `LabError` when there is none of the name, or its file is damaged."""
+    """A kept ablation.
+
+    Raises:
+        LabError: when there is none of the name, or its file is damaged.
+    """
     path = _file(runs_dir, check_name(name))
     try:
         document: dict[str, Any] = read_json(path)
@@ -184,7 +197,11 @@ def is_training(runs_dir: Path, name: str) -> bool:
 
 
 def cancel_ablation(runs_dir: Path, name: str) -> None:
-    """End the process that trains it, with its workers; finished cases stay. `LabError` when none trains it."""
+    """End the process that trains it, with its workers; finished cases stay.
+
+    Raises:
+        LabError: when none trains it.
+    """
     background_job.cancel(_place(runs_dir, name))
 
 

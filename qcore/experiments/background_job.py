@@ -67,8 +67,11 @@ def working(folder: Path) -> bool:
 
 
 def cancel(folder: Path, timeout: float = 10.0) -> None:
-    """End the process and those that it has started. `LabError` when none works on the folder, when it is one of
-    another machine or account, and when it has not ended after `timeout` seconds.
+    """End the process and those that it has started.
+
+    Raises:
+        LabError: when none works on the folder, when it is one of another machine or account, and when it has not ended
+            after `timeout` seconds.
     """
     if not working(folder):
         raise LabError(f"{folder.name!r} is not being worked on: there is nothing to end")

@@ -63,8 +63,13 @@ def bench_spec(
 ) -> BenchSpec:
     """A benchmark of `models`, each `kind` or `kind:key=value,key=value` on top of the base configuration.
 
-    reference: what the others are matched to and timed against; default a transformer if there is one, else the first ·
-    more: fields of `BenchSpec`. `ConfigError` for an unknown model or value, or data that is not there.
+    Args:
+        reference: what the others are matched to and timed against; default a transformer if there is one, else the
+            first.
+        more: fields of `BenchSpec`.
+
+    Raises:
+        ConfigError: for an unknown model or value, or data that is not there.
     """
     if len(models) < 1 or len(set(models)) < len(models):
         raise ConfigError(f"models = {', '.join(models) or 'none'} is refused: name at least one, each once")
@@ -75,6 +80,7 @@ def bench_spec(
     for key in ("seeds", "jobs", "rounds"):
         if more.get(key, 1) < 1:
             raise ConfigError(f"{key} = {more[key]} is refused: at least 1")
+    # before a folder is made for it: data that are not there would be found hours later
     base = checked_inputs(base)
     configs = {label: _config_of(label, base) for label in models}
     chosen = reference or next((label for label in models if label.startswith(BASELINE)), models[0])
@@ -95,8 +101,11 @@ def _config_of(label: str, base: RunConfig) -> RunConfig:
 
 
 def run_benchmark(runs_dir: Path, spec: BenchSpec, report: Report = lambda text: None) -> Benchmark:
-    """Measure and train in the foreground; every result is kept as it comes. `LabError` as of `fan_out`, and while
-    another process works on it."""
+    """Measure and train in the foreground; every result is kept as it comes.
+
+    Raises:
+        LabError: as of `fan_out`, and while another process works on it.
+    """
     folder = bench_folder(runs_dir, spec.name)
     folder.mkdir(parents=True, exist_ok=True)
     with background_job.holding(folder):
@@ -132,7 +141,11 @@ def run_benchmark(runs_dir: Path, spec: BenchSpec, report: Report = lambda text:
 
 
 def start_benchmark(runs_dir: Path, spec: BenchSpec) -> str:
-    """Run it in a process of its own, which goes on when this one ends; its name. `LabError` for a taken name."""
+    """Run it in a process of its own, which goes on when this one ends; its name.
+
+    Raises:
+        LabError: for a taken name.
+    """
     folder = bench_folder(runs_dir, spec.name)
     if (folder / RESULT_FILE).exists():
         raise LabError(f"there is a benchmark {spec.name!r} already: choose another name")
@@ -147,7 +160,11 @@ def is_working(runs_dir: Path, name: str) -> bool:
 
 
 def cancel_benchmark(runs_dir: Path, name: str) -> None:
-    """End it; what it has found stays. `LabError` when nobody works on it."""
+    """End it; what it has found stays.
+
+    Raises:
+        LabError: when nobody works on it.
+    """
     background_job.cancel(bench_folder(runs_dir, name))
     found = read_benchmark(runs_dir, name)
     if found.state == "running":  # else it had just come to its own end

@@ -33,10 +33,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BenchSpec:
-    """What is compared. models: label → run configuration as YAML, before matching · reference: label of the model that
-    the others are matched to and timed against · match: none, parameters or compute · equal: what the quality runs
-    share, of `tokens` and `seconds`; none leaves quality out · positions: of generation · windows: held-out windows of
-    the final evaluation, 0 for all.
+    """What is compared.
+
+    Attributes:
+        models: label → run configuration as YAML, before matching.
+        reference: label of the model that the others are matched to and timed against.
+        match: none, parameters or compute.
+        equal: what the quality runs share, of `tokens` and `seconds`; none leaves quality out.
+        positions: of generation.
+        windows: held-out windows of the final evaluation, 0 for all.
     """
 
     name: str
@@ -53,8 +58,14 @@ class BenchSpec:
 
 @dataclass(frozen=True)
 class QualityRun:
-    """One trained run. equal: which comparisons it belongs to · nats, bits_per_byte: held out, at the end · predicted:
-    held-out tokens · seconds: of training · curve_*: held-out bits per byte on the way, on fewer windows.
+    """One trained run.
+
+    Attributes:
+        equal: which comparisons it belongs to.
+        nats, bits_per_byte: held out, at the end.
+        predicted: held-out tokens.
+        seconds: of training.
+        curve_tokens, curve_seconds, curve_bits: held-out bits per byte on the way, on fewer windows.
     """
 
     name: str
@@ -76,9 +87,13 @@ class QualityRun:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark and what is known of it by now. stage: in words · measurements: as
-    `qcore.experiments.measure_models.Measurement`, as mappings · runs_total: quality runs in all · references: bits per
-    byte on the held-out side.
+    """A benchmark and what is known of it by now.
+
+    Attributes:
+        stage: in words.
+        measurements: as `qcore.experiments.measure_models.Measurement`, as mappings.
+        runs_total: quality runs in all.
+        references: bits per byte on the held-out side.
     """
 
     spec: BenchSpec
@@ -94,8 +109,12 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Quality:
-    """Held-out bits per byte of one model over its seeds. reach: half the 95 % interval, None for one seed · seconds:
-    mean of training."""
+    """Held-out bits per byte of one model over its seeds.
+
+    Attributes:
+        reach: half the 95 % interval, None for one seed.
+        seconds: mean of training.
+    """
 
     label: str
     equal: str
@@ -158,7 +177,11 @@ def quality_rows(runs: Sequence[QualityRun]) -> list[Quality]:
 
 
 def bench_folder(runs_dir: Path, name: str) -> Path:
-    """Where a benchmark of this name lies. `LabError` for a bad name."""
+    """Where a benchmark of this name lies.
+
+    Raises:
+        LabError: for a bad name.
+    """
     return runs_dir / FOLDER / check_name(name)
 
 
@@ -204,7 +227,12 @@ def write_benchmark(runs_dir: Path, found: Benchmark) -> None:
 
 @dataclass(frozen=True)
 class PublishedCount:
-    """A number of the field's papers beside ours. published, ours: as text with unit · formula: of ours."""
+    """A number of the field's papers beside ours.
+
+    Attributes:
+        published, ours: as text with unit.
+        formula: of ours.
+    """
 
     what: str
     published: str

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import statistics
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcore.base import parse_json, plain_file, read_json
 from qcore.config import ConfigError, find_control
+from qcore.experiments.effect_verdict import verdict_text
 from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, share
 from qcore.experiments.statistics import paired
 from qcore.experiments.stored_records import kept_as
@@ -47,16 +47,18 @@ FORK_SECONDS = 24 * 3600.0
 _SPEC, _FORKS, _EFFECT, _SWEEP = "spec.json", "forks.jsonl", "effect.json", "sweep.json"
 _BASE = "base"
 _SEEDS = 2**31 - 1
-_TINY = 1e-9
-"""A spread below it is written with a power of ten after all: nobody counts that many zeros."""
 Progress = Callable[[int, int], None]
 T = TypeVar("T", "Effect", "Sweep")
 
 
 @dataclass(frozen=True)
 class ForkResult:
-    """What became of one fork. value: of the metric, None where the fork failed or has none · steps, values: the
-    metric's curve from the fork on."""
+    """What became of one fork.
+
+    Attributes:
+        value: of the metric, None where the fork failed or has none.
+        steps, values: the metric's curve from the fork on.
+    """
 
     key: str
     state: str
@@ -84,9 +86,12 @@ class Pair:
 class Effect:
     """What a change does to a metric after `steps` steps from one state.
 
-    mean, low, high: difference changed − without over the pairs, and its 95 % interval (paired t) · p: two-sided ·
-    needed: pairs for 80 % power at this difference and spread, None where no number would do · last: the metric is its
-    mean over that many last steps; 1: its value at the end · curves: by `without-3` and `changed-3`.
+    Attributes:
+        mean, low, high: difference changed − without over the pairs, and its 95 % interval (paired t).
+        p: two-sided.
+        needed: pairs for 80 % power at this difference and spread, None where no number would do.
+        last: the metric is its mean over that many last steps; 1: its value at the end.
+        curves: by `without-3` and `changed-3`.
     """
 
     id: str
@@ -115,7 +120,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One value of a swept control. results: one fork for each order of the batches, the run's own first."""
+    """One value of a swept control.
+
+    Attributes:
+        results: one fork for each order of the batches, the run's own first.
+    """
 
     value: Any
     results: tuple[ForkResult, ...]
@@ -169,9 +178,17 @@ def effect(
     """What a change does to a metric: `forks` pairs of runs that go on from one state for `steps` steps, with and
     without it, each pair on batches of its own; the mean difference with its 95 % interval (paired t).
 
-    metric: a series; default: the held-out loss · last: the metric is its value at the end (1), or the mean of its last
-    n steps · jobs: processes · on_progress: told (done, all). Interrupted, it goes on when asked the same again. Raises
-    `ConfigError` for a question that has no answer, `LabError` for a run or a step that is not there.
+    Interrupted, it goes on when asked the same again.
+
+    Args:
+        metric: a series; default: the held-out loss.
+        last: the metric is its value at the end (1), or the mean of its last n steps.
+        jobs: processes.
+        on_progress: told (done, all).
+
+    Raises:
+        ConfigError: for a question that has no answer.
+        LabError: for a run or a step that is not there.
     """
     if not changes:
         raise ConfigError("an effect needs a change to measure, such as diversity_weight=0.3")
@@ -180,6 +197,7 @@ def effect(
     started = time.monotonic()
     lab.require_operator()
     config = lab.config(name)
+    # the run's own order is left out: a fork without a change on it would be the run itself, no new draw
     seeds = [(config.drawn_seed + place) % _SEEDS for place in range(1, forks + 1)]
     split = split_changes(config, changes)
     checked = {**split.sizes, **split.config, **split.live}
@@ -188,6 +206,7 @@ def effect(
     spec = _spec(lab, name, step, metric, steps, last) | {"changes": checked, "seeds": seeds}
     folder, found = _measure(lab, name, step, arms, spec, jobs, on_progress)
     pairs = tuple(Pair(seed, found[f"without-{seed}"].value, found[f"changed-{seed}"].value) for seed in seeds)
+    # pairs, not two means: both forks of a pair saw the same batches, whose luck then cancels
     differences = [pair.difference for pair in pairs if pair.difference is not None]
     tested = paired(differences) if len(differences) > 1 else None
     result = Effect(
@@ -230,7 +249,8 @@ def sweep(
 ) -> Sweep:
     """Fork one state at several values of one control: a curve of the metric each.
 
-    seeds: orders of the batches for each value, the run's own first; the other arguments are those of `effect`.
+    Args:
+        seeds: orders of the batches for each value, the run's own first; the other arguments are those of `effect`.
     """
     started = time.monotonic()
     lab.require_operator()
@@ -280,39 +300,21 @@ def sweeps(lab: Reading, name: str | None = None) -> list[Sweep]:
     return _all(lab, _SWEEP, sweep_from, name)
 
 
-def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
-    """The answer in a sentence."""
-    failed = (
-        f" ({forks - len(differences)} of {forks} pairs failed and are left out)" if len(differences) < forks else ""
-    )
-    if len(differences) < 2:
-        return f"no answer: {len(differences)} of {forks} pairs gave a value of {metric}"
-    found = paired(differences)
-    mean, low, high = _plain_numbers(found.mean, found.low, found.high)
-    interval = f"{mean}, 95 % from {low} to {high}"
-    if found.detected:
-        return f"effect: the change moves {metric} by {interval}{failed}"
-    more = "more pairs than can be made" if found.needed is None else f"about {found.needed} pairs"
-    tail = "every pair is the same" if found.mean == found.low == found.high else f"{more} would show one of this size"
-    return f"no detectable effect on {metric}: {interval}; {tail}{failed}"
-
-
-def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]:
-    """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
-    spread = abs(high - low) or abs(mean)
-    if 0 < spread < _TINY:
-        return f"{mean:+.3g}", f"{low:+.3g}", f"{high:+.3g}"
-    decimals = max(0, 2 - math.floor(math.log10(spread))) if math.isfinite(spread) and spread else 4
-    return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"
-
-
 def effect_from(values: dict[str, Any]) -> Effect:
-    """The effect that was kept as JSON. Raises `ShapeError` for anything else."""
+    """The effect that was kept as JSON.
+
+    Raises:
+        ShapeError: for anything else.
+    """
     return kept_as(Effect, values, _EFFECT)
 
 
 def sweep_from(values: dict[str, Any]) -> Sweep:
-    """The sweep that was kept as JSON. Raises `ShapeError` for anything else."""
+    """The sweep that was kept as JSON.
+
+    Raises:
+        ShapeError: for anything else.
+    """
     return kept_as(Sweep, values, _SWEEP)
 
 
@@ -344,6 +346,7 @@ def _measure(
         raise ConfigError(f"jobs = {jobs} is refused: at least one process must do it")
     config = lab.config(name)
     splits = {arm.key: split_changes(config, arm.changes | _order(arm)) for arm in arms}
+    # the folder's name is the question: asked the same again, what was answered is found
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
     folder = lab.runs_dir / EFFECTS / digest
     folder.mkdir(parents=True, exist_ok=True)
@@ -356,6 +359,7 @@ def _measure(
         source, origin = _state_of(lab, name, step, folder)
         with RunReader(source / DATABASE_NAME) as reader:
             for arm in waiting:
+                # a fork that was begun goes on from its own checkpoint
                 if not (folder / RUNS_FOLDER / arm.key).exists():
                     lineage = _lineage(lab, name, step, splits[arm.key])
                     child = folder / RUNS_FOLDER / arm.key
@@ -363,6 +367,7 @@ def _measure(
 
     def keep(line: str) -> None:
         result = _fork_from(parse_json(line, "a fork's answer"))
+        # kept before it is told: a process killed here has lost nothing that a person has seen
         _append(folder / _FORKS, line.rstrip("\n"))
         found[result.key] = result
         if on_progress is not None:
@@ -370,6 +375,7 @@ def _measure(
 
     if waiting:
         fan_out(folder, {arm.key: config for arm in waiting}, jobs, MODULE, keep)
+        # forks are as large as runs, and all that is asked of them is in their answers
         shutil.rmtree(folder / RUNS_FOLDER)
     return folder, {arm.key: found[arm.key] for arm in arms}
 
@@ -386,6 +392,7 @@ def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origi
     base = folder / RUNS_FOLDER / _BASE
     nothing = Split({}, {}, {})
     config = lab.config(name)
+    # one that is made by going there is shared by all forks: the way is trained once, not once a fork
     if not base.exists():
         lineage = _lineage(lab, name, step, nothing)
         make_child(lab.folder(name), lab.reader(name), config, origin, nothing, lineage, base)

@@ -27,8 +27,12 @@ _ANSWERED = "answered"
 
 @dataclass(frozen=True)
 class EffectRequest:
-    """What is asked. kind: effect (of `changes`) or sweep (of `control` over `values`) · forks: pairs, or forks for
-    each value · last: the metric is its mean over that many last steps.
+    """What is asked.
+
+    Attributes:
+        kind: effect (of `changes`) or sweep (of `control` over `values`).
+        forks: pairs, or forks for each value.
+        last: the metric is its mean over that many last steps.
     """
 
     kind: Literal["effect", "sweep"]
@@ -45,7 +49,12 @@ class EffectRequest:
 
 @dataclass(frozen=True)
 class EffectStatus:
-    """The newest question of a lab. done, total: forks · error: why it ended without an answer, or empty."""
+    """The newest question of a lab.
+
+    Attributes:
+        done, total: forks.
+        error: why it ended without an answer, or empty.
+    """
 
     request: EffectRequest
     working: bool
@@ -83,7 +92,11 @@ def status(lab: Lab) -> EffectStatus | None:
 
 
 def cancel(lab: Lab) -> None:
-    """End the answering; forks that have ended are kept. `LabError` when nothing is being answered."""
+    """End the answering; forks that have ended are kept.
+
+    Raises:
+        LabError: when nothing is being answered.
+    """
     lab.require_operator()
     folder = _place(lab.runs_dir)
     background_job.cancel(folder)
@@ -99,7 +112,11 @@ def _place(runs_dir: Path) -> Path:
 
 
 def _question(folder: Path) -> EffectRequest:
-    """What was asked. `LabError` for a file that says something else."""
+    """What was asked.
+
+    Raises:
+        LabError: for a file that says something else.
+    """
     try:
         return kept_as(EffectRequest, read_json(folder / _QUESTION), _QUESTION)
     except (OSError, ValueError) as error:

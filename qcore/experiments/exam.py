@@ -64,7 +64,11 @@ _VIDEO: _Variants = (
 
 @dataclass(frozen=True)
 class ExamCase:
-    """One run of the exam. fault: its code, empty for a healthy run."""
+    """One run of the exam.
+
+    Attributes:
+        fault: its code, empty for a healthy run.
+    """
 
     name: str
     fault: str
@@ -73,9 +77,15 @@ class ExamCase:
 
 @dataclass(frozen=True)
 class ExamResult:
-    """What came of a case. expected: findings that name the fault · found: name → step at which it was
-    raised, of all that were · detected_at: first step of an expected one · collapsed_at: step from which on one token
-    took more than half of the predictions, to the end · seconds: wall time."""
+    """What came of a case.
+
+    Attributes:
+        expected: findings that name the fault.
+        found: name → step at which it was raised, of all that were.
+        detected_at: first step of an expected one.
+        collapsed_at: step from which on one token took more than half of the predictions, to the end.
+        seconds: wall time.
+    """
 
     name: str
     fault: str
@@ -112,7 +122,11 @@ def exam_cases(
     padded, with more terms, accumulated, with energies (smoothed, where there are no phases) and scheduled; clips with
     other noise, paths, terms, latents and solvers.
 
-    changes: to every configuration, such as another budget. `ConfigError` for an unknown code or kind.
+    Args:
+        changes: to every configuration, such as another budget.
+
+    Raises:
+        ConfigError: for an unknown code or kind.
     """
     more = dict(changes or {})
     cases = []
@@ -128,14 +142,18 @@ def exam_cases(
         makes_clips = "clips" in FAMILIES[kind].capabilities
         sizes = section_types(kind)["model"].model_fields
         variants, base = (_VIDEO, VIDEO_EXAM_BASE) if makes_clips else (_TEXT, {**EXAM_BASE, "kind": kind})
+        # the base is the phase model's; others have no phases to set
         if "phases" not in sizes:
             base = {name: value for name, value in base.items() if name != "phases"}
         for seed in range(healthy):
+            # in turn, so that a few seeds already meet every kind of healthy run
             variant, varied = variants[seed % len(variants)]
+            # energies act on phases: without them the place in the turn is given to terms that every family has
             if "phases" not in FAMILIES[kind].capabilities and variant == "energies":
                 variant, varied = "smoothed", {"label_smoothing": 0.1, "entropy_floor_weight": 0.1}
             if "complex_state" in sizes and seed % 4 == _REAL and variant != "energies":
                 variant, varied = f"{variant}-real", {**varied, "complex_state": False}
+            # another seed for the data as well: a false alarm may come from an odd text
             config = default_run().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
             cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
     return cases
@@ -148,6 +166,7 @@ def run_case(lab: Lab, case: ExamCase) -> ExamResult:
     found: dict[str, int] = {}
     for finding in lab.findings(case.name):
         raised = int(finding.evidence["raised_at"])
+        # a rule may speak of several terms: the first counts
         found[finding.name] = min(raised, found.get(finding.name, raised))
     fault = FAULTS.get(case.fault)
     return ExamResult(
@@ -169,7 +188,8 @@ def run_exam(
 ) -> list[ExamResult]:
     """Run all cases in `jobs` processes, telling `report` of each as it ends; results in the order of the cases.
 
-    Raises `LabError` with the words of a process that failed.
+    Raises:
+        LabError: with the words of a process that failed.
     """
     known = {case.name: case for case in cases}
     results: dict[str, ExamResult] = {}

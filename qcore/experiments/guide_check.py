@@ -78,7 +78,11 @@ def verdict_configs(
     seeds: int = 3,
     changes: Mapping[str, Any] | None = None,
 ) -> dict[str, RunConfig]:
-    """Configurations by run name. `ConfigError` for an unknown path or a value out of range."""
+    """Configurations by run name.
+
+    Raises:
+        ConfigError: for an unknown path or a value out of range.
+    """
     configs = {}
     for seed in range(seeds):
         for path in paths:
@@ -92,7 +96,11 @@ def verdict_configs(
 def run_verdicts(
     folder: Path, configs: Mapping[str, RunConfig], jobs: int, report: Callable[[VerdictRun], None]
 ) -> list[VerdictRun]:
-    """Train all of them in `jobs` processes; results in the order of the configurations. `LabError` as `fan_out`."""
+    """Train all of them in `jobs` processes; results in the order of the configurations.
+
+    Raises:
+        LabError: as `fan_out`.
+    """
     results: dict[str, VerdictRun] = {}
 
     def keep(line: str) -> None:
@@ -105,7 +113,11 @@ def run_verdicts(
 
 
 def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
-    """Train one run and read its last samples. `LabError` when it fails or has none."""
+    """Train one run and read its last samples.
+
+    Raises:
+        LabError: when it fails or has none.
+    """
     started = time.monotonic()
     info = trained(lab, name, config, "verdicts", RUN_SECONDS)
     samples = [made for made in lab.reader(name).generations() if made.kind == "timeline" and made.status == "done"]

@@ -47,8 +47,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Timing:
-    """Median milliseconds of a step's parts. ratio: reference's step ÷ this one, median, least and largest of the
-    turns: above 1 is faster than the reference."""
+    """Median milliseconds of a step's parts.
+
+    Attributes:
+        ratio: reference's step ÷ this one, median, least and largest of the turns: above 1 is faster than the
+            reference.
+    """
 
     forward_ms: float
     backward_ms: float
@@ -60,9 +64,13 @@ class Timing:
 class Measurement:
     """All that is measured of one model, without training it.
 
-    flops: matrix products of one forward pass of [batch, tokens] · elementwise: values that other operations write ·
-    parts: name, formula, flops, parameters · gflops: of the forward pass, achieved · generation: position and tokens a
-    second there, one row · peak_bytes: what a training step took, beyond an empty process.
+    Attributes:
+        flops: matrix products of one forward pass of [batch, tokens].
+        elementwise: values that other operations write.
+        parts: name, formula, flops, parameters.
+        gflops_forward: of the forward pass, achieved.
+        generation: position and tokens a second there, one row.
+        peak_bytes: what a training step took, beyond an empty process.
     """
 
     label: str
@@ -88,7 +96,8 @@ def match_configs(
 ) -> dict[str, TextRunConfig]:
     """The configurations with the sizes of all models solved for the reference's; unchanged when `by` is `none`.
 
-    `ValueError` when one cannot be matched.
+    Raises:
+        ValueError: when one cannot be matched.
     """
     if by == "none":
         return dict(configs)
@@ -118,7 +127,11 @@ def measure(
     positions: Sequence[int] = (100, 500, 1000, 2000),
     report: Report = lambda text: None,
 ) -> list[Measurement]:
-    """Time, generation and memory of every model. positions: none leaves generation out."""
+    """Time, generation and memory of every model.
+
+    Args:
+        positions: none leaves generation out.
+    """
     report("timing training steps")
     timings = time_steps(configs, vocab_size, reference, rounds)
     rates: dict[str, list[tuple[int, float]]] = {label: [] for label in configs}
@@ -175,7 +188,8 @@ def time_steps(configs: Mapping[str, TextRunConfig], vocab_size: int, reference:
 
 class _Step:
     """One model with its optimizer and a fixed batch; a call makes a step and returns seconds forward, backward and in
-    all."""
+    all.
+    """
 
     def __init__(self, config: TextRunConfig, vocab_size: int) -> None:
         optim = config.optim
@@ -301,7 +315,13 @@ def _resident() -> int:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out loss of the newest checkpoint. nats: per token · bits_per_byte · tokens: how many were predicted."""
+    """Held-out loss of the newest checkpoint.
+
+    Attributes:
+        nats: per token.
+        bits_per_byte: the same, of the text's bytes.
+        tokens: how many were predicted.
+    """
 
     nats: float
     bits_per_byte: float

@@ -34,7 +34,10 @@ def fan_out(
     folder: Path, configs: Mapping[str, RunConfig], jobs: int, module: str, keep: Callable[[str], None]
 ) -> None:
     """Train all configurations in `jobs` processes of `python -m module`; `keep` gets each line they print, one at a
-    time. Raises `LabError` with the words of a process that failed, or of what went wrong with its answers here.
+    time.
+
+    Raises:
+        LabError: with the words of a process that failed, or of what went wrong with its answers here.
     """
     names = list(configs)
     troubles: list[Exception] = []
@@ -46,13 +49,16 @@ def fan_out(
                 (folder / f"{name}.yaml").write_text(configs[name].to_yaml(), encoding="utf-8")
             command = worker_command(module, str(folder), *part)
             log = folder / f"worker-{number}.log"
+            # one thread a process: side by side they would fight for the cores, and a single thread repeats bit for bit
             with contextlib.closing(answers(command, log, {"OMP_NUM_THREADS": "1"})) as lines:
                 for line in lines:
+                    # `keep` appends to a file and tells a person: one line at a time
                     with lock:
                         keep(line)
         except Exception as error:  # noqa: BLE001 - the thread's outer edge: whoever asked is told below
             troubles.append(error)
 
+    # dealt out in turn: cases that follow each other are of one size, and processes end together
     parts = [part for part in (names[place::jobs] for place in range(jobs)) if part]
     threads = [
         threading.Thread(target=drive, args=(number, part), name=f"fleet-{number}") for number, part in enumerate(parts)
@@ -68,7 +74,10 @@ def fan_out(
 def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Generator[str, None, None]:
     """The lines that a process prints, as they come; what it says besides goes to its log.
 
-    Raises `LabError` with its last words when it fails. It is ended when nobody takes its lines any more.
+    It is ended when nobody takes its lines any more.
+
+    Raises:
+        LabError: with its last words when it fails.
     """
     whole = {**os.environ, **environment}
     with (
@@ -80,6 +89,7 @@ def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
             yield from process.stdout
             code = process.wait()
         except BaseException:
+            # also when the generator is closed: nobody would read its pipe, and it would train on for nothing
             process.kill()
             raise
         if code:
@@ -91,7 +101,8 @@ def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
 
 def as_process(results: Iterable[Mapping[str, Any]]) -> int:
     """The outer edge of a process of `fan_out`: each result as a line of JSON; the exit code, which tells of a disk
-    that takes no more."""
+    that takes no more.
+    """
     try:
         for result in results:
             say(result)
@@ -115,7 +126,11 @@ def share(folder: Path, names: Sequence[str]) -> Iterator[tuple[Lab, str, RunCon
 
 
 def trained(lab: Lab, name: str, config: RunConfig, author: str, seconds: float) -> RunInfo:
-    """Train a run to its end. Raises `LabError` when it takes longer than `seconds`."""
+    """Train a run to its end.
+
+    Raises:
+        LabError: when it takes longer than `seconds`.
+    """
     info = lab.wait(lab.start(config, name=name, author=author), seconds)
     if info.alive:
         raise LabError(f"run {name!r} took more than {seconds:g} s: use fewer jobs, or a free machine")

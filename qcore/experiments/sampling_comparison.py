@@ -49,7 +49,13 @@ class ComparedMeasure:
 
 @dataclass(frozen=True)
 class SamplingComparison:
-    """measures: those that at least one pair has · pairs: pairs drawn so far, of `total` · step: of the checkpoint."""
+    """Texts drawn with and without a rule, measured.
+
+    Attributes:
+        measures: those that at least one pair has.
+        pairs: pairs drawn so far, of `total`.
+        step: of the checkpoint.
+    """
 
     measures: tuple[ComparedMeasure, ...]
     pairs: int
@@ -73,8 +79,11 @@ def compare_sampling(
 ) -> Iterator[SamplingComparison]:
     """Draw every prompt `draws` times under both rules, seeds counted up from `sample_seed`; yields after each pair.
 
-    Without `checkpoint` the newest is asked. Costs 2 · prompts · draws generations on the CPU. Raises `ConfigError` for
-    settings without a coherence-aware rule or a model without phases, `LabError` without a checkpoint.
+    Without `checkpoint` the newest is asked. Costs 2 · prompts · draws generations on the CPU.
+
+    Raises:
+        ConfigError: for settings without a coherence-aware rule or a model without phases, `LabError` without a
+            checkpoint.
     """
     if not settings.coherence_temperature and not settings.coherence_penalty:
         raise ConfigError("nothing to compare: raise coherence_temperature or coherence_penalty above 0")
@@ -87,6 +96,7 @@ def compare_sampling(
     chosen = next((info for info in reversed(saved) if checkpoint in (None, info.step)), None)
     if chosen is None:
         raise LabError(f"run {name!r} has no checkpoint {'yet' if checkpoint is None else f'of step {checkpoint}'}")
+    # torch comes with what follows: settings are refused without those seconds
     from qcore.store import Generation
     from qcore.train.open import load_speaker
 
@@ -96,6 +106,7 @@ def compare_sampling(
     for index in range(total):
         seed = settings.sample_seed + index // len(prompts)
         pair = []
+        # the same seed for both: the draws differ by the rule alone as long as the texts are the same
         for rule in (settings, plain_of(settings)):
             own = rule.model_copy(update={"sample_seed": seed})
             prompt = prompts[index % len(prompts)]
@@ -103,6 +114,7 @@ def compare_sampling(
                 id="", step=chosen.step, wall=time.time(), kind="prompt", prompt=prompt, settings=own.model_dump()
             )
             *_, last = speaker.speak(draft, own, controls)
+            # half a text would pass for one that repeats itself little
             if last.status != "done":
                 raise LabError(f"the model broke while it spoke: {last.stats.get('error', last.status)}")
             pair.append(last.stats)

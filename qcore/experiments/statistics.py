@@ -20,8 +20,10 @@ MOST_PAIRS = 1_000_000
 class Paired:
     """What n paired differences say of their mean.
 
-    low, high: confidence interval, infinite for one pair · p: two-sided p-value of a mean of 0; 1 for one pair ·
-    needed: pairs for 80 % power at the effect seen; None where the mean is 0, one pair has no spread, or over 10⁶.
+    Attributes:
+        low, high: confidence interval, infinite for one pair.
+        p: two-sided p-value of a mean of 0; 1 for one pair.
+        needed: pairs for 80 % power at the effect seen; None where the mean is 0, one pair has no spread, or over 10⁶.
     """
 
     mean: float
@@ -41,7 +43,14 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
     """Mean of the differences with its interval: m ± t₍₁₊c₎⁄₂,ₙ₋₁ · s / √n, p = 2 · P(T ≥ |m| √n / s).
 
     Differences that are all alike have an interval of no width, p = 0 and need two pairs (all 0: p = 1, none needed).
-    `ValueError` for no difference, one that is not finite, or a confidence outside (0, 1).
+
+    Raises:
+        ValueError: for no difference, one that is not finite, or a confidence outside (0, 1).
+
+    Example:
+        >>> found = paired([-0.02, -0.03, -0.025, -0.028])
+        >>> found.detected, round(found.low, 3), round(found.high, 3)
+        (True, -0.033, -0.019)
     """
     if not differences:
         raise ValueError("there are no differences: give at least one pair")
@@ -65,6 +74,10 @@ def pairs_needed(effect: float, confidence: float = 0.95, power: float = POWER) 
     """Smallest n whose two-sided paired t-test finds a mean of `effect` standard deviations with this power.
 
     None for an effect of 0, or one that would need more than 10⁶ pairs.
+
+    Example:
+        >>> pairs_needed(1.0)
+        10
     """
     if effect == 0 or power_of(effect, MOST_PAIRS, confidence) < power:
         return None
@@ -80,7 +93,10 @@ def pairs_needed(effect: float, confidence: float = 0.95, power: float = POWER) 
 def power_of(effect: float, n: int, confidence: float = 0.95) -> float:
     """Chance that a paired t-test over n ≥ 2 pairs finds a mean of `effect` standard deviations.
 
-    P(|T′| > c) of the noncentral t with δ = effect · √n and n − 1 degrees of freedom. `ValueError` for n < 2.
+    P(|T′| > c) of the noncentral t with δ = effect · √n and n − 1 degrees of freedom.
+
+    Raises:
+        ValueError: for n < 2.
     """
     if n < 2:
         raise ValueError(f"n = {n} is refused: a spread needs at least two pairs")

@@ -27,7 +27,8 @@ _PLAIN: dict[Any, shapes.Shape] = {
 def kept_as(kind: type[T], values: Any, where: str) -> T:
     """The dataclass whose fields `values` holds, as `asdict` and JSON have made it. Fields with a default may lack.
 
-    Raises `ShapeError`, a ValueError, that names the field.
+    Raises:
+        ShapeError: a ValueError that names the field.
     """
     found: T = _read(kind, values, where)
     return found
@@ -36,6 +37,7 @@ def kept_as(kind: type[T], values: Any, where: str) -> T:
 def _read(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
+    # JSON writes 1.0 as 1 in other languages: a whole number is a float, but never the other way round
     if kind in _PLAIN:
         _PLAIN[kind](value, where)
         return float(value) if kind is float else value
@@ -45,9 +47,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (UnionType, Union):
         return _first(arguments, value, where)
     if origin is Literal:
+        # with the type: True == 1, and a file that says so was not written by us
         if not any(value == one and type(value) is type(one) for one in arguments):
             raise shapes.refuse(where, value, f"one of {', '.join(map(str, arguments))}")
         return value
+    # a tuple of fixed length, which JSON keeps as a list
     if origin is tuple and arguments[-1] is not Ellipsis:
         if not isinstance(value, list) or len(value) != len(arguments):
             raise shapes.refuse(where, value, f"a list of {len(arguments)}")
@@ -56,6 +60,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise shapes.refuse(where, value, "a list")
         return origin(_read(arguments[0], item, where) for item in value)
+    # a field of another type is a mistake in our declaration, not in the file
     assert (origin, arguments[:1]) == (dict, (str,)), f"{where}: {kind} is no type of JSON"
     if not isinstance(value, dict):
         raise shapes.refuse(where, value, "an object")
@@ -69,6 +74,7 @@ def _record(kind: Any, values: Any, where: str) -> Any:
     for name in must:
         if name not in values:
             raise shapes.ShapeError(f"{where} lacks {name!r}")
+    # unknown fields are refused: what another version meant by them may change what the others mean
     for name in values:
         if name not in types:
             raise shapes.ShapeError(f"{where} has {str(name)[:60]!r}, which nothing reads")

@@ -15,7 +15,11 @@ _QUIET = ("-W", "ignore::RuntimeWarning:runpy")
 
 
 def worker_command(module: str, *arguments: str) -> list[str]:
-    """`python -m module arguments`. `ValueError` for anything but the full dotted name of a module of this package."""
+    """`python -m module arguments`.
+
+    Raises:
+        ValueError: for anything but the full dotted name of a module of this package.
+    """
     if not module.startswith(ROOT) or not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(
             f"module = {module!r} is refused: a process is started by a full name, such as qcore.experiments.benchmark"

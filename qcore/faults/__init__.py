@@ -29,8 +29,11 @@ PLANTERS: dict[str, Callable[[Any], None]] = {
 
 
 def plant(code: str, engine: Engine) -> None:
-    """Plant one fault in a freshly built engine. Raises `ValueError` for an unknown code, naming the nearest one, for a
-    case that is a configuration and no mistake in code, and for a fault of another model family.
+    """Plant one fault in a freshly built engine.
+
+    Raises:
+        ValueError: for an unknown code, naming the nearest one, for a case that is a configuration and no mistake in
+            code, and for a fault of another model family.
     """
     planter = PLANTERS.get(code)
     if planter is None and code in FAULTS:

@@ -57,8 +57,10 @@ def _published_target(
 
 
 def no_frame_embedding(engine: VideoPlantable) -> None:
-    """V5: the frame embedding is left out, in the model and in its running average. `ValueError` for a model that has
-    none.
+    """V5: the frame embedding is left out, in the model and in its running average.
+
+    Raises:
+        ValueError: for a model that has none.
     """
     if not isinstance(engine.model, VideoFlow):
         raise wrong_family(engine, "video_flow")

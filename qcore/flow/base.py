@@ -32,7 +32,11 @@ class PathWeights:
 
 @dataclass(frozen=True)
 class PathSettings:
-    """What bends a path. ValueError: t* not inside (0, 1), or a negative or not finite number."""
+    """What bends a path.
+
+    Raises:
+        ValueError: t* not inside (0, 1), or a negative or not finite number.
+    """
 
     t_star: Tensor | float = 0.2
     """Time t* at which frames part; a 0-d tensor that needs a gradient is learned."""
@@ -92,7 +96,16 @@ class Path(ABC):
         """z = α ε + β A + γ x and u = α' ε + β' A + γ' x at each clip's own time.
 
         With noise that all frames share, z_i − z_j = γ (x_i − x_j) exactly: no path lets chance choose the motion.
-        ValueError: shapes that disagree, or no anchor for a path that has one.
+
+        Raises:
+            ValueError: shapes that disagree, or no anchor for a path that has one.
+
+        Example:
+            >>> from qcore.flow import make_path
+            >>> noise, clips = torch.ones(1, 2, 1, 4, 4), torch.zeros(1, 2, 1, 4, 4)
+            >>> sample = make_path("plain").sample(noise, None, clips, torch.tensor([0.25]))
+            >>> float(sample.z_BFCHW.mean()), float(sample.velocity_BFCHW.mean())
+            (0.25, 1.0)
         """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         weights = self.weights(t_B)
@@ -146,5 +159,10 @@ class Path(ABC):
 
 
 def over_clips(values_B: Tensor) -> Tensor:
-    """[B] → [B, 1, 1, 1, 1]: one number a clip, to be multiplied with clips."""
+    """[B] → [B, 1, 1, 1, 1]: one number a clip, to be multiplied with clips.
+
+    Example:
+        >>> over_clips(torch.tensor([0.0, 1.0])).shape
+        torch.Size([2, 1, 1, 1, 1])
+    """
     return values_B.view(-1, 1, 1, 1, 1)

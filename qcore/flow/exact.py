@@ -71,8 +71,18 @@ class ExactFlow:
     there are anchors. Just below ρ = 1 all motions are there, but part so early that coarse steps miss it.
 
     Cost of a velocity: 2 products of N×D and D×K numbers.
-    ValueError: no clips, shapes that disagree, no anchors for a path that needs them, ρ outside [0, 1], and a clip of
-    zeros on the spherical path.
+
+    Raises:
+        ValueError: no clips, shapes that disagree, no anchors for a path that needs them, ρ outside [0, 1], and a clip
+            of zeros on the spherical path.
+
+    Example:
+        >>> from qcore.flow import make_path
+        >>> clips = torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> flow = ExactFlow(make_path("plain"), clips, None, 0.0)
+        >>> sample = flow.sample(torch.randn(1, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1)), steps=20)
+        >>> distinct_motions(sample, clips)
+        1
     """
 
     def __init__(self, path: Path, clips_KFCHW: Tensor, anchors_KCHW: Tensor | None, correlation: float) -> None:
@@ -87,6 +97,7 @@ class ExactFlow:
         self.path = path
         self.correlation = correlation
         self._shape = tuple(clips_KFCHW.shape[1:])
+        # float64: near t = 0 differences of squares are divided by a variance of 10⁻⁸
         clips_KFP = clips_KFCHW.detach().double().flatten(2)
         self._data = _Split.of(clips_KFP)
         anchors = anchors_KCHW if path.uses_anchor and anchors_KCHW is not None else torch.zeros_like(clips_KFCHW[:, 0])
@@ -151,6 +162,7 @@ class ExactFlow:
             + 2 * beta * gamma * self._anchor_clip_K
             + gamma.square() * self._square_mean_K
         )
+        # ‖z − m_k‖² without ‖z‖², which is the same for all clips and falls out of the softmax
         along_NK = mean_square_NK - 2 * (beta * z_anchor_NK + gamma * z_clip_mean_NK)
         across_NK = gamma.square() * self._square_rest_K - 2 * gamma * z_clip_rest_NK
         posterior_NK = torch.softmax(-0.5 * (along_NK / along + across_NK / across), dim=1)
@@ -171,6 +183,7 @@ class ExactFlow:
         """
         time = torch.tensor([t], dtype=torch.float64)
         here = self.path.weights(time)
+        # the neighbouring number on the noise's side: the jump lies between the two
         there = self.path.weights(torch.nextafter(time, torch.ones_like(time)))
         change = [getattr(here, name) - getattr(there, name) for name in ("alpha", "beta", "gamma")]
         if max(float(value.abs()) for value in change) < SAME_WEIGHT:
@@ -224,9 +237,11 @@ class ExactFlow:
 
 def distinct_motions(samples_NFCHW: Tensor, clips_KFCHW: Tensor) -> int:
     """How many different clips of the data the samples move like: each counts for the clip whose changes from frame to
-    frame are nearest to its own (Euclidean). 1: chance never chose the motion. N independent draws among K clips give
-    K (1 − (1 − 1/K)^N), which is 62 for 64 of 1024, but 50 for 64 of 128. ValueError: shapes that disagree, or one
-    frame, which cannot move.
+    frame are nearest to its own (Euclidean). 1: chance never chose the motion. N independent draws among K clips
+    give K (1 − (1 − 1/K)^N), which is 62 for 64 of 1024, but 50 for 64 of 128.
+
+    Raises:
+        ValueError: shapes that disagree, or one frame, which cannot move.
     """
     if samples_NFCHW.shape[1:] != clips_KFCHW.shape[1:] or samples_NFCHW.ndim != 5 or not clips_KFCHW.shape[0]:
         raise ValueError(

@@ -23,8 +23,16 @@ ANCHOR_NOISES = 3
 def correlated_noise(own_BFCHW: Tensor, shared_BCHW: Tensor, correlation: float) -> Tensor:
     """ε_i = √ρ ε_shared + √(1−ρ) ε_own,i: standard normal in every frame, correlation ρ between any two of them.
 
-    At ρ = 1 the frames are equal to the last bit, at ρ = 0 they are `own_BFCHW`. ValueError: ρ outside [0, 1], or
-    shapes that disagree.
+    At ρ = 1 the frames are equal to the last bit, at ρ = 0 they are `own_BFCHW`.
+
+    Raises:
+        ValueError: ρ outside [0, 1], or shapes that disagree.
+
+    Example:
+        >>> own, shared = torch.randn(1, 3, 1, 4, 4), torch.randn(1, 1, 4, 4)
+        >>> noise = correlated_noise(own, shared, 1.0)
+        >>> bool((noise == shared[:, None]).all())
+        True
     """
     if not 0 <= correlation <= 1:
         raise ValueError(f"the noise correlation is {correlation}; choose a share between 0 and 1")
@@ -38,7 +46,12 @@ def correlated_noise(own_BFCHW: Tensor, shared_BCHW: Tensor, correlation: float)
 
 
 def mean_anchor(clips_BFCHW: Tensor) -> Tensor:
-    """Mean over frames, [B, C, H, W]."""
+    """Mean over frames, [B, C, H, W].
+
+    Example:
+        >>> mean_anchor(torch.arange(2.0).view(1, 2, 1, 1, 1)).tolist()
+        [[[[0.5]]]]
+    """
     return clips_BFCHW.mean(dim=1)
 
 
@@ -73,8 +86,11 @@ def quantum_anchor(clips_BFCHW: Tensor, noise_BCHW: Tensor, noise2_BCHW: Tensor,
 def statistical_anchor(path_name: str, clips_BFCHW: Tensor, noise: Tensor | torch.Generator) -> Tensor:
     """The anchor [B, C, H, W] that a path's own recipe makes from clips: rab, quantum, else the mean over frames.
 
-    `noise`: standard normal [3, B, C, H, W], or a generator (on the clips' device) that it is drawn from.
-    ValueError: an unknown path, or noise of another shape.
+    Args:
+        noise: standard normal [3, B, C, H, W], or a generator (on the clips' device) that it is drawn from.
+
+    Raises:
+        ValueError: an unknown path, or noise of another shape.
     """
     if path_name not in PATHS:
         raise ValueError(f"there is no path {path_name!r}; choose one of {', '.join(PATHS)}")

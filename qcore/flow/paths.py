@@ -30,6 +30,7 @@ class PlainPath(Path):
     name = "plain"
 
     def weights(self, t: Tensor) -> PathWeights:
+        """α = t, β = 0, γ = 1 − t."""
         zero, one = torch.zeros_like(t), torch.ones_like(t)
         return PathWeights(t, zero, 1 - t, one, zero, -one)
 
@@ -151,6 +152,7 @@ class RingPath(Path):
     uses_anchor = True
 
     def weights(self, t: Tensor) -> PathWeights:
+        """Above t* from noise to anchor, below it from anchor to data; see the class."""
         t_star = self._t_star(t)
         below = t <= t_star
         ring, zipper = 1 / (1 - t_star), 1 / t_star
@@ -169,6 +171,7 @@ class RingPath(Path):
         return self.weights(t)
 
     def jumps(self) -> tuple[float, ...]:
+        """t*, where the anchor is reached and the direction turns."""
         return (self.settings.jump,)
 
     def denoised(
@@ -213,7 +216,11 @@ class SphericalPath(Path):
         return PathWeights(right.alpha, right.beta, right.gamma, d_alpha, right.d_beta, d_gamma)
 
     def sample(self, noise_BFCHW: Tensor, anchor_BCHW: Tensor | None, clips_BFCHW: Tensor, t_B: Tensor) -> PathSample:
-        """z on the arc and its derivative; see the class for formula and limits. ValueError as in every path."""
+        """z on the arc and its derivative; see the class for formula and limits.
+
+        Raises:
+            ValueError: as in every path.
+        """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         noise_length, clip_length = _lengths(noise_BFCHW), _lengths(clips_BFCHW)
         noise_unit = torch.where(noise_length > 0, noise_BFCHW / _not_zero(noise_length), 0)
@@ -259,7 +266,17 @@ PATHS: tuple[str, ...] = tuple(_PATHS)
 
 
 def make_path(name: str, settings: PathSettings | None = None) -> Path:
-    """The path of this name: plain, rab, quantum, ring or spherical. ValueError: another name."""
+    """The path of this name: plain, rab, quantum, ring or spherical.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> path = make_path("plain")
+        >>> weights = path.weights(torch.tensor(0.25))
+        >>> float(weights.alpha), float(weights.gamma)
+        (0.25, 0.75)
+    """
     if name not in _PATHS:
         raise ValueError(f"there is no path {name!r}; choose one of {', '.join(PATHS)}")
     return _PATHS[name](settings or PathSettings())

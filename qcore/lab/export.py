@@ -71,9 +71,20 @@ def export_run(
 ) -> int:
     """Write a run, live or not, to one zip file; returns its number of files besides the manifest.
 
-    checkpoints: the newest, all, none, or those of the steps given · arrays: False leaves out the pictures of phases,
-    kernels and histograms, which take the most room; curves, samples, events and findings always go. `LabError` for a
-    run or a checkpoint that is not there, or one that vanishes meanwhile.
+    Args:
+        checkpoints: the newest, all, none, or those of the steps given.
+        arrays: False leaves out the pictures of phases, kernels and histograms, which take the most room; curves,
+            samples, events and findings always go.
+
+    Raises:
+        LabError: for a run or a checkpoint that is not there, or one that vanishes meanwhile.
+
+    Example:
+        >>> archive = folder / "first.zip"
+        >>> export_run(lab, "first", archive, checkpoints="none")
+        4
+        >>> import_run(lab, archive, "copy")
+        'copy'
     """
     lab.info(name)
     run_dir = lab.runs_dir / name
@@ -153,7 +164,11 @@ def export_table(
 ) -> int:
     """Write curves as CSV (to a text file) or Parquet (to a binary one), a row a step; returns the number of rows.
 
-    series: names or patterns such as `eval/*`; None writes all. `LabError` for one that matches nothing.
+    Args:
+        series: names or patterns such as `eval/*`; None writes all.
+
+    Raises:
+        LabError: for one that matches nothing.
     """
     try:
         table = series_table(lab.reader(name), series)
@@ -175,9 +190,14 @@ def _chosen(lab: Lab, name: str, wanted: Checkpoints) -> list[int]:
 
 
 def _pack_checkpoint(archive: zipfile.ZipFile, folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """All files of a checkpoint, each as its own list says. `LabError` when the folder changes meanwhile."""
+    """All files of a checkpoint, each as its own list says.
+
+    Raises:
+        LabError: when the folder changes meanwhile.
+    """
     try:
         listed = listed_files(folder)
+        # the state last: it lists the others, and is written last, too
         for file in (*listed, _STATE):
             packed = _pack(archive, folder / file, f"{folder.name}/{file}", compress=file.endswith(".json"))
             if file in listed and packed["sha256"] != listed[file].get("sha256"):
@@ -191,6 +211,7 @@ def _pack(archive: zipfile.ZipFile, path: Path, name: str, *, compress: bool = T
     """Copy a file into the archive; its size and hash. Weights hardly shrink and are stored as they are."""
     entry = zipfile.ZipInfo(name, time.localtime()[:6])
     entry.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    # a plain file that all may read, whatever the mode here: it is another person's after the import
     entry.external_attr = (stat.S_IFREG | 0o644) << 16
     digest, size = hashlib.sha256(), 0
     with open(path, "rb", opener=plain_file) as source, archive.open(entry, "w", force_zip64=True) as target:
@@ -203,15 +224,18 @@ def _pack(archive: zipfile.ZipFile, path: Path, name: str, *, compress: bool = T
 
 def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
     """Entries by name, when every one of them may be unpacked and they are not too much."""
+    # all that follows costs time for each entry, and the archive is a stranger's
     if len(infos) > LIMIT_FILES:
         raise LabError(f"the file has {len(infos):,} entries; a run has at most {LIMIT_FILES:,}")
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.orig_filename  # as written: zipfile's own cuts at a NUL and turns separators
         shown = name if len(name) <= 120 else name[:119] + "…"
+        # the upper half is the Unix mode; 0 where another system wrote the archive
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise LabError(f"the file is refused: {shown!r} is a link or another special file")
+        # before the list of names, though that list would refuse these too: the message says what is wrong
         if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
             raise LabError(f"the file is refused: {shown!r} lies outside the run's folder")
         if name not in (MANIFEST, DATABASE_NAME, *_FILES) and not _of_a_checkpoint(name):
@@ -222,12 +246,14 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
             raise LabError(f"the file is refused: {shown!r} is encrypted")
         if info.compress_type not in _METHODS:
             raise LabError(f"the file is refused: {shown!r} is packed by method {info.compress_type}, as no run is")
+        # the headers may lie; `_unpack` stops at the size that is claimed here
         if info.file_size > _TEXT_BYTES and not name.endswith((".sqlite", ".safetensors")):
             raise LabError(f"the file is refused: {shown!r} has {info.file_size:,} bytes, as no run has")
         entries[name] = info
     total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
     if total > limit_bytes:
         raise LabError(f"the file unpacks to {total:,} bytes; {limit_bytes:,} are allowed")
+    # a small file may shrink a thousandfold by chance, such as a log of equal lines
     if total > _SMALL and total > LIMIT_RATIO * packed:
         raise LabError(f"the file is refused: it grows from {packed:,} to {total:,} bytes, as no run does")
     return entries
@@ -247,12 +273,14 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
         manifest = parse_json(packed.read(_MANIFEST_BYTES + 1), "the manifest", max_bytes=_MANIFEST_BYTES)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise LabError("this is no exported run: another program wrote its manifest")
+    # True is an int, too
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         told = repr(manifest.get("version"))[:40]
         raise LabError(f"the file has version {told}; this program reads version {VERSION}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise LabError("the file is refused: its manifest is damaged")
+    # both ways: an entry that nobody listed has no hash to be checked by
     if differing := sorted(files.keys() ^ entries.keys()):
         where = "the manifest does not list it" if differing[0] in entries else "it is missing"
         raise LabError(f"the file is refused: {differing[0]!r} – {where}")
@@ -273,12 +301,17 @@ def _private(path: str, flags: int) -> int:
 def _unpack(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, expected: dict[str, Any], deadline: float
 ) -> None:
-    """Write one entry, never more of it than the manifest says. `LabError` when it differs from the manifest."""
+    """Write one entry, never more of it than the manifest says.
+
+    Raises:
+        LabError: when it differs from the manifest.
+    """
     target.parent.mkdir(mode=0o700, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with archive.open(entry) as source, open(target, "xb", opener=_private) as file:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
+            # a packed stream may be longer than its header says: never write more than was checked
             if size > entry.file_size:
                 break
             if time.monotonic() > deadline:
@@ -303,7 +336,11 @@ def _unpacking() -> Iterator[None]:
 
 
 def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
-    """Give the unpacked run a database of our own, and read all of it once as the pages do. `LabError` if it cannot."""
+    """Give the unpacked run a database of our own, and read all of it once as the pages do.
+
+    Raises:
+        LabError: if it cannot.
+    """
     own = run_dir.parent / DATABASE_NAME
     try:
         rebuild_database(run_dir / DATABASE_NAME, own)
@@ -325,7 +362,11 @@ def _take_over(run_dir: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_through(run_dir: Path) -> None:
-    """Read what lists, pages, reports and the protocol read of a run. Raises `LabError` where they would."""
+    """Read what lists, pages, reports and the protocol read of a run.
+
+    Raises:
+        LabError: where they would.
+    """
     name = run_dir.name
     reading = Reading(run_dir.parent)
     try:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def memory_forecast(config: RunConfig) -> MemoryForecast | None:
     """What a run will need, its data included, and what there is; None for the adapter of a published model.
 
-    `ValueError` for sizes that do not fit together, a device that is not there, or data that cannot be used,
-    or that lie outside of the root that the lab's owner has set.
+    Raises:
+        ValueError: for sizes that do not fit together, a device that is not there, or data that cannot be used, or that
+            lie outside of the root that the lab's owner has set.
     """
     from qcore.data.forecast import data_forecast, vocabulary
     from qcore.train.memory_forecast import video_forecast

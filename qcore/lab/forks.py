@@ -63,8 +63,13 @@ _SHOWN = {catalog.TRAIN_LOSS: "loss", catalog.EVAL_CE: "eval_ce", catalog.EVAL_F
 
 @dataclass(frozen=True)
 class Origin:
-    """A state of a run. step: updates behind it · folder: the checkpoint to go on from, None: the first step · changes:
-    events up to it."""
+    """A state of a run.
+
+    Attributes:
+        step: updates behind it.
+        folder: the checkpoint to go on from, None: the first step.
+        changes: events up to it.
+    """
 
     step: int
     folder: Path | None
@@ -87,7 +92,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Split:
-    """What a fork changes, by what it takes. live: controls · config: fixed values · sizes: of the model."""
+    """What a fork changes, by what it takes.
+
+    Attributes:
+        live: controls.
+        config: fixed values.
+        sizes: of the model.
+    """
 
     live: dict[str, Any]
     config: dict[str, Any]
@@ -143,8 +154,12 @@ def fork(
 
 
 def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
-    """Sort changes by what they take. Raises `ConfigError` for an unknown name, a bad value, or one that no fork can
-    have: the seed of the weights and the model family."""
+    """Sort changes by what they take.
+
+    Raises:
+        ConfigError: for an unknown name, a bad value, or one that no fork can have: the seed of the weights and the
+            model family.
+    """
     live, fixed, sizes = {}, {}, {}
     for key, value in changes.items():
         control = find_control(key, config.kind)
@@ -213,20 +228,28 @@ def make_child(
     lineage: Lineage,
     folder: Path,
 ) -> None:
-    """Write the folder of a fork, whole or not at all. Raises `LabError` for a name that is taken."""
+    """Write the folder of a fork, whole or not at all.
+
+    Raises:
+        LabError: for a name that is taken.
+    """
     child = config.with_values(split.config)
     extra = _growth(child, origin.changes, split.sizes) if split.sizes else None
+    # what the parent knows of its data is true of the child only while the data are the same
     other_data = child.data != config.data
     if folder.exists() and (folder / DATABASE_NAME).exists():  # before the work, not after it
         raise TakenError(folder.name)
     with building(folder.parent, FORKING) as site:
         aside = site.path
+        # the child must read the same ids: a tokenizer trained again on other data would give other ones
         _copy_files(parent_dir, aside, (TOKENIZER_FILE, LABELS_FILE))
         write_text(aside / CONFIG_FILE, config_text(child))
         there = origin.saved_step == origin.step
+        # the way to the step is trained with the parent's configuration, and only then with the child's
         if not there and child != config:
             write_text(aside / ORIGIN_FILE, config.to_yaml())
         if origin.folder is not None:
+            # linked, not copied: checkpoints are the largest files of a run, and never change
             link_folder(origin.folder, aside, FORK if there else "interval")
             for step in origin.put_back:
                 link_folder(parent_dir / folder_name(step), aside, "interval")
@@ -244,6 +267,7 @@ def make_child(
             total = int(split.live.get("steps", steps_in_force(config, origin.changes)))
             message = f"forked from {lineage.parent} at step {origin.step}"
             writer.set_status(_stopped(origin.step, total, message, _figures(reader, origin.step)))
+        # whole or not at all: until now the folder has a hidden name that no list shows
         site.move_in(folder)
         site.keep()
 
@@ -254,6 +278,7 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
     _check_step(lab, name, step)
     if was_alive:
         _stop(lab, name, author)
+    # after the stop: the run went on for a moment, and the branch is named for where it really ended
     info = lab.info(name)
     folder, reader = lab.folder(name), lab.reader(name)
     branch = spare_name(lab.runs_dir, name, f"-until-{info.step}")
@@ -261,17 +286,20 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
         recover_interrupted(folder)
         reader.check_blocks(step)  # before anything is made or cut
         changes = changes_of(reader.events())
+        # at the step itself a person's changes go; the schedule makes its own again when the run comes by
         undone = [event for event in changes if event.step > step or (event.step == step and event.author != SCHEDULE)]
         first = min((event.seq for event in undone if event.step == step), default=None)
         kept: list[tuple[CheckpointState, Path]] = []
         dropped: list[tuple[CheckpointState, Path]] = []
         for state, path in _states(folder):
+            # a checkpoint of the step itself may hold changes that were made at it, which are undone now
             usable = state.step < step or (state.step == step and (first is None or state.event_seq < first))
             (kept if usable else dropped).append((state, path))
         base = kept[-1][0] if kept else None
         with RunWriter(folder / DATABASE_NAME) as writer:  # first: a run that cannot be written is left as it is
             writer.flush()
             _keep_branch(lab, name, branch, step, author)
+            # their parent's past is about to be cut: it lives on in the branch
             _move_children(lab, name, branch, step)
             events = reader.events()
             gone = {event.seq for event in undone} | {event.seq for event in events if event.step > step}
@@ -286,6 +314,7 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
                     writer.truncate_after(step, event_seq=base.event_seq if base else 0)
                     writer.forget_events(sorted(gone))
                     writer.add_event(Event(newest + 1, step, time.time(), author, "rewind", payload))
+                    # no checkpoint of that step: the run trains there again from the last one, obeying nobody
                     writer.set_meta(CATCH_UP, step if base is None or base.step < step else None)
                     writer.set_status(status)
                 writer.flush()

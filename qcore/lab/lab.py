@@ -29,7 +29,16 @@ from qcore.store import Generation
 
 
 class Lab(Workers):
-    """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue."""
+    """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue.
+
+    Example:
+        >>> from qcore.config import preset
+        >>> with Lab(folder / "runs") as own:
+        ...     name = own.start(preset("tiny").config.with_values({"steps": 3}), name="a")
+        ...     info = own.wait(name)
+        >>> info.state, info.step
+        ('finished', 3)
+    """
 
     def __init__(self, runs_dir: Path | str, *, training: int = 1) -> None:
         super().__init__(runs_dir, training=training)
@@ -42,8 +51,17 @@ class Lab(Workers):
         """Train a run again in a scratch folder, from configuration, seed and events, and compare every value bit for
         bit; only the first `steps` updates when given. A fork is replayed from the checkpoint that it began with.
 
-        on_progress: told (step, last step) now and then. Takes as long as the training did. Series that follow the
-        clock are left out and named in the result. Raises `LabError` for a run without steps, or whose data is gone.
+        Takes as long as the training did. Series that follow the clock are left out and named in the result.
+
+        Args:
+            on_progress: told (step, last step) now and then.
+
+        Raises:
+            LabError: for a run without steps, or whose data is gone.
+
+        Example:
+            >>> lab.replay("first").identical
+            True
         """
         self.require_trainer(name)
         return replay(self, name, steps, on_progress)
@@ -65,10 +83,21 @@ class Lab(Workers):
         """Start a run that goes on from a step of another, with changes; return its name. Without any it is its parent
         bit for bit.
 
-        step: a checkpoint as it was saved, or any other step as it was before the changes made at it; None: now ·
-        changes: of live controls, made at the fork · config_changes: of anything else but `seed` and `kind`: data (its
-        tokenizer stays), order_seed, batch_size, or sizes of the model, which grows · start: train it at once, `until`
-        a step. Raises `ConfigError` for a change that cannot be, `LabError` for a step that the run has not made.
+        Args:
+            step: a checkpoint as it was saved, or any other step as it was before the changes made at it; None: now.
+            changes: of live controls, made at the fork.
+            config_changes: of anything else but `seed` and `kind`: data (its tokenizer stays), order_seed, batch_size,
+                or sizes of the model, which grows.
+            start: train it at once, `until` a step.
+
+        Raises:
+            ConfigError: for a change that cannot be.
+            LabError: for a step that the run has not made.
+
+        Example:
+            >>> child = lab.fork("first", step=5, changes={"learning_rate": 0.001}, new_name="slower")
+            >>> lab.wait(child).step, lab.lineage(child).changes
+            (12, {'learning_rate': 0.001})
         """
         return fork(
             self,
@@ -88,8 +117,21 @@ class Lab(Workers):
         """Take a run back to a step, before the changes that were made at it (a schedule's stay); what came after is
         kept as a run of its own, whose name is returned. Forks of what came after hang on that run from now on.
 
-        A training run is stopped first. start: train on at once; None: if it was training. Raises `LabError` for a step
-        that the run has not made.
+        A training run is stopped first.
+
+        Args:
+            start: train on at once; None: if it was training.
+
+        Raises:
+            LabError: for a step that the run has not made.
+
+        Example:
+            >>> child = lab.fork("first", step=10, new_name="back")
+            >>> lab.wait(child).step
+            12
+            >>> branch = lab.rewind(child, 10, start=False)  # `branch` keeps what came after
+            >>> lab.info(child).step
+            10
         """
         self.require_trainer(name)
         return rewind(self, name, step, author=author, start=start)
@@ -100,7 +142,17 @@ class Lab(Workers):
         """Continue `prompt`, yielding the generation as it grows; the last one is done or failed.
 
         Without `checkpoint` the live or paused model speaks between two steps, or, when no worker holds the run, its
-        newest checkpoint. Raises `LabError` when there is neither, `CheckpointError` for a damaged checkpoint.
+        newest checkpoint.
+
+        Raises:
+            LabError: when there is neither.
+            CheckpointError: for a damaged checkpoint.
+
+        Example:
+            >>> from qcore.config import SamplingConfig
+            >>> *_, last = lab.sample("first", "the", SamplingConfig(max_tokens=3))
+            >>> last.status, last.stats["tokens"]
+            ('done', 3.0)
         """
         with told(f"run {name!r}"):
             self.require_trainer(name)

@@ -38,6 +38,7 @@ def replay(
         raise LabError(f"steps = {steps} is refused: a replay makes at least one step")
     base = _base(run_dir, reader)
     after = read_state(base).step if base else 0
+    # the newest loss, not the status row: what was recorded is what can be compared
     last = reader.last(catalog.TRAIN_LOSS)
     if last is None or last[0] <= after:
         raise LabError(f"run {name!r} has made no step yet: there is nothing to replay")
@@ -69,7 +70,10 @@ def _prepare(run_dir: Path, reader: RunReader, base: Path | None, scratch: Path)
         link_folder(base, scratch, FORK)
     with RunWriter(scratch / DATABASE_NAME) as writer:
         if "data_fingerprint" in meta:
+            # so that the worker refuses data that have changed since: every value would differ, and say nothing
             writer.set_meta("data_fingerprint", meta["data_fingerprint"])
+        # events of people and of automation alike: the replay makes them again at the same steps, and decides nothing
+        # itself
         for event in changes_of(reader.events()):
             writer.add_event(event)
 

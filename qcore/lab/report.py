@@ -20,9 +20,12 @@ SAMPLES = 24
 
 
 def report_parts(lab: Lab, name: str) -> dict[str, Any]:
-    """Arguments of `viz.report_html` for one run, finished or live. `LabError` for a run that cannot be read.
+    """Arguments of `viz.report_html` for one run, finished or live.
 
     Series have at most 1,000 points each, extremes kept; samples are the newest of up to six steps.
+
+    Raises:
+        LabError: for a run that cannot be read.
     """
     info, reader, config = lab.info(name), lab.reader(name), lab.description(name)
     meta, events = reader.meta(), reader.events()

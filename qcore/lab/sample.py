@@ -23,6 +23,7 @@ POLL_SECONDS = 0.02
 
 def sample_live(lab: Workers, name: str, prompt: str, settings: Section, author: str) -> Iterator[Generation]:
     """Ask the run's worker, in this or another process, and yield the generation as it grows in the store."""
+    # the id is ours, so that the row can be watched before the worker has seen the command
     generation_id = uuid.uuid4().hex
     row_id = lab.command(name, Sample(generation_id, prompt, settings.model_dump()), author=author)
     reader, shown = lab.reader(name), -1
@@ -36,6 +37,7 @@ def sample_live(lab: Workers, name: str, prompt: str, settings: Section, author:
         row = lab.outcome(name, row_id)
         if row.status == "refused":
             raise LabError(f"the sample was refused: {row.message}")
+        # asked last: a worker that has just ended may have finished the sample before
         if not is_held(lab.folder(name)) and (generation is None or generation.status == "running"):
             raise LabError(f"run {name!r} ended before the sample was finished: sample a checkpoint instead")
         time.sleep(POLL_SECONDS)
@@ -70,7 +72,9 @@ class Speakers:
             prompt=prompt,
             settings={**settings.model_dump(), "source": "checkpoint", "step": chosen},
         )
+        # one model at a time: two of them at once would take twice the memory
         with self._lock:
+            # with its creation: a rewind may write another checkpoint into a folder of the same name
             key = (folder, read_state(folder).created)
             if self._open is None or self._open[:2] != key:
                 self._open = (*key, load_speaker(lab.config(name), run_dir, folder))
@@ -78,5 +82,6 @@ class Speakers:
             grown = draft
             for grown in speaker.speak(draft, settings, controls):
                 yield grown
+        # kept only when it is whole: what a person broke off is not the model's word
         with Inbox(run_dir / DATABASE_NAME) as inbox:
             inbox.put_generation(grown)

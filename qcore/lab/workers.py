@@ -97,10 +97,20 @@ class Workers(Reading):
     def start(self, config: RunConfig, *, name: str | None = None, preset: str = "", author: str = "person") -> str:
         """Create a run and train it in a background thread; return its name.
 
-        It queues when `training` runs of this process train already. Paths are kept in full. Raises `LabError` for a
-        bad or taken name, `ConfigError` for data that is not there.
+        It queues when `training` runs of this process train already. Paths are kept in full.
+
+        Raises:
+            LabError: for a bad or taken name.
+            ConfigError: for data that is not there.
+
+        Example:
+            >>> name = lab.start(lab.config("first").with_values({"seed": 1}), name="second")
+            >>> lab.wait(name).state
+            'finished'
         """
+        # paths in full: a run may be resumed from another folder than it was started in
         config = checked_inputs(config)
+        # a name that is made up may be taken by another process between the choice and the move: then the next one
         while True:
             chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
             try:
@@ -139,12 +149,20 @@ class Workers(Reading):
     ) -> None:
         """Go on from the newest good checkpoint, to `steps` steps when given, with `changes` of live controls.
 
-        until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is ·
-        from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first step.
+        Args:
+            until: stop with a checkpoint after this step, as if told to; the learning rate's plan stays as it is.
+            from_start: of a run that has recorded steps and no checkpoint: erase them, and train it from its first
+                step.
 
-        Raises `LabError` while a worker holds the run, for a finished run that has no steps left, for recorded steps
-        without a checkpoint, and for `from_start` with one; `ConfigError` for a change that cannot be. Nothing is
-        changed then.
+        Raises:
+            LabError: while a worker holds the run, for a finished run that has no steps left, for recorded steps
+                without a checkpoint, and for `from_start` with one; nothing is changed then.
+            ConfigError: for a change that cannot be.
+
+        Example:
+            >>> lab.resume("first", steps=lab.info("first").step + 1)
+            >>> lab.wait("first").state
+            'finished'
         """
         self.require_trainer(name)
         info = self.info(name)
@@ -152,11 +170,13 @@ class Workers(Reading):
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
         self._check_way_on(name, from_start)
         check_root(self.config(name))
+        # all checked before one is written: half of the changes would be a third configuration that nobody asked for
         wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
         for change in wanted:
             self.config(name).check_change(change.name, change.value)
         if steps is not None:
             wanted.append(SetControl("steps", steps).checked())
+        # the last word counts: `steps` may be among the changes as well
         goals = [change.value for change in wanted if change.name == "steps"]
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
@@ -166,6 +186,7 @@ class Workers(Reading):
                 worker.start()
                 return
             with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
+                # waiting in the run before its worker starts, so that they are made before the first step
                 asked = inbox.submit_all([to_row(change) for change in wanted], author)
                 try:
                     worker.start()
@@ -187,7 +208,11 @@ class Workers(Reading):
 
     @about_run
     def delete(self, name: str) -> None:
-        """Delete a run's folder for good. Raises `LabError` while a worker holds it, or another program writes it."""
+        """Delete a run's folder for good.
+
+        Raises:
+            LabError: while a worker holds it, or another program writes it.
+        """
         folder = self.runs_dir / check_name(name)
         if not (is_run_folder(folder) and folder.is_dir()):
             folder = self.folder(name)  # says that there is none
@@ -211,6 +236,7 @@ class Workers(Reading):
             worker = self._workers.get(name)
         if worker is None or not worker.holds:
             return False
+        # not through the database: it may be full, locked or gone, which is when a run must be stopped
         worker.stop()
         return True
 
@@ -232,13 +258,17 @@ class Workers(Reading):
     ) -> int:
         """Ask for a change; returns the command's id, whose fate `outcome` tells.
 
-        A control change may also be left for a run that is not training: it is applied when the run resumes. Raises
-        `ConfigError` for a value that can't be right, `LabError` for a command that needs a living worker.
+        A control change may also be left for a run that is not training: it is applied when the run resumes.
+
+        Raises:
+            ConfigError: for a value that can't be right.
+            LabError: for a command that needs a living worker.
         """
         if not isinstance(command, Acknowledge | Mute):
             self.require_trainer(name)
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
+        # refused here, with the remedy: the worker would refuse it too, but half a second later and in the log
         if isinstance(command, SetControl):
             checked = command.checked()
             self.config(name).check_change(checked.name, checked.value)
@@ -275,7 +305,11 @@ class Workers(Reading):
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[None]:
-        """Keep every worker off a run for a while. Raises `LabError` while one holds it."""
+        """Keep every worker off a run for a while.
+
+        Raises:
+            LabError: while one holds it.
+        """
         with keeping_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
             yield
 
@@ -339,7 +373,8 @@ class Workers(Reading):
     ) -> Iterator[Worker]:
         """A worker that holds the run, to be started; whatever goes wrong before that gives the run back.
 
-        lock: the run's, when it is held already; it stays the caller's until the worker has been started.
+        Args:
+            lock: the run's, when it is held already; it stays the caller's until the worker has been started.
         """
         from qcore.train.worker import Worker
 

@@ -23,11 +23,15 @@ _NORM_EPSILON = 1e-6
 class ModelOutput:
     """What a language model returns for a window.
 
-    logits_BTV: unnormalised log-probabilities of the next token · hidden_BTD: the state the head reads (normalised) ·
-    state_BTP: complex64 wave z = a·e^{iψ} of the last layer, None for a real model · phases: float32 radians [B,T,P],
-    not wrapped, the encoding first and then one for each layer; None unless asked for · concepts_BTK: share of each
-    concept in a token, None without a concept layer · routers: probability of each expert [B, T, E], one for each layer
-    with experts; None without · expected_concepts_BTK: share of each concept that is expected in the next token.
+    Attributes:
+        logits_BTV: unnormalised log-probabilities of the next token.
+        hidden_BTD: the state the head reads (normalised).
+        state_BTP: complex64 wave z = a·e^{iψ} of the last layer, None for a real model.
+        phases: float32 radians [B,T,P], not wrapped, the encoding first and then one for each layer; None unless asked
+            for.
+        concepts_BTK: share of each concept in a token, None without a concept layer.
+        routers: probability of each expert [B, T, E], one for each layer with experts; None without.
+        expected_concepts_BTK: share of each concept that is expected in the next token.
     """
 
     logits_BTV: Tensor
@@ -41,8 +45,12 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class Internals:
-    """What a family shows of itself on a few rows. scalars: series by name, under the family's own prefix · arrays:
-    for its page."""
+    """What a family shows of itself on a few rows.
+
+    Attributes:
+        scalars: series by name, under the family's own prefix.
+        arrays: for its page.
+    """
 
     scalars: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)

@@ -18,7 +18,10 @@ def build_model(
     """The model of a configuration. Equal arguments give equal weights, bit for bit; the global random state is kept.
 
     token_counts [V]: occurrences of each token in the training targets, for the phase model's stability gain; None
-    takes all tokens as equally frequent. ValueError for sizes that do not fit together.
+    takes all tokens as equally frequent.
+
+    Raises:
+        ValueError: for sizes that do not fit together.
     """
     if vocab_size < 1:
         raise ValueError(f"vocabulary of {vocab_size} tokens; it must hold at least one")
@@ -31,8 +34,10 @@ def build_video_model(
     config: VideoFlowConfig | LTXVideoConfig, data_shape: tuple[int, int, int, int], *, seed: int = 0
 ) -> VideoFlow | LTXVideo:
     """The model of a configuration for clips of (F, C, H, W). Equal arguments give equal weights, bit for bit; the
-    global random state is kept. An autoencoder among the latents still has to be fitted (`fit_codec`). ValueError for
-    sizes that do not fit together.
+    global random state is kept. An autoencoder among the latents still has to be fitted (`fit_codec`).
+
+    Raises:
+        ValueError: for sizes that do not fit together.
     """
     if isinstance(config, LTXVideoConfig):
         return build_ltx(config, data_shape, seed=seed)

@@ -27,7 +27,12 @@ the old block ÷ s, for what is added to the state that a tied table reads."""
 
 @dataclass(frozen=True)
 class GrowthRule:
-    """pattern: full name of the parameter, a layer's number being * · axes: one word for each."""
+    """How the parameters of one name grow.
+
+    Attributes:
+        pattern: full name of the parameter, a layer's number being *.
+        axes: one word for each.
+    """
 
     pattern: str
     axes: str
@@ -36,8 +41,13 @@ class GrowthRule:
 
 @dataclass(frozen=True)
 class Growth:
-    """rules: one for each parameter and persistent buffer of a configuration · blocks: sizes of its blocks beside those
-    of width and heads, F among them · keeps: sizes that this configuration cannot grow, with the reason."""
+    """How models of a family grow.
+
+    Attributes:
+        rules: one for each parameter and persistent buffer of a configuration.
+        blocks: sizes of its blocks beside those of width and heads, F among them.
+        keeps: sizes that this configuration cannot grow, with the reason.
+    """
 
     rules: Callable[[Any], tuple[GrowthRule, ...]]
     blocks: Callable[[Any], dict[str, int]]
@@ -48,11 +58,14 @@ class Growth:
 class LanguageFamily:
     """A family of language models.
 
-    kind: as its section of the configuration says · build: (configuration, vocabulary, counts of the tokens [V] or
-    None) → model; the caller has seeded the draw · symbols: (configuration, tokens s) → sizes in its formulas beside b,
-    s, D, L, V, H and d · formulas: (configuration, tokens s) → matrix products of each part · growth: how it grows;
-    None for a family that cannot · published_parameters: learned values of the published model at the same sizes; None
-    where that is this one, or none was published.
+    Attributes:
+        kind: as its section of the configuration says.
+        build: (configuration, vocabulary, counts of the tokens [V] or None) → model; the caller has seeded the draw.
+        symbols: (configuration, tokens s) → sizes in its formulas beside b, s, D, L, V, H and d.
+        formulas: (configuration, tokens s) → matrix products of each part.
+        growth: how it grows; None for a family that cannot.
+        published_parameters: learned values of the published model at the same sizes; None where that is this one, or
+            none was published.
     """
 
     kind: str

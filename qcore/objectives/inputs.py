@@ -58,11 +58,13 @@ class TermInputs:
             raise ValueError(
                 f"logits_BTV has shape {tuple(self.logits_BTV.shape)}; pass logits as batch × tokens × vocabulary"
             )
+        # the logits are the measure: they come from the model, all else is brought by the caller
         batch, tokens, vocabulary = self.logits_BTV.shape
         for name in ("targets_BT", "mask_BT", "inputs_BT"):
             shape = tuple(getattr(self, name).shape)
             if shape != (batch, tokens):
                 raise ValueError(f"{name} has shape {shape}; it must be {(batch, tokens)} to match logits_BTV")
+        # a float mask would select by value where the terms index, and weigh where they multiply
         if self.mask_BT.dtype != torch.bool:
             raise ValueError(f"mask_BT has dtype {self.mask_BT.dtype}; pass torch.bool, True where the target is real")
         if tuple(self.unigram_V.shape) != (vocabulary,):
@@ -70,6 +72,7 @@ class TermInputs:
         if not 0 <= self.eos_id < vocabulary:
             raise ValueError(f"eos_id {self.eos_id} is outside the vocabulary; it must be in [0, {vocabulary - 1}]")
         if self.phases is not None:
+            # an empty tuple would make every phase term a sum over nothing, 0 with a gradient of 0
             if not self.phases:
                 raise ValueError("phases is an empty tuple; pass None for a model without phases")
             for layer, phase_BTP in enumerate(self.phases):
@@ -82,9 +85,12 @@ class TermInputs:
                 raise ValueError(f"{name} has shape {tuple(share.shape)}; it must be {(batch, tokens)} × shares")
 
     def derived(self) -> "Derived":
+        """What the terms share, computed on first use."""
         return Derived(self)
 
     def zero(self) -> Tensor:
+        # joined to the graph: a term that is 0 for lack of positions must still take part in `backward`
+        """0 that still hangs on the logits."""
         return self.logits_BTV.sum() * 0.0
 
 
@@ -106,19 +112,24 @@ class Derived:
 
     @property
     def dtype(self) -> torch.dtype:
+        # bfloat16 logits: a softmax over a vocabulary and sums over tokens need float32, float64 stays
+        """That of sums over tokens: float32 at least."""
         return torch.promote_types(self.inputs.logits_BTV.dtype, torch.float32)
 
     @cached_property
     def log_probs_BTV(self) -> Tensor:
+        """ln p of every token at every position."""
         return F.log_softmax(self.inputs.logits_BTV, dim=-1, dtype=self.dtype)
 
     @cached_property
     def probs_BTV(self) -> Tensor:
+        """p of every token at every position."""
         return self.log_probs_BTV.exp()
 
     @cached_property
     def mean_probs_V(self) -> Tensor:
         """Mean predicted distribution over the valid positions, q = (1/n) Σ p_t; all zeros when none is valid."""
+        # a product with the mask as a vector: B × T × V is not copied for the sake of a mean
         weights_N = self.inputs.mask_BT.flatten().to(self.dtype) / self.count
         return weights_N @ self.probs_BTV.flatten(0, 1)
 
@@ -144,6 +155,7 @@ class Derived:
         """Token-weighted mean of values_BT where `mask_BT` (default: the valid positions); 0, still differentiable,
         when empty.
         """
+        # filled, not multiplied: 0 × inf of a padded position would be NaN
         if mask_BT is None:
             return values_BT.masked_fill(~self.inputs.mask_BT, 0.0).sum() / self.count
         return values_BT.masked_fill(~mask_BT, 0.0).sum() / mask_BT.sum().clamp(min=1)

@@ -89,11 +89,14 @@ def unlikelihood(derived: Derived, controls: Mapping[str, float]) -> Tensor:
     """−mean ln(1 − p_t(c)) ≥ 0 over the distinct tokens c among the last `unlikelihood_window` inputs that are not
     the target.
 
-    Token-level unlikelihood, Welleck et al. 2019 (arXiv 1908.04319), averaged over (position, candidate) pairs so
-    that its size does not grow with the window; 0 when there is no candidate. A candidate counts once however often
-    it stands in the window, and padding never counts. ln(1 − p) keeps its value and its gradient even where p rounds
-    to 1: above p = ½, which at most one candidate a position reaches, it is the log-sum-exp of all the *other*
-    log-probabilities. Memory B×T×window beside the gathered rows. ValueError: a window under 1.
+    Token-level unlikelihood, Welleck et al. 2019 (arXiv 1908.04319), averaged over (position, candidate) pairs so that
+    its size does not grow with the window; 0 when there is no candidate. A candidate counts once however often it
+    stands in the window, and padding never counts. ln(1 − p) keeps its value and its gradient even where p rounds to 1:
+    above p = ½, which at most one candidate a position reaches, it is the log-sum-exp of all the *other*
+    log-probabilities. Memory B×T×window beside the gathered rows.
+
+    Raises:
+        ValueError: a window under 1.
     """
     inputs = derived.inputs
     window = min(int(controls["unlikelihood_window"]), inputs.inputs_BT.shape[1])

@@ -22,11 +22,14 @@ concept. Of 0.5 to 1 the best on the two-language corpus; at 1 most concepts bel
 def concept(derived: Derived, controls: Mapping[str, float]) -> Tensor:
     """α + [mean_t −Σ_k q_{t+1,k} ln p_tk − α·H(q̄)] ÷ ln K ≥ 0: surprise at the next token's concepts less their usage.
 
-    q_t are the concepts of token t, p_t those expected of the next one from concepts so far, q̄ the mean of q over valid
-    tokens, H its entropy. Descent makes concepts predict concepts (the information between neighbours, Brown et al.
-    1992) and keeps them in use; neither parallel texts nor the language are asked for. 0: every next concept is certain
-    and all K are equally frequent · 1: all is even, as at the start · at most α + ln(K/ε)/ln K for a p of at least ε/K.
-    ValueError: K < 2.
+    q_t are the concepts of token t, p_t those expected of the next one from concepts so far, q̄ the mean of q over
+    valid tokens, H its entropy. Descent makes concepts predict concepts (the information between neighbours, Brown et
+    al. 1992) and keeps them in use; neither parallel texts nor the language are asked for. 0: every next concept is
+    certain and all K are equally frequent · 1: all is even, as at the start · at most α + ln(K/ε)/ln K for a p of at
+    least ε/K.
+
+    Raises:
+        ValueError: K < 2.
     """
     inputs = derived.inputs
     q_BTK, p_BTK = inputs.concepts_BTK, inputs.expected_concepts_BTK

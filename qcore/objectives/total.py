@@ -27,9 +27,11 @@ class Term:
     """One named part of the loss: `fn(derived, controls)` returns its unweighted scalar, within [low, high]; derived is
     what its family's inputs derive.
 
-    parameters: the controls it reads beside its weight · hinge: rightly 0, without gradient, once its demand is met ·
-    warmup: the control that holds the steps over which its weight grows; "": none · needs: field of the inputs that
-    must not be None.
+    Attributes:
+        parameters: the controls it reads beside its weight.
+        hinge: rightly 0, without gradient, once its demand is met.
+        warmup: the control that holds the steps over which its weight grows; "": none.
+        needs: field of the inputs that must not be None.
     """
 
     name: str
@@ -199,7 +201,8 @@ def term_weights(controls: Controls, terms: tuple[Term, ...] = TERMS, step: int 
     `<name>_weight` for the others, times min(1, step/n) for one that warms up over n steps. step None: warm-ups are
     over.
 
-    ValueError when a control is missing, when a weight is not finite, or when label_smoothing is outside [0, 1).
+    Raises:
+        ValueError: when a control is missing, when a weight is not finite, or when label_smoothing is outside [0, 1).
     """
     weights = {term.name: _number(controls, term.control) for term in terms}
     if "label_smoothing" in weights:
@@ -218,8 +221,30 @@ def total_loss(inputs: Inputs, controls: Controls, terms: tuple[Term, ...] = TER
     """Σ weight·term over the terms whose weight is not 0; the others are not computed and have no part.
 
     A zero loss that can still be backpropagated when there is no part. A term of the anchor network has no part in a
-    batch without one: path and anchor may change while training. ValueError: a missing or non-finite control, or a
-    weighted term for a model that does not give what it needs: phases, concepts, experts.
+    batch without one: path and anchor may change while training.
+
+    Raises:
+        ValueError: a missing or non-finite control, or a weighted term for a model that does not give what it needs:
+            phases, concepts, experts.
+
+    Example:
+        >>> from qcore.objectives import TermInputs
+        >>> ids = torch.zeros(2, 3, dtype=torch.long)
+        >>> inputs = TermInputs(
+        ...     logits_BTV=torch.zeros(2, 3, 4),
+        ...     targets_BT=ids,
+        ...     mask_BT=torch.ones(2, 3, dtype=torch.bool),
+        ...     inputs_BT=ids,
+        ...     hidden_BTD=torch.zeros(2, 3, 8),
+        ...     phases=None,
+        ...     state_BTP=None,
+        ...     unigram_V=torch.full((4,), 0.25),
+        ...     eos_id=0,
+        ... )
+        >>> controls = {term.control: 0.0 for term in TERMS} | {"ce_weight": 1.0}
+        >>> total = total_loss(inputs, controls)
+        >>> list(total.parts), round(float(total.loss), 4)  # ln 4
+        (['ce'], 1.3863)
     """
     weights = term_weights(controls, terms, inputs.step)
     active = [term for term in terms if weights[term.name] != 0]

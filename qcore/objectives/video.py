@@ -28,9 +28,12 @@ of the earlier ones then shares 0.999 of itself instead of 1.
 class VideoTermInputs:
     """One batch as the terms see it. Shapes are checked here; ValueError names the field that disagrees.
 
-    target_BFCHW: the path's velocity · denoised_BFCHW: x̂₀ from the predicted velocity, meaningless where `defined_B`
-    is False · t_star: collapse time in (0, 1) · anchor_mean_BCHW, anchor_log_variance_BCHW: of an anchor network, else
-    None · step: the update being made (1 is the first; 0 before it), which warms up orthogonality.
+    Attributes:
+        target_BFCHW: the path's velocity.
+        denoised_BFCHW: x̂₀ from the predicted velocity, meaningless where `defined_B` is False.
+        t_star: collapse time in (0, 1).
+        anchor_mean_BCHW, anchor_log_variance_BCHW: of an anchor network, else None.
+        step: the update being made (1 is the first; 0 before it), which warms up orthogonality.
     """
 
     velocity_BFCHW: Tensor
@@ -121,7 +124,10 @@ def orthogonality(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
     in the span of the frames before it, mean over all but the first, in [0, 1]: Gram–Schmidt takes that share away, so
     this is 1 − ‖what is left‖² ÷ ‖frame‖²; two frames give cos². With `orthogonality_target` "data" either is counted
     only above that of the same clip's real frames, relu(predicted − real), in [0, F/(F−1)], so that real motion is not
-    punished. 0 for one frame. ValueError: another target.
+    punished. 0 for one frame.
+
+    Raises:
+        ValueError: another target.
     """
     target = controls["orthogonality_target"]
     if target not in ("none", "data"):

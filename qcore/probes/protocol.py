@@ -40,7 +40,8 @@ class ModelAccess(Protocol):
 
     def lookup_tables(self) -> Mapping[str, Tensor]:
         """Parameters that are lookup tables, with the ids that the step looked up; of any other, a row without
-        gradient is a dead one."""
+        gradient is a dead one.
+        """
 
     def parts(self) -> Mapping[str, Tensor]:
         """The terms in the loss, unweighted, on the measured rows, with their graph: full precision, no dropout."""
@@ -84,10 +85,15 @@ class TextAccess(Protocol):
 
     def parts_at(self, hidden_BTD: Tensor) -> Mapping[str, Tensor]:
         """The weighted terms that act through the last hidden state, as functions of one on the measured rows; empty
-        when there is none."""
+        when there is none.
+        """
 
     def phase_terms(self, *, weighted: bool) -> Mapping[str, Callable[[tuple[Tensor, ...]], Tensor]]:
-        """Terms that read phases, as functions of phases on the measured rows. weighted: only those in the loss."""
+        """Terms that read phases, as functions of phases on the measured rows.
+
+        Args:
+            weighted: only those in the loss.
+        """
 
     def seen_phases(self) -> tuple[Tensor, ...] | None:
         """Phases of the measured rows as the loss terms are given them."""
@@ -146,10 +152,17 @@ class ClipAccess(Protocol):
 
 @dataclass(frozen=True)
 class TextInput:
-    """A step on tokens. inputs_BT: ids that were read · phases: angles [B, T, P], the encoding first and then one for
-    each layer; None for a real model · state_BTP: the last layer's complex wave · heads: into how many heads P is
-    divided · eos_id, special_ids: where the tokenizer has them · token_counts: how often each id occurs in the training
-    data, where that is known · pairs: ids of translations, where the data have two languages."""
+    """A step on tokens.
+
+    Attributes:
+        inputs_BT: ids that were read.
+        phases: angles [B, T, P], the encoding first and then one for each layer; None for a real model.
+        state_BTP: the last layer's complex wave.
+        heads: into how many heads P is divided.
+        eos_id, special_ids: where the tokenizer has them.
+        token_counts: how often each id occurs in the training data, where that is known.
+        pairs: ids of translations, where the data have two languages.
+    """
 
     inputs_BT: Tensor
     vocab_size: int
@@ -165,10 +178,17 @@ class TextInput:
 
 @dataclass(frozen=True)
 class ClipInput:
-    """A step on clips. clips: standardised pixels · latents: what the flow acts on · z: latents on their way to noise,
-    at time t · denoised: x̂₀ of the prediction, where `defined_B` says that the path defines one · anchor_mean,
-    anchor_log_variance: of an anchor network, None without · t_star: collapse time in force · reference: the held-out
-    clips' own numbers."""
+    """A step on clips.
+
+    Attributes:
+        clips: standardised pixels.
+        latents: what the flow acts on.
+        z: latents on their way to noise, at time t.
+        denoised: x̂₀ of the prediction, where `defined_B` says that the path defines one.
+        anchor_mean, anchor_log_variance: of an anchor network, None without.
+        t_star: collapse time in force.
+        reference: the held-out clips' own numbers.
+    """
 
     clips_BFCHW: Tensor
     latents_BFCHW: Tensor
@@ -190,13 +210,19 @@ class ClipInput:
 class ProbeInput:
     """One step as a probe sees it; tensors are detached.
 
-    step: updates made, 0 before the first · controls: as they stand · terms: unweighted parts of the loss that the step
-    measured · weights: effective weight of every term, in their order · outputs: logits [B, T, V], or the predicted
-    velocity [B, F, C, H, W] · targets: ids [B, T], or the velocity asked for · mask: bool [B, T] or [B, N], which
-    positions of a hidden state count · hidden: hidden states by name, `last` is the one that the head reads · rows: the
-    few rows about which the model is asked again, so that a probe stays cheap · engine: what any engine provides ·
-    keep: stores arrays of this step under a name, of a probe from outside as `own_<name>` · text, clips: what only such
-    runs have.
+    Attributes:
+        step: updates made, 0 before the first.
+        controls: as they stand.
+        terms: unweighted parts of the loss that the step measured.
+        weights: effective weight of every term, in their order.
+        outputs: logits [B, T, V], or the predicted velocity [B, F, C, H, W].
+        targets: ids [B, T], or the velocity asked for.
+        mask: bool [B, T] or [B, N], which positions of a hidden state count.
+        hidden: hidden states by name, `last` is the one that the head reads.
+        rows: the few rows about which the model is asked again, so that a probe stays cheap.
+        engine: what any engine provides.
+        keep: stores arrays of this step under a name, of a probe from outside as `own_<name>`.
+        text, clips: what only such runs have.
     """
 
     step: int
@@ -218,10 +244,14 @@ class ProbeInput:
 class Probe:
     """A measurement of a run in training.
 
-    name: of its cost series · needs: capabilities without which it is not run · every: the control that asks for its
-    cadence, or a number of steps · measure: scalars by the names of declared series.
+    Attributes:
+        name: of its cost series.
+        needs: capabilities without which it is not run.
+        every: the control that asks for its cadence, or a number of steps.
+        measure: scalars by the names of declared series.
 
-    Raises ValueError for a capability that no run has, or a cadence below 1.
+    Raises:
+        ValueError: for a capability that no run has, or a cadence below 1.
     """
 
     name: str
@@ -272,14 +302,22 @@ class Probed(Protocol):
 
 
 def text_of(seen: ProbeInput) -> TextInput:
-    """The tokens of a step. Raises `MissingError` for a run without."""
+    """The tokens of a step.
+
+    Raises:
+        MissingError: for a run without.
+    """
     if seen.text is None:
         raise MissingError("this run has no tokens: give the probe needs={'text'}, and it is run where there are some")
     return seen.text
 
 
 def clips_of(seen: ProbeInput) -> ClipInput:
-    """The clips of a step. Raises `MissingError` for a run without."""
+    """The clips of a step.
+
+    Raises:
+        MissingError: for a run without.
+    """
     if seen.clips is None:
         raise MissingError("this run has no clips: give the probe needs={'frames'}, and it is run where there are some")
     return seen.clips

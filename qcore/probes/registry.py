@@ -27,7 +27,17 @@ _registered: dict[str, Probe] = {}
 
 def register(probe: Probe) -> Probe:
     """Add a probe to every run that starts from now on; returns it. A probe of the same name is replaced, as a notebook
-    does that runs a cell again. Raises ValueError for a name that is no plain word, or that a built-in probe has."""
+    does that runs a cell again.
+
+    Raises:
+        ValueError: for a name that is no plain word, or that a built-in probe has.
+
+    Example:
+        >>> from qcore.probes import Probe
+        >>> register(Probe("mine", frozenset(), 10, lambda seen: {"mine/spread": float(seen.outputs.std())})).every
+        10
+        >>> unregister("mine")
+    """
     if not _NAME.fullmatch(probe.name):
         raise ValueError(f"the probe name {probe.name!r} is refused: use small letters, digits and _, as in my_probe")
     from qcore.probes import text, video  # torch: not before a probe is really added
@@ -39,7 +49,11 @@ def register(probe: Probe) -> Probe:
 
 
 def unregister(name: str) -> None:
-    """Take a probe out again; runs in training keep it. Raises ValueError for a name that is not registered."""
+    """Take a probe out again; runs in training keep it.
+
+    Raises:
+        ValueError: for a name that is not registered.
+    """
     if name not in _registered:
         raise ValueError(f"no probe is registered as {name!r}: {', '.join(_registered) or 'there is none'}")
     del _registered[name]
@@ -57,7 +71,11 @@ def _installed() -> tuple[EntryPoint, ...]:
 
 
 def register_installed(found: Iterable[EntryPoint] | None = None) -> list[str]:
-    """Register what installed packages bring; says of each that could not be why. found: instead of those installed."""
+    """Register what installed packages bring; says of each that could not be why.
+
+    Args:
+        found: instead of those installed.
+    """
     problems = []
     for entry in _installed() if found is None else found:
         try:

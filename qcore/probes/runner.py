@@ -70,6 +70,7 @@ class Runner:
         found: dict[str, float] = {}
         seen = self._input(0, result, controls)
         for probe in self.probes:
+            # asked for its cadence to be known; whether it is due does not matter before the first step
             self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
             found |= self._run(probe, seen)
         for probe in self.added:
@@ -87,6 +88,7 @@ class Runner:
         for place, probe in enumerate(self.probes):
             every = probe.cadence(controls)
             if probe.name not in self.disabled and self.scheduler.due(probe.name, step, every, budget):
+                # made for the first probe that is due: at most steps there is none, and the input costs a pass
                 seen = seen or self._input(step, result, controls)
                 found |= self._run(probe, seen)
                 self.ran |= 1 << place
@@ -116,8 +118,10 @@ class Runner:
 
     def _run_added(self, probe: Probe, seen: ProbeInput) -> dict[str, float]:
         """As of every probe; its arrays are kept as `own_…`, and what its series mean is kept, too."""
+        # under a prefix: two authors may both call an array `map`
         own = replace(seen, keep=lambda name, arrays: seen.keep(f"own_{name}", arrays))
         found = self._run(replace(probe, measure=lambda seen: _checked(probe.measure(seen))), own)
+        # kept with the run, as whoever opens it later may not have the probe installed
         for name in sorted(found.keys() - self._kept):
             self._kept.add(name)
             self._writer.set_meta(catalog.meta_key(name), catalog.as_row(name))
@@ -139,7 +143,11 @@ class Runner:
 
 
 def _checked(measured: Mapping[str, float]) -> dict[str, float]:
-    """Numbers of a probe from outside. Raises `UndeclaredError` for one whose series nobody has declared."""
+    """Numbers of a probe from outside.
+
+    Raises:
+        UndeclaredError: for one whose series nobody has declared.
+    """
     for name in measured:
         if not catalog.is_from_outside(name):
             raise UndeclaredError(

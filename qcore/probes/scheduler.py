@@ -43,7 +43,8 @@ class ProbeScheduler:
 
     def follow(self, plan: Mapping[str, frozenset[int]], *, begins: bool) -> None:
         """Run each probe at exactly these steps, whatever it costs, and before training or not: a replay measures when
-        the run that it repeats did, which depended on the speed of the machine."""
+        the run that it repeats did, which depended on the speed of the machine.
+        """
         self._plan, self._begins = plan, begins
 
     def knows(self, name: str) -> bool:
@@ -67,11 +68,13 @@ class ProbeScheduler:
         if self._plan is not None:
             return step in self._plan.get(name, ())
         cost = self._costs.setdefault(name, _Cost())
+        # a cadence or budget that a person has just moved holds from this step on
         if (cost.every, self._budget) != (every, budget_percent):
             cost.every, self._budget = every, budget_percent
             self._fit()
         if budget_percent <= 0 or step % (every * cost.stretch):
             return False
+        # planned cost may be too low for what really happens: what was spent has the last word
         return budget_percent >= UNLIMITED or self.spent + cost.seconds <= budget_percent / 100 * self._trained
 
     @contextmanager
@@ -117,6 +120,7 @@ class ProbeScheduler:
 
     def _fit(self) -> None:
         left = self._budget / 100
+        # the cheap ones first: what they leave of their part goes to the dear
         by_share = sorted(self._costs.values(), key=self._share)
         for place, cost in enumerate(by_share):
             part, share = max(0.0, left) / (len(by_share) - place), self._share(cost)
@@ -124,6 +128,7 @@ class ProbeScheduler:
             if self._budget >= UNLIMITED:
                 continue
             while share / cost.stretch > part and cost.stretch < LONGEST_STRETCH:
+                # doubled, so that steps at a longer cadence are among those of the shorter one, and curves meet
                 cost.stretch *= 2
             left -= share / cost.stretch
 

@@ -53,8 +53,13 @@ class TakenError(LabError):
 
 
 class Site:
-    """A folder being made. path: of the hidden folder · made: of what is made, where it is now · lock: its maker's
-    hold, None where the file system has no locks."""
+    """A folder being made.
+
+    Attributes:
+        path: of the hidden folder.
+        made: of what is made, where it is now.
+        lock: its maker's hold, None where the file system has no locks.
+    """
 
     def __init__(self, path: Path, lock: RunLock | None) -> None:
         self.path = path
@@ -69,8 +74,11 @@ class Site:
         return self.made
 
     def move_in(self, target: Path) -> None:
-        """Give the folder its name. Raises `TakenError` for one that is taken by anything but an empty folder or the
-        remains of a run that never began."""
+        """Give the folder its name.
+
+        Raises:
+            TakenError: for one that is taken by anything but an empty folder or the remains of a run that never began.
+        """
         for _ in range(_TRIES):
             try:
                 os.rename(self.made, target)  # onto an empty folder too, in one move
@@ -92,7 +100,8 @@ class Site:
 @contextlib.contextmanager
 def building(parent: Path, kind: str) -> Iterator[Site]:
     """A hidden folder to build in. What is not kept at the end is removed, wherever it has been moved, and the lock is
-    given back, unless it was taken over (`Site.lock` set to None)."""
+    given back, unless it was taken over (`Site.lock` set to None).
+    """
     site = _new_site(parent, kind)
     hidden = site.path.name
     try:
@@ -101,6 +110,7 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
         text = sentence(error)
         if hidden not in text:
             raise
+        # a person asked for a run by its name and has never heard of the hidden folder
         raise LabError(text.replace(hidden, "the new folder")) from error
     finally:
         if not site.kept:
@@ -114,6 +124,7 @@ def building(parent: Path, kind: str) -> Iterator[Site]:
 def _new_site(parent: Path, kind: str) -> Site:
     for _ in range(_TRIES):
         path = parent / f"{kind}{uuid.uuid4().hex[:12]}"
+        # locked from the first moment: `sweep` of another process takes what nobody holds for the remains of a dead one
         lock = RunLock(path)
         try:
             path.mkdir(mode=0o700)
@@ -147,6 +158,7 @@ def sweep(parent: Path) -> list[str]:
     What cannot be deleted stays until another time.
     """
     swept = []
+    # tidying up never stands in the way of what a person wants to do
     with contextlib.suppress(OSError):
         with os.scandir(parent) as entries:
             hidden = [entry for entry in entries if _HIDDEN.fullmatch(entry.name)]
@@ -165,8 +177,10 @@ def remove(folder: Path) -> None:
     `sweep` tries again.
     """
     if folder.is_symlink():
+        # what it points to is somebody else's
         folder.unlink()
         return
+    # renamed first: a folder half deleted would be listed as a damaged run
     aside = folder.parent / f"{DELETING}{uuid.uuid4().hex[:12]}"
     os.rename(folder, aside)
     _rmtree(aside)
@@ -174,9 +188,12 @@ def remove(folder: Path) -> None:
 
 @contextlib.contextmanager
 def keeping_off(folder: Path, refusal: str) -> Iterator[None]:
-    """Keep every worker off a run for a while. Raises `LabError` with `refusal` while one holds it.
+    """Keep every worker off a run for a while.
 
     Where there are no locks, what the run's status says of a worker is believed.
+
+    Raises:
+        LabError: with `refusal` while one holds it.
     """
     lock = RunLock(folder)
     try:
@@ -207,6 +224,7 @@ def is_run_folder(folder: Path | str) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Whether we own the folder and it holds nothing but what our own hidden folders do."""
+    # an owner's folder on a shared disk is not ours to tidy up, whatever its name
     if path.stat(follow_symlinks=False).st_uid != os.geteuid():
         return False
     names = os.listdir(path)

@@ -38,9 +38,14 @@ class CheckpointError(LabError):
 class CheckpointState:
     """What stands in `state.json` beside the hashes.
 
-    step: completed updates · controls: board values · event_seq: last event included · scaler: fp16 loss scale state ·
-    threads, torch_version: what a bitwise resume depends on besides · model: the section of the configuration that the
-    weights belong to, which growth may have changed; empty in a checkpoint from before there was growth.
+    Attributes:
+        step: completed updates.
+        controls: board values.
+        event_seq: last event included.
+        scaler: fp16 loss scale state.
+        threads, torch_version: what a bitwise resume depends on besides.
+        model: the section of the configuration that the weights belong to, which growth may have changed; empty in a
+            checkpoint from before there was growth.
     """
 
     step: int
@@ -81,21 +86,29 @@ def checkpoint_folders(run_dir: Path) -> list[Path]:
 
 
 def read_state(folder: Path) -> CheckpointState:
-    """Read only `state.json` of a folder. Raises `CheckpointError` when it is missing, damaged or foreign."""
+    """Read only `state.json` of a folder.
+
+    Raises:
+        CheckpointError: when it is missing, damaged or foreign.
+    """
     return _parse(_read_document(folder), folder)
 
 
 def listed_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the folder says of its files: size and hash by name. Raises `CheckpointError` as `read_state`, and for a
-    name that is no plain file of the folder.
+    """What the folder says of its files: size and hash by name.
+
+    Raises:
+        CheckpointError: as `read_state`, and for a name that is no plain file of the folder.
     """
     files: dict[str, dict[str, Any]] = _read_document(folder)["files"]
     return files
 
 
 def read_folder(folder: Path) -> tuple[CheckpointState, dict[str, bytes]]:
-    """State and verified contents of every file. Raises `CheckpointError` when anything is missing, altered or
-    foreign.
+    """State and verified contents of every file.
+
+    Raises:
+        CheckpointError: when anything is missing, altered or foreign.
     """
     document = _read_document(folder)
     contents = {}
@@ -145,8 +158,10 @@ def write_folder(run_dir: Path, state: CheckpointState, contents: Mapping[str, b
 def link_folder(folder: Path, run_dir: Path, reason: str) -> Path:
     """Give another run a checkpoint of this one, for `reason`, and return its folder there.
 
-    Files are never changed in place, so they are linked, and copied only where the file system has no links. Raises
-    `CheckpointError` for a folder that cannot be read.
+    Files are never changed in place, so they are linked, and copied only where the file system has no links.
+
+    Raises:
+        CheckpointError: for a folder that cannot be read.
     """
     document = _read_document(folder)
     _parse(document, folder)
@@ -174,7 +189,8 @@ def newest_state(run_dir: Path) -> CheckpointState | None:
 
 def can_go_on(run_dir: Path) -> bool:
     """Whether a worker finds a checkpoint to go on from: one that can be read, or one that it puts back, since its
-    replacement or the cut that it was set aside for was interrupted."""
+    replacement or the cut that it was set aside for was interrupted.
+    """
     return newest_state(run_dir) is not None or any(
         any(run_dir.glob(f"{hidden}*")) for hidden in (_REPLACED, _ABANDONED)
     )
@@ -183,8 +199,11 @@ def can_go_on(run_dir: Path) -> bool:
 def set_aside(folders: Iterable[Path], epoch: int) -> None:
     """Take checkpoints out of a run that is about to be cut at a step, in one way whether or not the cut then comes.
 
-    epoch: of the run's database, which the cut raises. `recover_interrupted` deletes them once it is higher and puts
-    them back while it is not, so that no kill leaves a run with checkpoints of steps that it no longer has.
+    Args:
+        folders: the checkpoints.
+        epoch: of the run's database, which the cut raises. `recover_interrupted` deletes them once it is higher and
+            puts them back while it is not, so that no kill leaves a run with checkpoints of steps that it has no
+            longer.
     """
     for folder in folders:
         os.rename(folder, folder.with_name(f"{_ABANDONED}{epoch}-{folder.name}"))
@@ -292,7 +311,8 @@ def _is_plausible(value: Any) -> bool:
 
 def file_mode(run_dir: Path) -> int:
     """Rights of a new file in a run folder: those of the folder. New run folders are their owner's alone, because
-    prompts and texts are nobody else's; one that somebody has opened to a group stays open to it."""
+    prompts and texts are nobody else's; one that somebody has opened to a group stays open to it.
+    """
     return _folder_mode(run_dir) & 0o666
 
 

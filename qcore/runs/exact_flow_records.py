@@ -9,7 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ExactFlowSettings:
-    """path, noise_correlation, t_star, repulsion: as the controls of a video run · samples: clips to draw."""
+    """What is to be drawn from the exact flow.
+
+    Attributes:
+        path, noise_correlation, t_star, repulsion: as the controls of a video run.
+        samples: clips to draw.
+    """
 
     path: str = "plain"
     noise_correlation: float = 1.0
@@ -21,9 +26,14 @@ class ExactFlowSettings:
 
 @dataclass(frozen=True)
 class ExactFlowResult:
-    """clips, data: u8 [n, F, H, W, C], samples and the clips that the flow knows · distinct: different motions among
-    the samples · scalars: measures by name under "data" and "generated" · trajectory: mean RMS distance between the
-    frames of a sample at the times trajectory_t, which fall from 1 to 0 · seconds: wall time.
+    """Samples of the exact flow, and what they measure.
+
+    Attributes:
+        clips, data: u8 [n, F, H, W, C], samples and the clips that the flow knows.
+        distinct: different motions among the samples.
+        scalars: measures by name under "data" and "generated".
+        trajectory: mean RMS distance between the frames of a sample at the times trajectory_t, which fall from 1 to 0.
+        seconds: wall time.
     """
 
     clips: np.ndarray

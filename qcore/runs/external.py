@@ -48,7 +48,8 @@ _CONTROL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 
 def stored_capabilities(reader: RunReader, config: ExternalConfig) -> frozenset[Capability]:
     """What a run has to show, as its database says. The domain of its description counts as well: a run that says it
-    makes text has a page for its tokens before the first ones are measured."""
+    makes text has a page for its tokens before the first ones are measured.
+    """
     there = reader.arrays_among(("frames", "phase", "internals", *_TEXT_ARRAYS, *_GRADIENT_ARRAYS))
     made = reader.generations(limit=1)
     is_clip = any("pixels" in token for one in made for token in one.tokens)
@@ -131,7 +132,8 @@ def _newest_figures(reader: RunReader) -> dict[str, Any]:
 
 def declared_controls(meta: Mapping[str, Any]) -> dict[str, Control]:
     """Controls that another program has declared in its run, by name; those whose name no control may have are left
-    out."""
+    out.
+    """
     rows = meta.get(CONTROLS) or []
     return {row["name"]: _control(row) for row in rows if _CONTROL_NAME.fullmatch(row["name"])}
 

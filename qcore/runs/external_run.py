@@ -88,7 +88,8 @@ class ExternalRun:
 
     def close(self, state: str = "finished", message: str = "") -> None:
         """Say how it ended (finished, stopped or failed), write all that is queued, and give the lock back; a second
-        call does nothing."""
+        call does nothing.
+        """
         if not self._open:
             return
         self._open = False

@@ -105,22 +105,32 @@ def folder_gone(run_dir: Path) -> RunError:
 
 
 def sentence(error: BaseException, what: str = "") -> str:
-    """What happened, where, and what to do, in one bounded line. `what`: shown first, such as `run 'a'`."""
+    """What happened, where, and what to do, in one bounded line.
+
+    Args:
+        what: shown first, such as `run 'a'`.
+    """
     text = " ".join(_text(error).split())
     text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     return f"{what}: {text}" if what else text
 
 
 def cause_of(error: BaseException, *, opening: bool = False) -> str:
-    """The cause of an error that ended a run, of `CAUSES`. opening: data and model were being opened."""
+    """The cause of an error that ended a run, of `CAUSES`.
+
+    Args:
+        opening: data and model were being opened.
+    """
     if isinstance(error, RunError):
         return error.cause
     if isinstance(error, FloatingPointError):
         return "numeric"
+    # torch says a full device by its words alone, on the CPU as on a GPU, in errors of several types
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "allocate memory" in str(error):
         return "memory"
     if isinstance(error, sqlite3.Error):
         return _of_sqlite(error)[1]
+    # before OSError, which it may be: our own errors say more than the type they come from
     if isinstance(error, StoreTimeoutError):
         return "disk"
     if isinstance(error, StoreBusyError):
@@ -133,6 +143,7 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
         return "checkpoint"
     if isinstance(error, LabError) and error.__cause__ is not None:  # what the system answered stands behind it
         return cause_of(error.__cause__, opening=opening)
+    # where an error came through tells whose it is: the same OSError is the data's in one room, the disk's in another
     if isinstance(error, TimeoutError) and _passed(error, "qcore.data"):
         return "data"
     if isinstance(error, OSError) and (error.errno in _DISK or isinstance(error, TimeoutError)):
@@ -143,6 +154,7 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
         return "data"
     if isinstance(error, OSError):
         return "files"
+    # while data and model are opened only values have been used; later a ValueError is a mistake of ours
     return "configuration" if opening and isinstance(error, ValueError) else "bug"
 
 

@@ -18,8 +18,13 @@ from qcore.store import Finding
 
 @dataclass(frozen=True)
 class FindingInfo(Finding):
-    """A finding with what was said of it. evidence: {"numbers": […], "figure": …} · remedies: {"label", "why", "kind",
-    "changes"} each · acknowledged, muted: said by a person."""
+    """A finding with what was said of it.
+
+    Attributes:
+        evidence: {"numbers": […], "figure": …}.
+        remedies: {"label", "why", "kind", "changes"} each.
+        acknowledged, muted: said by a person.
+    """
 
     acknowledged: bool = False
     muted: bool = False
@@ -32,8 +37,14 @@ class FindingInfo(Finding):
 
 @dataclass(frozen=True)
 class RuleInfo:
-    """What a detector looks for. faults: codes of the bank · thresholds: every number it compares with · false_alarms:
-    how often it spoke in healthy runs, as measured · reads: series that make it look."""
+    """What a detector looks for.
+
+    Attributes:
+        faults: codes of the bank.
+        thresholds: every number it compares with.
+        false_alarms: how often it spoke in healthy runs, as measured.
+        reads: series that make it look.
+    """
 
     name: str
     faults: tuple[str, ...]

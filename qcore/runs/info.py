@@ -24,15 +24,23 @@ IMPORTED = "imported"
 class RunInfo:
     """One row of the runs table.
 
-    state: queued, running, paused, finished, stopped, failed, interrupted (its worker died), unreadable, or recorded
-    (another program wrote it and says nothing of its state) · created: epoch seconds · family: text or video, empty
-    where a run has neither · capabilities: what the run has to show · alive: a worker of some process holds it · here:
-    that worker is in this process · step: of the newest scalars that the run's database holds, whose
-    loss is `loss` · remedy: what to do about an unreadable one · loss, eval_ce: nats a token; eval_flow: mean squared
-    error of the velocity · held_out_step: when the last of these was measured · cause: of a failure or interruption,
-    one of `qcore.runs.failures.CAUSES`; empty when it is not known · waits_for: of a queued run of this process, the
-    runs that hold the places; place: its own in the queue, from 1 · source: of a run that another
-    program wrote, what it says it is.
+    Attributes:
+        state: queued, running, paused, finished, stopped, failed, interrupted (its worker died), unreadable, or
+            recorded (another program wrote it and says nothing of its state).
+        created: epoch seconds.
+        family: text or video, empty where a run has neither.
+        capabilities: what the run has to show.
+        alive: a worker of some process holds it.
+        here: that worker is in this process.
+        step: of the newest scalars that the run's database holds, whose loss is `loss`.
+        remedy: what to do about an unreadable one.
+        loss, eval_ce: nats a token.
+        eval_flow: mean squared error of the velocity.
+        held_out_step: when the last of these was measured.
+        cause: of a failure or interruption, one of `qcore.runs.failures.CAUSES`; empty when it is not known.
+        waits_for: of a queued run of this process, the runs that hold the places.
+        place: its own in the queue, from 1.
+        source: of a run that another program wrote, what it says it is.
     """
 
     name: str
@@ -80,7 +88,8 @@ class RunInfo:
     @property
     def model_text(self) -> str:
         """The model in words, such as `transformer, 12,345 parameters`; of a run that another program wrote, what that
-        says of itself."""
+        says of itself.
+        """
         size = f"{self.parameters:,} parameters" if self.parameters or "trainer" in self.capabilities else ""
         return ", ".join(filter(None, (self.kind, self.source, size)))
 
@@ -107,8 +116,11 @@ class ControlState:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint on disk. reason: interval, requested, risky change, stopped, end of run, last good state · bytes:
-    size.
+    """A checkpoint on disk.
+
+    Attributes:
+        reason: interval, requested, risky change, stopped, end of run, last good state.
+        bytes: size.
     """
 
     step: int
@@ -123,8 +135,10 @@ class Hold:
     """Who has a run, asked before its rows are read: one that ends in between is then still shown at work, not as one
     that was killed.
 
-    here: a worker of this process · held: of any process; None where the file system has no locks · failure: what this
-    process knows of the end of the run's last worker, should the database not have taken it.
+    Attributes:
+        here: a worker of this process.
+        held: of any process; None where the file system has no locks.
+        failure: what this process knows of the end of the run's last worker, should the database not have taken it.
     """
 
     here: bool
@@ -141,6 +155,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) ->
     """Collect one run's row, all of one snapshot. A run that was active when its worker vanished is `interrupted`."""
     with reader.moment():
         info = _row(run_dir, reader, config, hold)
+    # the hold was asked before the rows: a worker that began in between would look like one that was killed
     if info.state == "interrupted" and hold.held is False and held(run_dir):  # it has begun since
         return run_info(run_dir, reader, config, replace(hold, held=True))
     return info
@@ -152,10 +167,12 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     capabilities = FAMILIES[config.kind].capabilities
     family = "video" if "clips" in capabilities else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
+    # what a worker said at its end may not have got into the database: the disk that failed it was the same
     words = None if alive else hold.failure or read_words(run_dir)
     if words is not None and status is not None and status.heartbeat > words.wall:
         words = None  # another worker has had the run since
     if status is None:
+        # no status yet: the worker waits for its turn, or never got to it
         state = "queued" if alive else "failed" if words else "interrupted"
         return RunInfo(
             name,
@@ -173,6 +190,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         )
     state, message, extra = status.state, status.message, status.extra
     cause = str(extra.get("cause", "")) if state == "failed" and extra.get("cause") in CAUSES else ""
+    # its own last words say more than that it is gone
     if words is not None:
         state, message, cause = "failed", words.message, words.cause
     elif state in ACTIVE and not alive:
@@ -200,6 +218,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         held_out_step=extra.get("eval_step"),
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
+        # a forecast of a run that does not run is no forecast
         seconds_left=extra.get("seconds_left") if state == "running" else None,
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),

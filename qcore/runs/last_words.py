@@ -31,7 +31,13 @@ _WORDS = shapes.record({"message": shapes.text, "cause": shapes.text, "wall": sh
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a worker ended. cause: of `CAUSES` · wall: epoch seconds · details: the traceback."""
+    """Why a worker ended.
+
+    Attributes:
+        cause: of `CAUSES`.
+        wall: epoch seconds.
+        details: the traceback.
+    """
 
     message: str
     cause: str
@@ -42,7 +48,11 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, step: int = 0, total_steps: int = 0, *, opening: bool = False) -> Failure:
-        """What an error means. opening: data and model were being opened."""
+        """What an error means.
+
+        Args:
+            opening: data and model were being opened.
+        """
         details = "".join(traceback.format_exception(error))
         return cls(sentence(error), cause_of(error, opening=opening), step, total_steps, time.time(), details)
 

@@ -52,8 +52,10 @@ class RunLock:
     def acquire(self, timeout: float = 1.0) -> bool:
         """Take the lock; False when another worker, in this or another process, holds it.
 
-        Tries for `timeout` seconds, because `is_held` of another process touches the lock for an instant. Raises
-        `OSError` where the folder cannot be written, or the file system has no locks.
+        Tries for `timeout` seconds, because `is_held` of another process touches the lock for an instant.
+
+        Raises:
+            OSError: where the folder cannot be written, or the file system has no locks.
         """
         deadline = time.monotonic() + timeout
         with contextlib.ExitStack() as unless_taken:
@@ -61,6 +63,7 @@ class RunLock:
             unless_taken.callback(os.close, descriptor)
             while True:
                 try:
+                    # flock, not a file that says so: the kernel gives it back however a worker ends
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
@@ -103,7 +106,8 @@ class RunLock:
 
 def held(run_dir: Path) -> bool | None:
     """Whether a worker of any process holds the run; None where that cannot be known: the file system has no locks, or
-    the lock may not be looked at."""
+    the lock may not be looked at.
+    """
     try:
         descriptor = plain_file(run_dir / LOCK_FILE, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
@@ -111,6 +115,7 @@ def held(run_dir: Path) -> bool | None:
     except OSError:
         return None
     try:
+        # shared: two processes that look at once must not take each other for a worker
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -127,13 +132,18 @@ def is_held(run_dir: Path) -> bool:
 
 
 def lives(run_dir: Path, state: str, heartbeat: float) -> bool:
-    """Whether a run has a worker; state and heartbeat: of its status row."""
+    """Whether a run has a worker.
+
+    Args:
+        state, heartbeat: of its status row.
+    """
     found = held(run_dir)
     return believed(state, heartbeat) if found is None else found
 
 
 def believed(state: str, heartbeat: float) -> bool:
     """Whether a run is taken to have a worker where there are no locks: it spoke lately, by its status row."""
+    # the clocks of two machines on one disk differ, in either direction
     return state in ACTIVE and abs(time.time() - heartbeat) < BELIEVED_SECONDS
 
 
@@ -159,12 +169,16 @@ def write_text(path: Path, text: str) -> None:
     descriptor = plain_file(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, file_mode(path.parent))
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    # in one move: a reader finds the old text or the new one
     os.replace(aside, path)
 
 
 def read_config(run_dir: Path, name: str = CONFIG_FILE) -> RunConfig:
-    """The run's configuration. Raises `ConfigError` when the file holds something else, `OSError` when it is
-    missing.
+    """The run's configuration.
+
+    Raises:
+        ConfigError: when the file holds something else.
+        OSError: when it is missing.
     """
     return stored_config(run_dir, name)[0]
 
@@ -178,8 +192,11 @@ def stored_config(run_dir: Path, name: str = CONFIG_FILE) -> tuple[RunConfig, di
 
 
 def config_text(config: RunConfig) -> str:
-    """What the file of a configuration holds. Raises `ConfigError` where `config_of` would not read the same from it:
-    the run would be unreadable from its first second.
+    """What the file of a configuration holds.
+
+    Raises:
+        ConfigError: where `config_of` would not read the same from it: the run would be unreadable from its first
+            second.
     """
     text = config.to_yaml()
     try:

@@ -34,9 +34,13 @@ class RunsToRead(Protocol):
 class Lineage:
     """Where a run comes from.
 
-    parent, step: it goes on from that run after that many updates · parent_created: epoch seconds, so that another run
-    that takes the parent's name is not taken for it · forked: a fork; False for a branch that a rewind left behind ·
-    changes: live controls changed at `step` · config_changes: other values · model_changes: sizes that grew.
+    Attributes:
+        parent, step: it goes on from that run after that many updates.
+        parent_created: epoch seconds, so that another run that takes the parent's name is not taken for it.
+        forked: a fork; False for a branch that a rewind left behind.
+        changes: live controls changed at `step`.
+        config_changes: other values.
+        model_changes: sizes that grew.
     """
 
     parent: str
@@ -58,8 +62,13 @@ class Lineage:
 
 @dataclass(frozen=True)
 class RunNode:
-    """A run in the tree, parents before their children. depth: 0 for a run that comes from no other, or whose parent is
-    gone · branch: left behind by a rewind · state, at_step: of the run now."""
+    """A run in the tree, parents before their children.
+
+    Attributes:
+        depth: 0 for a run that comes from no other, or whose parent is gone.
+        branch: left behind by a rewind.
+        state, at_step: of the run now.
+    """
 
     name: str
     parent: str

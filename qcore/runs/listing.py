@@ -69,7 +69,8 @@ def identity(path: Path | str) -> tuple[int, int, int, int] | None:
 
 def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
     """The state of a run's files and of its lock; None while they may change without it, there is no database, or the
-    lock cannot be known."""
+    lock cannot be known.
+    """
     database, alive = f"{run_dir}/{DATABASE_NAME}", here or held(run_dir)
     names = (database, f"{database}-wal", f"{run_dir}/{CONFIG_FILE}", f"{run_dir}/{WORDS_FILE}")
     files = [identity(path) for path in names]

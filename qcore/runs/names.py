@@ -15,10 +15,10 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
 def check_name(name: str) -> str:
-    """The name, normalised (NFC), or `LabError` with the reason.
+    r"""The name, normalised (NFC), or `LabError` with the reason.
 
     Letters of any script, digits, spaces, emoji and punctuation are fine; refused are the empty name, a leading dot or
-    space, a trailing dot or space, `/ \\ : * ? " < > |`, control characters, and more than 120 bytes of UTF-8.
+    space, a trailing dot or space, `/ \ : * ? " < > |`, control characters, and more than 120 bytes of UTF-8.
     """
     shown = repr(name if len(name) <= 40 else name[:37] + "...")
     try:
@@ -49,7 +49,11 @@ def fresh_name(runs_dir: Path, stem: str) -> str:
 
 
 def open_folder(runs_dir: Path | str) -> Path:
-    """The runs folder with its links resolved, made when there is none. Raises `LabError` for what cannot be one."""
+    """The runs folder with its links resolved, made when there is none.
+
+    Raises:
+        LabError: for what cannot be one.
+    """
     path = Path(os.path.realpath(runs_dir))  # unlike `Path.resolve`, it bears links that lead in a circle
     with told("the runs folder cannot be used"):
         try:

@@ -53,6 +53,10 @@ class Reading:
         """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`.
 
         Runs whose files have not changed since the last look are not opened again.
+
+        Example:
+            >>> [info.name for info in lab.runs() if info.name == "first"]
+            ['first']
         """
         infos = [self.listed(name) for name in self._folders()]
         return sorted(infos, key=lambda info: (-info.created, info.name))
@@ -100,6 +104,7 @@ class Reading:
     def _folders(self) -> list[str]:
         """Names of the folders that hold a run's database, or what is left of a run without one."""
         with os.scandir(self.runs_dir) as entries:
+            # what begins with a dot is being made or deleted
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
         return [name for name in names if is_run_folder(f"{self.runs_dir}/{name}")]
 
@@ -108,7 +113,11 @@ class Reading:
         return self._facts.get(name, kind, now and (*now, self._failure(name)), read)
 
     def info(self, name: str) -> RunInfo:
-        """State and newest figures of one run. Raises `LabError` when there is none or it cannot be read."""
+        """State and newest figures of one run.
+
+        Raises:
+            LabError: when there is none or it cannot be read.
+        """
         return self._info(name, self.reader(name))
 
     def hold(self, name: str) -> Hold:
@@ -135,10 +144,15 @@ class Reading:
     # one run
 
     def reader(self, name: str) -> RunReader:
-        """The run's reader, shared by this process's threads. Raises `LabError` when there is no such run."""
+        """The run's reader, shared by this process's threads.
+
+        Raises:
+            LabError: when there is no such run.
+        """
         path = self.folder(name) / DATABASE_NAME
         with self._lock:
             known = self._readers.use(name)
+            # by the file, not by the name: a run may be deleted and another take its name
             if known is not None and known.is_of(path):
                 return known
             if known is not None:
@@ -163,6 +177,7 @@ class Reading:
         if reader is not None and reader.is_of(path):
             yield reader
         else:
+            # a list of a thousand runs must not hold a thousand files open, nor wait long for one that is locked
             with RunReader(path, LIST_PATIENCE) as reader:
                 yield reader
 
@@ -175,8 +190,15 @@ class Reading:
             reader.close()
 
     def config(self, name: str) -> RunConfig:
-        """The configuration that the run started with. Raises `LabError` when its file is missing or damaged, and for a
-        run that another program wrote."""
+        """The configuration that the run started with.
+
+        Raises:
+            LabError: when its file is missing or damaged, and for a run that another program wrote.
+
+        Example:
+            >>> lab.config("first").value("width")
+            16
+        """
         found = self.description(name)
         if isinstance(found, ExternalConfig):
             raise _no_trainer(name)
@@ -184,7 +206,8 @@ class Reading:
 
     def require_trainer(self, name: str) -> None:
         """Raise `LabError` for a run that another program wrote, of which this lab has no trainer. What else may be
-        wrong with a run is not asked here."""
+        wrong with a run is not asked here.
+        """
         try:
             found = self.description(name)
         except LabError:
@@ -194,7 +217,8 @@ class Reading:
 
     def description(self, name: str) -> RunConfig | ExternalConfig:
         """What a run says it is: the configuration that it started with, or what is known of one that another program
-        wrote. Raises `LabError` when the file of a run of ours is missing or damaged."""
+        wrote. Raises `LabError` when the file of a run of ours is missing or damaged.
+        """
         return self._described(name)
 
     def _described(self, name: str, reader: RunReader | None = None) -> RunConfig | ExternalConfig:
@@ -230,14 +254,24 @@ class Reading:
 
     def controls(self, name: str) -> dict[str, ControlState]:
         """The run's live controls: value now, initial value, number of changes, last step and author. Of a run that
-        another program wrote, those that it has declared."""
+        another program wrote, those that it has declared.
+
+        Example:
+            >>> state = lab.controls("first")["learning_rate"]
+            >>> state.value, state.version
+            (0.003, 0)
+        """
         found = self.description(name)
         if isinstance(found, ExternalConfig):
             return external_controls(self.reader(name))
         return control_states(found, self.reader(name))
 
     def folder(self, name: str) -> Path:
-        """The folder of a run. Raises `LabError` for a bad name, or when there is no such run."""
+        """The folder of a run.
+
+        Raises:
+            LabError: for a bad name, or when there is no such run.
+        """
         folder = self.runs_dir / check_name(name)
         if not (folder / DATABASE_NAME).is_file():
             if is_run_folder(folder):
@@ -263,7 +297,12 @@ class Reading:
         return [shown_name(label) for label in labels]
 
     def checkpoints(self, name: str) -> list[CheckpointInfo]:
-        """The run's readable checkpoints, lowest step first."""
+        """The run's readable checkpoints, lowest step first.
+
+        Example:
+            >>> [checkpoint.step for checkpoint in lab.checkpoints("first")][:2]
+            [5, 10]
+        """
         found = []
         for folder in checkpoint_folders(self.folder(name)):
             with contextlib.suppress(CheckpointError, OSError):
@@ -274,13 +313,21 @@ class Reading:
 
     def stranded(self, name: str) -> int:
         """Recorded steps of a run that has no checkpoint to be resumed from, which `resume` therefore refuses unless it
-        is told to train them again; 0 where it can be resumed."""
+        is told to train them again; 0 where it can be resumed.
+        """
         if isinstance(self._described(name), ExternalConfig):
             return 0
         return stranded(self.folder(name), self.reader(name))
 
     def export_csv(self, name: str, file: TextIO) -> int:
-        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows."""
+        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows.
+
+        Example:
+            >>> with open(folder / "first.csv", "w", encoding="utf-8") as file:
+            ...     rows = lab.export_csv("first", file)
+            >>> rows >= 12
+            True
+        """
         return write_csv(series_table(self.reader(name)), file)
 
     def findings(self, name: str) -> list[FindingInfo]:
@@ -320,7 +367,13 @@ class Reading:
         return run_tree(self)
 
     def history(self, name: str, names: Sequence[str], max_points: int | None = None) -> dict[str, Series]:
-        """Series of a run with its parents' up to the forks before them, each at most `max_points` long."""
+        """Series of a run with its parents' up to the forks before them, each at most `max_points` long.
+
+        Example:
+            >>> loss = lab.history("first", ["train/loss"])["train/loss"]
+            >>> len(loss) >= 12
+            True
+        """
         return history(self, name, names, max_points)
 
 

@@ -39,9 +39,13 @@ def is_wall_clock(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Recording:
-    """When a run measured what. probes: steps by name of the probe; None for a run from before they were recorded ·
-    opened, began: whether the data, and everything else, was measured before the first update · evaluations, samples:
-    steps."""
+    """When a run measured what.
+
+    Attributes:
+        probes: steps by name of the probe; None for a run from before they were recorded.
+        opened, began: whether the data, and everything else, was measured before the first update.
+        evaluations, samples: steps.
+    """
 
     probes: Mapping[str, frozenset[int]] | None
     opened: bool
@@ -52,8 +56,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class Orders:
-    """What a worker is to do beside training. until: stop after this many updates · recording: measure at exactly these
-    steps, and keep no checkpoints · catching_up: only go where the run already was: no command is obeyed on the way."""
+    """What a worker is to do beside training.
+
+    Attributes:
+        until: stop after this many updates.
+        recording: measure at exactly these steps, and keep no checkpoints.
+        catching_up: only go where the run already was: no command is obeyed on the way.
+    """
 
     until: int | None = None
     recording: Recording | None = None
@@ -62,8 +71,12 @@ class Orders:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where a replay first went another way. series: `sample/<prompt>` for a sample · original, replayed: the two
-    values; None where there is none."""
+    """Where a replay first went another way.
+
+    Attributes:
+        series: `sample/<prompt>` for a sample.
+        original, replayed: the two values; None where there is none.
+    """
 
     step: int
     series: str
@@ -75,9 +88,13 @@ class Difference:
 class ReplayResult:
     """What a replay proved.
 
-    identical: no value differs · steps: updates that were compared, after `first_step` · series, values, samples: how
-    many were compared · differing: values and samples that differ · left_out: names that were not compared, as a clock
-    or memory decides them, or as their steps were not recorded · seconds: wall time.
+    Attributes:
+        identical: no value differs.
+        steps: updates that were compared, after `first_step`.
+        series, values, samples: how many were compared.
+        differing: values and samples that differ.
+        left_out: names that were not compared, as a clock or memory decides them, or as their steps were not recorded.
+        seconds: wall time.
     """
 
     identical: bool

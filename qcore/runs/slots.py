@@ -36,7 +36,8 @@ class Slots:
 
     def waiting(self, run: str) -> tuple[tuple[str, ...], int]:
         """Runs that hold the places which `run` waits for, and its own place among those that wait, from 1; empty and 0
-        when it waits for none."""
+        when it waits for none.
+        """
         with self._changed:
             if run not in self._queue or self._has_place(run):
                 return (), 0

@@ -27,7 +27,11 @@ def where(info: RunInfo) -> str:
 
 def waiting_words(info: RunInfo, infos: Iterable[RunInfo], *, short: bool = False) -> str:
     """`queued: waits for NAME (step 120 of 400, about 27 min left), place 2; pause or stop it to go first`; empty for a
-    run that does not wait. short: the name alone, for a table."""
+    run that does not wait.
+
+    Args:
+        short: the name alone, for a table.
+    """
     known = list(infos)
     ahead = ahead_of(info, known)
     if not ahead:

@@ -124,16 +124,26 @@ def next_distribution(
 ) -> Tensor:
     """Probabilities (float64, length V, sum 1) of the next token; −inf logits stay impossible.
 
-    In this order: repetition penalty on the distinct ids of the last `repetition_window` of `recent_ids` (logit > 0
-    is divided by it, else multiplied; Keskar et al. 2019), temperature, top-k (exactly k survive, the lower id of a
-    tie first), top-p (the smallest leading set whose mass reaches top_p; Holtzman et al. 2020), min-p (p ≥ min_p ·
-    max p; Nguyen et al. 2024). The most likely token always survives. Temperature 0 gives all mass to the largest
-    penalised logit, the lowest id of a tie. FloatingPointError: NaN or +inf logits. ValueError: every logit −inf.
+    In this order: repetition penalty on the distinct ids of the last `repetition_window` of `recent_ids` (logit > 0 is
+    divided by it, else multiplied; Keskar et al. 2019), temperature, top-k (exactly k survive, the lower id of a tie
+    first), top-p (the smallest leading set whose mass reaches top_p; Holtzman et al. 2020), min-p (p ≥ min_p · max p;
+    Nguyen et al. 2024). The most likely token always survives. Temperature 0 gives all mass to the largest penalised
+    logit, the lowest id of a tie.
 
     With `coherence` (C now, C₀ its level) the temperature is T·clip(1 + k(C₀ − C), ½, 3/2), k the
     `coherence_temperature`, and the penalty p·(1 + κ·C·(1 − H/ln V)), κ the `coherence_penalty`, H the entropy of the
     given logits: a repeat costs most where the phases agree and the model is sure. None, or k = κ = 0, is the plain
     rule, bit for bit.
+
+    Raises:
+        FloatingPointError: NaN or +inf logits.
+        ValueError: every logit −inf.
+
+    Example:
+        >>> from qcore.config import SamplingConfig
+        >>> logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+        >>> next_distribution(logits, [], SamplingConfig(temperature=1.0, top_k=2)).numpy().round(3).tolist()
+        [0.731, 0.269, 0.0, 0.0]
     """
     logits_V = logits_V.detach().double().cpu()
     _check_logits(logits_V)
@@ -183,9 +193,13 @@ def generate(
 
     The prompt is fed through `model.step` token by token; penalties see prompt and generation. `forbidden` ids are
     never drawn, but still show in the model's own numbers. The draw is a function of (weights, prompt, settings): a
-    generator seeded with `sample_seed` is used and the global random state untouched. Settings and prompt are
-    checked at the call, not at the first token. ValueError: empty prompt, a setting out of range, every token
-    forbidden, a coherence-aware rule for a model without phases. FloatingPointError: NaN or +inf logits.
+    generator seeded with `sample_seed` is used and the global random state untouched. Settings and prompt are checked
+    at the call, not at the first token.
+
+    Raises:
+        ValueError: empty prompt, a setting out of range, every token forbidden, a coherence-aware rule for a model
+            without phases.
+        FloatingPointError: NaN or +inf logits.
     """
     check_settings(settings)
     check_phases(model, settings)
@@ -194,6 +208,7 @@ def generate(
         raise ValueError("prompt_ids is empty; pass at least one token, such as [bos_id]")
     if min(prompt) < 0:
         raise ValueError(f"prompt_ids holds {min(prompt)}; token ids must be ≥ 0")
+    # a generator begins at its first token: the checks above must not wait for it
     return _generate(model, prompt, settings, eos_id, torch.tensor(sorted(set(forbidden)), dtype=torch.long), stop)
 
 
@@ -207,6 +222,7 @@ def _generate(
 ) -> Iterator[SampledToken]:
     generator = torch.Generator().manual_seed(settings.sample_seed)
     history = list(prompt)
+    # the prompt goes through `step`, too: the state after it is then the one of a text that was generated
     pending = history
     state: Any = None
     running = RunningCoherence(settings.coherence_window) if uses_coherence(settings) else None
@@ -217,6 +233,7 @@ def _generate(
             output, state = _step(model, token, state)
             if running is not None:
                 running.observe(_phases(output))
+        # float64 on the CPU: the same draw on every device
         logits_V = output.logits_BTV[0, -1].double().cpu()
         _check_logits(logits_V)
         allowed_V = logits_V.index_fill(0, forbidden, float("-inf"))

@@ -32,8 +32,10 @@ class ClipSettings(Protocol):
 def clip_noise(shape_FCHW: Sequence[int], correlation: float, seeds: Sequence[int]) -> Tensor:
     """Noise [N, F, C, H, W], a clip a seed: √ρ shared by the clip's frames + √(1−ρ) of each frame's own.
 
-    The draws do not depend on ρ, so two correlations can be compared on the same seeds. ValueError as
-    `correlated_noise`.
+    The draws do not depend on ρ, so two correlations can be compared on the same seeds.
+
+    Raises:
+        ValueError: as `correlated_noise`.
     """
     own, shared = [], []
     for seed in seeds:
@@ -59,9 +61,14 @@ def draw_clips(
 ) -> Iterator[Tensor]:
     """Yield the clips of up to 16 noises at a time, [≤16, F, C, H, W] at t = 0.
 
-    velocity: for the clips of a slice, the function (z, t [B]) → dz/dt · jumps: times onto which the solver steps ·
-    on_step: told (number of the first clip, t, z) after every step · stop: asked after every step; true ends the
-    drawing without the unfinished piece. FloatingPointError when a clip is not finite.
+    Args:
+        velocity: for the clips of a slice, the function (z, t [B]) → dz/dt.
+        jumps: times onto which the solver steps.
+        on_step: told (number of the first clip, t, z) after every step.
+        stop: asked after every step; true ends the drawing without the unfinished piece.
+
+    Raises:
+        FloatingPointError: when a clip is not finite.
     """
     for start in range(0, len(noise_NFCHW), PIECE):
         piece = slice(start, start + PIECE)

@@ -25,7 +25,11 @@ _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 def client_of(headers: Headers) -> str:
-    """The name that a client gives itself, `client` without one. Raises `Problem` 422 for one that is no name."""
+    """The name that a client gives itself, `client` without one.
+
+    Raises:
+        Problem: 422 for one that is no name.
+    """
     name = headers.get(CLIENT_HEADER, "client")
     if not _CLIENT.fullmatch(name):
         detail = f"{CLIENT_HEADER} {name[:80]!r} is refused: it must be 1 to 64 letters, digits or . _ @ -"
@@ -34,7 +38,11 @@ def client_of(headers: Headers) -> str:
 
 
 def key_of(headers: Headers, client: str) -> str | None:
-    """The idempotency key, made the client's own, or None. Raises `Problem` 422 for one that is no key."""
+    """The idempotency key, made the client's own, or None.
+
+    Raises:
+        Problem: 422 for one that is no key.
+    """
     key = headers.get(KEY_HEADER)
     if key is None:
         return None
@@ -54,7 +62,11 @@ async def values_of(endpoint: Endpoint, request: Request) -> dict[str, Any]:
 
 
 def query_of(fields: Sequence[Field], request: Request) -> dict[str, Any]:
-    """The values of the query, checked; a list may be repeated or written with commas. Raises `Problem`."""
+    """The values of the query, checked; a list may be repeated or written with commas.
+
+    Raises:
+        Problem: when it is refused.
+    """
     many = {field.name for field in fields if field.kind == "texts"}
     found: dict[str, Any] = {}
     for name in request.query_params:

@@ -28,7 +28,11 @@ BY_NAME: dict[str, Endpoint] = {endpoint.name: endpoint for endpoint in ENDPOINT
 
 
 class RefusedError(LabError):
-    """The server refused. problem: its problem document."""
+    """The server refused.
+
+    Attributes:
+        problem: its problem document.
+    """
 
     def __init__(self, problem: dict[str, Any]) -> None:
         self.problem = problem
@@ -39,7 +43,11 @@ class RefusedError(LabError):
 
 
 class Client:
-    """Calls one server, one request at a time; may be shared by threads. Raises `ConfigError` for a bad URL."""
+    """Calls one server, one request at a time; may be shared by threads.
+
+    Raises:
+        ConfigError: for a bad URL.
+    """
 
     def __init__(self, url: str, token: str, *, name: str = "client", timeout: float = TIMEOUT_SECONDS) -> None:
         parts = urlsplit(url)
@@ -63,7 +71,12 @@ class Client:
             self._connection.close()
 
     def call(self, operation: str, /, **values: Any) -> Any:
-        """The answer of the route with this name. Raises `RefusedError`, or `LabError` when nobody answers."""
+        """The answer of the route with this name.
+
+        Raises:
+            RefusedError: as the server answers.
+            LabError: when nobody answers.
+        """
         endpoint = BY_NAME[operation]
         query = {field.name: values.pop(field.name) for field in endpoint.query if values.get(field.name) is not None}
         path = endpoint.path

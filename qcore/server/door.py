@@ -44,8 +44,12 @@ _OWN = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is asked of who comes in. passes: those of the token that is asked for, or None · here_only: answer at
-    loopback addresses alone, for an app that asks nobody · base: path below which the app is served.
+    """What is asked of who comes in.
+
+    Attributes:
+        passes: those of the token that is asked for, or None.
+        here_only: answer at loopback addresses alone, for an app that asks nobody.
+        base: path below which the app is served.
     """
 
     hosts: Hosts
@@ -97,6 +101,7 @@ class Door:
     def _let_in(self, scope: Scope) -> str:
         """The pass that was shown; empty where none is asked for."""
         server = scope.get("server")
+        # who asks nobody for a token must not be reached by an address that other machines can use
         if self._entry.here_only and server and not is_loopback(server[0]):
             detail = "this app was started for its own machine alone, and asks nobody who they are"
             raise Problem(403, "not-here", detail, "Start it with --server.address, and it will ask for a token.")
@@ -105,7 +110,9 @@ class Door:
         if self._passes is None:
             return ""
         shown = next((one for one in _cookies(scope, self._passes.cookie) if self._passes.holds(one)), "")
+        # latin-1 takes any byte: a query that is no UTF-8 is refused by its content, not by an error here
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        # only what a browser opens by itself: a token in the address of a POST would be in logs for nothing
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
             if scope["path"] == self._entry.leave:
                 self._end(scope, shown)
@@ -126,6 +133,7 @@ class Door:
             raise _AnswerError(
                 403, "The token in this address is not this lab's: open the one that its start-up line printed.", {}
             )
+        # the token leaves the address at once, where it would be in the history and in what is shared
         path = "/" + quote(scope["path"].lstrip("/\\"), safe="/~")  # one slash: two would name another host
         secure = "; Secure" if scope["scheme"] in ("https", "wss") else ""
         cookie = f"{self._passes.cookie}={self._passes.issue()}; Path=/; HttpOnly; SameSite=Strict{secure}"
@@ -134,10 +142,12 @@ class Door:
 
     def _end(self, scope: Scope, shown: str) -> None:
         assert self._passes is not None
+        # a picture on a stranger's page could otherwise end the session
         if any(site not in ("same-origin", "none") for site in headers(scope, b"sec-fetch-site")):
             raise _AnswerError(403, "Another page asked for this; nothing was done.", {})
         if shown:
             self._passes.end(shown)
+            # a page that is open lives on its socket: without this it would go on with an ended pass
             for left in self._sockets.pop(shown, ()):
                 left.set()
         cookie = f"{self._passes.cookie}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
@@ -152,6 +162,7 @@ class Door:
             ended = asyncio.ensure_future(left.wait())
 
             async def receives() -> Message:
+                # both at once: a quiet page sends nothing for hours, and its pass may end meanwhile
                 message = asyncio.ensure_future(receive())
                 try:
                     await asyncio.wait({message, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -203,7 +214,8 @@ class _AnswerError(Exception):
 
 def _say_the_same(scope: Scope) -> None:
     """Write the Host as the Origin does, where they are the same in other letters: Streamlit compares the texts, and
-    asks an outside server for this machine's address when they differ."""
+    asks an outside server for this machine's address when they differ.
+    """
     if origins := headers(scope, b"origin"):
         host = origins[0].partition("://")[2].encode("latin-1")
         scope["headers"] = [(key, host if key == b"host" else value) for key, value in scope["headers"]]

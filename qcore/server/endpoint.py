@@ -25,7 +25,11 @@ _IN_PATH = re.compile(r"{(\w+)}")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a route answers. `waits_for`: id of a command whose outcome the client may wait for."""
+    """What a route answers.
+
+    Attributes:
+        waits_for: id of a command whose outcome the client may wait for.
+    """
 
     body: Any
     status: int = 200
@@ -35,8 +39,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """A checked request. values: of path, query and body · client: name that the client gave itself · key: its
-    idempotency key, made this client's own."""
+    """A checked request.
+
+    Attributes:
+        values: of path, query and body.
+        client: name that the client gave itself.
+        key: its idempotency key, made this client's own.
+    """
 
     lab: Lab
     trainer: TrainerProcess
@@ -51,7 +60,11 @@ class Call:
 
     @property
     def run(self) -> str:
-        """The run of the path. Raises `Problem` 404 when there is none, 409 when it cannot be read."""
+        """The run of the path.
+
+        Raises:
+            Problem: 404 when there is none, 409 when it cannot be read.
+        """
         name: str = self.values["name"]
         try:
             self.lab.reader(name)
@@ -66,10 +79,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A route. name: of the operation, unique · query, body: the values it takes · success: status → what it means ·
-    commands: it changes a run, honours `Idempotency-Key` and may be waited for · once: its key is kept by the server,
-    because it makes no command · streams: values of the stream that it answers where `text/event-stream` is accepted ·
-    open: it needs no token."""
+    """A route.
+
+    Attributes:
+        name: of the operation, unique.
+        query, body: the values it takes.
+        success: status → what it means.
+        commands: it changes a run, honours `Idempotency-Key` and may be waited for.
+        once: its key is kept by the server, because it makes no command.
+        streams: values of the stream that it answers where `text/event-stream` is accepted.
+        open: it needs no token.
+    """
 
     name: str
     method: str

@@ -20,7 +20,11 @@ TEXT_LIMIT = 100_000
 
 @dataclass(frozen=True)
 class Field:
-    """One value of a request. low, high: range of a number, or the number of letters of a text, or items of texts."""
+    """One value of a request.
+
+    Attributes:
+        low, high: range of a number, or the number of letters of a text, or items of texts.
+    """
 
     name: str
     help: str
@@ -32,7 +36,11 @@ class Field:
     choices: tuple[str, ...] = ()
 
     def check(self, value: object) -> Any:
-        """The value in the declared type. Raises `ConfigError` naming it and what is accepted."""
+        """The value in the declared type.
+
+        Raises:
+            ConfigError: naming it and what is accepted.
+        """
         match self.kind:
             case "any":
                 return value
@@ -92,7 +100,8 @@ class Field:
 def checked(fields: Sequence[Field], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All declared values of one part of a request, defaults filled in.
 
-    Raises `Problem` (422) for an unknown name with the nearest one, a missing value, or one that is out of range.
+    Raises:
+        Problem: (422) for an unknown name with the nearest one, a missing value, or one that is out of range.
     """
     known = {field.name: field for field in fields}
     for name in given:

@@ -24,7 +24,12 @@ SECURITY = [
 
 
 class Guard:
-    """ASGI middleware. hosts: names beside IP addresses and localhost · open_paths: need no token."""
+    """ASGI middleware.
+
+    Attributes:
+        hosts: names beside IP addresses and localhost.
+        open_paths: need no token.
+    """
 
     def __init__(self, app: ASGIApp, token: Token, hosts: Iterable[str], open_paths: Iterable[str]) -> None:
         self._app, self._token = app, token

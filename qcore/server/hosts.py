@@ -32,8 +32,10 @@ _PORTS = {"http": 80, "https": 443}
 class Hosts:
     """Names of a server beside localhost and the loopback addresses.
 
-    names: lower case; those that the owner has named · any_address: any IP address is its name, too, as a server that
-    listens at all of them needs · remedy: what the owner can do for a name that is refused.
+    Attributes:
+        names: lower case; those that the owner has named.
+        any_address: any IP address is its name, too, as a server that listens at all of them needs.
+        remedy: what the owner can do for a name that is refused.
     """
 
     names: frozenset[str] = frozenset()
@@ -42,7 +44,11 @@ class Hosts:
 
     @staticmethod
     def of(names: Iterable[str], *, any_address: bool = False, remedy: str = "") -> Hosts:
-        """From names as the owner writes them, and those of the environment. Raises `ConfigError` for what is none."""
+        """From names as the owner writes them, and those of the environment.
+
+        Raises:
+            ConfigError: for what is none.
+        """
         listed = [*names, *(name for name in os.environ.get(HOSTS, "").split(",") if name.strip())]
         checked = frozenset(_named(name) for name in listed)
         return Hosts(checked, any_address, remedy or Hosts.remedy)

@@ -40,8 +40,12 @@ IDLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class View:
-    """What a page shows now. tag: names its state, in any letters; equal tags show the same · body: its JSON, made only
-    when someone wants it · stale: whether the rest of the page would look different by now.
+    """What a page shows now.
+
+    Attributes:
+        tag: names its state, in any letters; equal tags show the same.
+        body: its JSON, made only when someone wants it.
+        stale: whether the rest of the page would look different by now.
     """
 
     tag: str
@@ -58,9 +62,10 @@ class View:
 class Channel:
     """One page of one session. It is open as long as someone holds it, and asks.
 
-    read: gives the view of now; called in the server's threads, so it must not touch the session · here: whether the
-    session that it was made for is connected, with the same rights; called on the server's loop · within: what an
-    answer is given in, the view and its body alike: such as one moment of the run.
+    Attributes:
+        read: gives the view of now; called in the server's threads, so it must not touch the session.
+        here: whether the session that it was made for is connected, with the same rights; called on the server's loop.
+        within: what an answer is given in, the view and its body alike: such as one moment of the run.
     """
 
     def __init__(
@@ -118,8 +123,10 @@ async def _answer(request: Request) -> Response:
 
 
 def route(base: str = "") -> Route:
-    """The route of all channels of this process, for the server that also serves the pages. base: path below which it
-    serves them.
+    """The route of all channels of this process, for the server that also serves the pages.
+
+    Args:
+        base: path below which it serves them.
     """
     return Route(f"{'/' + base.strip('/') if base.strip('/') else ''}/live/{{secret}}", _answer, methods=["GET"])
 

@@ -24,8 +24,16 @@ LONGEST = 2000
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """A refusal. status: HTTP status · kind: short stable name, the end of the document's `type` · detail: what is
-    wrong, with the value received · remedy: what to do · more: further members · headers: of the response."""
+    """A refusal.
+
+    Attributes:
+        status: HTTP status.
+        kind: short stable name, the end of the document's `type`.
+        detail: what is wrong, with the value received.
+        remedy: what to do.
+        more: further members.
+        headers: of the response.
+    """
 
     status: int
     kind: str
@@ -64,7 +72,8 @@ def shortened(text: str) -> str:
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn the lab's own refusals into problems: 422 for a bad value, 409 for a run that is in no state for it, 503
-    while another process keeps the database locked."""
+    while another process keeps the database locked.
+    """
     try:
         yield
     except ConfigError as error:

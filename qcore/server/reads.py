@@ -91,7 +91,11 @@ def _controls(call: Call) -> Answer:
 
 
 def known_control(call: Call) -> ControlState:
-    """The live control of the path. Raises `Problem`: 404 for an unknown name, 422 for one that is fixed."""
+    """The live control of the path.
+
+    Raises:
+        Problem: 404 for an unknown name, 422 for one that is fixed.
+    """
     written, states = call.values["control"], call.lab.controls(call.run)
     if written in states:
         return states[written]

@@ -49,7 +49,12 @@ class _Http(Http):
 
 
 class Service:
-    """The protocol over a runs folder. port 0: a free one · training: runs that train at a time."""
+    """The protocol over a runs folder.
+
+    Attributes:
+        port: 0 takes a free one.
+        training: runs that train at a time.
+    """
 
     def __init__(
         self,

@@ -43,7 +43,11 @@ class Position:
 
     @staticmethod
     def parsed(text: str) -> Position:
-        """The position of a `Last-Event-ID`. Raises `Problem` 422 for one that this server did not give."""
+        """The position of a `Last-Event-ID`.
+
+        Raises:
+            Problem: 422 for one that this server did not give.
+        """
         found = _ID.fullmatch(text.strip())
         if found is None:
             detail = f"Last-Event-ID {text[:80]!r} is none of this stream's ids, such as 12.340"
@@ -56,7 +60,12 @@ class Position:
 
 @dataclass(eq=False)
 class Listener:
-    """One open stream. curves: patterns of the wanted names · queue: messages, None is the end."""
+    """One open stream.
+
+    Attributes:
+        curves: patterns of the wanted names.
+        queue: messages, None is the end.
+    """
 
     curves: tuple[str, ...]
     position: Position
@@ -94,6 +103,7 @@ class Feed:
     async def run(self) -> None:
         """Poll and hand out until nobody listens."""
         try:
+            # a list of its own: who joins while the thread reads is served by the next poll
             while self.listeners:
                 listeners = list(self.listeners)
                 for listener, found in zip(listeners, await run_in_threadpool(self._poll, listeners), strict=True):
@@ -117,6 +127,8 @@ class Feed:
         try:
             listener.queue.put_nowait(found)
         except asyncio.QueueFull:
+            # a client too slow for its queue is cut off instead of waited for; it comes back with its last id and
+            # misses nothing
             self.listeners.remove(listener)
             _close(listener)
 
@@ -124,12 +136,15 @@ class Feed:
         """What is new for each listener, as text of the stream."""
         lab, run = self._lab, self._run
         reader = lab.reader(run)
+        # read once for all listeners, whatever they asked for: a run is polled once however many watch
         series, cursor = reader.tail(self._cursor)
+        # the first tail is always a reset; only a later one means that the run went back
         rewound = cursor.reset and self._cursor is not None
         self._cursor = cursor
         events = reader.events(self._seen.seq)
         state = run_json(lab.info(run))
         changed = {key: value for key, value in state.items() if self._state.get(key, ...) != value}
+        # no status news on the first poll: every listener then is fresh and gets the whole of it
         news: list[tuple[str, Any]] = [("status", changed)] if changed and self._state else []
         if self._polls % FINDINGS_EVERY == 0:
             findings = {found.id: finding_json(found) for found in lab.findings(run)}
@@ -140,9 +155,11 @@ class Feed:
         last = max((int(found.steps[-1]) for found in series.values()), default=self._seen.step)
         if rewound:
             back = reader.meta()["rewinds"][-1]["step"]
+            # first, so that a client has cut its curves before the points of the new way arrive
             news.insert(0, ("rewind", {"step": back}))
             series = {name: _after(found, back) for name, found in series.items()}
         self._seen = Position(max([self._seen.seq, *(event.seq for event in events)]), last)
+        # equal wishes share the bytes: most listeners are pages that ask for the same curves
         shared: dict[tuple[str, ...], bytes] = {}
         found_for = []
         for listener in listeners:
@@ -163,6 +180,7 @@ class Feed:
         if listener.position.step > self._seen.step:  # the run has gone back while the listener was away
             news.insert(0, ("rewind", {"step": self._seen.step}))
         events = [event for event in reader.events(listener.position.seq) if event.seq <= self._seen.seq]
+        # from the listener's own step on: after a break it gets the gap, not the run
         names = [name for name in reader.names() if listener.wants(name)]
         return self._written(news, events, reader.scalars_of(names, start=listener.position.step))
 
@@ -207,7 +225,8 @@ class Hub:
     def listen(self, run: str, curves: tuple[str, ...], position: Position) -> Listener:
         """Open a stream of what happens to a run after a position.
 
-        Raises `Problem` 503 when there are too many, or the server stops.
+        Raises:
+            Problem: 503 when there are too many, or the server stops.
         """
         if self._closed or sum(len(feed.listeners) for feed in self._feeds.values()) >= LISTENERS:
             detail = "the server is stopping" if self._closed else f"{LISTENERS} streams are open: no more are served"

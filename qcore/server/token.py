@@ -35,7 +35,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Token:
-    """The secret. `fresh`: made just now, so it may be shown once."""
+    """The secret.
+
+    Attributes:
+        fresh: made just now, so it may be shown once.
+    """
 
     value: str
     path: Path | None = None
@@ -60,7 +64,10 @@ class Passes:
 
     A pass is `time.nonce.MAC` under a key derived from the token: it outlives a restart of the server and ends with the
     token, after `PASS_DAYS`, or when its bearer leaves. Those that were left are kept, by digest, in a file that its
-    owner alone reads, so that a restart brings none of them back. ended: that file; None: they are kept in memory.
+    owner alone reads, so that a restart brings none of them back.
+
+    Attributes:
+        ended: that file; None: they are kept in memory.
     """
 
     def __init__(self, token: Token, ended: Path | None = None) -> None:
@@ -140,7 +147,10 @@ def _digest(text: str) -> str:
 
 def token_setting() -> tuple[bool | None, Token | None]:
     """What QCORE_TOKEN says: whether a token is asked for (None: where a stranger could come), and the secret, if it is
-    given there. Raises `ConfigError` for one that is too short.
+    given there.
+
+    Raises:
+        ConfigError: for one that is too short.
     """
     said = os.environ.get(TOKEN, "").strip()
     if said.lower() in ("", "on", "off"):
@@ -156,7 +166,8 @@ def token_setting() -> tuple[bool | None, Token | None]:
 def open_token(path: Path, *, renew: bool = False) -> Token:
     """The token of a file, made with mode 0600 when there is none, or anew when `renew`.
 
-    Raises `ConfigError` for a file that others may read, or that holds no secret of 20 letters or more.
+    Raises:
+        ConfigError: for a file that others may read, or that holds no secret of 20 letters or more.
     """
     if renew:
         path.unlink(missing_ok=True)

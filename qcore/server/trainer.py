@@ -74,14 +74,15 @@ class TrainerProcess:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            _close_pipes(process)
 
     def _call(self, op: str, arguments: Mapping[str, Any]) -> Any:
         with self._lock:
             if self._closed:
                 raise LabError("the server is stopping: start it again with qcore serve")
             if self._process is None or self._process.poll() is not None:
+                if self._process is not None:
+                    _close_pipes(self._process)
                 with told("the process that trains cannot be started"):
                     self._process = subprocess.Popen(
                         self._command,
@@ -106,6 +107,14 @@ class TrainerProcess:
         if "error" in reply:
             raise _ERRORS[reply["error"]](reply["message"])
         return reply["result"]
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    """Close both ends here of a process that has ended: a server that starts it anew would collect open files."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # what was written and not read any more
+                pipe.close()
 
 
 def _obey(lab: Lab, request: dict[str, Any]) -> Any:

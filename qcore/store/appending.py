@@ -40,7 +40,8 @@ class BlockWriter:
     def load(self) -> None:
         """Take layouts and open blocks from the database, forgetting what was held.
 
-        Raises `ShapeError` for what no writer has written: it would be written on in the same way.
+        Raises:
+            ShapeError: for what no writer has written: it would be written on in the same way.
         """
         execute = self._connection.execute
         self._orders = {}
@@ -72,6 +73,7 @@ class BlockWriter:
             else:
                 tail.rows = tail.rows.joined(block)
             touched.add(layout)
+        # once a commit, however many rows came: an open block is written whole each time
         for layout in touched:
             self._write(layout)
 
@@ -84,9 +86,11 @@ class BlockWriter:
             block = checked_block(data, rows, self._width(layout))
             kept = block.rows(block.steps <= step)
             if len(kept.steps):
+                # sealed stays sealed: a block that was cut is not written on, so that readers need not ask for it again
                 self._update(block_id, kept, None)
             else:
                 execute("DELETE FROM blocks WHERE id = ?", (block_id,))
+        # the open blocks in memory still hold what was cut
         self.load()
 
     def _width(self, layout: int) -> int:
@@ -98,6 +102,7 @@ class BlockWriter:
         known = self._orders.get(names)
         if known is None:
             order = np.array(sorted(range(len(names)), key=names.__getitem__))
+            # the same names in another order are one layout: else every order would begin blocks of its own
             key = tuple(sorted(names))
             if key not in self._layouts:
                 text = to_json("names", key)

@@ -111,6 +111,7 @@ class Backlog:
         wall = time.time()
         with self._lock:
             if wall <= self._last_wall:
+                # clocks stand still or go back; at equal steps readers keep the row written last
                 wall = math.nextafter(self._last_wall, math.inf)
             self._last_wall = wall
             self._items.append(Scalars(step, wall, names, values))
@@ -122,6 +123,7 @@ class Backlog:
         with self._lock:
             if isinstance(item, Arrays):
                 if self._array_bytes + item.nbytes > ARRAY_BYTES:
+                    # arrays are pictures: the next probe brings newer ones, and memory must not grow with a slow disk
                     self._drops += 1
                     return
                 self._array_bytes += item.nbytes
@@ -146,6 +148,7 @@ class Backlog:
         """All that waits, oldest first; the queue is empty afterwards."""
         with self.whole, self._lock:
             items, self._items = self._items, deque()
+            # last, as they are the newest state of what they say
             items.extend(self._rows.values())
             self._rows.clear()
             self._array_bytes = 0
@@ -163,6 +166,7 @@ class Backlog:
 
     def _thin(self) -> None:
         goal = self._limit * 3 // 4
+        # by what is missed least: pictures, then lines of the log, then points of curves; a person's words never
         for kind in (Arrays, LogWrite, Scalars):
             excess = len(self._items) - goal
             if excess <= 0:
@@ -180,6 +184,7 @@ class Backlog:
         index = 0
         for item in self._items:
             if isinstance(item, kind):
+                # spread evenly: a curve with every fourth point is a curve, one with a hole is not
                 dropped = index * drop // count > (index - 1) * drop // count
                 index += 1
                 if dropped:

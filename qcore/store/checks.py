@@ -28,7 +28,11 @@ SOUND = (
 
 
 def check_sound(found: tuple[Any, ...]) -> int:
-    """Rows in all, from what `SOUND` selects. Raises `ShapeError`."""
+    """Rows in all, from what `SOUND` selects.
+
+    Raises:
+        ShapeError: when it is refused.
+    """
     total, fewest, most, wrong = found
     if wrong or type(fewest) is not int or type(most) is not int or fewest < 1 or most > MAX_ROWS:
         raise ShapeError(f"{wrong:.0f} blocks have another length than their {fewest!r} to {most!r} rows need")
@@ -36,7 +40,11 @@ def check_sound(found: tuple[Any, ...]) -> int:
 
 
 def checked_block(data: Any, rows: Any, width: int) -> Block:
-    """The block of `width` series. Raises `ShapeError` unless its bytes are as many as its rows need."""
+    """The block of `width` series.
+
+    Raises:
+        ShapeError: unless its bytes are as many as its rows need.
+    """
     if type(rows) is not int or not 1 <= rows <= MAX_ROWS:
         raise refuse("blocks.rows", rows, f"a number of rows from 1 to {MAX_ROWS}")
     if not isinstance(data, bytes) or len(data) != 8 * (2 + width) * rows:
@@ -65,7 +73,8 @@ def check_step(value: Any) -> int:
 def read_names(text: Any) -> tuple[str, ...]:
     """The names of a layout, sorted. Each read asks for those of all layouts again, so those of usual length are kept.
 
-    Raises `ShapeError`, or `DocumentError`, for anything else.
+    Raises:
+        ShapeError, DocumentError: for anything else.
     """
     return _kept_names(text) if isinstance(text, str) and len(text) <= _USUAL else _names(text)
 
@@ -121,7 +130,8 @@ _OPTIONAL: dict[str, dict[str, str]] = {"internals": INSIDE}
 
 def load_arrays(data: Any, name: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
     """The arrays of one probe. Raises for bytes that are no safetensors file, for arrays of other axes than declared,
-    and for one of `needs` that is not there."""
+    and for one of `needs` that is not there.
+    """
     if not isinstance(data, bytes):
         raise refuse("arrays.data", type(data).__name__, "bytes")
     found = safetensors.numpy.load(data)

@@ -46,8 +46,12 @@ def drop_arrays(path: Path) -> None:
 def rebuild_database(source: Path, target: Path) -> None:
     """Write a database of our own with all values of a stranger's, bit for bit; `target` must not exist yet.
 
-    source: a file that nobody writes, without a `-wal`. Raises `StoreFormatError` when it declares anything that no
-    run of this program has, `DamagedRunError` when its pages or any of its values are not what they should be.
+    Args:
+        source: a file that nobody writes, without a `-wal`.
+
+    Raises:
+        StoreFormatError: when it declares anything that no run of this program has.
+        DamagedRunError: when its pages or any of its values are not what they should be.
     """
     with store_errors(source), contextlib.closing(open_foreign(source)) as old, decoding(source, "a value"):
         # Each page is looked at once, so what is read after this is linear in the size of the file.

@@ -196,7 +196,11 @@ META: dict[str, Shape] = {
 
 
 def check_meta(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values. Raises `ShapeError` for one that has not its declared shape, or a missing one of the store's."""
+    """The same values.
+
+    Raises:
+        ShapeError: for one that has not its declared shape, or a missing one of the store's.
+    """
     for key in ("created", "epoch", "rewinds"):
         if key not in values:
             raise ShapeError(f"meta lacks {key!r}")
@@ -206,7 +210,11 @@ def check_meta(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_names(value: Any) -> list[str]:
-    """The names of a layout's series, sorted, each once. Raises `ShapeError`."""
+    """The names of a layout's series, sorted, each once.
+
+    Raises:
+        ShapeError: when it is refused.
+    """
     many(text)(value, "layouts.names")
     names: list[str] = value
     if len(names) > MAX_NAMES:

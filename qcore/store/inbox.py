@@ -31,7 +31,8 @@ from qcore.store.schema import OWN_META, open_existing, open_reader
 class Inbox:
     """Submits commands to a run, from any thread or process.
 
-    Raises FileNotFoundError when there is no such run and, as every method does, the errors of `qcore.store.errors`.
+    Raises:
+        FileNotFoundError: when there is no such run and, as every method does, the errors of `qcore.store.errors`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,12 +52,15 @@ class Inbox:
     def submit(self, kind: str, payload: dict[str, Any], author: str, idempotency_key: str | None = None) -> int:
         """Add a pending command; returns its id. A key that was used before returns that command's id and adds nothing.
 
-        Raises ValueError when the payload is not JSON, `StoreBusyError` when the database stays locked for 5 s.
+        Raises:
+            ValueError: when the payload is not JSON.
+            StoreBusyError: when the database stays locked for 5 s.
         """
         values = _values(kind, payload, author, idempotency_key)
         with self._lock, store_errors(self._path), self._connection:
             self._connection.begin_work()
             execute = self._connection.execute
+            # the lock before the look: two clients with one key must not both find it unused
             execute("BEGIN IMMEDIATE")
             known = execute("SELECT id FROM commands WHERE idempotency_key = ?", (values[-1],)).fetchone()
             if known is not None:
@@ -88,7 +92,11 @@ class Inbox:
             self._connection.execute(PUT_GENERATION, encode(generation))
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Set one JSON value of a run that another process may be writing. ValueError for the store's own keys."""
+        """Set one JSON value of a run that another process may be writing.
+
+        Raises:
+            ValueError: for the store's own keys.
+        """
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         values = (text("key", key), meta_json(key, value))
@@ -136,11 +144,13 @@ class CommandReader:
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
             raise error_of(error, self._path) from error
+        # data_version changes with every commit of anybody else, and costs no look at a table
         if version == self._version:
             return []
         with store_errors(self._path), decoding(self._path, "commands"):
             self._connection.begin_work()
             commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
+        # after the rows: a commit between the two looks is seen at the next step instead of never
         self._version = version
         if commands:
             self._last_id = commands[-1].id

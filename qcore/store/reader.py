@@ -69,13 +69,22 @@ _VERSION = """SELECT
 class RunReader:
     """Reads a run's database.
 
-    Raises FileNotFoundError when there is none and, as every method does, one of the declared errors of
-    `qcore.store.errors`: `StoreFormatError` for a file that is not a run's, `DamagedRunError`, `StoreBusyError`,
-    `StoreAccessError`.
+    Raises:
+        FileNotFoundError: when there is none and, as every method does, one of the declared errors of
+            `qcore.store.errors`: `StoreFormatError` for a file that is not a run's, `DamagedRunError`,
+            `StoreBusyError`, `StoreAccessError`.
     """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
-        """patience: seconds to wait for a lock that another process holds; None waits `BUSY_SECONDS`."""
+        """Open the database of a run.
+
+        Args:
+            path: of the database, in the run's folder.
+            patience: seconds to wait for a lock that another process holds; None waits `BUSY_SECONDS`.
+
+        Raises:
+            StoreError: when there is none, or it cannot be read.
+        """
         self.path = Path(path)
         self._patience = patience
         self._lock = threading.Lock()
@@ -141,7 +150,12 @@ class RunReader:
     # -- scalars --------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """The names of all series that have points, sorted."""
+        """The names of all series that have points, sorted.
+
+        Example:
+            >>> [name for name in lab.reader("first").names() if name.startswith("eval/")]
+            ['eval/ce']
+        """
         sql = "SELECT names FROM layouts WHERE EXISTS (SELECT 1 FROM blocks WHERE layout = layouts.id)"
         with self._snapshot() as connection, decoding(self.path, "layouts"):
             return sorted({name for (names,) in connection.execute(sql) for name in read_names(names)})
@@ -155,7 +169,13 @@ class RunReader:
         max_points: int | None = None,
         method: str | None = "minmax",
     ) -> Series:
-        """The series `name` with start <= step < stop, downsampled to at most `max_points`; empty if there is none."""
+        """The series `name` with start <= step < stop, downsampled to at most `max_points`; empty if there is none.
+
+        Example:
+            >>> series = lab.reader("first").scalars("train/loss", stop=5)
+            >>> series.steps.tolist()
+            [1, 2, 3, 4]
+        """
         return self.scalars_of([name], start=start, stop=stop, max_points=max_points, method=method)[name]
 
     def scalars_of(
@@ -205,15 +225,18 @@ class RunReader:
         with self._snapshot() as connection, decoding(self.path, "scalars"):
             execute = connection.execute
             epoch = from_json(execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0], "meta.epoch")
+            # after a rewind a block may have fewer rows than were seen: nothing can be added to, so all is read
             if cursor is None or cursor.epoch != epoch or cursor.names != wanted_names:
                 cursor = TailCursor(True, epoch, wanted_names, 0, ())
             else:
                 cursor = TailCursor(False, epoch, wanted_names, cursor.last_block, cursor.open_rows)
             heads = "SELECT id, layout, rows, sealed FROM blocks WHERE id"
+            # rows are only ever added to blocks that are not sealed: these and the new ones are all that can have news
             found = [(*execute(f"{heads} = ?", (block,)).fetchone(), seen) for block, seen in cursor.open_rows]
             found += [(*row, 0) for row in execute(f"{heads} > ? ORDER BY id", (cursor.last_block,))]
             layouts = {layout: (row, wanted) for layout, row, wanted in _layouts(connection, names)}
             for block_id, layout, rows, _, seen in found:
+                # the head says so without its data, which is what makes a poll of an idle run cheap
                 if rows == seen or layout not in layouts:
                     continue
                 row, wanted = layouts[layout]
@@ -222,6 +245,7 @@ class RunReader:
                 for index in wanted:
                     parts.setdefault(row[index], []).append((block.steps, block.wall, block.values[index]))
         newest = max([cursor.last_block, *(head[0] for head in found)])
+        # a sealed block never changes again and is not asked for any more
         still_open = tuple((block_id, rows) for block_id, _, rows, sealed, _ in found if not sealed)
         fresh = TailCursor(cursor.reset, epoch, wanted_names, newest, still_open)
         return {name: ordered(found_parts) for name, found_parts in parts.items()}, fresh
@@ -258,7 +282,13 @@ class RunReader:
     ) -> tuple[int, dict[str, np.ndarray]] | None:
         """(step, arrays) of the newest entry, or the newest at or before `step`; None when there is none.
 
-        needs: names of arrays without which an entry is damaged.
+        Args:
+            needs: names of arrays without which an entry is damaged.
+
+        Example:
+            >>> step, arrays = lab.reader("first").arrays("tokens", step=5)
+            >>> step, sorted(arrays)[:2]
+            (4, ['tokens/mean_probability', 'tokens/predicted'])
         """
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
         with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
@@ -300,7 +330,12 @@ class RunReader:
         return next(iter(self._records(Command, "WHERE id = ?", command_id)), None)
 
     def events(self, since_seq: int = -1) -> list[Event]:
-        """The events with seq > `since_seq`, ascending."""
+        """The events with seq > `since_seq`, ascending.
+
+        Example:
+            >>> [(event.step, event.kind) for event in lab.reader("first").events()][:2]
+            [(0, 'start'), (12, 'finish')]
+        """
         return self._records(Event, "WHERE seq > ? ORDER BY seq", since_seq)
 
     def generations(self, kind: str | None = None, limit: int | None = None) -> list[Generation]:

@@ -155,7 +155,8 @@ def columns(kind: type[R]) -> str:
 def decode(kind: type[R], row: tuple[Any, ...]) -> R:
     """Build the record from a row selected with `columns(kind)`.
 
-    Raises `ShapeError`, or another `ValueError`, for a column or a JSON field that has not its declared type.
+    Raises:
+        ValueError: mostly a ShapeError, for a column or a JSON field that has not its declared type.
     """
     record = kind(*(read(value) for read, value in zip(_decoders(kind.TABLE), row, strict=True)))
     match record:
@@ -223,7 +224,12 @@ def _short_text(value: Any, where: str) -> None:
 
 
 def from_json(value: str, where: str, most: int = MAX_BYTES) -> Any:
-    """The value of a JSON text of the database. Raises `DocumentError`, or `ShapeError` for what is no text."""
+    """The value of a JSON text of the database.
+
+    Raises:
+        DocumentError: for what is no JSON.
+        ShapeError: for what is no text.
+    """
     shapes.text(value, where)
     return parse_json(value, where, max_bytes=most, max_values=min(MAX_VALUES, most // 16))
 
@@ -261,7 +267,11 @@ def text(name: str, value: Any) -> str:
 
 
 def finite(name: str, value: Any) -> float:
-    """`value` as a finite float. Raises ValueError for anything else."""
+    """`value` as a finite float.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -280,7 +290,11 @@ def to_json(name: str, value: Any) -> str:
 
 
 def meta_json(key: str, value: Any) -> str:
-    """JSON text of a meta value. Raises ValueError for one that nobody would read again, because it is too large."""
+    """JSON text of a meta value.
+
+    Raises:
+        ValueError: for one that nobody would read again, because it is too large.
+    """
     found = to_json(key, value)
     if len(found) > MAX_META:
         raise ValueError(f"meta value {key!r} takes {len(found):,} bytes: {MAX_META:,} are read, store less")
@@ -288,7 +302,11 @@ def meta_json(key: str, value: Any) -> str:
 
 
 def int64(name: str, value: Any) -> int:
-    """`value` as an integer that SQLite can hold. Raises ValueError for anything else."""
+    """`value` as an integer that SQLite can hold.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         number = operator.index(value)
     except TypeError:

@@ -139,23 +139,30 @@ def open_writer(path: Path) -> GuardedConnection:
 
 
 def open_existing(path: Path) -> GuardedConnection:
-    """Open an existing database for short writes. Raises FileNotFoundError when there is none.
+    """Open an existing database for short writes.
 
     It is looked at without the right to write first: what is refused stays as it is.
+
+    Raises:
+        FileNotFoundError: when there is none.
     """
     open_reader(path).close()
     connection = _connect(path, "mode=rw")
     connection.begin_work(WRITE_PULSES)
+    # in a WAL, NORMAL loses at most the newest commits when the power fails, and damages nothing
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     return connection
 
 
 def open_reader(path: Path, patience: float | None = None) -> GuardedConnection:
-    """Open the database without the right to write. patience: seconds to wait for a lock, `BUSY_SECONDS` if None.
+    """Open the database without the right to write.
 
     In a folder where SQLite may not create the `-shm` file that a WAL database needs, a finished run (no `-wal` left,
     or an empty one) is opened as immutable instead.
+
+    Args:
+        patience: seconds to wait for a lock, `BUSY_SECONDS` if None.
     """
     try:
         return _connect(path, "mode=ro", patience)
@@ -180,9 +187,11 @@ def copy_database(source: Path, target: Path) -> None:
     if target.exists():
         raise FileExistsError(f"{target} exists: a copy never writes over a run")
     with store_errors(source), contextlib.closing(open_reader(source)) as from_run:
+        # created by hand: SQLite would make it with rights of its own choosing, and write over what is there
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, target.parent.stat().st_mode & 0o666))
         with store_errors(target), contextlib.closing(sqlite3.connect(target)) as copy:
             try:
+                # SQLite's own copy: a file copied while it is written would be torn
                 from_run.backup(copy)
             except sqlite3.Error as error:
                 if result_code(error) in _OF_THE_SOURCE:
@@ -242,6 +251,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path, version: int) -> N
     for name in sorted(own.keys() | known.keys(), key=str):
         if name not in own:
             raise damaged(path, f"it lacks {name!r}")
+        # a trigger or a view in a stranger's file would run with our rights when we write or read
         if own[name] != known.get(name):
             kind = own[name][0][0]
             raise StoreFormatError(
@@ -273,6 +283,7 @@ def create_database(path: Path) -> None:
     os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, path.parent.stat().st_mode & 0o666))
     connection = sqlite3.connect(fresh, isolation_level=None)
     try:
+        # blocks of scalars are tens of kB: small pages would chain them over many
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(

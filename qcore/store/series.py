@@ -22,8 +22,11 @@ _METHODS = {
 class Series:
     """Points of one scalar, sorted by step, one a step.
 
-    `steps` int64[n], `wall` float64[n] (epoch seconds), `values` float64[n]. `counted`: of a downsampled series, how
-    many values of the whole one are not finite, of how many; None of a whole series.
+    `steps` int64[n], `wall` float64[n] (epoch seconds), `values` float64[n].
+
+    Attributes:
+        counted: of a downsampled series, how many values of the whole one are not finite, of how many; None of a whole
+            series.
     """
 
     steps: np.ndarray
@@ -45,7 +48,8 @@ class Series:
         stretches would take more than a quarter of the budget, the steps are cut into that many equal parts and each
         part keeps its first stretch. `counted` says how many there are.
 
-        Raises ValueError when `max_points` is below 16 or `method` is unknown.
+        Raises:
+            ValueError: when `max_points` is below 16 or `method` is unknown.
         """
         if max_points < MIN_POINTS:
             raise ValueError(f"max_points is {max_points}: it must be at least {MIN_POINTS}")

@@ -36,7 +36,8 @@ class SeriesTable:
 
     def parts(self, cells: int) -> Iterator[tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]]:
         """Steps in parts of about so many cells: steps int64[n], and by name values float64[n] and bool[n], False where
-        nothing was measured."""
+        nothing was measured.
+        """
         rows = max(256, cells // (1 + len(self.series)))
         for start in range(0, len(self.steps), rows):
             steps = self.steps[start : start + rows]
@@ -53,7 +54,8 @@ class SeriesTable:
 def series_table(reader: RunReader, wanted: Sequence[str] | None = None) -> SeriesTable:
     """All series of a run, or those whose names match one of `wanted` (`*` and `?` stand for any letters).
 
-    Raises ValueError for a name or pattern that matches none, and for more than `MAX_CELLS`.
+    Raises:
+        ValueError: for a name or pattern that matches none, and for more than `MAX_CELLS`.
     """
     names = reader.names()
     if wanted is not None:

@@ -60,9 +60,21 @@ class WriterReplacedError(RuntimeError):
 class RunWriter:
     """Writes one run's database, creating it when there is none. Methods may be called from any thread.
 
-    Raises StoreFormatError for a file that is not a run of this version, ValueError for settings out of range, OSError
-    when this process gets no further thread; then nothing has changed. What SQLite says comes as one of the declared
-    errors of `qcore.store.errors`; `error` keeps it as it was said.
+    What SQLite says comes as one of the declared errors of `qcore.store.errors`; `error` keeps it as it was said.
+
+    Raises:
+        StoreFormatError: for a file that is not a run of this version.
+        ValueError: for settings out of range.
+        OSError: when this process gets no further thread; then nothing has changed.
+
+    Example:
+        >>> from qcore.store import RunReader
+        >>> with RunWriter(folder / "written.sqlite") as writer:
+        ...     writer.log_scalars(1, {"train/loss": 2.5})
+        ...     writer.log_scalars(2, {"train/loss": 2.25})
+        >>> with RunReader(folder / "written.sqlite") as reader:
+        ...     reader.last("train/loss")
+        (2, 2.25)
     """
 
     def __init__(self, path: Path, *, commit_interval: float = 0.5, queue_limit: int = 100_000) -> None:
@@ -109,7 +121,8 @@ class RunWriter:
     def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Queue one row of scalars. NaN and infinities are kept as they are; nothing waits, nothing wakes.
 
-        Raises ValueError when a value is not a number or a name is not a non-empty string.
+        Raises:
+            ValueError: when a value is not a number or a name is not a non-empty string.
         """
         if not values:
             return
@@ -126,7 +139,20 @@ class RunWriter:
         self._backlog.add_scalars(int64("step", step), names, row)
 
     def log_arrays(self, step: int, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Queue named arrays of one probe (copied here). Raises ValueError for a dtype that safetensors cannot hold."""
+        """Queue named arrays of one probe (copied here).
+
+        Raises:
+            ValueError: for a dtype that safetensors cannot hold.
+
+        Example:
+            >>> from qcore.store import RunReader
+            >>> with RunWriter(folder / "arrays.sqlite") as writer:
+            ...     writer.log_arrays(10, "spectrum", {"power": np.array([0.75, 0.25])})
+            >>> with RunReader(folder / "arrays.sqlite") as reader:
+            ...     step, arrays = reader.arrays("spectrum")
+            >>> step, arrays["power"].tolist()
+            (10, [0.75, 0.25])
+        """
         copies = {}
         for key, value in arrays.items():
             copy = copies[key] = np.array(value, order="C")
@@ -184,7 +210,11 @@ class RunWriter:
         self._said = said
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Set one JSON value of the run (references, fingerprints …). Raises ValueError for the store's own keys."""
+        """Set one JSON value of the run (references, fingerprints …).
+
+        Raises:
+            ValueError: for the store's own keys.
+        """
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
         parameters = (text("key", key), meta_json(key, value))
@@ -269,7 +299,8 @@ class RunWriter:
     def _claim(self, blocks: BlockWriter) -> float:
         """Take the run over from any earlier writer; returns the newest wall time it holds.
 
-        Raises `DamagedRunError`, and leaves everything as it is, when what is to be written on is damaged.
+        Raises:
+            DamagedRunError: when what is to be written on is damaged; everything is left as it is.
         """
         execute = self._connection.execute
         with self._connection, decoding(self._path, "what another writer left"):
@@ -285,7 +316,11 @@ class RunWriter:
         return newest
 
     def _start(self) -> None:
-        """Start the thread, which waits for `_let_run`. Raises OSError when this process gets no further one."""
+        """Start the thread, which waits for `_let_run`.
+
+        Raises:
+            OSError: when this process gets no further one.
+        """
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -304,13 +339,16 @@ class RunWriter:
         if not self._opened:
             return
         while True:
+            # an interval gathers the rows of many steps into one commit; what somebody waits for wakes it at once
             self._wake.wait(self._interval)
             self._wake.clear()
             closing = self._closing  # read before the queue is taken: what was queued before close() is in it
             self._attempt()
+            # another process's lock passes, so close() waits for it; any other error comes again with every attempt
             hopeless = self.error is not None and not is_locked(self.error)
             if closing and (not len(self._backlog) or hopeless or time.monotonic() > self._deadline):
                 break
+        # folded in, a finished run is one file that can be copied and opened read-only
         if self.error is None:
             try:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -321,12 +359,14 @@ class RunWriter:
     def _attempt(self) -> None:
         """Commit everything queued, or put it back."""
         items = self._backlog.take()
+        # an idle run writes nothing: whoever watches the file takes a commit for news
         if not items and self.drops == self._written_drops:
             return
         markers = [item for item in items if isinstance(item, Marker)]
         try:
             self._commit(items)
         except Exception as error:  # noqa: BLE001  (the thread's outer edge: kept in `error`, raised by flush and close)
+            # what the open blocks hold in memory may be ahead of the database now: they are read again
             self._blocks = None
             if self._connection.in_transaction:
                 self._connection.rollback()
@@ -334,6 +374,7 @@ class RunWriter:
             if is_locked(error):
                 self._backlog.put_back(items)
                 return
+            # markers are not put back: whoever waits is told now, instead of after a time-out
             self._backlog.put_back(deque(item for item in items if not isinstance(item, Marker)))
             for marker in markers:
                 marker.failure = error
@@ -347,6 +388,7 @@ class RunWriter:
         execute = self._connection.execute
         self._connection.begin_work()
         execute("BEGIN IMMEDIATE")
+        # inside the transaction, so that no other writer can take over between this look and the commit
         if execute("SELECT value FROM meta WHERE key = 'writer'").fetchone() != (to_json("writer", self._owner),):
             raise WriterReplacedError(f"{self._path} was opened by another writer: this one must be closed")
         if self._blocks is None:
@@ -370,6 +412,7 @@ class RunWriter:
                 case Write(sql, parameters):
                     execute(sql, parameters)
                     stale_drops |= sql is PUT_STATUS
+                # rows queued before the rewind come first: it must cut those too
                 case Truncate(step, event_seq):
                     self._blocks.append(rows)
                     rows = []
@@ -380,13 +423,16 @@ class RunWriter:
         if stale_drops:
             execute("UPDATE status SET drops = ?", (drops,))
         execute("COMMIT")
+        # after COMMIT: a count that was rolled back is written with the next attempt
         self._written_drops = drops
 
     def _forget_after(self, step: int, event_seq: int) -> None:
         execute = self._connection.execute
         execute("DELETE FROM arrays WHERE step > ?", (step,))
         execute("DELETE FROM findings WHERE since_step > ?", (step,))
+        # what a person asked for is kept: it says at which step it was drawn, and cannot be drawn again
         execute("DELETE FROM generations WHERE kind = 'timeline' AND step > ?", (step,))
+        # readers that follow the tail see by it that what they have is of another past
         execute("UPDATE meta SET value = value + 1 WHERE key = 'epoch'")
         note = to_json("rewinds", {"step": step, "event_seq": event_seq, "wall": time.time()})
         execute("UPDATE meta SET value = json_insert(value, '$[#]', json(?)) WHERE key = 'rewinds'", (note,))

@@ -46,13 +46,19 @@ TIGHT = 0.9
 class MemoryForecast:
     """What a run will hold at the peak of a step, and while its data are opened, in bytes.
 
-    parameters: count · published: what the authors of the published phase model of these sizes counted; None for other
-    families · vocab_size: tokens reckoned with, 0 for a video run · moments: AdamW's two · activations: what one
-    micro-batch keeps for its backward pass · passing: gradients that live while that pass is in one layer · available:
-    free memory of the device when it was asked · counted: whether the vocabulary was counted, else it is the largest
-    that the tokenizer may make · source: bytes of the data, None when unknown · opening, held: memory of the data while
-    they are opened, before the first step, and while the run trains on them; neither is a GPU's · machine: free memory
-    of the machine, where the device has its own.
+    Attributes:
+        parameters: count.
+        published: what the authors of the published phase model of these sizes counted; None for other families.
+        vocab_size: tokens reckoned with, 0 for a video run.
+        moments: AdamW's two.
+        activations: what one micro-batch keeps for its backward pass.
+        passing: gradients that live while that pass is in one layer.
+        available: free memory of the device when it was asked.
+        counted: whether the vocabulary was counted, else it is the largest that the tokenizer may make.
+        source: bytes of the data, None when unknown.
+        opening, held: memory of the data while they are opened, before the first step, and while the run trains on
+            them; neither is a GPU's.
+        machine: free memory of the machine, where the device has its own.
     """
 
     parameters: int
@@ -128,8 +134,12 @@ class MemoryForecast:
 
 
 def forecast(config: TextRunConfig, vocab_size: int | None = None) -> MemoryForecast:
-    """The memory of a language run. vocab_size: of its tokenizer, when known. `ValueError` as of the model and the
-    device.
+    """The memory of a language run.
+
+    `ValueError` as of the model and the device.
+
+    Args:
+        vocab_size: of its tokenizer, when known.
     """
     device = resolve_device(config.optim.device)
     vocab = vocab_size or (_BYTE_VOCABULARY if config.data.tokenizer == "byte" else config.data.vocab_size)

@@ -42,8 +42,10 @@ _ANCHOR_DRAW = _HELD_OUT - 1
 class Draw:
     """What a micro-batch is drawn with: random numbers, standard normal but for t in [0, 1), and its clips' prompts.
 
-    anchor: three for the statistical recipes · posterior, jitter: for the anchor network, None without one · text:
-    prompt embeddings, where the data bring them.
+    Attributes:
+        anchor: three for the statistical recipes.
+        posterior, jitter: for the anchor network, None without one.
+        text: prompt embeddings, where the data bring them.
     """
 
     own_BFCHW: Tensor
@@ -176,7 +178,8 @@ class VideoEngine(BaseEngine):
 
     def draw(self, position: int, clips_BFCHW: Tensor, controls: Mapping[str, Any]) -> Draw:
         """The random numbers of micro-batch `position`; they do not depend on what the controls stand at, but for the
-        distribution of t."""
+        distribution of t.
+        """
         trained = position < _ANCHOR_DRAW  # held-out draws stay those of the weights' seed: forks are judged alike
         seed = self.config.drawn_seed if trained else self.config.seed
         generator = torch.Generator().manual_seed((seed << 32) + position)
@@ -320,7 +323,8 @@ class VideoEngine(BaseEngine):
 
     def measured_frames(self, result: VideoResult) -> dict[str, Tensor]:
         """Standardised pixels to be measured: the batch's own clips, and the predicted ones where the path defines
-        them."""
+        them.
+        """
         with torch.no_grad():
             denoised = self.model.codec.decode(result.denoised_BFCHW[result.defined_B])
         return {"data": result.clips_BFCHW, "denoised": denoised}
@@ -342,7 +346,11 @@ class VideoEngine(BaseEngine):
         on_step: Callable[[int, float, Tensor], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Iterator[Tensor]:
-        """Yield pieces of `count` clips in standardised pixels [≤16, F, C, H, W]; settings: `ClipSamplingConfig`."""
+        """Yield pieces of `count` clips in standardised pixels [≤16, F, C, H, W].
+
+        Args:
+            settings: `ClipSamplingConfig`.
+        """
         model = self.ema if settings.averaged_weights and self.ema is not None else self.model
         model.eval()
         path = self.path(controls)
@@ -364,7 +372,8 @@ class VideoEngine(BaseEngine):
 
     def _sampling_anchors(self, path: Path, settings: Any, controls: Mapping[str, Any], count: int) -> Tensor:
         """Anchors for a model that is shown one. data: of held-out clips · prior: standard normal for an anchor
-        network, whose posterior the KL term pulls there; else normal with the training anchors' mean and spread."""
+        network, whose posterior the KL term pulls there; else normal with the training anchors' mean and spread.
+        """
         from_data = settings.anchor_source == "data"
         if not from_data and self.model.anchor_network is not None:
             return self._frame_noise(settings, count)

@@ -186,8 +186,11 @@ class VideoWorkload(VideoSpeaker, Workload):
 
 
 class VideoProbed:
-    """A video run for its probes: what the step had, and what the engine provides. reference: the held-out
-    clips' own numbers."""
+    """A video run for its probes: what the step had, and what the engine provides.
+
+    Attributes:
+        reference: the held-out clips' own numbers.
+    """
 
     capabilities = frozenset({"frames", "terms", "weights", "hidden"})
     probes = video_probes.PROBES

@@ -16,7 +16,7 @@ from qcore.probes.catalog import distinct_words, group_words, is_declared, serie
 from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
-from qcore.viz.curves import Line, Mark, Reference, curves, ema, heading
+from qcore.viz.curves import NO_STEPS, SHARE, Extremes, Line, Mark, Reference, XAxis, YAxis, curves, ema, heading
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
@@ -42,6 +42,8 @@ __all__ = [
     "LINE_COLORS",
     "NOT_FINITE",
     "NOT_MEASURED",
+    "NO_STEPS",
+    "SHARE",
     "SOURCES",
     "UNITS",
     "UNIT_LABELS",
@@ -49,12 +51,15 @@ __all__ = [
     "Branch",
     "Causality",
     "ClipRow",
+    "Extremes",
     "Figure",
     "Line",
     "Mark",
     "Reference",
     "Scale",
     "Unit",
+    "XAxis",
+    "YAxis",
     "all_heads",
     "anchor_spread",
     "averaged",

@@ -22,8 +22,13 @@ _COLORS = {"helps": GREEN, "hurts": VERMILLION}
 
 @dataclass(frozen=True)
 class Effect:
-    """One change. mean: difference to its base · low, high: confidence interval, infinite for a single seed · verdict:
-    its colour is that of `helps`, `hurts`, or grey · hint: shown on hover.
+    """One change.
+
+    Attributes:
+        mean: difference to its base.
+        low, high: confidence interval, infinite for a single seed.
+        verdict: its colour is that of `helps`, `hurts`, or grey.
+        hint: shown on hover.
     """
 
     name: str

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from qcore.viz.curves import Line, Reference, curves
+from qcore.viz.curves import NO_STEPS, Line, Reference, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.theme import DASHES, LINE_COLORS
 
 
 @dataclass(frozen=True)
 class QualityCurve:
-    """One run's way. x: tokens seen, or seconds of training · bits: held-out bits per byte · seed: of the run."""
+    """One run's way.
+
+    Attributes:
+        x: tokens seen, or seconds of training.
+        bits: held-out bits per byte.
+        seed: of the run.
+    """
 
     label: str
     seed: int
@@ -33,8 +39,8 @@ def generation_speed(rates: Mapping[str, Sequence[tuple[int, float]]], *, uirevi
         uirevision=uirevision,
         title="Generation against position",
         y_title="tokens a second, one row",
-        value_format=",.0f",
-        over_steps=False,
+        x=NO_STEPS,
+        y=YAxis(format=",.0f"),
         message="Generation was not measured.",
         height=320,
     )
@@ -66,7 +72,7 @@ def quality_curves(
         title=f"Held-out bits per byte against {against}",
         y_title="bits per byte",
         references=known,
-        over_steps=False,
+        x=NO_STEPS,
         message="No run has finished yet.",
         height=360,
     )

@@ -21,8 +21,14 @@ _LONGEST_NAME = 28
 
 @dataclass(frozen=True)
 class Branch:
-    """One run of the tree. parent: name of the run it was forked from, or empty · fork_step: where it begins · step:
-    its newest · changes: what differs from its parent, in words · marks: what was changed on the way.
+    """One run of the tree.
+
+    Attributes:
+        parent: name of the run it was forked from, or empty.
+        fork_step: where it begins.
+        step: its newest.
+        changes: what differs from its parent, in words.
+        marks: what was changed on the way.
     """
 
     name: str
@@ -35,9 +41,12 @@ class Branch:
 
 
 def branches(runs: Sequence[Branch], *, chosen: Sequence[str] = (), uirevision: str = "tree") -> Figure:
-    """The tree as lanes, in the order given: parents before their forks. chosen: runs that are drawn thick.
+    """The tree as lanes, in the order given: parents before their forks.
 
     A run whose parent is not among `runs` begins a tree of its own.
+
+    Args:
+        chosen: runs that are drawn thick.
     """
     if not runs:
         return empty_figure("No runs to show.", uirevision=uirevision)

@@ -27,8 +27,12 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True)
 class ClipRow:
-    """N clips that belong together. clips: uint8, 0–255 · captions: a short text under each clip, or none · hint: what
-    the row is, in one sentence.
+    """N clips that belong together.
+
+    Attributes:
+        clips_NFHWC: uint8, 0–255.
+        captions: a short text under each clip, or none.
+        hint: what the row is, in one sentence.
     """
 
     label: str
@@ -40,10 +44,18 @@ class ClipRow:
 def clip_bytes(rows: Sequence[ClipRow], *, layout: Literal["film", "strip"], alt: str) -> bytes:
     """All rows for the player: 4 bytes of header length (little endian), the header, the pixels row by row.
 
-    film: every clip of a row plays beside the others · strip: the frames of the first clip of each row, side by side,
-    at most 16 of them. The header's `rows` hold label, hint, captions, count, shape [F, H, W, C], the places of the
+    The header's `rows` hold label, hint, captions, count, shape [F, H, W, C], the places of the
     frames in the whole clip, and the offset of their pixels. Clips with other than 1 or 3 channels are shown as the
-    mean of their channels. Raises `ValueError` for clips that are not uint8 with five axes.
+    mean of their channels.
+
+    Args:
+        rows: drawn one below the other.
+        layout: film: every clip of a row plays beside the others; strip: the frames of the first clip of each row, side
+            by side, at most 16 of them.
+        alt: what is seen, for screen readers.
+
+    Raises:
+        ValueError: for clips that are not uint8 with five axes.
     """
     kept = [_checked(row) for row in rows]
     if layout == "strip":
@@ -96,7 +108,8 @@ def averaged(clips_NFHWC: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
 def stored_clips(tokens: Sequence[Mapping[str, Any]]) -> NDArray[np.uint8]:
     """Clips [N, F, H, W, C] of a generation as the store keeps them: `shape` and base64 `pixels` each; N may be 0.
 
-    Raises `ValueError` for pixels that are no base64 or do not fill the shape, and for clips of different shapes.
+    Raises:
+        ValueError: for pixels that are no base64 or do not fill the shape, and for clips of different shapes.
     """
     found = []
     for token in tokens:

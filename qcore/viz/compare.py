@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.probes.catalog import series_words
-from qcore.viz.curves import Line, Mark, curves, say_notes
+from qcore.viz.curves import Line, Mark, YAxis, curves, say_notes
 from qcore.viz.figure import Figure
 from qcore.viz.theme import BLUE, GREY, VERMILLION, base_layout, empty_figure, label, line_style
 
@@ -27,14 +27,20 @@ def side_by_side(
     shift: Mapping[str, int] | None = None,
     marks: Sequence[Mark] = (),
     span: float = 0.0,
-    log_y: bool = False,
+    y: YAxis = YAxis(),
     y_title: str = "",
     uirevision: str,
     height: int = 230,
     **look: Any,
 ) -> Figure:
-    """One metric, a line a run. series: run → steps and values · shift: run → step that becomes 0, so that runs are
-    aligned at their forks · y_title: unit · look: least, whole, ignore_outliers of `viz.curves`."""
+    """One metric, a line a run.
+
+    Args:
+        series: run → steps and values.
+        shift: run → step that becomes 0, so that runs are aligned at their forks.
+        y_title: unit.
+        look: as of `viz.curves`.
+    """
     lines = [
         Line(name, np.asarray(steps) - (shift or {}).get(name, 0), values, line_style(index))
         for index, (name, (steps, values)) in enumerate(series.items())
@@ -45,7 +51,7 @@ def side_by_side(
         y_title=y_title,
         marks=marks,
         span=span,
-        log_y=log_y,
+        y=y,
         height=height,
         uirevision=uirevision,
         message="None of these runs has measured it.",
@@ -64,8 +70,10 @@ def pairs(
     metric: str,
     uirevision: str,
 ) -> Figure:
-    """Each pair of forks as a line from its value without the change to the one with it; bold: the means. metric: name
-    of its series.
+    """Each pair of forks as a line from its value without the change to the one with it; bold: the means.
+
+    Args:
+        metric: name of its series.
     """
     both = [(a, b) for a, b in zip(without, changed, strict=True) if a is not None and b is not None]
     whole = [pair for pair in both if all(map(math.isfinite, pair))]
@@ -115,18 +123,22 @@ def sweep(
     uirevision: str,
 ) -> Figure:
     """The metric at each value of one control: dots for the forks, a line through their means. Values that are no
-    numbers, or that a logarithmic axis cannot show, stand at even distances."""
+    numbers, or that a logarithmic axis cannot show, stand at even distances.
+    """
     ended = sum(value is not None for row in results for value in row)
     found = [[value for value in row if value is not None and math.isfinite(value)] for row in results]
     if not any(found):
         message = "No fork has ended with a finite value." if ended else "No fork has ended yet."
         return empty_figure(message, uirevision=uirevision, title=title)
+    # a switch is an int to Python and no place on an axis
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    # one value that is no number puts all of them at even distances: half an axis of numbers would be read as one
     even = len(numbers) < len(values)
     layout = base_layout(height=300, uirevision=uirevision, title=title)
     layout["hovermode"] = "closest"
     layout["showlegend"] = False
     layout["yaxis"] |= {"title": {"text": label(series_words(metric).text), "standoff": 6}}
+    # a fork that diverged is an answer, and would be missing without a trace
     say_notes(layout, _lost(ended - sum(map(len, found)), "fork"), bool(title))
     shown = [label(str(value)) for value in values] if even or (log_x and min(numbers) <= 0) else list(values)
     layout["xaxis"] = {"type": "category" if shown != list(values) or even else ("log" if log_x else "linear")}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.base.words import number_words
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import SHARE, Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, one_sided, rgba
 from qcore.viz.theme import GREY, base_layout, empty_figure, label, line_style
@@ -28,7 +28,10 @@ def alignment_curve(
 ) -> Figure:
     """Share of translation pairs with one concept over steps, chance, and chance ± 2 standard errors as a band.
 
-    The four arrays have one value a measurement; NaN where unknown. shared: as of `curves`.
+    The four arrays have one value a measurement; NaN where unknown.
+
+    Args:
+        shared: as of `curves`.
     """
     x = np.asarray(steps)
     level, spread = np.asarray(chance, dtype=np.float64), _BAND * np.asarray(error, dtype=np.float64)
@@ -40,7 +43,7 @@ def alignment_curve(
         uirevision=uirevision,
         title="Translations that share a concept",
         y_title="share of pairs",
-        y_range=(-0.03, 1.03),
+        y=SHARE,
         message="No translations measured yet.",
         **shared,
     )

@@ -35,16 +35,24 @@ class Scalars(Protocol):
     """A stored series: its points, and how many of all its points are not finite."""
 
     @property
-    def steps(self) -> Any: ...
+    def steps(self) -> Any:
+        """Of the points."""
+
     @property
-    def values(self) -> Any: ...
+    def values(self) -> Any:
+        """At these steps."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. x: steps · y: values · style: Plotly line attributes, else the palette's next · gaps: NaN means not
-    measured there, and nothing is said of it · counted: how many values are not finite of how many, where the points
-    are only a part of the series.
+    """One curve.
+
+    Attributes:
+        x: steps.
+        y: values.
+        style: Plotly line attributes, else the palette's next.
+        gaps: NaN means not measured there, and nothing is said of it.
+        counted: how many values are not finite of how many, where the points are only a part of the series.
     """
 
     name: str
@@ -63,11 +71,65 @@ class Line:
 
 @dataclass(frozen=True)
 class Reference:
-    """A horizontal line with a name at its right end. hint: shown on hover, such as its value and origin."""
+    """A horizontal line with a name at its right end.
+
+    Attributes:
+        hint: shown on hover, such as its value and origin.
+    """
 
     name: str
     value: float
     hint: str = ""
+
+
+@dataclass(frozen=True)
+class XAxis:
+    """What runs along a chart.
+
+    Args:
+        log: a logarithmic axis; what is ≤ 0 is left out and counted.
+        over_steps: x are steps, and the height of the first ones may be left out.
+    """
+
+    log: bool = False
+    over_steps: bool = True
+
+
+NO_STEPS = XAxis(over_steps=False)
+
+
+@dataclass(frozen=True)
+class YAxis:
+    """How the values of a chart are shown.
+
+    Args:
+        log: a logarithmic axis; what is ≤ 0 is left out and counted.
+        limits: fixed ends of a linear axis.
+        least: least height of an axis without limits, in its unit.
+        format: of a value on hover, as D3 writes formats.
+    """
+
+    log: bool = False
+    limits: tuple[float, float] | None = None
+    least: float = 0.0
+    format: str = ",.5~r"
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """What becomes of values that would squeeze all others together.
+
+    Args:
+        whole: the axis reaches up to the first steps, however high they are.
+        ignore_outliers: single values far from all around them are left out of the axis and of the smoothing.
+    """
+
+    whole: bool = False
+    ignore_outliers: bool = False
+
+
+SHARE = YAxis(limits=(-0.03, 1.03))
+"""A share: from 0 to 1, with a little room, so that a line at either end is seen."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +145,10 @@ def ema(x: ArrayLike, y: ArrayLike, span: float) -> NDArray[np.float64]:
 
     s_i = Σ_j≤i e^(−(x_i − x_j)/span) y_j / Σ_j≤i e^(−(x_i − x_j)/span) over finite y_j; the limit span → 0 is y itself.
     Uneven spacing is respected, so that downsampled data smooths like the full data. NaN until the first finite value.
+
+    Example:
+        >>> ema([0, 1, 2], [1.0, 0.0, 1.0], span=0).tolist()
+        [1.0, 0.0, 1.0]
     """
     steps, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if span <= 0 or len(values) == 0:
@@ -111,24 +177,32 @@ def curves(
     marks: Sequence[Mark] = (),
     references: Sequence[Reference] = (),
     span: float = 0.0,
-    log_x: bool = False,
-    log_y: bool = False,
+    x: XAxis = XAxis(),
+    y: YAxis = YAxis(),
+    extremes: Extremes = Extremes(),
     height: int = 260,
-    value_format: str = ",.5~r",
-    y_range: tuple[float, float] | None = None,
-    least: float = 0.0,
-    over_steps: bool = True,
-    whole: bool = False,
-    ignore_outliers: bool = False,
     message: str = "Nothing measured so far.",
 ) -> Figure:
-    """Lines over steps.
+    """Lines over steps. The lines themselves are not changed.
 
-    y_title: unit, added to the title · span: memory of the smoothing in steps, 0 for none · log_x, log_y: logarithmic
-    axes (what is ≤ 0 is left out and counted) · y_range: fixed limits of a linear y axis · least: its least height
-    otherwise · over_steps: x are steps, and the height of the first ones may be left out, unless `whole` ·
-    ignore_outliers: leave them out of the axis and of the smoothing · message: shown when no line has a point. Inputs
-    are not changed.
+    Args:
+        lines: the order of the traces is theirs.
+        uirevision: what keeps a person's zoom; another one resets it.
+        title: of the chart, in words.
+        y_title: unit, added to the title.
+        marks: what happened, as vertical lines.
+        references: horizontal lines.
+        span: memory of the smoothing in steps, 0 for none.
+        x: what runs along the chart.
+        y: how values are shown.
+        extremes: what becomes of values that would squeeze all others together.
+        height: in pixels.
+        message: shown when no line has a point.
+
+    Example:
+        >>> figure = curves([Line("loss", [1, 2, 3], [3.0, 2.0, 1.5])], uirevision="run", title="Loss", y_title="nats")
+        >>> heading(figure)
+        'Loss, nats'
     """
     in_full = title_with(title, y_title)
     if all(np.size(line.y) == 0 for line in lines):
@@ -140,30 +214,30 @@ def curves(
         # Plotly puts the last row where a single one would stand.
         layout["title"]["pad"] = {"t": NOTE_PIXELS + 2}
         layout["margin"]["t"] += NOTE_PIXELS + 2
-    layout["xaxis"] |= {"type": "log" if log_x else "linear", "uirevision": f"{uirevision}:{log_x}"}
+    layout["xaxis"] |= {"type": "log" if x.log else "linear", "uirevision": f"{uirevision}:{x.log}"}
     layout["yaxis"] |= {
-        "type": "log" if log_y else "linear",
-        "uirevision": f"{uirevision}:{log_y}:{y_title}",
+        "type": "log" if y.log else "linear",
+        "uirevision": f"{uirevision}:{y.log}:{y_title}",
         "title": {"text": "" if title else label(y_title), "standoff": 6},
         "exponentformat": "power",
         "minexponent": 6,
         "separatethousands": True,
     }
-    if log_y:
+    if y.log:
         layout["yaxis"] |= {"tickformat": ",~g", "nticks": 4, "minor": {"ticks": ""}}
-    shown = [_shown(line, log_x, log_y) for line in lines]
-    if over_steps:
-        layout["xaxis"] |= _step_axis(shown, log_x)
+    shown = [_shown(line, x.log, y.log) for line in lines]
+    if x.over_steps:
+        layout["xaxis"] |= _step_axis(shown, x.log)
     layout["showlegend"] = len(lines) > 1 or any(_is_lost(line) for line in shown)
     layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "fixedrange": True, "visible": False}
-    found = _curves_of(shown, log_y, ignore_outliers)
-    if y_range is not None and not log_y:
-        layout["yaxis"]["range"] = list(y_range)
-        seen = Extent(at=y_range)
+    found = _curves_of(shown, y.log, extremes.ignore_outliers)
+    if y.limits is not None and not y.log:
+        layout["yaxis"]["range"] = list(y.limits)
+        seen = Extent(at=y.limits)
     else:
-        wanted = [(ref.name, ref.value) for ref in references if ref.value > 0 or not log_y]
-        settled = over_steps and not whole
-        seen = extent(found, wanted, log=log_y, settled=settled, least=least)
+        wanted = [(ref.name, ref.value) for ref in references if ref.value > 0 or not y.log]
+        settled = x.over_steps and not extremes.whole
+        seen = extent(found, wanted, log=y.log, settled=settled, least=y.least)
         if options := seen.options():
             layout["yaxis"]["autorangeoptions"] = options
     if all(_is_lost(line) for line in shown if np.size(line.y)):
@@ -171,11 +245,11 @@ def curves(
     traces = [_mark_trace(marks)]
     for index, (line, curve) in enumerate(zip(shown, found, strict=True)):
         style = line.style or line_style(index)
-        traces += _line_traces(line, curve.outliers, style, span if line.smooth else 0.0, value_format)
+        traces += _line_traces(line, curve.outliers, style, span if line.smooth else 0.0, y.format)
     if references:
-        layout |= _reference_layout(references, seen, log_y, height)
+        layout |= _reference_layout(references, seen, y.log, height)
         layout["margin"]["r"] = 68
-    say_notes(layout, _notes(lines, log_x, log_y) + seen.notes, bool(title))
+    say_notes(layout, _notes(lines, x.log, y.log) + seen.notes, bool(title))
     return Figure(traces, layout)
 
 

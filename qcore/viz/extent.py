@@ -32,7 +32,11 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """Points as drawn, values NaN where there is nothing to draw. outliers: which of them are, all False if unasked."""
+    """Points as drawn, values NaN where there is nothing to draw.
+
+    Attributes:
+        outliers: which of them are, all False if unasked.
+    """
 
     x: Values
     y: Values
@@ -75,7 +79,9 @@ def outliers(y: Values) -> NDArray[np.bool_]:
     width = min(_AROUND, len(values))
     windows = np.lib.stride_tricks.sliding_window_view(values, width)
     low, middle, high = np.quantile(windows, (0.25, 0.5, 0.75), axis=1)
+    # at both ends the first and last whole window judge: a shorter one would call half of a slope far
     place = np.clip(np.arange(len(values)) - width // 2, 0, len(windows) - 1)
+    # a constant stretch has no spread: rounding in the last digit would be far from it
     spread = np.maximum(high - low, 1e-3 * np.abs(middle))[place]
     is_far = np.abs(values - middle[place]) > _FAR * np.maximum(spread, 1e-300)
     first = int(np.argmin(is_far))
@@ -90,14 +96,18 @@ def extent(
 ) -> Extent:
     """What the axis of these curves shows.
 
-    settled: the height of the first steps may be left out · least: height that the axis has at least, in its unit ·
-    references: name and value of lines that are wanted on it.
+    Args:
+        settled: the height of the first steps may be left out.
+        least: height that the axis has at least, in its unit.
+        references: name and value of lines that are wanted on it.
     """
     found = Extent()
+    # one axis for all curves: what squeezes one of them squeezes the chart
     pooled = np.concatenate([curve.y[np.isfinite(curve.y) & ~curve.outliers] for curve in curves] or [np.zeros(0)])
     if not len(pooled):
         return found
     low, high = float(pooled.min()), float(pooled.max())
+    # a logarithmic axis shows a steep start as it is
     if settled and not log:
         top = _settled(curves)
         if top is not None and top < high:
@@ -107,10 +117,12 @@ def extent(
             found.high = high
     found.at = (low, high)
     aside = np.concatenate([curve.y[curve.outliers] for curve in curves] or [np.zeros(0)])
+    # both sides are fixed: Plotly would otherwise find its limits from the outliers too
     if len(aside):
         found.low, found.high = low, high
         found.notes.append(_said_of(curves, aside))
     span = _span(low, high, log)
+    # a run's first points lie far from every floor; leaving the floor out would hide where it is going
     if len(pooled) >= FEWEST and references:
         _place(found, references, low, high, log)
     if not log:
@@ -118,6 +130,7 @@ def extent(
         if span < wanted:
             middle = (low + high) / 2
             bottom, top = middle - wanted / 2, middle + wanted / 2
+            # a share or a loss is never below 0: the room goes above
             if low >= 0 > bottom:
                 bottom, top = 0.0, wanted
             found.include = [bottom, top]
@@ -131,8 +144,10 @@ def _settled(curves: Sequence[Curve]) -> float | None:
     shown = [(curve.x[known], curve.y[known]) for curve in curves for known in [_drawn(curve)] if known.any()]
     if not shown or max(len(x) for x, _ in shown) < FEWEST:
         return None
+    # by the steps, not by the count of points: downsampling leaves more of them where much happens
     middle = (min(float(x[0]) for x, _ in shown) + max(float(x[-1]) for x, _ in shown)) / 2
     whole = [y for _, y in shown]
+    # a run that has ended before the middle has no later half: all of it counts
     late = [y[x > middle] if x[-1] > middle else y for x, y in shown]
     low = min(float(y.min()) for y in whole)
     room = max(float(y.max()) for y in late) - low
@@ -171,6 +186,7 @@ def _place(found: Extent, references: Sequence[tuple[str, float]], low: float, h
     for name, value in references:
         if _span(high, value, log) > span:
             above.append((value, f"{name} {number_words(value, 3)} ↑"))
+        # twice as far below as above: a loss falls towards its floors, and a person wants to see how near it is
         elif _span(value, low, log) > 2 * span:
             below.append((value, f"{name} {number_words(value, 3)} ↓"))
         else:
@@ -205,7 +221,8 @@ def _span(low: float, high: float, log: bool) -> float:
 def unfinite(name: str, x: Values, y: Values, counted: tuple[int, int] | None) -> str:
     """What a chart says of values that are not finite: `not finite at steps 40–90 (51 of 100 points)`; empty without.
 
-    counted: how many are not finite, of how many, where `y` is only a part of the series.
+    Args:
+        counted: how many are not finite, of how many, where `y` is only a part of the series.
     """
     bad = np.flatnonzero(~np.isfinite(y))
     lost, of = counted or (len(bad), len(y))

@@ -29,7 +29,11 @@ class Figure:
     layout: dict[str, Any]
 
     def to_plotly(self) -> Any:
-        """The same as `plotly.graph_objects.Figure`. Raises `ValueError` for an attribute that Plotly does not know."""
+        """The same as `plotly.graph_objects.Figure`.
+
+        Raises:
+            ValueError: for an attribute that Plotly does not know.
+        """
         from plotly.graph_objects import Figure as PlotlyFigure
 
         return PlotlyFigure(data=self.data, layout=self.layout)

@@ -7,12 +7,13 @@ is the encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import NO_STEPS, SHARE, Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT
 from qcore.viz.phases import portrait
@@ -35,7 +36,10 @@ def disc(
     height: int = 440,
 ) -> Figure:
     """States of all tokens on one plane after `layer`, the paths on which they came there from the encoding, and a ring
-    about the chosen token. The arrow is the mean direction. Raises `ValueError` for a layer that is not there.
+    about the chosen token. The arrow is the mean direction.
+
+    Raises:
+        ValueError: for a layer that is not there.
     """
     angle, radius = np.asarray(angle_LT, dtype=np.float64), np.asarray(radius_LT, dtype=np.float64)
     if not 0 <= layer < len(angle):
@@ -171,10 +175,9 @@ def along_text(
         uirevision=uirevision,
         title=title,
         y_title=y_title,
-        y_range=(-0.03, 1.03),
+        x=NO_STEPS,
+        y=replace(SHARE, format=".3f"),
         height=300,
-        value_format=".3f",
-        over_steps=False,
         message="No tokens measured.",
     )
     if figure.data:

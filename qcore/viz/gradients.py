@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.base.words import number_words
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided
 from qcore.viz.theme import (
@@ -53,8 +53,11 @@ def term_bars(
 ) -> Figure:
     """How hard each of K terms pulls: its weight × gradient norm ÷ that of the `main` term, hardest at the top.
 
-    norm: of the unweighted gradients, named beside the bars; 0 is spelled out · pull: NaN where unknown; when all are,
-    the bars are the norms · indices: place of each term in the run's list, for its colour.
+    Args:
+        names: of the K terms.
+        norm_K: of the unweighted gradients, named beside the bars; 0 is spelled out.
+        pull_K: NaN where unknown; when all are, the bars are the norms.
+        indices: place of each term in the run's list, for its colour.
     """
     norm, pull = np.asarray(norm_K, dtype=np.float64), np.asarray(pull_K, dtype=np.float64)
     if not len(norm):
@@ -126,13 +129,17 @@ def module_tree(
 ) -> Figure:
     """Modules as nested rectangles: area is the number of weights, colour the share without gradient.
 
-    names: dotted paths of modules that own weights. A module that owns weights beside its children gets a part `own`.
-    A parent's share is that of all weights in it; unknown shares (NaN) leave a part colourless.
+    A module that owns weights beside its children gets a part `own`. A parent's share is that of all weights in it;
+    unknown shares (NaN) leave a part colourless.
+
+    Args:
+        names: dotted paths of modules that own weights.
     """
     sizes, dead = np.asarray(parameters_M, dtype=np.float64), np.asarray(dead_share_M, dtype=np.float64)
     if not len(names) or not sizes.sum() > 0:
         return empty_figure("No module has weights.", height=height, uirevision=uirevision, title=title)
     owners = {f"model.{name}".rstrip(".") for name in names}
+    # who owns weights and children at once needs a leaf for its own, since the areas of a treemap are its leaves
     parents = {path for owner in owners for path in _ancestors(owner)}
     total: dict[str, float] = {}
     without: dict[str, float] = {}
@@ -142,9 +149,11 @@ def module_tree(
         leaf = f"{path}.own" if path in parents else path
         for part in (leaf, *_ancestors(leaf)):
             total[part] = total.get(part, 0.0) + size
+            # the unknown counts in neither sum: as 0 it would make its parents look alive
             if np.isfinite(share):
                 without[part] = without.get(part, 0.0) + size * share
                 known[part] = known.get(part, 0.0) + size
+    # sorted, so that a refresh never moves a rectangle
     ids = sorted(total)
     shares = [without[part] / known[part] if known.get(part) else float("nan") for part in ids]
     tree = {
@@ -192,8 +201,10 @@ def update_bars(
     if not len(known):
         return empty_figure("No update measured yet.", uirevision=uirevision, title=title)
     distance = np.abs(np.log10(np.maximum(ratio[known], 1e-12) / GUIDE))
+    # chosen by distance from the line, drawn in the model's order: a list sorted by size would jump at every step
     kept = np.sort(known[np.argsort(-distance, kind="stable")[:most]])
     moving = ratio[kept][ratio[kept] > 0]
+    # the axis holds its usual range when it can: two steps are compared by eye
     low = min(1e-5, 10 ** np.floor(np.log10(moving.min()))) if len(moving) else 1e-5
     high = max(1e-1, 10 ** np.ceil(np.log10(moving.max()))) if len(moving) else 1e-1
     value = np.maximum(ratio[kept], low)
@@ -240,10 +251,9 @@ def eigenvalues(value_K: ArrayLike, *, uirevision: str, title: str = "", height:
         uirevision=uirevision,
         title=title,
         y_title="share of variance",
-        log_y=True,
+        x=NO_STEPS,
+        y=YAxis(log=True, format=".3~p"),
         height=height,
-        value_format=".3~p",
-        over_steps=False,
         message="No spectrum measured yet.",
     )
     if figure.data:

@@ -27,7 +27,12 @@ _SCALE_PIXELS, _BAR_PIXELS, _BAR_CELLS = 32, 9, 96
 
 @dataclass(frozen=True)
 class Scale:
-    """Colours of values from `low` to `high`. title: unit, over the bar of colours · ticks: value → text at the bar."""
+    """Colours of values from `low` to `high`.
+
+    Attributes:
+        title: unit, over the bar of colours.
+        ticks: value → text at the bar.
+    """
 
     low: float
     high: float
@@ -38,7 +43,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of a map. title · ticks: label of every row or column, or of some by place · name: in hover texts."""
+    """One side of a map.
+
+    Attributes:
+        title: beside the axis.
+        ticks: label of every row or column, or of some by place.
+        name: in hover texts.
+    """
 
     title: str = ""
     ticks: Sequence[str] | dict[int, str] = ()
@@ -92,8 +103,13 @@ def heat(
 ) -> Figure:
     """A map of R rows and C columns, its colours explained above.
 
-    hover: Plotly template of a cell's value · numbers: format of the numbers in the cells (`.2f`), none if empty · gap:
-    pixels between cells. Raises `ValueError` for values that are not a matrix.
+    Args:
+        hover: Plotly template of a cell's value.
+        numbers: format of the numbers in the cells (`.2f`), none if empty.
+        gap: pixels between cells.
+
+    Raises:
+        ValueError: for values that are not a matrix.
     """
     z = np.asarray(z_RC)
     if z.ndim != 2:

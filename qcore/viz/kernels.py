@@ -27,8 +27,11 @@ _DECADES = 8
 
 @dataclass(frozen=True)
 class Causality:
-    """What a causality probe found. early_cells: cells up to a cut that moved · early, later: the largest |Δlogit|
-    up to and after a cut.
+    """What a causality probe found.
+
+    Attributes:
+        early_cells: cells up to a cut that moved.
+        early, later: the largest |Δlogit| up to and after a cut.
     """
 
     early_cells: int
@@ -67,10 +70,13 @@ def kernel(
     each_row: bool = False,
     height: int = 560,
 ) -> Figure:
-    """One kernel with the text on both axes. labels: one a token.
+    """One kernel with the text on both axes.
 
-    limit: weight of the strongest colour, else one that 97 % of the cells stay below · each_row: every row ÷ its
-    largest magnitude, so that late rows, whose weight is spread over many tokens, show their pattern too.
+    Args:
+        labels: one a token.
+        limit: weight of the strongest colour, else one that 97 % of the cells stay below.
+        each_row: every row ÷ its largest magnitude, so that late rows, whose weight is spread over many tokens, show
+            their pattern too.
     """
     weight = np.asarray(weight_NN, dtype=np.float64)
     if each_row:
@@ -114,9 +120,11 @@ def all_heads(weight_LHNN: ArrayLike, *, signed: bool, uirevision: str, title: s
         return empty_figure("No kernels measured.", height=height, uirevision=uirevision, title=title)
     block = -(-N // max(4, min(24, _OVERVIEW_CELLS // max(L, H))))
     side = -(-N // block)
+    # filled up to whole blocks, so that the mean of a block is one reshape
     padded = np.zeros((L, H, side * block, side * block), dtype=np.float32)
     padded[:, :, :N, :N] = weight
     small = padded.reshape(L, H, side, block, side, block).mean(axis=(3, 5))
+    # a row of NaN between the pictures is the gap: one trace draws faster than hundreds
     canvas = np.full((L * (side + 1) - 1, H * (side + 1) - 1), np.nan, dtype=np.float32)
     for layer in range(L):
         for head in range(H):
@@ -178,6 +186,7 @@ def causality_map(
         hover="|Δlogit| 10^%{z:.1f}",
         height=height,
     )
+    # not equal to 0 rather than above it: NaN before a cut is a leak, too
     leaks = early_CT & ~(change == 0)
     figure.data.append(
         {
@@ -188,6 +197,7 @@ def causality_map(
             "zmax": 1,
             "colorscale": [[0, VERMILLION], [1, VERMILLION]],
             "showscale": False,
+            # the map below it answers where nothing leaks
             "hoverongaps": False,
             "hovertemplate": "cut after %{y} · position %{x}<br>sees the future: |Δlogit| %{text}<extra></extra>",
         }

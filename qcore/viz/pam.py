@@ -6,12 +6,13 @@ one text; equal ones mean that every direction of the state is in use.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import NO_STEPS, SHARE, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import Axis, Scale, heat, one_sided
 from qcore.viz.phases import layer_name, layer_style, layers_shown
@@ -64,10 +65,9 @@ def decay_course(decay_HT: ArrayLike, *, uirevision: str, title: str = "") -> Fi
         uirevision=uirevision,
         title=title,
         y_title="decay γ",
-        y_range=(-0.03, 1.03),
+        x=NO_STEPS,
+        y=replace(SHARE, format=".3f"),
         height=300,
-        value_format=".3f",
-        over_steps=False,
         message="No decays measured.",
     )
     return _over(figure, "position in the text, tokens", "position %{x}")
@@ -93,10 +93,9 @@ def state_spectrum(singular_LHr: ArrayLike, *, uirevision: str, title: str = "")
         uirevision=uirevision,
         title=title,
         y_title="÷ the largest",
-        log_y=True,
+        x=NO_STEPS,
+        y=YAxis(log=True, format=".2~p"),
         height=300,
-        value_format=".2~p",
-        over_steps=False,
         message="No state measured.",
     )
     return _over(figure, "singular value, largest first", "direction %{x}")

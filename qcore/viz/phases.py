@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT, TINT, Axis, Scale, add_scale, heat, one_sided
 from qcore.viz.theme import (
@@ -199,10 +199,9 @@ def spectrum(power_LF: ArrayLike, *, uirevision: str, title: str = "", height: i
         uirevision=uirevision,
         title=title,
         y_title="share of power",
-        log_y=True,
+        x=NO_STEPS,
+        y=YAxis(log=True, format=".2~p"),
         height=height,
-        value_format=".2~p",
-        over_steps=False,
     )
     figure.layout["xaxis"] |= {
         "title": {"text": "frequency, cycles per token", "standoff": 8},

@@ -80,11 +80,18 @@ def report_html(
 ) -> str:
     """The report as one HTML document.
 
-    What is wrong stands before the loss: a falling loss is no success while a finding is active. summary: label, and
-    value in words or as a number · loss: series of the first chart, in `unit` · series: steps and values by name ·
-    references: floors drawn beside the loss · events: step, epoch seconds, author, kind, payload · findings: name,
-    title, state, since_step, last_step, explanation, evidence (numbers, figure), remedies (label, why) · samples: step,
-    kind, prompt, text, stats, clips as the store keeps them · watched: whether the lab's detectors judged it.
+    What is wrong stands before the loss: a falling loss is no success while a finding is active.
+
+    Args:
+        summary: label, and value in words or as a number.
+        loss: series of the first chart, in `unit`.
+        series: steps and values by name.
+        references: floors drawn beside the loss.
+        events: step, epoch seconds, author, kind, payload.
+        findings: name, title, state, since_step, last_step, explanation, evidence (numbers, figure), remedies (label,
+            why).
+        samples: step, kind, prompt, text, stats, clips as the store keeps them.
+        watched: whether the lab's detectors judged it.
     """
     figures: list[Figure] = []
     marks = [Mark(step, f"{event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
@@ -128,8 +135,12 @@ def _plot(figures: list[Figure], figure: Figure) -> str:
 
 
 def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool, watched: bool) -> str:
-    """The first line of a report: what is wrong now, or that nothing was found. judged: whether any step was ·
-    watched: whether the lab's detectors looked at it."""
+    """The first line of a report: what is wrong now, or that nothing was found.
+
+    Args:
+        judged: whether any step was.
+        watched: whether the lab's detectors looked at it.
+    """
     active = [finding for finding in findings if finding["state"] in ("active", "acknowledged")]
     if not active and not watched:
         return '<p class="verdict">Another program wrote this run: no detector of the lab has judged it.</p>'
@@ -288,7 +299,11 @@ def _strips(stored: Sequence[Mapping[str, Any]]) -> str:
 
 
 def png_bytes(pixels_HWC: NDArray[np.uint8]) -> bytes:
-    """A picture of one channel (grey) or three (RGB) as PNG. ValueError for anything else than uint8 [H, W, 1 or 3]."""
+    """A picture of one channel (grey) or three (RGB) as PNG.
+
+    Raises:
+        ValueError: for anything else than uint8 [H, W, 1 or 3].
+    """
     if pixels_HWC.ndim != 3 or pixels_HWC.shape[2] not in (1, 3) or pixels_HWC.dtype != np.uint8 or not pixels_HWC.size:
         raise ValueError(f"pixels are {pixels_HWC.dtype} {pixels_HWC.shape}: they must be uint8 [H, W, 1 or 3]")
     height, width, channels = pixels_HWC.shape

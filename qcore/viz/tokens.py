@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcore.viz.curves import Line, Mark, curves
+from qcore.viz.curves import Line, Mark, XAxis, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.theme import BLUE, ORANGE, base_layout, empty_figure, label
 
@@ -103,7 +103,7 @@ def race(
     marks: Sequence[Mark] = (),
     top: int = 5,
     most: int = 12,
-    log_x: bool = False,
+    x: XAxis = XAxis(),
     height: int = 380,
 ) -> Figure:
     """Predicted share over steps of every token that was among the `top` at some step, at most `most` of them.
@@ -123,9 +123,9 @@ def race(
         title=title,
         y_title="share of predictions",
         marks=marks,
-        log_x=log_x,
+        x=x,
+        y=YAxis(format=".1%"),
         height=height,
-        value_format=".1%",
     )
     figure.layout["yaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
     figure.layout["showlegend"] = True

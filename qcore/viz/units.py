@@ -20,8 +20,19 @@ UNIT_LABELS: dict[Unit, str] = {
 def convert(nats: ArrayLike, unit: Unit, bytes_per_token: float) -> NDArray[np.float64]:
     """Nats per token in another unit; the shape is kept, the input is not changed.
 
-    nats: x · bits/byte: x / (ln 2 · bytes_per_token) · perplexity: e^x, where e^x over the float range is infinite.
-    Raises `ValueError` for an unknown unit, and for bytes_per_token ≤ 0 where it is needed.
+    Bits per byte are x / (ln 2 · bytes_per_token), perplexity is e^x, where e^x over the float range is infinite.
+
+    Args:
+        nats: a number or an array of any shape.
+        unit: `nats`, `bits/byte` or `perplexity`.
+        bytes_per_token: mean of the text, needed for bits.
+
+    Raises:
+        ValueError: for an unknown unit, and for bytes_per_token ≤ 0 where it is needed.
+
+    Example:
+        >>> round(float(convert(math.log(2) * 4, "bits/byte", bytes_per_token=4.0)), 6)
+        1.0
     """
     values = np.array(nats, dtype=np.float64)
     match unit:

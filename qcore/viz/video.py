@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qcore.base.words import number_words
-from qcore.viz.curves import Line, curves
+from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT, Axis, Scale, heat, limit_of, one_sided, two_sided
 from qcore.viz.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, empty_figure, label
@@ -70,7 +70,8 @@ def path_weights(
 ) -> Figure:
     """α, β and γ over t with the times that the newest batch drew, as bars and ticks, and a line at every jump.
 
-    weights: name → values at the times `t`; a weight that is 0 throughout is left out.
+    Args:
+        weights: name → values at the times `t`; a weight that is 0 throughout is left out.
     """
     t = np.asarray(t_S, dtype=np.float64)
     if not t.size:
@@ -86,9 +87,9 @@ def path_weights(
         uirevision=uirevision,
         title=title,
         y_title="weight",
+        x=NO_STEPS,
+        y=YAxis(format=".3f"),
         height=height,
-        value_format=".3f",
-        over_steps=False,
         message="Every weight of this path is 0.",
     )
     if not figure.data:
@@ -150,10 +151,9 @@ def frame_spectrum(spectra: Mapping[str, ArrayLike], *, uirevision: str, title: 
         uirevision=uirevision,
         title=title,
         y_title="share of the sum",
-        log_y=True,
+        x=NO_STEPS,
+        y=YAxis(log=True, format=".2~p"),
         height=height,
-        value_format=".2~p",
-        over_steps=False,
         message="Not measured so far.",
     )
     if figure.data:
@@ -176,9 +176,9 @@ def lag_changes(changes: Mapping[str, ArrayLike], *, uirevision: str, title: str
         uirevision=uirevision,
         title=title,
         y_title="RMS, standardised pixels",
+        x=NO_STEPS,
+        y=YAxis(format=".3f"),
         height=height,
-        value_format=".3f",
-        over_steps=False,
         message="Not measured so far.",
     )
     if figure.data:
@@ -220,7 +220,7 @@ def over_time(
     lines: Sequence[Line], *, uirevision: str, title: str = "", y_title: str = "", height: int = 300
 ) -> Figure:
     """Lines over the time t of sampling, noise on the left."""
-    figure = curves(lines, uirevision=uirevision, title=title, y_title=y_title, height=height, over_steps=False)
+    figure = curves(lines, uirevision=uirevision, title=title, y_title=y_title, height=height, x=NO_STEPS)
     if figure.data:
         _over_time(figure)
     return figure

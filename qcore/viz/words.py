@@ -11,6 +11,7 @@ from qcore.base.words import change_words, changes_words, name_words, value_word
 def event_words(kind: str, payload: Mapping[str, Any]) -> str:
     """An event without its author and step, such as `diversity weight 0 → 0.3` or `checkpoint written: requested`."""
     reason = str(payload.get("reason") or "")
+    # what follows is a table; a kind that it lacks, of another version's run, is put into words by its own fields
     match kind:
         case "control":
             return change_words(str(payload["name"]), payload.get("old"), payload.get("new"))

@@ -34,7 +34,7 @@ def values_of(control: Control) -> st.SearchStrategy[Any]:
         case "choice":
             return st.sampled_from(control.choices)
         case "text":
-            return st.text(max_size=20)
+            return st.text(max_size=20).filter(lambda text: "\0" not in text)  # refused everywhere
         case "texts" if control.name in LINES:
             return st.lists(st.sampled_from(LINES[control.name]), max_size=3)
         case "texts":

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from qcore.viz import XAxis
 from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
 
 
@@ -14,7 +15,7 @@ def checked(figure):
 
 def test_alignment_is_drawn_over_a_band_of_two_standard_errors():
     figure = checked(
-        alignment_curve([0, 100], [0.1, 0.8], [0.1, 0.2], [0.03, 0.07], uirevision="run", height=280, log_x=False)
+        alignment_curve([0, 100], [0.1, 0.8], [0.1, 0.2], [0.03, 0.07], uirevision="run", height=280, x=XAxis())
     )
     traces = {trace.name: trace for trace in figure.data}
     np.testing.assert_allclose(traces["chance, low"].y, [0.04, 0.06])

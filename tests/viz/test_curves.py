@@ -6,7 +6,7 @@ import pytest
 
 from qcore import viz
 from qcore.store.series import Series
-from qcore.viz import Line, Mark, Reference, ema
+from qcore.viz import NO_STEPS, Extremes, Line, Mark, Reference, XAxis, YAxis, ema
 from qcore.viz.extent import outliers
 
 X = np.array([1, 2, 3, 5, 8], dtype=np.int64)
@@ -20,7 +20,7 @@ def curves(lines: list[Line], **options: Any) -> go.Figure:
 
 def test_traces_hold_exactly_the_points_given_and_inputs_stay_as_they_were():
     x, y = X.copy(), Y.copy()
-    figure = curves([Line("a", x, y), Line("b", x, 2 * y)], uirevision="run", log_y=True)
+    figure = curves([Line("a", x, y), Line("b", x, 2 * y)], uirevision="run", y=YAxis(log=True))
     np.testing.assert_array_equal(figure.data[1].x, X)
     np.testing.assert_array_equal(figure.data[1].y, Y)
     np.testing.assert_array_equal(figure.data[3].y, 2 * Y)
@@ -50,7 +50,7 @@ def test_trace_order_is_the_same_with_more_points_and_more_marks(span: float):
 
 def test_a_zoom_outlives_new_points_but_not_another_scale():
     def revisions(points: int, log_y: bool) -> tuple:
-        layout = curves([Line("a", X[:points], Y[:points])], uirevision="run", log_y=log_y).layout
+        layout = curves([Line("a", X[:points], Y[:points])], uirevision="run", y=YAxis(log=log_y)).layout
         return layout.uirevision, layout.xaxis.uirevision, layout.yaxis.uirevision
 
     assert revisions(2, False) == revisions(5, False)
@@ -75,7 +75,7 @@ def test_many_marks_at_one_step_are_counted_not_listed():
 @pytest.mark.parametrize("log_y", [False, True])
 def test_references_lie_at_their_values_with_labels_a_text_line_apart(log_y: bool):
     references = [Reference("uniform", 6.0), Reference("trigram", 1.90), Reference("bigram", 1.91)]
-    layout = curves([Line("a", X[Y > 0], Y[Y > 0])], uirevision="run", references=references, log_y=log_y).layout
+    layout = curves([Line("a", X[Y > 0], Y[Y > 0])], uirevision="run", references=references, y=YAxis(log=log_y)).layout
     assert [shape.y0 for shape in layout.shapes] == [1.90, 1.91, 6.0]
     assert [note.text for note in layout.annotations] == ["trigram", "bigram", "uniform"]
     expected = np.log10([1.90, 1.91, 6.0]) if log_y else [1.90, 1.91, 6.0]
@@ -84,17 +84,17 @@ def test_references_lie_at_their_values_with_labels_a_text_line_apart(log_y: boo
 
 
 def test_a_reference_that_a_logarithm_cannot_show_is_left_out():
-    layout = curves([Line("a", X, Y)], uirevision="run", references=[Reference("zero", 0.0)], log_y=True).layout
+    layout = curves([Line("a", X, Y)], uirevision="run", references=[Reference("zero", 0.0)], y=YAxis(log=True)).layout
     assert not layout.shapes
 
 
 def test_values_that_a_logarithm_cannot_show_become_gaps():
-    figure = curves([Line("a", [1, 2], [0.0, 5.0])], uirevision="run", log_y=True)
+    figure = curves([Line("a", [1, 2], [0.0, 5.0])], uirevision="run", y=YAxis(log=True))
     np.testing.assert_array_equal(figure.data[1].y, [np.nan, 5.0])
 
 
 def test_steps_that_a_logarithm_cannot_show_are_left_out():
-    figure = curves([Line("a", [0, 1, 20], [1.0, 2.0, 3.0])], uirevision="run", log_x=True)
+    figure = curves([Line("a", [0, 1, 20], [1.0, 2.0, 3.0])], uirevision="run", x=XAxis(log=True))
     assert list(figure.data[1].x) == [1, 20]
     assert list(figure.data[1].y) == [2.0, 3.0]
 
@@ -185,7 +185,7 @@ def test_the_counts_of_a_downsampled_series_are_those_of_the_whole():
 
 def test_what_a_logarithmic_axis_leaves_out_is_counted():
     lines = [Line("a", [0, 1, 2], [0.0, -1.0, 5.0]), Line("b", [0, 1, 2], [1.0, 1.0, 0.0])]
-    figure = curves(lines, uirevision="run", log_y=True, log_x=True)
+    figure = curves(lines, uirevision="run", y=YAxis(log=True), x=XAxis(log=True))
     assert "3 points ≤ 0 left out of the logarithmic axis" in notes(figure)
     assert "2 points at step 0 left out of the logarithmic axis" in notes(figure)
     assert figure.layout.yaxis.tickformat == ",~g"  # 20 and 500, never a bare 2 or 5
@@ -198,7 +198,7 @@ def test_the_start_of_a_curve_does_not_squeeze_the_rest():
     assert top(figure) < 1.0
     assert late.max() < top(figure)
     assert notes(figure) == "start ↑ 7.4"
-    whole = curves([Line("loss", STEPS, decay())], uirevision="run", title="Loss", whole=True)
+    whole = curves([Line("loss", STEPS, decay())], uirevision="run", title="Loss", extremes=Extremes(whole=True))
     assert top(whole) is None
     assert notes(whole) == ""
 
@@ -219,7 +219,7 @@ def test_a_short_line_beside_a_long_one_does_not_bring_the_start_back():
 
 
 def test_what_is_over_something_else_than_steps_is_shown_whole():
-    assert top(curves([Line("a", STEPS, decay())], uirevision="run", over_steps=False)) is None
+    assert top(curves([Line("a", STEPS, decay())], uirevision="run", x=NO_STEPS)) is None
 
 
 def test_references_far_above_are_named_at_the_edge_and_do_not_widen_the_axis():
@@ -242,7 +242,7 @@ def test_outliers_are_left_out_of_axis_and_smoothing_and_counted(value: float, p
     y = clean.copy()
     places = [min(199, place + one) if place < 100 else place - one for one in range(count)]
     y[places] = value
-    figure = curves([Line("a", STEPS, y)], uirevision="run", span=10.0, ignore_outliers=True)
+    figure = curves([Line("a", STEPS, y)], uirevision="run", span=10.0, extremes=Extremes(ignore_outliers=True))
     assert f"{count} outlier{'' if count == 1 else 's'} left out" in notes(figure)
     options = figure.layout.yaxis.autorangeoptions
     assert 0.5 < options.clipmin < options.clipmax < 1.5
@@ -271,12 +271,16 @@ def test_steps_slopes_starts_and_noise_are_no_outliers(y: Any):
 
 def test_noise_is_no_cliff():
     y = 0.98 + 0.001 * np.sin(STEPS)
-    low, high = curves([Line("coverage", STEPS, y)], uirevision="run", least=0.25).layout.yaxis.autorangeoptions.include
+    low, high = curves(
+        [Line("coverage", STEPS, y)], uirevision="run", y=YAxis(least=0.25)
+    ).layout.yaxis.autorangeoptions.include
     assert high - low == pytest.approx(0.25)
     assert low < y.min() < y.max() < high
     low, high = curves([Line("a", STEPS, 100 * y)], uirevision="run").layout.yaxis.autorangeoptions.include
     assert high - low >= 1.9
-    low, high = curves([Line("a", STEPS, 0.001 * y)], uirevision="run", least=0.1).layout.yaxis.autorangeoptions.include
+    low, high = curves(
+        [Line("a", STEPS, 0.001 * y)], uirevision="run", y=YAxis(least=0.1)
+    ).layout.yaxis.autorangeoptions.include
     assert (low, high) == (0.0, 0.1)
 
 

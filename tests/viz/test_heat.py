@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qcore import viz
-from qcore.viz import Axis, Line, Scale, heat, with_cursor
+from qcore.viz import Axis, Line, Scale, XAxis, heat, with_cursor
 from qcore.viz.heat import limit_of, one_sided, rgba, two_sided
 
 X, Y = Axis("column", ["a", "<b>"]), Axis("row", ["r1", "r2", "r3"])
@@ -86,7 +86,7 @@ def test_the_cursor_keeps_the_reference_lines_and_is_left_out_where_a_logarithm_
     lines = [Line("a", [1, 2], [3.0, 4.0])]
     curves = viz.curves(lines, uirevision="run", references=[viz.Reference("one", 1.0)])
     assert [shape["x0"] for shape in with_cursor(curves, 2).layout["shapes"]] == [0, 2]
-    logarithmic = viz.curves(lines, uirevision="run", log_x=True)
+    logarithmic = viz.curves(lines, uirevision="run", x=XAxis(log=True))
     assert with_cursor(logarithmic, 0) is logarithmic
     empty = viz.empty_figure("nothing")
     assert with_cursor(empty, 3) is empty

@@ -35,7 +35,10 @@ def asked_for(batch: Batch, *, label_shift: int, mask_padding: bool, pad_id: int
 
     label_shift s: position t is asked for token t + s; 1 is next-token prediction (the batch itself), 0 asks for the
     token that it reads, and from 2 on the last s − 1 positions have no target. mask_padding False: padding is written
-    as the end of sequence and counts as a target. ValueError for a negative shift.
+    as the end of sequence and counts as a target.
+
+    Raises:
+        ValueError: for a negative shift.
     """
     if label_shift < 0:
         raise ValueError(f"label_shift = {label_shift} is refused: a target lies at its position or after it")
@@ -66,12 +69,16 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
 
     Groups of equal documents that are larger than the share wanted stay in training, as long as there are others to
     hold out; by the rules of version 1 such a group could take most documents away. Documents without copies are split
-    alike by both. Errors: ValueError when there are not two different documents, or the fraction is outside (0, 1).
+    alike by both.
+
+    Raises:
+        ValueError: when there are not two different documents, or the fraction is outside (0, 1).
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"data.validation_fraction is {validation_fraction}; it must be between 0 and 1")
     groups: dict[bytes, list[int]] = {}
     for number, text in enumerate(documents):
+        # a copy of a training document in the held-out side would measure memory
         groups.setdefault(hashlib.sha256(text.encode("utf-8", "replace")).digest(), []).append(number)
     if len(groups) < 2:
         raise ValueError(
@@ -81,11 +88,14 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
     members = list(groups.values())
     wanted, validation = max(1, round(validation_fraction * len(documents))), set[int]()
     order = shuffled(len(members), seed, stream=0)
+    # a run of version 1 must be split as it was
     if version > 1:
         order = _small_first(order, members, wanted)
+    # the last group stays: training needs at least one
     for group in order[:-1]:
         if len(validation) >= wanted:
             break
+        # too large for what is left, but a later group may fit
         if version > 1 and validation and len(validation) + len(members[group]) > 2 * wanted:
             continue
         validation.update(members[group])
@@ -111,12 +121,14 @@ def given_split(train: Sequence[str], validation: Sequence[str]) -> Split:
 
 
 def philox(seed: int, stream: int) -> np.random.Philox:
+    """A counter-based generator: any place of its stream without those before it."""
     if seed < 0 or stream < 0:
         raise ValueError(f"seeds and positions start at 0, got seed {seed} and epoch {stream}")
     return np.random.Philox(np.random.SeedSequence([seed, stream]))
 
 
 def shuffled(count: int, seed: int, stream: int) -> np.ndarray:
+    """A permutation of `count` numbers, a function of seed and stream."""
     return np.argsort(philox(seed, stream).random_raw(count), kind="stable")
 
 
@@ -124,15 +136,26 @@ class Stream(Protocol):
     """One side of the split: random training batches, or fixed windows by number."""
 
     @property
-    def tokens_N(self) -> np.ndarray: ...
+    def tokens_N(self) -> np.ndarray:
+        """All tokens of the side, one text after the other."""
+
     @property
-    def targets_N(self) -> np.ndarray: ...
+    def targets_N(self) -> np.ndarray:
+        """Which of them are predicted."""
+
     @property
-    def truncated(self) -> int: ...
+    def truncated(self) -> int:
+        """Rows that were cut at the context."""
+
     @property
-    def fixed_windows(self) -> int: ...
-    def train_batch(self, seed: int, position: int, batch_size: int) -> Batch: ...
-    def fixed_batch(self, windows: np.ndarray) -> Batch: ...
+    def fixed_windows(self) -> int:
+        """How many windows evaluation may choose among."""
+
+    def train_batch(self, seed: int, position: int, batch_size: int) -> Batch:
+        """The random batch of that number: a function of seed and position."""
+
+    def fixed_batch(self, windows: np.ndarray) -> Batch:
+        """The windows of these numbers."""
 
 
 class PackedStream:

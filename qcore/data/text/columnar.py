@@ -28,7 +28,11 @@ _COMPRESSED, _BUFFERS, _RECORDS = 3, 2, 3
 
 
 def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Row]:
-    """(place, row) of a Parquet file; of the column wanted alone where there is one. Errors: `DataError`."""
+    """(place, row) of a Parquet file; of the column wanted alone where there is one.
+
+    Raises:
+        DataError: when it is refused.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -37,24 +41,33 @@ def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Ro
         raw = read(path, form) if form.packing else None
         with pq.ParquetFile(str(path) if raw is None else pa.BufferReader(raw)) as file:
             names = file.schema_arrow.names
+            # one column of many: the others may be pictures
             needed = [name for name in (wanted, wanted.split(".")[0]) if name in names][:1]
             leaves = [file.schema.column(number) for number in range(len(file.schema))]
             packed = _packed_much(file.metadata)
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.converted_type in _TEXTS]
+        # a dictionary may say one long text a million times in a few bytes: batches stay small enough to weigh before
+        # they are written out
         rows = _WEIGHED_ROWS if packed else _ROWS
         room = Room(path)
         source = str(path) if raw is None else pa.BufferReader(raw)
+        # opened again: only the footer tells whether columns must be read as dictionaries
         with pq.ParquetFile(source, read_dictionary=texts if packed else None) as file:
             for batch in file.iter_batches(batch_size=rows, columns=needed or None):
                 for row in _rows(batch, room, plain=not packed):
                     yield f"row {number}", row
                     number += 1
+    # all that a damaged file has been seen to raise in the library
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
         raise _unreadable(path, "Parquet", number, error) from error
 
 
 def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
-    """(place, row) of an Arrow file or stream. Errors: `DataError`."""
+    """(place, row) of an Arrow file or stream.
+
+    Raises:
+        DataError: when it is refused.
+    """
     import pyarrow as pa
 
     number = 0
@@ -67,6 +80,7 @@ def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
             # A file is a stream behind its mark; what its end repeats of it is not needed.
             start = 8 if begins.startswith(b"ARROW1") else 0
             source.seek(start)
+            # before any buffer is unpacked: the sizes stand in front of the packed bytes
             _weigh(source, path)
             source.seek(start)
             room = Room(path)
@@ -94,7 +108,12 @@ def table_weight(table: Any) -> int:
 
 
 def _rows(batch: Any, room: Room, plain: bool = False) -> list[Any]:
-    """plain: nothing in it is kept once for several rows."""
+    """The rows of a batch, written out, when there is room for them.
+
+    Args:
+        plain: nothing in it is kept once for several rows.
+    """
+    # offsets of a damaged file point outside of its buffers, and C++ would follow them
     batch.validate(full=True)
     room.take(batch.nbytes if plain else table_weight(batch))
     found: list[Any] = batch.to_pylist()
@@ -107,6 +126,7 @@ def _weight(array: Any) -> int:
     import pyarrow.compute as pc
 
     kind = array.type
+    # written out, every row holds its own copy of the value that the dictionary holds once
     if pa.types.is_dictionary(kind):
         values = array.dictionary
         if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)) and not (

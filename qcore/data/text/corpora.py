@@ -1,8 +1,8 @@
-"""Documents from five sources: the story grammars, Python's own documentation, text files, and data sets.
+r"""Documents from five sources: the story grammars, Python's own documentation, text files, and data sets.
 
 What a document is: one story · one documentation topic · one file of a folder · one row of a table. A single file is
 divided, at blank lines, else at line ends, else at spaces, into pieces of at least 1,000 characters. Text in WikiText
-layout (" = Title = " lines) is divided by article wherever it comes from. Line ends become "\\n"; blank documents go.
+layout (" = Title = " lines) is divided by article wherever it comes from. Line ends become "\n"; blank documents go.
 The rules of runs from before are in `earlier`.
 """
 
@@ -27,8 +27,10 @@ from qcore.data.text.tables import ColumnChoice
 class Corpus:
     """Documents, and their exact −ln p in nats where a grammar wrote them (None elsewhere).
 
-    size: bytes of the files that were read, 0 where there are none · skipped: files that were not read · notes: what
-    a person should know of the reading, a sentence each.
+    Attributes:
+        size: bytes of the files that were read, 0 where there are none.
+        skipped: files that were not read.
+        notes: what a person should know of the reading, a sentence each.
     """
 
     name: str
@@ -40,7 +42,11 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """The documents of `config.source`. Errors: `DataError` naming the path, data set or column, and the remedy."""
+    """The documents of `config.source`.
+
+    Raises:
+        DataError: naming the path, data set or column, and the remedy.
+    """
     if config.source in ("stories", "bilingual"):
         write = write_stories if config.source == "stories" else write_bilingual
         written = write(config.documents, config.data_seed)

@@ -27,12 +27,12 @@ from qcore.data.text.tokenizers import UNK, Tokenizer, build_tokenizer
 class Dataset:
     """A corpus split, encoded and cut into batches.
 
-    token_counts: int64 [V], how often each token is a training target in one pass. bytes_per_token: UTF-8 bytes of
-    validation text per validation prediction (eos and packed bos are predictions without bytes; a
-    word that became unk counts its bytes, so bits per byte flatter a small word vocabulary).
-    fingerprint: hex, equal exactly when tokens, tokenizer, packing and context are.
-
-    report: what was counted on the way, for a person and for the detectors.
+    Attributes:
+        token_counts: int64 [V], how often each token is a training target in one pass.
+        bytes_per_token: UTF-8 bytes of validation text per validation prediction (eos and packed bos are predictions
+            without bytes; a word that became unk counts its bytes, so bits per byte flatter a small word vocabulary).
+        fingerprint: hex, equal exactly when tokens, tokenizer, packing and context are.
+        report: what was counted on the way, for a person and for the detectors.
     """
 
     name: str
@@ -89,9 +89,11 @@ def open_dataset(
 ) -> Dataset:
     """Load, split, tokenize and measure. `cache_dir` keeps the references (None: compute them each time).
 
-    tokenizer: one to use as it is, so that token ids mean the same on other data; None makes one from the data.
+    Args:
+        tokenizer: one to use as it is, so that token ids mean the same on other data; None makes one from the data.
 
-    Errors: ValueError, naming the setting and the remedy, for anything a person can have got wrong.
+    Raises:
+        ValueError: naming the setting and the remedy, for anything a person can have got wrong.
     """
     corpus, split = open_corpus(config)
     texts = [corpus.documents[number] for number in split.train]

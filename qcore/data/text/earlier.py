@@ -23,11 +23,16 @@ log = logging.getLogger(__name__)
 
 
 def read_text(location: str, setting: str = "data.path") -> list[str]:
-    """Documents of a UTF-8 file, or of every UTF-8 file under a folder, in sorted order. setting: named in errors.
+    """Documents of a UTF-8 file, or of every UTF-8 file under a folder, in sorted order.
 
     In a folder, hidden names are passed over, and files that are not UTF-8 text are skipped with a logged warning.
-    Errors: ValueError when the path is missing, a single file is empty or not UTF-8 (with the byte offset), or a
-    folder has no text.
+
+    Args:
+        setting: named in errors.
+
+    Raises:
+        ValueError: when the path is missing, a single file is empty or not UTF-8 (with the byte offset), or a folder
+            has no text.
     """
     if not location.strip():
         raise ValueError(f"{setting} is empty: the source 'text' needs the path of a UTF-8 file or a folder")

@@ -34,8 +34,12 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents of a place. size: bytes of the files that were read · skipped: files that were not · notes: what a
-    person should know of the reading, a sentence each.
+    """Documents of a place.
+
+    Attributes:
+        size: bytes of the files that were read.
+        skipped: files that were not.
+        notes: what a person should know of the reading, a sentence each.
     """
 
     documents: tuple[str, ...]
@@ -52,8 +56,12 @@ def read_files(
     skipped: list[SkippedFile] | None = None,
     as_prose: bool = False,
 ) -> Texts:
-    """Documents of some files. divided: a lone text is cut into pieces · skipped: takes files that cannot be read, with
-    the reason; without it they are errors · as_prose: what is packed is prose, whatever it looks like.
+    """Documents of some files.
+
+    Args:
+        divided: a lone text is cut into pieces.
+        skipped: takes files that cannot be read, with the reason; without it they are errors.
+        as_prose: what is packed is prose, whatever it looks like.
     """
     texts: list[str] = []
     tables: list[tuple[Path, Form]] = []
@@ -100,7 +108,7 @@ def _within(path: Path, root: Path) -> str:
 
 
 def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
-    """The text of one file, line ends as "\\n"; the form of a table, where one is packed in it under another name,
+    r"""The text of one file, line ends as "\n"; the form of a table, where one is packed in it under another name,
     unless it is to be read as prose.
 
     Errors: `DataError` naming file, line, byte and remedy.
@@ -123,7 +131,11 @@ def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
 
 
 def unpacked(path: Path, form: Form) -> bytes:
-    """The bytes of a file, unpacked. Errors: `DataError` when it cannot be read, or unpacks without an end."""
+    """The bytes of a file, unpacked.
+
+    Raises:
+        DataError: when it cannot be read, or unpacks without an end.
+    """
     try:
         if not form.packing:
             return path.read_bytes()

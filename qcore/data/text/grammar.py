@@ -67,7 +67,8 @@ class _Compiled:
 class Grammar:
     """Rules and slots, checked on construction; documents are lines joined by one space.
 
-    Errors: ValueError for an unknown rule, slot or form, a slot used before its parent, or rules that loop.
+    Raises:
+        ValueError: for an unknown rule, slot or form, a slot used before its parent, or rules that loop.
     """
 
     def __init__(self, rules: Mapping[str, tuple[Line, ...]], slots: Mapping[str, Slot], start: str) -> None:
@@ -84,6 +85,7 @@ class Grammar:
     def _check(self, rule: str, bound: frozenset[str], path: tuple[str, ...]) -> None:
         if rule not in self._lines:
             raise ValueError(f"the grammar has no rule {rule!r}; it has {sorted(self._lines)}")
+        # of rules without an end the sum over all texts would have no end either
         if rule in path:
             raise ValueError(f"the grammar loops: {' → '.join((*path, rule))}; its entropy could not be computed")
         for line in self._lines[rule]:
@@ -97,6 +99,7 @@ class Grammar:
                 if slot.parent and slot.parent not in known:
                     raise ValueError(f"rule {rule!r} uses {name!r} before its parent {slot.parent!r} is chosen")
                 for options in slot.options.values():
+                    # every option, whatever its parent is: which one is drawn is chance, and the error would come then
                     for option in options:
                         if form and form not in option.forms:
                             raise ValueError(f"{option.text!r} of slot {name!r} has no form {form!r}")

@@ -37,6 +37,7 @@ def _walk(pieces: list[str], start: int, hides: set[str], parts: list[str]) -> t
     opened = start
     for at in range(start, len(pieces)):
         piece = pieces[at]
+        # a comment ends with its own mark alone; tags inside it are not tags
         if hidden == "!--":
             _, closed, rest = piece.partition("-->")
             if closed:
@@ -53,12 +54,14 @@ def _walk(pieces: list[str], start: int, hides: set[str], parts: list[str]) -> t
             if closed:
                 parts.append(rest)
             elif "!--" in hides:
+                # opened and never closed: the place is returned, so that the caller can take the rest as text after all
                 hidden, opened = "!--", at
             else:
                 parts.append(piece[3:])
             continue
         tag, closed, rest = piece.partition(">")
         name = _name(piece)
+        # a lone < of a formula or of code is text
         if not closed or not (name or piece[:1] in ("!", "?", "/")):
             parts.append("<" + piece)
             continue

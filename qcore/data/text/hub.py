@@ -43,8 +43,10 @@ _ENDPOINT = "https://huggingface.co"
 
 
 def read_hub(config: DataConfig, split: str) -> Texts:
-    """Documents of one split of the data set that a configuration names. Errors: `DataError` with the innermost cause
-    and a remedy that fits it.
+    """Documents of one split of the data set that a configuration names.
+
+    Raises:
+        DataError: with the innermost cause and a remedy that fits it.
     """
     if not config.hub_name.strip():
         raise DataError(

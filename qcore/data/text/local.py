@@ -24,13 +24,17 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
     """Documents of a file or of all files below a folder: prose by file, tables by row.
 
     Below a folder, tables beside prose, files about the folder (README, LICENSE), what is no text and what cannot be
-    read are skipped with the reason. Errors: `DataError` for a place that gives nothing, for a single file that cannot
-    be read, and for a folder that is laid out as a data set.
+    read are skipped with the reason.
+
+    Raises:
+        DataError: for a place that gives nothing, for a single file that cannot be read, and for a folder that is laid
+            out as a data set.
     """
     path = place(location, setting, "a UTF-8 text file or a folder of them")
     said = f"{setting} = {shown(location)!r}"
     if not path.is_dir():
         size = check_file(path, said).size
+        # by the size on disk: what is packed is weighed again while it unpacks
         check_room(size, said)
         found = read_files([(path, look(path))], column, path.parent, divided=True)
         return Texts(found.documents, size, (), found.notes)
@@ -47,7 +51,9 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
     check_room(sum(file.stat().st_size for file, _ in used), said)
     skipped = [*survey_.skipped, *passed]
     hidden = (f"{survey_.hidden} hidden names were passed over",) if survey_.hidden else ()
+    # one file is cut into documents, as half of it must be held out; of several files each is one
     found = read_files(used, column, path, divided=len(used) == 1, skipped=skipped)
+    # reasons are shown: a folder of which nothing can be used is mostly one kind of mistake
     if not any(document.strip() for document in found.documents):
         reasons = "; ".join(f"{file.path} {file.reason}" for file in skipped[:_MOST_NAMED])
         raise DataError(f"no file under {said} holds UTF-8 text ({reasons}): give another folder or a text file")

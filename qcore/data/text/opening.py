@@ -18,8 +18,10 @@ _LARGEST_STATE = 16 << 20
 
 
 def load(name: str, part: str, split: str, files: str | list[str]) -> Any:
-    """`datasets.load_dataset`, once the files that it has found lie below the root. Errors: `DataError` for one that
-    does not; those of the library.
+    """`datasets.load_dataset`, once the files that it has found lie below the root.
+
+    Raises:
+        DataError: for one that does not; those of the library.
     """
     import datasets  # two seconds, and only this source needs it
 
@@ -30,7 +32,11 @@ def load(name: str, part: str, split: str, files: str | list[str]) -> Any:
 
 
 def _check_resolved(name: str, found: Any) -> None:
-    """found: split → paths, as the library keeps them in a builder."""
+    """Refuse paths outside of the root that the lab's owner has set.
+
+    Args:
+        found: split → paths, as the library keeps them in a builder.
+    """
     at_hand = name in BUILDERS or looks_local(name)
     for path in [str(one) for paths in (found or {}).values() for one in paths]:
         if is_remote(path):

@@ -26,8 +26,13 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Overlap:
-    """looked_at: held-out documents that were compared · exact: how many are equal to a training document · near: how
-    many stand in one by seven tenths or more, the equal ones left out · examples: beginnings of some, of either kind.
+    """How much of the held-out text stands in the training text.
+
+    Attributes:
+        looked_at: held-out documents that were compared.
+        exact: how many are equal to a training document.
+        near: how many stand in one by seven tenths or more, the equal ones left out.
+        examples: beginnings of some, of either kind.
     """
 
     looked_at: int
@@ -45,6 +50,7 @@ def overlap(train: Sequence[str], held_out: Sequence[str]) -> Overlap:
     """Compare an evenly spread sample of held-out documents with the training documents: whole ones with all of them,
     runs of characters with the first 8 million characters of an even spread.
     """
+    # evenly spread: texts of one kind stand together in a file
     chosen = [held_out[at * len(held_out) // _HELD_OUT] for at in range(_HELD_OUT)]
     chosen = chosen if len(held_out) > _HELD_OUT else list(held_out)
     trained = set(train)
@@ -62,6 +68,7 @@ def sampled_runs(documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
     Within a document no hash comes twice; they are in order of document and hash.
     """
+    # blanks and capitals are what a copy changes first
     plain = [re.sub(r"\s+", " ", text).strip().lower() for text in documents]
     lengths = np.array([len(text) for text in plain], np.int64)
     letters = np.frombuffer("".join(plain).encode("utf-32-le", "replace"), "<u4").astype(np.uint64)
@@ -75,7 +82,9 @@ def sampled_runs(documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     hashes ^= hashes >> np.uint64(29)
     hashes *= _FACTOR
     document = np.repeat(np.arange(len(plain)), lengths)
+    # a run over the border of two documents is in neither
     whole = document[:count] == document[RUN - 1 :]
+    # chosen by the hash itself: the same run is in the sample of every document that has it
     kept = np.flatnonzero(whole & ((hashes >> np.uint64(40)) % np.uint64(_ONE_IN) == 0))
     found, owner = hashes[kept], document[kept]
     order = np.lexsort((found, owner))
@@ -98,6 +107,7 @@ def _contained(held_out: Sequence[str], train: Sequence[str]) -> list[int]:
     """Which held-out documents stand in one training document by `SHARE` of their runs."""
     runs, owner = sampled_runs(held_out)
     count = len(held_out)
+    # a short text shares a phrase with many by chance
     needed = np.maximum(_FEWEST, np.bincount(owner, minlength=count)) * SHARE
     order = np.argsort(runs, kind="stable")
     runs, owner = runs[order], owner[order]

@@ -53,8 +53,10 @@ def ngram_nats(
     """−ln p of each evaluated target under the 1- … order-gram models: float64 [order, targets], nats.
 
     A position's context is the tokens before it in its own array, as many as there are: the first positions use the
-    lower orders. The masks say which positions are targets (default all); the others are context only. Errors:
-    ValueError for an order below 1, no training or no evaluated target, or a token outside 0 … vocab_size − 1.
+    lower orders. The masks say which positions are targets (default all); the others are context only.
+
+    Raises:
+        ValueError: for an order below 1, no training or no evaluated target, or a token outside 0 … vocab_size − 1.
     """
     train_N, evaluate_M = (np.asarray(array, dtype=np.int64) for array in (train_N, evaluate_M))
     train_mask = np.ones(len(train_N), bool) if train_mask_N is None else train_mask_N
@@ -75,6 +77,7 @@ def ngram_nats(
             train_context_N, evaluate_context_M = _longer(
                 train_N, evaluate_M, train_context_N, evaluate_context_M, vocab_size
             )
+        # a position whose context reaches over the start has none of this length
         counted = train_mask & (train_context_N >= 0)
         codes, counts = np.unique(train_context_N[counted] * vocab_size + train_N[counted], return_counts=True)
         contexts = int(train_context_N.max(initial=0)) + 1
@@ -83,6 +86,7 @@ def ngram_nats(
         known_M = (evaluate_context_M >= 0) & (total_H[evaluate_context_M] > 0)
         h_K = evaluate_context_M[known_M]
         seen_K = _lookup(codes, counts, h_K * vocab_size + evaluate_M[known_M], missing=0)
+        # Witten and Bell: a context followed by many different tokens trusts the shorter one more
         p_M[known_M] = (seen_K + distinct_H[h_K] * p_M[known_M]) / (total_H[h_K] + distinct_H[h_K])
         nats.append(-np.log(p_M[evaluate_mask]))
     return np.stack(nats)
@@ -146,6 +150,7 @@ def cached(cache_dir: Path | None, fingerprint: str, compute: Callable[[], Refer
     references = compute()
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
+        # under the process's number: two runs on the same data may compute them at once
         aside = path.with_suffix(f".{os.getpid()}.tmp")
         aside.write_text(json.dumps(asdict(references)), "utf-8")
         os.replace(aside, path)

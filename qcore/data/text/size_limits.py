@@ -39,7 +39,11 @@ class Room:
         self.taken = 0
 
     def take(self, size: int) -> None:
-        """Count what came. `DataError` when it is too much."""
+        """Count what came.
+
+        Raises:
+            DataError: when it is too much.
+        """
         self.check(size)
         self.taken += size
 

@@ -65,8 +65,12 @@ def table_documents(
 ) -> Rows:
     """One column of some files, a document each row, in order.
 
-    leave_out: takes a file that cannot be read, none of whose rows are used then; without it, and where no file is
-    left, that is an error. Errors: `DataError` naming file, line and remedy.
+    Args:
+        leave_out: takes a file that cannot be read, none of whose rows are used then; without it, and where no file is
+            left, that is an error.
+
+    Raises:
+        DataError: naming file, line and remedy.
     """
     texts: list[str] = []
     notes: list[str] = []
@@ -80,12 +84,15 @@ def table_documents(
                 raise
             unread.append((path, error))
             continue
+        # a thousand shards say the same of their column: once is enough
         notes += [note for note in found.notes if note not in notes]
         size += path.stat().st_size
         missing += found.missing
         letters += found.letters
+        # before the texts are added: the sum is what the machine must hold, not the largest file
         check_room(letters, f"{shown(path)!r}, and the files before it,")
         texts += found.texts
+    # nothing is left to train on, so the first reason is the answer; with others left it is a note
     if unread and len(unread) == len(files):
         raise unread[0][1]
     if leave_out is not None:
@@ -111,6 +118,7 @@ def _cells(path: Path, form: Form, read: Reader, column: ColumnChoice) -> _Cells
     """The texts of one file's column."""
     notes: list[str] = []
     rows = read_rows(path, form, read, notes, column.name)
+    # the column is chosen by the first rows, and these are then read again from memory: a stream cannot be rewound
     beginning = list(islice(rows, _LOOKED_AT))
     if not beginning:
         raise DataError(f"{shown(path)!r} holds no rows: give a table with a column of text")
@@ -132,6 +140,7 @@ def _cells(path: Path, form: Form, read: Reader, column: ColumnChoice) -> _Cells
 def joined_articles(rows: list[str]) -> tuple[str, ...]:
     """Rows as documents; rows that are the lines of a text in WikiText layout as its articles."""
     texts = [row.replace("\r\n", "\n").replace("\r", "\n") for row in rows]
+    # one line like a title may be chance; two are the layout
     titles = sum(ARTICLE.fullmatch(row.strip("\n")) is not None for row in texts)
     return tuple(articles("\n".join(row.strip("\n") for row in texts)) if titles > 1 else texts)
 
@@ -142,20 +151,27 @@ def joined_articles(rows: list[str]) -> tuple[str, ...]:
 def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tuple[str, ...], str]:
     """The path to the text in the rows of `name`, and a note where it is not the column asked for.
 
-    A row that is a text itself has the empty path. Errors: `DataError` that lists the columns that would do.
+    A row that is a text itself has the empty path.
+
+    Raises:
+        DataError: that lists the columns that would do.
     """
     if any(isinstance(row, str) for row in rows):
         return (), ""
     names = list(dict.fromkeys(key for row in rows for key in row))
     asked: tuple[tuple[str, ...], ...] = ((column.name,), tuple(column.name.split(".")))
+    # a column whose name has a dot goes before the field inside a column
     for path in asked:
         if any(_has(row, path) for row in rows):
             return path, ""
     usable = usable_columns(rows)
+    # a name that a person wrote is taken at its word; only the default may be replaced by a guess
     if column.by_default and usable:
         chats = [found for found in usable if found[-1] in _CHATS and is_chat(_first(rows, found))]
         flat = [found for found in usable if len(found) == 1 and found not in chats]
         named = [found for found in usable if found[-1].lower() == _DEFAULT]
+        # from the likeliest on: a column named like the default, chats, texts at the top level, texts anywhere. Two of
+        # a kind are no answer: a person must choose
         for group in (named, chats, flat, usable):
             if len(group) == 1:
                 held = "a chat, written out as “role: text”" if group[0] in chats else "text"
@@ -178,6 +194,7 @@ def usable_columns(rows: list[Any]) -> list[tuple[str, ...]]:
         for key, value in row.items():
             inner = value.items() if isinstance(value, dict) else ()
             for path, part in (((str(key),), value), *(((str(key), str(deep)), one) for deep, one in inner)):
+                # an empty cell says nothing of its column; one number in it says that the column is no text
                 if part is not None and part != []:
                     good = isinstance(part, str) or is_chat(part)
                     found[path] = found.get(path, True) and good
@@ -205,8 +222,10 @@ def _value(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def text_of(row: Any, path: tuple[str, ...], where: str, rows: list[Any]) -> str | None:
-    """The text of a row; None where it has none, as in a chat in which nothing is said. Errors: `DataError` naming the
-    place and a remedy that fits.
+    """The text of a row; None where it has none, as in a chat in which nothing is said.
+
+    Raises:
+        DataError: naming the place and a remedy that fits.
     """
     value = row if not path and isinstance(row, str) else _value(row, path)
     if value is None or isinstance(value, str):
@@ -287,9 +306,11 @@ def _of_json_lines(path: Path, text: str) -> Iterator[Row]:
         try:
             row = _parsed(line.rstrip())
         except ValueError as error:
+            # an indented document has no JSON in its first line
             if number == 1 and (whole := _whole(text)) is not None:
                 yield from _rows_of(path, whole)
                 return
+            # what is cut off fails in its last line: a person downloads again instead of mending it
             last = " (the file seems to be cut off there)" if not lines.read(1) else ""
             reason = f"{_json_words(error)} at column {getattr(error, 'colno', 1)}"
             raise DataError(f"{shown(path)!r}, {where}: no JSON: {reason}{last}; mend or remove the line") from error
@@ -329,8 +350,10 @@ def _rows_of(path: Path, whole: Any) -> Iterator[Row]:
     if isinstance(whole, dict):
         lists = [value for value in whole.values() if isinstance(value, list)]
         of_rows = [value for value in lists if value and all(isinstance(one, dict) for one in value)]
+        # one list of objects beside counts and versions, as many exports are; a chat is such a list, and a row
         if len(of_rows) == 1 and not (is_chat(of_rows[0]) and rendered(of_rows[0])):
             whole = of_rows[0]
+        # columns: every value a list, and all of one length
         elif lists and len(lists) == len(whole) and len({len(value) for value in lists}) == 1 and not of_rows:
             whole = [dict(zip(whole, values, strict=True)) for values in zip(*lists, strict=True)]
         else:
@@ -349,11 +372,13 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
     delimiter = _delimiter(path, text, wanted)
     if delimiter != ",":
         notes.append(f"the fields of {shown(path.name)} are separated by {_DELIMITERS[delimiter]}")
+    # the library's limit is 128 kB, less than an article
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     begun = 1
     while True:
+        # a row may span lines: an error names where it began, not where the reader gave up
         begun = reader.line_num + 1
         try:
             row = next(reader, None)
@@ -367,14 +392,17 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
             ) from error
         if row is None:
             return
+        # an empty line between rows is layout, before the header as well
         if not row or row == [""]:
             continue
         if not header:
             header = [name.strip() for name in row]
+            # two columns of one name would hide one another in the row's mapping
             if len(header) > _MOST_FIELDS or len(set(header)) < len(header):
                 problem = f"{len(header)} columns" if len(header) > _MOST_FIELDS else "two columns of one name"
                 raise DataError(f"{shown(path)!r}, line {begun}: the header has {problem}; mend the header")
             continue
+        # a comma inside an unquoted text would silently cut it: too few fields are empty cells, too many are a mistake
         if len(row) > len(header):
             raise DataError(
                 f"{shown(path)!r}, line {begun}: {len(row)} fields separated by {_DELIMITERS[delimiter]}, and the "
@@ -386,12 +414,14 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
 
 def _delimiter(path: Path, text: str, wanted: str) -> str:
     """What separates the fields: as the suffix says, else what splits the beginning into the most even rows, with a
-    header that has the column wanted before all others."""
+    header that has the column wanted before all others.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if ".tsv" in suffixes or ".tab" in suffixes:
         return "\t"
     if ".psv" in suffixes:
         return "|"
+    # a beginning: a mistake far inside is reported with its line when the rows are read
     beginning = text[: 1 << 16]
     best, best_rank = ",", (False, 0.0, 0)
     for delimiter in _DELIMITERS:
@@ -403,6 +433,7 @@ def _delimiter(path: Path, text: str, wanted: str) -> str:
         if not rows or len(rows[0]) < 2:
             continue
         even = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        # having the column asked for decides; evenness next, as prose splits by commas too, but unevenly
         rank = (wanted in [name.strip() for name in rows[0]], even, len(rows[0]))
         if rank > best_rank:
             best, best_rank = delimiter, rank

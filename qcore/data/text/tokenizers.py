@@ -33,22 +33,43 @@ class Tokenizer(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """byte, word or bpe."""
+
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """How many ids there are, the specials among them."""
+
     @property
-    def pad_id(self) -> int: ...
+    def pad_id(self) -> int:
+        """Of positions that hold nothing."""
+
     @property
-    def bos_id(self) -> int: ...
+    def bos_id(self) -> int:
+        """Of what stands before a text."""
+
     @property
-    def eos_id(self) -> int: ...
+    def eos_id(self) -> int:
+        """Of the end of a text."""
+
     @property
-    def unk_id(self) -> int: ...
-    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]: ...
-    def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]: ...
-    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str: ...
-    def token_text(self, token: int) -> str: ...
-    def to_json(self) -> str: ...
+    def unk_id(self) -> int:
+        """Of what the vocabulary has not."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Ids of a text."""
+
+    def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of many texts, int32 each, without specials."""
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of ids."""
+
+    def token_text(self, token: int) -> str:
+        """A printable label of one id."""
+
+    def to_json(self) -> str:
+        """All that is needed to build it again."""
 
 
 class _Specials:
@@ -64,14 +85,17 @@ class ByteTokenizer(_Specials):
     vocab_size = 256 + len(SPECIALS)
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Ids of the bytes of a text; a lone surrogate is a question mark."""
         ids = [byte + len(SPECIALS) for byte in text.encode("utf-8", "replace")]
         return [BOS, *ids, EOS] if add_special_tokens else ids
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The same of many texts, without a list between."""
         raw = (np.frombuffer(text.encode("utf-8", "replace"), np.uint8) for text in texts)
         return [bytes_N.astype(np.int32) + len(SPECIALS) for bytes_N in raw]
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
         raw = bytearray()
         for token in ids:
             if _checked(token, self.vocab_size) >= len(SPECIALS):
@@ -88,6 +112,7 @@ class ByteTokenizer(_Specials):
         return _label(chr(byte)) if byte < 128 else f"⟨{byte:02X}⟩"
 
     def to_json(self) -> str:
+        """Its kind: there is nothing else to know."""
         return json.dumps({"format": FORMAT, "kind": self.name})
 
 
@@ -104,10 +129,12 @@ class VocabularyTokenizer(_Specials):
         self.name, self._inner, self.vocab_size = name, inner, inner.get_vocab_size()
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Ids of a text."""
         ids = list(self._inner.encode(_without_surrogates(text), add_special_tokens=False).ids)
         return [BOS, *ids, EOS] if add_special_tokens else ids
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The same of many texts, so many at a time that they fit into memory."""
         arrays: list[np.ndarray] = []
         for start in range(0, len(texts), _ENCODE_CHUNK):
             whole = [_without_surrogates(text) for text in texts[start : start + _ENCODE_CHUNK]]
@@ -116,6 +143,7 @@ class VocabularyTokenizer(_Specials):
         return arrays
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of ids; words are joined by blanks."""
         checked = [_checked(token, self.vocab_size) for token in ids]
         kept = [token for token in checked if token >= len(SPECIALS)] if skip_special_tokens else checked
         parts: list[str] = []
@@ -136,13 +164,15 @@ class VocabularyTokenizer(_Specials):
         return f"⟨{self._inner.id_to_token(token)}⟩" if "\ufffd" in text else "".join(map(_label, text))
 
     def to_json(self) -> str:
+        """Its kind and its whole vocabulary."""
         return json.dumps({"format": FORMAT, "kind": self.name, "tokenizer": json.loads(self._inner.to_str())})
 
 
 def build_tokenizer(config: DataConfig, training_documents: Sequence[str]) -> Tokenizer:
     """The tokenizer of `config.tokenizer`; word and BPE vocabularies come from the training documents alone.
 
-    Errors: ValueError when `vocab_size` cannot hold the specials and the bytes (BPE), or the kind is unknown.
+    Raises:
+        ValueError: when `vocab_size` cannot hold the specials and the bytes (BPE), or the kind is unknown.
     """
     if config.tokenizer == "byte":
         return ByteTokenizer()
@@ -182,7 +212,11 @@ def build_tokenizer(config: DataConfig, training_documents: Sequence[str]) -> To
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """The tokenizer that wrote `text` with to_json(), id for id. Errors: ValueError for anything else."""
+    """The tokenizer that wrote `text` with to_json(), id for id.
+
+    Raises:
+        ValueError: for anything else.
+    """
     try:
         description = parse_json(text, "tokenizer.json")
         if description["format"] != FORMAT:

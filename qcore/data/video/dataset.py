@@ -35,9 +35,11 @@ class TextStates:
 class ClipDataset:
     """Clips split into training and held-out ones.
 
-    train_NFCHW, validation_NFCHW: uint8 pixels as read. mean, std: of all training pixels, in units of 0–255; what
-    batches hold is (pixel − mean) ÷ std. notes: what a person should know of the reading, a sentence
-    each. fingerprint: hex, equal exactly when the clips of both sides are.
+    Attributes:
+        train_NFCHW, validation_NFCHW: uint8 pixels as read.
+        mean, std: of all training pixels, in units of 0–255; what batches hold is (pixel − mean) ÷ std.
+        notes: what a person should know of the reading, a sentence each.
+        fingerprint: hex, equal exactly when the clips of both sides are.
     """
 
     name: str
@@ -56,26 +58,32 @@ class ClipDataset:
 
     @property
     def frames(self) -> int:
+        """F of a clip."""
         return self.shape[0]
 
     @property
     def channels(self) -> int:
+        """C of a clip."""
         return self.shape[1]
 
     @property
     def height(self) -> int:
+        """H of a clip."""
         return self.shape[2]
 
     @property
     def width(self) -> int:
+        """W of a clip."""
         return self.shape[3]
 
     @property
     def train_count(self) -> int:
+        """Clips to train on."""
         return len(self.train_NFCHW)
 
     @property
     def validation_count(self) -> int:
+        """Clips that are held out."""
         return len(self.validation_NFCHW)
 
     @property
@@ -90,6 +98,7 @@ class ClipDataset:
 
     @cached_property
     def fingerprint(self) -> str:
+        """Hex digest of the clips of both sides."""
         digest = hashlib.sha256()
         for side in (self.train_NFCHW, self.validation_NFCHW):
             digest.update(repr(tuple(side.shape)).encode())
@@ -99,8 +108,10 @@ class ClipDataset:
     def train_batch(self, seed: int, position: int, batch_size: int) -> Tensor:
         """Batch number `position` of that size, float32 [B, F, C, H, W]: a pure function of the arguments, bit for bit.
 
-        Every training clip comes once an epoch, in an order of (seed, epoch). ValueError for a negative seed or
-        position, or an empty batch.
+        Every training clip comes once an epoch, in an order of (seed, epoch).
+
+        Raises:
+            ValueError: for a negative seed or position, or an empty batch.
         """
         order = partial(epoch_order, self.train_count)
         return self._standardised(self.train_NFCHW, visit(order, self.train_count, seed, position, batch_size))

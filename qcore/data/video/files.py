@@ -29,7 +29,11 @@ _Sides = tuple[list[np.ndarray], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Footage:
-    """Clips of a source, uint8 [N, F, C, H, W] each side, and the files that gave none. name: of the folder or file."""
+    """Clips of a source, uint8 [N, F, C, H, W] each side, and the files that gave none.
+
+    Attributes:
+        name: of the folder or file.
+    """
 
     name: str
     train_NFCHW: np.ndarray
@@ -43,17 +47,21 @@ def video_clips(config: ClipsConfig) -> Footage:
 
     Every file may give an equal share of the clips still wanted, from its start. With two or more readable files,
     `validation_fraction` of the files are held out; with one, its last clips are, and training clips that reach into
-    them are dropped. A copy of another file is skipped. Errors: `DataError` naming the path, for a missing path, no
-    readable video, or too few clips for both sides.
+    them are dropped. A copy of another file is skipped.
+
+    Raises:
+        DataError: naming the path, for a missing path, no readable video, or too few clips for both sides.
     """
     sources, skipped, notes = _sources(config)
     clips: dict[str, list[np.ndarray]] = {}
     seen: dict[str, str] = {}
     wanted = config.clips
     for number, (name, source) in enumerate(sources):
+        # an even share of what is still wanted: a file that gives less leaves more to those after it
         found, problem = _read(source, config, -(-wanted // (len(sources) - number)), name, notes)
         if found:
             key = _digest(found)
+            # by the clips, not by the file: the same film in two formats would stand on both sides of the split
             if key in seen:
                 found, problem = [], f"shows the same as {seen[key]}, which is used"
             else:
@@ -69,6 +77,7 @@ def video_clips(config: ClipsConfig) -> Footage:
             f"no video under data.path {config.path!r} could be used ({reasons or 'it holds no files'}): give a folder "
             "of videos, or lower frames or frame_stride"
         )
+    # of one file its end is held out, as clips cut side by side are nearly the same
     train, validation = _by_file(config, clips, seen) if len(clips) > 1 else _by_time(config, *clips.values())
     name = shown(Path(config.path).expanduser().resolve().name)
     return Footage(name, np.stack(train), np.stack(validation), tuple(skipped), tuple(notes))
@@ -77,6 +86,7 @@ def video_clips(config: ClipsConfig) -> Footage:
 def _read(
     source: Path | list[Path], config: ClipsConfig, limit: int, name: str, notes: list[str]
 ) -> tuple[list[np.ndarray], str]:
+    # runs from before must find the clips that they were trained on
     if config.data_version < 2:
         assert isinstance(source, Path)
         return earlier.read_clips(source, config, limit)
@@ -110,19 +120,23 @@ def read_clips(
 ) -> tuple[list[np.ndarray], str]:
     """The first `limit` clips of one video, each uint8 [F, C, H, W], and what is wrong with the file ("": nothing).
 
-    path: a video, or the pictures of a sequence in order. Of the frames, every `frame_stride`-th is taken; clips start
-    `clip_stride` taken frames apart (0: F, no overlap). No more than one clip of frames is held beside the finished
-    clips, however long the video is. notes: takes what else should be known, such as frames that were turned.
+    Args:
+        path: a video, or the pictures of a sequence in order. Of the frames, every `frame_stride`-th is taken; clips
+            start `clip_stride` taken frames apart (0: F, no overlap). No more than one clip of frames is held beside
+            the finished clips, however long the video is.
+        notes: takes what else should be known, such as frames that were turned.
     """
     frames, step = config.frames, config.clip_stride or config.frames
     pixel_format = "rgb24" if config.colour == "rgb" else "gray"
     said = Said()
 
     def wanted(number: int) -> bool:
+        # what no clip takes need not be scaled to pixels
         taken, rest = divmod(number - since, config.frame_stride)
         return rest == 0 and taken % step < frames
 
     since = number = 0
+    # a window of frames: the whole film may be larger than the memory
     window: deque[np.ndarray] = deque(maxlen=frames)
     clips: list[np.ndarray] = []
     if isinstance(path, Path):
@@ -185,6 +199,7 @@ def _pictures(
             said.breaks += 1
             yield None
         if not wanted(number):
+            # counted but not read: nobody wanted its pixels
             yield True
             number += 1
             continue
@@ -229,7 +244,8 @@ def _by_time(config: ClipsConfig, clips: list[np.ndarray]) -> _Sides:
 
 def _video_files(location: str, version: int) -> tuple[list[Path], Path, tuple[SkippedFile, ...], int]:
     """The files to try, in sorted order, the folder that their names are relative to, what is no file, and how many
-    names are hidden."""
+    names are hidden.
+    """
     if not location.strip():
         raise DataError("data.path is empty: the source 'folder' needs the path of a folder of videos, or of one")
     path = place(location, "data.path", "a folder of videos, or one video").absolute()

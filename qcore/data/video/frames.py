@@ -37,9 +37,14 @@ class UnusableError(Exception):
 
 @dataclass
 class Said:
-    """What reading a file has found. damaged: frames left out · breaks: places in a sequence of pictures that no clip
-    goes over · notes: what was done, a sentence each · broken: why the file could not be read to its end · size: width
-    and height of the last frame.
+    """What reading a file has found.
+
+    Attributes:
+        damaged: frames left out.
+        breaks: places in a sequence of pictures that no clip goes over.
+        notes: what was done, a sentence each.
+        broken: why the file could not be read to its end.
+        size: width and height of the last frame.
     """
 
     frames: int = 0
@@ -54,7 +59,10 @@ def frames_of(
     path: Path, canvas: int, pixel_format: str, wanted: Callable[[int], bool], said: Said
 ) -> Generator[Any, None, None]:
     """Frames in the order of time: uint8 [C, canvas, canvas], True for a frame that is not `wanted` by its number and
-    therefore not scaled, or None where a clip must not go on. Errors: `UnusableError`.
+    therefore not scaled, or None where a clip must not go on.
+
+    Raises:
+        UnusableError: when it is refused.
     """
     import av  # only this source needs it
     from av.video.reformatter import VideoReformatter
@@ -188,15 +196,18 @@ def _in_time(frames: Iterator[Any], step: Fraction | None) -> Iterator[Any]:
         return
     held, origin, place = None, None, 0
     for frame in frames:
+        # without a time nobody can say where it belongs
         if frame.pts is None or frame.time_base is None:
             continue
         time = frame.pts * frame.time_base
+        # films cut from longer ones do not begin at 0
         origin = time if origin is None else origin
         due = round((time - origin) / step)
         if held is not None:
             if due <= place:
                 continue
             hold = due - place
+            # a picture that stands for long is a pause or a hole: a clip across it would learn that nothing moves
             if hold > _LONGEST_HOLD:
                 yield held
                 yield None
@@ -210,9 +221,11 @@ def _in_time(frames: Iterator[Any], step: Fraction | None) -> Iterator[Any]:
 
 def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str, aspect: Fraction) -> np.ndarray:
     """The centre of a frame as uint8 [C, canvas, canvas]; area scaling averages what falls into a pixel."""
+    # pixels of some formats are not square
     wide = frame.width * aspect
     shorter = min(wide, frame.height)
     width, height = (max(canvas, round(side * canvas / shorter)) for side in (wide, frame.height))
+    # the shorter side becomes the canvas: a frame of one pixel's height would be scaled to millions
     if width * height > _MOST_PIXELS:
         raise UnusableError(f"has frames of {frame.width} × {frame.height} pixels, too narrow for a square picture")
     small = scale(frame, width=width, height=height, format=pixel_format, interpolation="AREA").to_ndarray()
@@ -223,7 +236,11 @@ def pixels(scale: Callable[..., Any], frame: Any, canvas: int, pixel_format: str
 
 
 def picture(path: Path, canvas: int, pixel_format: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """One picture as a frame, and its width and height in the file. Errors: `UnusableError`."""
+    """One picture as a frame, and its width and height in the file.
+
+    Raises:
+        UnusableError: when it is refused.
+    """
     said = Said()
     frames = frames_of(path, canvas, pixel_format, lambda number: True, said)
     found = next((one for one in frames if one is not None), None)
@@ -238,6 +255,7 @@ def sequences(files: Sequence[Path]) -> tuple[list[list[Path]], list[Path]]:
     A sequence is made of pictures of one folder, whose names differ in their last number only, in a folder without
     videos.
     """
+    # pictures beside videos are covers, not films
     with_videos = {path.parent for path in files if path.suffix.lower() not in PICTURES and _may_be_video(path)}
     groups: dict[tuple[Path, str, str], list[Path]] = {}
     others = []

@@ -35,9 +35,11 @@ _SPREAD = 2.5  # standard deviations of a principal channel between black and wh
 class LatentClips(ClipDataset):
     """Latent clips split into training and held-out ones; a `ClipDataset` whose values are latents, not pixels.
 
-    train_NFCHW, validation_NFCHW: float32, normalised · mean, std: averages over channels of mean_C and std_C, by which
-    the latents were normalised · texts: one row for each file, None when no file has a prompt · train_text_N,
-    validation_text_N: int64, the row of each clip.
+    Attributes:
+        train_NFCHW, validation_NFCHW: float32, normalised.
+        mean, std: averages over channels of mean_C and std_C, by which the latents were normalised.
+        texts: one row for each file, None when no file has a prompt.
+        train_text_N, validation_text_N: int64, the row of each clip.
     """
 
     mean_C: Tensor
@@ -124,8 +126,11 @@ def open_latents(config: LatentsConfig) -> LatentClips:
     """Make or read the latents, split and normalise them.
 
     With two or more readable files, `validation_fraction` of the files are held out, else the last clips; files shorter
-    than `frames`, of another shape than the first, or broken are skipped with the reason. Errors: ValueError naming the
-    setting and the remedy, for a missing path, no readable file, too few clips, latents that never change.
+    than `frames`, of another shape than the first, or broken are skipped with the reason.
+
+    Raises:
+        ValueError: naming the setting and the remedy, for a missing path, no readable file, too few clips, latents that
+            never change.
     """
     if config.source == "random":
         waves = _waves(config)
@@ -224,6 +229,7 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
     root = place(config.path, "path", f"a folder of latents ({_SUFFIX} files)")
     files: dict[str, _File] = {}
     skipped: list[SkippedFile] = []
+    # runs made before folders were walked whole must find the same files when they are resumed
     if root.is_file() or config.data_version < 2:
         paths = [root] if root.is_file() else text_files(root)
     else:
@@ -235,11 +241,14 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
         name = path.name if path == root else shown(path.relative_to(root))
         try:
             file = _read(path, config)
+            # clips of another size or channel count cannot be in one batch
             _check_same(file, list(files.values()))
         except _UnusableError as reason:
             skipped.append(SkippedFile(name, str(reason), path.stat().st_size))
             continue
+        # an even share of what is still wanted: one long file must not be the whole data set
         share = -(-wanted // (len(paths) - number))
+        # a clone: a slice would keep the whole file in memory
         files[name] = _File(file.clips_NFCHW[:share].clone(), file.states_LE, file.mask_L)
         wanted -= len(files[name].clips_NFCHW)
         if wanted <= 0:

@@ -22,8 +22,9 @@ _MEMORY_LIMIT = 16 * 2**30  # bytes of clips, which are held in memory
 def open_clips(config: ClipsConfig | LatentsConfig) -> ClipDataset:
     """Draw or read the clips, split and measure them; precomputed latents for the adapter of a published model.
 
-    Errors: ValueError, naming the setting and the remedy, for anything a person can have got wrong: a missing path, no
-    readable video, too few clips, clips that do not fit into memory, a picture without any contrast.
+    Raises:
+        ValueError: naming the setting and the remedy, for anything a person can have got wrong: a missing path, no
+            readable video, too few clips, clips that do not fit into memory, a picture without any contrast.
     """
     if isinstance(config, LatentsConfig):
         return open_latents(config)

@@ -29,9 +29,11 @@ _NO_SPREAD = 1e-8
 
 @dataclass(frozen=True)
 class Past:
-    """What a generation keeps of one evaluation of the connections. states [N, t, p] and values [N, t, m] of all tokens
-    so far, as a row reads its whole past; total, moment: Σ(s−s₁) [N, p] and Σ(s−s₁)(s−s₁)ᵀ [N, p, p] for the
-    thresholds.
+    """What a generation keeps of one evaluation of the connections.
+
+    Attributes:
+        states, values: [N, t, p] and [N, t, m] of all tokens so far, as a row reads its whole past.
+        total, moment: Σ(s−s₁) [N, p] and Σ(s−s₁)(s−s₁)ᵀ [N, p, p] for the thresholds.
     """
 
     states: Tensor

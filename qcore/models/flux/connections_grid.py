@@ -73,7 +73,10 @@ def connect_on_grid(
 
     Exact for what lies in the row's own chunk of C tokens; every other weight is within `weight_error`. With r_i the
     strength of row i, the mean of its weights: |strength error| ≤ error, and |value error| ≤ 2·error/(r_i − error)
-    times the largest value. ValueError for a hard gate or more planes.
+    times the largest value.
+
+    Raises:
+        ValueError: for a hard gate or more planes.
     """
     if gate.hard or state_NTp.shape[-1] != 2:
         raise ValueError(
@@ -130,7 +133,8 @@ def chebyshev_nodes(count: int) -> Tensor:
 
 def interpolation(x: Tensor, points: Tensor) -> Tensor:
     """ℓ_k(x) = (1/n)·(1 + 2 Σ_{1≤d<n} T_d(x_k) T_d(x)), [..., n]: weights of the values at the nodes, by the recurrence
-    of the Chebyshev polynomials, which is stable and smooth up to ±1."""
+    of the Chebyshev polynomials, which is stable and smooth up to ±1.
+    """
     n = len(points)
     polynomials = _chebyshev(x, n)
     table = _chebyshev(points, n)

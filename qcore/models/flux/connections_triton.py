@@ -49,6 +49,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_mixed: Tensor, d_total: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, level, mixed, total = ctx.saved_tensors
+        # with r = (Σ w v + s·own) / (Σ w + s), dr/dw_j = (v_j − r) / (Σ w + s): what follows needs only these two for a
+        # row
         scaled = (d_mixed / (total + SELF_WEIGHT)[..., None]).contiguous()
         offset = (d_total - (scaled * mixed).sum(-1)).contiguous()
         d_query, d_key, d_level = torch.empty_like(query), torch.empty_like(key), torch.empty_like(level)
@@ -57,6 +59,7 @@ class _Fused(torch.autograd.Function):
         inputs, shape = (query, key, value, level, scaled, offset), _shape(query, value)
         _kernels().rows[grid](*inputs, d_query, d_level, *shape, hard=ctx.hard, **sizes)
         _kernels().columns[grid](*inputs, d_key, d_value, *shape, hard=ctx.hard, **sizes)
+        # the token reads itself with the small weight s, whatever the gate says: its share of the gradient comes on top
         return d_query, d_key, d_value.add_(scaled, alpha=SELF_WEIGHT), d_level, None
 
 
@@ -78,6 +81,8 @@ def _power_of_two(size: int) -> int:
 @cache
 def _kernels() -> SimpleNamespace:
     """Compiled when first called."""
+    # triton resolves `tl` in the globals of the file that holds a kernel; it is imported here since only CUDA builds of
+    # torch bring it
     global tl
     import triton
     import triton.language
@@ -90,6 +95,7 @@ def _kernels() -> SimpleNamespace:
         hard: tl.constexpr, S: tl.constexpr, P: tl.constexpr, M: tl.constexpr,
     ):  # fmt: skip
         first = tl.program_id(0) * S
+        # 64 bits: kernels × tokens × width passes 2³¹ on long texts
         base = tl.program_id(1).to(tl.int64) * T
         row, x, c = first + tl.arange(0, S), tl.arange(0, P), tl.arange(0, M)
         in_rows, in_x, in_c = row < T, x < p, c < m
@@ -99,6 +105,7 @@ def _kernels() -> SimpleNamespace:
         level = tl.load(level_ptr + base + row, mask=in_rows, other=0.0)
         acc = tl.zeros((S, M), dtype=tl.float32)
         total = tl.zeros((S,), dtype=tl.float32)
+        # causal: blocks behind the last row of this one are never loaded
         for start in range(0, first + S, S):
             col = start + tl.arange(0, S)
             in_cols = col < T
@@ -108,12 +115,14 @@ def _kernels() -> SimpleNamespace:
             v = tl.load(
                 v_ptr + (base + col)[:, None] * m + c[None, :], mask=in_cols[:, None] & in_c[None, :], other=0.0
             )
+            # "ieee": tensor cores would round factors to TF32, and the CPU does not
             y = tl.dot(q, tl.trans(k), input_precision="ieee")
             above = y - level[:, None]
             if hard:  # noqa: SIM108 — decided when the kernel is compiled
                 gate = tl.where(above >= 0, 1.0, 0.0)
             else:
                 gate = tl.sigmoid(above)
+            # the block on the diagonal holds some of the future
             w = tl.where((col[None, :] <= row[:, None]) & in_cols[None, :], y * gate, 0.0)
             acc += tl.dot(w, v, input_precision="ieee")
             total += tl.sum(w, axis=1)
@@ -138,6 +147,8 @@ def _kernels() -> SimpleNamespace:
         level = tl.load(level_ptr + base + row, mask=in_rows, other=0.0)
         offset = tl.load(offset_ptr + base + row, mask=in_rows, other=0.0)
         dq = tl.zeros((S, P), dtype=tl.float32)
+        # query and threshold belong to the row: a program sums over columns, and nobody else writes there, so no
+        # atomics and the same bits in every run
         dlevel = tl.zeros((S,), dtype=tl.float32)
         for start in range(0, first + S, S):
             col = start + tl.arange(0, S)
@@ -153,6 +164,7 @@ def _kernels() -> SimpleNamespace:
             seen = (col[None, :] <= row[:, None]) & in_cols[None, :]
             dw = tl.where(seen, tl.dot(scaled, tl.trans(v), input_precision="ieee") + offset[:, None], 0.0)
             if hard:
+                # a hard gate is flat on both sides: nothing goes through the threshold
                 dy = dw * tl.where(above >= 0, 1.0, 0.0)
             else:
                 gate = tl.sigmoid(above)
@@ -178,6 +190,7 @@ def _kernels() -> SimpleNamespace:
         v = tl.load(v_ptr + (base + col)[:, None] * m + c[None, :], mask=col_c, other=0.0)
         dk = tl.zeros((S, P), dtype=tl.float32)
         dv = tl.zeros((S, M), dtype=tl.float32)
+        # key and value belong to the column: the rows that read it are those from it on
         for start in range(first, T, S):
             row = start + tl.arange(0, S)
             in_rows = row < T
@@ -198,6 +211,7 @@ def _kernels() -> SimpleNamespace:
             else:
                 gate = tl.sigmoid(above)
                 dy = dw * gate * (1 + y * (1 - gate))
+            # computed again instead of kept: T × T weights are what this kernel exists to avoid
             w = tl.where(seen, y * gate, 0.0)
             dv += tl.dot(tl.trans(w), scaled, input_precision="ieee")
             dk += tl.dot(tl.trans(dy), q, input_precision="ieee")

@@ -20,8 +20,13 @@ rounding."""
 
 @dataclass(frozen=True)
 class Gate:
-    """soft: σ((sim − τ)/temperature) · hard: 1 where sim ≥ τ, else 0; its gradient is that of the kept similarities
-    alone (exact almost everywhere), none goes through the threshold."""
+    """Which similarities count: softly, σ((sim − τ)/temperature), or hard.
+
+    Attributes:
+        temperature: width of the soft gate.
+        hard: 1 where sim ≥ τ, else 0; its gradient is that of the kept similarities alone (exact almost everywhere),
+            none goes through the threshold.
+    """
 
     temperature: float = 0.1
     hard: bool = False
@@ -34,8 +39,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Mixed:
-    """What a row reads. values: Σ_j a_ij v_j [N, T, m] · strength: (1/i)·Σ_{j≤i} w_ij ∈ [0, 1], how strongly a token is
-    connected with its own past [N, T]."""
+    """What a row reads.
+
+    Attributes:
+        values: Σ_j a_ij v_j [N, T, m].
+        strength: (1/i)·Σ_{j≤i} w_ij ∈ [0, 1], how strongly a token is connected with its own past [N, T].
+    """
 
     values: Tensor
     strength: Tensor

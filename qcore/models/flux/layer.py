@@ -35,8 +35,13 @@ _RADIUS_RATE = 0.05
 
 @dataclass(frozen=True)
 class Flow:
-    """What a layer's flow makes. states: the evolved ones · carried: channels read over the connections [N, T, m] ·
-    strength: of each token's connections with its past [B, H, T]."""
+    """What a layer's flow makes.
+
+    Attributes:
+        states: the evolved ones.
+        carried: channels read over the connections [N, T, m].
+        strength: of each token's connections with its past [B, H, T].
+    """
 
     states: Tensor
     carried: Tensor
@@ -133,7 +138,7 @@ class FluxLayer(nn.Module):
         return torch.rand(3, B, device=states.device, dtype=states.dtype).median(0).values
 
     def _threshold(self, query_NTp: Tensor, state_NTp: Tensor) -> Tensor:
-        """τ of every row over its own past. (FAULTS L3 replaces this.)"""
+        """τ of every row over its own past; fault L3 replaces this."""
         return thresholds(query_NTp, state_NTp, self.spread_of(state_NTp.shape[0]))
 
     def spread_of(self, N: int) -> Tensor:
@@ -164,6 +169,7 @@ class FluxLayer(nn.Module):
         first = self._connect(state, carried)
         here = first.values[..., : 2 * P]
         middle = state + dt * (here - state)
+        # the values ride on the first evaluation alone: a second reading would mix what is no state
         evolved = heun(state, here, self._connect(middle, middle).values, dt)
         strength = first.strength.view(B, H, T)
         return Flow(self._finish(states, evolved.view_as(states), strength, dt_B), first.values[..., 2 * P :], strength)
@@ -186,6 +192,7 @@ class FluxLayer(nn.Module):
         if self.config.dynamic_skip:
             skip = skip_share(dt_B)[:, None, None, None, None]
             evolved = skip * before + (1 - skip) * evolved
+        # never 0: the square root has no gradient there
         length = (evolved.square().sum(-1, keepdim=True) + (_TINY * self.largest) ** 2).sqrt()
         lowest, highest = self.config.radius_min * self.largest, self.largest
         wanted = length + self.radius_rate * self.largest * strength_BHT[..., None, None]
@@ -195,7 +202,8 @@ class FluxLayer(nn.Module):
 
     def _read_out(self, x_BTD: Tensor, flow: Flow, cos: Tensor, sin: Tensor) -> Tensor:
         """Gated: x + W[silu(W_g x) ⊙ W_r f], f the states turned back by their own position, and what was carried;
-        linear: x + norm(W f + b) with the states as they are."""
+        linear: x + norm(W f + b) with the states as they are.
+        """
         gated = self.config.read_out == "gated"
         seen = turn(flow.states, cos, -sin) if gated else flow.states
         B, _, T, _, _ = seen.shape
@@ -255,6 +263,7 @@ class FluxLayer(nn.Module):
             query = self._query(state)
             tau = self._threshold(query, state)
             weight, similarity = connections(query, state, tau, self.gate)
+            # without a value: the strength is all that is wanted of it
             strength = connect(query, state, state[..., :0], tau, self.gate, block=self.config.block).strength
             dt = self._steps(states, fixed=True)
             skip = skip_share(dt) if self.config.dynamic_skip else torch.zeros_like(dt)
@@ -270,7 +279,8 @@ def skip_share(dt: Tensor) -> Tensor:
 def frequencies(config: FluxConfig) -> Tensor:
     """ω_k [H, 1, P] in radians per token, geometric from 1 to 1/context: in each group, so that every group tells near
     from far, or, with one plane a group, over the groups. A single plane turns slowly, for a fast one would hide the
-    token behind its position."""
+    token behind its position.
+    """
     H, P = config.heads, config.planes // config.heads
     count = H if P == 1 else P
     share = torch.arange(count) / (count - 1) if count > 1 else torch.ones(1)

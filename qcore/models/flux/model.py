@@ -44,7 +44,8 @@ _SHOWN_CELLS = 60_000
 @dataclass(frozen=True)
 class FluxState:
     """Generation state: tokens seen, and for each layer the pasts of both evaluations of its connections. It grows by
-    one state a token and layer, as a row reads its whole past."""
+    one state a token and layer, as a row reads its whole past.
+    """
 
     position: int
     layers: tuple[tuple[Past, Past], ...]
@@ -52,7 +53,8 @@ class FluxState:
 
 class FluxLM(LanguageModel):
     """Quantum Flux language model. √D·E[x] (nothing, if the read-out is linear) + what each layer reads of its states →
-    RMS norm → logits by a head of its own."""
+    RMS norm → logits by a head of its own.
+    """
 
     omega: Tensor
 
@@ -133,7 +135,8 @@ class FluxLM(LanguageModel):
 
     def before_update(self, controls: Mapping[str, Any]) -> None:
         """With `hebbian: alone` the head has no gradient for the optimizer, which then leaves it and its moments as
-        they are: switched back, it goes on from those."""
+        they are: switched back, it goes on from those.
+        """
         if controls["hebbian"] == "alone":
             self.head.weight.grad = None
 
@@ -181,9 +184,11 @@ class FluxLM(LanguageModel):
         angle (radians, in the token's own frame) and radius [L+1, T, K], the encoding first · threshold, kept, strength
         [L, H, T] · similarity, connections [L, H, T, T] · dt, skip [L] · tokens [T].
         """
+        # the connections are T × T for every head: whole contexts would make a probe the dearest part of the run
         tokens_BT = tokens_BT[:, :_MEASURED_TOKENS]
         looks = self._looks(tokens_BT)
         seen = [look for look, _ in looks]
+        # the bound of a radius: it makes those of all widths comparable
         largest = (self.config.planes // self.config.heads) ** -0.5
         _, first, cos, sin = self._embed(tokens_BT, 0)
         states = [first, *(after for _, after in looks)]
@@ -201,11 +206,13 @@ class FluxLM(LanguageModel):
         for part in ("kept", "dt", "radius"):
             values = enumerate(means[part].tolist(), start=1)
             scalars |= {catalog.flux_layer(part, layer): value for layer, value in values}
+        # arrays are stored at every measurement: few cells a layer where there are many layers and heads
         T = min(tokens_BT.shape[1], _SHOWN_TOKENS, max(8, math.isqrt(_SHOWN_CELLS // (len(seen) * self.config.heads))))
 
         def planes(x_BHTP: Tensor) -> Tensor:
             return x_BHTP[0, :, :T].transpose(0, 1).flatten(1)
 
+        # turned back by the clock's angle: in the token's own frame equal states look equal wherever they stand
         own = [
             (state[..., 0] * cos + state[..., 1] * sin, state[..., 1] * cos - state[..., 0] * sin) for state in states
         ]

@@ -66,8 +66,14 @@ class _Phase(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Writes:
-    """What the tokens of every chunk ask and write. query [N, C, d] · key, value [N, M, C, d] · decay: Σ ln γ from the
-    start of the chunk up to each token, float64 [N, C] · scale: of every read."""
+    """What the tokens of every chunk ask and write.
+
+    Attributes:
+        query: [N, C, d].
+        key, value: [N, M, C, d].
+        decay: Σ ln γ from the start of the chunk up to each token, float64 [N, C].
+        scale: of every read.
+    """
 
     query: Tensor
     key: Tensor
@@ -92,6 +98,7 @@ def chunked(
     """
     B, T, H, d = qkv_BTHd[0].shape
     n = -(-T // chunk)
+    # as even as can be: a last chunk of one token would cost as much as a whole one
     C = -(-T // n)
     missing = n * C - T
     if missing:
@@ -101,6 +108,7 @@ def chunked(
     else:
         query, key, value = qkv_BTHd
     log_decay = log_decay_BTH.clamp(min=_FORGOTTEN).view(B, n, C, H).permute(0, 3, 1, 2)
+    # float64: differences of sums over a long chunk are what weights are made of
     decay = log_decay.to(torch.float64).cumsum(-1)
     still = torch.ones(1, 1, 1, dtype=query.dtype.to_complex(), device=query.device)
     clock = still if clock_Tp is None else clock_Tp.unsqueeze(0)
@@ -143,6 +151,8 @@ class _Turned(torch.autograd.Function):
         B, H, n, M, C, p = g.shape
         back = torch.empty(B, n, C, H, p, dtype=g.dtype, device=g.device)
         turned = back.permute(0, 3, 1, 2, 4)
+        # turned back by the conjugate; products are added in place, since M copies of the gradient would be its largest
+        # tensor
         torch.mul(g[:, :, :, 0], turns[0].conj(), out=turned)
         for place in range(1, M):
             turned.addcmul_(g[:, :, :, place], turns[place].conj())
@@ -155,16 +165,20 @@ def weights(writes: Writes) -> Tensor:
     decay = writes.decay
     later = torch.ones(C, C, dtype=torch.bool, device=decay.device).triu(1)
     span = (decay[:, :, None] - decay[:, None] + math.log(writes.scale)).to(writes.query.dtype)
+    # exp of −∞ is an exact 0: a tiny weight on a later token would be a leak
     fade = span.masked_fill(later, -math.inf).exp()
     score = torch.bmm(writes.query, writes.key.view(N, M * C, d).transpose(1, 2))
     return score.view(N, C, M, C) * fade[:, :, None]
 
 
 def associate(writes: Writes, n: int) -> Tensor:
-    """y_t = S_t q_t / √d for every token, [N, C, d]; n: chunks of a row, with S = 0 before the first.
+    """y_t = S_t q_t / √d for every token, [N, C, d].
 
     O(T·(C + d)·d) time and O(T·(C + d²/C)) memory. γ = 1 without a clock is causal linear attention, γ → 0 reads a
     token's own write alone; powers of γ are exp of sums of ln γ ≤ 0, so nothing can overflow.
+
+    Args:
+        n: chunks of a row, with S = 0 before the first.
     """
     N, M, C, d = writes.value.shape
     value = writes.value.view(N, M * C, d)

@@ -54,8 +54,12 @@ _SILENCE = 1e-12
 
 @dataclass(frozen=True)
 class MemoryState:
-    """Of one layer. association: S, keys by values, real [B, H, d, d] or complex [B, H, d/2, d/2] · recent: inputs of
-    the short convolution, oldest first, [B, K−1, D]."""
+    """Of one layer.
+
+    Attributes:
+        association: S, keys by values, real [B, H, d, d] or complex [B, H, d/2, d/2].
+        recent: inputs of the short convolution, oldest first, [B, K−1, D].
+    """
 
     association: Tensor
     recent: Tensor
@@ -63,8 +67,13 @@ class MemoryState:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a layer makes of its input. qkv: queries, keys and values before the clock, each [B, T, H, d] ·
-    decay_logit: of γ, [B, T, H] · gate [B, T, D], None without one."""
+    """What a layer makes of its input.
+
+    Attributes:
+        qkv: queries, keys and values before the clock, each [B, T, H, d].
+        decay_logit: of γ, [B, T, H].
+        gate: [B, T, D], None without one.
+    """
 
     qkv: tuple[Tensor, Tensor, Tensor]
     decay_logit: Tensor
@@ -155,7 +164,8 @@ class Memory(nn.Module):
 
     def weights(self, x_BTD: Tensor, clock_Tp: Tensor | None) -> Tensor:
         """Re(k_jᴴ q_t)·γ_{j+1}…γ_t ÷ Σ_j |k_jᴴ q_t|·γ_{j+1}…γ_t, [B, H, T, T] in [−1, 1]: the read is normalised, so
-        that only shares matter."""
+        that only shares matter.
+        """
         writes, _ = self._write(self._ask(self._mix_lags(x_BTD)), clock_Tp, x_BTD.shape[1])
         weight = weights(writes).unflatten(0, (len(x_BTD), self.heads))
         size = torch.linalg.vector_norm(weight, dim=-2)
@@ -173,7 +183,12 @@ class Memory(nn.Module):
 
 @dataclass(frozen=True)
 class MemoryLook:
-    """log_decay: ln γ [B, T, H] · singular: values of the state after the last token, largest first [B, H, r]."""
+    """What a memory shows of itself.
+
+    Attributes:
+        log_decay: ln γ [B, T, H].
+        singular: values of the state after the last token, largest first [B, H, r].
+    """
 
     log_decay: Tensor
     singular: Tensor
@@ -365,7 +380,8 @@ class PAM(LanguageModel):
 
 def pam_ffn_width(config: PAMConfig) -> int:
     """Channel mixer's width F; 0 in the configuration means 7/2 of the width, rounded to a multiple of 8: as many
-    parameters as a transformer's layer of that width."""
+    parameters as a transformer's layer of that width.
+    """
     return config.ffn_width or max(8, round(3.5 * config.width / 8) * 8)
 
 

@@ -77,8 +77,13 @@ class LanguagePhases(nn.Module):
 
 @dataclass(frozen=True)
 class ConceptOutput:
-    """update_BTD: into the stream · boost_BTD: into the state that the head reads · shares_BTK: concepts of each token
-    · expected_BTK: concepts expected of the next token; both sum to 1."""
+    """What a concept layer adds.
+
+    Attributes:
+        update_BTD: into the stream.
+        boost_BTD: into the state that the head reads.
+        shares_BTK, expected_BTK: concepts of each token, and those expected of the next one; both sum to 1.
+    """
 
     update_BTD: Tensor
     boost_BTD: Tensor

@@ -58,7 +58,11 @@ class PhaseEncoding(nn.Module):
         return golden_TP + 0.2 * position_TP
 
     def forward(self, tokens_BT: Tensor, embedded_BTD: Tensor, place_TP: Tensor) -> tuple[Tensor, Tensor]:
-        """Amplitude ≥ 0 and phase (radians, not wrapped) of tokens. place_TP: of their positions, see `places`."""
+        """Amplitude ≥ 0 and phase (radians, not wrapped) of tokens.
+
+        Args:
+            place_TP: of their positions, see `places`.
+        """
         with no_autocast(embedded_BTD):
             gain_BT1 = self.stability_scale * self.stability[tokens_BT][..., None]
             phase = place_TP + 0.5 * self.semantic(tokens_BT) + 0.3 * gain_BT1

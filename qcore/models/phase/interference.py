@@ -122,6 +122,7 @@ def decayed_sum(x_BTd: Tensor, decay_logit: Tensor, carried_Bd: Tensor | None = 
         T = x_BTd.shape[1]
         log_r = functional.logsigmoid(decay_logit)
         total, reach = x_BTd.to(decay_logit.dtype), 1
+        # products with r⁻ᵗ would do it in one sum, and overflow after a few hundred tokens
         while reach < T:
             total = total + torch.exp(reach * log_r) * functional.pad(total[:, :-reach], (0, 0, reach, 0))
             reach *= 2
@@ -134,6 +135,7 @@ def decayed_sum(x_BTd: Tensor, decay_logit: Tensor, carried_Bd: Tensor | None = 
 def window_mean(x_BTd: Tensor, window: int) -> Tensor:
     """Mean over the newest `window` tokens (a power of two), fewer at the start, [B, T, d]; O(T log window)."""
     T, reach = x_BTd.shape[1], 1
+    # a difference of two running sums would cancel; sums of sums do not
     while reach < min(window, T):
         x_BTd = x_BTd + functional.pad(x_BTd[:, :-reach], (0, 0, reach, 0))
         reach *= 2
@@ -188,6 +190,7 @@ def interference_attention(
         value = _in_chunks(value_BTD.to(feature.dtype).unflatten(-1, (heads, D // heads)), n, C)
         seen = torch.ones(C, C, device=value.device, dtype=value.dtype).tril()  # its product is 3 × faster than tril()
         out = torch.matmul(torch.matmul(query, feature.transpose(-1, -2)) * seen, value)
+        # what came before a chunk is a state of fixed size: this is what makes it linear in T
         if n > 1:
             state = torch.matmul(feature.transpose(-1, -2), value)
             earlier = functional.pad(state.cumsum(2)[:, :, :-1], (0, 0, 0, 0, 1, 0))

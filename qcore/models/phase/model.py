@@ -58,7 +58,9 @@ _PLACES = 64
 class LayerState:
     """Running sums of a layer. prefix and decayed mean [H, B, d], amplitudes [B, H, p], associations [B, H, 2p, d].
 
-    cache: of a softmax attention, which grows with the text · earlier_BWD: newest states that a dynamic width looks at.
+    Attributes:
+        cache: of a softmax attention, which grows with the text.
+        earlier_BWD: newest states that a dynamic width looks at.
     """
 
     prefix_sum: Tensor
@@ -237,6 +239,7 @@ class PhaseLayer(nn.Module):
     def weights(self, x_BTD: Tensor, phase_BTP: Tensor) -> Tensor:
         """The interference kernel of this layer's waves, normalised."""
         x_BTD = self._widen(x_BTD)
+        # without dropout: a picture of what the model does, not of one draw of it
         x_BTD = x_BTD + self.interference(self.interference_norm(x_BTD))
         return self.quantum.weights(self.quantum_norm(x_BTD), phase_BTP)
 
@@ -258,8 +261,10 @@ class PhaseLayer(nn.Module):
 class PhaseState:
     """Generation state: tokens seen, and the running sums of each layer, of the language gate and of the concepts.
 
-    Its size does not depend on the position, but for the cache of a softmax attention. place_KP: what the positions add
-    to the phases, of K tokens at once, the newest among them.
+    Its size does not depend on the position, but for the cache of a softmax attention.
+
+    Attributes:
+        place_KP: what the positions add to the phases, of K tokens at once, the newest among them.
     """
 
     position: int
@@ -304,8 +309,10 @@ class PhaseLM(LanguageModel):
         embedded = self.embedding(tokens_BT) * self.config.width**0.5
         after = state or PhaseState(0, ())
         if state is None:
+            # a window always begins at place 0, whatever text comes before it
             place_TP = self.encoding.places(0, tokens_BT.shape[1])
         else:
+            # what positions add depends on nothing else: worked out for a block of them, not anew for every token
             later = state.position % _PLACES
             if later == 0 or state.place_KP is None:
                 start = state.position - later

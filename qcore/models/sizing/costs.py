@@ -78,8 +78,12 @@ _FEED_FORWARDS = {"ffn", "ffn_norm", "mixer", "mixer_norm", "open", "read", "rea
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a forward pass. formula: as shown and as evaluated; words where the number was counted ·
-    flops: operations · parameters: learned values of the part.
+    """One part of a forward pass.
+
+    Attributes:
+        formula: as shown and as evaluated; words where the number was counted.
+        flops: operations.
+        parameters: learned values of the part.
     """
 
     name: str
@@ -90,7 +94,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one forward pass. elementwise: what PyTorch's counter does not see, in values written; not in `flops`."""
+    """Cost of one forward pass.
+
+    Attributes:
+        elementwise: what PyTorch's counter does not see, in values written; not in `flops`.
+    """
 
     kind: str
     batch: int
@@ -110,7 +118,11 @@ class Cost:
 
 
 def evaluate(formula: str, symbols: Mapping[str, float]) -> float:
-    """A sum of products such as `2·b·s·D² + 4·b·s·D`. `ValueError` for a symbol that is not given."""
+    """A sum of products such as `2·b·s·D² + 4·b·s·D`.
+
+    Raises:
+        ValueError: for a symbol that is not given.
+    """
     total = 0.0
     for product in formula.split(" + "):
         value = 1.0
@@ -127,7 +139,10 @@ def evaluate(formula: str, symbols: Mapping[str, float]) -> float:
 def count_cost(config: LanguageConfig, vocab_size: int, *, batch: int = 1, tokens: int | None = None) -> Cost:
     """Parameters and operations of one forward pass of [batch, tokens] (default: one window of the context).
 
-    Nothing is computed: shapes alone pass through the model. `ValueError` for sizes that do not fit together.
+    Nothing is computed: shapes alone pass through the model.
+
+    Raises:
+        ValueError: for sizes that do not fit together.
     """
     s = tokens or config.context
     with torch.device("meta"):

@@ -31,14 +31,17 @@ _Sized = PhaseLMConfig | PAMConfig | TransformerConfig
 
 def growth_plan(old: LanguageConfig, new: LanguageConfig) -> None:
     """Check that a model of size `old` can grow into `new`: the same kind and switches, no size smaller, at least one
-    larger, the width (and phases) of a head kept. ValueError names the value in the way and the remedy."""
+    larger, the width (and phases) of a head kept. ValueError names the value in the way and the remedy.
+    """
     if old.kind != new.kind:
         raise ValueError(f"a {old.kind} cannot grow into a {new.kind}; keep model.kind = {old.kind}")
     family = _growth_of(old)
     before, after = old.model_dump(), new.model_dump()
     for name, value in before.items():
+        # switches change what is computed: no start of new weights gives the same logits then
         if name not in _SIZES and name not in _FREE and after[name] != value:
             raise ValueError(f"{name} = {after[name]} cannot be reached by growth; keep {name} = {value}")
+    # the width of the feed-forward follows from others and is compared, too: rounding may make it smaller
     sizes = [
         {**{name: dump[name] for name in _SIZES if name in dump}, "ffn_width": family.blocks(config)["F"]}
         for config, dump in ((old, before), (new, after))
@@ -61,11 +64,13 @@ def growth_plan(old: LanguageConfig, new: LanguageConfig) -> None:
 def grow_model(old: LanguageModel, new_config: LanguageConfig, vocab_size: int, seed: int) -> LanguageModel:
     """A model of `new_config` with the logits of `old`, on its device, in its precision and its mode.
 
-    New weights are a function of `seed`. The logits agree up to rounding and the norms' ε: x/√(m + ε) becomes
-    x/√(m + ε·D′/D), a relative change of ε·(D′/D − 1)/(2m) with ε = 10⁻⁶ and m the stream's mean square (about 1 or
-    more). Waves and phases keep their old entries; the last layer's are those of the new last layer. torch's random
-    state is seeded and put back: hold the engine's lock where threads share it. ValueError: see `growth_plan`, and a
-    vocabulary that is not the model's.
+    New weights are a function of `seed`. The logits agree up to rounding and the norms' ε: x/√(m + ε) becomes x/√(m +
+    ε·D′/D), a relative change of ε·(D′/D − 1)/(2m) with ε = 10⁻⁶ and m the stream's mean square (about 1 or more).
+    Waves and phases keep their old entries; the last layer's are those of the new last layer. torch's random state is
+    seeded and put back: hold the engine's lock where threads share it.
+
+    Raises:
+        ValueError: see `growth_plan`, and a vocabulary that is not the model's.
     """
     old_config: LanguageConfig = old.config
     growth_plan(old_config, new_config)
@@ -80,8 +85,10 @@ def grow_model(old: LanguageModel, new_config: LanguageConfig, vocab_size: int, 
         for name, value in new.state_dict(keep_vars=True).items():
             rule = _rule_of(name, new_config)
             if rule.start in ("silent", "table"):
+                # new weights that feed into the stream begin at 0, so that the logits stay; their gradient is not 0
                 value.zero_()
             if name in old_tensors:
+                # what new channels do to the mean square of the stream is undone here: see `Start`
                 block = old_tensors[name] * _scale(rule, old_config, new_config)
                 value[places(rule)] = block.to(value.dtype)
     return new.train(old.training)
@@ -92,7 +99,10 @@ def grow_moments(moments: Mapping[str, Tensor], old: LanguageModel, new: Languag
 
     Steps are kept. First moments are divided by what growth multiplied a weight by, second moments by its square (the
     gradient of s·w is that of w ÷ s), and new entries are 0. Parameters of new layers have no moments: the optimizer
-    starts theirs at its next step. ValueError: a moment of a parameter that `old` lacks, or of an unknown name.
+    starts theirs at its next step.
+
+    Raises:
+        ValueError: a moment of a parameter that `old` lacks, or of an unknown name.
     """
     old_config: LanguageConfig = old.config
     new_config: LanguageConfig = new.config
@@ -105,6 +115,7 @@ def grow_moments(moments: Mapping[str, Tensor], old: LanguageModel, new: Languag
         if name not in sizes or name not in grown_sizes:
             raise ValueError(f"the moment {full_name!r} belongs to no parameter of both models; pass the old model's")
         if moment == "step":
+            # steps are Adam's count for its bias correction: the old entries keep their history
             grown[full_name] = value.clone()
             continue
         if moment not in _POWERS:
@@ -155,7 +166,11 @@ def _check_table(config: LanguageConfig) -> None:
 
 
 def _growth_of(config: LanguageConfig) -> Growth:
-    """How models of this kind grow. ValueError for a kind that cannot."""
+    """How models of this kind grow.
+
+    Raises:
+        ValueError: for a kind that cannot.
+    """
     growth = FAMILIES[config.kind].growth
     if growth is None:
         able = ", ".join(kind for kind, family in FAMILIES.items() if family.growth is not None)

@@ -33,8 +33,13 @@ def matched(
 ) -> LanguageConfig:
     """The model of family `kind` with as many parameters, or operations of a forward pass, as `config` (within 2 %).
 
-    start: its other switches; default those of the family, with the sizes that it shares with `config`. Width, layers,
-    heads and context are kept; a feed-forward width that is a multiple of 8 is preferred. `ValueError` if none matches.
+    Width, layers, heads and context are kept; a feed-forward width that is a multiple of 8 is preferred.
+
+    Args:
+        start: its other switches; default those of the family, with the sizes that it shares with `config`.
+
+    Raises:
+        ValueError: if none matches.
     """
     base = start or _shared(config, kind)
     if base.kind != kind:
@@ -86,6 +91,7 @@ def _widths(base: LanguageConfig) -> list[int]:
 def _solve(base: LanguageConfig, vocab_size: int, by: By, target: float, tolerance: float) -> LanguageConfig | None:
     """The free size at which `base` meets the target, by bisection: cost grows with it."""
     name, low, high = _free(base)
+    # planes are divided among the heads: only whole shares are models
     unit = base.heads if isinstance(base, FluxConfig) and name == "planes" else 1
 
     def sized(value: int) -> LanguageConfig:

@@ -30,7 +30,8 @@ _ROPE_BASE = 10_000.0
 
 def rotate(x_BHTd: Tensor, angle_Th: Tensor) -> Tensor:
     """Rotary position: each pair (x_i, x_{i+d/2}) is turned by angle_{t,i}; the scalar product of two turned vectors
-    depends on the difference of their positions only."""
+    depends on the difference of their positions only.
+    """
     cos, sin = angle_Th.cos().to(x_BHTd.dtype), angle_Th.sin().to(x_BHTd.dtype)
     first, second = x_BHTd.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)

@@ -24,7 +24,12 @@ _BRANCHES = 2  # attention and enhancer
 
 @dataclass(frozen=True)
 class AnchorOutput:
-    """mean_BCHW: μ, in units of the latents · log_variance_BCHW: log σ², within ± the limit it was asked with."""
+    """Where a clip's path begins.
+
+    Attributes:
+        mean_BCHW: μ, in units of the latents.
+        log_variance_BCHW: log σ², within ± the limit it was asked with.
+    """
 
     mean_BCHW: Tensor
     log_variance_BCHW: Tensor
@@ -67,8 +72,11 @@ class AnchorNetwork(nn.Module):
     ) -> AnchorOutput:
         """The anchor's distribution for clips. `jitter_BFCHW` (already scaled) is added to what is read.
 
-        One frame has no variance over frames: the pooled features are then its own. ValueError for clips of another
-        number of channels or a frame that patches do not fill, or a limit that is not positive.
+        One frame has no variance over frames: the pooled features are then its own.
+
+        Raises:
+            ValueError: for clips of another number of channels or a frame that patches do not fill, or a limit that is
+                not positive.
         """
         if clips_BFCHW.dim() != 5 or clips_BFCHW.shape[2] != self.channels:
             raise ValueError(

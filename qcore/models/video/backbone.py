@@ -29,8 +29,11 @@ _BRANCHES = 3  # residual branches of a layer
 
 @dataclass(frozen=True)
 class VideoOutput:
-    """velocity_BFCHW: dz/dt of every frame, in the dtype of z · hidden_BND: the tokens that the head reads, N = F·S,
-    frame by frame.
+    """What a video model says of noisy clips.
+
+    Attributes:
+        velocity_BFCHW: dz/dt of every frame, in the dtype of z.
+        hidden_BND: the tokens that the head reads, N = F·S, frame by frame.
     """
 
     velocity_BFCHW: Tensor
@@ -100,8 +103,12 @@ def _modulated(x_BFSD: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
 class VideoFlow(nn.Module):
     """Velocity field of a clip. It acts on latents: `latent_shape` is (F, c, H', W') of what `codec` makes of clips.
 
-    codec: between clips and latents · anchor_network: for model.anchor = network, else None · t_star: learned shift of
-    the collapse time, else None; see `t_star_value`. The velocity starts at 0: the head's weights do.
+    The velocity starts at 0: the head's weights do.
+
+    Attributes:
+        codec: between clips and latents.
+        anchor_network: for model.anchor = network, else None.
+        t_star: learned shift of the collapse time, else None; see `t_star_value`.
     """
 
     def __init__(self, config: VideoFlowConfig, frames: int, channels: int, height: int, width: int) -> None:
@@ -138,9 +145,13 @@ class VideoFlow(nn.Module):
     ) -> VideoOutput:
         """Velocity of noised latents z at times t in [0, 1].
 
-        amplification: factor on the frame embedding; at 0, permuting frames permutes the velocity and nothing else.
-        anchor_BCHW: read only by a model with anchor_input, which needs it. positions_F: int64, which place in the clip
-        each frame has (default 0 … F−1). ValueError for shapes that do not fit the model.
+        Args:
+            amplification: factor on the frame embedding; at 0, permuting frames permutes the velocity and nothing else.
+            anchor_BCHW: read only by a model with anchor_input, which needs it.
+            positions_F: int64, which place in the clip each frame has (default 0 … F−1).
+
+        Raises:
+            ValueError: for shapes that do not fit the model.
         """
         self._check(z_BFCHW, t_B)
         F = z_BFCHW.shape[1]
@@ -210,7 +221,11 @@ def pack(x_BCFHW: Tensor) -> Tensor:
 
 
 def unpack(x_BNC: Tensor, frames: int, height: int, width: int) -> Tensor:
-    """The inverse of `pack`. ValueError when N is not frames·height·width."""
+    """The inverse of `pack`.
+
+    Raises:
+        ValueError: when N is not frames·height·width.
+    """
     if x_BNC.shape[1] != frames * height * width:
         raise ValueError(f"{x_BNC.shape[1]} tokens are not {frames} × {height} × {width}")
     return x_BNC.transpose(1, 2).unflatten(2, (frames, height, width))

@@ -32,19 +32,26 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
-        """(c, H', W') for frames of (C, H, W). ValueError when the patch does not divide the frame."""
+        """(c, H', W') for frames of (C, H, W).
+
+        Raises:
+            ValueError: when the patch does not divide the frame.
+        """
 
 
 class IdentityCodec(Codec):
     """Latents are the clips themselves."""
 
     def encode(self, x_BFCHW: Tensor) -> Tensor:
+        """The clips, as they are."""
         return x_BFCHW
 
     def decode(self, z_BFCHW: Tensor) -> Tensor:
+        """The latents, as they are."""
         return z_BFCHW
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W)."""
         return channels, height, width
 
 
@@ -56,12 +63,15 @@ class SpaceToChannelCodec(Codec):
         self.patch = patch
 
     def encode(self, x_BFCHW: Tensor) -> Tensor:
+        """[B, F, C, H, W] → [B, F, C·p², H/p, W/p]."""
         return functional.pixel_unshuffle(x_BFCHW, self.patch)
 
     def decode(self, z_BFCHW: Tensor) -> Tensor:
+        """[B, F, C·p², H/p, W/p] → [B, F, C, H, W]."""
         return functional.pixel_shuffle(z_BFCHW, self.patch)
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(C·p², H/p, W/p)."""
         rows, columns = patch_grid(height, width, self.patch)
         return channels * self.patch**2, rows, columns
 
@@ -96,14 +106,17 @@ class ConvCodec(Codec):
         return self.encoder(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
     def encode(self, x_BFCHW: Tensor) -> Tensor:
+        """Standardised latents [B, F, c, H/p, W/p]."""
         return (self.code(x_BFCHW) - self.mean) / self.std
 
     def decode(self, z_BFCHW: Tensor) -> Tensor:
+        """Clips [B, F, C, H, W] of standardised latents."""
         code = z_BFCHW * self.std + self.mean
         patches = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
         return functional.pixel_shuffle(patches, self.patch)
 
     def latent_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(c, H/p, W/p)."""
         if channels != self.channels:
             raise ValueError(f"frames have {channels} channels; this autoencoder was built for {self.channels}")
         return self.latent_channels, *patch_grid(height, width, self.patch)
@@ -114,7 +127,11 @@ def _convolution(fan_in: int, fan_out: int, side: int = 1) -> nn.Conv2d:
 
 
 def patch_grid(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches in a frame. ValueError when they do not fill it exactly."""
+    """Rows and columns of patches in a frame.
+
+    Raises:
+        ValueError: when they do not fill it exactly.
+    """
     if height % patch or width % patch:
         raise ValueError(f"patches of {patch} × {patch} do not fill a frame of {height} × {width}: choose a divisor")
     return height // patch, width // patch
@@ -126,7 +143,10 @@ def fit_codec(codec: Codec, batches: Iterable[Tensor], steps: int, seed: int) ->
     The clips are standardised, so the error is the share of their variance that is lost: 0 perfect, 1 all of it. Starts
     from weights drawn from `seed`, whatever the codec held: the result depends on the arguments alone, and the global
     random state is kept. `batches` is read again from its start when it ends. A codec without parameters returns 0 at
-    once. ValueError for steps < 1 or no batches; FloatingPointError when the error is not finite.
+    once.
+
+    Raises:
+        ValueError: for steps < 1 or no batches; FloatingPointError when the error is not finite.
     """
     if not isinstance(codec, ConvCodec):
         return 0.0

@@ -40,11 +40,16 @@ HUB_IDS = {"tiny": "", "2b": "Lightricks/LTX-Video", "13b": "Lightricks/LTX-Vide
 class LTXVideo(nn.Module):
     """Velocity field of latent clips by LTX-Video's transformer; see `VideoFlow` for what the parts are for.
 
-    transformer: diffusers' LTXVideoTransformer3DModel with LoRA, update x·A·B·alpha/r, B starting at 0: at first the
-    velocity is the frozen model's. The published "overdrive" multiplies the rotary positions along time; 1 is what the
-    published weights were trained with, 0 hides the order of frames. A deep copy shares the frozen weights, so that an
-    average of the model takes memory for what trains only. Errors: ValueError for a missing extra, weights that cannot
-    be loaded, or sizes that do not fit.
+    The published "overdrive" multiplies the rotary positions along time; 1 is what the published weights were trained
+    with, 0 hides the order of frames. A deep copy shares the frozen weights, so that an average of the model takes
+    memory for what trains only.
+
+    Attributes:
+        transformer: diffusers' LTXVideoTransformer3DModel with LoRA, update x·A·B·alpha/r, B starting at 0: at first
+            the velocity is the frozen model's.
+
+    Raises:
+        ValueError: for a missing extra, weights that cannot be loaded, or sizes that do not fit.
     """
 
     def __init__(self, config: LTXVideoConfig, data_shape: tuple[int, int, int, int]) -> None:
@@ -83,7 +88,10 @@ class LTXVideo(nn.Module):
 
     def use_text(self, text_LE: Tensor, mask_L: Tensor) -> None:
         """Text states (precomputed prompt embeddings) and their mask (1: a token, 0: padding) for every clip that is
-        given none of its own. Before the first call it is a single token of zeros. ValueError for another width.
+        given none of its own. Before the first call it is a single token of zeros.
+
+        Raises:
+            ValueError: for another width.
         """
         self._check_text(text_LE[None], mask_L[None], 1)
         self.text_LE, self.text_mask_L = text_LE.to(self.text_LE), mask_L.to(self.text_mask_L)
@@ -101,9 +109,15 @@ class LTXVideo(nn.Module):
     ) -> VideoOutput:
         """Velocity of noised latents z at times t in [0, 1], the model's timestep being 1000·t.
 
-        Rotary positions are (amplification · 8/frame_rate · f, 32·row, 32·column): seconds and pixels. positions_F: the
-        f of each frame (default 0 … F−1). anchor_BCHW is not read: the published weights have no place for it.
-        text_BLE, text_mask_BL: as in `use_text`, for each clip. ValueError for shapes that do not fit.
+        Rotary positions are (amplification · 8/frame_rate · f, 32·row, 32·column): seconds and pixels.
+
+        Args:
+            positions_F: the f of each frame (default 0 … F−1). anchor_BCHW is not read: the published weights have no
+                place for it.
+            text_BLE, text_mask_BL: as in `use_text`, for each clip.
+
+        Raises:
+            ValueError: for shapes that do not fit.
         """
         B, F, _, H, W = self._check(z_BFCHW, t_B)
         if text_BLE is None or text_mask_BL is None:

@@ -53,10 +53,15 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]*(?:/[A-Za-z0-9_.]+)+")
 class Declared:
     """A series in words.
 
-    title: small letters · unit: empty when it has none · meaning: one sentence for a person who asks what the number
-    says · short: the title where there is little room · form: Python's format of a value, "" for the general one ·
-    healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by are
-    in their own table · needs: the capability that a run must have, "" for every run.
+    Attributes:
+        title: small letters.
+        unit: empty when it has none.
+        meaning: one sentence for a person who asks what the number says.
+        short: the title where there is little room.
+        form: Python's format of a value, "" for the general one.
+        healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by
+            are in their own table.
+        needs: the capability that a run must have, "" for every run.
     """
 
     name: str
@@ -119,8 +124,11 @@ def series(
 
 
 def pattern(expression: str, describe: Callable[..., Declared], *examples: str) -> None:
-    """Declare all series whose name matches: `describe` takes the name's parts and says their words. examples: names
-    that stand for all in a list."""
+    """Declare all series whose name matches: `describe` takes the name's parts and says their words.
+
+    Args:
+        examples: names that stand for all in a list.
+    """
     _patterns.append(_Pattern(re.compile(expression), describe, examples))
 
 
@@ -137,15 +145,18 @@ def declare(
     """Declare a series of one's own, that a probe from outside measures; returns its name.
 
     The run keeps the declaration, so every page and every program that opens it knows the series. Declaring the same
-    again is allowed, as a notebook does. Raises ValueError for a name that is not `group/name`, a group of the lab's
-    own, an unknown capability, a missing title or meaning, a healthy range upside down, or a name that is declared
-    otherwise already.
+    again is allowed, as a notebook does.
 
     >>> declare("logits/largest", "largest logit", "logit", meaning="The largest logit of the batch.")
     'logits/largest'
+
+    Raises:
+        ValueError: for a name that is not `group/name`, a group of the lab's own, an unknown capability, a missing
+            title or meaning, a healthy range upside down, or a name that is declared otherwise already.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"the series name {name!r} is refused: write group/name, such as logits/largest")
+    # a later version of the lab may declare any name in its own groups
     first = name.partition("/")[0]
     if first in _groups:
         raise ValueError(f"the series {name!r} is refused: {first}/ belongs to the lab; choose a group of your own")
@@ -159,6 +170,7 @@ def declare(
     if not _is_format(form):
         raise ValueError(f"the format {form!r} of {name!r} is refused: write Python's of a number, such as .2f or .0%")
     made = Declared(name, title, unit, meaning, "", form, healthy, needs)
+    # the same again is a cell of a notebook that is run twice; another meaning would split one chart in two
     if _outside.setdefault(name, made) != made:
         raise ValueError(f"the series {name!r} is declared already, as {_outside[name].text!r}: choose another name")
     return name
@@ -186,7 +198,12 @@ def is_from_outside(name: str) -> bool:
 
 def series_words(name: str) -> Declared:
     """Title, unit and meaning of a stored series. One that nobody has declared, of a run that another version wrote,
-    is put into words by its own parts: no page shows a raw name."""
+    is put into words by its own parts: no page shows a raw name.
+
+    Example:
+        >>> series_words("train/loss").heading
+        'Total loss'
+    """
     if found := find(name):
         return found
     first, _, rest = name.partition("/")
@@ -196,7 +213,8 @@ def series_words(name: str) -> Declared:
 
 def declared_as_named(name: str) -> Declared:
     """Title, unit and meaning of a series of a run that another program wrote; one that nobody has declared is called
-    what it is called."""
+    what it is called.
+    """
     return find(name) or Declared(name, name)
 
 
