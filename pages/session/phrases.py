@@ -13,7 +13,7 @@ from qcore.viz import Mark, event_words, name_words, prose
 _COMMANDS = {
     "set": "the change",
     "pause": "the pause",
-    "continue": "going on",
+    "continue": "continuing",
     "step": "the step",
     "stop": "the stop",
     "checkpoint": "the checkpoint",

@@ -161,7 +161,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 y_range=(-0.03, 1.03),
                 **shared,
             ),
-            "Rising curves are phases that lock. All at 1 is no order but a standstill: then the least variance, "
+            "Rising curves are phases that lock. All at 1 is not order but a standstill: then the least variance, "
             "below, falls to 0 and the loss gains nothing.",
         ),
         "windows": (

@@ -91,13 +91,13 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
         fixed = {control.name: lab.config(info.name).value(control.name) for control in all_controls(info.kind)}
         changes_box("What changes", "fork_changes", info.kind, {**fixed, **values})
         st.text_input(
-            "Name", key="fork_name", placeholder="made up when empty", help="Of the new run.", persist_state="session"
+            "Name", key="fork_name", placeholder="generated when empty", help="Of the new run.", persist_state="session"
         )
         st.text_input(
             "Why",
             key="fork_why",
             placeholder="what if …",
-            help="Stands on the edge of the tree.",
+            help="Shown on the edge in the tree.",
             persist_state="session",
         )
         queue_words.warn(lab)
@@ -171,9 +171,9 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
                 + (
                     ""
                     if any(saved.step <= step for saved in lab.checkpoints(info.name))
-                    else " It has no checkpoint of then, so it is trained from its first step to that one again."
+                    else " It has no checkpoint from then, so it is trained from its first step to that one again."
                 )
-                + (" It is stopped for it, and goes on from there." if info.alive else "")
+                + (" It is stopped for this, and continues from there." if info.alive else "")
             )
             roles.button(
                 "Rewind now",

@@ -29,7 +29,7 @@ SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "pro
 _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 """Live controls of one section that are turned together with those of another."""
 WAITING = "waiting"
-_KEPT = "kept; the run takes it when it is resumed"
+_KEPT = "queued; the run applies it when it is resumed"
 ASK_SECONDS = 0.2
 """How often a page asks whether a change that it waits for was answered."""
 
@@ -151,7 +151,7 @@ def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:
     if ack["status"] != "pending":
         return str(ack["text"])
     alive = lab.listed(run).alive
-    return f"{ack['text']}: {'sent; the run takes it before its next step' if alive else _KEPT}"
+    return f"{ack['text']}: {'sent; the run applies it before its next step' if alive else _KEPT}"
 
 
 def _curricula(lab: Lab, run: str) -> None:
@@ -165,7 +165,7 @@ def _curricula(lab: Lab, run: str) -> None:
                 key=f"curriculum:{run}:{title}",
                 icon=":material/school:",
                 help=f"Write the {title} curriculum into the schedule: {len(lines)} changes, at shares of the run. "
-                "Steps that have passed are not made up for.",
+                "Steps that have already passed are skipped.",
                 on_click=_set,
                 args=(lab, run, "schedule", lines),
             )
@@ -231,7 +231,7 @@ def _displaced(waiting: dict[str, Any]) -> None:
     """Something newer came for the knob: of this session, which has then forgotten the entry, or from another tab. Any
     thread may call it."""
     if waiting["status"] == WAITING:
-        waiting["text"] += " was not sent: the knob was turned in another tab before this one had settled"
+        waiting["text"] += " was not sent: the control was changed in another tab first"
         waiting["status"] = "refused"
 
 
