@@ -87,7 +87,7 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
                 reached = reached_value(ramp, step, total, config.kind)
                 if step in (start, end):
                     change(
-                        step, SCHEDULE, f"a way of the schedule {'begins' if step == start else 'ends'}", name, reached
+                        step, SCHEDULE, f"a ramp of the schedule {'begins' if step == start else 'ends'}", name, reached
                     )
                 board[name] = reached
         automation.observe(values.get(step, {}))

@@ -70,7 +70,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         measured = [f"{key} {figure(value)}" for key, value in (meta.get("data_frames") or {}).items()]
         print(f"frames       {', '.join(measured) or 'not measured'}")
     else:
-        print(f"references   {', '.join(references) or 'not measured'} (nats a token)")
+        print(f"references   {', '.join(references) or 'not measured'} (nats per token)")
     for line in meta.get("data_report") or ():
         print(f"data         {line}")
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")

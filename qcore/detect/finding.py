@@ -119,7 +119,7 @@ def without_fault(facts: Facts) -> list[dict[str, Any]]:
     """A new run without the planted fault; none when nothing was planted."""
     if not facts.fault:
         return []
-    why = f"The fault {facts.fault} was planted in this run; its twin without it shows the difference."
+    why = f"The fault {facts.fault} was planted in this run; the same run without it shows the difference."
     return [remedy("Start the same run without the fault", why, "new_run", {"fault": ""})]
 
 

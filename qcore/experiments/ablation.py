@@ -54,7 +54,7 @@ class Case:
 class CaseResult:
     """What came of a case.
 
-    held_out: cross-entropy after `steps`, nats a token, None for a run that failed · curve: (step, the same) over the
+    held_out: cross-entropy after `steps`, nats per token, None for a run that failed · curve: (step, the same) over the
     run, further steps included · step_ms: time of a step, lower decile, into which other work on the machine enters
     little · repetition, distinct_2: means over the samples drawn after `steps` · seconds: wall time of the case.
     """

@@ -286,7 +286,7 @@ def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
         f" ({forks - len(differences)} of {forks} pairs failed and are left out)" if len(differences) < forks else ""
     )
     if len(differences) < 2:
-        return f"no answer: {len(differences)} of {forks} pairs gave a value of {metric}"
+        return f"no result: {len(differences)} of {forks} pairs gave a value of {metric}"
     found = paired(differences)
     mean, low, high = _plain_numbers(found.mean, found.low, found.high)
     interval = f"{mean}, 95 % from {low} to {high}"
@@ -341,7 +341,7 @@ def _measure(
 ) -> tuple[Path, dict[str, ForkResult]]:
     """Make the forks that have not been made yet; the folder of the measurement, and all results by key."""
     if jobs < 1:
-        raise ConfigError(f"jobs = {jobs} is refused: at least one process must do it")
+        raise ConfigError(f"jobs = {jobs} is refused: at least one process is needed")
     config = lab.config(name)
     splits = {arm.key: split_changes(config, arm.changes | _order(arm)) for arm in arms}
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]

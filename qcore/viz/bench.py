@@ -32,7 +32,7 @@ def generation_speed(rates: Mapping[str, Sequence[tuple[int, float]]], *, uirevi
         lines,
         uirevision=uirevision,
         title="Generation against position",
-        y_title="tokens a second, one row",
+        y_title="tokens per second, one row",
         value_format=",.0f",
         over_steps=False,
         message="Generation was not measured.",

@@ -130,10 +130,10 @@ def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
     """The first line of a report: what is wrong now, or that nothing was found. judged: whether any step was."""
     active = [finding for finding in findings if finding["state"] in ("active", "acknowledged")]
     if not active and not judged:
-        return '<p class="verdict">This run has made no step: nobody has looked at it yet.</p>'
+        return '<p class="verdict">This run has made no step: nothing has been checked yet.</p>'
     if not active:
         past = " Some findings are over; see below." if findings else ""
-        return f'<p class="verdict">Nothing wrong is found in this run now.{past}</p>'
+        return f'<p class="verdict">No open findings in this run.{past}</p>'
     names = "; ".join(prose(str(finding["title"])) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
     count = f"{len(active)} finding{'' if len(active) == 1 else 's'}"
     said = f"Something is wrong with this run, whatever its loss says ({count}): {names}."
@@ -206,7 +206,7 @@ def _curves_of(
 
 def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
     if not findings:
-        return "<p>Nothing wrong was found.</p>" if judged else "<p>No step was looked at.</p>"
+        return "<p>Nothing wrong was found.</p>" if judged else "<p>No step was checked.</p>"
     parts = []
     for finding in findings:
         evidence = finding["evidence"]

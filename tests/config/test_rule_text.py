@@ -58,7 +58,7 @@ def test_conditions_and_actions_compute() -> None:
     [
         ("T1 is active: ce_weight = 1", "write when CONDITION"),
         ("when x: ce_weight = 1", "'x' is no condition"),
-        ("when T1 is active: foo", "is no action"),
+        ("when T1 is active: foo", "is not an action"),
         ("when T1 is active: paus", "did you mean 'pause'"),
         ("when T1 is active: width = 64", "cannot change while training"),
         ("when T1 is active: width *= 2", "cannot change while training"),

@@ -26,7 +26,7 @@ def test_a_text_that_cannot_be_read_is_refused_with_words(paused: Lab):
     at = open_app(AUTOMATION, run="alive")
     at.text_area[1].set_value("when something: clip_norm = 1").run()
     next(button for button in at.button if button.key == "apply:rules").click().run()
-    assert "is no condition" in at.error[0].value
+    assert "is not a condition" in at.error[0].value
     assert paused.controls("alive")["rules"].value == []
 
 

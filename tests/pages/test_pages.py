@@ -63,7 +63,9 @@ def test_the_control_room_shows_figures_charts_and_events_of_a_finished_run(fini
     assert not at.button(key="do:Resume now").disabled
 
 
-@pytest.mark.parametrize(("state", "words"), [("finished", ""), ("running", "exited unexpectedly at step 8"), ("failed", "disk")])
+@pytest.mark.parametrize(
+    ("state", "words"), [("finished", ""), ("running", "exited unexpectedly at step 8"), ("failed", "disk")]
+)
 def test_a_run_without_a_checkpoint_is_started_anew_and_not_resumed(
     state: str, words: str, finished_dir: Path, empty: Lab
 ):
@@ -204,7 +206,9 @@ def test_two_tabs_at_one_knob_know_of_each_other(paused: Lab):
     settling.flush(("alive",))
     eventually(lambda: paused.controls("alive")["diversity_weight"].value == 0.2)
     one.run()
-    assert "diversity weight → 0.3 was not sent: the control was changed in another tab" in errors(one)[0].replace("\\", "")
+    assert "diversity weight → 0.3 was not sent: the control was changed in another tab" in errors(one)[0].replace(
+        "\\", ""
+    )
     assert one.session_state["turned:alive"].is_settled(paused, "alive")
     assert one.select_slider(key="knob:alive:diversity_weight:1").value == 0.2
     assert "✓ diversity weight 0 → 0.2 at step" in texts(two.run())

@@ -172,8 +172,8 @@ def test_the_library_is_that_of_the_package_and_cannot_end_its_element():
 def test_a_run_with_nothing_says_so():
     empty = report_html(**parts(series={}, references={}, events=[], findings=[], samples=[]))
     for words in (
-        "nobody has looked at it yet",
-        "No step was looked at",
+        "nothing has been checked yet",
+        "No step was checked",
         "No samples yet",
         "No events yet",
         "Nothing was measured",

@@ -46,7 +46,7 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
         raise DataError(f"{said} is refused: {nothing_in(survey_)}")
     check_room(sum(file.stat().st_size for file, _ in used), said)
     skipped = [*survey_.skipped, *passed]
-    hidden = (f"{survey_.hidden} hidden names were passed over",) if survey_.hidden else ()
+    hidden = (f"{survey_.hidden} hidden names were skipped",) if survey_.hidden else ()
     found = read_files(used, column, path, divided=len(used) == 1, skipped=skipped)
     if not any(document.strip() for document in found.documents):
         reasons = "; ".join(f"{file.path} {file.reason}" for file in skipped[:_MOST_NAMED])

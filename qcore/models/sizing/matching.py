@@ -51,7 +51,7 @@ def matched(
     )
 
 
-_UNITS = {"parameters": "parameters", "compute": "operations a window"}
+_UNITS = {"parameters": "parameters", "compute": "operations per window"}
 
 
 def size_of(config: LanguageConfig, vocab_size: int, by: By) -> float:
