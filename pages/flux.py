@@ -15,8 +15,8 @@ if info is not None and family_words.has_text(info, "discs"):
         discs.page(lab, info)
     else:
         st.info(
-            "Only Quantum Flux models (`flux_lm`) have tokens on discs. See who reads whom in this run under "
-            "*Interference*, or start one in the control room from a preset that begins with *Flux*."
+            "Only Quantum Flux models (`flux_lm`) have tokens on discs. See which tokens attend to which in "
+            "this run under *Interference*, or start one in the control room from a preset that begins with *Flux*."
         )
         INTERFERENCE.link()
         CONTROL_ROOM.link("Open the control room")

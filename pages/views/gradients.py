@@ -308,7 +308,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
         height="content",
         column_config={
             "cost (ms)": st.column_config.NumberColumn(format="%.2f", help="Running mean of one measurement."),
-            "every (steps)": st.column_config.NumberColumn(format="localized", help="Cadence in force."),
+            "every (steps)": st.column_config.NumberColumn(format="localized", help="Current cadence."),
             "share of step time": st.column_config.NumberColumn(
                 format="percent", help="Cost ÷ cadence ÷ time of a step without measurements."
             ),

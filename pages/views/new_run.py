@@ -201,7 +201,7 @@ def _as_it_stands(lab: Lab, name: str) -> Start:
     )
     if moved:
         changed = ", ".join(find_words(states[key].control.label, value) for key, value in moved.items())
-        about += f", with its controls as they stood at step {info.step:,}: {plain(changed)}"
+        about += f", with its controls as of step {info.step:,}: {plain(changed)}"
     digest = hashlib.sha256(config.to_yaml().encode()).hexdigest()[:8]
     key = f"new:{name}:{digest}"
     return Start(config, _title(f"{_RUN}{name}"), f"{about}.", key, info.preset or config.kind, name, info.created)

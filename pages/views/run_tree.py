@@ -74,7 +74,7 @@ def _words(node: RunNode) -> str:
 
 
 def _fork_form(lab: Lab, info: RunInfo) -> None:
-    st.header("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
+    st.header("Fork", anchor=False, help="A new run that continues from a step of this one, with changes.")
     saved = [item.step for item in lab.checkpoints(info.name)]
     key = f"fork_step:{info.name}:{info.step if not info.alive else 0}"
     with st.container(border=True):
@@ -112,7 +112,8 @@ def _where_from(saved: list[int]) -> str:
         return "There is no checkpoint: the fork is trained from its first step to this one, as its parent was."
     there = ", ".join(f"{one:,}" for one in saved[-6:])
     return (
-        f"At a checkpoint the fork is ready at once ({there}); any other step is reached from the nearest earlier one, "
+        f"At a checkpoint the fork is ready immediately ({there}); any other step is reached from the nearest "
+        f"earlier one, "
         "exactly."
     )
 
@@ -159,8 +160,8 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
             info.step,
             max(first, info.step - 1),
             key=key,
-            help="To before the changes that were made at this step. The run is stopped for it, and goes on if it was "
-            "training.",
+            help="To before the changes that were made at this step. The run is stopped for this, and continues if "
+            "it was training.",
             persist_state="session",
         )
         with st.popover("Rewind", icon=":material/history:"):

@@ -41,7 +41,7 @@ Jobs = Annotated[int, typer.Option("--jobs", help="Processes side by side.")]
 @app.command()
 def replay(
     name: Name,
-    steps: Annotated[int | None, typer.Option("--steps", help="Only the first so many updates.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Only the first N updates.")] = None,
     runs: Runs = RUNS,
     quiet: Quiet = False,
     as_json: AsJson = False,

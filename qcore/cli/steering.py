@@ -73,7 +73,7 @@ def _steering(command: Command, about: str) -> None:
 _steering(Pause(), "Pause a training run before its next step.")
 _steering(Continue(), "Continue after a pause.")
 _steering(Stop(), "Stop a training run with a checkpoint; it can be resumed.")
-_steering(SaveCheckpoint(), "Write a checkpoint now; it is kept until it is deleted by hand.")
+_steering(SaveCheckpoint(), "Write a checkpoint now; it is kept until it is deleted manually.")
 
 
 def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: bool) -> int:

@@ -113,7 +113,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class SaveCheckpoint:
-    """Write a checkpoint before the next step; it is kept until it is deleted by hand."""
+    """Write a checkpoint before the next step; it is kept until it is deleted manually."""
 
     kind: ClassVar[str] = "checkpoint"
 

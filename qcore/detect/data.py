@@ -133,8 +133,9 @@ DATA_RULES: tuple[Rule, ...] = (
     Rule(
         "held_out_in_training",
         (),
-        "Held-out text stands in training",
-        "Held-out documents stand in training, whole or with a few words changed. The held-out loss, and the "
+        "Held-out text is also in training",
+        "Held-out documents are also in the training set, whole or with a few words changed. The held-out loss, and "
+        "the "
         "references beside it, then say how well the text is memorised, not how well new text would be predicted.",
         {"share": 0.1, "documents": 12, "nearly_all": 0.9},
         f"{_COUNTED}, on a sample of 300 documents",

@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
         "future_leak",
         ("L1", "L2", "L3", "L3b"),
         "The future leaks into the past",
-        "Outputs depend on tokens that come after them, so the model is asked for a word it can see. "
+        "Outputs depend on tokens that come after them, so the model is asked for a token that it can see. "
         "Its loss then says nothing about prediction, and generation, which has no future to look at, breaks down.",
         {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5},
         _MEASURED,
@@ -47,7 +47,8 @@ RULES: tuple[Rule, ...] = (
         ("G1",),
         "A loss term without gradient",
         "This term has a weight, yet its gradient is exactly zero, as when it is built from argmax, counts or detached "
-        "values. It changes the number called loss and not one weight of the model, so what it should prevent goes on.",
+        "values. It changes the reported loss but not a single weight of the model, so what it should prevent "
+        "continues.",
         {"real_axis": 0.999},
         _MEASURED,
         (catalog.grad("norm", "*"),),
@@ -214,7 +215,7 @@ RULES: tuple[Rule, ...] = (
         ("T2", "T2b"),
         "The model loses what it had learned",
         "Loss, gradients or predictions have left the range that this run itself had reached. "
-        "That is how runs begin that end with one token everywhere, and they seldom come back by themselves.",
+        "Runs that end with one token everywhere begin like this, and they rarely recover by themselves.",
         {
             "ce": 0.3,
             "ce_jump": 1.0,
@@ -347,7 +348,8 @@ RULES: tuple[Rule, ...] = (
         "flicker",
         ("V4",),
         "Clips flicker instead of moving",
-        "A movement in generated clips does not go on from one frame to the next, and more changes than in the data. "
+        "A movement in generated clips does not continue from one frame to the next, and more changes than in the "
+        "data. "
         "Pushing frames apart raises every distance between them, without creating motion.",
         {
             "coherence": -0.1,

@@ -99,7 +99,7 @@ TERMS: tuple[Term, ...] = (
         "entropy_floor",
         hinge=True,
     ),
-    _term("eos", language.eos, "Mean probability of an end of sequence where the text goes on.", high=1.0),
+    _term("eos", language.eos, "Mean probability of an end of sequence where the text continues.", high=1.0),
     _term(
         "unlikelihood",
         language.unlikelihood,

@@ -223,7 +223,7 @@ READS = (
         "events",
         "GET",
         "/v1/runs/{name}/events",
-        "What happened to a run, and by whom; as a stream when text/event-stream is accepted.",
+        "Events of a run with their authors; as a stream when text/event-stream is accepted.",
         _events,
         query=(_SINCE_SEQ, Field("limit", "At most this many, the first.", "int", MANY, low=1, high=MANY)),
         streams=(

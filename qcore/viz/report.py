@@ -136,7 +136,7 @@ def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
         return f'<p class="verdict">No open findings in this run.{past}</p>'
     names = "; ".join(prose(str(finding["title"])) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
     count = f"{len(active)} finding{'' if len(active) == 1 else 's'}"
-    said = f"Something is wrong with this run, whatever its loss says ({count}): {names}."
+    said = f"This run has open findings, whatever its loss says ({count}): {names}."
     return f'<p class="verdict bad">{html.escape(said)}</p>'
 
 

@@ -47,7 +47,7 @@ def matched(
     name = _free(base)[0]
     raise ValueError(
         f"no {kind} of {base.layers} layers and a width near {base.width} has {target:,.0f} {_UNITS[by]} within "
-        f"{tolerance:.0%}, whatever its {name}: choose sizes of the two models that lie nearer"
+        f"{tolerance:.0%}, whatever its {name}: choose more similar sizes of the two models"
     )
 
 

@@ -146,7 +146,7 @@ COST_TOTAL_PERCENT = series(
     "cost/total_percent",
     "planned cost of all measurements",
     "% of training time",
-    "What all probes together take at the cadence in force, from their running means.",
+    "Cost of all probes together at the current cadence, from their running means.",
 )
 COST_SPENT_PERCENT = series(
     "cost/spent_percent",
@@ -282,7 +282,7 @@ pattern(
         "",
         f"steps between measurements of {name_words(probe)}",
         "steps",
-        "Cadence in force: as asked for, or stretched to stay within the budget.",
+        "Current cadence: as requested, or stretched to stay within the budget.",
     ),
     "cost/<probe>_every",
 )

@@ -83,7 +83,7 @@ _MEASURES = {
     "coherence": (
         "coherence of motion",
         "cosine",
-        "Whether the next change goes on in the direction of the last one: real motion is above 0; random jumps give "
+        "Whether the next change continues in the direction of the last one: real motion is above 0; random jumps give "
         "about −0.5.",
         "Coherence",
     ),
