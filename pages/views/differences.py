@@ -15,7 +15,7 @@ from pages.widgets import clip_player, control_widgets, edge, run_picker
 from pages.widgets.token_text import generation_html
 from qcore.config import all_controls
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.viz import ClipRow, event_words, value_words
+from qcore.viz import ClipRow, author_words, event_words, value_words
 
 _EVENTS = 200
 _ASKED = "asked all"
@@ -61,7 +61,15 @@ def _events(lab: Lab, names: list[str]) -> None:
     for name in names:
         for event in lab.reader(name).events():
             if event.kind in ("control", "grow", "restore", "rewind", "fork"):
-                rows.append((event.step, name, event.author, event_words(event.kind, event.payload), event.payload))
+                rows.append(
+                    (
+                        event.step,
+                        name,
+                        author_words(event.author),
+                        event_words(event.kind, event.payload),
+                        event.payload,
+                    )
+                )
     if not rows:
         st.caption("Nothing was changed in any of them.")
         return

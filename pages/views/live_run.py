@@ -23,7 +23,7 @@ from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
 from qcore.runs.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS, event_words, number_words, prose, series_words
+from qcore.viz import UNITS, author_words, event_words, number_words, prose, series_words
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
@@ -301,7 +301,7 @@ def _events(events: list[Any]) -> str:
         "Events",
         ("step", "time", "author", "what"),
         (
-            (event.step, phrases.clock(event.wall), event.author, event_words(event.kind, event.payload))
+            (event.step, phrases.clock(event.wall), author_words(event.author), event_words(event.kind, event.payload))
             for event in events[: -LOG_LINES - 1 : -1]
         ),
         "No events yet: the run's start, changes of controls and checkpoints will be listed here.",

@@ -15,7 +15,7 @@ from pages.widgets.live_fragment import live
 from qcore.config import ConfigError, all_controls
 from qcore.lab import Lab, LabError, RunInfo, RunNode
 from qcore.runs.waiting import waiting_words
-from qcore.viz import Branch, branches, name_words, value_words
+from qcore.viz import Branch, author_words, branches, name_words, value_words
 
 _MOST_MARKS = 40
 
@@ -48,7 +48,7 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
             "forked from": [node.parent for node in shown],
             "at step": [f"{node.step:,}" if node.parent else "" for node in shown],
             "what differs": [_words(node) for node in shown],
-            "by": [node.author for node in shown],
+            "by": [author_words(node.author) for node in shown],
             "why": [node.reason for node in shown],
             "state": [node.state for node in shown],
             "step": [node.at_step for node in shown],

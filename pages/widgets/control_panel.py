@@ -23,7 +23,7 @@ from pages.widgets import control_widgets, edge
 from pages.widgets.live_panel import pulse
 from qcore.config import CURRICULA, FAMILIES, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
-from qcore.viz import change_words, name_words, value_words
+from qcore.viz import author_words, change_words, name_words, value_words
 
 SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "probes": "Probes"}
 _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
@@ -143,7 +143,8 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
     elif ack is not None:
         st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {plain(_ack_words(lab, run, ack))}")
     elif changed and state.step is not None:
-        st.caption(plain(f"{change_words(name, state.default, state.value)} at step {state.step:,} by {state.author}"))
+        change = change_words(name, state.default, state.value)
+        st.caption(plain(f"{change} at step {state.step:,} by {author_words(state.author)}"))
 
 
 def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:

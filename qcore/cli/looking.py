@@ -13,7 +13,7 @@ from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
 from qcore.runs.waiting import waiting_words
-from qcore.viz import change_words, prose
+from qcore.viz import author_words, change_words, prose
 
 
 @app.command("list")
@@ -76,7 +76,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")
     for state in changed:
         change = change_words(state.control.name, state.default, state.value)
-        print(f"changed      {change} (step {state.step}, {state.author})")
+        print(f"changed      {change} (step {state.step}, {author_words(state.author)})")
     for line in log:
         print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcore.base.words import limit_words, name_words, number_words, prose
+from qcore.base.words import author_words, limit_words, name_words, number_words, prose
 from qcore.probes import catalog
 from qcore.probes.catalog import group_words, series_words
 from qcore.viz.clips import averaged, spread_frames, stored_clips
@@ -86,8 +86,11 @@ def report_html(
     kind, prompt, text, stats, clips as the store keeps them.
     """
     figures: list[Figure] = []
-    marks = [Mark(step, f"{event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
-             if kind in ("control", "resume")]  # fmt: skip
+    marks = [
+        Mark(step, f"{event_words(kind, payload)} by {author_words(author)}")
+        for step, _, author, kind, payload in events
+        if kind in ("control", "resume")
+    ]
     # What is measured before the first step says nothing yet of a model that has learned nothing.
     judged = any(len(steps) and steps[-1] > 0 for steps in (np.asarray(found[0]) for found in series.values()))
     body = [
@@ -300,7 +303,12 @@ def _events(events: Sequence[tuple[int, float, str, str, Mapping[str, Any]]]) ->
     if not events:
         return "<p>No events yet.</p>"
     rows = [
-        (f"{step:,}", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)), author, event_words(kind, payload))
+        (
+            f"{step:,}",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)),
+            author_words(author),
+            event_words(kind, payload),
+        )
         for step, wall, author, kind, payload in events
     ]
     return _table([("step", "time", "author", "what"), *rows])
