@@ -322,14 +322,14 @@ def _undo_form(lab: Lab, info: RunInfo) -> None:
             range(len(actions)),
             key=f"undo:{info.name}:{len(actions)}",
             format_func=lambda one: phrases.describe(actions[one]),
-            help="The run goes back to before this action; what came after it is kept as a run of its own.",
+            help="The run goes back to before this action; what came after it is kept as a separate run.",
         )
         event = actions[place]
         what = "the autopilot is switched off" if event.author == "autopilot" else "its rule is removed"
         with st.popover("Undo", icon=":material/undo:"):
             st.markdown(
                 f"Take the run from step {info.step:,} back to step {event.step:,}, before this action? "
-                f"{what.capitalize()}, so that it is not done again. What came after is kept as a run of its own."
+                f"{what.capitalize()}, so that it is not repeated. What came after is kept as a separate run."
             )
             roles.button(
                 "Undo now",

@@ -144,9 +144,7 @@ def _fork(lab: Lab, info: RunInfo, key: str) -> None:
 
 
 def _rewind_form(lab: Lab, info: RunInfo) -> None:
-    st.header(
-        "Rewind", anchor=False, help="This run goes back; what came after is kept as a run of its own in the tree."
-    )
+    st.header("Rewind", anchor=False, help="This run goes back; what came after is kept as a separate run in the tree.")
     lineage = lab.lineage(info.name)
     first = lineage.step if lineage is not None and lineage.forked else 0
     if info.step <= first:
@@ -167,8 +165,7 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
         with st.popover("Rewind", icon=":material/history:"):
             st.markdown(
                 f"Take **{plain(phrases.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
-                f"Its {info.step - int(step):,} steps since then become a run of their own, with their curves and "
-                "samples."
+                f"Its {info.step - int(step):,} steps since then become a separate run, with their curves and samples."
                 + (
                     ""
                     if any(saved.step <= step for saved in lab.checkpoints(info.name))

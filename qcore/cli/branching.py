@@ -82,7 +82,7 @@ def fork(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
-    """Go on from a step of a run as another run, with changes: controls, data, order_seed, or sizes of the model."""
+    """Continue from a step of a run as a new run, with changes: controls, data, order_seed, or sizes of the model."""
     with signals() as received, opened(runs) as lab:
         child = lab.fork(
             name,
@@ -108,7 +108,7 @@ def rewind(
     runs: Runs = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Take a run back to a step; what came after is kept as a run of its own. Go on with qcore resume."""
+    """Take a run back to a step; what came after is kept as a separate run. Continue with qcore resume."""
     with opened(runs) as lab:
         branch = lab.rewind(name, step, author=AUTHOR, start=False)
     if as_json:

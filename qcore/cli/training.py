@@ -109,7 +109,7 @@ def resume(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
-    """Go on with a stopped, failed, interrupted or finished run from its newest checkpoint."""
+    """Continue a stopped, failed, interrupted or finished run from its newest checkpoint."""
     values = {command.name: command.value for command in set_commands(changes or [])}
     with signals() as received, opened(runs) as lab:
         if lab.info(name).alive:

@@ -323,7 +323,7 @@ ACTIONS = (
         "rewind",
         "POST",
         "/v1/runs/{name}/rewind",
-        "Take a run back to a step; what came after is kept as a run of its own, named `branch` in the answer.",
+        "Take a run back to a step; what came after is kept as a separate run, named `branch` in the answer.",
         _rewind,
         body=_REWIND,
         success={200: "The run, and the branch that keeps what came after."},
