@@ -65,9 +65,9 @@ def test_ways_from_step_to_step() -> None:
         ("10 .. 5: ce_weight = 1 -> 2", "must increase"),
         ("5 .. 10: ce_weight = 1 -> 2 -> 3", "2 steps and 3 values"),
         ("5 .. 10: ce_weight = 1 -> 99", "a number from 0 to 10"),
-        ("5 .. 10: ce_weight = 1 -> 2 wiggly", "'wiggly' is no shape"),
+        ("5 .. 10: ce_weight = 1 -> 2 wiggly", "'wiggly' is not a shape"),
         ("5 .. 10: ce_weight = 0 -> 2 log", "above 0"),
-        ("5 .. 10: lr_policy = 0 -> 2", "is no number"),
+        ("5 .. 10: lr_policy = 0 -> 2", "is not a number"),
         ("5 .. 10: width = 64 -> 128", "cannot change while training"),
     ],
 )
