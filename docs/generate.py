@@ -191,7 +191,8 @@ def _limits(thresholds: Any) -> str:
 
 def _faults() -> list[str]:
     found = [
-        "Mistakes that published projects of this field really made. Each is a preset: `qcore train --preset fault-l2` "
+        "Mistakes that published projects of this field actually made. Each is a preset: `qcore train --preset "
+        "fault-l2` "
         "plants L2. `qcore exam` plants all of them, and trains healthy runs beside them: [Cases](../cases.md).",
     ]
     for case in FAULTS.values():
@@ -205,7 +206,7 @@ def _faults() -> list[str]:
             f"**{case.title}.**",
             "",
             f"- Its authors saw: {case.seen}",
-            f"- What gives it away: {case.tell}",
+            f"- How to recognise it: {case.tell}",
             f"- Found as: {names}, {within}",
             f"- Preset: `fault-{case.code.lower()}`; {how}" + (f"; {_values(case.changes)}" if case.changes else ""),
         ]

@@ -17,8 +17,8 @@ if info is not None and ("discs" in info.capabilities or family_words.has_text(i
         family_words.elsewhere(info, "This run has recorded no tokens on discs.")
     else:
         st.info(
-            "Only Quantum Flux models have tokens on discs. See who reads whom in this run under "
-            "*Interference*, or start one in the control room from a preset that begins with *Flux*."
+            "Only Quantum Flux models have tokens on discs. See which tokens attend to which in this "
+            "run under *Interference*, or start one in the control room from a preset that begins with *Flux*."
         )
         INTERFERENCE.link()
         CONTROL_ROOM.link("Open the control room")

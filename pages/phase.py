@@ -15,14 +15,16 @@ if info is not None and ("phases" in info.capabilities or family_words.has_text(
         family_words.elsewhere(info, "This run has recorded no phases.")
     elif not info.capabilities & {"phases", "discs"}:
         st.info(
-            "This model has no phases. See who reads whom under *Interference*, and its predictions under *Tokens*."
+            "This model has no phases. See which tokens attend to which under *Interference*, and its predictions "
+            "under *Tokens*."
         )
         INTERFERENCE.link()
         TOKENS.link()
     elif "discs" in info.capabilities:
         st.info(
-            "A Quantum Flux model has no waves: its tokens move on discs. See them under *Flux*, who is connected with "
-            "whom under *Interference*, and its predictions under *Tokens*."
+            "A Quantum Flux model has no waves: its tokens move on discs. See them under *Flux*, which tokens are "
+            "connected "
+            "under *Interference*, and its predictions under *Tokens*."
         )
         FLUX.link()
         INTERFERENCE.link()

@@ -365,7 +365,7 @@ def test_a_run_in_another_process_is_steered_from_here(
     assert answer["status"] == "applied"
     assert answer["step"] >= 3
     assert cli.main(["resume", "live", *where]) == 2
-    assert "is training already" in capsys.readouterr().err
+    assert "is already training" in capsys.readouterr().err
 
     assert cli.main(["step", "live", *where]) == 2
     assert "refused at step" in capsys.readouterr().err
@@ -405,7 +405,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_run_resumes(
     assert returned == code, err
     assert "Traceback" not in err
     assert "terminate called" not in err
-    assert "go on with: qcore resume live --runs " in err
+    assert "continue with: qcore resume live --runs " in err
     stopped = re.search(r"live stopped at step (\d+)", out)
     assert stopped
     step = int(stopped[1])
@@ -464,7 +464,7 @@ def test_a_look_that_fails_ends_no_run(here: Lab, capsys: Capture) -> None:
         later.result(DEADLINE)
     printed = capsys.readouterr()
     assert printed.err.count("is not UTF-8") == 1
-    assert "it trains on" in printed.err
+    assert "it keeps training" in printed.err
     assert printed.out.startswith("live stopped at step ")
     assert not here.stop("live"), "there is no worker any more"
 

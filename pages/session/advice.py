@@ -12,29 +12,31 @@ from qcore.runs.waiting import waiting_words
 from qcore.viz import name_words
 
 _RESUME = "press *Resume* in the control room"
-_AGAIN = "press *New run from this one* in the control room, as it has no checkpoint to be resumed from"
+_AGAIN = "press *New run from this one* in the control room, as it has no checkpoint to resume from"
 _NEW = "use *New run from this one* and change it there"
 _ADVICE: dict[str, tuple[str, bool]] = {
     "numeric": (f"Lower the learning rate or the weight of the term that broke, then {_RESUME}.", True),
     "data": (
         f"Put the data where the run looks for them, as they were, and {_RESUME}; or {_NEW}: its *Data* section says "
-        "at once whether a path can be read.",
+        "immediately whether a path can be read.",
         False,
     ),
-    "disk": (f"Make room on the disk of the runs, or make it writable, then {_RESUME}: nothing is lost.", True),
+    "disk": (f"Free space on the disk of the runs, or make it writable, then {_RESUME}: nothing is lost.", True),
     "memory": (
-        f"End what else takes memory, then {_RESUME}; or {_NEW}: a smaller batch, context or model, or less data.",
+        f"Close other programs that use memory, then {_RESUME}; or {_NEW}: a smaller batch, context or model, or "
+        f"less data.",
         False,
     ),
     "folder gone": (f"Put the run's folder back where it was, then {_RESUME}.", False),
-    "configuration": (f"It would fail the same way again: {_NEW}.", False),
-    "checkpoint": ("Restore a checkpoint of it from a copy, or fork or start it anew: *New run from this one*.", False),
-    "database": ("Restore its folder from a copy or an export; *New run from this one* starts it anew.", False),
+    "configuration": (f"It would fail again in the same way: {_NEW}.", False),
+    "checkpoint": ("Restore a checkpoint of it from a copy, or start again: *New run from this one*.", False),
+    "database": ("Restore its folder from a copy or an export; or start again: *New run from this one*.", False),
     "locked": (f"Close the other program that holds its database, then {_RESUME}.", True),
     "files": (f"Close other runs and programs, or raise the limit of open files, then {_RESUME}.", True),
     "process ended": (f"Nothing is wrong with the run itself: {_RESUME}.", True),
     "bug": (
-        "Nobody foresaw this. The trainer's log (*Charts → Log → Trainer log*) holds the traceback; please report it. "
+        "This is an unexpected error. The trainer's log (*Charts → Log → Trainer log*) holds the traceback; please "
+        "report it. "
         f"Another setting may avoid it: {_NEW}.",
         False,
     ),
@@ -78,28 +80,31 @@ def going_on(stranded: int) -> str:
         stranded: as of `Lab.stranded`.
     """
     if not stranded:
-        return "*Resume* in the control room goes on from its newest checkpoint, or begins where there is none yet."
+        return (
+            "*Resume* in the control room continues from its newest checkpoint, or starts at step 0 if there is "
+            "none yet."
+        )
     return (
-        f"It has recorded {stranded:,} step{'' if stranded == 1 else 's'}, and no checkpoint that it could be resumed "
-        "from: *New run from this one* in the control room trains its configuration anew, and leaves what is recorded "
+        f"It has recorded {stranded:,} step{'' if stranded == 1 else 's'}, and no checkpoint to resume from: *New "
+        f"run from this one* in the control room trains its configuration from scratch, and leaves what is recorded "
         "here as it is."
     )
 
 
 def resume_helps(info: RunInfo) -> bool:
-    """Whether going on is the first thing to try: where something has to be mended before it, it is not."""
+    """Whether continuing is the first thing to try: where something has to be mended before it, it is not."""
     return info.state not in ("failed", "interrupted") or _ADVICE[cause(info)][1]
 
 
 def nothing_yet(info: RunInfo, waits: str = "") -> str:
     """What the loss chart says while it is empty."""
     if info.state == "failed":
-        return "It failed before its first step: the reason stands above."
+        return "It failed before its first step: see the reason above."
     if info.state == "queued" and waits:
         return f"{waits[0].upper()}{waits[1:]}."
     if info.state in ("queued", "running"):
-        return "The first step is on its way." if info.message != "opening the data" else "The data are being opened."
-    return "It ended before its first step." if not info.alive else "It has made no step yet."
+        return "Waiting for the first step." if info.message != "opening the data" else "The data are being loaded."
+    return "It ended before its first step." if not info.alive else "No step yet."
 
 
 def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "measured", budgeted: bool = False) -> str:
@@ -115,7 +120,7 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
         return f"This run has recorded no {what}. Another program wrote it; see what it holds in the *Control room*."
     found = lab.controls(info.name).get(control)  # first: of a run that is damaged nothing else is true
     if info.state == "failed":
-        return f"This run failed before its {what} were {done}: the reason stands above."
+        return f"This run failed before its {what} were {done}: see the reason above."
     if not info.alive:
         more = ", or with more `budget percent` for the diagnostics" if budgeted else ""
         return (

@@ -141,7 +141,7 @@ def greeting() -> list[str]:
     lines = [f"  Collapse Lab: {scheme}://{host}{rest if query or base else rest.rstrip('/')}"]
     if query:
         path = _entry.passes.token.path if _entry.passes else None
-        lines.append(f"  Who has this address operates the lab{f'; its token is in {path}' if path else ''}.")
+        lines.append(f"  Anyone with this address can operate the lab{f'; its token is in {path}' if path else ''}.")
     if address in EVERYWHERE:
         lines.append(f"  From other machines: this machine's address, or a name of {HOSTS}, in place of {host}.")
     return lines

@@ -84,7 +84,8 @@ def axis_choices() -> Extremes:
             "Ignore outliers",
             key="ignore_outliers",
             bind="query-params",
-            help="Single values far from all around them are left out of axes and smoothing; each chart says how many.",
+            help="Isolated values far from their neighbours are left out of axes and smoothing; each chart says how "
+            "many.",
         ),
         whole=st.toggle(
             "First steps too",

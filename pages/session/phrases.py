@@ -8,12 +8,12 @@ from typing import Any
 
 from qcore.config import KEPT_KINDS
 from qcore.lab import Lab
-from qcore.viz import Mark, event_words, name_words, prose
+from qcore.viz import Mark, author_words, event_words, name_words, prose
 
 _COMMANDS = {
     "set": "the change",
     "pause": "the pause",
-    "continue": "going on",
+    "continue": "continuing",
     "step": "the step",
     "stop": "the stop",
     "checkpoint": "the checkpoint",
@@ -76,15 +76,15 @@ def steps_words(at: Mapping[str, int], asked: int) -> str:
 def marks(events: list[Any]) -> list[Mark]:
     """Control changes and resumptions as marks of the charts; the step is said by the chart."""
     return [
-        Mark(event.step, f"{event_words(event.kind, event.payload)} by {event.author}")
+        Mark(event.step, f"{event_words(event.kind, event.payload)} by {author_words(event.author)}")
         for event in events
         if event.kind in ("control", "resume")
     ]
 
 
 def describe(event: Any) -> str:
-    """One event in words, with its step and author, each once: `diversity weight 0 → 0.3 at step 120 by person`."""
-    return f"{event_words(event.kind, event.payload)} at step {event.step:,} by {event.author}"
+    """One event in words, with its step and author, each once: `diversity weight 0 → 0.3 at step 120 by user`."""
+    return f"{event_words(event.kind, event.payload)} at step {event.step:,} by {author_words(event.author)}"
 
 
 def short(name: str, length: int = 36) -> str:

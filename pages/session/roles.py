@@ -174,16 +174,15 @@ def gate() -> None:
     except ConfigError as error:
         st.title("Collapse Lab", anchor=False)
         st.error(
-            "**This lab is closed to everyone, because a setting of its owner cannot be understood.** "
-            f"{plain(str(error))}",
+            f"**This lab is closed to everyone, because one of its settings is invalid.** {plain(str(error))}",
             icon=":material/lock:",
         )
         st.stop()
     if st.user.to_dict().get("is_logged_in", not login) is True:
         return
     st.title("Collapse Lab", anchor=False)
-    st.info("This lab asks who you are. Log in to see its runs; its operators may also change them.")
-    about = "With the account that this lab's owner has chosen."
+    st.info("Log in to see the runs of this lab; its operators may also change them.")
+    about = "With the login provider that this lab's owner has chosen."
     st.button("Log in", icon=":material/login:", type="primary", help=about, on_click=st.login)
     st.stop()
 

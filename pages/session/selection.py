@@ -19,14 +19,14 @@ ALARM_SECONDS = 5.0
 SENT = "sent"
 Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "grey", "primary"]
 STATES: dict[str, tuple[Color, str]] = {
-    "queued": ("gray", "Waits until another run has ended or is paused."),
-    "running": ("green", "Trains now."),
-    "paused": ("orange", "Waits for you; it answers controls and prompts."),
+    "queued": ("gray", "Waiting until another run has ended or is paused."),
+    "running": ("green", "Training now."),
+    "paused": ("orange", "Paused; controls and prompts still work."),
     "finished": ("blue", "Reached its last step."),
-    "stopped": ("gray", "Stopped by a person; it can be resumed."),
-    "failed": ("red", "Broke off; the reason is on its page."),
-    "interrupted": ("orange", "Its process ended without a goodbye; it can be resumed."),
-    "recorded": ("gray", "Another program wrote it, and says nothing of its state."),
+    "stopped": ("gray", "Stopped by a user; it can be resumed."),
+    "failed": ("red", "Failed; the reason is on its page."),
+    "interrupted": ("orange", "Its process exited unexpectedly; it can be resumed."),
+    "recorded": ("gray", "Written by another program that does not report its state."),
     "unreadable": ("red", "The folder holds no run that can be read."),
 }
 

@@ -34,7 +34,8 @@ def show_ablation(lab: Lab) -> None:
     """The whole view: the chosen ablation, live while it trains, and a form to start one."""
     st.markdown(
         "Every term and mechanism is compared, seed by seed, with **plain cross-entropy**: held-out loss after equal "
-        "steps, and what it takes to reach the loss that plain cross-entropy ends with. What costs more has to earn it."
+        "steps, and what it takes to reach the loss that plain cross-entropy ends with. A variant that costs more "
+        "has to be worth it."
     )
     message_list.show_messages()
     kept = ablations(lab.runs_dir)
@@ -88,8 +89,8 @@ def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> None:
     _table(rows)
     if len(judged) > 1:
         st.caption(
-            f"{len(judged)} comparisons at 95 %: by chance alone {len(judged) / 20:.1f} of them would be called an "
-            "effect. A verdict near the line wants more seeds: the table says how many."
+            f"{len(judged)} comparisons at 95 %: by chance alone {len(judged) / 20:.1f} of them would look like "
+            "an effect. A verdict near the threshold needs more seeds: the table says how many."
         )
 
 
@@ -102,12 +103,12 @@ def _progress(lab: Lab, ablation: Ablation, alive: bool) -> None:
             "End it",
             icon=":material/stop:",
             key="ablation:end",
-            help="Finished runs stay; it can go on later.",
+            help="Finished runs are kept; it can continue later.",
             on_click=_end,
             args=(lab, ablation.name),
         )
     elif done < total:
-        st.warning(f"It ended after {done} of {total} runs. {plain(trouble(lab.runs_dir, ablation.name))}")
+        st.warning(f"It stopped after {done} of {total} runs. {plain(trouble(lab.runs_dir, ablation.name))}")
         roles.button(
             "Go on",
             icon=":material/play_arrow:",
@@ -147,13 +148,13 @@ def _table(rows: list[Row]) -> None:
         column_config={
             "change": st.column_config.TextColumn(pinned=True),
             "held out": st.column_config.NumberColumn(
-                format="%.4f", help="Cross-entropy after equal steps, nats a token."
+                format="%.4f", help="Cross-entropy after equal steps, nats per token."
             ),
             "difference": st.column_config.NumberColumn(
-                format="%+.4f", help="To the base, mean over seeds. Below 0: the change helps."
+                format="%+.4f", help="Difference to the base, mean over seeds. Below 0: the change helps."
             ),
             "seeds needed": st.column_config.NumberColumn(
-                help="To find a difference of this size four times in five, at 95 %."
+                help="To detect a difference of this size with a power of 80 %, at 95 % confidence."
             ),
             "steps to the base's loss": st.column_config.NumberColumn(
                 format="%.0f",
@@ -219,7 +220,7 @@ def _form(lab: Lab) -> None:
             persist_state="session",
             format_func=lambda name: known[name].title,
             placeholder="all of them",
-            help="What is switched on, or off, one at a time. Nothing chosen takes all.",
+            help="What is switched on, or off, one at a time. Empty: all variants.",
         )
     with right:
         steps = st.number_input(
@@ -231,7 +232,7 @@ def _form(lab: Lab) -> None:
             100,
             3,
             key="ablation:seeds",
-            help="Runs of each; three at least for a verdict.",
+            help="Runs of each; at least three for a verdict.",
             persist_state="session",
         )
         jobs = st.number_input(

@@ -92,7 +92,7 @@ def _texts(lab: Lab, info: RunInfo) -> None:
         st.header(
             "Planned",
             anchor=False,
-            help="What policy and schedule in force make of the learning rate, and of each number that is moved.",
+            help="The learning rate, and each scheduled number, under the current policy and schedule.",
         )
         _plan(lab, info)
 
@@ -109,7 +109,7 @@ def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:
     if values["autopilot"]:
         st.caption(
             f"It applies a finding's remedies one after the other and gives each {values['autopilot_patience']} steps. "
-            "Muted findings are left alone."
+            "Muted findings are ignored."
         )
 
 
@@ -129,7 +129,7 @@ def _text(lab: Lab, info: RunInfo, name: str, title: str, example: str, lines: l
             "Apply",
             key=f"apply:{name}",
             icon=":material/check:",
-            help="Checked at once; in force before the next step, or when the run goes on.",
+            help="Checked immediately; applied before the next step, or when the run resumes.",
             on_click=lambda: _send(lab, info, name, st.session_state[key].split("\n")),
         )
         if name == "schedule" and "curricula" in info.capabilities:
@@ -170,7 +170,7 @@ def _plan(lab: Lab, info: RunInfo) -> None:
             f"Planned {what} over steps",
         )
     if len(found) == 1:
-        st.caption("The schedule moves no number yet. Write a line on the left; its course is drawn here.")
+        st.caption("The schedule changes no number yet. Write a line on the left; its values are plotted here.")
     elif len(found) > _SHOWN_CHARTS + 1:
         st.caption(f"and {len(found) - _SHOWN_CHARTS - 1} more")
 
@@ -184,8 +184,9 @@ def _what(kind: str, name: str) -> tuple[str, str, str]:
 
 def _dry(lab: Lab, info: RunInfo) -> None:
     st.caption(
-        "What these texts would have done to the run as it was recorded: when, and to what. What would have come of it "
-        "is for a fork to show. People's own changes are kept; a finding that was resolved has no remedies any more."
+        "What these texts would have done to the run as it was recorded: when, and to what. To see what would have "
+        "followed, "
+        "fork the run. Manual changes are kept; a resolved finding has no remedies any more."
     )
     values = _now(lab, info)
     with st.container(border=True):
@@ -330,14 +331,14 @@ def _undo_form(lab: Lab, info: RunInfo) -> None:
             range(len(actions)),
             key=f"undo:{info.name}:{len(actions)}",
             format_func=lambda one: phrases.describe(actions[one]),
-            help="The run goes back to before this action; what came after it is kept as a run of its own.",
+            help="The run goes back to before this action; what came after it is kept as a separate run.",
         )
         event = actions[place]
-        what = "the autopilot is switched off" if event.author == "autopilot" else "its rule is taken out"
+        what = "the autopilot is switched off" if event.author == "autopilot" else "its rule is removed"
         with st.popover("Undo", icon=":material/undo:"):
             st.markdown(
                 f"Take the run from step {info.step:,} back to step {event.step:,}, before this action? "
-                f"{what.capitalize()}, so that it is not done again. What came after is kept as a run of its own."
+                f"{what.capitalize()}, so that it is not repeated. What came after is kept as a separate run."
             )
             roles.button(
                 "Undo now",

@@ -80,10 +80,10 @@ def _past(lab: Lab, name: str) -> None:
     state = read_cache.rewinds(lab, name)
     done = [item for item in lab.reader(name).generations("prompt", limit=HISTORY)[::-1] if item.status != "running"]
     if not done:
-        st.caption("Nothing asked yet. Choose a seed and the share of common noise, and press *Generate*.")
+        st.caption("Nothing generated yet. Choose a seed and how much of the noise frames share, and press *Generate*.")
         return
     if done[0].status == "failed":
-        reason = str(done[0].stats.get("error", "the model broke while it sampled"))
+        reason = str(done[0].stats.get("error", "the model failed while sampling"))
         st.error(plain(reason), icon=":material/error:")
     rows, shown = [], []
     for item in [item for item in done if item.status == "done"][:SHOWN]:
@@ -93,9 +93,7 @@ def _past(lab: Lab, name: str) -> None:
         except ValueError as error:
             st.error(plain(str(error)), icon=":material/error:")
     if rows:
-        clip_player.film(
-            rows, "chart:generations", "The newest generated clips, a row for each time they were asked for"
-        )
+        clip_player.film(rows, "chart:generations", "The newest generated clips, one row per request")
         _statistics(shown)
 
 
@@ -124,4 +122,4 @@ def _statistics(items: list[Any]) -> None:
         key="clip_statistics",
         column_config={title: st.column_config.NumberColumn(format="%.2f") for title in table if title != "generation"},
     )
-    st.caption("The same seed with another share of common noise begins with other frames, so compare their movement.")
+    st.caption("With another share of common noise the same seed starts from other frames, so compare their movement.")

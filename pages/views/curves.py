@@ -59,7 +59,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         key=f"metrics:{family_words.is_video(info) if family_words.has_trainer(info) else info.name}",
         bind="query-params",
         format_func=distinct_words(offered).__getitem__,
-        help="A chart each. Every series that one of the runs has is offered.",
+        help="One chart per metric. Every series that any of the runs has is listed.",
     )
     if not metrics:
         st.info("Choose a metric: each gets a chart with a line for every run.")
@@ -104,7 +104,7 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, log_y: 
             )
             chart(figure, f"compare:{metric}", f"{words.heading} of {len(series)} runs over steps")
     if any(name.endswith(_WARNING) for name in shown.values()):
-        st.caption("⚠: this run has findings. Its curves may look good because of what is wrong with it.")
+        st.caption("⚠: this run has findings. Its curves may look good because of the problem.")
 
 
 def _named(lab: Lab, name: str) -> str:

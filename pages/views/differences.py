@@ -15,7 +15,7 @@ from pages.widgets import clip_player, control_widgets, edge, run_picker
 from pages.widgets.token_text import generation_html
 from qcore.config import ExternalConfig, all_controls
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.viz import ClipRow, event_words, value_words
+from qcore.viz import ClipRow, author_words, event_words, value_words
 
 _EVENTS = 200
 _ASKED = "asked all"
@@ -40,8 +40,8 @@ def page(lab: Lab, info: RunInfo) -> None:
             column_config={"value": st.column_config.TextColumn(pinned=True)},
         )
     else:
-        st.caption("They were started with the same values; what was changed on the way is below.")
-    st.header("Changes on the way", anchor=False, help="Controls as they were changed, with author and reason.")
+        st.caption("They were started with the same values; changes made during training are below.")
+    st.header("Changes during training", anchor=False, help="Controls as they were changed, with author and reason.")
     _events(lab, names)
 
 
@@ -70,7 +70,15 @@ def _events(lab: Lab, names: list[str]) -> None:
     for name in names:
         for event in lab.reader(name).events():
             if event.kind in ("control", "grow", "restore", "rewind", "fork"):
-                rows.append((event.step, name, event.author, event_words(event.kind, event.payload), event.payload))
+                rows.append(
+                    (
+                        event.step,
+                        name,
+                        author_words(event.author),
+                        event_words(event.kind, event.payload),
+                        event.payload,
+                    )
+                )
     if not rows:
         st.caption("Nothing was changed in any of them.")
         return
@@ -109,7 +117,7 @@ def _ask_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
     """
     video = family_words.is_video(info)
     st.header(
-        "Ask all of them",
+        "Sample all of them",
         anchor=False,
         help="Same settings and seed for each; the live model, or its newest checkpoint.",
     )
@@ -162,7 +170,7 @@ def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None
         try:
             item = lab.reader(name).generation(identity) if identity else None
             if item is None or item.status == "failed":
-                broke = item.stats.get("error", "the model broke while it sampled") if item else ""
+                broke = item.stats.get("error", "the model failed while sampling") if item else ""
                 st.error(plain(f"{name}: {error or broke or 'its answer is gone'}"), icon=":material/block:")
                 continue
             said = f"{phrases.short(name)}, step {item.step:,}"
@@ -173,7 +181,7 @@ def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None
         except (LabError, ValueError) as gone:
             st.error(plain(f"{name}: {gone}"), icon=":material/block:")
     if rows:
-        clip_player.film(rows, "asked_film", "Clips from the same seed, a row a run")
+        clip_player.film(rows, "asked_film", "Clips from the same seed, one row per run")
 
 
 def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.Sample]]]:
@@ -238,4 +246,4 @@ def _clip_rows(lab: Lab, names: list[str]) -> None:
         except (ValueError, LabError) as error:
             st.error(plain(f"{name}: {error}"), icon=":material/error:")
     if rows:
-        clip_player.film(rows, "compare_film", "Clips of the same noise, a row a run")
+        clip_player.film(rows, "compare_film", "Clips of the same noise, one row per run")

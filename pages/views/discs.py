@@ -240,8 +240,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         ),
         "dt_steps": (
             curves([*by_layer("dt"), line("skip, mean", catalog.FLUX_SKIP)], title="Steps of the flow", **shared),
-            "A learned step near 0 switches a layer's flow off, and its skip opens; a sampled one is drawn anew for "
-            "every row in training, and its mean, which evaluation takes, is drawn here.",
+            "A learned step near 0 switches a layer's flow off, and its skip opens; a sampled one is resampled for "
+            "every row in training; its mean, which evaluation uses, is plotted here.",
         ),
     }
     charts_over_steps(figures, step, info.step)

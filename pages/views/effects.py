@@ -25,7 +25,8 @@ PACE = 2.0
 def effect(lab: Lab, info: RunInfo) -> None:
     """Ask for the effect of a change, and see the answers that there are."""
     st.markdown(
-        "Pairs of forks go on **from the same state**, with and without the change, each pair on batches of its own. "
+        "Pairs of forks continue **from the same state**, with and without the change, each pair on batches of its "
+        "own. "
         "The difference is given with its 95 % interval; *no detectable effect* is an answer."
     )
     _standing(lab)
@@ -117,7 +118,7 @@ def sweep(lab: Lab, info: RunInfo) -> None:
             16,
             1,
             key="sweep_forks",
-            help="On other orders of the batches.",
+            help="Each with a different batch order.",
             persist_state="session",
         )
         now = lab.controls(info.name)[control].value
@@ -200,7 +201,7 @@ def _sweep_values(control: str, text: str, kind: str) -> list[Any]:
         raise ConfigError(f"a sweep of {control} needs values, such as 0.001, 0.003, 0.01")
     twice = [value for place, value in enumerate(values) if value in values[:place]]
     if twice:
-        raise ConfigError(f"the value {value_words(twice[0])} stands there twice: give each once")
+        raise ConfigError(f"the value {value_words(twice[0])} is given twice: give each value once")
     return values
 
 
@@ -272,7 +273,7 @@ def _standing(lab: Lab) -> None:
         return
     if not now.working:
         if now.error:
-            st.error(f"The newest question was not answered: {plain(now.error[-400:])}", icon=":material/error:")
+            st.error(f"The newest request failed: {plain(now.error[-400:])}", icon=":material/error:")
         return
 
     def show() -> None:
@@ -302,7 +303,7 @@ def _standing(lab: Lab) -> None:
 def _none_yet(lab: Lab, words: str) -> str:
     """What stands in place of the answers while there are none."""
     now = effect_job.status(lab)
-    return "The first answer appears here when all forks have ended." if now is not None and now.working else words
+    return "The first result appears here when all forks have ended." if now is not None and now.working else words
 
 
 def _end(lab: Lab) -> None:

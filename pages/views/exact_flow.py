@@ -50,7 +50,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     now = {name: controls[name].value for name in ("flow_path", "noise_correlation", "t_star", "repulsion")}
     st.markdown(
         "**No network, no training:** the best velocity that any network could learn is known in closed form when the "
-        "data are a known set of clips. What comes out here is the fault of the path and the noise alone."
+        "data are a known set of clips. Whatever goes wrong here is due to the path and the noise alone."
     )
     _panel(now)
 
@@ -83,7 +83,7 @@ def _panel(now: dict[str, Any]) -> None:
         )
         _verdict(result.distinct, result.samples, correlation)
         _numbers(result.scalars)
-        st.caption(f"Computed in {result.seconds:.2f} s; a setting that was seen before comes from memory.")
+        st.caption(f"Computed in {result.seconds:.2f} s; a setting that was computed before comes from the cache.")
     _why()
     _trajectory(result, path)
 
@@ -121,7 +121,7 @@ def _settings(now: dict[str, Any]) -> tuple[str, float, float, float, int]:
             bind="query-params",
             width=180,
             disabled=path in ("plain", "spherical"),
-            help="From which time on the path lets frames part.",
+            help="Time from which the path lets frames separate.",
         )
         repulsion = st.slider(
             "Repulsion",
@@ -142,25 +142,26 @@ def _settings(now: dict[str, Any]) -> tuple[str, float, float, float, int]:
 def _verdict(distinct: int, samples: int, correlation: float) -> None:
     if distinct <= max(2, samples // 20):
         st.error(
-            f"{samples} samples, {'one motion' if distinct == 1 else f'{distinct} motions'}: the noise had nothing to "
-            "choose the motion with.",
+            f"{samples} samples, {'one motion' if distinct == 1 else f'{distinct} motions'}: the noise could not "
+            f"select "
+            "the motion.",
             icon=":material/blur_on:",
         )
     elif distinct < samples // 2:
         st.warning(
-            f"With ρ = {number_words(correlation)} too little of the noise differs between frames: many samples make "
-            "the same movement.",
+            f"With ρ = {number_words(correlation)} too little of the noise differs between frames: many samples show "
+            "the same motion.",
             icon=":material/blur_linear:",
         )
     elif correlation == 1:
         st.info(
             "All frames have the same noise, and yet the samples differ: on this path the state is the anchor alone at "
-            "t*, and the anchor of one of the known clips says which clip it is. The movement is remembered, not "
-            "chosen.",
+            "t*, and the anchor of one of the known clips says which clip it is. The motion is memorised, not "
+            "sampled.",
             icon=":material/anchor:",
         )
     else:
-        st.success("Each sample moves in its own way: the noise chooses the motion.", icon=":material/animation:")
+        st.success("Each sample moves in its own way: the noise selects the motion.", icon=":material/animation:")
 
 
 def _numbers(scalars: dict[str, dict[str, float]]) -> None:
@@ -171,19 +172,19 @@ def _numbers(scalars: dict[str, dict[str, float]]) -> None:
 
 
 def _why() -> None:
-    with st.expander("Why shared noise leaves nothing to choose the motion", icon=":material/school:", expanded=True):
+    with st.expander("Why shared noise cannot select the motion", icon=":material/school:", expanded=True):
         st.markdown(
             "Every frame is `z = α · noise + β · anchor + γ · frame`. If all frames get **the same** noise, it cancels "
             "in the difference of two frames, and so does the anchor: what is left is `γ` times the difference of the "
             "data's frames, and at the start, where `γ = 0`, **nothing at all**. All frames of a sample start as one "
             "and the same picture.\n\n"
-            "The way on is without chance. A frame's difference to its neighbour grows by a rule that starts from "
+            "From there on, nothing is random. A frame's difference to its neighbour grows by a rule that starts from "
             "zero, so nothing random can tell it to grow into *this* motion rather than *that* one: the model can only "
             "take the mean of all of them, and the mean of many motions is a ghost.\n\n"
             "No weight, no t*, no repulsion changes that: they scale a difference that is zero. Try the paths with "
             "ρ = 1. (The ring passes through the anchor itself, so a sample can make the movement that belongs to its "
-            "anchor: remembered, not chosen by chance.) What helps is noise of their own for the frames: ρ = 0, or a "
-            "mixture such as 0.9, which keeps frames alike and still lets chance choose the motion. This flow is "
+            "anchor: memorised, not sampled.) What helps is independent noise for each frame: ρ = 0, or a "
+            "mixture such as 0.9, which keeps frames alike and still lets the noise select the motion. This flow is "
             "exact; a small network learns ρ = 0 well in 1000 steps, and still flickers at 0.9."
         )
 
@@ -192,11 +193,11 @@ def _trajectory(result: ExactFlowResult, path: str) -> None:
     figure = over_time(
         [Line("mean over samples", result.trajectory_t, result.trajectory)],
         uirevision=path,
-        title="How far the frames of a sample are apart on the way",
+        title="Distance between the frames of a sample during sampling",
         y_title="RMS distance of frames",
     )
     chart(figure, "chart:trajectory", "Distance between the frames of a sample over the time of sampling")
     st.caption(
-        "Noise of their own parts the frames from the start. With ρ = 1 the curve starts at 0, and every sample parts "
-        "by the same rule."
+        "Independent noise separates the frames from the start. With ρ = 1 the curve starts at 0, and every sample "
+        "separates by the same rule."
     )

@@ -42,11 +42,11 @@ _BADGES: dict[str, tuple[selection.Color, str, str]] = {
     "moving": (
         "orange",
         "in transition",
-        "Wrong in another way: the measurements have left the old trouble on the wrong side of their range.",
+        "Wrong in another way: the measurements no longer show the old problem, but have overshot their healthy range.",
     ),
-    "seen": ("gray", "acknowledged", "Wrong now; a person has acknowledged it."),
+    "seen": ("gray", "acknowledged", "Wrong now; a user has acknowledged it."),
     RESOLVED: ("green", "resolved", "Was wrong; the measurements are back in their range."),
-    MUTED: ("gray", "muted", "Muted by a person: it raises no alarm."),
+    MUTED: ("gray", "muted", "Muted by a user: it raises no alert."),
 }
 _HEAD_STYLE = """<style>.finding-head{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem .8rem}
 .finding-head+h2{margin:.5rem 0 0;padding:0;font-size:1.15rem;line-height:1.35}</style>"""
@@ -148,13 +148,14 @@ def _none(lab: Lab, info: RunInfo) -> None:
         boxes.says("nothing", "info", text)
         return
     if info.step == 0:
-        ahead = "it is paused before its first step" if info.state == "paused" else "its first step is on its way"
+        ahead = "it is paused before its first step" if info.state == "paused" else "its first step has not finished"
         why = (advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
-        boxes.says("nothing", "info", f"No step of this run was judged yet: {why}.")
+        boxes.says("nothing", "info", f"No step of this run has been checked yet: {why}.")
         return
     if info.alive:
         text = (
-            f"Nothing wrong found up to step {info.step:,}. The detectors watch on: {family_words.words(info).watched}."
+            f"Nothing wrong found up to step {info.step:,}. The detectors keep watching: "
+            f"{family_words.words(info).watched}."
         )
     else:
         text = f"Nothing wrong was found in this run's {info.step:,} steps."
@@ -170,7 +171,7 @@ def _card(
         evidence = finding.evidence or {}
         if was := (evidence.get("resolved") or {}).get("was"):
             at = evidence.get("shown_at", finding.last_step)
-            st.caption(f"Its last word, at step {at:,}: {plain(prose(was))}")
+            st.caption(f"Its last message, at step {at:,}: {plain(prose(was))}")
         figure = _figure(info.name, finding, evidence.get("figure"))
         place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
         with place:
@@ -306,7 +307,7 @@ def _acknowledge(lab: Lab, info: RunInfo, finding: FindingInfo) -> None:
                 "Acknowledge",
                 icon=":material/visibility:",
                 key=f"acknowledge:{finding.id}",
-                help="You know about it: the badge turns grey.",
+                help="Mark it as seen: the badge turns grey.",
                 on_click=_note_refusal,
                 args=(partial(lab.acknowledge, info.name, finding.id),),
             )
@@ -327,9 +328,10 @@ def _needs_life(lab: Lab, info: RunInfo) -> str:
         return ""
     if not info.alive and lab.stranded(info.name):
         return (
-            f"The run is {selection.state_word(info)}, with no checkpoint to be resumed from: change a new run from it."
+            f"The run is {selection.state_word(info)}, with no checkpoint to resume from: apply the change in a "
+            f"new run from it."
         )
-    return f"The run is {selection.state_word(info)}: resume it in the control room before you change it."
+    return f"The run is {selection.state_word(info)}: resume it in the control room before changing it."
 
 
 def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState], dead: str) -> str:
@@ -363,7 +365,7 @@ def _restored(info: RunInfo, finding: FindingInfo, remedy: dict[str, Any], contr
     changes = _changes(remedy, controls)
     return (
         f"The weights and moments of the newest checkpoint from before step {finding.since_step:,} replace those of "
-        f"step {info.step:,}: what the model has learned since then is lost. Steps, curves and samples stay."
+        f"step {info.step:,}: what the model has learned since is lost. Steps, curves and samples stay."
         + (f" Then {changes}." if changes else "")
     )
 

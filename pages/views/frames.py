@@ -105,8 +105,8 @@ def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
     when = phrases.step_words(at, step)
     rows = [
         ClipRow(f"data, {when}", arrays["data"], hint="clips of the newest batch"),
-        ClipRow(f"noised z, {when}", arrays["noised"], times, "what the model is shown"),
-        ClipRow(f"{_DENOISED}, {when}", arrays["denoised"], times, "what it takes the clip for"),
+        ClipRow(f"noised z, {when}", arrays["noised"], times, "the model's input"),
+        ClipRow(f"{_DENOISED}, {when}", arrays["denoised"], times, "the model's estimate of the clean clip"),
     ]
     if generated is not None:
         made, clips = generated[0], generated[1]["clips"]
@@ -125,8 +125,8 @@ def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
         clip_player.strip(one, "chart:strip", f"All frames of clip {clip + 1} side by side, at step {at}")
     st.caption(
         "Data, noised and denoised clips in a column belong together; the generated ones come from "
-        "noise. A ghost is a clip whose frames are all the same blur; in flicker, frames have nothing to do with "
-        "each other."
+        "noise. A ghost is a clip whose frames are all the same blur; in flicker, frames are unrelated to each "
+        "other."
     )
     _similarity(run, step, found, generated)
 

@@ -96,7 +96,7 @@ def _options(places: list[str]) -> tuple[str, bool]:
             required=True,
             bind="query-params",
             help="Over all weights every term is seen. At the last hidden state measuring costs a tenth and is done "
-            "oftener, but terms that do not act there (on phases, on the anchor) are not seen.",
+            "more often, but terms that do not act there (on phases, on the anchor) are not seen.",
         )
         return place, step_slider.log_steps()
 
@@ -146,16 +146,16 @@ def _terms(
             f"Weighted gradient norm of each term relative to the {words.main_words}, {when}",
         )
         st.caption(
-            f"How hard each term pulls at the weights, the {words.main_words} being 1. A term far above 1 trains the "
-            "model for itself; one without gradient only looks like a loss."
+            f"How hard each term pulls at the weights, the {words.main_words} being 1. A term far above 1 dominates "
+            "training; one without gradient only looks like a loss."
         )
     with right:
         chart(
-            cosine_matrix(shown, arrays["cosine"], uirevision=run, title=f"Who pulls with whom, {when}"),
+            cosine_matrix(shown, arrays["cosine"], uirevision=run, title=f"Gradient agreement, {when}"),
             "chart:cosine",
             f"Cosine between the gradients of each pair of terms, {when}",
         )
-        st.caption("+1: the same direction; 0: nothing to do with each other; −1: what one learns the other undoes.")
+        st.caption("+1: the same direction; 0: unrelated; −1: what one learns the other undoes.")
 
 
 def _modules(
@@ -276,7 +276,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     with left:
         figure = curves(
             [Line.of(shown, series[key]) for key, shown in rank.items()],
-            title="Room of the hidden states",
+            title="Rank of the hidden states",
             y_title="share, −1 to 1",
             **shared,
         )
@@ -300,7 +300,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             f"Share of the variance of the hidden states along each principal direction, {when}",
         )
         st.caption(
-            "Of the hidden states. A line that falls off a cliff after a few directions is a model that thinks in few "
+            "Of the hidden states. A line that drops steeply after a few directions is a model that uses few "
             "dimensions."
         )
     own_probes.draw(info, reader, step, shared)
@@ -340,7 +340,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
         height="content",
         column_config={
             "cost (ms)": st.column_config.NumberColumn(format="%.2f", help="Running mean of one measurement."),
-            "every (steps)": st.column_config.NumberColumn(format="localized", help="Cadence in force."),
+            "every (steps)": st.column_config.NumberColumn(format="localized", help="Current cadence."),
             "share of step time": st.column_config.NumberColumn(
                 format="percent", help="Cost ÷ cadence ÷ time of a step without measurements."
             ),
@@ -356,13 +356,13 @@ def _total(latest: dict[str, float], controls: dict[str, Any], words: Words) -> 
     if catalog.COST_TOTAL_PERCENT in latest and "budget_percent" in controls:
         planned = percent_words(latest[catalog.COST_TOTAL_PERCENT] / 100)
         budget = value_words(controls["budget_percent"].value)
-        parts.append(f"Planned together: {planned} of the step time, of a budget of {budget} %.")
+        parts.append(f"Planned in total: {planned} of the step time, of a budget of {budget} %.")
     if catalog.COST_SPENT_PERCENT in latest:
-        parts.append(f"Really spent so far: {percent_words(latest[catalog.COST_SPENT_PERCENT] / 100)}.")
+        parts.append(f"Actually spent so far: {percent_words(latest[catalog.COST_SPENT_PERCENT] / 100)}.")
     if (spent_ms := latest.get(catalog.COST_BEFORE_TRAINING_MS)) is not None:
         seconds = number_words(spent_ms / 1e3, places=1)
         parts.append(f"Everything was measured once before the first step, in {seconds} s.")
-    parts.append(f"Evaluation on {words.held_data} is a duty and is not in the budget.")
+    parts.append(f"Evaluation on {words.held_data} always runs and is not part of the budget.")
     st.caption(" ".join(parts))
 
 

@@ -328,6 +328,6 @@ def _verdict(found: Causality, cuts: int, step: str) -> None:
             says = (
                 f"**Sees the future.** {tried}: {found.early_cells:,} outputs before a cut moved, by up to "
                 f"{number_words(found.early, 3)}, where nothing may move. The loss of this run means nothing: the "
-                "model reads what it shall predict."
+                "model reads what it should predict."
             )
     boxes.says("causality", kind, says)

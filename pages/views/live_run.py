@@ -23,7 +23,7 @@ from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
 from qcore.runs.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS, XAxis, event_words, number_words, prose, series_words
+from qcore.viz import UNITS, XAxis, author_words, event_words, number_words, prose, series_words
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
@@ -73,8 +73,14 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
     state, name = info.state, info.name
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         for label, icon, states, command, about in (
-            ("Pause", "pause", ("running", "queued"), Pause(), "Wait before the next step; controls and prompts work."),
-            ("Continue", "play_arrow", ("paused",), Continue(), "Go on training."),
+            (
+                "Pause",
+                "pause",
+                ("running", "queued"),
+                Pause(),
+                "Wait before the next step; controls and prompts still work.",
+            ),
+            ("Continue", "play_arrow", ("paused",), Continue(), "Continue training."),
         ):
             _button(label, icon, state in states, about, lambda command=command: messages.send(lab, name, command))
         with st.popover("Step", icon=":material/skip_next:", disabled=state != "paused"):
@@ -84,7 +90,7 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
                 100_000,
                 1,
                 key=f"steps:{name}",
-                help="Train so many steps, then pause again.",
+                help="Train this many steps, then pause again.",
                 persist_state="session",
             )
             _button("Go", "skip_next", state == "paused", "", lambda: messages.send(lab, name, Step(int(count))))
@@ -130,7 +136,7 @@ def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
         icon=":material/restart_alt:",
         type="primary" if advice.resume_helps(info) and not stranded else "secondary",
         disabled=bool(stranded),
-        help="It has no checkpoint that it could go on from." if stranded else None,
+        help="It has no checkpoint to resume from." if stranded else None,
     ):
         least = info.step + 1 if info.state == "finished" else max(info.step, 1)
         goal = max(info.total_steps, least) if info.state != "finished" else info.step + max(100, info.total_steps // 2)
@@ -270,14 +276,14 @@ def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> 
     memory = series_words(catalog.TRAIN_MEMORY_MB)
     strip = metric_row.strip_html(
         (
-            ("State", state, "What the run does now."),
+            ("State", state, "What the run is doing now."),
             cell(catalog.TRAIN_LOSS, _loss),
             cell(words.held, _loss),
             cell(catalog.TRAIN_LR, _rate),
             cell(words.units, _figure),
             cell(catalog.TRAIN_STEP_MS, _milliseconds),
             (memory.label, _figure(info.memory_mb, " MB"), memory.meaning),
-            ("Trained", phrases.duration(info.seconds_trained), "Time spent in training, over all resumptions."),
+            ("Trained", phrases.duration(info.seconds_trained), "Training time, including all earlier sessions."),
         )
     )
     bar = progress_html(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
@@ -307,7 +313,7 @@ def _events(events: list[Any]) -> str:
         "Events",
         ("step", "time", "author", "what"),
         (
-            (event.step, phrases.clock(event.wall), event.author, event_words(event.kind, event.payload))
+            (event.step, phrases.clock(event.wall), author_words(event.author), event_words(event.kind, event.payload))
             for event in events[: -LOG_LINES - 1 : -1]
         ),
         "No events yet: the run's start, changes of controls and checkpoints will be listed here.",

@@ -265,14 +265,14 @@ def _languages(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
     figure = shares_along(gate, names, uirevision=run, title=f"Language gate, step {step:,}")
     chart(figure, "chart:languages", f"Share of each language at every position of a text at step {step}")
     st.caption(
-        "Which language the gate believes the text to be in, from the words so far. It has never been told: what the "
-        "numbers stand for is the model's own."
+        "Which language the gate believes the text to be in, from the words so far. It is never given labels: which "
+        "number stands for which language is up to the model."
     )
 
 
 def _languages_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
     even = 1 / lab.config(run).value("languages")
-    references = [Reference("no idea", even, f"all languages equally likely: {even:.2f}")]
+    references = [Reference("uninformed", even, f"all languages equally likely: {even:.2f}")]
     lines = _lines(lab, run, {"certainty": catalog.LANGUAGE_CERTAINTY})
     figure = curves(lines, **series_words(catalog.LANGUAGE_CERTAINTY).titles, references=references, **look)
     return [(figure, "certainty", series_words(catalog.LANGUAGE_CERTAINTY).meaning)]

@@ -40,16 +40,17 @@ _TABLE = {
         "GFLOP", format="%.3g", help="Matrix products of one forward pass of a batch, counted; formulas below."
     ),
     "achieved": st.column_config.NumberColumn("GFLOP/s", format="%.3g", help="Counted operations ÷ forward time."),
-    "forward": st.column_config.NumberColumn("Forward (ms)", format="%.1f", help="Median of the turns."),
-    "backward": st.column_config.NumberColumn("Backward (ms)", format="%.1f", help="Median of the turns."),
+    "forward": st.column_config.NumberColumn("Forward (ms)", format="%.1f", help="Median over rounds."),
+    "backward": st.column_config.NumberColumn("Backward (ms)", format="%.1f", help="Median over rounds."),
     "speed": st.column_config.NumberColumn("Training (tokens/s)", format="localized", help="A whole step with AdamW."),
     "ratio": st.column_config.TextColumn(
-        "Faster than reference", help="Reference's step ÷ this one: median, least and largest of the turns."
+        "Faster than reference", help="Reference's step ÷ this one: median, least and largest over rounds."
     ),
     "memory": st.column_config.NumberColumn(
-        "Peak memory (MB)", format="%.0f", help="Of two training steps, in a process of its own, beyond an empty one."
+        "Peak memory (MB)", format="%.0f", help="Of two training steps in a separate process, beyond an empty process."
     ),
-    "forecast": st.column_config.NumberColumn("Forecast (MB)", format="%.0f", help="What was told before it ran."),
+    "forecast": st.column_config.NumberColumn("Forecast (MB)", format="%.0f", help="What was predicted before the "
+    "run."),
     "tokens": st.column_config.TextColumn(
         "Equal tokens", help="Held-out bits per byte after the same tokens; ± half the 95 % interval over seeds."
     ),
@@ -120,7 +121,7 @@ def _state(lab: Lab, found: Benchmark, alive: bool) -> None:
                 "Cancel",
                 icon=":material/stop:",
                 key="bench:cancel",
-                help="End it; what was found stays.",
+                help="End it; results so far are kept.",
                 on_click=_cancel,
                 args=(lab, found.spec.name),
             )
@@ -128,9 +129,11 @@ def _state(lab: Lab, found: Benchmark, alive: bool) -> None:
         st.progress(len(found.runs) / found.runs_total, text=f"{len(found.runs)} of {found.runs_total} runs")
     if state == "failed":
         words = (
-            found.stage if found.state == "failed" else trouble(lab.runs_dir, found.spec.name) or "it ended suddenly"
+            found.stage
+            if found.state == "failed"
+            else trouble(lab.runs_dir, found.spec.name) or "it exited unexpectedly"
         )
-        st.error(f"The benchmark broke off: {plain(words)}", icon=":material/error:")
+        st.error(f"The benchmark failed: {plain(words)}", icon=":material/error:")
 
 
 def _cancel(lab: Lab, name: str) -> None:
@@ -316,13 +319,13 @@ def _form(lab: Lab) -> None:
             persist_state="session",
         )
         st.text_input(
-            "Name", "benchmark", key="bench:name", max_chars=60, help="Of what is kept.", persist_state="session"
+            "Name", "benchmark", key="bench:name", max_chars=60, help="Of the stored results.", persist_state="session"
         )
     roles.button(
         "Start the benchmark",
         type="primary",
         icon=":material/play_arrow:",
-        help="It runs in a process of its own and goes on when this page is closed.",
+        help="It runs in its own process and continues when this page is closed.",
         on_click=_start,
         args=(lab,),
     )

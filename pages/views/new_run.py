@@ -35,7 +35,7 @@ from qcore.lab.inputs import input_problems, place
 from qcore.viz import value_words
 
 WAYS = ("Form", "YAML")
-_INSIST = "Start all the same"
+_INSIST = "Start anyway"
 _RUN, _FROM, _SHOWN = "run:", "new:from", "new:shown"
 _SOURCES = {
     "documents": ("stories", "bilingual"),
@@ -76,7 +76,7 @@ def from_this(lab: Lab, info: RunInfo, key: str) -> None:
             "New run from this one",
             icon=":material/content_copy:",
             key=key,
-            help="Its configuration and its controls as they stand, in the form of a new run. Nothing starts yet.",
+            help="Its configuration with its current controls, in the form of a new run. Nothing starts yet.",
             on_click=_open_from,
             args=(lab, info.name),
         )
@@ -207,7 +207,7 @@ def _as_it_stands(lab: Lab, name: str) -> Start:
     )
     if moved:
         changed = ", ".join(find_words(states[key].control.label, value) for key, value in moved.items())
-        about += f", with its controls as they stood at step {info.step:,}: {plain(changed)}"
+        about += f", with its controls as of step {info.step:,}: {plain(changed)}"
     digest = hashlib.sha256(config.to_yaml().encode()).hexdigest()[:8]
     key = f"new:{name}:{digest}"
     return Start(config, _title(f"{_RUN}{name}"), f"{about}.", key, info.preset or config.kind, name, info.created)
@@ -347,7 +347,7 @@ def _guide_notes(loaded: GuideLoad, key: str) -> None:
     )
     lines = [f"- `{mapped.key}` → `{mapped.ours}` = {plain(str(mapped.value))}" for mapped in loaded.mapped]
     lines += [f"- `{note.key}`: {plain(note.why)}" for note in (*loaded.adjusted, *loaded.without_effect)]
-    with st.expander(f"The guide's file: what became of its {len(lines)} keys", icon=":material/menu_book:"):
+    with st.expander(f"The guide's file: how its {len(lines)} keys were read", icon=":material/menu_book:"):
         st.markdown("\n".join(lines))
 
 
@@ -384,14 +384,14 @@ def _memory(start: Start, config: RunConfig) -> None:
         return
     words = plain(f"{found.parameters_text}. {found.text}")
     if found.published:
-        words += f" The authors' own of these sizes had {found.published / 1e6:.2f} M, over 256 characters."
+        words += f" The authors' model of these sizes had {found.published / 1e6:.2f} M, over 256 characters."
     if found.verdict == "fits":
-        spot.caption(words, help="Counted before the start, without computing anything.")
+        spot.caption(words, help="Estimated before the start, without running the model.")
     elif found.verdict == "tight":
         spot.warning(words, icon=":material/memory:")
     else:
         spot.error(words, icon=":material/block:")
-        st.checkbox(_INSIST, key=_insists(start), help="It will most likely be ended by the system.")
+        st.checkbox(_INSIST, key=_insists(start), help="The system will most likely kill it.")
 
 
 def _insists(start: Start) -> str:

@@ -95,7 +95,7 @@ def _path(found: tuple[int, dict[str, Any]] | None, run: str, step: int) -> None
     st.caption(
         "z = α · noise + β · anchor + γ · frame. Grey bars and ticks: the times that the newest batch was trained at. "
         "With the same noise in every frame, the difference of two frames is γ times that of the data: these weights "
-        "alone cannot part frames that the noise does not part."
+        "alone cannot separate frames that the noise does not separate."
     )
 
 
@@ -152,7 +152,7 @@ def _spectra(
     figure = frame_spectrum(spectra, uirevision=run, title=f"Independent pictures in a clip, {when}")
     chart(figure, "chart:spectrum", f"Singular spectrum of the frames of data, denoised and generated, {when}")
     st.caption(
-        "The same at the end of the way. A curve that falls faster than the data's has too few pictures; one that "
+        "The same at the end of sampling. A curve that falls faster than the data's has too few pictures; one that "
         "stays level has as many as noise."
     )
 

@@ -180,7 +180,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 y=SHARE,
                 **shared,
             ),
-            "Rising curves are phases that lock. All at 1 is no order but a standstill: then the least variance, "
+            "Rising curves are phases that lock. All at 1 is not order but a standstill: then the least variance, "
             "below, falls to 0 and the loss gains nothing.",
         ),
         "windows": (

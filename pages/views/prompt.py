@@ -76,7 +76,7 @@ def sources(lab: Lab, info: RunInfo) -> dict[str, int | None]:
 def nobody(lab: Lab, name: str) -> None:
     """Say that there is no model to ask, and how to come to one."""
     way = "start *New run from this one*" if lab.stranded(name) else "resume it"
-    st.info(f"This run has no checkpoint and no living model: {way} in the control room, and ask it here then.")
+    st.info(f"This run has no checkpoint and no live model: {way} in the control room, then prompt it here.")
 
 
 def pick_source(info: RunInfo, models: dict[str, int | None]) -> str | None:
@@ -116,7 +116,7 @@ def _past(lab: Lab, name: str, compared: bool) -> None:
     reader = lab.reader(name)
     past = {item.id: item for item in reader.generations("prompt", limit=HISTORY)[::-1] if item.status != "running"}
     if not past:
-        st.caption("Nothing asked yet. Write a prompt above, or leave it empty, and press *Generate*.")
+        st.caption("Nothing generated yet. Write a prompt above, or leave it empty, and press *Generate*.")
         return
     key = f"{selection.widget_key('past')}:{name}"
     item = past[st.selectbox("Generation", list(past), key=key, format_func=lambda chosen: _title(past[chosen]))]
@@ -140,7 +140,7 @@ def _title(item: Any) -> str:
 
 def _statistics(item: Any) -> None:
     if item.status == "failed":
-        reason = str(item.stats.get("error", "the model broke while it spoke"))
+        reason = str(item.stats.get("error", "the model failed while sampling"))
         st.error(plain(reason), icon=":material/error:")
     parts = [f"{len(item.tokens)} tokens", f"temperature {item.settings.get('temperature', 0):g}"]
     parts += [f"{title} {item.stats[name]:.2f}" for name, title in _STATISTICS.items() if name in item.stats]

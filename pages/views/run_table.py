@@ -33,7 +33,7 @@ def _deletion(lab: Lab, info: RunInfo) -> None:
         )
         roles.button("Delete for good", key="do:delete", type="primary", on_click=_delete, args=(lab, info.name))
     if info.alive:
-        st.caption(f"{plain(name)}, the selected run, is alive: stop it before deleting it.")
+        st.caption(f"{plain(name)}, the selected run, is active: stop it before deleting it.")
 
 
 def _delete(lab: Lab, name: str) -> None:
@@ -81,7 +81,7 @@ def _table(lab: Lab) -> None:
             "of": st.column_config.NumberColumn(format="localized"),
             "parameters": st.column_config.NumberColumn(format="compact"),
             "finding": st.column_config.TextColumn(
-                width="medium", help="What is wrong now, the worst of it. Its loss may look good because of it."
+                width="medium", help="The most serious open finding. The loss may look good because of it."
             ),
             "loss": st.column_config.Column(help="Weighted total of the newest step, in the unit beside it."),
             "held out": st.column_config.Column(

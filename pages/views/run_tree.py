@@ -15,7 +15,7 @@ from pages.widgets.live_fragment import live
 from qcore.config import ConfigError, all_controls
 from qcore.lab import Lab, LabError, RunInfo, RunNode
 from qcore.runs.waiting import waiting_words
-from qcore.viz import Branch, branches, name_words, value_words
+from qcore.viz import Branch, author_words, branches, name_words, value_words
 
 _MOST_MARKS = 40
 
@@ -51,7 +51,7 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
             "forked from": [node.parent for node in shown],
             "at step": [f"{node.step:,}" if node.parent else "" for node in shown],
             "what differs": [_words(node) for node in shown],
-            "by": [node.author for node in shown],
+            "by": [author_words(node.author) for node in shown],
             "why": [node.reason for node in shown],
             "state": [node.state for node in shown],
             "step": [node.at_step for node in shown],
@@ -77,7 +77,7 @@ def _words(node: RunNode) -> str:
 
 
 def _fork_form(lab: Lab, info: RunInfo) -> None:
-    st.header("Fork", anchor=False, help="A new run that goes on from a step of this one, with changes.")
+    st.header("Fork", anchor=False, help="A new run that continues from a step of this one, with changes.")
     saved = [item.step for item in lab.checkpoints(info.name)]
     key = f"fork_step:{info.name}:{info.step if not info.alive else 0}"
     with st.container(border=True):
@@ -94,13 +94,13 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
         fixed = {control.name: lab.config(info.name).value(control.name) for control in all_controls(info.kind)}
         changes_box("What changes", "fork_changes", info.kind, {**fixed, **values})
         st.text_input(
-            "Name", key="fork_name", placeholder="made up when empty", help="Of the new run.", persist_state="session"
+            "Name", key="fork_name", placeholder="generated when empty", help="Of the new run.", persist_state="session"
         )
         st.text_input(
             "Why",
             key="fork_why",
             placeholder="what if …",
-            help="Stands on the edge of the tree.",
+            help="Shown on the edge in the tree.",
             persist_state="session",
         )
         queue_words.warn(lab)
@@ -115,7 +115,8 @@ def _where_from(saved: list[int]) -> str:
         return "There is no checkpoint: the fork is trained from its first step to this one, as its parent was."
     there = ", ".join(f"{one:,}" for one in saved[-6:])
     return (
-        f"At a checkpoint the fork is ready at once ({there}); any other step is reached from the nearest earlier one, "
+        f"At a checkpoint the fork is ready immediately ({there}); any other step is reached from the nearest "
+        f"earlier one, "
         "exactly."
     )
 
@@ -146,9 +147,7 @@ def _fork(lab: Lab, info: RunInfo, key: str) -> None:
 
 
 def _rewind_form(lab: Lab, info: RunInfo) -> None:
-    st.header(
-        "Rewind", anchor=False, help="This run goes back; what came after is kept as a run of its own in the tree."
-    )
+    st.header("Rewind", anchor=False, help="This run goes back; what came after is kept as a separate run in the tree.")
     lineage = lab.lineage(info.name)
     first = lineage.step if lineage is not None and lineage.forked else 0
     if info.step <= first:
@@ -162,21 +161,20 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
             info.step,
             max(first, info.step - 1),
             key=key,
-            help="To before the changes that were made at this step. The run is stopped for it, and goes on if it was "
-            "training.",
+            help="To before the changes that were made at this step. The run is stopped for this, and continues if "
+            "it was training.",
             persist_state="session",
         )
         with st.popover("Rewind", icon=":material/history:"):
             st.markdown(
                 f"Take **{plain(phrases.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
-                f"Its {info.step - int(step):,} steps since then become a run of their own, with their curves and "
-                "samples."
+                f"Its {info.step - int(step):,} steps since then become a separate run, with their curves and samples."
                 + (
                     ""
                     if any(saved.step <= step for saved in lab.checkpoints(info.name))
-                    else " It has no checkpoint of then, so it is trained from its first step to that one again."
+                    else " It has no checkpoint from then, so it is trained from its first step to that one again."
                 )
-                + (" It is stopped for it, and goes on from there." if info.alive else "")
+                + (" It is stopped for this, and continues from there." if info.alive else "")
             )
             roles.button(
                 "Rewind now",

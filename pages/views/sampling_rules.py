@@ -26,7 +26,8 @@ NOTHING = (
     "model must have phases."
 )
 NO_TWIN = (
-    "No twin by the other rule, of the same prompt, seed and step. The live model moves on between two draws: pause it "
+    "No sample by the other rule with the same prompt, seed and step. The live model moves on between two draws: "
+    "pause it "
     "or choose a checkpoint."
 )
 AWARE, PLAIN = "Coherence-aware", "Plain"
@@ -117,10 +118,10 @@ def _table(found: SamplingComparison) -> None:
             AWARE.lower(): [_interval(row.aware) for row in rows],
             PLAIN.lower(): [_interval(row.plain) for row in rows],
             "difference": [_interval(row.difference) for row in rows],
-            "told apart": [row.difference.detected for row in rows],
+            "significant": [row.difference.detected for row in rows],
         },
         column_config={
-            "told apart": st.column_config.CheckboxColumn(help="The interval of the difference leaves out 0.")
+            "significant": st.column_config.CheckboxColumn(help="The interval of the difference excludes 0.")
         },
     )
     st.caption(

@@ -64,7 +64,7 @@ def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> None:
         [read_cache.predicted(lab, state, at) for at in steps],
         labels,
         uirevision=info.name,
-        title="Race of the leading tokens",
+        title="Leading tokens over steps",
         marks=marks,
         x=XAxis(log=log_x),
     )

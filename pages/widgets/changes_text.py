@@ -1,4 +1,4 @@
-"""Changes as a person writes them, one a line: `diversity_weight = 0.3`; and a picker that writes such lines.
+"""Changes as a person writes them, one per line: `diversity_weight = 0.3`; and a picker that writes such lines.
 
 Names are taken as pages write them, too: `Learning rate = 0.01`.
 """
@@ -16,7 +16,8 @@ from qcore.config import ConfigError, Control, all_controls, find_control, live_
 from qcore.viz import value_words
 
 CHANGES_HELP = (
-    "One a line: `diversity_weight = 0.3`, or by its title. Live controls, data, `order_seed` (other batches from the "
+    "One per line: `diversity_weight = 0.3`, or by its title. Live controls, data, `order_seed` (other batches from "
+    "the "
     "same weights), or sizes of the model, which then grows and keeps its function. Empty: the fork equals its parent "
     "bit for bit."
 )
@@ -79,7 +80,7 @@ def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live
         list(offered).index(usual),
         key=f"{key}:pick",
         format_func=lambda one: f"{control_title(offered[one])} · {one}",
-        help="Type a part of its title or name.",
+        help="Type part of its title or name.",
         persist_state="session",
     )
     control = offered[name]
@@ -101,7 +102,7 @@ def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live
         key=key,
         placeholder="diversity_weight = 0.3",
         height=100,
-        help=f"{CHANGES_HELP}" if not live_only else "One a line: `diversity_weight = 0.3`, or by its title.",
+        help=f"{CHANGES_HELP}" if not live_only else "One per line: `diversity_weight = 0.3`, or by its title.",
         persist_state="session",
     )
     st.caption(f"{control_title(control)}: {control.range_text}; now {plain(value_words(start))}.")

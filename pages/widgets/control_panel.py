@@ -23,13 +23,13 @@ from pages.widgets import control_widgets, edge
 from pages.widgets.live_panel import pulse
 from qcore.config import CURRICULA, FAMILIES, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
-from qcore.viz import change_words, name_words, value_words
+from qcore.viz import author_words, change_words, name_words, value_words
 
 SECTIONS = {"flow": "Flow", "objective": "Objective", "optim": "Optimiser", "probes": "Probes"}
 _BESIDE = {"sampling": "flow", "model": "optim", "data": "objective"}
 """Live controls of one section that are turned together with those of another."""
 WAITING = "waiting"
-_KEPT = "kept; the run takes it when it is resumed"
+_KEPT = "queued; the run applies it when it is resumed"
 ASK_SECONDS = 0.2
 """How often a page asks whether a change that it waits for was answered."""
 
@@ -146,7 +146,8 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
     elif ack is not None:
         st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {plain(_ack_words(lab, run, ack))}")
     elif changed and state.step is not None:
-        st.caption(plain(f"{change_words(name, state.default, state.value)} at step {state.step:,} by {state.author}"))
+        change = change_words(name, state.default, state.value)
+        st.caption(plain(f"{change} at step {state.step:,} by {author_words(state.author)}"))
 
 
 def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:
@@ -154,7 +155,7 @@ def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:
     if ack["status"] != "pending":
         return str(ack["text"])
     alive = lab.listed(run).alive
-    return f"{ack['text']}: {'sent; the run takes it before its next step' if alive else _KEPT}"
+    return f"{ack['text']}: {'sent; the run applies it before its next step' if alive else _KEPT}"
 
 
 def _curricula(lab: Lab, run: str) -> None:
@@ -168,7 +169,7 @@ def _curricula(lab: Lab, run: str) -> None:
                 key=f"curriculum:{run}:{title}",
                 icon=":material/school:",
                 help=f"Write the {title} curriculum into the schedule: {len(lines)} changes, at shares of the run. "
-                "Steps that have passed are not made up for.",
+                "Steps that have already passed are skipped.",
                 on_click=_set,
                 args=(lab, run, "schedule", lines),
             )
@@ -235,7 +236,7 @@ def _displaced(waiting: dict[str, Any]) -> None:
     thread may call it.
     """
     if waiting["status"] == WAITING:
-        waiting["text"] += " was not sent: the knob was turned in another tab before this one had settled"
+        waiting["text"] += " was not sent: the control was changed in another tab first"
         waiting["status"] = "refused"
 
 

@@ -96,7 +96,7 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
     shared: dict[str, Any] = {"key": key, "help": tooltip(control), **more}
     low, high = control.low or 0, control.high or 0
     if control.kind == "texts":
-        st.text_area(label, as_shown(control, value), height=110, placeholder="one a line", **shared)
+        st.text_area(label, as_shown(control, value), height=110, placeholder="one per line", **shared)
     elif control.kind == "choice" and sum(map(len, control.choices)) > _BUTTON_LETTERS:
         st.selectbox(label, control.choices, control.choices.index(value), **shared)
     elif control.kind == "choice":

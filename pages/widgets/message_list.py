@@ -18,7 +18,7 @@ def show_messages() -> None:
     sent: dict[tuple[str, int], str] = st.session_state.get(selection.SENT, {})
     for (run, identity), what in list(sent.items()):
         if (answer := _answer(run, identity, what)) is None:
-            said = f"… {what} is sent to {phrases.short(run)}, which takes it before its next step"
+            said = f"… {what} is sent to {phrases.short(run)}, which applies it before its next step"
             boxes.caption(f"sent:{run}:{identity}", plain(said))
             continue
         del sent[run, identity]

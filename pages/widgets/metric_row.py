@@ -67,5 +67,5 @@ def smoothing() -> int:
         bind="query-params",
         width=150,
         format_func=lambda span: f"{span} steps" if span else "off",
-        help="Memory of a moving average; the raw curve stays behind it.",
+        help="Span of the moving average; the raw curve stays visible behind it.",
     )

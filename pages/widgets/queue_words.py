@@ -35,7 +35,7 @@ def warn(lab: Lab) -> None:
         else f"Pause these {len(waiting)} runs and train this one now",
         key=_FIRST,
         persist_state="session",
-        help="What is paused keeps its state, and goes on with Continue.",
+        help="Paused runs keep their state and resume with Continue.",
     )
 
 

@@ -106,7 +106,7 @@ def trouble(lab: Lab, info: RunInfo) -> None:
         boxes.says(
             "trouble",
             "warning",
-            f"The process of this run ended at step {info.step:,} without a goodbye. "
+            f"The process of this run exited unexpectedly at step {info.step:,}. "
             + advice.going_on(lab.stranded(info.name)),
         )
     if info.drops:

@@ -25,7 +25,7 @@ _CHECKPOINTS: tuple[Literal["newest", "all", "none"], ...] = ("newest", "all", "
 
 def show_share(lab: Lab, run: RunInfo | None) -> None:
     """A popover with the selected run's downloads and an upload; without a run, the upload alone."""
-    with st.popover("Share", icon=":material/ios_share:", help="Take this run with you, or bring one in."):
+    with st.popover("Share", icon=":material/ios_share:", help="Export this run, or import one."):
         if run is not None and run.state != "unreadable":
             _downloads(lab, run.name)
             st.divider()
@@ -50,21 +50,22 @@ def _downloads(lab: Lab, name: str) -> None:
         default=_CHECKPOINTS[0],
         required=True,
         persist_state="session",
-        help="With one, the run can be sampled and resumed elsewhere. Without any, it can be looked at.",
+        help="With one, the run can be sampled and resumed elsewhere; without any, it can only be viewed.",
     )
     arrays = st.toggle(
         "Pictures and histograms",
         True,
         key="share:arrays",
         persist_state="session",
-        help="Phases, kernels, histograms over steps: they take the most room. Curves and samples always go.",
+        help="Phases, kernels, histograms over steps: they are the largest part. Curves and samples are always "
+        "included.",
     )
     _button(
         "Run (zip)",
         "folder_zip",
         f"{name}.zip",
         "application/zip",
-        "Database, configuration, tokenizer and checkpoints. Bring it in below, or with `qcore import`.",
+        "Database, configuration, tokenizer and checkpoints. Import it below, or with `qcore import`.",
         lambda: _zipped(lab, name, wanted, arrays),
     )
     st.markdown("**Curves**")
@@ -76,7 +77,7 @@ def _downloads(lab: Lab, name: str) -> None:
         format_func=distinct_words(offered).__getitem__,
         placeholder="all of them",
         persist_state="session",
-        help="A row a step, a column a curve; nothing chosen takes all.",
+        help="One row per step, one column per curve. Empty: all curves.",
     )
     with st.container(horizontal=True):
         _button("CSV", "csv", f"{name}.csv", "text/csv", "For a spreadsheet.", lambda: _csv(lab, name, series))
@@ -123,7 +124,7 @@ def _parquet(lab: Lab, name: str, series: list[str]) -> bytes:
 
 
 def _upload(lab: Lab) -> None:
-    st.markdown("**Bring a run in**")
+    st.markdown("**Import a run**")
     file = st.file_uploader(
         "Exported run",
         type="zip",

@@ -49,7 +49,7 @@ def sidebar(lab: Lab) -> None:
             default=selection.REFRESH,
             required=True,
             bind="query-params",
-            help="How often the charts of a living run are drawn again. Each refresh takes a little of the machine.",
+            help="How often the charts of an active run are redrawn. Each refresh takes a little CPU time.",
         )
 
 

@@ -218,7 +218,7 @@ class Steering:
             return
         value = wanted.value
         if not since or step == end:
-            self._change(control.name, value, SCHEDULE, f"a way over steps {start} to {end}")
+            self._change(control.name, value, SCHEDULE, f"a ramp over steps {start} to {end}")
         else:
             self._board.set(control.name, value)
         self._writer.log_scalars(step, {catalog.control(control.name): float(value)})

@@ -112,7 +112,7 @@ class _Rehearsal:
                 reached = reached_value(ramp, step, self._total, self._config.kind)
                 # A ramp moves its control at every step; only where it begins and ends is it told.
                 if step in (start, end):
-                    reason = f"a way of the schedule {'begins' if step == start else 'ends'}"
+                    reason = f"a ramp of the schedule {'begins' if step == start else 'ends'}"
                     self._change(step, SCHEDULE, reason, name, reached)
                 self._board[name] = reached
 

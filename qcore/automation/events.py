@@ -101,7 +101,7 @@ class History:
             for event in reversed([event for event in made if event.seq <= event_seq]):
                 if self.made_again(step, event, board) is not None:
                     break
-            self._writer.add_log(step, "warning", f"{why}; the run goes on with {name} = {shown(board[name])}")
+            self._writer.add_log(step, "warning", f"{why}; the run continues with {name} = {shown(board[name])}")
 
     @property
     def muted(self) -> list[str]:

@@ -121,7 +121,7 @@ class Automation:
             changed = {name: _checked_step(step) for name, step in state["changed"].items()}
             latest = {name: _checked_number(value) for name, value in state["latest"].items()}
         except BAD_VALUES as error:
-            logger.warning("the memory of rules and autopilot is damaged (%s): they start anew", error)
+            logger.warning("the memory of rules and autopilot is damaged (%s): they start from scratch", error)
             return
         self._memory, self._changed, self._latest = memory, changed, latest
 

@@ -54,7 +54,7 @@ def parse_json(
         raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
         text = data if isinstance(data, str) else data.decode("utf-8")
     except UnicodeError as error:
-        raise DocumentError(f"{name} is not UTF-8 text ({error}): take another copy") from None
+        raise DocumentError(f"{name} is not UTF-8 text ({error}): use another copy") from None
     if len(raw) > max_bytes:
         raise DocumentError(f"{name} has more than {max_bytes:,} bytes, as no file of Collapse Lab has")
     if _may_be_more(raw, max_values) or _may_be_deeper(raw, max_depth):
@@ -62,7 +62,7 @@ def parse_json(
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"{name} is not JSON ({error}): take another copy") from None
+        raise DocumentError(f"{name} is not JSON ({error}): use another copy") from None
     return _without_lone_surrogates(found) if b"\\ud" in raw or b"\\uD" in raw else found
 
 

@@ -93,6 +93,13 @@ def value_words(value: object) -> str:
     return str(value) if value is not None and value != "" else "nothing"
 
 
+def author_words(author: str) -> str:
+    """Who made a change, as it is shown: `user` for the stored `person`, the author of what is done in the app; others
+    as they are.
+    """
+    return "user" if author == "person" else author
+
+
 def change_words(name: str, old: object, new: object) -> str:
     """`diversity weight 0 → 0.3`.
 

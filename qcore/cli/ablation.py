@@ -61,12 +61,12 @@ class AblateOptions:
     ] = None
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each variant.")] = 3
     steps: Annotated[
-        int, typer.Option("--steps", help="Steps of each run; one that is behind takes half as many more.")
+        int, typer.Option("--steps", help="Steps of each run; a variant that is behind gets half as many more.")
     ] = 300
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2
-    name: Annotated[str | None, typer.Option("--name", help="Name of what is kept (default: made from the base).")] = (
-        None
-    )
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the stored results (default: made from the base).")
+    ] = None
     runs: Runs = RUNS
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False
     as_json: AsJson = False
@@ -115,7 +115,7 @@ def _tell(case: CaseResult) -> None:
 def _note(rows: Sequence[Row]) -> str:
     judged = [row for row in rows if row.difference is not None and row.difference.n > 1]
     return (
-        f"{len(judged)} comparisons at 95 %: {len(judged) / 20:.1f} of them would leave out 0 by chance alone. "
+        f"{len(judged)} comparisons at 95 %: {len(judged) / 20:.1f} of them would exclude 0 by chance alone. "
         "* reaches the base's loss in less time, by its whole interval."
     )
 

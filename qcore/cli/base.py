@@ -37,7 +37,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         print(f"collapse-lab {VERSION}")
@@ -111,7 +111,7 @@ def set_commands(items: Iterable[str]) -> list[SetControl]:
     for written, value in read_changes(items).items():
         command = SetControl(written, value).checked()
         if command.name in commands:
-            raise ConfigError(f"{command.name} is given twice, at last as {shown(written)}: leave one out")
+            raise ConfigError(f"{command.name} is given twice, the last time as {shown(written)}: leave one out")
         commands[command.name] = command
     return list(commands.values())
 

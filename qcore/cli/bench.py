@@ -54,10 +54,10 @@ class BenchOptions:
     positions: Annotated[
         str, typer.Option("--positions", help="Positions at which generation is timed; empty: none.")
     ] = "100,500,1000,2000"
-    rounds: Annotated[int, typer.Option("--rounds", help="Turns of the timing.")] = 9
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of the timing.")] = 9
     windows: Annotated[int, typer.Option("--windows", help="Held-out windows of the last evaluation; 0: all.")] = 0
     jobs: Annotated[int, typer.Option("--jobs", help="Training processes side by side, one thread each.")] = 2
-    name: Annotated[str | None, typer.Option("--name", help="Name of what is kept (default: the time).")] = None
+    name: Annotated[str | None, typer.Option("--name", help="Name of the stored results (default: the time).")] = None
     runs: Runs = RUNS
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False
     as_json: AsJson = False
@@ -144,7 +144,7 @@ def _sentence(spec: BenchSpec) -> str:
     matched = "as configured" if spec.match == "none" else f"matched by {spec.match} (within 2 %) to {spec.reference}"
     return (
         f"Sizes {matched}; a step is forward, cross-entropy, backward and AdamW on {config.value('batch_size')} × "
-        f"{config.value('context')} tokens; ratios are medians of {spec.rounds} turns. ± is half the 95 % interval "
+        f"{config.value('context')} tokens; ratios are medians of {spec.rounds} rounds. ± is half the 95 % interval "
         f"over seeds (Student's t)."
     )
 

@@ -33,9 +33,9 @@ from qcore.experiments.effect import sweep as measure_sweep
 from qcore.probes import catalog
 from qcore.runs.lineage import RunNode
 
-Step = Annotated[int, typer.Option("--step", help="Step to start from: a checkpoint, or any other that was made.")]
+Step = Annotated[int, typer.Option("--step", help="Step to start from: a checkpoint, or any other step of the run.")]
 Metric = Annotated[str | None, typer.Option("--metric", help="Series to compare (default: the held-out loss).")]
-Steps = Annotated[int, typer.Option("--steps", help="Updates that every fork makes.")]
+Steps = Annotated[int, typer.Option("--steps", help="Updates in every fork.")]
 Last = Annotated[int, typer.Option("--last", help="Take the mean over this many last steps; 1: the value at the end.")]
 Jobs = Annotated[int, typer.Option("--jobs", help="Processes side by side.")]
 
@@ -43,7 +43,7 @@ Jobs = Annotated[int, typer.Option("--jobs", help="Processes side by side.")]
 @app.command()
 def replay(
     name: Name,
-    steps: Annotated[int | None, typer.Option("--steps", help="Only the first so many updates.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Only the first N updates.")] = None,
     runs: Runs = RUNS,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -59,7 +59,8 @@ def replay(
     compared = f"{result.values:,} values of {result.series} series and {result.samples} samples"
     print(f"{name}: {compared}, steps {result.first_step + 1} to {result.first_step + result.steps}")
     print(
-        f"left out, as the clock or the machine decides them: {', '.join(others)}, and {clock} costs of probes (cost/…)"
+        f"left out, as they depend on the clock or the machine: {', '.join(others)}, and {clock} costs of probes "
+        "(cost/…)"
     )
     if result.first_difference is None:
         print(f"identical, bit for bit ({result.seconds:.1f} s)")
@@ -75,12 +76,12 @@ class ForkOptions:
     """What `qcore fork` may be told."""
 
     name: Name
-    step: Annotated[int | None, typer.Option("--step", help="Step to go on from (default: now).")] = None
+    step: Annotated[int | None, typer.Option("--step", help="Step to continue from (default: now).")] = None
     changes: Changes = None
-    new_name: Annotated[str | None, typer.Option("--name", help="Name of the fork (default: made up).")] = None
+    new_name: Annotated[str | None, typer.Option("--name", help="Name of the fork (default: generated).")] = None
     until: Annotated[int | None, typer.Option("--until", help="Stop after this step.")] = None
     reason: Annotated[str, typer.Option("--reason", help="Why, for the run tree.")] = ""
-    start: Annotated[bool, typer.Option(help="Train it here at once, or leave it for qcore resume.")] = True
+    start: Annotated[bool, typer.Option(help="Train it here immediately, or leave it for qcore resume.")] = True
     runs: Runs = RUNS
     quiet: Quiet = False
     as_json: AsJson = False
@@ -89,7 +90,7 @@ class ForkOptions:
 @app.command()
 @with_options(ForkOptions)
 def fork(options: ForkOptions) -> int:
-    """Go on from a step of a run as another run, with changes: controls, data, order_seed, or sizes of the model."""
+    """Continue from a step of a run as a new run, with changes: controls, data, order_seed, or sizes of the model."""
     with signals() as received, opened(options.runs) as lab:
         child = lab.fork(
             options.name,
@@ -115,7 +116,7 @@ def rewind(
     runs: Runs = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Take a run back to a step; what came after is kept as a run of its own. Go on with qcore resume."""
+    """Take a run back to a step; what came after is kept as a separate run. Continue with qcore resume."""
     with opened(runs) as lab:
         branch = lab.rewind(name, step, author=AUTHOR, start=False)
     if as_json:
@@ -203,7 +204,7 @@ class SweepOptions:
     control: Annotated[str, typer.Argument(metavar="CONTROL", help="Name of the value to sweep.")]
     values: Annotated[list[str], typer.Argument(metavar="VALUE …", help="Its values.")]
     metric: Metric = None
-    seeds: Annotated[int, typer.Option("--seeds", help="Forks a value, each on another order of the batches.")] = 1
+    seeds: Annotated[int, typer.Option("--seeds", help="Forks per value, each with a different batch order.")] = 1
     steps: Steps = 100
     last: Last = 1
     jobs: Jobs = 2

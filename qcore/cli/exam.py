@@ -28,7 +28,7 @@ def exam(
     ] = None,
     changes: Changes = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
-    keep: Annotated[Path | None, typer.Option("--keep", help="New folder that keeps the runs, to look at.")] = None,
+    keep: Annotated[Path | None, typer.Option("--keep", help="New folder in which the runs are kept.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Plant every fault and train healthy runs: detected or missed, at which step, false alarms. 1 when one fails."""

@@ -14,7 +14,7 @@ from qcore.config import KIND, MODEL_KINDS, PRESETS, Control, ExternalConfig, al
 from qcore.lab import ControlState, RuleInfo, RunInfo, rule_infos
 from qcore.runs.external import NO_TRAINER
 from qcore.runs.waiting import waiting_words
-from qcore.viz import change_words, prose, value_words
+from qcore.viz import author_words, change_words, prose, value_words
 
 
 @app.command("list")
@@ -69,7 +69,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         _print_model(info, meta, saved)
     for state in changed:
         change = change_words(state.control.name, state.default, state.value)
-        print(f"changed      {change} (step {state.step}, {state.author})")
+        print(f"changed      {change} (step {state.step}, {author_words(state.author)})")
     for line in log:
         print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
 
@@ -85,7 +85,7 @@ def _print_model(info: RunInfo, meta: dict[str, Any], saved: list[str]) -> None:
         references = [
             f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
         ]
-        print(f"references   {', '.join(references) or 'not measured'} (nats a token)")
+        print(f"references   {', '.join(references) or 'not measured'} (nats per token)")
     for line in meta.get("data_report") or ():
         print(f"data         {line}")
     print(f"checkpoints  {', '.join(saved) or 'none yet'}")

@@ -16,7 +16,9 @@ from qcore.runs.names import open_folder
 POLL_SECONDS = 0.2
 TokenFile = Annotated[
     Path | None,
-    typer.Option("--token-file", envvar="QCORE_TOKEN_FILE", help="File of the secret (default: in the runs folder)."),
+    typer.Option(
+        "--token-file", envvar="QCORE_TOKEN_FILE", help="File that holds the token (default: in the runs folder)."
+    ),
 ]
 
 
@@ -24,15 +26,18 @@ TokenFile = Annotated[
 def serve(
     runs: Annotated[Path, typer.Argument(metavar="[RUNS]", envvar="QCORE_RUNS", help="Folder of the runs.")] = RUNS,
     host: Annotated[
-        str, typer.Option("--host", help="Address to answer at; others can reach it unless it is local.")
+        str, typer.Option("--host", help="Address to listen on; other machines can reach it unless it is local.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8620,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 picks a free one.")] = 8620,
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="Name under which clients call this machine; repeatable.")
+        list[str] | None,
+        typer.Option("--allow-host", help="Host name by which clients reach this machine; repeatable."),
     ] = None,
     token_file: TokenFile = None,
-    new_token: Annotated[bool, typer.Option("--new-token", help="Make a new secret; the old one ends.")] = False,
-    training: Annotated[int, typer.Option("--training", min=1, max=64, help="Runs that train at a time.")] = 1,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Make a new secret; the old one becomes invalid.")
+    ] = False,
+    training: Annotated[int, typer.Option("--training", min=1, max=64, help="Runs that train at the same time.")] = 1,
     as_json: AsJson = False,
 ) -> int:
     """Serve the control protocol over HTTP until Ctrl-C: scripts and agents start, watch and steer runs."""
@@ -56,7 +61,7 @@ def serve(
         if token.path is None:
             print(f"token        that of the environment variable {TOKEN}", file=sys.stderr)
         else:
-            print(f"token file   {token.path} (its owner alone may read it)", file=sys.stderr)
+            print(f"token file   {token.path} (readable by its owner only)", file=sys.stderr)
         if token.fresh:
             print(f"token        {token.value} (shown once)", file=sys.stderr)
         if not is_loopback(host):
@@ -73,7 +78,7 @@ def serve(
 @app.command()
 def mcp(
     url: Annotated[
-        str, typer.Option("--url", envvar="QCORE_URL", help="Where qcore serve answers.")
+        str, typer.Option("--url", envvar="QCORE_URL", help="Address of qcore serve.")
     ] = "http://127.0.0.1:8620",
     token_file: TokenFile = None,
     runs: Runs = RUNS,

@@ -36,17 +36,19 @@ def export_command(
     name: Name,
     kind: Annotated[
         Format | None,
-        typer.Option("--format", help="csv or parquet: curves · zip: the run · html: a report. Default: by the file."),
+        typer.Option(
+            "--format", help="csv or parquet: curves · zip: the run · html: a report. Default: by the file's suffix."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write (default: stdout, for CSV).")] = None,
     series: Annotated[
         list[str] | None, typer.Option("--series", help="One curve, or a pattern such as 'eval/*'; repeatable.")
     ] = None,
     checkpoints: Annotated[
-        str, typer.Option("--checkpoints", help="Of a zip: newest, all, none, or steps such as 100,200.")
+        str, typer.Option("--checkpoints", help="For a zip: newest, all, none, or steps such as 100,200.")
     ] = "newest",
     arrays: Annotated[
-        bool, typer.Option("--arrays/--no-arrays", help="Of a zip: pictures and histograms, too.")
+        bool, typer.Option("--arrays/--no-arrays", help="For a zip: pictures and histograms, too.")
     ] = True,
     runs: Runs = RUNS,
     as_json: AsJson = False,
@@ -56,7 +58,7 @@ def export_command(
     if series and kind not in (Format.CSV, Format.PARQUET):
         raise ConfigError(f"--series is for csv and parquet: a {kind} has all curves")
     if out is None and (as_json or kind is not Format.CSV):
-        reason = "--json tells what was written" if as_json else f"a {kind} is no text for a terminal"
+        reason = "--json tells what was written" if as_json else f"a {kind} is not text for a terminal"
         raise ConfigError(f"{reason}: give --out FILE with it")
     with opened(runs) as lab:
         lab.info(name)

@@ -59,7 +59,7 @@ def step(
     runs: Runs = RUNS,
     as_json: AsJson = False,
 ) -> int:
-    """Make a few steps of a paused run."""
+    """Train a few steps of a paused run."""
     return send_commands(runs, name, [Step(count).checked()], as_json)
 
 
@@ -71,9 +71,9 @@ def _steering(command: Command, about: str) -> None:
 
 
 _steering(Pause(), "Pause a training run before its next step.")
-_steering(Continue(), "Go on after a pause.")
+_steering(Continue(), "Continue after a pause.")
 _steering(Stop(), "Stop a training run with a checkpoint; it can be resumed.")
-_steering(SaveCheckpoint(), "Write a checkpoint now; it is kept until it is deleted by hand.")
+_steering(SaveCheckpoint(), "Write a checkpoint now; it is kept until it is deleted manually.")
 
 
 def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: bool) -> int:
@@ -117,7 +117,7 @@ def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json:
                 print(ready[len(printed) :], end="", flush=True)
                 printed = ready
     if last is None or last.status != "done":
-        reason = last.stats.get("error", "") if last else "nothing came"
+        reason = last.stats.get("error", "") if last else "no output"
         print(f"\nqcore: the sample of {name!r} failed: {reason}", file=sys.stderr)
         return 1
     print_json(last) if as_json else print()
@@ -140,7 +140,7 @@ def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **setti
         last = grown[-1] if grown else None
         data: dict[str, float] = lab.reader(name).meta().get("data_frames") or {}
     if last is None or last.status != "done":
-        reason = last.stats.get("error", "") if last else "nothing came"
+        reason = last.stats.get("error", "") if last else "no output"
         print(f"qcore: the clips of {name!r} failed: {reason}", file=sys.stderr)
         return 1
     if as_json:

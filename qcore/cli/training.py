@@ -93,7 +93,7 @@ def _memory(config: RunConfig, force: bool) -> str:
     if found is None:
         return ""
     if found.verdict == "too large" and not force:
-        raise ConfigError(f"{found.text} Add --force to start it all the same")
+        raise ConfigError(f"{found.text} Add --force to start it anyway")
     return f"{found.parameters_text}. {found.text}"
 
 
@@ -117,17 +117,17 @@ def resume(
     changes: Changes = None,
     from_start: Annotated[
         bool,
-        typer.Option("--from-start", help="Erase what a run without a checkpoint has recorded, and train it again."),
+        typer.Option("--from-start", help="Erase the records of a run without a checkpoint, and train it again."),
     ] = False,
     runs: Runs = RUNS,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
-    """Go on with a stopped, failed, interrupted or finished run from its newest checkpoint."""
+    """Continue a stopped, failed, interrupted or finished run from its newest checkpoint."""
     values = {command.name: command.value for command in set_commands(changes or [])}
     with signals() as received, opened(runs) as lab:
         if lab.info(name).alive:
-            raise LabError(f"run {name!r} is training already; change it with: qcore set {name} …")
+            raise LabError(f"run {name!r} is already training; change it with: qcore set {name} …")
         lab.resume(name, steps=steps, changes=values, from_start=from_start, author=AUTHOR)
         return follow(lab, name, received, quiet=quiet, as_json=as_json)
 
@@ -162,7 +162,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
             if not lab.trains(name):
                 raise
             if not blind:
-                print(f"\nqcore: {sentence(error)}; it trains on", file=sys.stderr, flush=True)
+                print(f"\nqcore: {sentence(error)}; it keeps training", file=sys.stderr, flush=True)
             blind = True
         else:
             if not info.here:
@@ -177,7 +177,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
     print_json(info) if as_json else print(ending(info))
     if received:
         where = "" if str(lab.runs_dir) == os.path.realpath(RUNS) else f" --runs {shlex.quote(str(lab.runs_dir))}"
-        print(f"go on with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
+        print(f"continue with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
         return 128 + received[0]
     if info.state in ("finished", "stopped"):
         return 0

@@ -47,7 +47,7 @@ def judge_guide(
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each.")] = 3,
     changes: Changes = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
-    keep: Annotated[Path | None, typer.Option("--keep", help="New folder that keeps the runs, to look at.")] = None,
+    keep: Annotated[Path | None, typer.Option("--keep", help="New folder in which the runs are kept.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: AsJson = False,
 ) -> int:

@@ -81,7 +81,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Continue:
-    """Go on after a pause."""
+    """Continue after a pause."""
 
     kind: ClassVar[str] = "continue"
 
@@ -117,7 +117,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class SaveCheckpoint:
-    """Write a checkpoint before the next step; it is kept until it is deleted by hand."""
+    """Write a checkpoint before the next step; it is kept until it is deleted manually."""
 
     kind: ClassVar[str] = "checkpoint"
 
@@ -154,7 +154,7 @@ class Sample:
             if name is None:
                 raise ConfigError(f"unknown sampling setting {shown(written)}{nearest_hint(str(written), known)}")
             if name in values:
-                raise ConfigError(f"{name} is given twice, at last as {shown(written)}: leave one out")
+                raise ConfigError(f"{name} is given twice, the last time as {shown(written)}: leave one out")
             values[name] = known[name].control(name).check(value)
         return Sample(self.generation, self.prompt, values)
 
@@ -183,7 +183,7 @@ class Grow:
         for written, value in self.changes.items():
             name, size = _size(written, value)
             if name in sizes:
-                raise ConfigError(f"{name} is given twice, at last as {shown(written)}: leave one out")
+                raise ConfigError(f"{name} is given twice, the last time as {shown(written)}: leave one out")
             sizes[name] = size
         return Grow(sizes)
 

@@ -70,7 +70,7 @@ class Control:
         """Raise `ConfigError` when `value` switches something on that the model family `kind` does not have."""
         if self.models and kind not in self.models and value != self.default:
             raise ConfigError(
-                f"{self.name} = {shown(value)} is refused: a {kind} has nothing that it acts on; keep "
+                f"{self.name} = {shown(value)} is refused: a {kind} has nothing that it affects; keep "
                 f"{self.default!r}, or choose {' or '.join(self.models)}"
             )
 

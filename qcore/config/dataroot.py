@@ -90,8 +90,8 @@ def _check_files(files: str, hub_name: str, root: Path) -> None:
 
 def _check(value: str, setting: str, root: Path) -> None:
     outside = ConfigError(
-        f"{setting} = {value!r} is refused: it does not lie below {str(root)!r}, to which {DATA_ROOT} keeps this lab; "
-        "put it there, or ask the lab's owner"
+        f"{setting} = {value!r} is refused: it does not lie below {str(root)!r}, to which {DATA_ROOT} restricts this "
+        "lab; put it there, or ask the lab's owner"
     )
     if is_remote(value) or "::" in value:  # fetched, or unpacked, by the library of data sets
         raise outside
@@ -105,7 +105,7 @@ def _check(value: str, setting: str, root: Path) -> None:
         if link := _leading_out(real, root, setting):
             raise ConfigError(
                 f"{setting} = {value!r} is refused: {link!r} in it is a link that leads out of {str(root)!r}, to "
-                f"which {DATA_ROOT} keeps this lab; put a copy in its place"
+                f"which {DATA_ROOT} restricts this lab; put a copy in its place"
             )
 
 

@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if anchor in self.anchors and anchor not in self._sizes:
                 raise self._refuse(
-                    event, f"*{shortened(str(anchor), 40)} stands for what it is a part of itself: write it out"
+                    event, f"*{shortened(str(anchor), 40)} refers to a value that contains it: write it out"
                 )
             self._nodes += self._sizes.get(str(anchor), 0)
         else:
@@ -145,7 +145,7 @@ def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, st
             what = f"the character U+{error.character:04X}"
         return text.count("\n", 0, error.position) + 1, f"{what} cannot stand there: take it out, or write it escaped"
     line = loader.line + 1 if loader is not None else 1
-    return line, f"a value cannot be read ({type(error).__name__}): write it plainly"
+    return line, f"a value cannot be read ({type(error).__name__}): write it as a plain value"
 
 
 def decoded(raw: bytes, name: str) -> str:
@@ -181,7 +181,7 @@ def read_text_file(path: Path, name: str = "") -> str:
         raise ConfigError(f"there is no file {name}: check the path, relative to {os.curdir!r}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{name} cannot be read ({reason}): name a YAML file that you may read") from None
+        raise ConfigError(f"{name} cannot be read ({reason}): name a YAML file that you can read") from None
     return decoded(raw, name)
 
 

@@ -320,7 +320,7 @@ _CASES = (
         "V4",
         "Frames are pushed apart beyond the data",
         "orthogonality goes up",
-        "motion that does not go on from frame to frame, and more change than in the data",
+        "motion that does not continue from frame to frame, and more change than in the data",
         findings=("flicker",),
         within=300,
         planted=False,

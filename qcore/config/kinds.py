@@ -26,14 +26,14 @@ from qcore.config.video import (
 
 KIND = Control("kind", "model", "choice", next(iter(FAMILIES)), "Model family.", choices=tuple(MODEL_KINDS))
 SEED = Control(
-    "seed", "run", "int", 0, "Seed of the weights, the order of the batches, noise and dropout.", low=0, high=2**31 - 1
+    "seed", "run", "int", 0, "Seed of the weights, the batch order, noise and dropout.", low=0, high=2**31 - 1
 )
 ORDER_SEED = Control(
     "order_seed",
     "run",
     "int",
     -1,
-    "Seed of the order of the batches, their noise and dropout, but not of the weights; −1 takes the run's seed.",
+    "Seed of the batch order, noise and dropout, but not of the weights; −1 uses the run's seed.",
     low=-1,
     high=2**31 - 1,
 )
@@ -41,7 +41,7 @@ FAULT = Control(
     "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
 )
 TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
-"""Values of a run that stand in no section."""
+"""Values of a run that belong to no section."""
 
 
 def section_types(kind: str) -> dict[str, type[Section]]:

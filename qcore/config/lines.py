@@ -27,7 +27,7 @@ def checked_schedule(lines: list[str], find: Find, check: Check) -> Schedule:
             changes.append(replace(change, name=check(change.name, change.value)))
     for ramp in schedule.ramps:
         with ramp.line.named():
-            name = _number(ramp.name, find, "cannot move from step to step: it is no number; set it at single steps")
+            name = _number(ramp.name, find, "cannot follow a ramp: it is not a number; set it at single steps")
             for value in ramp.values:
                 check(name, value)
             ramps.append(replace(ramp, name=name))
@@ -46,7 +46,7 @@ def _actions(rule: WhenRule, find: Find, check: Check) -> tuple[Action, ...]:
             if action.operator == "=":
                 name = check(action.name, action.value)
             else:
-                name = _number(action.name, find, f"{action.operator} {action.value} is refused: it is no number")
+                name = _number(action.name, find, f"{action.operator} {action.value} is refused: it is not a number")
                 if not find(name).live:
                     raise ConfigError(f"{name} cannot change while training: name a live control")
             actions.append(replace(action, name=name))

@@ -30,7 +30,7 @@ LTX_SIZES = {
     "13b": LTXSizes(channels=128, heads=32, head_width=128, layers=48, text_width=4096),
 }
 SPATIAL_RATIO, TEMPORAL_RATIO = 32, 8
-"""Pixels a side, and frames, that the published autoencoder turns into one latent position."""
+"""Pixels per side, and frames, that the published autoencoder turns into one latent position."""
 
 
 class LTXVideoConfig(Section):
@@ -46,7 +46,7 @@ class LTXVideoConfig(Section):
         help="Weights: name on the hub, folder in diffusers' format, or a .safetensors file; empty: the variant's own.",
     )
     cache_dir: str = knob("", help="Folder for downloaded weights; empty: the hub client's own.")
-    offline: bool = knob(False, help="Never download: only weights that are on this machine.")
+    offline: bool = knob(False, help="Never download: use only weights that are on this machine.")
     base_precision: Literal["auto", "fp32", "bf16"] = knob(
         "auto", help="Precision of the frozen weights; auto: fp32 for tiny, bf16 for the published sizes."
     )
@@ -56,17 +56,17 @@ class LTXVideoConfig(Section):
     )
     lora_dropout: float = knob(0.0, low=0, high=0.9, help="Share of an adapter's inputs set to zero in training.")
     lora_targets: list[str] = knob(
-        ["to_q", "to_k", "to_v", "to_out.0"], help="Layers that get an adapter: ends of their names, one a line."
+        ["to_q", "to_k", "to_v", "to_out.0"], help="Layers that get an adapter: ends of their names, one per line."
     )
     frame_rate: float = knob(
-        25.0, low=1, high=240, unit="frames a second", help="Frame rate of the videos: spaces the rotary times."
+        25.0, low=1, high=240, unit="frames per second", help="Frame rate of the videos: spaces the rotary times."
     )
     anchor: Literal["statistics", "network"] = knob(
         "statistics",
         help="statistics: the anchor is made from the clip by the path's own recipe · network: a network learns its "
         "mean and spread.",
     )
-    learned_t_star: bool = knob(False, help="Learn the collapse time t* from where the control stands.")
+    learned_t_star: bool = knob(False, help="Learn the collapse time t*, starting from the control's value.")
     ema_decay: float = knob(
         0.99, low=0, high=0.99999, help="Decay of the averaged weights that samples are drawn from; 0 switches it off."
     )
@@ -93,7 +93,9 @@ class LatentsConfig(Section):
         "random", help="random: smooth random waves that drift, made here · folder: your own precomputed latents."
     )
     path: str = knob("", help="Folder of .safetensors files, or one file (source: folder).")
-    clips: int = knob(512, low=4, high=1_000_000, scale="log", help="Most clips that are made, or cut from files.")
+    clips: int = knob(
+        512, low=4, high=1_000_000, scale="log", help="Maximum number of clips that are made, or cut from files."
+    )
     frames: int = knob(4, low=2, high=512, unit="latent frames", help="Latent frames F of a clip.")
     channels: int = knob(16, low=1, high=1024, help="Channels C of a latent (source: random); files bring their own.")
     latent_height: int = knob(4, low=1, high=256, help="Rows H of a latent frame (source: random).")

@@ -17,9 +17,9 @@ class PAMConfig(Section):
     layers: int = knob(3, low=1, high=48, help="Number of layers L.")
     heads: int = knob(4, low=1, high=64, help="Heads H; the width is divided evenly among them.")
     context: int = knob(128, low=4, high=16384, unit="tokens", scale="log", help="Window length T in training.")
-    ffn_width: int = knob(0, low=0, high=32768, unit="channels", help="Channel mixer's width; 0 chooses for itself.")
+    ffn_width: int = knob(0, low=0, high=32768, unit="channels", help="Channel mixer's width; 0 chooses automatically.")
     dropout: float = knob(0.0, low=0, high=0.9, help="Share of residual activations set to zero in training.")
-    complex_state: bool = knob(True, help="Keys, values and state are complex; off: the real ablation.")
+    complex_state: bool = knob(True, help="Keys, values and state are complex; off: the real-valued ablation.")
     rotary_clock: bool = knob(True, help="Keys and queries turn with the position, each channel at its own rate.")
     read_gate: bool = knob(True, help="What is read from the memory passes a gate of the token.")
     short_conv: int = knob(

@@ -67,7 +67,7 @@ _ALL = (
     ),
     Preset(
         "pam-real",
-        "Tiny associative memory, the real ablation",
+        "Tiny associative memory, the real-valued ablation",
         "The same memory without an imaginary part, at the same number of parameters.",
         {"kind": "pam", "complex_state": False},
     ),
@@ -177,13 +177,13 @@ _ALL = (
     Preset(
         "published-medium",
         "Published size 2: D 512, L 8, H 8, P 64, T 512",
-        "The middle published phase model; wants a GPU or patience.",
+        "The middle published phase model; needs a GPU or patience.",
         _published(512, 8, 8, 64, 512, batch_size=4, learning_rate=3e-4),
     ),
     Preset(
         "published-large",
         "Published size 3: D 768, L 12, H 12, P 128, T 1024",
-        "The largest published phase model; wants a GPU.",
+        "The largest published phase model; needs a GPU.",
         _published(768, 12, 12, 128, 1024, batch_size=32, accumulation=4, learning_rate=2e-4),
     ),
     Preset(
@@ -194,20 +194,20 @@ _ALL = (
     ),
     Preset(
         "video-tiny",
-        "Video: drifting digits, noise of their own",
+        "Video: drifting digits, independent noise",
         "The straight path with independent noise: digits that move after half a minute on two cores.",
         _VIDEO,
     ),
     Preset(
         "video-anchored",
         "Video: bridge through an anchor, as published",
-        "The anchored bridge with shared noise: the same ghosts, for no path weight selects a motion.",
+        "The anchored bridge with shared noise: the same ghosts, because no path weight selects a motion.",
         {**_LONG_VIDEO, "flow_path": "rab", "noise_correlation": 1.0},
     ),
     Preset(
         "video-orthogonal",
         "Video: frames pushed apart",
-        "The guide's cure, ten times over: orthogonality passes the data's own, and frames change too much.",
+        "The guide's remedy, ten times as strong: orthogonality passes the data's own, and frames change too much.",
         {**_LONG_VIDEO, "orthogonality_weight": 1.0, "orthogonality_warmup": 200},
     ),
     Preset(
@@ -239,7 +239,7 @@ _ALL = (
         Preset(
             f"fault-{case.code.lower()}",
             f"Fault {case.code}: {_uncapitalised(case.title)}",
-            f"Its authors saw: {case.seen}. What gives it away: {case.tell}.",
+            f"Its authors saw: {case.seen}. How to recognise it: {case.tell}.",
             case.preset_changes,
         )
         for case in FAULTS.values()

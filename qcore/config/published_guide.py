@@ -204,7 +204,7 @@ class _Translation:
             self._small_model()
             self._small_data()
         told = {row.key for row in self.mapped} | {row.key for row in self.without_effect}
-        assert self.given.keys() - self.implied <= told, "a key of the guide was dropped without a word"
+        assert self.given.keys() - self.implied <= told, "a key of the guide was dropped silently"
 
     def _set(self, key: str, ours: str, value: Any) -> None:
         self.values.setdefault(self._home[ours], {})[ours] = value
@@ -353,7 +353,7 @@ class _Translation:
         videos = self._folder("video_flow")
         self._ignore("data.normalize_frames", "clips are always standardised over the training data")
         if not videos:
-            self._ignore("data.frame_stride", "the digits' speed is set in pixels a frame")
+            self._ignore("data.frame_stride", "the digits' speed is set in pixels per frame")
             self._ignore("data.resolution", f"the digits keep their canvas of {ClipsConfig().canvas} px")
         elif "data.frame_stride" in self.given:
             self._set("data.frame_stride", "frame_stride", self.given["data.frame_stride"])
@@ -364,13 +364,13 @@ class _Translation:
             if size != [canvas, canvas]:
                 self._adjust(
                     "data.resolution",
-                    f"{size[0]} × {size[1]} px became a square of {canvas}: two cores take at most {CANVAS_LIMIT}, in "
-                    f"patches of {patch}",
+                    f"{size[0]} × {size[1]} px became a square of {canvas}: two cores handle at most {CANVAS_LIMIT}, "
+                    f"in patches of {patch}",
                 )
         if (frames := self.given.get("data.num_frames")) is not None:
             self._set("data.num_frames", "frames", min(frames, FRAMES_LIMIT))
             if frames > FRAMES_LIMIT:
-                self._adjust("data.num_frames", f"{frames} frames became {FRAMES_LIMIT}: what two cores take")
+                self._adjust("data.num_frames", f"{frames} frames became {FRAMES_LIMIT}: what two cores can handle")
 
     def _folder(self, kind: str) -> bool:
         """Set where the data come from; whether that is the guide's folder."""
@@ -420,8 +420,8 @@ class _Translation:
 
     def _adapter_data(self) -> None:
         stored = self._folder("ltx_video")
-        self._ignore("data.frame_stride", "latents are made beforehand, at the stride of their making")
-        self._ignore("data.normalize_frames", "latents are made beforehand, from frames as their making took them")
+        self._ignore("data.frame_stride", "latents are precomputed, with their own stride")
+        self._ignore("data.normalize_frames", "latents are precomputed, from frames normalised at that time")
         if stored:
             self._set("data.dataset_path", "normalisation", "none")
             self._adjust("data.dataset_path", "it is read as latents that are already normalised (.safetensors)")

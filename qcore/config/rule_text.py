@@ -1,4 +1,4 @@
-"""Rules: what to do when something shows, and how far automatic changes may go; text, one a line.
+"""Rules: what to do when something shows, and how far automatic changes may go; text, one per line.
 
 `when T1 is active: diversity_weight = 0.3` · `when train/grad_norm > 5 and eos_collapse is active for 20 steps:
 learning_rate *= 0.5, clip_norm = 0.5; every 100 steps; at most 3 times` · `…: restore` puts the weights of the last
@@ -193,7 +193,7 @@ def _condition(line: Line, text: str) -> IsActive | Compared:
     series = text[:at].strip() if at > 0 else ""
     if not _SERIES.fullmatch(series):
         raise line.refuse(
-            f"{shortened(text.strip(), 80)!r} is no condition; write 'NAME is active' with the name of a finding or "
+            f"{shortened(text.strip(), 80)!r} is not a condition; write 'NAME is active' with the name of a finding or "
             "the code of a fault, or 'series/name > number'"
         )
     sign = text[at : at + 2] if text[at + 1 : at + 2] == "=" else text[at]
@@ -207,8 +207,8 @@ def _action(line: Line, text: str) -> Action:
     if not sign or name is None or not value.strip():
         hint = nearest_hint(text.strip(), _VERBS)
         raise line.refuse(
-            f"{shortened(text.strip(), 80)!r} is no action; write control = value, *= factor, += difference, or one of "
-            f"{', '.join(_VERBS)}{hint}"
+            f"{shortened(text.strip(), 80)!r} is not an action; write control = value, *= factor, += difference, or "
+            f"one of {', '.join(_VERBS)}{hint}"
         )
     if operator != "=":
         line.number(value)

@@ -1,4 +1,4 @@
-"""Schedules: changes of controls at given steps, written as text, one a line.
+"""Schedules: changes of controls at given steps, written as text, one per line.
 
 `120: coherence_weight = 0.02` changes a control once 120 updates are made, `36%: …` at that share of the run's steps.
 `stage concepts 36%: a = 1, b = 2` names what begins there. `100 .. 300: learning_rate = 0.003 -> 0.0003 log` moves a
@@ -140,14 +140,14 @@ def _ramp(line: Line, head: str, text: str) -> Ramp:
     values = tuple(line.number(part) for part in [*before, ends[0]])
     shape = ends[1] if len(ends) == 2 else "linear"
     if shape not in _SHAPES:
-        raise line.refuse(f"{shortened(shape, 80)!r} is no shape; write {' or '.join(_SHAPES)}")
+        raise line.refuse(f"{shortened(shape, 80)!r} is not a shape; write {' or '.join(_SHAPES)}")
     if len(knots) != len(values):
         raise line.refuse(f"{len(knots)} steps and {len(values)} values; give each step one")
     # a share and a step can only be compared once the length of the run is known
     if any(a.is_share == b.is_share and a.at >= b.at for a, b in pairwise(knots)):
-        raise line.refuse("its steps must grow from knot to knot")
+        raise line.refuse("its steps must increase from knot to knot")
     if shape == "log" and min(values) <= 0:
-        raise line.refuse("a geometric way needs values above 0; leave out `log`")
+        raise line.refuse("a geometric ramp needs values above 0; leave out `log`")
     return Ramp(knots, name, values, shape, line)  # type: ignore[arg-type]
 
 
@@ -169,8 +169,8 @@ def _moment(line: Line, text: str) -> Moment:
 
 def _refuse(line: Line) -> ConfigError:
     return line.refuse(
-        "write STEP: control = value, such as '120: coherence_weight = 0.02' or '36%: coherence_weight = 0.01', or a "
-        "way from step to step, '100 .. 300: learning_rate = 0.003 -> 0.0003 log'"
+        "write STEP: control = value, such as '120: coherence_weight = 0.02' or '36%: coherence_weight = 0.01', or "
+        "a ramp between steps, '100 .. 300: learning_rate = 0.003 -> 0.0003 log'"
     )
 
 

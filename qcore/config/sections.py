@@ -109,7 +109,7 @@ class DataConfig(Section):
     )
     text_column: str = knob(
         "text",
-        help="Column that holds the text; a dotted name (data.text) reaches into it, a chat is written out plainly.",
+        help="Column that holds the text; a dotted name (data.text) reaches into it; a chat is written out as text.",
     )
     tokenizer: Literal["byte", "word", "bpe"] = knob("word", help="Unit of prediction.")
     vocab_size: int = knob(2048, low=32, high=131072, scale="log", help="Largest vocabulary (word and bpe).")
@@ -118,7 +118,7 @@ class DataConfig(Section):
     )
     validation_fraction: float = knob(0.1, low=0.01, high=0.5, help="Share of the documents held out for validation.")
     mask_padding: bool = knob(
-        True, live=True, help="Padding is no target; off: the published mistake, padding counts as ends of sequence."
+        True, live=True, help="Padding is not a target; off: the published mistake, padding counts as ends of sequence."
     )
     label_shift: int = knob(
         1,
@@ -206,22 +206,24 @@ class OptimConfig(Section):
     schedule: list[str] = knob(
         [],
         live=True,
-        help="Changes at given steps, one a line: `120: coherence_weight = 0.02`, `36%: …` of the run's steps, or a "
-        "way: `100 .. 300: learning_rate = 0.003 -> 0.0003 log`.",
+        help="Changes at given steps, one per line: `120: coherence_weight = 0.02`, `36%: …` of the run's steps, or "
+        "a ramp: `100 .. 300: learning_rate = 0.003 -> 0.0003 log`.",
     )
     rules: list[str] = knob(
         [],
         live=True,
-        help="What to do when something shows, one a line: `when T1 is active: diversity_weight = 0.3`, "
+        help="Rules that act on findings and series, one per line: `when T1 is active: diversity_weight = 0.3`, "
         "`when train/grad_norm > 5 for 20 steps: learning_rate *= 0.5; every 100 steps`.",
     )
     limits: list[str] = knob(
         [],
         live=True,
-        help="Bounds of automatic changes, one a line: `learning_rate: 1e-5 .. 0.01, change x2, every 50 steps`.",
+        help="Bounds of automatic changes, one per line: `learning_rate: 1e-5 .. 0.01, change x2, every 50 steps`.",
     )
     autopilot: bool = knob(
-        False, live=True, help="Apply the remedies of findings by itself; every action is an event and can be undone."
+        False,
+        live=True,
+        help="Apply the remedies of findings automatically; every action is an event and can be undone.",
     )
     autopilot_patience: int = knob(
         50, low=1, high=100_000, unit="steps", live=True, help="Steps that a remedy gets before the next one is tried."
@@ -234,15 +236,15 @@ class OptimConfig(Section):
     )
     precision: Literal["fp32", "bf16", "fp16"] = knob(
         "fp32",
-        help="Autocast of the forward pass: bf16 on CPU and CUDA, fp16 on CUDA only (the CPU takes fp32 then). Complex "
+        help="Autocast of the forward pass: bf16 on CPU and CUDA, fp16 on CUDA only (fp32 on CPU). Complex "
         "states stay in complex64, weights and moments in float32.",
     )
     compile: bool = knob(
         False, help="Compile the model's forward pass with torch.compile; needs a C++ compiler (CPU) or Triton (CUDA)."
     )
-    device: Literal["auto", "cpu", "cuda"] = knob("auto", help="auto takes a CUDA device when there is one.")
+    device: Literal["auto", "cpu", "cuda"] = knob("auto", help="auto uses a CUDA device when there is one.")
     torch_threads: int = knob(
-        1, low=1, high=256, live=True, help="CPU threads of the trainer: cores − 1 while someone watches."
+        1, low=1, high=256, live=True, help="CPU threads of the trainer; use cores − 1 while the dashboard is open."
     )
 
 
@@ -275,7 +277,11 @@ class CommonProbes(Section):
     )
     checkpoint_every: int = knob(100, low=1, high=1_000_000, unit="steps", live=True, help="Steps between checkpoints.")
     keep_checkpoints: int = knob(
-        5, low=1, high=1000, live=True, help="Interval checkpoints kept; requested and risky-change ones always stay."
+        5,
+        low=1,
+        high=1000,
+        live=True,
+        help="Interval checkpoints to keep; requested and risky-change checkpoints are always kept.",
     )
     budget_percent: float = knob(
         2.0,
@@ -283,7 +289,7 @@ class CommonProbes(Section):
         high=100,
         unit="% of step time",
         live=True,
-        help="Time that diagnostics may take in all; 0: none, 100: all of them at their cadence, whatever it takes.",
+        help="Time budget of all diagnostics together; 0: none, 100: all of them at their cadence, whatever they cost.",
     )
 
 
@@ -297,10 +303,15 @@ class ProbesConfig(CommonProbes):
         20, low=1, high=1_000_000, unit="steps", live=True, help="Steps between measurements of phases and rank."
     )
     kernels_every: int = knob(
-        50, low=1, high=1_000_000, unit="steps", live=True, help="Steps between pictures of who reads whom."
+        50,
+        low=1,
+        high=1_000_000,
+        unit="steps",
+        live=True,
+        help="Steps between pictures of which token attends to which.",
     )
     sample_length: int = knob(60, low=1, high=2000, unit="tokens", live=True, help="Length of a timeline sample.")
-    prompts: list[str] = knob(["Once a", "Anna was a"], help="Fixed prompts of the timeline, one a line.")
+    prompts: list[str] = knob(["Once a", "Anna was a"], help="Fixed prompts of the timeline, one per line.")
 
 
 class SamplingConfig(Section):
@@ -314,16 +325,19 @@ class SamplingConfig(Section):
     repetition_penalty: float = knob(
         1.0, low=0.1, high=10, help="Recent tokens: logit > 0 divided by it, else multiplied; 1 is off."
     )
-    repetition_window: int = knob(64, low=0, high=100_000, unit="tokens", help="How far back; 0 looks at everything.")
+    repetition_window: int = knob(64, low=0, high=100_000, unit="tokens", help="How many tokens back; 0 looks at all.")
     coherence_temperature: float = knob(
-        0.0, low=0, high=5, help="How far phase coherence above its usual level cools the draw, and below it heats."
+        0.0,
+        low=0,
+        high=5,
+        help="How much phase coherence above its usual level lowers the temperature, and coherence below it raises it.",
     )
     coherence_penalty: float = knob(
         0.0, low=0, high=5, help="How much harder a repeat is punished while coherence is high and entropy low."
     )
     coherence_window: int = knob(8, low=1, high=256, unit="tokens", help="Newest tokens whose phases are compared.")
     max_tokens: int = knob(120, low=1, high=10_000, unit="tokens", help="Longest generation.")
-    sample_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the draw: same seed, same text.")
+    sample_seed: int = knob(0, low=0, high=2**31 - 1, help="Sampling seed: same seed, same text.")
 
 
 _KINDS: dict[Any, Kind] = {float: "float", int: "int", bool: "bool", str: "text", list[str]: "texts"}

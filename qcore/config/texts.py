@@ -69,7 +69,7 @@ class Line:
         text = text.strip()
         if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
             return float(text)
-        raise self.refuse(f"{shortened(text, 80)!r} is no number; write one such as 0.5 or 1e-4")
+        raise self.refuse(f"{shortened(text, 80)!r} is not a number; write one such as 0.5 or 1e-4")
 
     def whole(self, text: str, what: str) -> int:
         """A whole number up to ten million.
@@ -113,7 +113,7 @@ def check_extent(name: str, texts: Iterable[str]) -> None:
     if size > MOST_BYTES or pieces > MOST_PIECES:
         raise ConfigError(
             f"{name} with {size:,} bytes in {pieces:,} pieces is refused: at most {MOST_BYTES:,} bytes and "
-            f"{MOST_PIECES:,} pieces between commas and arrows are read; write fewer, or a way from step to step"
+            f"{MOST_PIECES:,} pieces between commas and arrows are read; write fewer, or a ramp between steps"
         )
 
 
@@ -125,7 +125,7 @@ def lines_of(what: str, texts: Iterable[str]) -> Iterator[Line]:
     """
     for number, text in enumerate(texts, 1):
         if number > MOST_LINES:
-            raise ConfigError(f"more than {MOST_LINES} lines are refused: {what}s are read one a line, write fewer")
+            raise ConfigError(f"more than {MOST_LINES} lines are refused: {what}s are read one per line, write fewer")
         if not text.strip():
             continue
         line = Line(what, text.strip(), "")

@@ -21,16 +21,20 @@ def check_switches(model: PhaseLMConfig) -> None:
             "it to True"
         )
     if model.concepts == 1:
-        raise ConfigError("concepts = 1 is refused: one concept tells no words apart; take 0 for none, or at least 2")
+        raise ConfigError(
+            "concepts = 1 is refused: one concept cannot distinguish words; take 0 for none, or at least 2"
+        )
     if model.experts == 1:
-        raise ConfigError("experts = 1 is refused: one expert leaves no choice; take 0 for none, or at least 2")
+        raise ConfigError(
+            "experts = 1 is refused: a single expert leaves nothing to route; take 0 for none, or at least 2"
+        )
     if model.experts and model.experts_active > model.experts:
         raise ConfigError(
             f"experts_active = {model.experts_active} is refused: there are {model.experts} experts; take at most as "
             "many"
         )
     if model.language_phases and model.languages < 2:
-        raise ConfigError("languages = 1 is refused: language_phases needs languages to tell apart; take at least 2")
+        raise ConfigError("languages = 1 is refused: language_phases needs several languages; take at least 2")
 
 
 MECHANISMS = {"concept_weight": "concepts", "balance_weight": "experts"}

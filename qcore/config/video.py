@@ -30,13 +30,13 @@ class VideoFlowConfig(Section):
     anchor_input: bool = knob(
         False, help="Show the anchor to the backbone: what image-to-video needs, and what lets it ignore the noise."
     )
-    learned_t_star: bool = knob(False, help="Learn the collapse time t* from where the control stands.")
+    learned_t_star: bool = knob(False, help="Learn the collapse time t*, starting from the control's value.")
     latents: Literal["pixels", "space_to_channel", "autoencoder"] = knob(
         "pixels",
         help="What the flow acts on: pixels · space_to_channel: patches moved into channels · autoencoder: small, "
         "trained on the clips before the run starts.",
     )
-    latent_patch: int = knob(2, low=2, high=32, unit="px", help="Pixels a side that become one latent position.")
+    latent_patch: int = knob(2, low=2, high=32, unit="px", help="Pixels per side that become one latent position.")
     latent_channels: int = knob(4, low=1, high=64, help="Channels of the autoencoder's latents.")
     ema_decay: float = knob(
         0.99, low=0, high=0.99999, help="Decay of the averaged weights that samples are drawn from; 0 switches it off."
@@ -52,17 +52,19 @@ class ClipsConfig(Section):
         "digits", help="digits: handwritten digits that drift over a canvas · folder: your own videos."
     )
     path: str = knob("", help="Folder of video files, or one file (source: folder).")
-    clips: int = knob(2048, low=16, high=1_000_000, scale="log", help="Most clips that are made, or cut from videos.")
+    clips: int = knob(
+        2048, low=16, high=1_000_000, scale="log", help="Maximum number of clips that are made, or cut from videos."
+    )
     frames: int = knob(8, low=2, high=512, unit="frames", help="Frames F of a clip.")
     canvas: int = knob(8, low=4, high=1024, unit="px", help="Height and width of a frame.")
     colour: Literal["grey", "rgb"] = knob("grey", help="Channels of a frame (source: folder).")
-    frame_stride: int = knob(1, low=1, high=64, unit="frames", help="Every so manieth frame of a video is taken.")
+    frame_stride: int = knob(1, low=1, high=64, unit="frames", help="Take every n-th frame of a video.")
     clip_stride: int = knob(
         0, low=0, high=10_000, unit="frames", help="Between starts of clips; 0: clips do not overlap."
     )
     digit_size: int = knob(5, low=3, high=32, unit="px", help="Side of a digit on the canvas (source: digits).")
-    speed_low: float = knob(0.4, low=0, high=16, unit="px a frame", help="Slowest digit (source: digits).")
-    speed_high: float = knob(0.9, low=0, high=16, unit="px a frame", help="Fastest digit (source: digits).")
+    speed_low: float = knob(0.4, low=0, high=16, unit="px per frame", help="Slowest digit (source: digits).")
+    speed_high: float = knob(0.9, low=0, high=16, unit="px per frame", help="Fastest digit (source: digits).")
     validation_fraction: float = knob(0.1, low=0.01, high=0.5, help="Share of the clips, or files, held out.")
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the trajectories and of the split.")
     data_version: int = data_version()
@@ -87,7 +89,7 @@ class FlowConfig(Section):
         risky=True,
         help="Share ρ of the noise that all frames of a clip have in common; the published method has 1.",
     )
-    t_star: float = knob(0.2, low=0.02, high=0.95, live=True, risky=True, help="Time t* at which frames part.")
+    t_star: float = knob(0.2, low=0.02, high=0.95, live=True, risky=True, help="Time t* at which frames separate.")
     anchor_width: float = knob(
         0.0, low=0, high=1, live=True, help="Width w of the anchor's bump; 0: the path's own (rab 0.12, quantum 0.05)."
     )
@@ -126,7 +128,7 @@ class VideoObjectiveConfig(Section):
     orthogonality_target: Literal["none", "data"] = knob(
         "none",
         live=True,
-        help="none: push frames apart without end · data: only as far as the data's own frames are apart.",
+        help="none: push frames apart without limit · data: only as far as the data's own frames are apart.",
     )
     orthogonal_projection: bool = knob(
         False,
@@ -135,7 +137,9 @@ class VideoObjectiveConfig(Section):
     )
     decoherence_weight: float = _weight(0.0, "Similarity of predicted frames beyond the data's, below t* only.")
     temporal_weight: float = _weight(0.0, "Squared difference of predicted and real changes from frame to frame.")
-    anchor_kl_weight: float = _weight(0.0, "KL of the anchor network's posterior to the standard normal, nats a value.")
+    anchor_kl_weight: float = _weight(
+        0.0, "KL from the anchor network's posterior to the standard normal, nats per value."
+    )
 
 
 class VideoProbesConfig(CommonProbes):

@@ -185,7 +185,7 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
         what = "token frequencies" if base is None else "its best"
         title = f"The loss has left its range: {rounded(now)} nats, {rounded(now - best, signed=True)} against {what}"
         figure = chart(
-            "Cross-entropy", "nats a token", {"ce": catalog.TERM_CE}, None if base is None else base + limits["ce"]
+            "Cross-entropy", "nats per token", {"ce": catalog.TERM_CE}, None if base is None else base + limits["ce"]
         )
     elif is_on(store, "top1") and share is not None and target is not None:
         title = f"One token takes {percent_words(share)} of the predictions"

@@ -41,7 +41,7 @@ def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         if seen.facts.family == "text":
             numbers.append(number("share of the bytes left out", share, "", limits["share"]))
         bytes_out = f", {percent_words(share)} of the bytes" if seen.facts.family == "text" else ""
-        why = "The run goes on with the other files; mend or remove these and start a new one."
+        why = "The run continues with the other files; repair or remove these and start a new one."
         return Report(f"{len(files)} left out{bytes_out}: {path}{others} ({reason})", numbers, None, [pause(why)])
 
     return _once(seen, memory, bool(files) and bad, report)
@@ -59,7 +59,7 @@ def repeated_documents(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]
             ("share", share, "", limits["share"]),
         )
         title = f"{rounded(count, 0)} of {rounded(total, 0)} documents ({percent_words(share)}) are copies of others"
-        why = "Copies are learned by heart and count as often as they come; remove them and start a new run."
+        why = "Copies are memorised and count every time they occur; remove them and start a new run."
         return Report(title, numbers, None, [pause(why)])
 
     return _once(seen, memory, share > limits["share"] and count >= limits["documents"], report)
@@ -81,7 +81,7 @@ def held_out_in_training(seen: Seen, limits: Limits, memory: Memory) -> list[Sig
         )
         many_of = f"{rounded(count, 0)} of {rounded(compared, 0)} held-out documents ({percent_words(share)})"
         title = f"{many_of} stand in training, {rounded(equal, 0)} whole"
-        why = "The held-out loss then measures memory; remove the copies, or hold other text out, in a new run."
+        why = "The held-out loss then measures memorisation; remove the copies, or hold out other text, in a new run."
         return Report(title, numbers, None, [pause(why)])
 
     return _once(seen, memory, many or (share > limits["nearly_all"] and count > 1), report)
@@ -96,10 +96,10 @@ def unknown_tokens(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         numbers = known(
             ("share of <unk> in held-out text", share, "", limits["share"]),
             ("share of <unk> in training", train, "", None),
-            ("characters a token", letters, "characters", None),
+            ("characters per token", letters, "characters", None),
         )
         title = f"{percent_words(share)} of the held-out tokens are <unk>: the vocabulary does not fit this text"
-        why = "Pieces of bytes reach every text, also where no spaces stand between words."
+        why = "Byte-level pieces can represent any text, even without spaces between words."
         fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]
         return Report(title, numbers, None, fixes)
 
@@ -112,7 +112,7 @@ DATA_RULES: tuple[Rule, ...] = (
         (),
         "Files of the data were left out",
         "Some files of the folder could not be read as what the run learns from, and were skipped. "
-        "The run goes on with what is left, which may not be what you meant it to learn.",
+        "The run continues with what is left, which may not be what you wanted it to learn.",
         {"files": 0, "share": 0.05},
         "it only counts what was skipped",
         (catalog.OPTIM_PLANNED_LR_SUM,),
@@ -123,8 +123,8 @@ DATA_RULES: tuple[Rule, ...] = (
         "repeated_documents",
         (),
         "Documents come many times",
-        "Many documents are exact copies of others. Each copy is learned again, so that the loss falls by memory; all "
-        "copies of a document are kept on one side, training where they are many.",
+        "Many documents are exact copies of others. Each copy is learned again, so that the loss falls through "
+        "memorisation; all copies of a document are kept on one side, training where they are many.",
         {"share": 0.1, "documents": 12},
         _COUNTED,
         (catalog.OPTIM_PLANNED_LR_SUM,),
@@ -133,9 +133,10 @@ DATA_RULES: tuple[Rule, ...] = (
     Rule(
         "held_out_in_training",
         (),
-        "Held-out text stands in training",
-        "Held-out documents stand in training, whole or with a few words changed. The held-out loss, and the "
-        "references beside it, then say how well the text is remembered and not how well the next one would be read.",
+        "Held-out text is also in training",
+        "Held-out documents are also in the training set, whole or with a few words changed. The held-out loss, and "
+        "the "
+        "references beside it, then say how well the text is memorised, not how well new text would be predicted.",
         {"share": 0.1, "documents": 12, "nearly_all": 0.9},
         f"{_COUNTED}, on a sample of 300 documents",
         (catalog.OPTIM_PLANNED_LR_SUM,),

@@ -23,7 +23,7 @@ class Facts:
     """What is known of a run before its first step. Only the family's kind is needed; what is unknown stays out.
 
     Attributes:
-        unigram, bigram, trigram, generator: references in nats a token, None when unknown.
+        unigram, bigram, trigram, generator: references in nats per token, None when unknown.
         planned_lr_sum: Σ learning rate over all planned steps.
         term_ranges: lowest and highest value of each term, infinite where it has no bound.
         hinges: terms that are rightly 0 without gradient.
@@ -122,7 +122,7 @@ def without_fault(facts: Facts) -> list[dict[str, Any]]:
     """A new run without the planted fault; none when nothing was planted."""
     if not facts.fault:
         return []
-    why = f"The fault {facts.fault} was planted in this run; its twin without it shows the difference."
+    why = f"The fault {facts.fault} was planted in this run; the same run without it shows the difference."
     return [remedy("Start the same run without the fault", why, "new_run", {"fault": ""})]
 
 

@@ -136,7 +136,7 @@ def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
         number(f"weight of {term}", seen.weights.get(term, 0.0)),
     ]
     figure = seen.history.chart(f"Value of {term}", term, {term: catalog.term(term)})
-    why = "A weight cannot be negative, so the sign must be mended in the code; until then the term does harm."
+    why = "A weight cannot be negative, so the sign must be fixed in the code; until then the term does harm."
     fixes = [*without_fault(seen.facts), set_weight(term, 0.0, why)]
     return Report(f"Minimising {name_words(term)} lowers the coherence it is named for", numbers, figure, fixes)
 
@@ -279,7 +279,7 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         figure = seen.history.chart(
             "Error of the accumulated gradient", "share", {"error": catalog.ACCUMULATION_ERROR}, limit
         )
-        why = "One micro-batch a step needs no accumulation, so nothing can be lost until the loop is mended."
+        why = "One micro-batch a step needs no accumulation, so nothing can be lost until the loop is fixed."
         fixes = [*without_fault(seen.facts), remedy("Start without accumulation", why, "new_run", {"accumulation": 1})]
         title = f"The gradient of {count} micro-batches is {percent_words(error)} away from that of one batch"
         return Report(title, numbers, figure, fixes)

@@ -47,18 +47,18 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
         allowed = number_words(generator or 0.0, 3)
         title = f"A held-out loss of {number_words(held_out or 0.0, 3)} nats is under what the text allows ({allowed})"
         figure = chart(
-            "Held-out cross-entropy", "nats a token", {"held-out": catalog.EVAL_CE}, AtLeast(generator or 0.0)
+            "Held-out cross-entropy", "nats per token", {"held-out": catalog.EVAL_CE}, AtLeast(generator or 0.0)
         )
     if figure is None:
         lines = {"prefixes alone": catalog.STRICT_CE, "teacher-forced": catalog.STRICT_TEACHER_FORCED}
-        figure = chart("Cross-entropy of the same positions", "nats a token", lines)
+        figure = chart("Cross-entropy of the same positions", "nats per token", lines)
     numbers = known(
         ("change before the cut ÷ change after it", leak, "", limits["leak"]),
         ("prefix-only against teacher-forced loss", None if gap is None else abs(gap), "nats", limits["gap"]),
         ("held-out cross-entropy", held_out, "nats", None if floor is None else AtLeast(floor)),
         ("loss of the text's own generator", generator, "nats", None),
     )
-    why = "No number of this run can be trusted, and generation has no future to look at."
+    why = "No metric of this run can be trusted: generation has no future tokens to look at."
     return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
 
@@ -123,7 +123,7 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("loss against the true next token", after, "nats", None),
         )
         lines = {"the input itself": catalog.SHIFT_CE_HERE, "the true next token": catalog.SHIFT_CE_NEXT}
-        figure = seen.history.chart("Cross-entropy against", "nats a token", lines)
+        figure = seen.history.chart("Cross-entropy against", "nats per token", lines)
         why = "The labels must be the inputs shifted by one position; until they are, training teaches copying."
         fixes = without_fault(seen.facts)
         if seen.controls.get("label_shift", 1) != 1:
@@ -206,10 +206,12 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             ("held-out cross-entropy at first", memory.get("first"), "nats", None),
             ("loss of a table of token pairs", bigram, "nats", None),
         )
-        figure = seen.history.chart("Held-out cross-entropy", "nats a token", {"held-out": catalog.EVAL_CE}, bigram)
+        figure = seen.history.chart("Held-out cross-entropy", "nats per token", {"held-out": catalog.EVAL_CE}, bigram)
         fixes = [*without_fault(seen.facts)]
         if not seen.weighted("unlikelihood"):
-            why = "Punishes tokens that were just said; it treats the symptom, the loss must still pass the bigram."
+            why = (
+                "Penalises tokens that were just generated; it treats the symptom, the loss must still pass the bigram."
+            )
             fixes.append(remedy("Set unlikelihood_weight to 0.3", why, "set", {"unlikelihood_weight": 0.3}))
         fixes.append(remedy("Pause the run", "Look at the samples and at what the layers mix.", "pause"))
         return Report(title, numbers, figure, fixes)

@@ -28,8 +28,8 @@ RULES: tuple[Rule, ...] = (
         "future_leak",
         ("L1", "L2", "L3", "L3b"),
         "The future leaks into the past",
-        "Outputs depend on tokens that come after them, so the model is asked for a word it can see. "
-        "Its loss then says nothing about prediction, and generation, which has no future to look at, falls apart.",
+        "Outputs depend on tokens that come after them, so the model is asked for a token that it can see. "
+        "Its loss then says nothing about prediction, and generation, which has no future to look at, breaks down.",
         {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5},
         _MEASURED,
         (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE),
@@ -47,7 +47,8 @@ RULES: tuple[Rule, ...] = (
         ("G1",),
         "A loss term without gradient",
         "This term has a weight, yet its gradient is exactly zero, as when it is built from argmax, counts or detached "
-        "values. It changes the number called loss and not one weight of the model, so what it should prevent goes on.",
+        "values. It changes the reported loss but not a single weight of the model, so what it should prevent "
+        "continues.",
         {"real_axis": 0.999},
         _MEASURED,
         (catalog.grad("norm", "*"),),
@@ -112,7 +113,7 @@ RULES: tuple[Rule, ...] = (
         ("G6",),
         "Accumulated gradients are lost",
         "The gradient that the micro-batches leave behind is not that of the same rows as one batch. "
-        "The batch is smaller than it is said to be, and most of the data of each step is read for nothing.",
+        "The batch is smaller than it is said to be, and most of the data of each step is wasted.",
         {"error": 0.05, "mean_term_error": 0.5},
         _ACCUMULATED,
         (catalog.ACCUMULATION_ERROR,),
@@ -124,7 +125,7 @@ RULES: tuple[Rule, ...] = (
         ("G7",),
         "Blocks without gradient",
         "No parameter of these blocks gets a gradient, as when a detach stands between the blocks. "
-        "They keep their random weights for ever, and the run is only fast because most of the model does not learn.",
+        "They keep their random weights forever, and the run is only fast because most of the model does not learn.",
         {"blocks": 0.5},
         _MEASURED,
         (catalog.WEIGHTS_FROZEN_BLOCKS,),
@@ -162,7 +163,7 @@ RULES: tuple[Rule, ...] = (
         ("P2",),
         "All phases are aligned",
         "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
-        "Equal phases tell no token from another, so coherence is bought with all that the phases could say.",
+        "Equal phases tell no token from another, so coherence costs all the information that the phases could carry.",
         {"R": 0.95, "variance": 0.05, "release": 0.9},
         _WITH_PHASES,
         (catalog.PHASE_R,),
@@ -173,8 +174,8 @@ RULES: tuple[Rule, ...] = (
         "dead_imaginary",
         ("P3", "P3b"),
         "The imaginary channel is dead",
-        "Next to none of the wave's variance is left in its imaginary part. "
-        "The wave is a real number by another name, and only signs are left of the phases.",
+        "Almost none of the wave's variance is left in its imaginary part. "
+        "The wave is effectively a real number, and only signs are left of the phases.",
         {"ratio": 0.05, "release": 0.1},
         _WITH_PHASES,
         (catalog.PHASE_IM_RE_RATIO,),
@@ -185,7 +186,7 @@ RULES: tuple[Rule, ...] = (
         ("T1",),
         "Padding counts as a target",
         "Most of what the model is asked to predict is padding or one single token. "
-        "The cheapest answer is that token everywhere, and a falling loss will reward nothing else.",
+        "The easiest solution is that token everywhere, and a falling loss will reward nothing else.",
         {"top1": 0.4, "padding": 0.05},
         _MEASURED,
         (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET),
@@ -214,7 +215,7 @@ RULES: tuple[Rule, ...] = (
         ("T2", "T2b"),
         "The model loses what it had learned",
         "Loss, gradients or predictions have left the range that this run itself had reached. "
-        "That is how runs begin that end with one token everywhere, and they seldom come back by themselves.",
+        "Runs that end with one token everywhere begin like this, and they rarely recover by themselves.",
         {
             "ce": 0.3,
             "ce_jump": 1.0,
@@ -335,7 +336,7 @@ RULES: tuple[Rule, ...] = (
         ("V3",),
         "The velocity is not that of the path",
         "The model is trained on a velocity that is not the derivative of its path, as when weights are normalised and "
-        "their derivatives are not. Samples then land beside the data, with an amplitude that passes for diversity.",
+        "their derivatives are not. Samples then miss the data, with an amplitude that looks like diversity.",
         {"error": _VELOCITY},
         _VIDEO,
         (catalog.FLOW_VELOCITY_ERROR,),
@@ -347,8 +348,9 @@ RULES: tuple[Rule, ...] = (
         "flicker",
         ("V4",),
         "Clips flicker instead of moving",
-        "A movement in generated clips does not go on from one frame to the next, and more changes than in the data. "
-        "Pushing frames apart raises every distance between them, and buys no motion.",
+        "A movement in generated clips does not continue from one frame to the next, and more changes than in the "
+        "data. "
+        "Pushing frames apart raises every distance between them, without creating motion.",
         {
             "coherence": -0.1,
             "data": 0.2,
@@ -410,7 +412,8 @@ RULES: tuple[Rule, ...] = (
         ("B1",),
         "Rows depend on their batch mates",
         "A row's output changes when the other rows of its batch are replaced. "
-        "Evaluation then depends on who is in the batch, and generation, one row alone, meets a model never trained.",
+        "Evaluation then depends on which rows share a batch, and generation, one row alone, meets a model never "
+        "trained.",
         {"change": 1e-4},
         _MEASURED,
         (catalog.BATCH_DEPENDENCE,),

@@ -200,7 +200,7 @@ def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         figure = seen.history.chart("Error of the target velocity", "share", lines, limits["error"])
         fixes = [*without_fault(seen.facts)]
         if seen.controls.get("flow_path") not in (None, "plain"):
-            why = "The straight line has no weights to normalise; the other paths need their derivative mended."
+            why = "The straight line has no weights to normalise; the other paths need their derivative fixed."
             fixes.append(remedy("Set flow_path to plain", why, "set", {"flow_path": "plain"}))
         fixes.append(stop("Samples that follow this velocity do not land at the data, however small the loss."))
         return Report(

@@ -98,7 +98,7 @@ class AnchorStatistics:
     spread: float
     """Standard deviation: the posterior's own where there is one, else over the clips (NaN for one clip)."""
     entropy: float
-    """Differential entropy of a Gaussian with that spread, ½ ln(2πe σ²), nats a value, mean over values."""
+    """Differential entropy of a Gaussian with that spread, ½ ln(2πe σ²), nats per value, mean over values."""
 
     def scalars(self) -> dict[str, float]:
         """mean, spread, entropy; undefined ones are left out."""

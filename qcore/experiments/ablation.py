@@ -55,7 +55,7 @@ class CaseResult:
     """What came of a case.
 
     Attributes:
-        held_out: cross-entropy after `steps`, nats a token, None for a run that failed.
+        held_out: cross-entropy after `steps`, nats per token, None for a run that failed.
         curve: (step, the same) over the run, further steps included.
         step_ms: time of a step, lower decile, into which other work on the machine enters little.
         repetition, distinct_2: means over the samples drawn after `steps`.
@@ -109,7 +109,7 @@ class Row:
     """A variant beside what it is compared with.
 
     Attributes:
-        difference: held-out loss after equal steps, variant − base, nats a token, None when no pair finished.
+        difference: held-out loss after equal steps, variant − base, nats per token, None when no pair finished.
         reached: of `pairs` seeds, how many reached the base's final loss.
         steps, tokens, seconds: until then, means over those that did.
         steps_ratio, seconds_ratio: against the base's own way there, when all did.

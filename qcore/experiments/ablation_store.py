@@ -95,7 +95,9 @@ def plan_ablation(
         LabError: for a name that another base has, or that cannot be a name.
     """
     if not 1 <= seeds <= MOST_SEEDS:
-        raise ConfigError(f"seeds = {seeds} is refused: from 1 to {MOST_SEEDS}; three and more tell something")
+        raise ConfigError(
+            f"seeds = {seeds} is refused: from 1 to {MOST_SEEDS}; at least three are needed for a verdict"
+        )
     base = checked_inputs(config).with_values({"seed": 0, "data_seed": 0})
     digest = hashlib.sha256(base.to_yaml().encode()).hexdigest()[:6]
     chosen = check_name(name or f"{config.kind}-{config.value('steps')}-{digest}")

@@ -35,7 +35,7 @@ def holding(folder: Path) -> Iterator[None]:
     """While active, this process works on the folder. `LabError` while another one does."""
     lock = RunLock(folder)
     if not lock.acquire():
-        raise LabError(f"{folder.name!r} is being worked on already: wait for it, or end it")
+        raise LabError(f"{folder.name!r} is in use by another process: wait for it, or end it")
     try:
         worker = {"host": os.uname().nodename, "pid": os.getpid(), "started": _started(os.getpid())}
         write_text(folder / _PID_FILE, json.dumps(worker))
@@ -50,7 +50,7 @@ def start(folder: Path, module: str, *arguments: str) -> None:
     `LabError` while one works.
     """
     if working(folder):
-        raise LabError(f"{folder.name!r} is being worked on already: wait for it, or end it")
+        raise LabError(f"{folder.name!r} is in use by another process: wait for it, or end it")
     command = worker_command(module, *arguments)
     with (folder / LOG_FILE).open("wb") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -168,7 +168,7 @@ def cancel_benchmark(runs_dir: Path, name: str) -> None:
     background_job.cancel(bench_folder(runs_dir, name))
     found = read_benchmark(runs_dir, name)
     if found.state == "running":  # else it had just come to its own end
-        write_benchmark(runs_dir, replace(found, state="cancelled", stage="ended by a person"))
+        write_benchmark(runs_dir, replace(found, state="cancelled", stage="ended by a user"))
 
 
 def trouble(runs_dir: Path, name: str) -> str:

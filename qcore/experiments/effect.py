@@ -343,7 +343,7 @@ def _measure(
 ) -> tuple[Path, dict[str, ForkResult]]:
     """Make the forks that have not been made yet; the folder of the measurement, and all results by key."""
     if jobs < 1:
-        raise ConfigError(f"jobs = {jobs} is refused: at least one process must do it")
+        raise ConfigError(f"jobs = {jobs} is refused: at least one process is needed")
     config = lab.config(name)
     splits = {arm.key: split_changes(config, arm.changes | _order(arm)) for arm in arms}
     # the folder's name is the question: asked the same again, what was answered is found

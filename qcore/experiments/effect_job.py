@@ -68,7 +68,7 @@ def submit(lab: Lab, request: EffectRequest) -> None:
     lab.require_operator()
     folder = _place(lab.runs_dir)
     if background_job.working(folder):
-        raise LabError("another question is being answered: wait for it, or end it")
+        raise LabError("another request is running: wait for it, or end it")
     for name in (_PROGRESS, _ERROR, _ANSWERED):
         (folder / name).unlink(missing_ok=True)
     (folder / _QUESTION).write_text(json.dumps(asdict(request)), encoding="utf-8")
@@ -102,7 +102,7 @@ def cancel(lab: Lab) -> None:
     background_job.cancel(folder)
     if (folder / _ANSWERED).exists() or (folder / _ERROR).exists():
         return  # it had just come to its own end
-    (folder / _ERROR).write_text("it was ended by a person; finished forks are kept", encoding="utf-8")
+    (folder / _ERROR).write_text("it was ended by a user; finished forks are kept", encoding="utf-8")
 
 
 def _place(runs_dir: Path) -> Path:
@@ -120,7 +120,7 @@ def _question(folder: Path) -> EffectRequest:
     try:
         return kept_as(EffectRequest, read_json(folder / _QUESTION), _QUESTION)
     except (OSError, ValueError) as error:
-        raise LabError(f"the question that was asked last is damaged ({error}): ask again, which replaces it") from None
+        raise LabError(f"the last request is damaged ({error}): submit it again, which replaces it") from None
 
 
 def _progress(folder: Path, done: int, total: int) -> tuple[int, int]:

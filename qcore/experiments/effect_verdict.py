@@ -17,7 +17,7 @@ def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
         f" ({forks - len(differences)} of {forks} pairs failed and are left out)" if len(differences) < forks else ""
     )
     if len(differences) < 2:
-        return f"no answer: {len(differences)} of {forks} pairs gave a value of {metric}"
+        return f"no result: {len(differences)} of {forks} pairs gave a value of {metric}"
     found = paired(differences)
     mean, low, high = _plain_numbers(found.mean, found.low, found.high)
     interval = f"{mean}, 95 % from {low} to {high}"

@@ -1,4 +1,4 @@
-"""The exam: every fault of the bank, planted, and healthy runs beside them; what was named, when, and what cried wolf.
+"""The exam: every fault of the bank, planted, and healthy runs beside them; what was named, when, and the false alarms.
 
 Each case is an ordinary run through the façade, in a folder of its own; what is judged are the findings in its store.
 Cases are spread over a few processes, since a small model keeps one core busy and no more.

@@ -23,7 +23,7 @@ MEASURES = {
     "distinct_2": "distinct-2",
     "distinct_3": "distinct-3",
     "repetition": "repetition",
-    "mean_logprob": "log-probability (nats a token)",
+    "mean_logprob": "log-probability (nats per token)",
 }
 """Compared statistics of a generation. mean_logprob: of the drawn text under the model itself, at temperature 1."""
 
@@ -116,7 +116,7 @@ def compare_sampling(
             *_, last = speaker.speak(draft, own, controls)
             # half a text would pass for one that repeats itself little
             if last.status != "done":
-                raise LabError(f"the model broke while it spoke: {last.stats.get('error', last.status)}")
+                raise LabError(f"the model failed while sampling: {last.stats.get('error', last.status)}")
             pair.append(last.stats)
         found.append((pair[0], pair[1]))
         yield SamplingComparison(_measures(found), len(found), total, chosen.step)

@@ -40,4 +40,4 @@ def ending(code: int, said: str) -> str:
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         return f"it was ended by {name}" + (f" after saying: {lines[-1][-600:]}" if lines else "")
-    return lines[-1][-600:] if lines else f"it ended with code {code} and without a word"
+    return lines[-1][-600:] if lines else f"it exited with code {code} and no message"

@@ -97,7 +97,7 @@ def wrong_family(engine: Engine | Plantable | VideoPlantable, needed: str) -> Va
     """What to say of a fault that this model cannot have."""
     return ValueError(
         f"this fault is a mistake of a {needed} and cannot be planted in a {engine.config.kind}: set kind to "
-        f"{needed}, or take another fault"
+        f"{needed}, or choose another fault"
     )
 
 

@@ -138,7 +138,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
             _refuse_taken(lab, chosen)
             total = sum(entry.file_size for entry in entries.values())
             if total > shutil.disk_usage(lab.runs_dir).free:
-                raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: make room first")
+                raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: free space first")
             site = stack.enter_context(building(lab.runs_dir, IMPORTING))
             run_dir = site.inside(_INSIDE)  # under its own name, which may be that of a file of the hidden folder, last
             for file, entry in entries.items():
@@ -319,7 +319,7 @@ def _unpack(
             digest.update(chunk)
             file.write(chunk)
     if size != expected.get("bytes") or digest.hexdigest() != expected.get("sha256"):
-        raise LabError(f"the file is refused: {entry.filename} was altered or damaged; take another copy")
+        raise LabError(f"the file is refused: {entry.filename} was altered or damaged; use another copy")
 
 
 @contextmanager

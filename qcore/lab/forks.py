@@ -165,7 +165,7 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
         control = find_control(key, config.kind)
         if control.name in _NEVER:
             hint = "order_seed draws other batches from the same weights" if control.name == "seed" else "start a run"
-            raise ConfigError(f"{control.name} cannot change in a fork, which goes on with trained weights: {hint}")
+            raise ConfigError(f"{control.name} cannot change in a fork, which continues with trained weights: {hint}")
         if control.live:
             name, checked = check_live(control.name, value, config.kind)
             live[name] = checked

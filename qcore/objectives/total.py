@@ -76,7 +76,7 @@ def _term(name: str, fn: TermFunction, help: str, *parameters: str, **more: Any)
 
 
 TERMS: tuple[Term, ...] = (
-    _term("ce", language.cross_entropy, "Cross-entropy on real targets, in nats a token; never smoothed."),
+    _term("ce", language.cross_entropy, "Cross-entropy on real targets, in nats per token; never smoothed."),
     Term(
         "label_smoothing",
         language.uniform_cross_entropy,
@@ -101,7 +101,7 @@ TERMS: tuple[Term, ...] = (
         "entropy_floor",
         hinge=True,
     ),
-    _term("eos", language.eos, "Mean probability of an end of sequence where the text goes on.", high=1.0),
+    _term("eos", language.eos, "Mean probability of an end of sequence where the text continues.", high=1.0),
     _term(
         "unlikelihood",
         language.unlikelihood,
@@ -190,7 +190,7 @@ VIDEO_TERMS: tuple[Term, ...] = (
     _term(
         "anchor_kl",
         video.anchor_kl,
-        "KL from the anchor network's posterior to the standard normal, in nats a value.",
+        "KL from the anchor network's posterior to the standard normal, in nats per value.",
         needs=_ANCHOR,
     ),
 )

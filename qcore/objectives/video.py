@@ -162,7 +162,7 @@ def temporal(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
 
 
 def anchor_kl(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − ln σ² − 1) ≥ 0, nats a value of the anchor: what makes a draw from the
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − ln σ² − 1) ≥ 0, nats per value of the anchor: what makes a draw from the
     standard normal an anchor that the model has met (Kingma & Welling 2014).
     """
     mean_BCHW, log_variance_BCHW = derived.inputs.anchor_mean_BCHW, derived.inputs.anchor_log_variance_BCHW

@@ -89,7 +89,7 @@ class Detectors:
             self.lr_sum = lr_sum
         except BAD_VALUES as error:
             why = str(error) if type(error) is ValueError else f"the memory of the detectors is damaged ({error!r})"
-            self._writer.add_log(step, "warning", f"{why}: they start anew, without what the checkpoint knew")
+            self._writer.add_log(step, "warning", f"{why}: they start from scratch, without what the checkpoint knew")
 
     def _keep(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:

@@ -1,10 +1,10 @@
-"""Probe scheduler: keeps the total cost of the diagnostics under the person's budget, by cadence.
+"""Probe scheduler: keeps the total cost of the diagnostics within the user's budget, by cadence.
 
 Each probe asks for a cadence (every n steps), and its cost is measured as a running mean. The budget is shared like
 water: a probe that needs less than an equal part keeps its cadence and leaves the rest to the others; one that needs
-more is stretched by a power of two. It is a purse, too: a probe that is due waits for its next turn when running it
-would spend more than the budget of the time trained so far. Nothing is thinned silently: cadence in force, cost of each
-and the share of the time really spent are series of the run.
+more is stretched by a power of two. It also limits what has been spent: a probe that is due waits for its next turn
+when running it would spend more than the budget of the time trained so far. Nothing is thinned silently: cadence in
+force, cost of each and the share of the time actually spent are series of the run.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ProbeScheduler:
             self._fit()
 
     def charge(self, seconds: float) -> None:
-        """What goes with every step beside the probes (logging, detectors) is paid from the same purse."""
+        """What goes with every step beside the probes (logging, detectors) counts against the same budget."""
         self.spent += seconds
 
     def forget(self, name: str) -> None:

@@ -141,7 +141,9 @@ def _new_site(parent: Path, kind: str) -> Site:
                 raise
             (path / LOCK_FILE).unlink(missing_ok=True)
             return Site(path, None)
-    raise LabError(f"no folder could be made in {str(parent)!r}, because something deletes it at once: look what does")
+    raise LabError(
+        f"no folder could be made in {str(parent)!r}, because something deletes it immediately: find out what does"
+    )
 
 
 def _discard(path: Path) -> None:

@@ -29,8 +29,8 @@ CAUSES = {
     "database": "the run's database is damaged, of another program, or taken over by another worker",
     "locked": "another program held the run's database for too long",
     "files": "too many files are open, or a file may not be read or written",
-    "process ended": "the worker's process ended without a word",
-    "bug": "nobody foresaw this: the traceback in the run's log says where it happened",
+    "process ended": "the worker's process exited without an error message",
+    "bug": "unexpected error: the traceback in the run's log says where it happened",
 }
 """Why a run failed or was interrupted, as `RunInfo.cause` says it."""
 
@@ -39,7 +39,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK = FULL | {errno.EROFS, errno.EIO}
 NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 """Error numbers with which a file system says that it has no locks."""
-_ROOM = "make room there (old runs and checkpoints take the most)"
+_ROOM = "free space there (old runs and checkpoints take the most)"
 _NO_LOCKS = (
     "this file system gives no locks, without which two workers could train one run: keep the runs on a local disk, or "
     "mount the share with locks"
@@ -49,23 +49,23 @@ _OS = {
     errno.EDQUOT: f"the disk quota is used up: {_ROOM}, or ask for more",
     errno.EFBIG: "the file would be larger than this process or file system allows: raise the limit (ulimit -f)",
     errno.EROFS: "the file system is read-only: mount it for writing, or copy the runs to another folder",
-    errno.EIO: "the disk does not answer properly (input/output error): check it, and copy the runs elsewhere",
+    errno.EIO: "the disk reports input/output errors: check it, and copy the runs elsewhere",
     errno.ENOLCK: _NO_LOCKS,
     errno.EOPNOTSUPP: _NO_LOCKS,
     errno.ENOSYS: _NO_LOCKS,
-    errno.EACCES: "permission denied: take an account that may, or change the file's rights",
-    errno.EPERM: "permission denied: take an account that may, or change the file's rights",
+    errno.EACCES: "permission denied: use an account with access, or change the file's permissions",
+    errno.EPERM: "permission denied: use an account with access, or change the file's permissions",
     errno.ENOENT: "there is no such file or folder: check the path",
     errno.EEXIST: "there is such a file already: choose another name, or move it away",
     errno.ENOTEMPTY: "the folder is not empty: choose another name, or move it away",
     errno.ENOTDIR: "a file stands where a folder is needed: choose another path",
     errno.EISDIR: "this is a folder, and a file is needed: give a file",
-    errno.ELOOP: "the links of this path lead round in a circle: give another path",
+    errno.ELOOP: "the links of this path form a loop: give another path",
     errno.ENAMETOOLONG: "the name is longer than the file system allows: choose a shorter one",
     errno.EMFILE: "this process has too many files open: raise the limit (ulimit -n), or close other runs",
-    errno.ENFILE: "this machine has too many files open: end what is not needed",
-    errno.ENOMEM: "there is not enough memory: end what is not needed",
-    errno.EAGAIN: "this machine gives no further thread or process: end what is not needed",
+    errno.ENFILE: "this machine has too many files open: close what is not needed",
+    errno.ENOMEM: "there is not enough memory: close what is not needed",
+    errno.EAGAIN: "this machine allows no further thread or process: close what is not needed",
     errno.EBUSY: "another program is using it: try again when that has ended",
     errno.EXDEV: "it lies on another file system: choose a folder on the same one",
     errno.EADDRINUSE: "another program listens there already: choose another port",
@@ -100,7 +100,7 @@ def folder_gone(run_dir: Path) -> RunError:
     """The error of a run whose folder is no longer where it was."""
     return RunError(
         "folder gone",
-        f"its folder {str(run_dir)!r} was moved or deleted while it trained: put it back and resume it, or leave it",
+        f"its folder {str(run_dir)!r} was moved or deleted while it trained: put it back and resume it, or ignore it",
     )
 
 
@@ -180,7 +180,7 @@ def _text(error: BaseException) -> str:
         meaning = _OS.get(error.errno) or (f"{words}: check the path and its disk" if where else words)
         return f"{where}: {meaning}" if where else meaning
     if isinstance(error, MemoryError):
-        return str(error) or "there was not enough memory: end what is not needed, or take a smaller batch or model"
+        return str(error) or "there was not enough memory: close what is not needed, or take a smaller batch or model"
     own = isinstance(error, ValueError | FloatingPointError | OSError) and str(error)
     return str(error) if own else f"{type(error).__name__}: {error}".rstrip(": ")
 
@@ -192,7 +192,7 @@ def _path(error: OSError) -> str:
 
 def _of_sqlite(error: sqlite3.Error) -> tuple[str, str]:
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-        return "this is a defect of Collapse Lab: please report it", "bug"
+        return "this is a bug in Collapse Lab: please report it", "bug"
     code = result_code(error)
     if code not in SQLITE_WORDS:
         return _DAMAGED, "database"

@@ -34,7 +34,7 @@ class RunInfo:
         here: that worker is in this process.
         step: of the newest scalars that the run's database holds, whose loss is `loss`.
         remedy: what to do about an unreadable one.
-        loss, eval_ce: nats a token.
+        loss, eval_ce: nats per token.
         eval_flow: mean squared error of the velocity.
         held_out_step: when the last of these was measured.
         cause: of a failure or interruption, one of `qcore.runs.failures.CAUSES`; empty when it is not known.
@@ -83,7 +83,7 @@ class RunInfo:
         """Unit of the held-out loss."""
         if self.held_out is None and not self.family:
             return ""
-        return "velocity error" if self.family == "video" else "nats a token"
+        return "velocity error" if self.family == "video" else "nats per token"
 
     @property
     def model_text(self) -> str:
@@ -195,7 +195,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         state, message, cause = "failed", words.message, words.cause
     elif state in ACTIVE and not alive:
         state, cause = "interrupted", ENDED
-        message = f"its worker ended without a word; {_way_on(stranded(run_dir, reader))}"
+        message = f"its worker exited without an error message; {_way_on(stranded(run_dir, reader))}"
     step, extra = _newest(reader, status, catalog.EVAL_FLOW if family == "video" else catalog.EVAL_CE)
     return RunInfo(
         name=name,

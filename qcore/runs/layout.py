@@ -207,7 +207,7 @@ def config_text(config: RunConfig) -> str:
         ) from None
     if not same:
         raise ConfigError(
-            f"this configuration would not be read as it is; look at its longest value: {_longest(config)}"
+            f"this configuration could not be read back unchanged; look at its longest value: {_longest(config)}"
         )
     return text
 

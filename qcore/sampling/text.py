@@ -290,7 +290,7 @@ def _phases(output: StepOutput) -> Tensor:
     if state_BTP is not None:
         return state_BTP[0, -1].angle()
     raise ValueError(
-        "this model has no phases, so its coherence cannot steer the draw; set coherence_temperature and "
+        "this model has no phases, so its coherence cannot steer sampling; set coherence_temperature and "
         "coherence_penalty to 0"
     )
 

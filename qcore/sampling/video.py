@@ -87,7 +87,9 @@ def draw_clips(
         if stop is not None and stop():
             return
         if not bool(torch.isfinite(clips).all()):
-            raise FloatingPointError("the sampled clips are not finite: the velocity blows up on the way from t = 1")
+            raise FloatingPointError(
+                "the sampled clips are not finite: the velocity diverges between t = 1 and the data"
+            )
         yield clips
 
 

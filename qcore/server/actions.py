@@ -205,7 +205,7 @@ _CHANGES = Field("changes", "Live controls to change, by name.", "mapping")
 _RESUME = (
     Field("steps", "Train until this step.", "int", low=1, high=10_000_000),
     _CHANGES,
-    Field("from_start", "Erase what a run without a checkpoint has recorded, and train it again.", "bool", False),
+    Field("from_start", "Erase the records of a run without a checkpoint, and train it again.", "bool", False),
 )
 _FORK = (
     Field("step", "Fork at this step; the newest checkpoint when left out.", "int", low=0, high=10_000_000),
@@ -218,7 +218,7 @@ _FORK = (
 )
 _REWIND = (
     Field("step", "Go back to this step, before the changes made at it.", "int", required=True, low=0, high=10_000_000),
-    Field("start", "Train on at once; as before when left out.", "bool"),
+    Field("start", "Continue training immediately; as before when left out.", "bool"),
 )
 _GROW = (Field("changes", "New sizes of the model, such as width and layers.", "mapping", required=True),)
 _RESTORE = (
@@ -228,7 +228,7 @@ _RESTORE = (
 _SAMPLE = (
     Field("prompt", "Text to continue; a video run needs none.", default="", high=20_000),
     Field("settings", "Sampling settings that differ from the run's own.", "mapping"),
-    Field("checkpoint", "Step of a checkpoint; the living model, else the newest one, when left out.", "int", low=0,
+    Field("checkpoint", "Step of a checkpoint; the live model, else the newest one, when left out.", "int", low=0,
           high=10_000_000),
 )  # fmt: skip
 
@@ -270,20 +270,20 @@ ACTIONS = (
         method="PUT",
         path_fields=(CONTROL,),
     ),
-    _steers("pause", "pause", "Wait before the next step; controls and samples work.", _pause),
-    _steers("continue", "continue", "Go on after a pause.", _continue),
+    _steers("pause", "pause", "Wait before the next step; controls and samples still work.", _pause),
+    _steers("continue", "continue", "Continue after a pause.", _continue),
     _steers("stop", "stop", "Write a checkpoint and end; the run can be resumed.", _stop),
     _steers("checkpoint", "checkpoint", "Write a checkpoint before the next step; it is kept.", _checkpoint),
     _steers(
         "step",
         "step",
-        "Make a few steps of a paused run.",
+        "Train a few steps of a paused run.",
         _step,
         (Field("count", "How many steps.", "int", 1, low=1, high=100_000),),
     ),
-    _steers("restore", "restore", "Put earlier weights back; the run goes on where it is.", _restore, _RESTORE),
+    _steers("restore", "restore", "Restore earlier weights; the run continues at its step.", _restore, _RESTORE),
     _steers("grow", "grow", "Make the model larger, with the same outputs, while it trains.", _grow, _GROW),
-    _steers("sample", "samples", "Let the living model, or a checkpoint, continue a prompt.", _sample, _SAMPLE),
+    _steers("sample", "samples", "Let the live model, or a checkpoint, continue a prompt.", _sample, _SAMPLE),
     _steers(
         "acknowledge",
         "findings/{finding}/acknowledge",
@@ -303,7 +303,7 @@ ACTIONS = (
         "resume",
         "POST",
         "/v1/runs/{name}/resume",
-        "Go on from the newest checkpoint, to more steps or with changed controls if wanted.",
+        "Continue from the newest checkpoint, optionally to more steps or with changed controls.",
         _resume,
         body=_RESUME,
         success={200: "The run."},
@@ -323,7 +323,7 @@ ACTIONS = (
         "rewind",
         "POST",
         "/v1/runs/{name}/rewind",
-        "Take a run back to a step; what came after is kept as a run of its own, named `branch` in the answer.",
+        "Take a run back to a step; what came after is kept as a separate run, named `branch` in the answer.",
         _rewind,
         body=_REWIND,
         success={200: "The run, and the branch that keeps what came after."},

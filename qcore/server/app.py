@@ -123,7 +123,7 @@ class Protocol:
             return _refusal(problem, request)
         except Exception:  # the request's outer edge: in the log, never on the wire
             logger.exception("%s %s failed", request.method, request.url.path)
-            detail = "the server met an error that it did not foresee; its log has it"
+            detail = "unexpected error in the server; see its log"
             return _refusal(Problem(500, "internal", detail, "Report it with the log of qcore serve."), request)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
@@ -231,7 +231,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     path = shortened(request.url.path)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not for {path}; it takes {allowed}"
+        detail = f"{request.method} is not allowed for {path}; it takes {allowed}"
         return _refusal(Problem(405, "method", detail, "See /openapi.json.", headers={"Allow": allowed}), request)
     detail = f"there is nothing at {path}"
     return _refusal(Problem(error.status_code, "unknown-path", detail, "See /openapi.json."), request)

@@ -113,7 +113,7 @@ async def _bytes(request: Request) -> bytes:
                     break
     except TimeoutError:
         detail = f"the body did not arrive within {BODY_SECONDS:g} s"
-        raise Problem(408, "timeout", detail, "Send it at once.", headers={"Connection": "close"}) from None
+        raise Problem(408, "timeout", detail, "Send it in one piece.", headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise Problem(400, "disconnected", "the client left before its body had arrived") from None
     if size > LARGEST:

@@ -120,4 +120,4 @@ class Client:
         return response.status, response.read()
 
     def _silent(self, error: Exception) -> LabError:
-        return LabError(f"nobody answers at {self._url} ({sentence(error)}): start the server with qcore serve")
+        return LabError(f"no answer from {self._url} ({sentence(error)}): start the server with qcore serve")

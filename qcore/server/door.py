@@ -103,7 +103,7 @@ class Door:
         server = scope.get("server")
         # who asks nobody for a token must not be reached by an address that other machines can use
         if self._entry.here_only and server and not is_loopback(server[0]):
-            detail = "this app was started for its own machine alone, and asks nobody who they are"
+            detail = "this app was started for its own machine only and has no login"
             raise Problem(403, "not-here", detail, "Start it with --server.address, and it will ask for a token.")
         self._entry.hosts.check(scope)
         _say_the_same(scope)
@@ -138,7 +138,7 @@ class Door:
         secure = "; Secure" if scope["scheme"] in ("https", "wss") else ""
         cookie = f"{self._passes.cookie}={self._passes.issue()}; Path=/; HttpOnly; SameSite=Strict{secure}"
         to = f"{path}?{urlencode(rest)}" if rest else path
-        raise _AnswerError(303, "You are let in.", {"location": to, "set-cookie": cookie})
+        raise _AnswerError(303, "Access granted.", {"location": to, "set-cookie": cookie})
 
     def _end(self, scope: Scope, shown: str) -> None:
         assert self._passes is not None
@@ -151,7 +151,9 @@ class Door:
             for left in self._sockets.pop(shown, ()):
                 left.set()
         cookie = f"{self._passes.cookie}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
-        sentence = "You have left this lab: its pages in this browser have ended, and the token lets you in again."
+        sentence = (
+            "You are logged out: this browser has no access any more until it opens the address with the token again."
+        )
         raise _AnswerError(200, sentence, {"set-cookie": cookie})
 
     async def _socket(

@@ -67,7 +67,7 @@ class Guard:
                 remedy = "Send the header Authorization: Bearer TOKEN; qcore serve says which file holds the token."
                 raise Problem(401, "unauthorized", detail, remedy, headers={"WWW-Authenticate": "Bearer"})
         if self._at_work >= AT_WORK:
-            detail = f"{AT_WORK} requests are at work"
+            detail = f"{AT_WORK} requests are being processed"
             raise Problem(503, "busy", detail, "Try again in a second.", headers={"Retry-After": "1"})
 
 

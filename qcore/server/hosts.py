@@ -40,7 +40,7 @@ class Hosts:
 
     names: frozenset[str] = frozenset()
     any_address: bool = False
-    remedy: str = f"Call it by its address, or list the name in the environment variable {HOSTS}."
+    remedy: str = f"Use its address, or list the name in the environment variable {HOSTS}."
 
     @staticmethod
     def of(names: Iterable[str], *, any_address: bool = False, remedy: str = "") -> Hosts:

@@ -32,7 +32,7 @@ _REFUSALS = {
     404: "No such run, control, command or path.",
     405: "Not a method of this path.",
     408: "The body did not arrive in time.",
-    409: "The run is in no state for it, or its trainer refused.",
+    409: "The run is in the wrong state, or its trainer refused.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     422: "A value is missing, unknown or out of range.",
@@ -64,7 +64,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "info": {
             "title": "Collapse Lab control protocol",
             "version": VERSION,
-            "description": "Start, watch and steer runs under the same bounds and in the same log as a person.",
+            "description": "Start, watch and steer runs, with the same bounds and the same log as in the dashboard.",
         },
         "security": [{"token": []}],
         "paths": paths,
@@ -89,7 +89,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.commands or endpoint.once:
         parameters.append(_header(KEY_HEADER, "A repeated request with the same key adds nothing."))
     if endpoint.streams:
-        parameters.append(_header("Last-Event-ID", "Go on with a stream after this message."))
+        parameters.append(_header("Last-Event-ID", "Continue a stream after this message."))
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,

@@ -179,18 +179,18 @@ def _generation(call: Call) -> Answer:
 
 _SINCE_SEQ = Field("since", "Only events with a greater seq.", "int", -1, low=-1, high=2**53)
 _KIND = Field("kind", "Model family.", "choice", KIND.default, choices=tuple(MODEL_KINDS))
-WAIT = Field("wait", "Wait so many seconds for the trainer's answer.", "float", 1.0, low=0, high=30)
+WAIT = Field("wait", "Wait this many seconds for the trainer's answer.", "float", 1.0, low=0, high=30)
 
 
 def _limit(most: int, default: int) -> Field:
-    return Field("limit", "At most so many, the newest.", "int", default, low=1, high=most)
+    return Field("limit", "At most this many, the newest.", "int", default, low=1, high=most)
 
 
 _SERIES_QUERY = (
-    Field("series", "Names of curves; without any, the newest value of each is told.", "texts", [], high=NAMES),
+    Field("series", "Names of curves; without any, the newest value of each is returned.", "texts", [], high=NAMES),
     Field("since", "Only steps after this one.", "int", -1, low=-1, high=2**53),
-    Field("max_points", "At most so many points a curve.", "int", 500, low=16, high=20_000),
-    Field("method", "How a long curve is thinned.", "choice", "minmax", choices=("minmax", "lttb", "minmaxlttb")),
+    Field("max_points", "At most this many points per curve.", "int", 500, low=16, high=20_000),
+    Field("method", "How a long curve is downsampled.", "choice", "minmax", choices=("minmax", "lttb", "minmaxlttb")),
 )
 
 READS = (
@@ -227,7 +227,7 @@ READS = (
         "series",
         "GET",
         "/v1/runs/{name}/series",
-        "Curves of a run since a step, thinned; not-finite values are null.",
+        "Curves of a run since a step, downsampled; non-finite values are null.",
         _series,
         query=_SERIES_QUERY,
     ),
@@ -236,9 +236,9 @@ READS = (
         "events",
         "GET",
         "/v1/runs/{name}/events",
-        "What happened to a run, and by whom; as a stream when text/event-stream is accepted.",
+        "Events of a run with their authors; as a stream when text/event-stream is accepted.",
         _events,
-        query=(_SINCE_SEQ, Field("limit", "At most so many, the first.", "int", MANY, low=1, high=MANY)),
+        query=(_SINCE_SEQ, Field("limit", "At most this many, the first.", "int", MANY, low=1, high=MANY)),
         streams=(
             Field("series", "Of a stream: patterns of curve names, such as term/*.", "texts", CURVES, high=NAMES),
         ),
@@ -255,7 +255,7 @@ READS = (
         "outcome",
         "GET",
         "/v1/runs/{name}/commands/{command}",
-        "What became of a command.",
+        "The outcome of a command.",
         _command,
         query=(WAIT,),
         path_fields=(RUN, COMMAND),

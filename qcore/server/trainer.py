@@ -138,7 +138,7 @@ def _answer(lab: Lab, line: str) -> dict[str, Any]:
         return {"error": kind, "message": sentence(error)}
     except Exception as error:  # the request's outer edge: in the log, and told as what it is
         logger.exception("a request failed")
-        message = f"this is a defect of Collapse Lab ({type(error).__name__}; the server's log says more): report it"
+        message = f"this is a bug in Collapse Lab ({type(error).__name__}; the server's log says more): report it"
         return {"error": LabError.__name__, "message": message}
 
 

@@ -56,12 +56,12 @@ class StoreAccessError(StoreError):
 
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_LOCKED = "another process keeps the database; try again in a moment, or end that process"
+_LOCKED = "another process holds the database; try again in a moment, or end that process"
 _ACCESS = {
-    sqlite3.SQLITE_FULL: "the disk is full: make room (old runs and checkpoints take the most), then try again",
+    sqlite3.SQLITE_FULL: "the disk is full: free space (old runs and checkpoints take the most), then try again",
     sqlite3.SQLITE_READONLY: "it is read-only: allow writing to its folder and its files",
-    sqlite3.SQLITE_PERM: "the rights of its folder forbid it: allow reading and writing",
-    sqlite3.SQLITE_CANTOPEN: "check the rights of its folder, its disk, and how many files may be open (ulimit -n)",
+    sqlite3.SQLITE_PERM: "the permissions of its folder forbid it: allow reading and writing",
+    sqlite3.SQLITE_CANTOPEN: "check the permissions of its folder, its disk, and the limit of open files (ulimit -n)",
     sqlite3.SQLITE_IOERR: (
         "the disk or its share does not take or give the data (full, over a limit, or failing): check it, then try"
         " again"

@@ -241,7 +241,7 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
 
     if version not in VERSIONS:
         raise StoreFormatError(
-            f"{shown(path)} has schema version {version}, which no Collapse Lab has written: take another copy"
+            f"{shown(path)} has schema version {version}, which no Collapse Lab has written: use another copy"
         )
     _check_schema(connection, path, version)
 
@@ -256,7 +256,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path, version: int) -> N
             kind = own[name][0][0]
             raise StoreFormatError(
                 f"{shown(path)} holds the {kind} {name!r} as no run of Collapse Lab has it: it could run code of its"
-                " own; take another copy"
+                " own; use another copy"
             )
 
 

@@ -123,11 +123,11 @@ class MemoryForecast:
         head = f"This needs about {size_text(self.opening if on_machine else self.total)}; you have {size_text(have)}"
         if self.verdict == "too large" and (on_machine or self.model + self.held <= self.available):
             tokens = ", or tokenizer = word, which takes a quarter" if self.vocab_size == _BYTE_VOCABULARY else ""
-            return f"{head} ({parts}): the data are too large, take a part of them{tokens}, or a machine with more."
+            return f"{head} ({parts}): the data are too large, use a part of them{tokens}, or a machine with more."
         if self.verdict == "fits":
             return f"{head} ({parts})."
         if self.verdict == "tight":
-            return f"{head} ({parts}): it is tight, close what else runs."
+            return f"{head} ({parts}): it is tight, close other programs."
         if self.weights + self.gradients + self.moments > self.available:
             return f"{head} ({parts}): take a smaller width, fewer layers, or a machine with more."
         return f"{head} ({parts}): lower batch_size or context, or switch activation_checkpointing on."

@@ -155,8 +155,8 @@ def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:
     if meta.get("data_fingerprint", workload.fingerprint) != workload.fingerprint:
         raise RunError(
             "data",
-            "the data of this run has changed since it started, so it cannot go on as the same run: restore it, or "
-            "start a new run on what there is now",
+            "the data of this run has changed since it started, so it cannot continue as the same run: restore the "
+            "data, or start a new run on the current data",
         )
 
 

@@ -99,5 +99,5 @@ def before_trouble(
         else:
             return checkpoint
     if reason:
-        raise ConfigError(f"no checkpoint from before step {step} can be put back: {reason}")
-    raise ConfigError(f"there is no checkpoint from before step {step}: nothing can be put back")
+        raise ConfigError(f"no checkpoint from before step {step} can be restored: {reason}")
+    raise ConfigError(f"there is no checkpoint from before step {step}: nothing can be restored")

@@ -3,6 +3,7 @@
 from qcore.base.words import (
     NOT_FINITE,
     NOT_MEASURED,
+    author_words,
     change_words,
     changes_words,
     limit_words,
@@ -62,6 +63,7 @@ __all__ = [
     "YAxis",
     "all_heads",
     "anchor_spread",
+    "author_words",
     "averaged",
     "branches",
     "causality_map",

@@ -38,7 +38,7 @@ def generation_speed(rates: Mapping[str, Sequence[tuple[int, float]]], *, uirevi
         lines,
         uirevision=uirevision,
         title="Generation against position",
-        y_title="tokens a second, one row",
+        y_title="tokens per second, one row",
         x=NO_STEPS,
         y=YAxis(format=",.0f"),
         message="Generation was not measured.",

@@ -100,7 +100,7 @@ def shares_along(
     if share.ndim != 2 or share.shape[1] != len(names):
         raise ValueError(f"shares of shape {share.shape} for {len(names)} names: pass [tokens, {len(names)}]")
     if not len(share):
-        return empty_figure("No token was looked at.", height=height, uirevision=uirevision, title=title)
+        return empty_figure("No tokens measured.", height=height, uirevision=uirevision, title=title)
     layout = base_layout(height=height, uirevision=uirevision, title=title)
     layout["xaxis"] |= {"title": {"text": "position in the text", "standoff": 8}}
     layout["xaxis"]["unifiedhovertitle"] = {"text": "position %{x}"}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcore.base.words import limit_words, name_words, number_words, prose
+from qcore.base.words import author_words, limit_words, name_words, number_words, prose
 from qcore.probes import catalog
 from qcore.probes.catalog import group_words, series_words
 from qcore.viz.clips import averaged, spread_frames, stored_clips
@@ -94,8 +94,11 @@ def report_html(
         watched: whether the lab's detectors judged it.
     """
     figures: list[Figure] = []
-    marks = [Mark(step, f"{event_words(kind, payload)} by {author}") for step, _, author, kind, payload in events
-             if kind in ("control", "resume")]  # fmt: skip
+    marks = [
+        Mark(step, f"{event_words(kind, payload)} by {author_words(author)}")
+        for step, _, author, kind, payload in events
+        if kind in ("control", "resume")
+    ]
     # What is measured before the first step says nothing yet of a model that has learned nothing.
     judged = any(len(steps) and steps[-1] > 0 for steps in (np.asarray(found[0]) for found in series.values()))
     body = [
@@ -145,13 +148,13 @@ def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool, watched: bool)
     if not active and not watched:
         return '<p class="verdict">Another program wrote this run: no detector of the lab has judged it.</p>'
     if not active and not judged:
-        return '<p class="verdict">This run has made no step: nobody has looked at it yet.</p>'
+        return '<p class="verdict">This run has made no step: nothing has been checked yet.</p>'
     if not active:
         past = " Some findings are over; see below." if findings else ""
-        return f'<p class="verdict">Nothing wrong is found in this run now.{past}</p>'
+        return f'<p class="verdict">No open findings in this run.{past}</p>'
     names = "; ".join(prose(str(finding["title"])) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
     count = f"{len(active)} finding{'' if len(active) == 1 else 's'}"
-    said = f"Something is wrong with this run, whatever its loss says ({count}): {names}."
+    said = f"This run has open findings, whatever its loss says ({count}): {names}."
     return f'<p class="verdict bad">{html.escape(said)}</p>'
 
 
@@ -221,7 +224,7 @@ def _curves_of(
 
 def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]], judged: bool) -> str:
     if not findings:
-        return "<p>Nothing wrong was found.</p>" if judged else "<p>No step was looked at.</p>"
+        return "<p>Nothing wrong was found.</p>" if judged else "<p>No step was checked.</p>"
     parts = []
     for finding in findings:
         evidence = finding["evidence"]
@@ -319,7 +322,12 @@ def _events(events: Sequence[tuple[int, float, str, str, Mapping[str, Any]]]) ->
     if not events:
         return "<p>No events yet.</p>"
     rows = [
-        (f"{step:,}", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)), author, event_words(kind, payload))
+        (
+            f"{step:,}",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)),
+            author_words(author),
+            event_words(kind, payload),
+        )
         for step, wall, author, kind, payload in events
     ]
     return _table([("step", "time", "author", "what"), *rows])

@@ -31,7 +31,7 @@ def event_words(kind: str, payload: Mapping[str, Any]) -> str:
             return "continued"
         case "step":
             count = payload.get("count", 1)
-            return f"let go {value_words(count)} step{'' if count == 1 else 's'}"
+            return f"ran {value_words(count)} step{'' if count == 1 else 's'}"
         case "stop":
             return "stopped"
         case "finish":
@@ -39,7 +39,7 @@ def event_words(kind: str, payload: Mapping[str, Any]) -> str:
         case "failed":
             return f"failed: {payload.get('message') or 'a number is not finite'}"
         case "restore":
-            return f"weights of step {value_words(payload.get('from_step'))} put back"
+            return f"weights of step {value_words(payload.get('from_step'))} restored"
         case "rewind":
             gone, kept = value_words(payload.get("from_step")), payload.get("branch")
             return f"rewound from step {gone}" + (f"; {kept} keeps what came after" if kept else "")

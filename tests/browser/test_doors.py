@@ -82,7 +82,7 @@ def test_the_address_of_the_start_line_lets_a_browser_in_until_it_leaves(browser
             assert "secret" not in cookie["value"]
             with context.expect_page() as opened:
                 page.get_by_role("link", name="Log out").click()
-            expect(opened.value.get_by_text("You have left this lab")).to_be_visible()
+            expect(opened.value.get_by_text("You are logged out")).to_be_visible()
             assert page.goto(address).status == 401  # type: ignore[union-attr]
         assert "Traceback" not in served.said
 

@@ -81,9 +81,9 @@ def test_a_benchmark_can_be_ended_and_says_in_words_when_its_process_dies(page, 
     start_benchmark(page, app, "killed", "100000")
     pid = eventually(lambda: (path := bench_folder(lab.runs_dir, "killed") / "pid").exists() and path.read_text())
     os.killpg(json.loads(pid)["pid"], signal.SIGKILL)
-    expect(page.get_by_text(re.compile("The benchmark broke off")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("The benchmark failed")).first).to_be_visible()
     page.reload()
-    expect(page.get_by_text(re.compile("The benchmark broke off")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("The benchmark failed")).first).to_be_visible()
 
 
 def test_a_benchmark_that_cannot_start_keeps_the_form(page, app, lab):
@@ -151,7 +151,7 @@ def test_a_sweep_is_answered_and_another_one_can_be_ended(page, app, lab, done):
     press(page, "Sweep")
     press(page, "End it")
     expect(page.get_by_role("button", name="End it")).to_have_count(0)
-    expect(page.get_by_text(re.compile("was not answered: it was ended")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("failed: it was ended")).first).to_be_visible()
     assert len(effect.sweeps(lab, done)) == 1
 
 

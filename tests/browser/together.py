@@ -68,7 +68,7 @@ def contradictions(found: dict[str, Any]) -> list[str]:
     """What the page says of two moments at once."""
     wrong = []
     states = {*found["states"], *found["words"]}
-    for said, state in (("The run failed", "failed"), ("without a goodbye", "interrupted")):
+    for said, state in (("The run failed", "failed"), ("exited unexpectedly", "interrupted")):
         if said in found["page"]:
             states.add(state)
     if len(states) > 1:

@@ -24,7 +24,7 @@ BOMBS = {
     "one merge key": ("a: &a {b: 1}\nmodel:\n  <<: *a\n", r"line 3: merge keys"),
     "a merge key of a list": ("model:\n  <<: [{a: 1}]\n", r"line 2: merge keys"),
     "aliases": (levels(9, 9, False), rf"line \d: it stands for more than {MOST_NODES} values"),
-    "an alias of itself": ("a: &a\n  - *a\n", r"line 2: \*a stands for what it is a part of itself"),
+    "an alias of itself": ("a: &a\n  - *a\n", r"line 2: \*a refers to a value that contains it"),
     "depth of lists": ("[" * 5_000, rf"line 1: it is nested more than {DEEPEST} deep"),
     "depth of blocks": ("- " * 5_000, rf"line 1: it is nested more than {DEEPEST} deep"),
     "depth of mappings": ("{a: " * 5_000, rf"line 1: it is nested more than {DEEPEST} deep"),

@@ -62,12 +62,12 @@ def test_ways_from_step_to_step() -> None:
         ("5: schedule = x", "refused"),
         ("5: rules = when T1 is active: ce_weight = 1", "cannot be changed by a schedule"),
         ("5: ce_weight = 1, nonsense", "refused"),
-        ("10 .. 5: ce_weight = 1 -> 2", "must grow"),
+        ("10 .. 5: ce_weight = 1 -> 2", "must increase"),
         ("5 .. 10: ce_weight = 1 -> 2 -> 3", "2 steps and 3 values"),
         ("5 .. 10: ce_weight = 1 -> 99", "a number from 0 to 10"),
-        ("5 .. 10: ce_weight = 1 -> 2 wiggly", "'wiggly' is no shape"),
+        ("5 .. 10: ce_weight = 1 -> 2 wiggly", "'wiggly' is not a shape"),
         ("5 .. 10: ce_weight = 0 -> 2 log", "above 0"),
-        ("5 .. 10: lr_policy = 0 -> 2", "is no number"),
+        ("5 .. 10: lr_policy = 0 -> 2", "is not a number"),
         ("5 .. 10: width = 64 -> 128", "cannot change while training"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_schedule_in_a_schedule_is_refused_at_once() -> None:
 
 def test_phase_terms_are_refused_for_a_model_without_phases() -> None:
     for line in ("5: coherence_weight = 0.1", "5 .. 10: coherence_weight = 0.1 -> 0.2"):
-        with pytest.raises(ConfigError, match="has nothing that it acts on"):
+        with pytest.raises(ConfigError, match="has nothing that it affects"):
             default_run().with_values({"kind": "transformer", "schedule": [line]})
 
 

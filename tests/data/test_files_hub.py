@@ -114,7 +114,7 @@ def test_chats_and_nested_columns_of_a_folder(tmp_path):
     (tmp_path / "nested").mkdir()
     (tmp_path / "nested" / "train.jsonl").write_text('{"data": {"text": "one"}}\n{"data": {"text": null}}\n')
     found = load(tmp_path / "nested", text_column="data.text")
-    assert (found.documents, found.notes) == (("one",), ("1 rows have no text in that column and were passed over",))
+    assert (found.documents, found.notes) == (("one",), ("1 rows have no text in that column and were skipped",))
 
 
 def test_builders_ask_for_a_file():

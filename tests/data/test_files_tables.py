@@ -97,21 +97,21 @@ def test_cells_that_say_nothing_are_nothing(tmp_path, monkeypatch):
     assert as_data(tmp_path / "a.csv", "csv", data_version=1).documents == wanted
     found = as_data(tmp_path / "a.csv", "csv")
     assert found.documents == wanted
-    assert found.notes == ("3 rows have no text in that column and were passed over",)
+    assert found.notes == ("3 rows have no text in that column and were skipped",)
 
 
 BROKEN = {
     "cut.jsonl": (
         lines(ROWS)[:-30],
-        r"cut\.jsonl', line 80: no JSON: Unterminated string.*cut off there.*mend or remove",
+        r"cut\.jsonl', line 80: no JSON: Unterminated string.*cut off there.*repair or remove",
     ),
     "middle.jsonl": (
         lines(ROWS[:50]) + lines(ROWS[50:51])[:40] + "\n" + lines(ROWS[51:]),
-        r"middle\.jsonl', line 51: no JSON: Unterminated string at column \d+; mend or remove the line",
+        r"middle\.jsonl', line 51: no JSON: Unterminated string at column \d+; repair or remove the line",
     ),
     "number.jsonl": (
         lines([*ROWS[:70], {"id": 1, "text": 5}, *ROWS[71:]]),
-        r"number\.jsonl', line 71: column 'text' holds a number, not text: mend or remove the row",
+        r"number\.jsonl', line 71: column 'text' holds a number, not text: repair or remove the row",
     ),
     "list.jsonl": (
         lines([{"text": "a"}, {"text": ["a", "b"]}]),
@@ -119,12 +119,12 @@ BROKEN = {
     ),
     "object.jsonl": (
         lines([{"title": "t", "text": "a"}, {"title": "u", "text": {"a": 1}}]),
-        r"object\.jsonl', line 2: column 'text' holds an object, not text: set data.text_column to 'title', or mend",
+        r"object\.jsonl', line 2: column 'text' holds an object, not text: set data.text_column to 'title', or repair",
     ),
     "row.jsonl": (lines(ROWS[:2]) + "17\n", r"row\.jsonl', line 3: holds a number, and a row is an object"),
     "deep.jsonl": (lines(ROWS[:1]) + "[" * 100_000 + "\n", r"deep\.jsonl', line 2: no JSON: it is nested too deeply"),
     "digits.jsonl": (lines(ROWS[:1]) + '{"n": ' + "9" * 5000 + "}\n", r"digits\.jsonl', line 2: no JSON: .*digits"),
-    "cut.json": (json.dumps(ROWS, indent=1)[:-60], r"cut\.json', line \d+: no JSON: .*; mend the file"),
+    "cut.json": (json.dumps(ROWS, indent=1)[:-60], r"cut\.json', line \d+: no JSON: .*; repair the file"),
     "scalar.json": ('"word"', r"scalar\.json' holds a str, not rows: give a list of objects"),
     "empty.csv": ("\n\n", r"empty\.csv' is empty"),
     "quote.csv": (
@@ -287,7 +287,7 @@ def test_one_odd_chat_does_not_refuse_the_others(tmp_path, form, key, role, said
     for column in ("text", key):
         found = as_text(tmp_path / f"a.{form}", text_column=column)
         assert found.documents == ("user: Hello?", "user: Two")
-        assert found.notes[-1] == "2 rows have no text in that column and were passed over"
+        assert found.notes[-1] == "2 rows have no text in that column and were skipped"
     (tmp_path / "list.json").write_text(
         json.dumps({"mails": [{"from": "a", "text": "one"}, {"from": "b", "text": "x"}]})
     )

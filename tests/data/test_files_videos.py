@@ -191,7 +191,7 @@ def test_numbered_pictures_are_one_sequence(tmp_path):
         "shot-1.png … shot-23.png": "has 1 damaged frames, which are left out",
     }
     assert "23 pictures, shot-1.png … shot-23.png, are read as one sequence" in data.notes
-    assert "1 hidden names were passed over" in data.notes
+    assert "1 hidden names were skipped" in data.notes
 
 
 def test_pictures_beside_videos_are_no_sequence(tmp_path):
@@ -218,8 +218,8 @@ def test_no_clip_goes_over_missing_pictures_or_another_size(tmp_path):
     wanted = np.stack([frames[at : at + 4] for at in (0, 6, 12, 16, 20)])
     assert np.array_equal(found, wanted)
     assert notes == [
-        "misses pictures at 1 places of its numbers, which no clip goes over",
-        "changes the size of its pictures on the way, which no clip goes over",
+        "misses pictures at 1 places of its numbering; no clip spans a gap",
+        "changes the size of its frames midway; no clip spans the change",
     ]
     data = open_clips(config(tmp_path, validation_fraction=0.25))
     assert any("misses pictures" in note for note in data.notes)
@@ -242,7 +242,7 @@ def test_a_pixel_shape_that_cannot_be_is_not_believed(tmp_path, aspect, believed
     found, problem, notes = read(tmp_path / "v.y4m", canvas=16)
     assert (problem, len(found)) == ("", 8)
     assert np.array_equal(found, frames) is not believed
-    assert ("not believed" in notes[0]) is not believed
+    assert ("ignored as implausible" in notes[0]) is not believed
 
 
 def test_frames_too_narrow_for_a_square_are_refused_for_their_file_alone(tmp_path):

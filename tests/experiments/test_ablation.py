@@ -270,7 +270,7 @@ def test_one_in_the_background_ends_on_demand_and_keeps_what_it_has(tmp_path):
     plan = plan_ablation(tmp_path, tiny(20_000), [BASE], 1)
     start_ablation(tmp_path, plan, 1)
     assert is_training(tmp_path, plan.name)
-    with pytest.raises(LabError, match="being worked on already"):
+    with pytest.raises(LabError, match="in use by another process"):
         start_ablation(tmp_path, plan, 1)
     eventually(lambda: (tmp_path / FOLDER / plan.name / "work" / "runs").exists())
     cancel_ablation(tmp_path, plan.name)
@@ -297,7 +297,7 @@ def test_bad_requests_and_damaged_files_are_refused(tmp_path):
     lock = RunLock(tmp_path / FOLDER / "mine")
     (tmp_path / FOLDER / "mine").mkdir(parents=True)
     assert lock.acquire()
-    with pytest.raises(LabError, match="being worked on already"):
+    with pytest.raises(LabError, match="in use by another process"):
         train_ablation(tmp_path, plan, 1)
     lock.release()
     start_of = {"format": FORMAT, "version": VERSION, "created": 1.0, "config": {}, "variants": [BASE], "cases": []}

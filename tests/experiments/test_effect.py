@@ -92,7 +92,7 @@ def test_a_failed_fork_is_left_out_and_said(lab, parent, linear):
     assert "(2 of 5 pairs failed and are left out)" in found.verdict
     broken.update(("changed", seed) for seed in range(1, 6))
     nothing = effect.effect(lab, parent, 10, {"z_loss_weight": 0.3}, forks=5, steps=11)
-    assert nothing.verdict.startswith("no answer: 0 of 5 pairs")
+    assert nothing.verdict.startswith("no result: 0 of 5 pairs")
     assert (nothing.mean, nothing.detected) == (None, False)
 
 
@@ -188,7 +188,7 @@ def test_a_question_of_another_type_is_refused_in_words(lab):
     good = asdict(effect_job.EffectRequest("effect", "a", 1, {"learning_rate": 1.0}))
     for change in ({"forks": "many"}, {"kind": "guess"}, {"values": 5}, {"changes": None}, {"step": 1.5}, {"x": 1}):
         (folder / "question.json").write_text(json.dumps({**good, **change}))
-        with pytest.raises(LabError, match=r"asked last is damaged .*: ask again"):
+        with pytest.raises(LabError, match=r"last request is damaged .*: submit it again"):
             effect_job.status(lab)
     (folder / "question.json").write_text(json.dumps(good))
     (folder / "progress.json").write_text("[5, -1]")
@@ -207,7 +207,7 @@ def test_an_answer_that_has_just_come_was_ended_by_nobody(lab, monkeypatch):
     (folder / "answered").unlink()
     monkeypatch.setattr("qcore.experiments.background_job.cancel", lambda folder: None)
     effect_job.cancel(lab)
-    assert "ended by a person" in effect_job.status(lab).error
+    assert "ended by a user" in effect_job.status(lab).error
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def moving_blobs(count: int, frames: int = 8, side: int = 8, seed: int = 0) -> Tensor:
-    """Standardised clips [count, frames, 1, side, side] in float64; 0.4 to 0.9 px a frame, 0.8 to 1.4 px wide."""
+    """Standardised clips [count, frames, 1, side, side] in float64; 0.4 to 0.9 px per frame, 0.8 to 1.4 px wide."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:

@@ -36,7 +36,7 @@ def test_a_ramp_moves_a_control_and_leaves_its_course_in_a_series(lab: Lab) -> N
         (10, "eos_weight", 0.0, 0.1),
     ]
     reasons = [event.payload["reason"] for event in events(lab, name, "schedule") if event.kind == "control"]
-    assert reasons == ["a way over steps 4 to 8"] * 2 + ["late", "late"]
+    assert reasons == ["a ramp over steps 4 to 8"] * 2 + ["late", "late"]
     assert {5, 8, 10} <= {saved.step for saved in lab.checkpoints(name) if saved.reason == "automatic change"}
     assert lab.replay(name).identical
 
@@ -102,7 +102,7 @@ def test_altered_weights_are_passed_over_and_where_no_others_are_the_command_is_
     damage(lab, name, 4)
     row = lab.outcome(name, lab.command(name, Restore(9)), 20)
     assert row.status == "refused"
-    assert "no checkpoint from before step 9 can be put back: checkpoint step-000004 is refused" in row.message
+    assert "no checkpoint from before step 9 can be restored: checkpoint step-000004 is refused" in row.message
     at = lab.info(name).step
     lab.command(name, Step(2))
     eventually(lambda: lab.info(name).step == at + 2)
@@ -131,7 +131,7 @@ def test_a_rule_that_finds_nothing_to_put_back_saves_nothing_and_says_so_once(la
     assert lab.wait(name, 60).state == "finished", lab.info(name).message
     assert [saved.reason for saved in lab.checkpoints(name)] == ["end of run"]
     warned = [line.message for line in lab.reader(name).log() if line.level == "warning"]
-    assert len([line for line in warned if "nothing can be put back" in line]) == 1
+    assert len([line for line in warned if "nothing can be restored" in line]) == 1
 
 
 def test_the_autopilot_undoes_a_misalignment_and_rewinding_undoes_the_autopilot(lab: Lab) -> None:

@@ -398,7 +398,7 @@ def test_the_command_line_exports_every_format_and_imports(origin, lab, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["export", "first", "--format", "zip"], "a zip is no text for a terminal: give --out FILE"),
+        (["export", "first", "--format", "zip"], "a zip is not text for a terminal: give --out FILE"),
         (["export", "first", "--json"], "give --out FILE"),
         (["export", "first", "-o", "x.html", "--series", "a"], "--series is for csv and parquet"),
         (["export", "first", "-o", "x.zip", "--checkpoints", "some"], "--checkpoints 'some' is refused"),

@@ -361,12 +361,12 @@ def test_no_resume_on_other_data_or_without_a_usable_checkpoint(lab, tmp_path):
 
 
 def test_phase_terms_are_refused_for_a_model_without_phases(lab):
-    with pytest.raises(ConfigError, match="a transformer has nothing that it acts on"):
+    with pytest.raises(ConfigError, match="a transformer has nothing that it affects"):
         small_config(kind="transformer", coherence_weight=0.1)
     name = lab.start(small_config(kind="transformer", steps=100_000), name="plain")
     running(lab, name)
     assert "coherence_weight" not in lab.controls(name)
-    with pytest.raises(ConfigError, match="a transformer has nothing that it acts on"):
+    with pytest.raises(ConfigError, match="a transformer has nothing that it affects"):
         lab.command(name, SetControl("coherence_weight", 0.1))
     with Inbox(lab.runs_dir / name / "run.sqlite") as inbox:
         row = inbox.submit("set", {"name": "coherence_weight", "value": 0.1}, "by hand")

@@ -181,4 +181,4 @@ def test_how_a_process_ended_is_told_in_words():
     assert ending(broken.returncode, broken.stderr) == "ValueError: no such text"
     assert "no memory" in ending(-signal.SIGKILL, "")
     assert ending(-signal.SIGTERM, "") == "it was ended by SIGTERM"
-    assert ending(3, "  \n") == "it ended with code 3 and without a word"
+    assert ending(3, "  \n") == "it exited with code 3 and no message"

@@ -292,7 +292,7 @@ def test_a_checkpoint_that_finds_the_disk_full_fails_the_run_and_it_goes_on_bit_
     lab.start(small_config(steps=20), name="full")
     info = lab.wait("full", 60)
     assert (info.state, info.cause, info.step) == ("failed", "disk", 10)
-    assert "the disk is full: make room" in info.message
+    assert "the disk is full: free space" in info.message
     assert info.loss is not None
     assert not (lab.runs_dir / "full" / last_words.RESERVE_FILE).exists()
     assert [saved.step for saved in lab.checkpoints("full")] == [5]

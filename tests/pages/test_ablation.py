@@ -88,7 +88,7 @@ def test_one_that_broke_off_can_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
     started = []
     monkeypatch.setattr(ablation, "start_ablation", lambda runs, plan, jobs: started.append(plan) or plan.name)
     at = opened(tmp_path, monkeypatch)
-    assert "It ended after 5 of 8 runs. no \\*room\\* left on the disk" in texts(at)
+    assert "It stopped after 5 of 8 runs. no \\*room\\* left on the disk" in texts(at)
     at.button(key="ablation:on").click().run()
     assert not at.exception
     assert [(plan.name, len(plan.results), plan.total) for plan in started] == [("mine", 5, 8)]

@@ -12,7 +12,7 @@ from tests.support.configs import eventually
 
 def test_a_text_is_applied_to_a_paused_run_and_its_course_is_drawn(paused: Lab):
     at = open_app(AUTOMATION, run="alive")
-    assert "moves no number yet" in texts(at)
+    assert "changes no number yet" in texts(at)
     at.text_area[0].set_value("2000000 .. 3000000: clip_norm = 1 -> 0.5").run()
     press(at, "Apply")
     eventually(lambda: paused.controls("alive")["schedule"].value)
@@ -26,7 +26,7 @@ def test_a_text_that_cannot_be_read_is_refused_with_words(paused: Lab):
     at = open_app(AUTOMATION, run="alive")
     at.text_area[1].set_value("when something: clip_norm = 1").run()
     next(button for button in at.button if button.key == "apply:rules").click().run()
-    assert "is no condition" in at.error[0].value
+    assert "is not a condition" in at.error[0].value
     assert paused.controls("alive")["rules"].value == []
 
 
@@ -79,7 +79,7 @@ def test_commands_of_two_runs_are_told_apart_and_none_goes_without_a_word(finish
     assert not at.exception
     shown = texts(at)
     for name, lock in locks.items():
-        assert f"the pause is sent to {name}, which takes it" in shown
+        assert f"the pause is sent to {name}, which applies it" in shown
         lock.release()
     at.run()
     assert not at.exception

@@ -68,7 +68,7 @@ def test_a_card_in_transition_names_the_step_of_its_numbers(empty: Lab, tmp_path
     write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(moving, over))
     shown = texts(open_app(FINDINGS, run="run"))
     assert "since step 100, last seen at step 390, here as of step 600" in shown
-    assert "Its last word, at step 600: It flickers now" in shown
+    assert "Its last message, at step 600: It flickers now" in shown
 
 
 def test_filters_choose_the_cards_and_are_in_the_link(inside: Lab):
@@ -84,7 +84,7 @@ def test_remedies_of_a_run_that_nobody_trains_are_off_and_say_why(inside: Lab):
     at = open_app(FINDINGS, run="ill")
     for index in range(3):
         assert at.button(key=f"remedy:harmful_term:diversity:{index}").disabled
-    assert "The run is finished, with no checkpoint to be resumed from: change a new run from it." in texts(at)
+    assert "The run is finished, with no checkpoint to resume from: apply the change in a new run from it." in texts(at)
     assert not at.button(key="remedy:harmful_term:diversity:3").disabled
 
 

@@ -63,7 +63,9 @@ def test_the_control_room_shows_figures_charts_and_events_of_a_finished_run(fini
     assert not at.button(key="do:Resume now").disabled
 
 
-@pytest.mark.parametrize(("state", "words"), [("finished", ""), ("running", "ended at step 8"), ("failed", "disk")])
+@pytest.mark.parametrize(
+    ("state", "words"), [("finished", ""), ("running", "exited unexpectedly at step 8"), ("failed", "disk")]
+)
 def test_a_run_without_a_checkpoint_is_started_anew_and_not_resumed(
     state: str, words: str, finished_dir: Path, empty: Lab
 ):
@@ -156,7 +158,7 @@ def test_a_run_larger_than_the_memory_starts_only_if_somebody_insists(empty: Lab
     at.number_input(key="new:tiny:phase_lm:steps").set_value(1_000_000).run()
     assert "This needs about" in at.error[0].value
     press(at, "Start")
-    assert "Start all the same" in at.error[0].value
+    assert "Start anyway" in at.error[0].value
     assert not empty.runs()
     at.checkbox(key="new:tiny:insists").check().run()
     at.selectbox(key="preset").set_value("pam").run()
@@ -204,7 +206,9 @@ def test_two_tabs_at_one_knob_know_of_each_other(paused: Lab):
     settling.flush(("alive",))
     eventually(lambda: paused.controls("alive")["diversity_weight"].value == 0.2)
     one.run()
-    assert "diversity weight → 0.3 was not sent: the knob was turned in another tab" in errors(one)[0].replace("\\", "")
+    assert "diversity weight → 0.3 was not sent: the control was changed in another tab" in errors(one)[0].replace(
+        "\\", ""
+    )
     assert one.session_state["turned:alive"].is_settled(paused, "alive")
     assert one.select_slider(key="knob:alive:diversity_weight:1").value == 0.2
     assert "✓ diversity weight 0 → 0.2 at step" in texts(two.run())
@@ -217,7 +221,7 @@ def test_a_knob_of_a_run_that_has_ended_waits_for_its_resumption_and_asks_nobody
     assert "pulse:knobs:over" in at.session_state["channels"]
     settling.flush(("over",))
     at.run()
-    assert "… diversity weight → 0.3: kept; the run takes it when it is resumed" in texts(at).replace("\\", "")
+    assert "… diversity weight → 0.3: queued; the run applies it when it is resumed" in texts(at).replace("\\", "")
     assert at.session_state["turned:over"].is_settled(empty, "over")
     empty.resume("over", steps=9)
     assert empty.wait("over", 60).state == "finished"
@@ -317,7 +321,7 @@ def test_a_queued_run_is_shown_before_its_first_step(page: str, paused: Lab):
     [
         (TOKENS, {}, "before its token statistics were measured"),
         (GENERATIONS, {"gen": "Timeline"}, "before its samples of this prompt were written"),
-        (FINDINGS, {}, "No step of this run was judged yet: it ended before its first step."),
+        (FINDINGS, {}, "No step of this run has been checked yet: it ended before its first step."),
     ],
 )
 @pytest.mark.parametrize("state", ["finished", "failed"])

@@ -184,7 +184,7 @@ def test_the_exact_flow_says_what_the_noise_left_to_choose(rho: str, word: str, 
 def test_motions_that_only_the_anchor_tells_apart_are_not_called_chance(films: Lab):
     at = open_app(VIDEO, run="ghost", video=VIEWS[2], exact_path="ring", rho="1")
     assert not at.success
-    assert "remembered, not" in at.info[0].value
+    assert "memorised, not" in at.info[0].value
 
 
 def test_the_exact_flow_starts_at_the_runs_own_values_and_is_in_the_link(films: Lab):

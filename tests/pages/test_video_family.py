@@ -179,7 +179,7 @@ def test_a_refused_sample_says_why(films: Lab, monkeypatch: pytest.MonkeyPatch):
 def test_without_a_model_nothing_can_be_asked(films: Lab):
     at = open_app(GENERATIONS, run="ghost")
     assert not at.exception
-    assert "no checkpoint and no living model" in at.info[0].value
+    assert "no checkpoint and no live model" in at.info[0].value
     assert next(button for button in at.button if button.label == "Generate").disabled
 
 

@@ -15,7 +15,7 @@ MERGE = "l0: &a {kind: phase_lm}\nmodel:\n  <<: [*a, *a]\n"
         (MERGE, "line 3: merge keys"),
         ("[" * 5_000, "line 1: it is nested more than"),
         ("optim:\n  steps: !!int ''\n", "line 2: '' is no int"),
-        ("a: &a [*a]", "stands for what it is a part of itself"),
+        ("a: &a [*a]", "refers to a value that contains it"),
     ],
 )
 def test_yaml_that_cannot_be_read_is_answered_with_its_line(empty: Lab, text: str, words: str):

@@ -61,7 +61,7 @@ def test_a_probe_that_throws_is_switched_off_and_training_goes_on(writer, tmp_pa
     runner.probes = [replace(probe, measure=broken) if probe.name == "causality" else probe for probe in runner.probes]
     found = runner.begin(engine.preview(board), board)
     assert "strict/gap" in found, "the others still run"
-    runner.scheduler.observe_step(1e6)  # a purse that pays for everything
+    runner.scheduler.observe_step(1e6)  # a budget that covers everything
     again = runner.measure(1000, engine.step(1, board), board)
     assert "strict/gap" in again
     writer.flush()

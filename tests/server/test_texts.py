@@ -28,7 +28,7 @@ MERGE = "\n".join(
         ("schedule", ["0% \u2028.. 5%: ce_weight = 1"], "it holds the character U+2028"),
         ("schedule", ["\u0661\u0662: ce_weight = 1"], "write STEP: control = value"),
         ("rules", ["when T1 is active: pause; every " + "9" * 3000 + " steps"], "must be a whole number"),
-        ("rules", ["when train/loss > 1e999: pause"], "is no number"),
+        ("rules", ["when train/loss > 1e999: pause"], "is not a number"),
     ],
 )
 def test_a_bad_text_is_refused_while_the_server_goes_on(

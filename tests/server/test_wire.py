@@ -42,7 +42,7 @@ class Served:
         return line
 
     def work(self, count: int, peer: str = "127.0.0.1") -> list[socket.socket]:
-        """Connections whose requests are at work, one after another."""
+        """Connections whose requests are being processed, one after another."""
         lines = []
         for _ in range(count):
             wanted = sum(_at_work(one) for one in list(self.connections)) + 1

@@ -230,7 +230,7 @@ def test_a_gigabyte_of_text_does_not_fit_and_the_remedy_is_named(
     assert least < found.total < most
     small = replace(found, available=9 * 10**9)
     assert small.verdict == "too large"
-    assert "the data are too large, take a part of them" in small.text
+    assert "the data are too large, use a part of them" in small.text
     assert ("tokenizer = word" in small.text) == (tokenizer == "byte")
 
 

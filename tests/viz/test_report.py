@@ -110,7 +110,7 @@ def test_the_report_has_everything_once_and_the_library_once():
         "cross-entropy, training",
         "cross-entropy, held out",
     }
-    assert "z loss weight 0 → 0.1 by person" in loss["data"][0]["text"]
+    assert "z loss weight 0 → 0.1 by user" in loss["data"][0]["text"]
     assert [shape["y0"] for shape in loss["layout"]["shapes"]] == [2.5]
     assert max(len(figure["data"]) for figure in read.figures) <= 1 + 2 * 12
 
@@ -172,8 +172,8 @@ def test_the_library_is_that_of_the_package_and_cannot_end_its_element():
 def test_a_run_with_nothing_says_so():
     empty = report_html(**parts(series={}, references={}, events=[], findings=[], samples=[]))
     for words in (
-        "nobody has looked at it yet",
-        "No step was looked at",
+        "nothing has been checked yet",
+        "No step was checked",
         "No samples yet",
         "No events yet",
         "Nothing was measured",

@@ -98,11 +98,11 @@ EVENTS = {
     "checkpoint": ({"step": 5, "reason": "requested"}, "checkpoint written: requested"),
     "pause": ({}, "paused"),
     "continue": ({}, "continued"),
-    "step": ({"count": 3}, "let go 3 steps"),
+    "step": ({"count": 3}, "ran 3 steps"),
     "stop": ({}, "stopped"),
     "finish": ({}, "finished"),
     "failed": ({"message": "the loss is not finite", "terms": ["ce"], "at_step": 3}, "failed: the loss is not finite"),
-    "restore": ({"from_step": 40}, "weights of step 40 put back"),
+    "restore": ({"from_step": 40}, "weights of step 40 restored"),
     "rewind": ({"from_step": 90, "to_step": 4, "branch": "b"}, "rewound from step 90; b keeps what came after"),
     "new_kind": ({"some_thing": {"a_b": 1}}, "new kind: some thing a b 1"),
 }

@@ -184,7 +184,7 @@ def _by_name(config: DataConfig, split: str) -> Any:
                     "(source=text with path, or hub_name=json, csv or parquet with data_files)"
                 )
             else:
-                remedy = "Check the names (and the connection, if it was lost on the way)"
+                remedy = "Check the names (and the connection, if it was lost meanwhile)"
             raise DataError(
                 f"the data set {config.hub_name!r} (configuration {config.hub_config or 'default'!r}, split "
                 f"{split!r}, data_files {config.data_files or 'none'!r}) could not be loaded: {cause}. {remedy}"
@@ -226,7 +226,7 @@ def _of_loaded(loaded: Any, column: ColumnChoice, name: str) -> Texts:
                 texts.append(text)
     notes = [note] if note else []
     if missing:
-        notes.append(f"{missing:,} rows have no text in that column and were passed over")
+        notes.append(f"{missing:,} rows have no text in that column and were skipped")
     return Texts(joined_articles(texts), 0, (), tuple(notes))
 
 

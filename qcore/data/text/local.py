@@ -50,7 +50,7 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
         raise DataError(f"{said} is refused: {nothing_in(survey_)}")
     check_room(sum(file.stat().st_size for file, _ in used), said)
     skipped = [*survey_.skipped, *passed]
-    hidden = (f"{survey_.hidden} hidden names were passed over",) if survey_.hidden else ()
+    hidden = (f"{survey_.hidden} hidden names were skipped",) if survey_.hidden else ()
     # one file is cut into documents, as half of it must be held out; of several files each is one
     found = read_files(used, column, path, divided=len(used) == 1, skipped=skipped)
     # reasons are shown: a folder of which nothing can be used is mostly one kind of mistake

@@ -43,7 +43,7 @@ def _check_resolved(name: str, found: Any) -> None:
             if at_hand or not path.startswith("hf://"):
                 raise DataError(
                     f"data.hub_name = {shown(name)!r} is refused: it takes {shown(path)!r} from a network, and "
-                    f"{DATA_ROOT} keeps this lab to {str(data_root())!r}"
+                    f"{DATA_ROOT} restricts this lab to {str(data_root())!r}"
                 )
             continue
         try:

@@ -146,7 +146,7 @@ def cached(cache_dir: Path | None, fingerprint: str, compute: Callable[[], Refer
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError) as error:
-        log.warning("%s is unreadable and will be computed anew: %s", path, error)
+        log.warning("%s is unreadable and will be recomputed: %s", path, error)
     references = compute()
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def table_documents(
         for left, reason in unread:
             leave_out(left, reason)
     if missing:
-        notes.append(f"{missing:,} rows have no text in that column and were passed over")
+        notes.append(f"{missing:,} rows have no text in that column and were skipped")
     if not any(text.strip() for text in texts):
         names = ", ".join(shown(path.name) for path, _, _ in files[:3])
         raise DataError(f"column {column.name!r} of {names} holds no text: every row is empty; choose another column")
@@ -235,7 +235,7 @@ def text_of(row: Any, path: tuple[str, ...], where: str, rows: list[Any]) -> str
     name = ".".join(path) or "the row"
     usable = [found for found in usable_columns([one for one in rows if isinstance(one, dict)]) if found != path]
     others = ", ".join(repr(".".join(found)) for found in usable)
-    remedy = f"set data.text_column to {others}, or mend the row" if others else "mend or remove the row"
+    remedy = f"set data.text_column to {others}, or repair the row" if others else "repair or remove the row"
     raise DataError(f"{where}: column {name!r} holds {kind_of(value)}, not text: {remedy}")
 
 
@@ -313,7 +313,7 @@ def _of_json_lines(path: Path, text: str) -> Iterator[Row]:
             # what is cut off fails in its last line: a person downloads again instead of mending it
             last = " (the file seems to be cut off there)" if not lines.read(1) else ""
             reason = f"{_json_words(error)} at column {getattr(error, 'colno', 1)}"
-            raise DataError(f"{shown(path)!r}, {where}: no JSON: {reason}{last}; mend or remove the line") from error
+            raise DataError(f"{shown(path)!r}, {where}: no JSON: {reason}{last}; repair or remove the line") from error
         if not isinstance(row, dict | str):
             if number == 1 and isinstance(row, list):
                 yield from _rows_of(path, row if row and isinstance(row[0], dict) else _whole(text))
@@ -341,7 +341,7 @@ def _of_json(path: Path, text: str) -> Iterator[Row]:
         if _whole(first) is not None and text.strip() != first.strip():  # JSON lines under another name
             return _of_json_lines(path, text)
         reason = f"line {getattr(error, 'lineno', 1)}: no JSON: {_json_words(error)}"
-        raise DataError(f"{shown(path)!r}, {reason} at column {getattr(error, 'colno', 1)}; mend the file") from error
+        raise DataError(f"{shown(path)!r}, {reason} at column {getattr(error, 'colno', 1)}; repair the file") from error
     return _rows_of(path, whole)
 
 
@@ -388,7 +388,7 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
                 words = "a quotation mark is opened and never closed"
             raise DataError(
                 f"{shown(path)!r}, line {begun}: no row of a CSV file separated by {_DELIMITERS[delimiter]} "
-                f"({words}); mend the line"
+                f"({words}); repair the line"
             ) from error
         if row is None:
             return
@@ -400,13 +400,13 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
             # two columns of one name would hide one another in the row's mapping
             if len(header) > _MOST_FIELDS or len(set(header)) < len(header):
                 problem = f"{len(header)} columns" if len(header) > _MOST_FIELDS else "two columns of one name"
-                raise DataError(f"{shown(path)!r}, line {begun}: the header has {problem}; mend the header")
+                raise DataError(f"{shown(path)!r}, line {begun}: the header has {problem}; repair the header")
             continue
         # a comma inside an unquoted text would silently cut it: too few fields are empty cells, too many are a mistake
         if len(row) > len(header):
             raise DataError(
                 f"{shown(path)!r}, line {begun}: {len(row)} fields separated by {_DELIMITERS[delimiter]}, and the "
-                f"header has {len(header)}: quote texts that hold {_DELIMITERS[delimiter]}, or mend the line"
+                f"header has {len(header)}: quote texts that hold {_DELIMITERS[delimiter]}, or repair the line"
             )
         cells = [None if cell in _MISSING else cell for cell in row]
         yield f"line {begun}", dict(zip(header, cells, strict=False))

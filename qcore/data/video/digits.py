@@ -24,7 +24,7 @@ def digit_clips(config: ClipsConfig) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation clips, uint8 [N, F, 1, H, W]: of `clips` in all, `validation_fraction` are held out.
 
     Held-out clips show digits (images) that no training clip shows. Position of the upper left corner in frame f: p_f =
-    bounce(p_0 + f·v) within [0, H − S]², p_0 uniform there, |v| uniform in [speed_low, speed_high] px a frame,
+    bounce(p_0 + f·v) within [0, H − S]², p_0 uniform there, |v| uniform in [speed_low, speed_high] px per frame,
     direction uniform. A pure function of the configuration. With the default 8 frames, 8 px canvas, 5 px digits and
     0.4–0.9 px a frame, on standardised pixels: frame divergence 0.86, cosine 0.57, orthogonality 0.42, coherence of the
     centre of mass +0.67.

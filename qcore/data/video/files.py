@@ -106,7 +106,7 @@ def _sources(config: ClipsConfig) -> tuple[list[tuple[str, Path | list[Path]]], 
     if config.data_version < 2:
         return [(str(file.relative_to(root)), file) for file in files], [], []
     groups, others = sequences(files)
-    notes = [f"{hidden} hidden names were passed over"] if hidden else []
+    notes = [f"{hidden} hidden names were skipped"] if hidden else []
     named: list[tuple[str, Path | list[Path]]] = [(shown(file.relative_to(root)), file) for file in others]
     for group in groups:
         first, last = (shown(path.relative_to(root)) for path in (group[0], group[-1]))
@@ -192,7 +192,7 @@ def _pictures(
     """
     number, size, missing, resized = 0, (0, 0), gaps(files), False
     if missing:
-        said.notes.append(f"misses pictures at {len(missing)} places of its numbers, which no clip goes over")
+        said.notes.append(f"misses pictures at {len(missing)} places of its numbering; no clip spans a gap")
     for at, file in enumerate(files):
         said.frames += 1
         if at in missing:
@@ -212,7 +212,7 @@ def _pictures(
         if size not in (its_size, (0, 0)):
             said.breaks += 1
             if not resized:
-                said.notes.append("changes the size of its pictures on the way, which no clip goes over")
+                said.notes.append("changes the size of its frames midway; no clip spans the change")
             resized = True
             yield None
         size = its_size

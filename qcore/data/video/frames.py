@@ -144,7 +144,9 @@ def _note_shape(stream: Any, step: Fraction | None, said: Said) -> Fraction:
     """The shape of a pixel, width over height, that is believed; what is to be said of it and of the times."""
     ratio = stream.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, _ODDEST_PIXEL) <= ratio <= _ODDEST_PIXEL:
-        said.notes.append(f"says its pixels are {float(ratio):.3g} times as wide as high, which is not believed")
+        said.notes.append(
+            f"says its pixels are {float(ratio):.3g} times as wide as high, which is ignored as implausible"
+        )
         ratio = Fraction(1)
     if ratio != 1:
         said.notes.append(f"has pixels {float(ratio):.3g} times as wide as high, which are made square")

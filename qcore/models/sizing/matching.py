@@ -52,11 +52,11 @@ def matched(
     name = _free(base)[0]
     raise ValueError(
         f"no {kind} of {base.layers} layers and a width near {base.width} has {target:,.0f} {_UNITS[by]} within "
-        f"{tolerance:.0%}, whatever its {name}: choose sizes of the two models that lie nearer"
+        f"{tolerance:.0%}, whatever its {name}: choose more similar sizes of the two models"
     )
 
 
-_UNITS = {"parameters": "parameters", "compute": "operations a window"}
+_UNITS = {"parameters": "parameters", "compute": "operations per window"}
 
 
 def size_of(config: LanguageConfig, vocab_size: int, by: By) -> float:

@@ -113,7 +113,7 @@ TOKENS_PADDING_SHARE = series(
     "tokens/padding_share",
     "share of padding in the batch",
     SHARE,
-    "Share of the positions that only fill rows up.",
+    "Share of the positions that only pad rows.",
     form=".1%",
     needs="text",
 )
@@ -121,7 +121,7 @@ STRICT_CE = series(
     "strict/ce",
     "cross-entropy from the prefix alone",
     TOKEN_NATS,
-    "Cross-entropy where the model is given nothing but the tokens before: what it would have when it writes.",
+    "Cross-entropy where the model is given nothing but the tokens before: what it would have when it generates.",
     form=".3f",
     needs="text",
 )
@@ -216,7 +216,7 @@ BATCH_DEPENDENCE = series(
     "batch/dependence",
     "change with other rows in the batch",
     LARGEST,
-    "How much the outputs of a row change when the other rows are replaced: exactly 0 when rows are apart.",
+    "How much the outputs of a row change when the other rows are replaced: exactly 0 when rows are independent.",
     needs="text",
 )
 DATA_PAD_IS_TARGET = series(
@@ -271,7 +271,7 @@ GENERATION_REPETITION = series(
     "generation/repetition",
     "repetition in samples",
     SHARE,
-    "Share of what the samples say that they have said before.",
+    "Share of the sampled text that repeats earlier text.",
     short="Repetition",
     form=".0%",
     needs="text",

@@ -43,7 +43,7 @@ TRAIN_STEP_MS = series("train/step_ms", "step time", MS, "Time of one update, wi
 TRAIN_TOKENS_PER_SECOND = series(
     "train/tokens_per_second",
     "speed",
-    "tokens a second",
+    "tokens per second",
     "Real target tokens trained on in a second, running mean.",
     short="Tokens/s",
     needs="text",
@@ -51,7 +51,7 @@ TRAIN_TOKENS_PER_SECOND = series(
 TRAIN_FRAMES_PER_SECOND = series(
     "train/frames_per_second",
     "speed",
-    "frames a second",
+    "frames per second",
     "Frames trained on in a second, running mean.",
     short="Frames/s",
     needs="frames",
@@ -146,13 +146,13 @@ COST_TOTAL_PERCENT = series(
     "cost/total_percent",
     "planned cost of all measurements",
     "% of training time",
-    "What all probes together take at the cadence in force, from their running means.",
+    "Cost of all probes together at the current cadence, from their running means.",
 )
 COST_SPENT_PERCENT = series(
     "cost/spent_percent",
     "cost of all measurements",
     "% of training time",
-    "Time really spent on measurements since training began, relative to the time of the steps.",
+    "Time actually spent on measurements since training began, relative to the time of the steps.",
 )
 COST_EVAL_MS = series("cost/eval_ms", "cost of the evaluation", MS, "Time of the last evaluation on held-out data.")
 COST_PROBES_RUN = series(
@@ -282,7 +282,7 @@ pattern(
         "",
         f"steps between measurements of {name_words(probe)}",
         "steps",
-        "Cadence in force: as asked for, or stretched to stay within the budget.",
+        "Current cadence: as requested, or stretched to stay within the budget.",
     ),
     "cost/<probe>_every",
 )

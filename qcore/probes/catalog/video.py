@@ -30,15 +30,15 @@ FLOW_T_STAR = series(
     "flow/t_star",
     "collapse time t*",
     "time",
-    "From which time on frames may part; a learned t* moves by itself.",
+    "Time from which frames may separate; a learned t* changes during training.",
     needs="frames",
 )
 FLOW_VELOCITY_ERROR = series(
     "flow/velocity_error",
     "error of the target velocity",
     "relative",
-    "The target against what z really does from one time to the next: far from 0, the model is taught a velocity that "
-    "leads elsewhere.",
+    "The target against the actual change of z from one time to the next: far from 0, the model is taught a velocity "
+    "that leads elsewhere.",
     needs="frames",
 )
 FLOW_POSITION_RESPONSE = series(
@@ -52,7 +52,7 @@ FLOW_POSITION_RESPONSE = series(
 ANCHOR_ENTROPY = series(
     "anchor/entropy",
     "entropy of the anchor",
-    "nats a value",
+    "nats per value",
     "Entropy of the anchor's pixels; it falls when all clips come to share one anchor.",
     needs="frames",
 )
@@ -83,7 +83,7 @@ _MEASURES = {
     "coherence": (
         "coherence of motion",
         "cosine",
-        "Whether the next change goes on in the direction of the last one: real motion is above 0; random jumps give "
+        "Whether the next change continues in the direction of the last one: real motion is above 0; random jumps give "
         "about −0.5.",
         "Coherence",
     ),

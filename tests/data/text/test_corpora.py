@@ -88,7 +88,7 @@ def test_a_folder_is_one_document_a_file_in_sorted_order(tmp_path):
         "nul.bin": "is a .bin file",
         "pipe": "is a pipe, not a file",
     }
-    assert corpus.notes == ("2 hidden names were passed over",)
+    assert corpus.notes == ("2 hidden names were skipped",)
     assert corpus.size == sum((tmp_path / name).stat().st_size for name in ("a.py", "b.md", "sub/c.txt"))
 
 

@@ -318,10 +318,10 @@ def test_before_a_start_it_is_said_for_whom_it_waits_and_it_may_go_first(empty: 
         ("data", "", "Put the data where", False),
         ("", "ValueError: data.path '~/my.txt' does not exist", "Put the data where", False),
         ("", "MemoryError: Unable to allocate 3.35 GiB", "memory", False),
-        ("disk", "", "Make room", True),
-        ("", "OSError: [Errno 28] No space left on device", "Make room", True),
+        ("disk", "", "Free space", True),
+        ("", "OSError: [Errno 28] No space left on device", "Free space", True),
         ("folder gone", "", "folder back", False),
-        ("configuration", "", "same way again", False),
+        ("configuration", "", "in the same way", False),
         ("bug", "", "traceback", False),
         ("", "KeyError: 3", "traceback", False),
     ],
@@ -351,7 +351,7 @@ def test_a_run_whose_text_vanished_says_so_and_not_the_learning_rate(empty: Lab,
     told = errors(at)[0]
     assert "Put the data where the run looks for them" in told
     assert "earning rate" not in told
-    assert "first step is on its way" not in str(texts(at))
+    assert "Waiting for the first step" not in str(texts(at))
 
 
 def test_titles_and_names_are_one():
