@@ -8,6 +8,7 @@ from pages.session import advice, phrases, selection
 from pages.session.page_list import CONTROL_ROOM, PAGES
 from pages.session.plain import plain
 from pages.widgets import boxes
+from qcore.base.run_states import RunState
 from qcore.lab import Lab, RunInfo
 
 
@@ -59,7 +60,7 @@ def open_run(lab: Lab, title: str) -> RunInfo | None:
         return None
     heading(title, info)
     trouble(lab, info)
-    return None if info.state == "unreadable" else info
+    return None if info.state == RunState.UNREADABLE else info
 
 
 def heading(title: str, info: RunInfo) -> None:
@@ -71,17 +72,17 @@ def heading(title: str, info: RunInfo) -> None:
 
 def trouble(lab: Lab, info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
-    if info.state == "failed":
+    if info.state == RunState.FAILED:
         remedy = advice.remedy(info, lab.stranded(info.name))
         boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
-    elif info.state == "unreadable":
+    elif info.state == RunState.UNREADABLE:
         boxes.says(
             "trouble",
             "error",
             f"**This run cannot be read.** {plain(info.message)}\n\n{plain(info.remedy)} The other runs are not "
             "affected.",
         )
-    elif info.state == "interrupted":
+    elif info.state == RunState.INTERRUPTED:
         boxes.says(
             "trouble",
             "warning",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qcore.base.run_states import RunState
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table
 from qcore.config import ConfigError, RunConfig, default_run, person_path, preset, read_changes
 from qcore.experiments.benchmark import MATCHES, bench_spec, run_benchmark
@@ -81,7 +82,7 @@ def compare_models(
         print_json({**asdict(found), "quality": [asdict(row) for row in quality_rows(found.runs)]})
     else:
         _show(found, markdown)
-    return 0 if all(run.state == "finished" for run in found.runs) else 1
+    return 0 if all(run.state == RunState.FINISHED for run in found.runs) else 1
 
 
 def _texts(paths: list[Path]) -> dict[str, Any]:

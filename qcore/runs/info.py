@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base.run_states import ACTIVE, RunState
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import can_go_on
 from qcore.runs.control_changes import changes_that_hold
 from qcore.runs.failures import CAUSES
 from qcore.runs.last_words import Failure, read_words
-from qcore.runs.layout import ACTIVE, CATCH_UP, believed, held
+from qcore.runs.layout import CATCH_UP, believed, held
 from qcore.store import RunReader, Status
 
 ENDED = "process ended"
@@ -34,7 +35,7 @@ class RunInfo:
     """
 
     name: str
-    state: str
+    state: RunState
     step: int = 0
     total_steps: int = 0
     created: float = 0.0
@@ -129,7 +130,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) ->
     """Collect one run's row, all of one snapshot. A run that was active when its worker vanished is `interrupted`."""
     with reader.moment():
         info = _row(run_dir, reader, config, hold)
-    if info.state == "interrupted" and hold.held is False and held(run_dir):  # it has begun since
+    if info.state == RunState.INTERRUPTED and hold.held is False and held(run_dir):  # it has begun since
         return run_info(run_dir, reader, config, replace(hold, held=True))
     return info
 
@@ -144,7 +145,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     if words is not None and status is not None and status.heartbeat > words.wall:
         words = None  # another worker has had the run since
     if status is None:
-        state = "queued" if alive else "failed" if words else "interrupted"
+        state = RunState.QUEUED if alive else RunState.FAILED if words else RunState.INTERRUPTED
         return RunInfo(
             name,
             state,
@@ -159,12 +160,12 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
             message=words.message if words else "",
             cause=words.cause if words else "" if alive else ENDED,
         )
-    state, message, extra = status.state, status.message, status.extra
-    cause = str(extra.get("cause", "")) if state == "failed" and extra.get("cause") in CAUSES else ""
+    state, message, extra = RunState(status.state), status.message, status.extra
+    cause = str(extra.get("cause", "")) if state == RunState.FAILED and extra.get("cause") in CAUSES else ""
     if words is not None:
-        state, message, cause = "failed", words.message, words.cause
+        state, message, cause = RunState.FAILED, words.message, words.cause
     elif state in ACTIVE and not alive:
-        state, cause = "interrupted", ENDED
+        state, cause = RunState.INTERRUPTED, ENDED
         message = f"its worker ended without a word; {_way_on(stranded(run_dir, reader))}"
     step, extra = _newest(reader, status, catalog.EVAL_FLOW if family == "video" else catalog.EVAL_CE)
     return RunInfo(
@@ -188,7 +189,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         held_out_step=extra.get("eval_step"),
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
-        seconds_left=extra.get("seconds_left") if state == "running" else None,
+        seconds_left=extra.get("seconds_left") if state == RunState.RUNNING else None,
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),
         drops=status.drops,
