@@ -42,7 +42,7 @@ from qcore.train.checkpoint import WATCH_FILE, Checkpoint, Weights, load_checkpo
 from qcore.train.engine import NonFiniteError
 from qcore.train.monitor import Monitor
 from qcore.train.samples import Samples
-from qcore.train.states import before_trouble, decoding, newest_good, restore_scaler
+from qcore.train.saving import before_trouble, decoding, newest_good, restore_scaler
 from qcore.train.workload import Workload
 
 IDLE_SECONDS = 0.02

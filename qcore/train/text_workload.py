@@ -33,7 +33,7 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import grow, grown_section, in_force, resize
-from qcore.train.states import decoding
+from qcore.train.saving import decoding
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Speaker, Workload
 
