@@ -88,7 +88,7 @@ def compare_sampling(
     if chosen is None:
         raise LabError(f"run {name!r} has no checkpoint {'yet' if checkpoint is None else f'of step {checkpoint}'}")
     from qcore.store import Generation
-    from qcore.train.open import load_speaker
+    from qcore.train.session import load_speaker
 
     speaker, controls = load_speaker(config, lab.runs_dir / name, chosen.path)
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []
