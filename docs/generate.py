@@ -83,7 +83,7 @@ def _code(value: object) -> str:
 def _states() -> list[str]:
     found = [
         "Everything that changes the state of a run goes through this table (`RunStateMachine.fire`); what it has not",
-        "cannot happen, and raises. Pages, command line and protocol show what the status row says, or a reader's word.",
+        "cannot happen, and raises. Pages, command line and protocol show what the status row says.",
         "",
     ]
     rows = [(_code(state), _code(state.kept) if state.kept in KEPT else "–", state.about) for state in RunState]

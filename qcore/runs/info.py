@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qcore.base.run_states import ACTIVE, RunState
+from qcore.base.run_states import ACTIVE, TRANSITIONS, RunState, Trigger
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import can_go_on
@@ -165,7 +165,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     if words is not None:
         state, message, cause = RunState.FAILED, words.message, words.cause
     elif state in ACTIVE and not alive:
-        state, cause = RunState.INTERRUPTED, ENDED
+        state, cause = TRANSITIONS[state][Trigger.KILL], ENDED
         message = f"its worker ended without a word; {_way_on(stranded(run_dir, reader))}"
     step, extra = _newest(reader, status, catalog.EVAL_FLOW if family == "video" else catalog.EVAL_CE)
     return RunInfo(
