@@ -67,8 +67,10 @@ class Monitor(Callback):
         step = self._loop.step
         self.record(step, result, seconds)
         self._loop.publish()  # before an evaluation, which may take longer than readers believe a silent run
-        recording = self._recording
-        if step % self._controls["eval_every"] == 0 if recording is None else step in recording.evaluations:
+        # A replay measures exactly when the run did, which was also wherever it had come to an end and was resumed.
+        every, recording = self._controls["eval_every"], self._recording
+        is_due = step % every == 0 if recording is None else step in recording.evaluations
+        if is_due:
             self.evaluate(step)
 
     def at_end(self, end: End) -> None:

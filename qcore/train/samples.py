@@ -41,8 +41,9 @@ class Samples(Callback):
                 self._loop.queue(*tasks)
 
     def after_step(self, result: object, seconds: float) -> None:
-        step, recording = self._loop.step, self._recording
-        if step % self._controls["sample_every"] == 0 if recording is None else step in recording.samples:
+        step, every, recording = self._loop.step, self._controls["sample_every"], self._recording
+        is_due = step % every == 0 if recording is None else step in recording.samples
+        if is_due:
             self._loop.queue(*self.timeline(step))
 
     def at_end(self, end: End) -> None:
