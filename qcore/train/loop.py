@@ -146,6 +146,7 @@ class Trainer:
                 self._tasks.popleft()
             return False
         done = self.step >= self._board["steps"]
+        # A stop comes first: it draws no last sample and makes no last measurement, so that a program can end soon.
         for due, end in ((self.must_end, End.STOP), (self.has_arrived, End.UNTIL), (done, End.FINISH)):
             if due:
                 self._close_with(end)
@@ -174,7 +175,7 @@ class Trainer:
 
     def _close_with(self, end: End) -> None:
         """Let the callbacks queue what belongs at the end of a run, once a step; a replay keeps nothing of its end."""
-        if self._closing_step == self.step:
+        if self._closing_step == self.step:  # its work is queued or done; the next turn finds out which
             return
         self._closing_step = self.step
         if self._orders.recording is None:
@@ -252,7 +253,7 @@ class Trainer:
         old = self._board[name]
         if value == old:
             return f"{name} is {old} already"
-        if self._board.is_risky(name) and author not in AUTOMATIC:
+        if self._board.is_risky(name) and author not in AUTOMATIC:  # automation saves before each of its changes
             self.save(RISKY)
         self._history.supersede(self.step, name)
         self._board.set(name, value)

@@ -87,7 +87,7 @@ class Checkpoints(Callback):
         undone; who goes on from it makes the change again.
         """
         step = self._context.loop.step
-        if self._undoable != step:
+        if self._undoable != step:  # else the folder of this step holds the state from before the change
             self._write(reason)
         if reason in (RISKY, AUTOMATIC_REASON):
             self._undoable = step
@@ -102,7 +102,7 @@ class Checkpoints(Callback):
         """
         context, history = self._context, self._context.history
         recover_interrupted(context.run_dir)
-        configured = context.workload.section
+        configured = context.workload.section  # before a checkpoint of a grown model gives it another
         checkpoint = newest_good(context.run_dir, self._take, self._warn)
         if checkpoint is None:
             self._plan_repeat(0, 0)
@@ -110,6 +110,7 @@ class Checkpoints(Callback):
         state = checkpoint.state
         history.settle(context.board, context.board.restore(state.controls), state.step, state.event_seq)
         self._monitor.seconds_trained = state.seconds_trained
+        # A resume that came after the failure has told it already; a failure that came last was never resumed from.
         ending = history.last_of("failed", "resume")
         if ending is not None and ending.kind == "failed":
             self._monitor.tell_failure_again(ending.payload)
@@ -133,6 +134,7 @@ class Checkpoints(Callback):
 
     def _write(self, reason: str) -> None:
         context, engine, loop = self._context, self._context.workload.engine, self._context.loop
+        # What a resume reads back (events, scalars) must be on disk before what it goes on from.
         context.writer.flush()
         save_checkpoint(
             context.run_dir,

@@ -66,7 +66,7 @@ def train_run(assignment: Assignment) -> None:
         states = _take_up(before)
         forget_words(run_dir)
 
-        def made(config: RunConfig, orders: Orders) -> Trainer:
+        def make_trainer(config: RunConfig, orders: Orders) -> Trainer:
             workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
             _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
@@ -91,14 +91,14 @@ def train_run(assignment: Assignment) -> None:
                 goal = meta.get(CATCH_UP)
                 if goal is not None and not _is_there(run_dir, goal):
                     way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
-                    trainer = made(way, Orders(until=goal, catching_up=True))
+                    trainer = make_trainer(way, Orders(until=goal, catching_up=True))
                     if trainer.run() == RunState.FAILED or assignment.stopping.is_set():
                         return
-                    states.fire(Trigger.RESUME)
+                    states.fire(Trigger.RESUME)  # the way there is over, and the run itself begins
                     if way != config:
                         meta.pop("data_fingerprint", None)  # the fork may be on other data
                         _cut_way_back(run_dir, goal)
-                trainer = made(config, assignment.orders)
+                trainer = make_trainer(config, assignment.orders)
                 trainer.run()
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)

@@ -121,6 +121,7 @@ class Commands(Callback):
         if self._context.orders.catching_up:
             return
         writer, loop = self._context.writer, self._context.loop
+        # A copy, as a command that must wait once more goes back into the list, in its order.
         waiting, self._waiting = self._waiting, []
         for row in [*waiting, *self._reader.pending()]:
             if loop.is_busy and row.kind in _OF_THE_MODEL:  # a sample is being drawn from the model as it is
