@@ -29,10 +29,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qcore.automation.control_board import ControlBoard
+from qcore.automation.events import History
 from qcore.config import preset
-from qcore.data import open_dataset
+from qcore.runs.replay_plan import Orders
 from qcore.store import RunWriter
+from qcore.train.callback import LoopContext
 from qcore.train.monitor import Monitor
+from qcore.train.session import open_workload
 from qcore.train.text_engine import Engine, StepResult
 
 HISTOGRAM_EVERY = 50
@@ -122,14 +125,17 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     config = preset(chosen.preset).config.with_values({"steps": 10_000_000, "budget_percent": chosen.budget})
-    engine = Engine(config, open_dataset(config.data, config.model.context, None))
     board = ControlBoard(config)
-    step = 0
-    for _ in range(20):
-        step += 1
-        engine.step(step, board)
     with tempfile.TemporaryDirectory() as scratch, RunWriter(Path(scratch) / "run.sqlite") as writer:
-        monitor = Monitor(engine, writer, board)
+        workload = open_workload(config, Path(scratch))
+        engine, step = workload.engine, 0
+        for _ in range(20):
+            step += 1
+            engine.step(step, board)
+        # There is no loop here: the monitor is told of each step by hand, and its hooks are not called.
+        no_loop: Any = None
+        context = LoopContext(Path(scratch), workload, writer, board, History([], writer), Orders(), no_loop)
+        monitor = Monitor(context)
         monitor.begin()
         arms: dict[str, Any] = {"plain": plain, f"diagnostics at {chosen.budget:g} %": lab(monitor, writer)}
         if chosen.peers:

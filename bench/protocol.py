@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from qcore.base.run_states import RunState
 from qcore.config import preset
 from qcore.lab import Lab
 from qcore.server.client import Client
@@ -246,7 +247,7 @@ def main() -> None:
             work.append((work_alone, work_beside))
         seen = json.loads(crowd.communicate(timeout=60)[0])
         applied, missing = unlogged(lab)
-        alive = server.poll() is None and lab.info(RUN).state == "running"
+        alive = server.poll() is None and lab.info(RUN).state == RunState.RUNNING
     ordered = sorted(seen["seconds"])
     alone, beside = (statistics.median(column) for column in zip(*speeds, strict=True))
     work_alone, work_beside = (statistics.median(column) for column in zip(*work, strict=True))

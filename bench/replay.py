@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from qcore.base.run_states import RunState
 from qcore.config import LANGUAGE_KINDS, default_run, preset
 from qcore.lab import Lab
 from qcore.runs.replay_plan import is_wall_clock
@@ -57,7 +58,7 @@ def family(lab: Lab, kind: str, steps: int) -> dict[str, Any]:
     started = time.perf_counter()
     parent = lab.start(default_run().with_values(settings(kind, steps)), name=kind)
     info = lab.wait(parent)
-    if info.state != "finished":
+    if info.state != RunState.FINISHED:
         return {"family": kind, "state": info.state, "message": info.message}
     replayed = lab.replay(parent)
     row: dict[str, Any] = {

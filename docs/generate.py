@@ -16,6 +16,7 @@ import typer
 
 import qcore.cli  # noqa: F401 - registers the commands
 from docs.rooms import rooms_page, rooms_picture
+from qcore.base.run_states import KEPT, TRANSITIONS, RunState, Trigger
 from qcore.cli.base import app
 from qcore.config import LANGUAGE_KINDS, MODEL_KINDS, PRESETS, VIDEO_KINDS, Control, all_controls
 from qcore.config.fault_bank import FAULTS
@@ -49,6 +50,7 @@ def pages() -> dict[str, str]:
         "docs/reference/series.md": _page("Series", "`qcore.probes.catalog`", _series()),
         "docs/reference/commands.md": _page("Commands", "`qcore.cli`", _commands()),
         "docs/reference/routes.md": _page("HTTP routes and MCP tools", "`qcore.server`", _routes()),
+        "docs/reference/states.md": _page("States of a run", "`qcore.base.run_states`", _states()),
         "docs/reference/rooms.md": _page("Rooms", "the imports of every file", rooms_page(ROOT)),
         "docs/assets/rooms.svg": rooms_picture(ROOT),
     }
@@ -73,6 +75,29 @@ def _code(value: object) -> str:
     """A value as code; an empty one as nothing."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return f"`{text}`" if text else ""
+
+
+# states
+
+
+def _states() -> list[str]:
+    found = [
+        "Everything that changes the state of a run goes through this table (`RunStateMachine.fire`); what it has not",
+        "cannot happen, and raises. Pages, command line and protocol show what the status row says.",
+        "",
+    ]
+    rows = [(_code(state), _code(state.kept) if state.kept in KEPT else "–", state.about) for state in RunState]
+    found += _table(("state", "in the status row", "what it means"), rows)
+    found += ["", "## What may happen, and the state after it", ""]
+    head = ("when", *(_code(state) for state in TRANSITIONS if TRANSITIONS[state]))
+    found += _table(
+        head,
+        [
+            (_code(trigger), *(_code(row.get(trigger, "")) for row in TRANSITIONS.values() if row))
+            for trigger in Trigger
+        ],
+    )
+    return [*found, "", *_table(("what happens", "when"), [(_code(trigger), trigger.about) for trigger in Trigger])]
 
 
 # controls

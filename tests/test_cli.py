@@ -432,7 +432,7 @@ def test_a_signal_stops_a_run_whose_database_another_program_keeps(here: Lab, ca
     worker = here._workers["live"]
 
     def let_go() -> None:
-        eventually(worker._stopping.is_set)
+        eventually(worker._assignment.stopping.is_set)
         other.execute("ROLLBACK")
 
     with concurrent.futures.ThreadPoolExecutor() as pool:

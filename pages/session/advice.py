@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pages.session import family_words
 from pages.session.plain import plain
+from qcore.base.run_states import RunState
 from qcore.lab import Lab, RunInfo
 from qcore.runs.waiting import waiting_words
 from qcore.viz import name_words
@@ -57,7 +58,7 @@ def cause(info: RunInfo) -> str:
     """Why a run broke off: as it was kept, else as its message says; `bug` when neither tells."""
     if info.cause in _ADVICE:
         return info.cause
-    if info.state == "interrupted":
+    if info.state == RunState.INTERRUPTED:
         return "process ended"
     message = info.message.lower()
     return next((name for name, signs in _SIGNS if any(sign in message for sign in signs)), "bug")
@@ -93,16 +94,16 @@ def going_on(stranded: int) -> str:
 
 def resume_helps(info: RunInfo) -> bool:
     """Whether continuing is the first thing to try: where something has to be mended before it, it is not."""
-    return info.state not in ("failed", "interrupted") or _ADVICE[cause(info)][1]
+    return info.state not in (RunState.FAILED, RunState.INTERRUPTED) or _ADVICE[cause(info)][1]
 
 
 def nothing_yet(info: RunInfo, waits: str = "") -> str:
     """What the loss chart says while it is empty."""
-    if info.state == "failed":
+    if info.state == RunState.FAILED:
         return "It failed before its first step: see the reason above."
-    if info.state == "queued" and waits:
+    if info.state == RunState.QUEUED and waits:
         return f"{waits[0].upper()}{waits[1:]}."
-    if info.state in ("queued", "running"):
+    if info.state in (RunState.QUEUED, RunState.RUNNING):
         return "Waiting for the first step." if info.message != "opening the data" else "The data are being loaded."
     return "It ended before its first step." if not info.alive else "No step yet."
 
@@ -119,7 +120,7 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
     if not family_words.has_trainer(info):
         return f"This run has recorded no {what}. Another program wrote it; see what it holds in the *Control room*."
     found = lab.controls(info.name).get(control)  # first: of a run that is damaged nothing else is true
-    if info.state == "failed":
+    if info.state == RunState.FAILED:
         return f"This run failed before its {what} were {done}: see the reason above."
     if not info.alive:
         more = ", or with more `budget percent` for the diagnostics" if budgeted else ""
@@ -128,12 +129,12 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
         )
     every = "" if found is None else f" every {found.value:,} steps"
     bound = " as far as the budget of the diagnostics allows" if budgeted else ""
-    now = whom(lab, info) or ("it is paused" if info.state == "paused" else "see the control room until then")
+    now = whom(lab, info) or ("it is paused" if info.state == RunState.PAUSED else "see the control room until then")
     return f"No {what} {done} yet: they are {done}{every}{bound}; {now}."
 
 
 def whom(lab: Lab, info: RunInfo) -> str:
     """For whom a queued run waits, in Markdown: `the run is queued: waits for NAME`; empty for any other."""
-    if info.state != "queued":
+    if info.state != RunState.QUEUED:
         return ""
     return f"the run is {plain(waiting_words(info, lab.runs(), short=True) or 'queued: it waits for its turn')}"

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.session.page_list import CONTROL_ROOM, TOKENS
 from pages.session.page_list import VIDEO as VIDEO_PAGE
 from pages.session.plain import plain
+from qcore.base.run_states import RunState
 from qcore.lab import RunInfo
 from qcore.probes import catalog
 
@@ -66,7 +67,7 @@ def has_trainer(info: RunInfo) -> bool:
     """Whether a trainer of this lab can act on a run: resume, change, fork, sample it. One that cannot be read
     counts: what is wrong with it is said in its own words.
     """
-    return "trainer" in info.capabilities or info.state == "unreadable"
+    return "trainer" in info.capabilities or info.state == RunState.UNREADABLE
 
 
 def is_video(info: RunInfo) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from qcore.base.run_states import RunState
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 
 INTERVALS = {"off": 0.0, "0.5": 0.5, "1": 1.0, "2": 2.0, "5": 5.0}
@@ -18,17 +19,18 @@ REFRESH = "2"  # asking for news is cheap, and where drawing is dear the browser
 ALARM_SECONDS = 5.0
 SENT = "sent"
 Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "grey", "primary"]
-STATES: dict[str, tuple[Color, str]] = {
-    "queued": ("gray", "Waiting until another run has ended or is paused."),
-    "running": ("green", "Training now."),
-    "paused": ("orange", "Paused; controls and prompts still work."),
-    "finished": ("blue", "Reached its last step."),
-    "stopped": ("gray", "Stopped by a user; it can be resumed."),
-    "failed": ("red", "Failed; the reason is on its page."),
-    "interrupted": ("orange", "Its process exited unexpectedly; it can be resumed."),
-    "recorded": ("gray", "Written by another program that does not report its state."),
-    "unreadable": ("red", "The folder holds no run that can be read."),
+COLORS: dict[RunState, Color] = {
+    RunState.QUEUED: "gray",
+    RunState.RUNNING: "green",
+    RunState.PAUSED: "orange",
+    RunState.FINISHED: "blue",
+    RunState.STOPPED: "gray",
+    RunState.FAILED: "red",
+    RunState.INTERRUPTED: "orange",
+    RunState.RECORDED: "gray",
+    RunState.UNREADABLE: "red",
 }
+"""Of a state's badge; its word and its sentence are the state's own."""
 
 
 def remember_choice(name: str, value: Any) -> None:
@@ -108,6 +110,6 @@ def follow_seconds(info: RunInfo) -> float:
     return interval() if info.alive else 0.0
 
 
-def state_word(info: RunInfo) -> str:
+def state_word(info: RunInfo) -> RunState:
     """The one word for a run's state, wherever it is shown."""
-    return info.state if info.state in STATES else "unreadable"
+    return info.state

@@ -24,7 +24,7 @@ from qcore.lab import Lab, RunInfo
 from qcore.probes.catalog import Declared, declared_as_named, kept_series
 from qcore.runs.external import LOSSES, external_controls
 from qcore.server.live import View
-from qcore.viz import Line, curves, event_words, number_words, value_words
+from qcore.viz import Line, XAxis, YAxis, curves, event_words, number_words, value_words
 
 CHARTS = 6
 MOST_CHARTS = 24
@@ -95,9 +95,9 @@ def _options(info: RunInfo, offered: Sequence[str]) -> dict[str, Any]:
         if offered:
             look["span"] = metric_row.smoothing()
             with st.popover("Charts", icon=":material/tune:"):
-                look["log_y"] = st.toggle("Logarithmic values", key="log_y", bind="query-params")
-                look["log_x"] = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
-                look |= looks.axis_choices()
+                log_y = st.toggle("Logarithmic values", key="log_y", bind="query-params")
+                log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
+                look |= {"x": XAxis(log=log_x), "y": YAxis(log=log_y), "extremes": looks.axis_choices()}
         log = st.segmented_control("Log", LOGS, key="own_log", default=LOGS[0], required=True, bind="query-params")
     if offered:
         chosen = st.multiselect(
@@ -164,7 +164,7 @@ def _progress(info: RunInfo) -> list[Block]:
 
 def _numbers(info: RunInfo, declared: Sequence[Declared], latest: dict[str, tuple[int, float]]) -> Block:
     """State, and the newest number of each series that is drawn; one of another step says which."""
-    cells = [("State", selection.state_word(info), selection.STATES[selection.state_word(info)][1])]
+    cells = [("State", str(selection.state_word(info)), selection.state_word(info).about)]
     for words in declared[:SHOWN_NUMBERS]:
         step, value = latest.get(words.name, (info.step, None))
         label = words.title if words.title == words.name else words.label

@@ -18,6 +18,8 @@ from pages.session.plain import plain
 from pages.widgets import boxes
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import live
+from qcore.base.run_states import ACTIVE as TRAINING_STATES
+from qcore.base.run_states import RunState
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
 from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
 from qcore.viz import (
@@ -36,7 +38,6 @@ from qcore.viz import (
 
 FIGURES = 6
 ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
-_TRAINS = ("queued", "running", "paused")
 _BADGES: dict[str, tuple[selection.Color, str, str]] = {
     "active": ("red", "active", "Wrong now."),
     "moving": (
@@ -148,7 +149,9 @@ def _none(lab: Lab, info: RunInfo) -> None:
         boxes.says("nothing", "info", text)
         return
     if info.step == 0:
-        ahead = "it is paused before its first step" if info.state == "paused" else "its first step has not finished"
+        ahead = (
+            "it is paused before its first step" if info.state == RunState.PAUSED else "its first step has not finished"
+        )
         why = (advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
         boxes.says("nothing", "info", f"No step of this run has been checked yet: {why}.")
         return
@@ -324,7 +327,7 @@ def _acknowledge(lab: Lab, info: RunInfo, finding: FindingInfo) -> None:
 
 def _needs_life(lab: Lab, info: RunInfo) -> str:
     """Why nothing can be changed in a run that nobody trains; empty while somebody does."""
-    if info.alive and info.state in _TRAINS:
+    if info.alive and info.state in TRAINING_STATES:
         return ""
     if not info.alive and lab.stranded(info.name):
         return (
@@ -345,7 +348,7 @@ def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, Contr
         return ""
     if dead:
         return dead
-    if kind == "pause" and info.state == "paused":
+    if kind == "pause" and info.state == RunState.PAUSED:
         return "It is paused already."
     if kind == "set":
         changes = remedy.get("changes") or {}

@@ -18,6 +18,7 @@ from pages.widgets import control_panel, live_fragment, metric_row, run_heading,
 from pages.widgets.boxes import says_html
 from pages.widgets.chart import dated
 from pages.widgets.live_panel import Block, blocks_json, panel, progress_html, table_html
+from qcore.base.run_states import ACTIVE, RunState
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
@@ -29,7 +30,6 @@ LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
 SHOWN_FINDINGS = 3
 _PAST_POINTS = 300
-_ACTIVE = ("queued", "running", "paused")
 _TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
 @media(max-width:640px){.to-knobs{display:inline}}</style>
 <a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
@@ -38,7 +38,7 @@ _TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-
 def watch(lab: Lab, info: RunInfo) -> None:
     """Buttons, then charts beside knobs."""
     _buttons(lab, info)
-    if info.state == "unreadable":
+    if info.state == RunState.UNREADABLE:
         return
     charts, side = st.columns([2, 1], gap="large")
     with side:
@@ -76,14 +76,14 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
             (
                 "Pause",
                 "pause",
-                ("running", "queued"),
+                (RunState.RUNNING, RunState.QUEUED),
                 Pause(),
                 "Wait before the next step; controls and prompts still work.",
             ),
-            ("Continue", "play_arrow", ("paused",), Continue(), "Continue training."),
+            ("Continue", "play_arrow", (RunState.PAUSED,), Continue(), "Continue training."),
         ):
             _button(label, icon, state in states, about, lambda command=command: messages.send(lab, name, command))
-        with st.popover("Step", icon=":material/skip_next:", disabled=state != "paused"):
+        with st.popover("Step", icon=":material/skip_next:", disabled=state != RunState.PAUSED):
             count = st.number_input(
                 "Steps",
                 1,
@@ -93,29 +93,29 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
                 help="Train this many steps, then pause again.",
                 persist_state="session",
             )
-            _button("Go", "skip_next", state == "paused", "", lambda: messages.send(lab, name, Step(int(count))))
+            _button("Go", "skip_next", state == RunState.PAUSED, "", lambda: messages.send(lab, name, Step(int(count))))
         _button(
             "Save checkpoint",
             "save",
-            state in _ACTIVE,
+            state in ACTIVE,
             "Written before the next step, and kept.",
             lambda: messages.send(lab, name, SaveCheckpoint()),
         )
         _button(
             "Stop",
             "stop",
-            state in _ACTIVE,
+            state in ACTIVE,
             "Write a checkpoint and end; it can be resumed.",
             lambda: messages.send(lab, name, Stop()),
         )
-        stranded = lab.stranded(name) if not info.alive and state != "unreadable" else 0
-        if not info.alive and state != "unreadable":
+        stranded = lab.stranded(name) if not info.alive and state != RunState.UNREADABLE else 0
+        if not info.alive and state != RunState.UNREADABLE:
             _resume(lab, info, stranded)
         new_run.from_this(lab, info, "do:new from")
         share_dialog.show_share(lab, info)
-        if state != "unreadable":
+        if state != RunState.UNREADABLE:
             st.html(_TO_KNOBS)
-    if stranded and state not in ("failed", "interrupted"):  # of which the page says so already
+    if stranded and state not in (RunState.FAILED, RunState.INTERRUPTED):  # of which the page says so already
         st.caption(advice.going_on(stranded))
 
 
@@ -138,8 +138,12 @@ def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
         disabled=bool(stranded),
         help="It has no checkpoint to resume from." if stranded else None,
     ):
-        least = info.step + 1 if info.state == "finished" else max(info.step, 1)
-        goal = max(info.total_steps, least) if info.state != "finished" else info.step + max(100, info.total_steps // 2)
+        least = info.step + 1 if info.state == RunState.FINISHED else max(info.step, 1)
+        goal = (
+            max(info.total_steps, least)
+            if info.state != RunState.FINISHED
+            else info.step + max(100, info.total_steps // 2)
+        )
         key = f"resume:{info.name}:{info.step}"
         steps = st.number_input("Train until step", least, 10_000_000, goal, key=key, persist_state="session")
         changed = int(steps) != info.total_steps
@@ -201,7 +205,7 @@ def _view(lab: Lab, run: str, options: dict[str, Any], is_stale: Callable[[RunIn
     lines = reader.log(limit=LOG_LINES) if options["log"] == "Trainer log" else []
     seen_at = sum(one.last_step for one in findings)
     newest = lines[-1].id if lines else 0
-    waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
+    waits = waiting_words(info, lab.runs()) if info.state == RunState.QUEUED else ""
     body = partial(_body, lab, info, options, events, findings, lines, waits)
     return View(f"{info.step}-{info.state}-{len(events)}-{seen_at}-{newest}-{waits}", body, is_stale(info))
 

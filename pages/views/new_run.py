@@ -17,6 +17,7 @@ from pages.session import messages, phrases, roles, selection
 from pages.session.moment import within
 from pages.session.plain import plain
 from pages.widgets import control_widgets, queue_words
+from qcore.base.run_states import RunState
 from qcore.config import (
     FAMILIES,
     MODEL_KINDS,
@@ -169,7 +170,7 @@ def _choices(lab: Lab) -> list[str]:
     asked = st.query_params.get("preset", "")
     held: Start | None = st.session_state.get(_FROM)
     name = held.run if held else asked.removeprefix(_RUN) if asked.startswith(_RUN) else ""
-    known = bool(name) and selection.info_of(lab, name).state != "unreadable"
+    known = bool(name) and selection.info_of(lab, name).state != RunState.UNREADABLE
     if not known and str(st.session_state.get("preset", "")).startswith(_RUN):
         st.session_state["preset"] = next(iter(PRESETS))  # its run is gone
     return [*([f"{_RUN}{name}"] if known else []), *PRESETS]

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.session import phrases
 from pages.session.plain import plain
+from qcore.base.run_states import RunState
 from qcore.config import Pause
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.runs.waiting import where
@@ -17,8 +18,8 @@ _FIRST = "new:first"
 
 def ahead(lab: Lab) -> list[RunInfo]:
     """Runs of this process that a new one would wait for, the one that trains first."""
-    found = [info for info in lab.runs() if info.here and info.state in ("running", "queued")]
-    return sorted(found, key=lambda info: (info.state != "running", info.created))
+    found = [info for info in lab.runs() if info.here and info.state in (RunState.RUNNING, RunState.QUEUED)]
+    return sorted(found, key=lambda info: (info.state != RunState.RUNNING, info.created))
 
 
 def warn(lab: Lab) -> None:

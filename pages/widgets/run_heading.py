@@ -8,6 +8,7 @@ from pages.session import advice, family_words, phrases, selection
 from pages.session.page_list import CONTROL_ROOM, PAGES
 from pages.session.plain import plain
 from pages.widgets import boxes
+from qcore.base.run_states import RunState
 from qcore.config import Capability
 from qcore.lab import Lab, LabError, RunInfo
 
@@ -56,7 +57,7 @@ def to_show(lab: Lab) -> frozenset[Capability] | None:
         info = selection.wanted(lab)
     except (LabError, OSError):  # the page says so
         return None
-    return None if info is None or info.state == "unreadable" else info.capabilities
+    return None if info is None or info.state == RunState.UNREADABLE else info.capabilities
 
 
 def open_run(lab: Lab, title: str) -> RunInfo | None:
@@ -70,7 +71,7 @@ def open_run(lab: Lab, title: str) -> RunInfo | None:
         return None
     heading(title, info)
     trouble(lab, info)
-    return None if info.state == "unreadable" else info
+    return None if info.state == RunState.UNREADABLE else info
 
 
 def heading(title: str, info: RunInfo) -> None:
@@ -82,9 +83,9 @@ def heading(title: str, info: RunInfo) -> None:
 
 def _trouble_elsewhere(info: RunInfo) -> None:
     """Of a run that another program wrote: whose it is, and how it ended."""
-    if info.state == "failed":
+    if info.state == RunState.FAILED:
         boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}")
-    elif info.state == "interrupted":
+    elif info.state == RunState.INTERRUPTED:
         boxes.says("trouble", "warning", f"At step {info.step:,}: {plain(info.message)}.")
 
 
@@ -92,17 +93,17 @@ def trouble(lab: Lab, info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
     if not family_words.has_trainer(info):
         _trouble_elsewhere(info)
-    elif info.state == "failed":
+    elif info.state == RunState.FAILED:
         remedy = advice.remedy(info, lab.stranded(info.name))
         boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
-    elif info.state == "unreadable":
+    elif info.state == RunState.UNREADABLE:
         boxes.says(
             "trouble",
             "error",
             f"**This run cannot be read.** {plain(info.message)}\n\n{plain(info.remedy)} The other runs are not "
             "affected.",
         )
-    elif info.state == "interrupted":
+    elif info.state == RunState.INTERRUPTED:
         boxes.says(
             "trouble",
             "warning",

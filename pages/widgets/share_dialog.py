@@ -14,6 +14,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.session import messages, roles, selection
+from qcore.base.run_states import RunState
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.export import Checkpoints, export_run, export_table, import_run
 from qcore.lab.report import report_parts
@@ -26,7 +27,7 @@ _CHECKPOINTS: tuple[Literal["newest", "all", "none"], ...] = ("newest", "all", "
 def show_share(lab: Lab, run: RunInfo | None) -> None:
     """A popover with the selected run's downloads and an upload; without a run, the upload alone."""
     with st.popover("Share", icon=":material/ios_share:", help="Export this run, or import one."):
-        if run is not None and run.state != "unreadable":
+        if run is not None and run.state != RunState.UNREADABLE:
             _downloads(lab, run.name)
             st.divider()
         _upload(lab)

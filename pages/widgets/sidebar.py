@@ -71,5 +71,4 @@ def _alarm(lab: Lab, run: str) -> None:
 def badge(info: RunInfo) -> None:
     """State of a run as a coloured badge."""
     word = selection.state_word(info)
-    color, about = selection.STATES[word]
-    words("state", boxes.badge_html(word, color, about, state=word, run=info.name))
+    words("state", boxes.badge_html(word, selection.COLORS[word], word.about, state=word, run=info.name))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qcore.base.run_states import RunState
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table, with_options
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, default_run, person_path, preset, read_changes
 from qcore.experiments.benchmark import MATCHES, bench_spec, run_benchmark
@@ -74,7 +75,7 @@ def compare_models(options: BenchOptions) -> int:
         print_json({**asdict(found), "quality": [asdict(row) for row in quality_rows(found.runs)]})
     else:
         _show(found, options.markdown)
-    return 0 if all(run.state == "finished" for run in found.runs) else 1
+    return 0 if all(run.state == RunState.FINISHED for run in found.runs) else 1
 
 
 def _spec(options: BenchOptions) -> BenchSpec:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qcore.base.run_states import RunState
 from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table, opened, print_json, print_table
 from qcore.cli.training import ending
 from qcore.config import KIND, MODEL_KINDS, PRESETS, Control, ExternalConfig, all_controls
@@ -35,7 +36,7 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
             rows.append((info.name, state, step, figure(info.loss), figure(info.held_out), info.kind, created))
         print_table(rows)
         for info in infos:
-            if info.state == "unreadable":
+            if info.state == RunState.UNREADABLE:
                 print(f"{info.name} cannot be read: {info.message}. {info.remedy}")
 
 
@@ -48,7 +49,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         meta, events, log = reader.meta(), reader.events(), reader.log(limit=5)
         latest = {series: {"step": step, "value": value} for series, (step, value) in reader.latest().items()}
         config, findings = lab.description(name), lab.findings(name)
-        waits = waiting_words(info, lab.runs()) if info.state == "queued" else ""
+        waits = waiting_words(info, lab.runs()) if info.state == RunState.QUEUED else ""
     if as_json:
         live = {key: {**vars(state), "control": key} for key, state in controls.items()}
         parts = {"run": info, "meta": meta, "controls": live, "checkpoints": checkpoints, "events": events}

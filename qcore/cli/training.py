@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from qcore.base.run_states import RunState
 from qcore.cli.base import (
     AUTHOR,
     RUNS,
@@ -179,7 +180,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
         where = "" if str(lab.runs_dir) == os.path.realpath(RUNS) else f" --runs {shlex.quote(str(lab.runs_dir))}"
         print(f"continue with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
         return 128 + received[0]
-    if info.state in ("finished", "stopped"):
+    if info.state in (RunState.FINISHED, RunState.STOPPED):
         return 0
     print(f"qcore: run {name!r} {info.state}: {info.message}", file=sys.stderr)
     return 1
@@ -235,7 +236,7 @@ def _progress_line(info: RunInfo, *, bar: bool) -> str:
         info.name,
         "█" * filled + "░" * (24 - filled) if bar else "",
         f"step {info.step}/{info.total_steps}",
-        "" if info.state == "running" else f"{info.state} {info.message}".rstrip(),
+        "" if info.state == RunState.RUNNING else f"{info.state} {info.message}".rstrip(),
         "" if info.loss is None else f"loss {info.loss:.3f}",
         info.rate_text,
         "" if info.seconds_left is None else f"{timedelta(seconds=round(info.seconds_left))} left",

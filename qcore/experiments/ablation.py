@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
+from qcore.base.run_states import RunState
 from qcore.config import EXAM_BASE, KIND, RunConfig, all_controls, default_run
 from qcore.config.ablation_variants import BASE, Variant, variants_of, waves
 from qcore.experiments.parallel_runs import as_process, fan_out, share
@@ -250,7 +251,7 @@ def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
     name = lab.start(case.config, name=case.name, author="ablation")
     info = _ended(lab, name)
     held_out = _loss_at(lab, name, steps)
-    if info.state == "finished" and target is not None and held_out is not None and held_out > target:
+    if info.state == RunState.FINISHED and target is not None and held_out is not None and held_out > target:
         lab.resume(name, steps=round(steps * STRETCH), author="ablation")
         _ended(lab, name)
     series = lab.reader(name).scalars_of([catalog.EVAL_CE, catalog.TRAIN_STEP_MS])
@@ -263,7 +264,7 @@ def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
         state=info.state,
         message=info.message,
         steps=steps,
-        held_out=held_out if info.state == "finished" else None,
+        held_out=held_out if info.state == RunState.FINISHED else None,
         curve=tuple(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)),
         parameters=info.parameters,
         tokens_per_step=int(lab.reader(name).meta().get("tokens_per_step", 0)),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
+from qcore.base.run_states import RunState
 from qcore.config import BASELINE, LANGUAGE_KINDS, ConfigError, RunConfig, TextRunConfig, nearest_hint, read_changes
 from qcore.experiments import background_job
 from qcore.experiments.benchmark_store import (
@@ -298,7 +299,7 @@ def judge(lab: Lab, name: str, config: RunConfig, windows: int) -> dict[str, Any
         "curve_seconds": [],
         "curve_bits": [],
     }
-    if info.state != "finished":
+    if info.state != RunState.FINISHED:
         return made
     assert isinstance(config, TextRunConfig)
     held = measure_models.held_out(config, lab.runs_dir / name, lab.runs_dir / CACHE, windows)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcore.base import parse_json, plain_file, read_json
+from qcore.base.run_states import RunState
 from qcore.config import ConfigError, find_control
 from qcore.experiments.effect_verdict import verdict_text
 from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, share
@@ -471,7 +472,7 @@ def run_fork(lab: Lab, name: str, spec: dict[str, Any]) -> ForkResult:
     steps, values = series.steps.tolist(), series.values.tolist()
     window = [value for step, value in zip(steps, values, strict=True) if step > until - spec["last"]]
     window = window or values[-1:]
-    value = statistics.fmean(window) if window and info.state != "failed" and info.step == until else None
+    value = statistics.fmean(window) if window and info.state != RunState.FAILED and info.step == until else None
     if name != _BASE:
         lab.delete(name)
     return ForkResult(name, info.state, value, tuple(steps), tuple(values), time.monotonic() - started)

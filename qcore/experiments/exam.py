@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
+from qcore.base.run_states import RunState
 from qcore.config import (
     EXAM_BASE,
     FAMILIES,
@@ -108,7 +109,7 @@ class ExamResult:
     def passed(self) -> bool:
         """A fault is named in time; a healthy run finishes and is silent."""
         if not self.fault:
-            return not self.found and self.state == "finished"
+            return not self.found and self.state == RunState.FINISHED
         return self.detected_at is not None and self.detected_at <= self.within
 
 

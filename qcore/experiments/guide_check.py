@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qcore.base.run_states import RunState
 from qcore.config import RunConfig, default_run, kinds_with
 from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
 from qcore.lab.lab import Lab
@@ -121,7 +122,7 @@ def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
     started = time.monotonic()
     info = trained(lab, name, config, "verdicts", RUN_SECONDS)
     samples = [made for made in lab.reader(name).generations() if made.kind == "timeline" and made.status == "done"]
-    if info.state != "finished" or not samples:
+    if info.state != RunState.FINISHED or not samples:
         raise LabError(f"run {name!r} ended as {info.state} without samples: {info.message or 'look at its log'}")
     data = lab.reader(name).meta()["data_frames"]
     return VerdictRun(

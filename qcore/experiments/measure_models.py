@@ -30,8 +30,7 @@ from qcore.experiments.worker_process import worker_command
 from qcore.models import build_model, count_cost, matched
 from qcore.runs.checkpoint_folders import checkpoint_folders
 from qcore.train.checkpoint import load_checkpoint, restore_model
-from qcore.train.compiled import compiled, compiler_problem
-from qcore.train.engine import make_optimizer, resolve_device
+from qcore.train.engine import compiled, compiler_problem, make_optimizer, resolve_device
 from qcore.train.memory_forecast import forecast
 from qcore.train.text_workload import build_engine
 

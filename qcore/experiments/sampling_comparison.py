@@ -98,7 +98,7 @@ def compare_sampling(
         raise LabError(f"run {name!r} has no checkpoint {'yet' if checkpoint is None else f'of step {checkpoint}'}")
     # torch comes with what follows: settings are refused without those seconds
     from qcore.store import Generation
-    from qcore.train.open import load_speaker
+    from qcore.train.session import load_speaker
 
     speaker, controls = load_speaker(config, lab.runs_dir / name, chosen.path)
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qcore.base.run_states import RunState
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
 from qcore.lab.inputs import checked_inputs
 from qcore.probes import catalog
@@ -415,7 +416,7 @@ def _move_children(lab: Workers, name: str, branch: str, step: int) -> None:
     """Forks of what is abandoned hang on the branch from now on."""
     created = float(lab.reader(branch).meta()["created"])
     for info in lab.runs():
-        if info.state == "unreadable" or info.name == branch:
+        if info.state == RunState.UNREADABLE or info.name == branch:
             continue
         with contextlib.suppress(LabError, OSError):  # another run that is damaged or locked keeps what it says
             found = read_lineage(lab.reader(info.name))
@@ -477,4 +478,4 @@ def _figures(reader: RunReader, step: int) -> dict[str, float]:
 
 
 def _stopped(step: int, total: int, message: str, extra: dict[str, float]) -> Status:
-    return Status("stopped", step, total, time.time(), os.getpid(), os.uname().nodename, message, extra=extra)
+    return Status(RunState.STOPPED, step, total, time.time(), os.getpid(), os.uname().nodename, message, extra=extra)

@@ -52,7 +52,7 @@ class Speakers:
 
     def sample(self, lab: Workers, name: str, prompt: str, settings: Section, step: int | None) -> Iterator[Generation]:
         """Ask the checkpoint of `step`, or the newest, and keep what it said."""
-        from qcore.train.open import load_speaker
+        from qcore.train.session import load_speaker
 
         available = [info.step for info in lab.checkpoints(name)]
         if not available:

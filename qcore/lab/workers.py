@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from qcore.base.run_states import RunState
 from qcore.config import (
     EXTERNAL,
     Acknowledge,
@@ -89,7 +90,7 @@ class Workers(Reading):
 
     def _info(self, name: str, reader: RunReader, hold: Hold | None = None) -> RunInfo:
         info = super()._info(name, reader, hold)
-        if not (info.here and info.state == "queued"):
+        if not (info.here and info.state == RunState.QUEUED):
             return info
         waits_for, place = self._slots.waiting(name)
         return replace(info, waits_for=waits_for, place=place)
@@ -179,7 +180,7 @@ class Workers(Reading):
         # the last word counts: `steps` may be among the changes as well
         goals = [change.value for change in wanted if change.name == "steps"]
         goal = goals[-1] if goals else self.controls(name)["steps"].value
-        if goal <= info.step and info.state == "finished":
+        if goal <= info.step and info.state == RunState.FINISHED:
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
         with self._held(name, author, Orders(until)) as worker:
             if not wanted:
@@ -355,11 +356,13 @@ class Workers(Reading):
         if worker is None or (worker.run_dir / DATABASE_NAME).exists():
             return None
         if worker.holds:
-            return RunInfo(name, "running", message=str(folder_gone(worker.run_dir)), alive=True, here=True)
+            return RunInfo(name, RunState.RUNNING, message=str(folder_gone(worker.run_dir)), alive=True, here=True)
         failure = worker.ending.failure
         if failure is None or failure.cause != "folder gone":
             return None
-        return RunInfo(name, "failed", failure.step, failure.total_steps, message=failure.message, cause=failure.cause)
+        return RunInfo(
+            name, RunState.FAILED, failure.step, failure.total_steps, message=failure.message, cause=failure.cause
+        )
 
     def _forget(self, name: str) -> None:
         with self._lock:

@@ -25,14 +25,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base.run_states import RunState
 from qcore.config import Capability, Control, ExternalConfig
 from qcore.probes import catalog
 from qcore.runs.info import ENDED, ControlState, Hold, RunInfo
 from qcore.runs.layout import ACTIVE, BELIEVED_SECONDS, believed
 from qcore.store import RunReader, StoreFormatError
 
-RECORDED = "recorded"
-"""State of a run whose program has said nothing of its state."""
 CONTROLS = "declared_controls"
 """Meta value: the controls that another program has declared."""
 NO_TRAINER = (
@@ -78,7 +77,7 @@ def external_info(run_dir: Path, reader: RunReader, config: ExternalConfig, hold
         capabilities = stored_capabilities(reader, config)
         info = RunInfo(
             run_dir.name,
-            RECORDED,
+            RunState.RECORDED,
             step=max(newest, 0),
             created=float(meta["created"]),
             kind=config.kind,
@@ -93,10 +92,10 @@ def external_info(run_dir: Path, reader: RunReader, config: ExternalConfig, hold
         lately = abs(time.time() - reader.newest_wall()) < BELIEVED_SECONDS
     if status is None:
         return replace(info, alive=bool(hold.held) or lately)
-    extra, state, message, cause = status.extra, status.state, status.message, ""
+    extra, state, message, cause = status.extra, RunState(status.state), status.message, ""
     alive = bool(hold.held) or believed(state, status.heartbeat)
     if state in ACTIVE and not alive:
-        state, cause = "interrupted", ENDED
+        state, cause = RunState.INTERRUPTED, ENDED
         message = "its program has not been heard of for half a minute: it may have ended"
     return replace(
         info,
@@ -110,7 +109,7 @@ def external_info(run_dir: Path, reader: RunReader, config: ExternalConfig, hold
         loss=info.loss if info.loss is not None else extra.get("loss"),
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
-        seconds_left=extra.get("seconds_left") if state == "running" else None,
+        seconds_left=extra.get("seconds_left") if state == RunState.RUNNING else None,
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),
         drops=status.drops,

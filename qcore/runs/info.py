@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base.run_states import ACTIVE, TRANSITIONS, RunState, Trigger
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import can_go_on
 from qcore.runs.control_changes import changes_that_hold
 from qcore.runs.failures import CAUSES
 from qcore.runs.last_words import Failure, read_words
-from qcore.runs.layout import ACTIVE, CATCH_UP, believed, held
+from qcore.runs.layout import CATCH_UP, believed, held
 from qcore.store import RunReader, Status
 
 ENDED = "process ended"
@@ -44,7 +45,7 @@ class RunInfo:
     """
 
     name: str
-    state: str
+    state: RunState
     step: int = 0
     total_steps: int = 0
     created: float = 0.0
@@ -156,7 +157,7 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) ->
     with reader.moment():
         info = _row(run_dir, reader, config, hold)
     # the hold was asked before the rows: a worker that began in between would look like one that was killed
-    if info.state == "interrupted" and hold.held is False and held(run_dir):  # it has begun since
+    if info.state == RunState.INTERRUPTED and hold.held is False and held(run_dir):  # it has begun since
         return run_info(run_dir, reader, config, replace(hold, held=True))
     return info
 
@@ -173,7 +174,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         words = None  # another worker has had the run since
     if status is None:
         # no status yet: the worker waits for its turn, or never got to it
-        state = "queued" if alive else "failed" if words else "interrupted"
+        state = RunState.QUEUED if alive else RunState.FAILED if words else RunState.INTERRUPTED
         return RunInfo(
             name,
             state,
@@ -188,13 +189,13 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
             message=words.message if words else "",
             cause=words.cause if words else "" if alive else ENDED,
         )
-    state, message, extra = status.state, status.message, status.extra
-    cause = str(extra.get("cause", "")) if state == "failed" and extra.get("cause") in CAUSES else ""
+    state, message, extra = RunState(status.state), status.message, status.extra
+    cause = str(extra.get("cause", "")) if state == RunState.FAILED and extra.get("cause") in CAUSES else ""
     # its own last words say more than that it is gone
     if words is not None:
-        state, message, cause = "failed", words.message, words.cause
+        state, message, cause = RunState.FAILED, words.message, words.cause
     elif state in ACTIVE and not alive:
-        state, cause = "interrupted", ENDED
+        state, cause = TRANSITIONS[state][Trigger.KILL], ENDED
         message = f"its worker exited without an error message; {_way_on(stranded(run_dir, reader))}"
     step, extra = _newest(reader, status, catalog.EVAL_FLOW if family == "video" else catalog.EVAL_CE)
     return RunInfo(
@@ -219,7 +220,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         tokens_per_second=extra.get("tokens_per_second"),
         frames_per_second=extra.get("frames_per_second"),
         # a forecast of a run that does not run is no forecast
-        seconds_left=extra.get("seconds_left") if state == "running" else None,
+        seconds_left=extra.get("seconds_left") if state == RunState.RUNNING else None,
         seconds_trained=float(extra.get("seconds_trained") or 0.0),
         memory_mb=extra.get("memory_mb"),
         drops=status.drops,

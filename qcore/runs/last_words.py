@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import plain_file, read_json
+from qcore.base.run_states import RunState
 from qcore.runs.failures import CAUSES, cause_of, sentence
 from qcore.runs.layout import write_text
 from qcore.store import DATABASE_NAME, RunReader, RunWriter, Status, shapes
@@ -61,7 +62,9 @@ class Failure:
         step = max(self.step, before.step) if before else self.step
         total = self.total_steps or (before.total_steps if before else 0)
         extra = {**(before.extra if before else {}), **(figures or {}), "cause": self.cause}
-        return Status("failed", step, total, self.wall, os.getpid(), os.uname().nodename, self.message, extra=extra)
+        return Status(
+            RunState.FAILED, step, total, self.wall, os.getpid(), os.uname().nodename, self.message, extra=extra
+        )
 
 
 class Ending:

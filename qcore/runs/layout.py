@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from qcore.base import plain_file
+from qcore.base.run_states import ACTIVE
 from qcore.config import (
     BEFORE,
     EXTERNAL,
@@ -38,7 +39,6 @@ ORIGIN_FILE = "origin.yaml"
 CATCH_UP = "catch_up"
 """Meta value: the step that a run was put at, to which it goes from an earlier checkpoint before anything else."""
 
-ACTIVE = ("queued", "running", "paused")
 BELIEVED_SECONDS = 30.0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+from qcore.base.run_states import RunState
 from qcore.runs.errors import LabError
 from qcore.runs.info import RunInfo
 from qcore.store import RunReader, Series
@@ -108,7 +109,7 @@ def parent_of(runs: RunsToRead, name: str) -> Lineage | None:
 
 def run_tree(runs: RunsToRead) -> list[RunNode]:
     """See `Lab.run_tree`."""
-    infos = {info.name: info for info in reversed(runs.runs()) if info.state != "unreadable"}
+    infos = {info.name: info for info in reversed(runs.runs()) if info.state != RunState.UNREADABLE}
     lineages: dict[str, Lineage | None] = {}
     for name in list(infos):
         try:

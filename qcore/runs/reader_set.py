@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qcore.base import plain_file, read_json
+from qcore.base.run_states import RunState
 from qcore.config import FAMILIES, LARGEST, ConfigError, ExternalConfig, RunConfig
 from qcore.runs.building import is_run_folder
 from qcore.runs.checkpoint_folders import CheckpointError, checkpoint_folders, read_state
@@ -99,7 +100,7 @@ class Reading:
         created = 0.0
         with contextlib.suppress(OSError, ValueError):
             created = (self.runs_dir / name).stat().st_mtime
-        return RunInfo(shown_name(name), "unreadable", created=created, message=reason, remedy=remedy)
+        return RunInfo(shown_name(name), RunState.UNREADABLE, created=created, message=reason, remedy=remedy)
 
     def _folders(self) -> list[str]:
         """Names of the folders that hold a run's database, or what is left of a run without one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from qcore.base.run_states import RunState
 from qcore.runs.info import RunInfo
 
 
@@ -12,11 +13,11 @@ def ahead_of(info: RunInfo, infos: Iterable[RunInfo]) -> list[RunInfo]:
 
     The process that trains it knows; another process tells by the process that both runs belong to.
     """
-    if info.state != "queued":
+    if info.state != RunState.QUEUED:
         return []
     if info.waits_for:
         return [one for one in infos if one.name in info.waits_for]
-    return [one for one in infos if one.pid == info.pid != 0 and one.state == "running"]
+    return [one for one in infos if one.pid == info.pid != 0 and one.state == RunState.RUNNING]
 
 
 def where(info: RunInfo) -> str:
@@ -38,7 +39,9 @@ def waiting_words(info: RunInfo, infos: Iterable[RunInfo], *, short: bool = Fals
         return ""
     if short:
         return f"queued: waits for {', '.join(one.name for one in ahead)}"
-    queued = [one for one in known if one.state == "queued" and one.pid == info.pid and one.created < info.created]
+    queued = [
+        one for one in known if one.state == RunState.QUEUED and one.pid == info.pid and one.created < info.created
+    ]
     place = info.place or 1 + len(queued)
     whom = "it" if len(ahead) == 1 else "one of them"
     names = ", ".join(map(where, ahead))

@@ -19,10 +19,10 @@ import numpy as np
 
 from qcore.base import parse_json
 from qcore.base.documents import MAX_BYTES, MAX_VALUES
+from qcore.base.run_states import KEPT
 from qcore.store import shapes
 from qcore.store.declared import COMMANDS, EVENTS, FIELDS
 
-STATES = ("queued", "running", "paused", "finished", "stopped", "failed")
 COMMAND_STATUSES = ("pending", "applied", "refused")
 GENERATION_KINDS = ("prompt", "timeline")
 GENERATION_STATUSES = ("running", "done", "failed")
@@ -134,7 +134,7 @@ class Status:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("run state", self.state, STATES)
+        one_of("run state", self.state, KEPT)
 
 
 Record = Command | Event | Generation | Finding | LogLine | Status

@@ -7,9 +7,10 @@ model's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from qcore.base import DocumentError, parse_json
-from qcore.runs.checkpoint_folders import CheckpointState, read_folder, refusal, write_folder
+from qcore.runs.checkpoint_folders import CheckpointError, CheckpointState, read_folder, refusal, write_folder
 
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 MODEL_FILE, OPTIMIZER_FILE, WATCH_FILE = "model.safetensors", "optimizer.safetensors", "watch.json"
+_UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What decoding raises when a value is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint(Weights):
-    """A loaded checkpoint: its weights and state, and what the detectors remembered."""
+    """A loaded checkpoint: its weights and state, and what the callbacks remembered (`saving.callback_states`)."""
 
     state: CheckpointState
     watch: dict[str, Any]
@@ -109,6 +112,17 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if not isinstance(watch, dict):
         raise refusal(folder, f"{WATCH_FILE} holds no object")
     return Checkpoint(folder, loaded[0], loaded[1], state, watch)
+
+
+@contextlib.contextmanager
+def decoding(folder: Path, part: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a part of a checkpoint within into `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except _UNUSABLE as error:
+        raise refusal(folder, f"{part} in it cannot be used ({str(error) or type(error).__name__})") from error
 
 
 def check_fits(saved: nn.Module, model: nn.Module, weights: Weights) -> None:

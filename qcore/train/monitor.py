@@ -1,4 +1,4 @@
-"""What the loop measures and reports: scalars of every step, probes within their budget, evaluation, the status row.
+"""What a run measures and reports: scalars of every step, probes within their budget, evaluation, the status row.
 
 Everything that is logged is also told to the detectors, at the step at which it was measured.
 """
@@ -15,39 +15,83 @@ from typing import Any
 
 import torch
 
+from qcore.base.run_states import RunState
 from qcore.probes import catalog
 from qcore.probes.detectors import Detectors
 from qcore.probes.scheduler import running_mean
-from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN, Recording
-from qcore.store import RunWriter, Status
-from qcore.train.engine import StepResult
-from qcore.train.workload import Workload
+from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN
+from qcore.store import Status
+from qcore.train.callback import Callback, End, LoopContext
+from qcore.train.engine import NonFiniteError, StepResult
 
 OF_THE_DATA = ("mask_padding", "label_shift")
 STATUS_SECONDS = 0.5
 SHARE = 0.1
 
 
-class Monitor:
+class Monitor(Callback):
     """Telemetry of one run. seconds_trained: time spent in the loop's steps and duties over the run's whole life, s."""
 
-    def __init__(
-        self, workload: Workload, writer: RunWriter, controls: Mapping[str, Any], recording: Recording | None = None
-    ) -> None:
+    name = "monitor"
+
+    def __init__(self, context: LoopContext) -> None:
         self.seconds_trained = 0.0
-        self.detectors = Detectors(workload, writer, controls)
-        self._workload = workload
-        self._engine = workload.engine
-        self._writer = writer
-        self._controls = controls
-        self._runner = workload.runner(writer)
-        if recording is not None:
-            self._runner.scheduler.follow(recording.probes or {}, begins=recording.began)
+        self.detectors = Detectors(context.workload, context.writer, context.board)
+        self._loop = context.loop
+        self._workload = context.workload
+        self._engine = context.workload.engine
+        self._writer = context.writer
+        self._controls = context.board
+        self._recording = context.orders.recording
+        self._catching_up = context.orders.catching_up
+        self._runner = context.workload.runner(context.writer)
+        if self._recording is not None:
+            self._runner.scheduler.follow(self._recording.probes or {}, begins=self._recording.began)
+        self._evaluated = -1
         self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
         self._heard: list[dict[str, float]] = []
+
+    def before_training(self, resumed: bool) -> None:
+        recording = self._recording
+        if resumed or (recording is not None and not recording.opened):
+            return
+        # The held-out loss comes first: what detectors hear at step 0 they must hear in the same order in a replay.
+        if recording is None or 0 in recording.evaluations:
+            self.evaluate(0)
+        self.begin()
+
+    def after_step(self, result: StepResult, seconds: float) -> None:
+        step = self._loop.step
+        self.record(step, result, seconds)
+        self._loop.publish()  # before an evaluation, which may take longer than readers believe a silent run
+        # A replay measures exactly when the run did, which was also wherever it had come to an end and was resumed.
+        every, recording = self._controls["eval_every"], self._recording
+        is_due = step % every == 0 if recording is None else step in recording.evaluations
+        if is_due:
+            self.evaluate(step)
+
+    def at_end(self, end: End) -> None:
+        on_its_way = end is End.UNTIL and self._catching_up
+        if end is not End.STOP and not on_its_way and self._evaluated != self._loop.step:
+            self.evaluate(self._loop.step)
+
+    def on_failure(self, error: NonFiniteError) -> None:
+        self.detectors.failed(error.step, error.terms, str(error))
+
+    def tell_failure_again(self, payload: Mapping[str, Any]) -> None:
+        """The run is resumed after it failed: the finding of that stands. payload: of the event of the failure."""
+        terms = payload["terms"]
+        named = [str(term) for term in terms] if isinstance(terms, list) else []
+        self.detectors.failed(payload["at_step"], named, payload["message"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.detectors.state()
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        self.detectors.restore(state, step)
 
     def begin(self) -> None:
         """Measure everything on the first batch, before the first update."""
@@ -93,14 +137,16 @@ class Monitor:
         probes = self._runner.scheduler.spent - probing
         self._runner.scheduler.charge(time.perf_counter() - started - probes)
 
-    def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
+    def on_control_change(self, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""
+        step = self._loop.step
         self.detectors.control_changed(step, payload)
         if payload["name"] in OF_THE_DATA:
             self._log(step, self._workload.of_data(self._controls))
 
     def evaluate(self, step: int) -> None:
-        """Log the held-out cross-entropy after `step` updates."""
+        """Log the held-out loss after `step` updates."""
+        self._evaluated = step
         started = time.perf_counter()
         value = self._engine.evaluate(self._controls)
         seconds = time.perf_counter() - started
@@ -122,14 +168,14 @@ class Monitor:
             if means:
                 self._log(step, means)
 
-    def resized(self) -> None:
+    def on_resize(self) -> None:
         """Take note of another model size: its modules, its parameters, and what the detectors know of it."""
         self._runner.name_modules()
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
         self.detectors.resized()
 
     def publish(
-        self, state: str, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""
+        self, state: RunState, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""
     ) -> bool:
         """Write the status row when the state changed or half a second has passed, and tell whether it did. cause: of a
         failure."""

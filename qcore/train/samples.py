@@ -7,34 +7,49 @@ reach into it, and a replay draws the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from qcore.config import Section
-from qcore.store import Generation, RunWriter
+from qcore.store import Generation
+from qcore.train.callback import Callback, End, LoopContext
 from qcore.train.monitor import Monitor
-from qcore.train.workload import Workload
 
 CUT = "the run ended before this sample was finished"
 
 
-class Samples:
-    """Draws samples of one run and keeps them. must_end: whether the run is ending, so that a sample is cut short."""
+class Samples(Callback):
+    """Draws samples of one run and keeps them. drawn: how many samples of the timeline are whole, by step, of the
+    newest, when the run is taken up."""
 
-    def __init__(
-        self,
-        workload: Workload,
-        writer: RunWriter,
-        monitor: Monitor,
-        controls: Mapping[str, Any],
-        must_end: Callable[[], bool],
-    ) -> None:
-        self._workload = workload
-        self._writer = writer
+    def __init__(self, context: LoopContext, monitor: Monitor, drawn: Mapping[int, int]) -> None:
+        self._loop = context.loop
+        self._workload = context.workload
+        self._writer = context.writer
+        self._controls = context.board
+        self._recording = context.orders.recording
         self._monitor = monitor
-        self._controls = controls
-        self._must_end = must_end
+        self._drawn = drawn
+
+    def before_training(self, resumed: bool) -> None:
+        """Draws the samples of this step again, where an end cut one of them short."""
+        step = self._loop.step
+        if resumed and step in self._drawn:
+            tasks = self.timeline(step)
+            if self._drawn[step] < len(tasks):
+                self._loop.queue(*tasks)
+
+    def after_step(self, result: object, seconds: float) -> None:
+        step, every, recording = self._loop.step, self._controls["sample_every"], self._recording
+        is_due = step % every == 0 if recording is None else step in recording.samples
+        if is_due:
+            self._loop.queue(*self.timeline(step))
+
+    def at_end(self, end: End) -> None:
+        step = self._loop.step
+        if end is End.FINISH and step % self._controls["sample_every"]:  # else they have just been drawn
+            self._loop.queue(*self.timeline(step))
 
     def timeline(self, step: int) -> list[Iterator[object]]:
         """Samples of the fixed prompts or seeds, one task each. Their ids follow from step and place: a sample that was
@@ -69,7 +84,7 @@ class Samples:
 
         def ending() -> bool:
             nonlocal is_cut
-            is_cut = is_cut or self._must_end()
+            is_cut = is_cut or self._loop.must_end
             return is_cut
 
         for grown in self._workload.speak(draft, settings, controls, ending):

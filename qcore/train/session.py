@@ -1,5 +1,7 @@
 """One worker's life, seen from inside: open the data, build the model, train, and keep whatever goes wrong.
 
+Which family trains a run, and which one speaks from its checkpoints, is decided here alone.
+
 What nobody foresaw ends the run with the state `failed`, the error as its message and the traceback in its log.
 """
 
@@ -9,19 +11,24 @@ import contextlib
 import logging
 import os
 import shutil
-import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qcore.config import RunConfig
+from qcore.automation.control_board import ControlBoard
+from qcore.base.run_states import ACTIVE, RunState, RunStateMachine, Trigger
+from qcore.config import RunConfig, TextRunConfig, VideoRunConfig, check_root
+from qcore.runs.assignment import Assignment
 from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state, recover_interrupted
 from qcore.runs.failures import RunError, cause_of, sentence
-from qcore.runs.last_words import Ending, forget_words, keep_reserve, release_reserve
+from qcore.runs.last_words import forget_words, keep_reserve, release_reserve
 from qcore.runs.layout import (
+    CACHE_FOLDER,
     CATCH_UP,
     CONFIG_FILE,
     ORIGIN_FILE,
@@ -32,32 +39,23 @@ from qcore.runs.layout import (
     stored_config,
 )
 from qcore.runs.replay_plan import Orders
-from qcore.runs.slots import Slots
 from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
-from qcore.train.loop import Trainer
-from qcore.train.open import open_workload
-from qcore.train.workload import Workload
+from qcore.train.loop import RunDatabase, Trainer
+from qcore.train.text_workload import TextWorkload, load_text
+from qcore.train.video_workload import VideoWorkload, load_video
+from qcore.train.workload import Speaker, Workload
 
 NEWEST_SAMPLES = 64
 logger = logging.getLogger(__name__)
 
 
-def train_run(
-    run_dir: Path,
-    slots: Slots,
-    author: str,
-    stopping: threading.Event,
-    nudge: threading.Event,
-    since: float,
-    orders: Orders,
-    ending: Ending,
-) -> None:
-    """Train the run until its end, a stop or a failure; the caller holds its lock since `since` (epoch seconds).
+def train_run(assignment: Assignment) -> None:
+    """Train the run until its end, a stop or a failure; the caller holds its lock.
 
-    A run that was put at a step between two checkpoints first goes there, as the run that it comes from went. ending:
-    told what ends the run, before anything is written of it: the disk may take nothing more. Raises what could not be
-    written.
+    A run that was put at a step between two checkpoints first goes there, as the run that it comes from went. Raises
+    what could not be written.
     """
+    run_dir, ending = assignment.run_dir, assignment.ending
     place = place_of(run_dir)
     recover_interrupted(run_dir)
     keep_reserve(run_dir)
@@ -66,9 +64,10 @@ def train_run(
         with RunReader(run_dir / DATABASE_NAME) as reader:
             before, meta = reader.status(), reader.meta()
         step, total = (before.step, before.total_steps) if before else (0, 0)
+        states = _take_up(before)
         forget_words(run_dir)
 
-        def made(config: RunConfig, orders: Orders) -> Trainer:
+        def make_trainer(config: RunConfig, orders: Orders) -> Trainer:
             workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
             _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
@@ -79,21 +78,8 @@ def train_run(
             for sample in newest:
                 drawn[sample.step] += sample.status == "done"
             commands = closing.enter_context(contextlib.closing(CommandReader(run_dir / DATABASE_NAME)))
-            return Trainer(
-                run_dir,
-                config,
-                workload,
-                writer,
-                commands,
-                events=events,
-                slots=slots,
-                stopping=stopping,
-                nudge=nudge,
-                since=since,
-                orders=orders,
-                drawn=drawn,
-                ending=ending,
-            )
+            database = RunDatabase(writer, commands, events, drawn)
+            return Trainer(replace(assignment, orders=orders), config, workload, database, states)
 
         with contextlib.ExitStack() as closing:
             try:
@@ -102,20 +88,22 @@ def train_run(
                     writer.add_log(step, "warning", f"{CONFIG_FILE}: {why}; the run takes the default of {key}")
                 total = total or config.optim.steps
                 named = getattr(config.data, "hub_name", "") if config.data.source == "huggingface" else ""  # type: ignore[attr-defined]
-                writer.set_status(_status("queued", step, total, f"opening the data {named}".rstrip()))
+                writer.set_status(_status(states, step, total, f"opening the data {named}".rstrip()))
                 goal = meta.get(CATCH_UP)
                 if goal is not None and not _is_there(run_dir, goal):
                     way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
-                    trainer = made(way, Orders(until=goal, catching_up=True))
-                    if trainer.run(author) == "failed" or stopping.is_set():
+                    trainer = make_trainer(way, Orders(until=goal, catching_up=True))
+                    if trainer.run() == RunState.FAILED or assignment.stopping.is_set():
                         return
+                    states.fire(Trigger.RESUME)  # the way there is over, and the run itself begins
                     if way != config:
                         meta.pop("data_fingerprint", None)  # the fork may be on other data
                         _cut_way_back(run_dir, goal)
-                trainer = made(config, orders)
-                trainer.run(author)
+                trainer = make_trainer(config, assignment.orders)
+                trainer.run()
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)
+                states.fire(Trigger.FAIL)
                 told = _explained(error, run_dir, place)
                 first = ending.failure
                 failure = ending.failed(told, trainer.step if trainer else step, total, opening=trainer is None)
@@ -125,6 +113,44 @@ def train_run(
                 if first is not None:  # and what then kept the trainer from saying so itself
                     writer.add_log(failure.step, "error", sentence(told))
                 writer.set_status(failure.status(figures=trainer.figures() if trainer else None))
+
+
+def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = None) -> Workload:
+    """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used.
+
+    tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
+    """
+    check_root(config)
+    if isinstance(config, VideoRunConfig):
+        return VideoWorkload(config)
+    assert isinstance(config, TextRunConfig)
+    return TextWorkload(config, runs_dir / CACHE_FOLDER, tokenizer)
+
+
+def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+    """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with; what it lacks, or has with a
+    value that is refused, is as the run started with it. `CheckpointError` for a bad folder, `ConfigError` where its
+    weights lie outside of the root for data."""
+    check_root(config)
+    if isinstance(config, VideoRunConfig):
+        speaker, saved = load_video(config, folder)
+    else:
+        assert isinstance(config, TextRunConfig)
+        speaker, saved = load_text(config, run_dir, folder)
+    board = ControlBoard(config)
+    board.restore(saved)
+    return speaker, board
+
+
+def _take_up(before: Status | None) -> RunStateMachine:
+    """The states of a run that its new worker takes up. before: what its last one left of its state, if it had one."""
+    if before is None:
+        return RunStateMachine(RunState.QUEUED)
+    states = RunStateMachine(RunState(before.state))
+    if states.state in ACTIVE:  # whose worker is gone, as this one holds the lock: nobody could write how it ended
+        states.fire(Trigger.KILL)
+    states.fire(Trigger.RESUME)
+    return states
 
 
 def _explained(error: Exception, run_dir: Path, place: tuple[int, int]) -> Exception:
@@ -176,5 +202,5 @@ def _describe(run_dir: Path, writer: RunWriter, workload: Workload, first: bool)
             writer.add_log(0, "warning", f"data: {said}")
 
 
-def _status(state: str, step: int, total: int, message: str) -> Status:
-    return Status(state, step, total, time.time(), os.getpid(), os.uname().nodename, message)
+def _status(states: RunStateMachine, step: int, total: int, message: str) -> Status:
+    return Status(states.state.kept, step, total, time.time(), os.getpid(), os.uname().nodename, message)

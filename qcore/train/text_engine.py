@@ -22,8 +22,7 @@ from qcore.data import Batch, Dataset, asked_for
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.probes import catalog
-from qcore.train.compiled import compiled
-from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, make_optimizer
+from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, compiled, make_optimizer
 
 MEASURED_ROWS = 2
 

@@ -31,9 +31,8 @@ from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
-from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
+from qcore.train.checkpoint import decoding, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import grow, grown_section, in_force, resize
-from qcore.train.states import decoding
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Speaker, Workload
 

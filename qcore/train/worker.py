@@ -11,9 +11,11 @@ import errno
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from qcore.runs.last_words import Ending, leave, release_reserve
+from qcore.runs.assignment import Assignment
+from qcore.runs.last_words import leave, release_reserve
 from qcore.runs.layout import RunLock
 from qcore.runs.replay_plan import Orders
 from qcore.runs.slots import Slots
@@ -32,26 +34,21 @@ class Worker:
         self, run_dir: Path, slots: Slots, author: str, orders: Orders | None = None, lock: RunLock | None = None
     ) -> None:
         self.run_dir = run_dir
-        self.ending = Ending()
-        self._orders = orders or Orders()
-        self._slots = slots
-        self._author = author
-        self._stopping = threading.Event()
-        self._nudge = threading.Event()
+        self._assignment = Assignment(run_dir, slots, author, time.time(), orders or Orders())
+        self.ending = self._assignment.ending
         self._lock = lock or RunLock(run_dir)
-        self._since = time.time()
         # A daemon, because the interpreter would otherwise wait for it before the exit handlers that stop it run.
         self._thread = threading.Thread(target=self._main, name=f"train-{run_dir.name}", daemon=True)
 
     def hold(self) -> bool:
         """Take the run's lock; False when another worker holds the run."""
-        self._since = time.time()
+        self._assignment = replace(self._assignment, since=time.time())
         return self._lock.acquire()
 
     def start(self) -> None:
         """Start the thread of a run that is held. It queues now: runs train in the order of their start, whichever has
         opened its data first. Raises `OSError` when this process gets no further thread."""
-        self._slots.request(self.run_dir.name)
+        self._assignment.slots.request(self.run_dir.name)
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -60,17 +57,17 @@ class Worker:
 
     def let_go(self) -> None:
         """Give back what a worker holds that has not been started, or has ended."""
-        self._slots.release(self.run_dir.name)
+        self._assignment.slots.release(self.run_dir.name)
         self._lock.release()
 
     def nudge(self) -> None:
         """Tell a waiting worker that a command has arrived."""
-        self._nudge.set()
+        self._assignment.nudge.set()
 
     def stop(self) -> None:
         """Ask for an end with a checkpoint, between two steps; returns at once."""
-        self._stopping.set()
-        self._nudge.set()
+        self._assignment.stopping.set()
+        self._assignment.nudge.set()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the thread's end; True when it has ended."""
@@ -89,16 +86,7 @@ class Worker:
             from qcore.train.session import train_run
 
             keep_freed_memory()
-            train_run(
-                self.run_dir,
-                self._slots,
-                self._author,
-                self._stopping,
-                self._nudge,
-                self._since,
-                self._orders,
-                self.ending,
-            )
+            train_run(self._assignment)
         except Exception as error:  # the thread's outer edge: what the run's own writer could not take
             logger.exception("the store of %s failed", self.run_dir.name)
             failure = self.ending.failed(error)

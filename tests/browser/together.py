@@ -7,7 +7,6 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-STATES = ("queued", "running", "paused", "finished", "stopped", "failed", "interrupted", "unreadable")
 _READ = """() => {
   const seen = (node) => !!node && node.checkVisibility();
   const text = (node) => node?.innerText.trim() ?? "";

@@ -22,7 +22,7 @@ from qcore.runs.checkpoint_folders import (
     write_folder,
 )
 from qcore.train.checkpoint import load_checkpoint, put_back, restore_model, restore_optimizer, save_checkpoint
-from qcore.train.states import restore_scaler
+from qcore.train.saving import restore_scaler
 from qcore.train.text_engine import Engine
 from tests.support.configs import small_config
 

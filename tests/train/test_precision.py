@@ -10,7 +10,7 @@ import torch
 from qcore.automation.control_board import ControlBoard
 from qcore.config import TextRunConfig
 from qcore.experiments.measure_models import time_generation
-from qcore.train import compiled
+from qcore.train.engine import compiler_problem
 from qcore.train.text_workload import build_engine
 from qcore.train.video_workload import VideoWorkload
 from tests.support.configs import small_config, small_video
@@ -50,7 +50,7 @@ def test_fp16_is_for_cuda() -> None:
 def test_a_missing_compiler_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
-    assert "install g++" in compiled.compiler_problem(torch.device("cpu"))
+    assert "install g++" in compiler_problem(torch.device("cpu"))
     config = small_config(compile=True, device="cpu")
     assert isinstance(config, TextRunConfig)
     with pytest.raises(ValueError, match="compile = true is refused: there is no C\\+\\+ compiler"):

@@ -9,8 +9,7 @@ import torch
 
 from qcore.automation.control_board import ControlBoard
 from qcore.data import open_dataset
-from qcore.train.compiled import PlainAdamW
-from qcore.train.engine import NonFiniteError, resolve_device
+from qcore.train.engine import NonFiniteError, PlainAdamW, resolve_device
 from qcore.train.text_engine import Engine
 from tests.support.configs import small_config
 
