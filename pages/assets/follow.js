@@ -17,7 +17,7 @@ const NEWS = "collapse-lab-news", PRESSES = ["pointerup", "keyup", NEWS];
  */
 const wait = (seconds, signal) =>
   new Promise((resolve) => {
-    /** @type {number | undefined} */
+    /** @type {any} */
     let soon;
     const hasten = () => {
       clearTimeout(soon);

@@ -99,6 +99,38 @@ def test_one_press_of_back_leads_to_the_page_before_or_to_the_run_before(page, w
     shows("Gradients", "broken")
 
 
+def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, written):
+    def axis():
+        return page.evaluate("c => document.querySelector(c)?._fullLayout?.xaxis.range.map(Math.round)", LOSS_CHART)
+
+    def go(title):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+        page.locator("h1").get_by_text(title).wait_for()
+        still(page)
+
+    page.goto(f"{written}/?run=read&refresh=5")
+    wait_for_curve(page, 20)
+    whole = axis()
+    area = page.locator(f"{LOSS_CHART} .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    page.mouse.up()
+    zoomed = eventually(lambda: (now := axis()) != whole and now)
+    go("Gradients")
+    go("Control room")
+    wait_for_curve(page, 20)
+    eventually(lambda: axis() == zoomed)
+    page.locator(f"{LOSS_CHART} .nsewdrag").first.dblclick()
+    eventually(lambda: axis() == whole)
+    go("Gradients")
+    go("Control room")
+    wait_for_curve(page, 20)
+    assert axis() == whole
+
+
 def test_the_audit_sees_what_is_wrong(page):
     page.set_content(
         """<body style="background:#fff"><h1>A</h1><h3>B</h3><p style="color:#767c83;background:#f7f7f7">faint</p>
