@@ -109,7 +109,7 @@ def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, writ
         still(page)
 
     page.goto(f"{written}/?run=read&refresh=5")
-    wait_for_curve(page, 20)
+    wait_for_curve(page, 5)
     whole = axis()
     area = page.locator(f"{LOSS_CHART} .nsewdrag").first
     area.scroll_into_view_if_needed()
@@ -121,13 +121,13 @@ def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, writ
     zoomed = eventually(lambda: (now := axis()) != whole and now)
     go("Gradients")
     go("Control room")
-    wait_for_curve(page, 20)
+    wait_for_curve(page, 5)
     eventually(lambda: axis() == zoomed)
     page.locator(f"{LOSS_CHART} .nsewdrag").first.dblclick()
     eventually(lambda: axis() == whole)
     go("Gradients")
     go("Control room")
-    wait_for_curve(page, 20)
+    wait_for_curve(page, 5)
     assert axis() == whole
 
 
