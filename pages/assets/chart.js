@@ -4,6 +4,7 @@
  * tab waits, because drawing is what watching costs the machine.
  */
 
+import { fitLegend, fitNumbers } from "./chart_fit.js";
 import { reachOf, wordsBehind } from "./chart_reach.js";
 import { themed } from "./chart_theme.js";
 import { givenRanges, Views } from "./chart_views.js";
@@ -114,6 +115,8 @@ const draw = (Plotly, host, chart, name) => {
   for (const [key, range] of isFirst ? [] : Object.entries(changes)) {
     Object.assign(layout[key.split(".")[0]], { range, autorange: false });
   }
+  fitNumbers(figure, host.clientWidth);
+  fitLegend(figure, host.clientWidth);
   Plotly.react(host, figure.data, themed(layout, host), CONFIG);
   // Its tools are for the mouse: whoever tabs through a page would meet four stops a chart before the next control.
   for (const tool of host.querySelectorAll(".modebar-btn")) /** @type {HTMLElement} */ (tool).tabIndex = -1;

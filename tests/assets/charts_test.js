@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { numbers, reachOf, wordsBehind } from "../../pages/assets/chart_reach.js";
+import { fitLegend, fitNumbers } from "../../pages/assets/chart_fit.js";
 import { givenRanges, Views } from "../../pages/assets/chart_views.js";
 
 /** @param {Float64Array | Float32Array | Int32Array} array */
@@ -83,4 +84,44 @@ Deno.test("what is no axis is no view, and the charts that were seen long ago ar
     "xaxis.range" in views.changes(chart, layout(undefined, true))
   );
   assert.deepEqual(known, ["0", "2", "new"]);
+});
+
+Deno.test("numbers are left out where their cells are too narrow, and come back where they are not", () => {
+  const map = { type: "heatmap", z: { dtype: "f4", bdata: "", shape: "2, 10" } };
+  const second = { type: "heatmap", xaxis: "x2", z: [[1, 2]] };
+  const text = { type: "scatter", mode: "text", text: ["0.12", "−0.5"], textfont: { size: 10 }, visible: undefined };
+  const other = { ...text, xaxis: "x2" }, curve = { type: "scatter", mode: "lines", visible: undefined };
+  const layout = { margin: { l: 20, r: 30 }, xaxis: { domain: [0, 0.5] }, xaxis2: { domain: [0.6, 1] } };
+  const visible = (/** @type {number} */ width) => {
+    fitNumbers({ data: [map, text, second, other, curve], layout }, width);
+    return [text.visible, other.visible, curve.visible];
+  };
+  // A text of four digits takes 24 px; a cell of the first map has a twentieth of what is inside, one of the other a fifth.
+  assert.deepEqual(visible(50 + 480), [true, true, undefined]);
+  assert.deepEqual(visible(50 + 470), [false, true, undefined]);
+  assert.deepEqual(visible(50 + 110), [false, false, undefined]);
+  assert.deepEqual(visible(50 + 480), [true, true, undefined]);
+  const words = { ...text, visible: "legendonly" };
+  fitNumbers({ data: [words], layout: {} }, 0);
+  assert.equal(words.visible, "legendonly", "they stand in no map");
+});
+
+Deno.test("a chart grows by the rows of its legend, and keeps the room of its curves", () => {
+  const named = ["training", "held out", "of the strictest prediction"].map((name) => ({ name }));
+  const data = [...named, { name: "changes", showlegend: false }];
+  const fitted = (/** @type {number} */ width, change = {}) => {
+    const legend = { orientation: "h", y: -0.2, font: { size: 10 } };
+    const layout = { showlegend: true, height: 300, margin: { l: 50, r: 50, t: 0, b: 46 }, legend, ...change };
+    fitLegend({ data, layout }, width);
+    return [layout.height, layout.margin.b];
+  };
+  // The widest entry takes 45 px and 27 letters of 5.4 px: 190.8; all of them together 367.2.
+  assert.deepEqual(fitted(100 + 368), [300, 46]);
+  assert.deepEqual(fitted(100 + 366), [338, 84], "one to a row");
+  assert.deepEqual(fitted(100), [338, 84]);
+  assert.deepEqual(fitted(100, { showlegend: false }), [300, 46]);
+  assert.deepEqual(fitted(100, { legend: { orientation: "h", y: 1 } }), [300, 46], "it stands above them");
+  data.splice(2, 1);
+  assert.deepEqual(fitted(100 + 176), [319, 65]);
+  assert.deepEqual(fitted(100 + 177, { showlegend: undefined }), [300, 46]);
 });
