@@ -131,6 +131,27 @@ def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, writ
     assert axis() == whole
 
 
+_CUT = """() => {
+    const box = (node) => node.getBoundingClientRect();
+    const charts = [...document.querySelectorAll(".js-plotly-plot")].filter((host) => host.offsetWidth);
+    const titles = charts.filter((host) => box(host.querySelector(".gtitle")).right > box(host).right + 1)
+        .map((host) => host.querySelector(".gtitle").textContent);
+    const cells = [...document.querySelectorAll(".evidence td")].filter((cell) => box(cell).height > 8 * 24)
+        .map((cell) => cell.textContent);
+    return [...titles, ...cells];
+}"""
+
+
+@pytest.mark.parametrize(("view", "width"), [("tokens", 1024), ("", 1024), ("findings", 390)])
+def test_nothing_is_cut_off_where_there_is_little_room(page, written, view, width):
+    page.set_viewport_size({"width": width, "height": 3000})
+    page.goto(f"{written}/{view}?run=read")
+    page.locator(".js-plotly-plot .gtitle").first.wait_for()
+    still(page)
+    assert page.locator(".evidence" if view == "findings" else ".js-plotly-plot").count() >= 1
+    assert page.evaluate(_CUT) == []
+
+
 def test_the_audit_sees_what_is_wrong(page):
     page.set_content(
         """<body style="background:#fff"><h1>A</h1><h3>B</h3><p style="color:#767c83;background:#f7f7f7">faint</p>
