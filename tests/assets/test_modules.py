@@ -14,6 +14,7 @@ import pytest
 from pages.session import assets
 
 ROOT = Path(__file__).resolve().parents[2]
+OF_STREAMLIT = {"stApp", "token"}
 DENO = shutil.which("deno", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
@@ -80,3 +81,13 @@ def test_no_script_and_no_style_stands_in_a_string() -> None:
     assert [one.name for one in files if code.search(one.read_text(encoding="utf-8"))] == []
     assert code.search("_STYLE = '.bar{height:1rem;color:red}'")
     assert code.search('f"<style>.bar{{}}</style>"')
+
+
+def test_every_class_that_a_stylesheet_knows_is_one_that_the_pages_write() -> None:
+    written = "".join(
+        one.read_text(encoding="utf-8") for one in (ROOT / "pages").rglob("*") if one.suffix in (".py", ".js")
+    )
+    for sheet in assets.ASSETS.glob("*.css"):
+        rules = re.sub(r"/\*.*?\*/|\{[^{}]*\}", " ", sheet.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for name in set(re.findall(r"\.([a-z][\w-]*)", rules)) - OF_STREAMLIT:
+            assert re.search(rf"\b{re.escape(name.removeprefix('st-key-'))}\b", written), f"{sheet.name}: .{name}"

@@ -2,11 +2,14 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from pages.session.assets import ASSETS
+from qcore import viz
 from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
 from tests.browser.actions import LONG, LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, still, wait_for_curve
@@ -16,6 +19,7 @@ from tests.pages.inside import finding, write_run
 from tests.support.configs import eventually
 
 pytestmark = pytest.mark.browser
+REPORT_STYLE = Path(viz.__file__).parent / "assets" / "report.css"
 VIEWS = {
     "": "read", "?view=New+run": "read", "?view=All+runs": "read", "phase": "read", "interference": "read",
     "video": "read-film", "flux": "read", "tokens": "read", "generations": "read", "gradients": "read",
@@ -150,6 +154,18 @@ def test_nothing_is_cut_off_where_there_is_little_room(page, written, view, widt
     still(page)
     assert page.locator(".evidence" if view == "findings" else ".js-plotly-plot").count() >= 1
     assert page.evaluate(_CUT) == []
+
+
+def test_the_browser_understands_every_line_of_the_stylesheets(page):
+    """Which the formatter leaves a declaration a line; what a browser does not know it drops without a word."""
+    sheets = "".join(one.read_text(encoding="utf-8") for one in (*ASSETS.glob("*.css"), REPORT_STYLE))
+    lines = re.findall(r"^\s+([a-z-]+): ([^;{}]+);$", sheets, re.MULTILINE)
+    assert len(lines) == sheets.count(";") > 150
+    unknown = "lines => lines.filter(([name, value]) => !CSS.supports(name, value.replace('!important', '')))"
+    assert page.evaluate(unknown, [*lines, ["colour", "red"], ["color", "redd"]]) == [
+        ["colour", "red"],
+        ["color", "redd"],
+    ]
 
 
 def test_the_audit_sees_what_is_wrong(page):
