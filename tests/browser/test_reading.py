@@ -157,15 +157,14 @@ def test_nothing_is_cut_off_where_there_is_little_room(page, written, view, widt
 
 
 def test_the_browser_understands_every_line_of_the_stylesheets(page):
-    """Which the formatter leaves a declaration a line; what a browser does not know it drops without a word."""
+    """The formatter leaves a declaration a line; what a browser does not know it drops without a word."""
     sheets = "".join(one.read_text(encoding="utf-8") for one in (*ASSETS.glob("*.css"), REPORT_STYLE))
+    sheets = re.sub(r"/\*.*?\*/", "", sheets, flags=re.DOTALL)
     lines = re.findall(r"^\s+([a-z-]+): ([^;{}]+);$", sheets, re.MULTILINE)
     assert len(lines) == sheets.count(";") > 150
+    wrong = [["colour", "red"], ["color", "redd"]]
     unknown = "lines => lines.filter(([name, value]) => !CSS.supports(name, value.replace('!important', '')))"
-    assert page.evaluate(unknown, [*lines, ["colour", "red"], ["color", "redd"]]) == [
-        ["colour", "red"],
-        ["color", "redd"],
-    ]
+    assert page.evaluate(unknown, [*lines, *wrong]) == wrong
 
 
 def test_the_audit_sees_what_is_wrong(page):
