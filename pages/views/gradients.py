@@ -84,11 +84,12 @@ def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words:
     found = {kind: reader.arrays(kind, step) for kind in KINDS}
     kind, prefix = PLACES[place]
     terms, modules = found[kind], found[MODULES]
-    is_alone = terms is not None and len(terms[1]["terms"]) == 1
+    # Over all weights every term is seen; at the last hidden state one that acts elsewhere is not.
+    is_alone = all(_is_main_alone(one, meta, words) for one in (terms, found[TERMS]))
     all_learn = modules is not None and _all_learn(modules[1])
     if is_alone or all_learn:
         is_well = is_alone and all_learn and is_newest and not any(finding.calls for finding in lab.findings(run))
-        measured = modules if all_learn else terms
+        measured = modules if all_learn else found[TERMS]
         _say_facts(phrases.step_words(measured and measured[0], step), is_alone, all_learn, is_well, words)
     if not is_alone:
         left, right = st.columns(2, gap="large")
@@ -103,6 +104,13 @@ def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words:
         _without_gradient(run, names, arrays, when)
     with right:
         _updates(run, names, arrays, when)
+
+
+def _is_main_alone(found: tuple[int, dict[str, Any]] | None, meta: dict[str, Any], words: Words) -> bool:
+    """Whether terms were compared, and the main one was the only one with a weight."""
+    names = list(meta.get("term_names") or [])
+    indices = [] if found is None else [int(index) for index in found[1]["terms"]]
+    return [names[index] for index in indices if index < len(names)] == [words.main] and len(indices) == 1
 
 
 def _all_learn(arrays: dict[str, Any]) -> bool:

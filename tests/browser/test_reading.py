@@ -146,7 +146,7 @@ _CUT = """() => {
 }"""
 
 
-@pytest.mark.parametrize(("view", "width"), [("tokens", 1024), ("", 1024), ("findings", 390)])
+@pytest.mark.parametrize(("view", "width"), [("phase", 1024), ("", 1024), ("findings", 390)])
 def test_nothing_is_cut_off_where_there_is_little_room(page, written, view, width):
     page.set_viewport_size({"width": width, "height": 3000})
     page.goto(f"{written}/{view}?run=read")

@@ -183,7 +183,24 @@ def test_a_healthy_run_has_no_empty_places_and_is_called_well_when_it_was_judged
     assert set(charts_of(at)) == {"updates", "rank", "eigenvalues"}
     assert "At step 20 every weight gets gradient and no term but the cross-entropy has a weight" in texts(at)
     assert ("All is well." in texts(at)) == (not found)
+    assert set(charts_of(open_app(GRADIENTS, run="short", compared="last hidden state"))) >= {"terms", "cosine"}
     at = open_app(GRADIENTS, run="short", step="0")
     assert "dead" in charts_of(at)
     assert "every weight gets gradient" not in texts(at)
     assert "All is well" not in texts(at)
+
+
+@pytest.mark.parametrize("terms", [[1], [0, 1]], ids=["another term alone", "another term beside it"])
+def test_a_term_that_is_seen_anywhere_is_not_denied(terms: list[int], empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "short", last=0)
+    with RunWriter(tmp_path / "short" / DATABASE_NAME) as writer:
+        writer.truncate_after(-1, event_seq=0)
+        count = len(terms)
+        arrays = {"norm": np.ones(count, np.float32), "cosine": np.eye(count, dtype=np.float32)}
+        writer.log_arrays(0, "gradients", arrays | {"terms": np.array(terms, np.int32)})
+        one = np.ones(1, np.float32)
+        writer.log_arrays(0, "hidden", {"norm": one, "cosine": one.reshape(1, 1), "terms": np.zeros(1, np.int32)})
+    for place in ("all weights", "last hidden state"):
+        at = open_app(GRADIENTS, run="short", compared=place)
+        assert {"terms", "cosine"} <= set(charts_of(at))
+        assert "nothing pulls against it" not in texts(at)
