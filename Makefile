@@ -10,6 +10,7 @@ BENCH ?=
 INSTALL := $(BIN)/python -m pip install --quiet
 # Exactly what was tested, file by file: a package whose hash is not the one in requirements/ is refused.
 FROZEN := $(INSTALL) --require-hashes --no-deps --requirement
+DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 
 .PHONY: run test attacks lint bench docs screenshots ltx login clean chromium
 .DELETE_ON_ERROR:
@@ -26,10 +27,14 @@ test: $(VENV)/.installed-dev chromium
 attacks: $(VENV)/.installed-dev
 	QCORE_ATTACKS=$(or $(FACTOR),30) QCORE_SEED=$(or $(SEED),$$RANDOM) $(BIN)/python -m pytest tests/attacks -rA $(ARGS)
 
+# Python, then the scripts and styles of the pages (deno.json).
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(DENO) fmt --check
+	$(DENO) lint
+	$(DENO) check pages/assets qcore/viz/assets tests/assets
 
 bench: $(VENV)/.installed-dev chromium
 	@set -e; for file in bench/$(if $(BENCH),$(BENCH),[a-z]*).py; do \

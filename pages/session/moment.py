@@ -11,10 +11,10 @@ the page says it shows. When it has changed, the script of the whole page runs a
 
 Show. Streamlit hands elements to the browser one by one, and a page between two moments would be seen for as long as
 its script takes. Elements of our own therefore wait, in the browser, until the script has ended, and then change in one
-task (`HUB`); what names a state or a step is drawn by them (`pages.widgets.live_panel.words`), and native widgets name
-none that the run's progress changes: a slider at its newest place says `newest`. In a live update words and charts
-change in one task, too. A chart that cannot be drawn then (out of sight, or in a person's hand) says to which step it
-goes.
+task (`pages/assets/hub.js`); what names a state or a step is drawn by them (`pages.widgets.live_panel.words`), and
+native widgets name none that the run's progress changes: a slider at its newest place says `newest`, and at any other
+an arrow before its step says that the pictures are on their way to it. In a live update words and charts change in one
+task, too. A chart that cannot be drawn then (out of sight, or in a person's hand) says to which step it goes.
 """
 
 from __future__ import annotations
@@ -34,74 +34,6 @@ from qcore.runs.reader_set import Reading
 _READS = frozenset({name for name in vars(Reading) if not name.startswith("_")} | {"outcome", "runs_dir"})
 _PLAIN = frozenset({"wait", "close"})
 P = ParamSpec("P")
-
-HUB = """
-// Parts that a run of the script has sent wait here until it has ended, and are then shown in one task. A part in an
-// empty page is shown at once, and nothing waits longer than LONGEST: a script may take its time.
-const hub = window.collapseLabHub ??= (() => {
-  const LONGEST = 10000, LATE = 40;
-  const waiting = new Map(), shown = new Map();
-  const ends = [];
-  let run = 0, was = false, timer, limit;
-  const app = () => document.querySelector('[data-testid="stApp"]');
-  const running = () => app()?.dataset.testScriptState === "running";
-  const flush = () => {
-    clearTimeout(limit);
-    limit = undefined;
-    const parts = [...waiting];
-    waiting.clear();
-    for (const [root, show] of parts) if (root.isConnected) { shown.set(root, run); show(); }
-    for (const root of shown.keys()) if (!root.isConnected) shown.delete(root);
-  };
-  // The last elements of a script may come a little after the word that it has ended.
-  const look = () => {
-    const now = running();
-    if (now && !was) run += 1;
-    was = now;
-    clearTimeout(timer);
-    if (!now) timer = setTimeout(() => { flush(); ends.splice(0).forEach((done) => done()); }, LATE);
-  };
-  const observer = new MutationObserver(look);
-  let observed;
-  const observe = () => {
-    if (observed === app()) return;
-    observed = app();
-    observer.disconnect();
-    if (observed) observer.observe(observed, {attributes: true, attributeFilter: ["data-test-script-state"]});
-    look();
-  };
-  // Who holds a button or a slider down keeps it: a page that runs its script again would take it away.
-  let pressed = false;
-  const press = (down) => () => { pressed = down; };
-  window.addEventListener("pointerdown", press(true), true);
-  for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, press(false), true);
-  window.addEventListener("blur", press(false));
-  // Back leads to another page or another run: whatever else changes in an address is no place of its own. Streamlit
-  // takes what a page has added out of its address before it goes to the next one; the page is left as it was.
-  const push = history.pushState;
-  history.pushState = function (state, unused, address) {
-    const now = new URL(location.href), next = new URL(address ?? now, now), run = now.searchParams.get("run");
-    const leads = next.searchParams.get("run"), elsewhere = next.pathname !== now.pathname;
-    if (!elsewhere && run !== null && leads === null) return;
-    (elsewhere || run !== null && run !== leads ? push : history.replaceState).call(history, state, unused, address);
-  };
-  const elsewhere = (root) => [...shown].some(([other, at]) => other !== root && other.isConnected && at !== run);
-  return {
-    ended: () => { observe(); return running() ? new Promise((done) => ends.push(done)) : Promise.resolve(); },
-    calm: async (signal) => {
-      while (pressed && !signal.aborted) await new Promise((done) => setTimeout(done, 100));
-      observe();
-      if (running()) await new Promise((done) => ends.push(done));
-    },
-    offer: (root, show) => {
-      observe();
-      waiting.set(root, show);
-      if (!running() || !elsewhere(root) && !shown.has(root)) flush();
-      else limit ??= setTimeout(flush, LONGEST);
-    },
-  };
-})();
-"""
 
 
 class _Here(threading.local):

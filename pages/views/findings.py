@@ -49,11 +49,6 @@ _BADGES: dict[str, tuple[selection.Color, str, str]] = {
     RESOLVED: ("green", "resolved", "Was wrong; the measurements are back in their range."),
     MUTED: ("gray", "muted", "Muted by a user: it raises no alert."),
 }
-_HEAD_STYLE = """<style>.finding-head{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem .8rem}
-.finding-head+h2{margin:.5rem 0 0;padding:0;font-size:1.15rem;line-height:1.35}</style>"""
-_TABLE_STYLE = """<style>.evidence{border-collapse:collapse;font-variant-numeric:tabular-nums}
-.evidence td{padding:.15rem 1.2rem .15rem 0;border:0;vertical-align:baseline}
-.evidence td:nth-child(3){color:var(--lab-faint)}</style>"""
 _ICONS = {"set": "tune", "restore": "history", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
 
 
@@ -200,7 +195,7 @@ def _head(finding: FindingInfo, kind: str) -> str:
         title = f"Until step {finding.last_step:,}: {title}"
     badge = boxes.badge_html(word, colour, about, finding=finding.id, last=evidence.get("shown_at", finding.last_step))
     when = f'<span class="lab-small">{html.escape(_when(finding))}</span>'
-    return f'{_HEAD_STYLE}<div class="finding-head">{badge}{when}</div><h2>{html.escape(title)}</h2>'
+    return f'<div class="finding-head">{badge}{when}</div><h2>{html.escape(title)}</h2>'
 
 
 def _when(finding: FindingInfo) -> str:
@@ -225,7 +220,7 @@ def _numbers(numbers: list[dict[str, Any]]) -> str:
         against = html.escape(_against(limit, number.get("side")))
         label, value = html.escape(name_words(str(number["label"]))), number_words(number["value"])
         rows.append(f"<tr><td>{label}</td><td><b>{value}</b> {unit}</td><td>{against}</td></tr>")
-    return f'{_TABLE_STYLE}<table class="evidence">{"".join(rows)}</table>' if rows else ""
+    return f'<table class="evidence">{"".join(rows)}</table>' if rows else ""
 
 
 def _against(limit: float | None, side: str | None) -> str:

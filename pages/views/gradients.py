@@ -2,7 +2,8 @@
 cost.
 
 Terms keep their colour in every chart. Charts show what was measured at or before the chosen step, each with its own
-step.
+step. A place whose picture would be empty is a sentence instead: a run with one term has nothing that pulls against it,
+and one whose weights all get gradient has nothing to point at.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import streamlit as st
 from pages.session import family_words, looks, phrases
 from pages.session.family_words import Words
 from pages.views import own_probes
-from pages.widgets import step_slider
+from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import live
 from qcore.lab import Lab, RunInfo
@@ -42,6 +43,7 @@ from qcore.viz import (
 MAX_POINTS = 600
 TERMS, HIDDEN, MODULES, SPECTRUM = KINDS = ("gradients", "hidden", "modules", "spectrum")
 PLACES = {"all weights": (TERMS, "grad"), "last hidden state": (HIDDEN, "hidden")}
+_NOTHING: tuple[None, dict[str, Any]] = (None, {"parameters": [], "dead_share": [], "update_ratio": []})
 _SOURCES = {"grad": "", "hidden": ", at the last layer"}
 
 
@@ -61,7 +63,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "gradients_every",
         "gradients",
         lambda: _options(list(PLACES) if family_words.has_trainer(info) else _measured_places(reader)),
-        lambda step, chosen: _pictures(lab, info.name, step, chosen[0], words),
+        lambda step, chosen: _pictures(lab, info.name, step, step == steps[-1], chosen[0], words),
         lambda step, position, chosen: _over_steps(lab, info, step, position.shown, chosen[1], words),
     )
 
@@ -101,16 +103,61 @@ def _options(places: list[str]) -> tuple[str, bool]:
         return place, step_slider.log_steps()
 
 
-def _pictures(lab: Lab, run: str, step: int, place: str, words: Words) -> None:
-    """Terms and modules at one step."""
+def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words: Words) -> None:
+    """Terms and modules at one step, in pictures or, where there is nothing to see, in words."""
     reader = lab.reader(run)
     meta = reader.meta()
     found = {kind: reader.arrays(kind, step) for kind in KINDS}
-    left, right = st.columns(2, gap="large")
     kind, prefix = PLACES[place]
-    _terms(reader, run, found[kind], step, prefix, list(meta.get("term_names") or []), words, left, right)
+    terms, modules = found[kind], found[MODULES]
+    # Over all weights every term is seen; at the last hidden state one that acts elsewhere is not.
+    is_alone = all(_is_main_alone(one, meta, words) for one in (terms, found[TERMS]))
+    all_learn = modules is not None and _all_learn(modules[1])
+    if is_alone or all_learn:
+        is_well = is_alone and all_learn and is_newest and not any(finding.calls for finding in lab.findings(run))
+        measured = modules if all_learn else found[TERMS]
+        _say_facts(phrases.step_words(measured and measured[0], step), is_alone, all_learn, is_well, words)
+    if not is_alone:
+        left, right = st.columns(2, gap="large")
+        _terms(reader, run, terms, step, prefix, list(meta.get("term_names") or []), words, left, right)
+    at, arrays = modules or _NOTHING
+    names, when = _module_names(meta, arrays), phrases.step_words(at, step)
+    if all_learn:
+        _updates(run, names, arrays, when)
+        return
     left, right = st.columns(2, gap="large")
-    _modules(run, found[MODULES], step, list(meta.get("module_names") or []), left, right)
+    with left:
+        _without_gradient(run, names, arrays, when)
+    with right:
+        _updates(run, names, arrays, when)
+
+
+def _is_main_alone(found: tuple[int, dict[str, Any]] | None, meta: dict[str, Any], words: Words) -> bool:
+    """Whether terms were compared, and the main one was the only one with a weight."""
+    names = list(meta.get("term_names") or [])
+    indices = [] if found is None else [int(index) for index in found[1]["terms"]]
+    return [names[index] for index in indices if index < len(names)] == [words.main] and len(indices) == 1
+
+
+def _all_learn(arrays: dict[str, Any]) -> bool:
+    """Whether modules were looked at, and each weight of each of them got gradient."""
+    return len(arrays["dead_share"]) > 0 and all(float(share) == 0 for share in arrays["dead_share"])
+
+
+def _say_facts(when: str, is_alone: bool, all_learn: bool, is_well: bool, words: Words) -> None:
+    """What the pictures that are left out would show. is_well: the rules, too, find nothing in this run."""
+    facts = []
+    if all_learn:
+        facts.append("every weight gets gradient")
+    if is_alone:
+        facts.append(f"no term but the {words.main_words} has a weight, so nothing pulls against it")
+    said = f"At {when} {' and '.join(facts)}."
+    if is_well:
+        boxes.says("gradients", "success", f"**All is well.** {said} No rule has found anything wrong in this run.")
+    else:
+        boxes.caption("gradients", said)
+    if is_alone:
+        st.caption("Give another term a weight in the control room, and its pull shows here.")
 
 
 def _terms(
@@ -158,39 +205,39 @@ def _terms(
         st.caption("+1: the same direction; 0: unrelated; −1: what one learns the other undoes.")
 
 
-def _modules(
-    run: str, found: tuple[int, dict[str, Any]] | None, step: int, names: list[str], left: Any, right: Any
-) -> None:
-    at, arrays = found or (None, {"parameters": [], "dead_share": [], "update_ratio": []})
-    when = phrases.step_words(at, step)
-    count = len(arrays["parameters"])
-    names = names[:count] if len(names) >= count else [f"module {index}" for index in range(count)]
-    with left:
-        chart(
-            module_tree(
-                names,
-                arrays["parameters"],
-                arrays["dead_share"],
-                uirevision=run,
-                title=f"Weights without gradient, {when}",
-            ),
-            "chart:dead",
-            f"Modules as areas by their number of weights, coloured by the share without gradient, {when}",
-        )
-        st.caption(
-            "Area: number of weights. Grey: all of them learn; the more vermillion, the larger the share that got no "
-            "gradient at all. Press a part to look inside, the path on top to come back."
-        )
-    with right:
-        chart(
-            update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, {when}"),
-            "chart:updates",
-            f"Length of one update relative to the weights for each module, {when}",
-        )
-        st.caption(
-            "Bars start at the guide line of 1/1000, near which healthy training stays; orange ones are more than a "
-            "factor of ten away from it, and vermillion ones do not move at all."
-        )
+def _module_names(meta: dict[str, Any], arrays: dict[str, Any]) -> list[str]:
+    names, count = list(meta.get("module_names") or []), len(arrays["parameters"])
+    return names[:count] if len(names) >= count else [f"module {index}" for index in range(count)]
+
+
+def _without_gradient(run: str, names: list[str], arrays: dict[str, Any], when: str) -> None:
+    chart(
+        module_tree(
+            names,
+            arrays["parameters"],
+            arrays["dead_share"],
+            uirevision=run,
+            title=f"Weights without gradient, {when}",
+        ),
+        "chart:dead",
+        f"Modules as areas by their number of weights, coloured by the share without gradient, {when}",
+    )
+    st.caption(
+        "Area: number of weights. Grey: all of them learn; the more vermillion, the larger the share that got no "
+        "gradient at all. Press a part to look inside, the path on top to come back."
+    )
+
+
+def _updates(run: str, names: list[str], arrays: dict[str, Any], when: str) -> None:
+    chart(
+        update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, {when}"),
+        "chart:updates",
+        f"Length of one update relative to the weights for each module, {when}",
+    )
+    st.caption(
+        "Bars start at the guide line of 1/1000, near which healthy training stays; orange ones are more than a "
+        "factor of ten away from it, and vermillion ones do not move at all."
+    )
 
 
 def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
@@ -232,46 +279,8 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
             for key, name in chosen.items()
         ]
 
-    main = words.main_words
-    alone = "No terms were measured."
-    if family_words.has_trainer(info):
-        alone = f"No term but the {main} has a weight: give one in the control room, and its pull shows here."
-    left, right = st.columns(2, gap="large")
-    with left:
-        figure = curves(
-            lines(ratio),
-            title=f"Pull relative to the {main}",
-            y_title="ratio of weighted norms",
-            y=YAxis(log=True),
-            message=alone,
-            **shared,
-        )
-        chart(
-            with_cursor(figure, step),
-            "chart:ratio",
-            f"Weighted gradient norm relative to the {main} over steps",
-            info.step,
-        )
-        st.caption(
-            "A curve that climbs towards 1 is a term that takes over. Over all weights, and dotted, measured more "
-            "often, at the last hidden state."
-        )
-    with right:
-        figure = curves(
-            lines(cosine),
-            title=f"Direction relative to the {main}",
-            y_title="cosine",
-            y=YAxis(limits=(-1.05, 1.05)),
-            message=alone,
-            **shared,
-        )
-        chart(
-            with_cursor(figure, step),
-            "chart:direction",
-            f"Cosine with the gradient of the {main} over steps",
-            info.step,
-        )
-        st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the data teach.")
+    if ratio:
+        _relative_to_main(lines(ratio), lines(cosine), shared, step, info.step, words.main_words)
     left, right = st.columns(2, gap="large")
     with left:
         figure = curves(
@@ -306,6 +315,46 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bo
     own_probes.draw(info, reader, step, shared)
     if family_words.has_trainer(info):
         _probes(lab, run, reader, words)
+
+
+def _relative_to_main(
+    ratio: list[Line], cosine: list[Line], shared: dict[str, Any], step: int | None, newest: int, main: str
+) -> None:
+    """Pull and direction of the other terms over steps."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = curves(
+            ratio,
+            title=f"Pull relative to the {main}",
+            y_title="ratio of weighted norms",
+            y=YAxis(log=True),
+            **shared,
+        )
+        chart(
+            with_cursor(figure, step),
+            "chart:ratio",
+            f"Weighted gradient norm relative to the {main} over steps",
+            newest,
+        )
+        st.caption(
+            "A curve that climbs towards 1 is a term that takes over. Over all weights, and dotted, measured more "
+            "often, at the last hidden state."
+        )
+    with right:
+        figure = curves(
+            cosine,
+            title=f"Direction relative to the {main}",
+            y_title="cosine",
+            y=YAxis(limits=(-1.05, 1.05)),
+            **shared,
+        )
+        chart(
+            with_cursor(figure, step),
+            "chart:direction",
+            f"Cosine with the gradient of the {main} over steps",
+            newest,
+        )
+        st.caption("Below −0.5 with a pull above 0.5 for long, a term undoes what the data teach.")
 
 
 def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:

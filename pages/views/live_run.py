@@ -30,9 +30,7 @@ LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
 SHOWN_FINDINGS = 3
 _PAST_POINTS = 300
-_TO_KNOBS = """<style>.to-knobs{display:none;color:inherit}#knobs{scroll-margin-top:4rem}
-@media(max-width:640px){.to-knobs{display:inline}}</style>
-<a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>"""
+_TO_KNOBS = '<a class="to-knobs" href="#knobs">Controls are below the charts ↓</a>'
 
 
 def watch(lab: Lab, info: RunInfo) -> None:

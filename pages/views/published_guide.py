@@ -13,16 +13,6 @@ from pages.widgets.live_fragment import live
 from pages.widgets.live_panel import words
 from qcore.lab import Lab, RunInfo
 
-_STYLE = """<style>.guide{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-.guide th{text-align:left;font-weight:600;padding:.3rem .9rem .3rem 0;border:0;
-border-bottom:1px solid rgba(128,136,144,.5)}
-.guide td{padding:.45rem .9rem .45rem 0;border:0;border-bottom:1px solid rgba(128,136,144,.25);vertical-align:top}
-.guide td:not(:last-child){white-space:nowrap}
-@media (max-width:640px){.guide,.guide tbody,.guide tr,.guide td{display:block;white-space:normal!important}
-.guide thead{display:none}.guide td{border:0;padding:.1rem 0}
-.guide td::before{content:attr(data-title);color:var(--lab-faint);padding-right:.4rem}
-.guide tr{border-bottom:1px solid rgba(128,136,144,.35);padding:.5rem 0}}</style>"""
-
 
 def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the choice of the view."""
@@ -90,4 +80,4 @@ def _table(titles: tuple[str, ...], lines: list[tuple[list[str], str]]) -> str:
         + "</tr>"
         for cells, hint in lines
     )
-    return f'{_STYLE}<table class="guide"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="guide"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

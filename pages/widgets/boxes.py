@@ -18,17 +18,6 @@ _TOKENS = re.compile(r":color\[\\(.)\]|\\(.)|(\*\*|\*|`)|( {2}\n)|(\n\n+)|(\n)",
 _TAGS = {"**": "b", "*": "i", "`": "code"}
 _ICONS = {"error": "!", "warning": "!", "info": "i", "success": "✓"}
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "success": "green"}
-STYLE = """<style>
-.lab-says{display:flex;gap:.7rem;padding:.8rem 1rem;border-radius:var(--st-base-radius,.5rem);line-height:1.5}
-.lab-says>b{flex:none;width:1.25rem;height:1.25rem;line-height:1.25rem;margin-top:.12rem;border-radius:50%;
-text-align:center;font-size:.8rem;border:1.5px solid currentColor;box-sizing:content-box}
-.lab-says p{margin:0 0 .6rem}.lab-says p:last-child{margin:0}
-.lab-small{font-size:.875rem;color:var(--lab-faint);margin:0}.lab-small p{margin:0}
-.lab-head{font-size:1.25rem;font-weight:600;margin:.4rem 0 0;line-height:1.3}
-.lab-badge{display:inline-flex;align-items:center;gap:.35rem;padding:.1rem .55rem;border-radius:.5rem;
-font-size:.875rem;width:fit-content}
-.lab-badge::before{content:"";width:.5rem;height:.5rem;border-radius:50%;background:currentColor}
-</style>"""
 
 
 def rich(text: str) -> str:
@@ -64,7 +53,7 @@ def says_html(kind: Kind, text: str) -> str:
     """A coloured box, as `st.error` and its kin draw it."""
     colour = _COLOURS[kind]
     return (
-        f'{STYLE}<div class="lab-says" role="{"alert" if kind == "error" else "status"}" style="background:'
+        f'<div class="lab-says" role="{"alert" if kind == "error" else "status"}" style="background:'
         f'var(--st-{colour}-background-color,rgba(128,136,144,.15));color:var(--st-{colour}-text-color,inherit)">'
         f'<b aria-hidden="true">{_ICONS[kind]}</b><div>{rich(text)}</div></div>'
     )
@@ -78,7 +67,7 @@ def badge_html(word: str, colour: str, about: str, **data: object) -> str:
     """
     said = "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in data.items())
     return (
-        f'{STYLE}<span class="lab-badge" title="{html.escape(about)}"{said} style="background:'
+        f'<span class="lab-badge" title="{html.escape(about)}"{said} style="background:'
         f"var(--st-{colour}-background-color,rgba(128,136,144,.15));"
         f'color:var(--st-{colour}-text-color,inherit)">{html.escape(word)}</span>'
     )
@@ -91,9 +80,9 @@ def says(key: str, kind: Kind, text: str) -> None:
 
 def caption(key: str, text: str) -> None:
     """A small line, as `st.caption` draws it."""
-    words(key, f'{STYLE}<div class="lab-small">{rich(text)}</div>')
+    words(key, f'<div class="lab-small">{rich(text)}</div>')
 
 
 def heading(key: str, text: str) -> None:
     """A heading inside a page, as `st.header` draws it."""
-    words(key, f'{STYLE}<h2 class="lab-head">{html.escape(text)}</h2>')
+    words(key, f'<h2 class="lab-head">{html.escape(text)}</h2>')

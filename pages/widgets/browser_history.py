@@ -2,7 +2,8 @@
 
 A page's address names the run, the view and the step; the session holds them, too, and is believed, because the browser
 tells its address with every press, and tells an old one while a new one is on its way. Only when a person has gone back
-or forward is the address believed. Which addresses become entries of the history says the browser's part (`HUB`).
+or forward is the address believed. Which addresses become entries of the history says the browser's part,
+`pages/assets/browser_history.js`.
 """
 
 from __future__ import annotations

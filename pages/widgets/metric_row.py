@@ -14,12 +14,6 @@ from qcore.lab import Lab
 from qcore.probes.catalog import Declared
 from qcore.viz import number_words, percent_words, series_words
 
-_STRIP_STYLE = """<style>
-.strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(5.6rem,20%),1fr));gap:.6rem 1rem}
-.strip div{display:flex;flex-direction:column;min-width:0}
-.strip span{font-size:.8rem;color:var(--lab-faint);white-space:nowrap}
-.strip b{font-size:1.15rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}</style>"""
-
 
 def strip(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:
     """A row of (label, value, help) that wraps on a narrow screen; one element, however many figures."""
@@ -32,7 +26,7 @@ def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
         f'<div title="{html.escape(about)}"><span>{html.escape(label)}</span><b>{html.escape(value)}</b></div>'
         for label, value, about in cells
     ]
-    return f'{_STRIP_STYLE}<div class="strip">{"".join(parts)}</div>'
+    return f'<div class="strip">{"".join(parts)}</div>'
 
 
 def numbers(lab: Lab, run: str, step: int, names: Sequence[str]) -> None:

@@ -224,16 +224,18 @@ def _slider(choices: list[int], step: int | None) -> None:
     if step is None:  # a new one for every newest step: a slider that is kept would stay where it was
         step = choices[-1]
         key = f"{key}:{step}"
-    st.select_slider(
-        "Step",
-        choices,
-        step,
-        key=key,
-        # It changes by itself while a run trains, and cannot do so together with the pictures: they name the step.
-        format_func=lambda shown: "newest" if shown == newest else f"{shown:,}",
-        on_change=selection.take,
-        args=(_STEP, key),
-    )
+    # The browser finds it by this name, and says beside it where the page is going until the pictures are there.
+    with st.container(key="step-slider"):
+        st.select_slider(
+            "Step",
+            choices,
+            step,
+            key=key,
+            # It changes by itself while a run trains, and cannot do so together with the pictures: they name the step.
+            format_func=lambda shown: "newest" if shown == newest else f"{shown:,}",
+            on_change=selection.take,
+            args=(_STEP, key),
+        )
 
 
 def _follow() -> None:

@@ -14,20 +14,6 @@ from typing import Any
 _FULL_SURPRISE = math.log(1000.0)
 _BLANKS = str.maketrans({"␣": " ", "⏎": "\n", "⇥": "\t"})
 _DEEPEST = 0.45
-_STYLE = """<style>
-.gen{position:relative;padding:.7rem .8rem 4.6rem;border:1px solid rgba(128,136,144,.35);border-radius:.5rem;
-white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:.95rem}
-.gen .prompt{color:var(--lab-faint)}
-.gen .tok{border-radius:.2rem;padding:.1rem 0;cursor:default;outline-offset:1px}
-.gen .tok:hover,.gen .tok:focus{outline:2px solid #0072B2}
-.gen .tip,.gen .tok:hover::after,.gen .tok:focus::after{position:absolute;left:0;right:0;bottom:0;box-sizing:border-box;
-min-height:3.9rem;padding:.4rem .8rem;border-top:1px solid rgba(128,136,144,.35);font-size:.8rem;line-height:1.5;
-white-space:pre-wrap}
-.gen .tip{color:var(--lab-faint)}
-.gen .tok:hover::after,.gen .tok:focus::after{content:attr(data-tip)}
-.gen:has(.tok:hover) .tip,.gen:has(.tok:focus) .tip{visibility:hidden}
-.gen:has(.tok:hover) .tok:focus:not(:hover)::after{visibility:hidden}
-</style>"""
 _LEGEND = (
     "Deeper tint: less expected. Point at a token, or tap it, for its probability, rank, entropy and alternatives."
 )
@@ -37,7 +23,7 @@ def generation_html(prompt: str, tokens: Sequence[dict[str, Any]], *, text: str 
     """The prompt, then the tokens; `tokens` as the store keeps them. text: shown where there are no tokens. All is
     escaped.
     """
-    parts = [_STYLE, '<div class="gen">', f'<span class="prompt">{_escape(prompt)}</span>']
+    parts = ['<div class="gen">', f'<span class="prompt">{_escape(prompt)}</span>']
     parts += [_token(token) for token in tokens] or [_escape(text)]
     parts.append("▍" if running else "")
     parts.append(f'<span class="tip">{_escape(_LEGEND)}</span></div>' if tokens or not text else "</div>")

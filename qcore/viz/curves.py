@@ -26,6 +26,7 @@ from qcore.viz.theme import CLEAR, GREY, LABEL_SIZE, PURPLE, base_layout, empty_
 MARKERS_BELOW = 50
 """Markers are what drawing costs (a node a point): only short traces have them."""
 NOTE_LETTERS, NOTE_PIXELS = 58, 15
+NAME_PIXELS, LETTER_PIXELS = (68, 130), 6.5  # room for the names of reference lines at the right
 LONGEST_TITLE, WIDE = 60, 320
 """Letters of a title with its unit in one row of a chart that is at least so high; half as many in lower ones."""
 _EVENT_HEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -248,7 +249,8 @@ def curves(
         traces += _line_traces(line, curve.outliers, style, span if line.smooth else 0.0, y.format)
     if references:
         layout |= _reference_layout(references, seen, y.log, height)
-        layout["margin"]["r"] = 68
+        longest = max((len(one["text"]) for one in layout["annotations"]), default=0)
+        layout["margin"]["r"] = max(NAME_PIXELS[0], min(NAME_PIXELS[1], 8 + round(LETTER_PIXELS * longest)))
     say_notes(layout, _notes(lines, x.log, y.log) + seen.notes, bool(title))
     return Figure(traces, layout)
 

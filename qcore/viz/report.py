@@ -13,6 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,38 +31,9 @@ MOST_LINES = 12
 _FRAMES, _SIDE = 16, 64
 _TOTAL = catalog.TRAIN_LOSS
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-_STYLE = """
-:root{color-scheme:light dark;--text:#1b1f24;--back:#fff;--line:#d0d7de;--soft:#f4f6f8;--faint:#57606a;--alarm:#b42318}
-@media (prefers-color-scheme:dark){:root{--text:#e6edf3;--back:#0e1117;--line:#30363d;--soft:#161b22;--faint:#9aa4b0;
---alarm:#ff8f6b}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--text);background:var(--back);max-width:1080px;margin:2rem auto;
-padding:0 1rem}h1{font-size:1.7rem;overflow-wrap:anywhere}h2{margin-top:2.2rem}table{border-collapse:collapse}
-td,th{text-align:left;padding:.25rem 1.2rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;
-overflow-wrap:anywhere}th{font-weight:600}.scroll{overflow-x:auto;max-height:32rem;overflow-y:auto}
-pre{background:var(--soft);padding:.8rem;border-radius:.5rem;overflow:auto;max-height:32rem}
-.sample{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);border-radius:.5rem;padding:.6rem .8rem;
-margin:.4rem 0}.sample b{font-weight:600}.hint{color:var(--faint);font-size:.9rem}
-img{image-rendering:pixelated;display:block;
-margin:.4rem 0;max-width:100%}details{border-bottom:1px solid var(--line);padding:.3rem 0}
-summary{cursor:pointer;font-weight:600}.finding{border-left:4px solid #d55e00;padding-left:1rem;margin:1rem 0}
-.finding td:nth-child(n+2){overflow-wrap:normal}.finding.quiet{border-color:var(--line)}
-.verdict{border:2px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;font-weight:600}
-.verdict.bad{border-color:var(--alarm);color:var(--alarm)}
-"""
-_SCRIPT = """
-const figures = JSON.parse(document.getElementById("figures").textContent);
-const style = getComputedStyle(document.documentElement), color = (name) => style.getPropertyValue(name).trim();
-const draw = (host) => {
-  if (host.drawn || (host.closest("details") && !host.closest("details").open)) return;
-  host.drawn = true;
-  const figure = figures[host.dataset.figure], axis = {gridcolor: color("--line"), zerolinecolor: color("--line")};
-  figure.layout.template = {layout: {font: {color: color("--text")}, xaxis: {...axis, showgrid: false}, yaxis: axis}};
-  Plotly.newPlot(host, figure.data, figure.layout, {responsive: true, displaylogo: false, showSendToCloud: false});
-};
-document.querySelectorAll(".plot").forEach(draw);
-document.querySelectorAll("details").forEach((part) =>
-  part.addEventListener("toggle", () => part.querySelectorAll(".plot").forEach(draw)));
-"""
+_ASSETS = Path(__file__).parent / "assets"
+_STYLE = (_ASSETS / "report.css").read_text(encoding="utf-8")
+_SCRIPT = (_ASSETS / "report.js").read_text(encoding="utf-8")
 
 
 def report_html(

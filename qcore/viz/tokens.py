@@ -53,15 +53,15 @@ def histogram(
     axis_title = f"share of {int(np.sum(target_V)):,} positions"
     rest = [1 - float(part[chosen].sum()) for part in (predicted, target)]
     if any(share > 5e-4 for share in rest):
-        axis_title += f"<br>all other tokens: {rest[0]:.1%} predicted, {rest[1]:.1%} target"
-    layout = base_layout(height=114 + ROW_PIXELS * len(chosen), uirevision=uirevision, title=title)
+        axis_title += f"<br>all other tokens:<br>{rest[0]:.1%} predicted, {rest[1]:.1%} target"
+    layout = base_layout(height=130 + ROW_PIXELS * len(chosen), uirevision=uirevision, title=title)
     layout["title"]["font"] = {"size": 13}
     layout["hovermode"] = "y unified"
     layout["barmode"] = "group"
     layout["bargap"] = 0.25
     layout["bargroupgap"] = 0
     layout["legend"] |= {"y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"}
-    layout["margin"] |= {"t": 58, "b": 56}
+    layout["margin"] |= {"t": 58, "b": 72}
     layout["xaxis"] = {
         "title": {"text": axis_title, "standoff": 4},
         "tickformat": ".0%",

@@ -6,7 +6,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from qcore.config import Pause
+from qcore.config import Continue, Pause
 from tests.browser.actions import LOSS_CHART, press, slider, stop, wait_for_curve
 from tests.browser.together import contradictions, seen, step_of
 from tests.support.configs import eventually, small_config, small_video
@@ -131,6 +131,39 @@ def test_a_film_and_its_figures_are_of_one_step_while_it_plays(page, app, lab, s
     found = looks(page, lambda found: "picture 4" in found[-1]["film"])
     assert any(one["film"] for one in found)
     assert any(one["figures"] for one in found)
+
+
+@pytest.mark.parametrize("started", ["video"], indirect=True)
+def test_at_the_end_of_a_film_the_slider_speaks_of_the_pictures_step(page, app, lab, started):
+    """It is Streamlit's own and comes before them: until they are there, an arrow says that they are on their way."""
+    run, _ = started
+    lab.outcome(run, lab.command(run, Pause()), timeout=60)
+    eventually(lambda: lab.info(run).state == "paused")
+    steps = lab.reader(run).array_steps("frames")
+    page.goto(f"{address(app, 'video', run)}&step={steps[-3]}&speed=1")
+    value = page.locator("[data-shown] [data-testid=stSliderThumbValue]")
+    expect(value).to_have_text(f"{steps[-3]:,}")
+    page.evaluate(
+        """() => {
+            window.arrows = [];
+            const look = () => {
+                const value = document.querySelector(".st-key-step-slider [data-testid=stSliderThumbValue]");
+                const arrow = value && getComputedStyle(value, "::before").content;
+                if (value && arrow !== "none") window.arrows.push(value.textContent);
+                requestAnimationFrame(look);
+            };
+            look();
+        }"""
+    )
+    press(page, "Play")
+    looks(page, lambda found: found[-1]["film"])
+    found = looks(page, lambda found: not found[-1]["film"] and found[-1]["sliders"])
+    assert found[-1]["sliders"] == [f"{steps[-1]:,}"]
+    assert f"{steps[-1]:,}" in page.evaluate("window.arrows")
+    slider(page, "Step").press("ArrowLeft")
+    looks(page, lambda found: found[-1]["sliders"] == [f"{steps[-2]:,}"])
+    assert f"{steps[-2]:,}" in page.evaluate("window.arrows")
+    lab.outcome(run, lab.command(run, Continue()), timeout=60)
 
 
 def test_what_is_of_two_moments_is_seen():

@@ -2,11 +2,14 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from pages.session.assets import ASSETS
+from qcore import viz
 from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
 from tests.browser.actions import LONG, LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, still, wait_for_curve
@@ -16,6 +19,7 @@ from tests.pages.inside import finding, write_run
 from tests.support.configs import eventually
 
 pytestmark = pytest.mark.browser
+REPORT_STYLE = Path(viz.__file__).parent / "assets" / "report.css"
 VIEWS = {
     "": "read", "?view=New+run": "read", "?view=All+runs": "read", "phase": "read", "interference": "read",
     "video": "read-film", "flux": "read", "tokens": "read", "generations": "read", "gradients": "read",
@@ -97,6 +101,70 @@ def test_one_press_of_back_leads_to_the_page_before_or_to_the_run_before(page, w
     page.go_forward()
     page.go_forward()
     shows("Gradients", "broken")
+
+
+def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, written):
+    def axis():
+        return page.evaluate("c => document.querySelector(c)?._fullLayout?.xaxis.range.map(Math.round)", LOSS_CHART)
+
+    def go(title):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+        page.locator("h1").get_by_text(title).wait_for()
+        still(page)
+
+    page.goto(f"{written}/?run=read&refresh=5")
+    wait_for_curve(page, 5)
+    whole = axis()
+    area = page.locator(f"{LOSS_CHART} .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    page.mouse.up()
+    zoomed = eventually(lambda: (now := axis()) != whole and now)
+    go("Gradients")
+    go("Control room")
+    wait_for_curve(page, 5)
+    eventually(lambda: axis() == zoomed)
+    page.locator(f"{LOSS_CHART} .nsewdrag").first.dblclick()
+    eventually(lambda: axis() == whole)
+    go("Gradients")
+    go("Control room")
+    wait_for_curve(page, 5)
+    assert axis() == whole
+
+
+_CUT = """() => {
+    const box = (node) => node.getBoundingClientRect();
+    const charts = [...document.querySelectorAll(".js-plotly-plot")].filter((host) => host.offsetWidth);
+    const titles = charts.filter((host) => box(host.querySelector(".gtitle")).right > box(host).right + 1)
+        .map((host) => host.querySelector(".gtitle").textContent);
+    const cells = [...document.querySelectorAll(".evidence td")].filter((cell) => box(cell).height > 8 * 24)
+        .map((cell) => cell.textContent);
+    return [...titles, ...cells];
+}"""
+
+
+@pytest.mark.parametrize(("view", "width"), [("phase", 1024), ("", 1024), ("findings", 390)])
+def test_nothing_is_cut_off_where_there_is_little_room(page, written, view, width):
+    page.set_viewport_size({"width": width, "height": 3000})
+    page.goto(f"{written}/{view}?run=read")
+    page.locator(".js-plotly-plot .gtitle").first.wait_for()
+    still(page)
+    assert page.locator(".evidence" if view == "findings" else ".js-plotly-plot").count() >= 1
+    assert page.evaluate(_CUT) == []
+
+
+def test_the_browser_understands_every_line_of_the_stylesheets(page):
+    """The formatter leaves a declaration a line; what a browser does not know it drops without a word."""
+    sheets = "".join(one.read_text(encoding="utf-8") for one in (*ASSETS.glob("*.css"), REPORT_STYLE))
+    sheets = re.sub(r"/\*.*?\*/", "", sheets, flags=re.DOTALL)
+    lines = re.findall(r"^\s+([a-z-]+): ([^;{}]+);$", sheets, re.MULTILINE)
+    assert len(lines) == sheets.count(";") > 150
+    wrong = [["colour", "red"], ["color", "redd"]]
+    unknown = "lines => lines.filter(([name, value]) => !CSS.supports(name, value.replace('!important', '')))"
+    assert page.evaluate(unknown, [*lines, *wrong]) == wrong
 
 
 def test_the_audit_sees_what_is_wrong(page):

@@ -21,7 +21,9 @@ _READ = """() => {
       .map((cell) => text(cell.querySelector("b"))),
     progress: text(document.querySelector('[data-block="progress"]')),
     page: text(document.querySelector('[data-testid="stMain"]')),
+    // One without the mark has an arrow before its step: it says where the page is going.
     sliders: all('[data-testid="stSlider"]').filter((node) => text(node.querySelector("label")) === "Step")
+      .filter((node) => node.closest("[data-shown]"))
       .map((node) => text(node.querySelector('[data-testid="stSliderThumbValue"]'))),
     films: all(".lab-clips .label").map(text),
     film: text(document.querySelector('[data-block="film"]')),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from qcore.lab import Lab
-from qcore.store import DATABASE_NAME, RunWriter
+from qcore.store import DATABASE_NAME, Finding, RunWriter
 from tests.pages.drive import ENDLESS, GRADIENTS, INTERFERENCE, PHASE, charts, open_app, texts
-from tests.pages.inside import kernels, write_run
+from tests.pages.inside import finding, kernels, write_run
+from tests.pages.sent import charts_of
 from tests.support.configs import eventually
 
 INSIDE = (PHASE, INTERFERENCE, GRADIENTS)
@@ -154,6 +155,52 @@ def test_without_other_terms_the_gradients_page_says_how_to_get_some(empty: Lab,
         writer.log_arrays(0, "gradients", arrays)
     at = open_app(GRADIENTS, run="plain")
     assert not at.exception
-    assert charts(at) == 8
+    assert set(charts_of(at)) == {"dead", "updates", "rank", "eigenvalues"}  # the modules were not looked at
+    assert "no term but the cross-entropy has a weight" in texts(at)
+    assert "Give another term a weight in the control room" in texts(at)
+    assert "All is well" not in texts(at)
     assert at.dataframe[0].value["probe"].tolist() == ["signs"]
     assert at.dataframe[0].value["cost (ms)"].isna().all()
+
+
+@pytest.mark.parametrize("found", [(), (finding(),)], ids=["judged well", "with a finding"])
+def test_a_healthy_run_has_no_empty_places_and_is_called_well_when_it_was_judged(
+    found: tuple[Finding, ...], empty: Lab, tmp_path: Path
+):
+    write_run(tmp_path, "short", last=0, findings=found)
+    with RunWriter(tmp_path / "short" / DATABASE_NAME) as writer:
+        writer.truncate_after(-1, event_seq=0)
+        one = np.ones(1, np.float32)
+        writer.log_arrays(0, "gradients", {"norm": one, "cosine": one.reshape(1, 1), "terms": np.zeros(1, np.int32)})
+        writer.log_arrays(20, "gradients", {"norm": one, "cosine": one.reshape(1, 1), "terms": np.zeros(1, np.int32)})
+        for step, dead in ((0, 0.5), (20, 0.0)):
+            modules = {"dead_share": one * dead, "update_ratio": one / 1000, "grad_norm": one, "parameters": one}
+            writer.log_arrays(step, "modules", modules)
+        for each in found:
+            writer.put_finding(each)
+    at = open_app(GRADIENTS, run="short")
+    assert not at.exception
+    assert set(charts_of(at)) == {"updates", "rank", "eigenvalues"}
+    assert "At step 20 every weight gets gradient and no term but the cross-entropy has a weight" in texts(at)
+    assert ("All is well." in texts(at)) == (not found)
+    assert set(charts_of(open_app(GRADIENTS, run="short", compared="last hidden state"))) >= {"terms", "cosine"}
+    at = open_app(GRADIENTS, run="short", step="0")
+    assert "dead" in charts_of(at)
+    assert "every weight gets gradient" not in texts(at)
+    assert "All is well" not in texts(at)
+
+
+@pytest.mark.parametrize("terms", [[1], [0, 1]], ids=["another term alone", "another term beside it"])
+def test_a_term_that_is_seen_anywhere_is_not_denied(terms: list[int], empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "short", last=0)
+    with RunWriter(tmp_path / "short" / DATABASE_NAME) as writer:
+        writer.truncate_after(-1, event_seq=0)
+        count = len(terms)
+        arrays = {"norm": np.ones(count, np.float32), "cosine": np.eye(count, dtype=np.float32)}
+        writer.log_arrays(0, "gradients", arrays | {"terms": np.array(terms, np.int32)})
+        one = np.ones(1, np.float32)
+        writer.log_arrays(0, "hidden", {"norm": one, "cosine": one.reshape(1, 1), "terms": np.zeros(1, np.int32)})
+    for place in ("all weights", "last hidden state"):
+        at = open_app(GRADIENTS, run="short", compared=place)
+        assert {"terms", "cosine"} <= set(charts_of(at))
+        assert "nothing pulls against it" not in texts(at)

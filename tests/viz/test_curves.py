@@ -315,3 +315,9 @@ def test_titles_have_their_unit_and_wrap_where_it_is_narrow():
         .layout["title"]["text"]
         .startswith("Loss in nats")
     )
+
+
+@pytest.mark.parametrize(("name", "room"), [("limit", 68), ("healthy below", 92), ("x" * 200, 130)])
+def test_the_name_of_a_reference_has_room_beside_the_curve(name: str, room: int):
+    layout = curves([Line("a", X, Y)], uirevision="run", references=[Reference(name, 2.0)]).layout
+    assert layout.margin.r == room
