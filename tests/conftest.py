@@ -37,13 +37,22 @@ def growing(bare_lab: Lab):
 
 FIRST = (
     "tests/browser/test_moment.py",
+    "tests/browser/test_app.py",
+    "tests/lab/test_kill.py",
+    "tests/browser/test_jobs.py",
     "tests/test_documented_commands.py",
     "tests/browser/",
+    "tests/pages/test_pages.py",
+    "tests/pages/session/test_roles.py",
+    "tests/lab/test_forks.py",
+    "tests/pages/",
     "tests/lab/",
     "tests/attacks/",
-    "tests/pages/",
     "tests/server/",
+    "tests/train/",
+    "tests/experiments/",
 )
+"""The files that take long, the longest first, then their rooms."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

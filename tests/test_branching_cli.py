@@ -9,7 +9,8 @@ from qcore.cli import branching, main
 from qcore.experiments import effect
 from qcore.lab import Lab
 from qcore.store import RunWriter
-from tests.support.configs import fan_out_here, small_config
+from tests.support.configs import small_config
+from tests.support.in_process import fan_out_here
 
 assert branching.app
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import qcore.cli.bench  # registers the command
 from qcore import cli
-from qcore.experiments import benchmark
-from qcore.experiments.benchmark_store import BenchSpec, read_benchmark
-from tests.support.configs import SMALL, fan_out_here
+from qcore.experiments.benchmark_store import read_benchmark
+from tests.support.configs import SMALL
+from tests.support.in_process import experiments_here
 
 SETS = [part for key, value in SMALL.items() if key not in ("phases", "steps") for part in ("--set", f"{key}={value}")]
 QUICK = [
@@ -38,21 +35,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a benchmark measures and trains, it measures and trains in this process; tests/experiments/test_benchmark.py
     has the processes.
     """
-
-    def measured(folder: Path, spec: BenchSpec, report: Callable[[str], None]) -> list[dict[str, Any]]:
-        (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
-        *stages, found = benchmark._measure_here(folder)
-        for one in stages:
-            report(one["stage"])
-        return list(found["measurements"])
-
-    def work(folder: Path, names: list[str]) -> Iterator[dict[str, Any]]:
-        for lab, name, config in benchmark.share(folder, names):
-            yield benchmark.judge(lab, name, config, 2)
-
-    monkeypatch.setattr(benchmark, "_measured", measured)
-    monkeypatch.setattr(benchmark, "say", lambda message: None)  # to the parent process, which is none
-    monkeypatch.setattr(benchmark, "fan_out", fan_out_here(work))
+    experiments_here(monkeypatch)
 
 
 @pytest.mark.usefixtures("here")

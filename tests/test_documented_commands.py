@@ -1,8 +1,9 @@
 """Every command line that README and docs print is run, as it stands there.
 
 The lines of qcore run one after another in one folder, as a reader would type them, with models made small by options
-that follow the line's own; the first `train` stays in a process of its own while the next lines steer it. Of a bench
-the imports and the arguments are tried (they measure for minutes), of `make` what it would do.
+that follow the line's own; the first `train` stays in a process of its own while the next lines steer it. What
+experiments would train in processes of theirs is trained here. Of a bench the imports and the arguments are tried (they
+measure for minutes), of `make` what it would do.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from qcore import cli
 from qcore.config import Pause
 from qcore.lab import Lab
 from tests.papers import blocks, nav_pages
+from tests.support.in_process import experiments_here
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = [
@@ -122,24 +124,23 @@ def made_small(words: list[str]) -> list[str]:
             return ["-q", *sets({**TEXT, "steps": 100000}, words)]
         text = {key: value for key, value in TEXT.items() if key != "phases" or "tiny" in words}
         return ["-q", *sets({**text, "steps": 30}, words)]
-    alone = [] if "--jobs" in words else ["--jobs", "1"]  # each process loads torch
     if what == "bench":
         fewer = [] if "--models" in words else ["--models", "transformer"]
         small = {"layers": 1, "width": 32, "context": 16, "batch_size": 2, "documents": 40}
         short = ["--steps", "4", "--rounds", "1", "--positions", "", "--windows", "2"]
-        return [*fewer, *short, *alone, *sets(small, words)]
+        return [*fewer, *short, *sets(small, words)]
     if what == "ablate":
-        return ["--only", "z_loss", "--steps", "4", "--seeds", "2", *alone, *sets(TEXT, words)]
+        return ["--only", "z_loss", "--steps", "4", "--seeds", "2", *sets(TEXT, words)]
     if what == "exam":
-        return ["--only", "L2", "--healthy", "0", *alone, *sets({"steps": 5, "documents": 300}, words)]
+        return ["--only", "L2", "--healthy", "0", *sets({"steps": 5, "documents": 300}, words)]
     if what == "verdicts":
         sizes = {key: CLIPS[key] for key in ("width", "layers")}
-        return ["--noise", "0", *alone, *sets({"steps": 3, **sizes}, words)]
+        return ["--noise", "0", *sets({"steps": 3, **sizes}, words)]
     if what == "effect":
-        return ["-q", "--forks", "2", "--steps", "5", *alone]
+        return ["-q", "--forks", "2", "--steps", "5"]
     if what == "sweep":
-        return ["-q", "--steps", "5", *alone]
-    return {"fork": ["--until", "405"], "replay": ["--steps", "50"]}.get(what, [])
+        return ["-q", "--steps", "5"]
+    return {"resume": ["--steps", "450"], "fork": ["--until", "405"], "replay": ["--steps", "50"]}.get(what, [])
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Line, ob
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
         patch.delenv("QCORE_RUNS", raising=False)
+        experiments_here(patch)
         try:
             for line in [line for line in LINES if line.words[0] == "qcore"]:
                 words = [word.replace("FILE", "run.yaml") for word in line.words[1:]]

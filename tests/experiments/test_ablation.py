@@ -39,7 +39,8 @@ from qcore.experiments.ablation_store import (
 )
 from qcore.lab import LabError
 from qcore.runs.layout import RunLock
-from tests.support.configs import eventually, fan_out_here
+from tests.support.configs import eventually
+from tests.support.in_process import fan_out_here
 
 TINY = {
     "width": 8, "layers": 1, "heads": 1, "phases": 2, "context": 8, "documents": 40, "batch_size": 2, "warmup_steps": 2,

@@ -10,7 +10,8 @@ import pytest
 from qcore.config import ConfigError
 from qcore.experiments import effect, effect_job
 from qcore.lab import Lab, LabError, forks  # the modules
-from tests.support.configs import fan_out_here, small_config
+from tests.support.configs import small_config
+from tests.support.in_process import fan_out_here
 
 T_975 = {2: 4.302653, 4: 2.776445}
 """Quantiles of Student's t for 95 %, from a printed table, by degrees of freedom."""

@@ -29,6 +29,8 @@ _SOURCES = sorted(ROOT.glob("qcore/**/*.py")) + sorted(ROOT.glob("pages/**/*.py"
 
 def modules_started(source: str) -> list[str]:
     """Full names given to the functions that start modules; `?code?` where the name is not written down."""
+    if not any(name in source for name in STARTERS):
+        return []
     tree = ast.parse(source)
     constants = {
         target.id: node.value.value
@@ -44,9 +46,8 @@ def modules_started(source: str) -> list[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        called = ast.unparse(node.func)
-        name = called.rpartition(".")[2]
-        if name not in STARTERS or (name == "start" and called != "background_job.start"):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name not in STARTERS or (name == "start" and ast.unparse(node.func) != "background_job.start"):
             continue
         argument = node.args[STARTERS[name]]
         if isinstance(argument, ast.Constant):
@@ -60,6 +61,8 @@ def modules_started(source: str) -> list[str]:
 
 def own_names(source: str) -> list[int]:
     """Lines that use `__name__` for anything but the main guard, a logger, or a thing's own name."""
+    if "__name__" not in source:
+        return []
     tree = ast.parse(source)
     allowed = set()
     for node in ast.walk(tree):
@@ -76,6 +79,8 @@ def own_names(source: str) -> list[int]:
 
 def direct_starts(source: str) -> list[int]:
     """Lines that build a `python -m` command for themselves."""
+    if "sys.executable" not in source:
+        return []
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,11 +39,21 @@ BAD = {
 bad = pytest.mark.parametrize(("control", "value"), BAD.values(), ids=BAD)
 
 
-def halfway(lab: Lab, name: str = "run", **changes: Any) -> str:
-    """A run that has made 6 of 12 steps."""
-    lab.start(small_config(steps=6, checkpoint_every=4, **changes), name=name)
-    assert lab.wait(name, 60).state == "finished"
-    return name
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with a run that has made 6 of 12 steps, which tests copy."""
+    runs = tmp_path_factory.mktemp("made")
+    with Lab(runs) as lab:
+        lab.start(small_config(steps=6, checkpoint_every=4), name="run")
+        assert lab.wait("run", 300).state == "finished"
+    return runs
+
+
+@pytest.fixture
+def halfway(lab: Lab, made: Path) -> str:
+    """The name of a run that has made 6 of 12 steps."""
+    shutil.copytree(made, lab.runs_dir, dirs_exist_ok=True)
+    return "run"
 
 
 def edit_config(lab: Lab, name: str, control: str, value: object) -> None:
@@ -66,9 +77,11 @@ def warnings(lab: Lab, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("case", ["a step of 400 digits", "a trailing comma", "4,300 digits", "no list", "no number"])
-def test_a_configuration_with_a_bad_live_control_opens_trains_forks_and_replays(lab: Lab, case: str) -> None:
+def test_a_configuration_with_a_bad_live_control_opens_trains_forks_and_replays(
+    lab: Lab, halfway: str, case: str
+) -> None:
     control, value = BAD[case]
-    name = halfway(lab)
+    name = halfway
     edit_config(lab, name, str(control), value)
     default = small_config().value(str(control))
     with pytest.raises(ConfigError):
@@ -86,8 +99,10 @@ def test_a_configuration_with_a_bad_live_control_opens_trains_forks_and_replays(
 
 
 @bad
-def test_a_bad_change_that_was_kept_is_refused_when_a_resume_comes_to_it(lab: Lab, control: Any, value: Any) -> None:
-    name = halfway(lab)
+def test_a_bad_change_that_was_kept_is_refused_when_a_resume_comes_to_it(
+    lab: Lab, halfway: str, control: Any, value: Any
+) -> None:
+    name = halfway
     seq = plant_event(lab, name, 6, {"name": control, "old": None, "new": value})
     if control in lab.controls(name):
         assert lab.controls(name)[control].value == small_config().value(control)
@@ -109,8 +124,8 @@ def test_a_bad_change_that_was_kept_is_refused_when_a_resume_comes_to_it(lab: La
         {"automation": {"memory": 5}},
     ],
 )
-def test_a_damaged_memory_of_detectors_or_rules_ends_no_run(lab: Lab, watch: dict[str, Any]) -> None:
-    name = halfway(lab)
+def test_a_damaged_memory_of_detectors_or_rules_ends_no_run(lab: Lab, halfway: str, watch: dict[str, Any]) -> None:
+    name = halfway
     folder = checkpoint_folders(lab.folder(name))[-1]
     kept = json.loads((folder / "watch.json").read_text("utf-8"))
     data = json.dumps({**(kept if "automation" in watch else {}), **watch}).encode()
@@ -123,8 +138,10 @@ def test_a_damaged_memory_of_detectors_or_rules_ends_no_run(lab: Lab, watch: dic
     assert any("start anew" in line for line in warnings(lab, name)) or "automation" in watch
 
 
-def test_a_resume_that_gets_no_worker_leaves_no_wish_behind(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = halfway(lab)
+def test_a_resume_that_gets_no_worker_leaves_no_wish_behind(
+    lab: Lab, halfway: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = halfway
 
     def refused(self: Worker) -> None:
         raise OSError(errno.EAGAIN, "no thread")
@@ -140,9 +157,9 @@ def test_a_resume_that_gets_no_worker_leaves_no_wish_behind(lab: Lab, monkeypatc
     assert lab.controls(name)["clip_norm"].version == 0
 
 
-def test_the_value_before_a_bad_one_holds(lab: Lab) -> None:
+def test_the_value_before_a_bad_one_holds(lab: Lab, halfway: str) -> None:
     """Two schedules were set, the second is bad, and the newest checkpoint holds it."""
-    name = halfway(lab)
+    name = halfway
     good = ["8: clip_norm = 0.5"]
     plant_event(lab, name, 2, {"name": "schedule", "old": [], "new": good})
     second = plant_event(lab, name, 3, {"name": "schedule", "old": good, "new": HUGE})
@@ -174,8 +191,8 @@ def test_a_bad_command_in_the_database_is_refused_and_the_run_trains_on(lab: Lab
     eventually(lambda: lab.info(name).step > step)
 
 
-def test_a_bad_command_that_waits_for_a_resume_is_refused_there(lab: Lab) -> None:
-    name = halfway(lab)
+def test_a_bad_command_that_waits_for_a_resume_is_refused_there(lab: Lab, halfway: str) -> None:
+    name = halfway
     with Inbox(lab.folder(name) / "run.sqlite") as inbox:
         numbers = [inbox.submit("set", {"name": n, "value": v}, "planted") for n, v in BAD.values()]
     lab.resume(name, steps=9)
@@ -199,21 +216,21 @@ LINES = [
 
 @pytest.mark.parametrize(("control", "lines", "why"), LINES)
 def test_a_line_for_what_the_model_lacks_is_refused_before_a_run_exists(
-    lab: Lab, control: str, lines: list[str], why: str
+    lab: Lab, halfway: str, control: str, lines: list[str], why: str
 ) -> None:
     with pytest.raises(ConfigError, match=why) as refused:
         small_config(**{control: lines})
     assert lines[0] in str(refused.value)
     with pytest.raises(ConfigError, match=why):
-        lab.command(halfway(lab), SetControl(control, lines))
+        lab.command(halfway, SetControl(control, lines))
 
 
 @pytest.mark.parametrize(("control", "lines", "why"), LINES)
 def test_a_stored_line_for_what_the_model_lacks_is_warned_of_once_and_the_others_act(
-    lab: Lab, control: str, lines: list[str], why: str
+    lab: Lab, halfway: str, control: str, lines: list[str], why: str
 ) -> None:
     """An earlier version took such a line, and the run failed at its step."""
-    name = halfway(lab)
+    name = halfway
     edit_config(lab, name, control, lines)
     for folder in checkpoint_folders(lab.folder(name)):
         for file in folder.iterdir():
@@ -267,9 +284,9 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ],
 )
 def test_an_older_checkpoint_is_taken_where_a_part_of_the_newest_cannot_be_used(
-    lab: Lab, change: Callable[[dict[str, Any]], object]
+    lab: Lab, halfway: str, change: Callable[[dict[str, Any]], object]
 ) -> None:
-    name = halfway(lab)
+    name = halfway
     newest = checkpoint_folders(lab.folder(name))[-1]
     rewrite(newest, change)
     lab.resume(name, steps=8)
@@ -279,8 +296,8 @@ def test_an_older_checkpoint_is_taken_where_a_part_of_the_newest_cannot_be_used(
     assert resumed.payload["from_step"] == 4
 
 
-def test_a_configuration_that_is_bad_where_it_matters_is_refused_with_the_file(lab: Lab) -> None:
-    name = halfway(lab)
+def test_a_configuration_that_is_bad_where_it_matters_is_refused_with_the_file(lab: Lab, halfway: str) -> None:
+    name = halfway
     path = Path(lab.folder(name)) / "config.yaml"
     path.write_bytes(b"seed: 1\n# caf\xe9\n")
     with pytest.raises(ValueError, match=r"config\.yaml is not UTF-8: byte 0xE9 in line 2"):

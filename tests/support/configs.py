@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from qcore.config import RunConfig, VideoRunConfig, default_run
@@ -94,22 +91,6 @@ def eventually(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
     return found
-
-
-def fan_out_here(work: Callable[[Path, list[str]], Iterable[Any]]) -> Callable[..., None]:
-    """What takes the place of a module's `fan_out`: its cases train in this process, one after another, which spares
-    the start of another one. work: the module's own, what its processes do.
-    """
-
-    def fan_out(
-        folder: Path, configs: Mapping[str, RunConfig], jobs: int, module: str, keep: Callable[[str], None]
-    ) -> None:
-        for name, config in configs.items():
-            (folder / f"{name}.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        for made in work(folder, list(configs)):
-            keep(json.dumps(made if isinstance(made, dict) else asdict(made)))
-
-    return fan_out
 
 
 def has_ltx() -> bool:
