@@ -396,7 +396,7 @@ class Trainer:
         restore_scaler(self._engine, state.scaler, folder)
         with decoding(folder, WATCH_FILE):
             self._monitor.detectors.restore(checkpoint.watch, state.step)
-            self._steering.automation.restore(checkpoint.watch.get("automation", {}))
+            self._steering.restore(checkpoint.watch.get("automation", {}), state.step)
 
     def _refused(self, error: CheckpointError) -> None:
         logger.warning("%s", error)
