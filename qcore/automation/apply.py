@@ -101,8 +101,8 @@ class Steering:
         self._saved = -1
 
     def restore(self, state: Mapping[str, Any], step: int) -> None:
-        """Take what rules and autopilot remembered in a checkpoint of `step`. What is damaged of it is left aside, which
-        the run's log says: no run ends because its rules have forgotten something.
+        """Take what rules and autopilot remembered in a checkpoint of `step`. What is damaged of it is left aside, and
+        the run's log says so: no run ends because its rules have forgotten something.
         """
         try:
             self.automation.restore(state)

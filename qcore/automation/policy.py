@@ -102,7 +102,9 @@ class Automation:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state`; an empty one changes nothing. ValueError, and no change, for a damaged one."""
+        """Continue from a state of `state`; an empty one changes nothing. Raises ValueError, and changes nothing, for a
+        damaged one.
+        """
         if not state:
             return
         try:

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from qcore.config import RunConfig
+from qcore.base.stopping import StopAskedError, stoppable
+from qcore.config import RunConfig, Stop
 from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state
 from qcore.runs.failures import RunError, cause_of, sentence
 from qcore.runs.last_words import Ending, forget_words, keep_reserve, release_reserve
@@ -33,12 +34,13 @@ from qcore.runs.layout import (
 )
 from qcore.runs.replay_plan import Orders
 from qcore.runs.slots import Slots
-from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
+from qcore.store import DATABASE_NAME, Command, CommandReader, RunReader, RunWriter, Status
 from qcore.train.loop import Trainer
 from qcore.train.open import open_workload
 from qcore.train.workload import Workload
 
 NEWEST_SAMPLES = 64
+_STOPPED = "stopped while the data was being opened"
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +70,8 @@ def train_run(
         forget_words(run_dir)
 
         def made(config: RunConfig, orders: Orders) -> Trainer:
-            workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
+            with stoppable(stop_asked):
+                workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
             _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
             writer.flush()
@@ -95,6 +98,14 @@ def train_run(
             )
 
         with contextlib.ExitStack() as closing:
+            waiting = closing.enter_context(contextlib.closing(CommandReader(run_dir / DATABASE_NAME)))
+            asked: list[Command] = []
+
+            def stop_asked() -> bool:
+                """Whether the lab, or a command of now, wants the run to end while its data are opened."""
+                asked.extend(row for row in waiting.pending() if row.kind == Stop.kind and row.created >= since)
+                return bool(asked) or stopping.is_set()
+
             try:
                 config, refused = stored_config(run_dir)
                 for key, why in refused.items():
@@ -113,6 +124,11 @@ def train_run(
                         _cut_way_back(run_dir, goal)
                 trainer = made(config, orders)
                 trainer.run(author)
+            except StopAskedError:
+                for row in asked:
+                    writer.resolve_command(row.id, "applied", step, _STOPPED)
+                writer.add_log(step, "info", _STOPPED)
+                writer.set_status(_status("stopped", step, total, _STOPPED))
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)
                 told = _explained(error, run_dir, place)

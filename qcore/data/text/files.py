@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from qcore.base.stopping import check_stop
 from qcore.config import DataError, SkippedFile
 from qcore.config.forms import TABLES, Form
 from qcore.config.places import plain_error, shown
@@ -59,6 +60,7 @@ def read_files(
     tables: list[tuple[Path, Form]] = []
     size = 0
     for path, form in files:
+        check_stop()
         if form.name in TABLES:
             tables.append((path, form))
             continue

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qcore.base.stopping import StopAskedError
 from qcore.config import DataConfig, DataError
 from qcore.config.forms import TABLES, Form
 from qcore.config.places import (
@@ -32,7 +33,8 @@ from qcore.config.places import (
 from qcore.config.sources import check_file, look, survey
 from qcore.data.text.columnar import table_weight
 from qcore.data.text.files import Texts, read_files, unpacked
-from qcore.data.text.opening import check_saved, load
+from qcore.data.text.hub_download import download
+from qcore.data.text.opening import check_saved, innermost, load
 from qcore.data.text.size_limits import check_room
 from qcore.data.text.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
 
@@ -162,16 +164,22 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
 
 
 def _load(config: DataConfig, name: str, split: str) -> Any:
+    return load(name, config.hub_config, split, _files(config, name))
+
+
+def _files(config: DataConfig, name: str) -> str | list[str]:
     files = listed_files(config.data_files, Path(name)) if config.data_files else []
-    return load(name, config.hub_config, split, files[0] if len(files) == 1 else files)
+    return files[0] if len(files) == 1 else files
 
 
 def _by_name(config: DataConfig, split: str) -> Any:
     unreachable = "" if is_offline() else why_unreachable()
     with offline() if unreachable else contextlib.nullcontext():
         try:
+            if not (unreachable or is_offline()):
+                download(config.hub_name, config.hub_config, split, _files(config, config.hub_name))
             return _load(config, config.hub_name, split)
-        except DataError:
+        except (DataError, StopAskedError):
             raise
         except Exception as error:  # see `read_saved`
             cause = innermost(error)
@@ -187,19 +195,6 @@ def _by_name(config: DataConfig, split: str) -> Any:
                 f"the data set {config.hub_name!r} (configuration {config.hub_config or 'default'!r}, split "
                 f"{split!r}, data_files {config.data_files or 'none'!r}) could not be loaded: {cause}. {remedy}"
             ) from error
-
-
-def innermost(error: BaseException) -> str:
-    """The cause that an error began with, in one line: libraries wrap it in sentences that say nothing."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if inner is None or not isinstance(inner, Exception):
-            break
-        error = inner
-    first = plain_error(error).split("\n")[0]
-    return f"{type(error).__name__}: {first}" if isinstance(error, KeyError | StopIteration) else first[:500]
 
 
 def _of_loaded(loaded: Any, column: ColumnChoice, name: str) -> Texts:
