@@ -12,10 +12,11 @@ import datasets
 import pytest
 
 from qcore.base.stopping import StopAskedError, check_stop, stoppable
-from qcore.config import DataError, Stop
+from qcore.config import DataError
 from qcore.data.text import hub_download
-from qcore.lab import Lab
+from qcore.lab import Lab, shared_lab
 from qcore.runs.layout import is_held
+from tests.pages.drive import open_app
 from tests.support.configs import eventually, small_config
 
 HUB = small_config(source="huggingface", hub_name="somebody/something", steps=2)
@@ -79,18 +80,29 @@ def children() -> set[int]:
     return found
 
 
-def test_a_stop_ends_a_download_that_nobody_answers(silent: SilentHub, lab: Lab) -> None:
+def test_the_stop_button_ends_a_download_that_nobody_answers(
+    silent: SilentHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = children()
-    name = lab.start(HUB, name="run")
+    monkeypatch.setenv("QCORE_RUNS", str(tmp_path / "runs"))
+    lab = shared_lab(tmp_path / "runs")
+    lab.start(HUB, name="run")
     eventually(silent.asked, 120)
-    assert lab.info(name).state == "queued"
+    assert lab.info("run").state == "queued"
     assert children() - before
-    row = lab.outcome(name, lab.command(name, Stop()), timeout=30)
-    assert (row.status, row.message) == ("applied", "stopped while the data was being opened")
-    info = lab.wait(name, 30)
+    page = open_app(run="run")
+    page.button(key="do:Stop").click().run()
+    assert not page.exception
+    info = lab.wait("run", 30)
     assert (info.state, info.step, info.message) == ("stopped", 0, "stopped while the data was being opened")
-    assert not is_held(lab.folder(name))
+    [row] = lab.reader("run").commands()
+    assert (row.kind, row.status, row.message) == ("stop", "applied", info.message)
+    assert not is_held(lab.folder("run"))
     assert children() <= before
+    page.run()
+    assert not page.exception
+    assert not next(button for button in page.button if button.label == "Resume now").disabled
+    lab.close()
 
 
 def test_a_lab_that_closes_ends_it_too_and_the_run_is_resumed_later(
