@@ -1,11 +1,8 @@
-"""Run with the paths of requirements files and modules: lets nothing be imported that the files do not name, then
-imports the modules, their parts too. What is installed beside them is as good as absent.
-"""
+"""A process as on a machine that has some packages only: what else is installed here is as good as absent."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.metadata
 import pkgutil
 import re
@@ -14,22 +11,34 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
-class OnlyClosure(importlib.abc.MetaPathFinder):
-    """Refuses every module of an installed package whose distribution is not among `names`."""
+class OnlyClosure:
+    """A finder of modules that finds none of `refused`."""
 
-    def __init__(self, names: set[str]) -> None:
-        owners = importlib.metadata.packages_distributions()
-        self.refused = {top for top, found in owners.items() if not {_normal(name) for name in found} & names}
+    def __init__(self, finder: Any, refused: set[str]) -> None:
+        self._finder = finder
+        self._refused = refused
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        top = fullname.partition(".")[0]
-        if top in self.refused and top not in sys.stdlib_module_names and top != "qcore":
-            raise ModuleNotFoundError(f"No module named {fullname!r}: it is not in the closure", name=fullname)
-        return None
+        if fullname.partition(".")[0] in self._refused:
+            return None
+        found: ModuleSpec | None = self._finder.find_spec(fullname, path, target)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+
+def close_to(names: set[str]) -> None:
+    """From now on only these packages can be imported, beside the standard library and this project."""
+    owners = importlib.metadata.packages_distributions()
+    mine = set(sys.stdlib_module_names) | {"qcore"}
+    refused = {top for top, found in owners.items() if not {_normal(name) for name in found} & names} - mine
+    sys.meta_path[:] = [OnlyClosure(finder, refused) for finder in sys.meta_path]
 
 
 def _normal(name: str) -> str:
@@ -39,11 +48,6 @@ def _normal(name: str) -> str:
 def pinned(path: Path) -> set[str]:
     """Names of a requirements file."""
     return {_normal(name) for name in re.findall(r"^([A-Za-z0-9][\w.-]*)", path.read_text("utf-8"), re.M)}
-
-
-def close_to(*files: Path) -> None:
-    """From now on only what the files name can be imported, and the standard library, and this project."""
-    sys.meta_path.insert(0, OnlyClosure({name for file in files for name in pinned(file)}))
 
 
 def import_all(*names: str) -> int:
