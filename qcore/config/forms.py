@@ -23,13 +23,15 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b"))
 @dataclass(frozen=True)
 class Form:
     """What a file is. name: text, html, jsonl, json, csv, parquet or arrow; empty when it is none of these · words: for
-    a person · remedy: what to do with it instead, where it is refused · packing: gzip, bz2, xz or zstd around it.
+    a person · remedy: what to do with it instead, where it is refused · packing: gzip, bz2, xz or zstd around it ·
+    encoding: of a text that begins with no mark, as its owner has named it; empty is UTF-8.
     """
 
     name: str
     words: str
     remedy: str = ""
     packing: str = ""
+    encoding: str = ""
 
     @property
     def refused(self) -> bool:

@@ -1,9 +1,9 @@
 """Run folders of an earlier version: they open, replay, fork and resume, bit for bit.
 
-`tests/fixtures/runs-9c317a0.zip` was written by the program as of commit 9c317a0: `words`, a phase model with dropout, a
-schedule, a rule with limits and two changes by hand; `words-fork`, which goes on from its step 10 with another learning
-rate; and `clips`, a video model. `resumed-9c317a0.json` is what that same program recorded when it resumed each for six
-more steps: every series that no clock decides, as hexadecimal floats, and the samples.
+`tests/fixtures/runs-9c317a0.zip` was written by the program as of commit 9c317a0: `words`, a phase model with dropout,
+a schedule, a rule with limits and two changes by hand; `words-fork`, which goes on from its step 10 with another
+learning rate; and `clips`, a video model. `resumed-9c317a0.json` is what that same program recorded when it resumed
+each for six more steps: every series that no clock decides, as hexadecimal floats, and the samples.
 """
 
 from __future__ import annotations

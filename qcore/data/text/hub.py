@@ -14,6 +14,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,11 @@ def _read_local(config: DataConfig, split: str, column: ColumnChoice) -> Texts:
     form = BUILDERS[config.hub_name]
     for path in local_files(config.data_files):
         said = f"data.data_files {shown(path)!r}"
-        check_file(path, said)
-        found = look(path)
+        check_file(path, said, config.encoding)
+        found = look(path, config.encoding)
         if form in TABLES and found.name not in TABLES:
-            found = Form(form, found.words, packing=found.packing)  # a table under another suffix
-        files.append((path, found if form != "text" else Form("text", found.words, packing=found.packing)))
+            found = replace(found, name=form)  # a table under another suffix
+        files.append((path, found if form != "text" else replace(found, name=form, encoding=config.encoding)))
     check_room(sum(path.stat().st_size for path, _ in files), f"data.data_files {shown(config.data_files)!r}")
     texts = read_files(files, column, files[0][0].parent, divided=True, as_prose=form == "text")
     count = len(texts.documents)
