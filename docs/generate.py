@@ -1,8 +1,8 @@
 """Write the pages of docs/reference, and the picture of the rooms, from what the lab itself works with.
 
 Controls, presets, rules, faults, series, commands, routes and examples are declared once, in code; these pages print
-the declarations, so that they cannot say anything else. `tests/test_docs.py` writes them anew and compares. Nothing here
-needs torch, and nothing is written that changes with the machine or the day.
+the declarations, so that they cannot say anything else. `tests/test_docs.py` writes them anew and compares. Nothing
+here needs torch, and nothing is written that changes with the machine or the day.
 """
 
 from __future__ import annotations
