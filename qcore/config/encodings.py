@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from encodings.aliases import aliases
 
@@ -21,19 +22,23 @@ _NO_TEXT = {
 }
 """Codecs of bytes into bytes or letters into letters, of another system, or of letters that no file holds."""
 _USUAL = "cp1252, latin-1, cp1251, shift_jis, gb18030, big5, euc_kr or utf-16"
-_KNOWN = {*aliases, *aliases.values()} - {name for name, codec in aliases.items() if codec in _NO_TEXT} - _NO_TEXT
+_KNOWN = (
+    {"utf_8_sig", *aliases, *aliases.values()}
+    - {name for name, codec in aliases.items() if codec in _NO_TEXT}
+    - _NO_TEXT
+)
 
 
 def known_encoding(name: str) -> str:
     """The same name, of an encoding of text that this Python knows; empty stays empty. `ConfigError` for any other."""
     plain = re.sub(r"[-\s.]+", "_", name.strip().lower())
-    if not name or plain in _KNOWN:
-        return name.strip()
-    try:
-        if re.fullmatch(r"\w{1,40}", plain, re.ASCII) and codecs.lookup(plain).name.replace("-", "_") in _KNOWN:
-            return name.strip()
-    except LookupError:
-        pass
+    if not plain:
+        return ""
+    with contextlib.suppress(LookupError):  # also of a name that is listed and has no codec
+        if re.fullmatch(r"\w{1,40}", plain, re.ASCII):
+            found = codecs.lookup(plain).name.replace("-", "_")
+            if plain in _KNOWN or found in _KNOWN:
+                return name.strip()
     raise ConfigError(
         f"encoding = {name[:60]!r} is refused: it is no encoding of text that Python knows"
         f"{nearest_hint(plain, _KNOWN)}; take {_USUAL}, or leave it empty for UTF-8"

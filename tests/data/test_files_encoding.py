@@ -75,7 +75,7 @@ def test_a_file_that_is_not_so_encoded_is_named_with_its_place(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["klingon", "base64", "rot13", "zlib_codec", "utf-7", "idna", "../os", "os.path", "x" * 500]
+    "name", ["klingon", "base64", "rot13", "zlib_codec", "utf-7", "idna", "tis260", "../os", "os.path", "x" * 500]
 )
 def test_what_is_no_encoding_is_refused_by_its_name_before_a_run_exists(name: str) -> None:
     with pytest.raises(
