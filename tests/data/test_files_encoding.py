@@ -88,7 +88,7 @@ def test_what_is_no_encoding_is_refused_by_its_name_before_a_run_exists(name: st
 
 def test_a_near_name_is_proposed() -> None:
     with pytest.raises(ConfigError, match="did you mean 'cp1252'"):
-        DataConfig(encoding="cp12522")
+        small_config(encoding="cp12522")
     assert DataConfig(encoding=" CP1252 ").encoding == "CP1252"
 
 
