@@ -1,12 +1,13 @@
 """Write the pages of docs/reference, and the picture of the rooms, from what the lab itself works with.
 
-Controls, presets, rules, faults, series, commands and routes are declared once, in code; these pages print the
-declarations, so that they cannot say anything else. `tests/test_docs.py` writes them anew and compares. Nothing here
-needs torch, and nothing is written that changes with the machine or the day.
+Controls, presets, rules, faults, series, commands, routes and examples are declared once, in code; these pages print
+the declarations, so that they cannot say anything else. `tests/test_docs.py` writes them anew and compares. Nothing
+here needs torch, and nothing is written that changes with the machine or the day.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def pages() -> dict[str, str]:
         "docs/reference/routes.md": _page("HTTP routes and MCP tools", "`qcore.server`", _routes()),
         "docs/reference/states.md": _page("States of a run", "`qcore.base.run_states`", _states()),
         "docs/reference/rooms.md": _page("Rooms", "the imports of every file", rooms_page(ROOT)),
+        "docs/reference/examples.md": _page("Examples", "the heads of `examples/*.py`", _examples()),
         "docs/assets/rooms.svg": rooms_picture(ROOT),
     }
 
@@ -376,6 +378,21 @@ def _accepts(field: Field) -> str:
         )
     default = "" if field.default in (None, "") else f", default `{field.default}`"
     return f"{text}{', required' if field.required else default}"
+
+
+# examples
+
+
+def _examples() -> list[str]:
+    found = [
+        "Short programs, each run by a test. They take the folder for runs, or the folder of one run, as their only "
+        "argument; open the lab on it afterwards: `QCORE_RUNS=runs make run`.",
+    ]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        head = inspect.cleandoc(ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "")
+        said = [" ".join(part.split()) for part in head.split("\n\n")]
+        found += ["", f"## {path.stem.replace('_', ' ')}", "", f"`examples/{path.name}`", "", "\n\n".join(said)]
+    return found
 
 
 def main() -> None:

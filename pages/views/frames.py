@@ -31,7 +31,8 @@ _DENOISED = "denoised x̂₀"
 def page(lab: Lab, info: RunInfo) -> None:
     """Everything below the choice of the view."""
     reader = lab.reader(info.name)
-    skipped_files(reader.meta().get("skipped_files") or [])
+    meta = reader.meta()
+    skipped_files(meta.get("skipped_files") or [], meta.get("skipped_count"))
     newest = reader.arrays(FRAMES)
     step_slider.step_page(
         lab,
@@ -78,17 +79,18 @@ def pick_clip(count: int) -> int:
     return options.index(chosen)
 
 
-def skipped_files(skipped: Sequence[Any]) -> None:
-    """Name the files of a folder that could not be read."""
+def skipped_files(skipped: Sequence[Any], count: int | None) -> None:
+    """Name files of a folder that could not be read. count: of all of them; None in a run that kept each by name."""
     if not skipped:
         return
+    total = count or len(skipped)
     lines = [f"{one['path']}: {one['reason']}" if isinstance(one, dict) else str(one) for one in skipped[:_SKIPPED]]
-    more = len(skipped) - len(lines)
+    more = total - len(lines)
     st.warning(
-        f"{len(skipped)} file{'s' if len(skipped) > 1 else ''} of the folder could not be read and "
-        f"{'are' if len(skipped) > 1 else 'is'} left out.  \n"
+        f"{total:,} file{'s' if total > 1 else ''} of the folder could not be read and "
+        f"{'are' if total > 1 else 'is'} left out.  \n"
         + "  \n".join(plain(line) for line in lines)
-        + (f"  \nand {more} more" if more > 0 else ""),
+        + (f"  \nand {more:,} more" if more > 0 else ""),
         icon=":material/movie_off:",
     )
 

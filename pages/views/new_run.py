@@ -42,6 +42,7 @@ _SOURCES = {
     "documents": ("stories", "bilingual"),
     "path": ("text", "folder"),
     "validation_path": ("text",),
+    "encoding": ("text", "huggingface"),
     **dict.fromkeys(("hub_name", "hub_config", "hub_split", "data_files", "text_column"), ("huggingface",)),
     **dict.fromkeys(("digit_size", "speed_low", "speed_high"), ("digits",)),
     **dict.fromkeys(("colour", "frame_stride", "clip_stride"), ("folder",)),

@@ -8,7 +8,7 @@ moves without an event; its course is the series `control/<name>`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from qcore.automation.control_board import ControlBoard
@@ -107,6 +107,15 @@ class Steering:
         self._indexed = 0
         self._asked = -1
         self._saved = -1
+
+    def restore(self, state: Mapping[str, Any], step: int) -> None:
+        """Take what rules and autopilot remembered in a checkpoint of `step`. What is damaged of it is left aside, and
+        the run's log says so: no run ends because its rules have forgotten something.
+        """
+        try:
+            self.automation.restore(state)
+        except ValueError as error:
+            self._writer.add_log(step, "warning", f"{error}: they start from scratch")
 
     def schedule(self) -> None:
         """Make the changes that the schedule has for this step, once each; events tell which were made before a

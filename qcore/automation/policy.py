@@ -6,7 +6,6 @@ lists them. Bounds, largest change and cool-down hold for every control that any
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,6 @@ from qcore.config import (
 from qcore.detect import Verdict
 
 AUTOPILOT, RULE = "autopilot", "rule"
-logger = logging.getLogger(__name__)
 _CONFIRMED = 5
 """Steps for which a finding must have been active before the autopilot acts: what passes by itself needs no remedy."""
 
@@ -112,7 +110,9 @@ class Automation:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state`; an empty one changes nothing, and no more does one that is damaged."""
+        """Continue from a state of `state`; an empty one changes nothing. Raises ValueError, and changes nothing, for a
+        damaged one.
+        """
         if not state:
             return
         try:
@@ -121,8 +121,9 @@ class Automation:
             changed = {name: _checked_step(step) for name, step in state["changed"].items()}
             latest = {name: _checked_number(value) for name, value in state["latest"].items()}
         except BAD_VALUES as error:
-            logger.warning("the memory of rules and autopilot is damaged (%s): they start from scratch", error)
-            return
+            raise ValueError(
+                f"the memory of rules and autopilot is damaged ({str(error) or type(error).__name__})"
+            ) from error
         self._memory, self._changed, self._latest = memory, changed, latest
 
     def _read(self, rules: list[str], limits: list[str]) -> None:

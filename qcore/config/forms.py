@@ -29,12 +29,14 @@ class Form:
         words: for a person.
         remedy: what to do with it instead, where it is refused.
         packing: gzip, bz2, xz or zstd around it.
+        encoding: of a text that begins with no mark, as its owner has named it; empty is UTF-8.
     """
 
     name: str
     words: str
     remedy: str = ""
     packing: str = ""
+    encoding: str = ""
 
     @property
     def refused(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from qcore.config.controls import Control, Kind, knob
+from qcore.config.encodings import known_encoding
 from qcore.config.names import normal_name
 
 
@@ -111,6 +112,11 @@ class DataConfig(Section):
         "text",
         help="Column that holds the text; a dotted name (data.text) reaches into it; a chat is written out as text.",
     )
+    encoding: str = knob(
+        "",
+        help="Encoding of text and CSV files that are no UTF-8, such as cp1252 or shift_jis; empty: UTF-8. A mark at a "
+        "file's beginning wins, and JSON is always UTF-8.",
+    )
     tokenizer: Literal["byte", "word", "bpe"] = knob("word", help="Unit of prediction.")
     vocab_size: int = knob(2048, low=32, high=131072, scale="log", help="Largest vocabulary (word and bpe).")
     packing: Literal["packed", "padded"] = knob(
@@ -130,6 +136,11 @@ class DataConfig(Section):
     )
     data_seed: int = knob(0, low=0, high=2**31 - 1, help="Seed of the story grammar and of the split.")
     data_version: int = data_version()
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        return known_encoding(value)
 
 
 def _weight(default: float, help: str, *, models: tuple[str, ...] = ()) -> Any:

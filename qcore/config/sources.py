@@ -15,10 +15,11 @@ import re
 import stat
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from qcore.config.encodings import is_wide, misfit
 from qcore.config.forms import BOMS, PACKED, TABLES, Form, form_of
 from qcore.config.ltx import LatentsConfig
 from qcore.config.places import BUILDERS, DataError, is_remote, local_files, looks_local, place, plain_error, shown
@@ -28,6 +29,8 @@ from qcore.config.video import ClipsConfig
 
 HEAD = 8192
 MOST_FILES = 500_000
+_ENCODED = frozenset({"text", "html", "csv"})
+"""Forms that may be in another encoding than UTF-8."""
 _PASSED_FOLDERS = frozenset({"node_modules", "__pycache__"})
 _ABOUT_A_FOLDER = frozenset({"readme", "license", "licence", "copying", "notice", "citation"})
 _ABOUT_SUFFIXES = frozenset({"", ".md", ".txt", ".rst", ".cff", ".mit", ".apache"})
@@ -105,9 +108,9 @@ def check_source(config: RunConfig) -> SourceCheck:
         return _check_clips(data)
     assert isinstance(data, DataConfig)
     if data.source == "text":
-        found = _check_text(data.path, "data.path")
+        found = _check_text(data.path, "data.path", data.encoding)
         if data.validation_path:
-            _check_text(data.validation_path, "data.validation_path")
+            _check_text(data.validation_path, "data.validation_path", data.encoding)
         return found
     if data.source == "huggingface":
         return _check_hub(data)
@@ -141,19 +144,36 @@ def read_head(path: Path) -> bytes:
         return file.read(HEAD)
 
 
-def look(path: Path) -> Form:
+def look(path: Path, encoding: str = "") -> Form:
     """The form of one file; of a packed one, what its first block unpacks to.
+
+    Args:
+        path: the file.
+        encoding: of prose and CSV, as the owner has named it.
 
     Raises:
         ValueError: with the reason alone, when it cannot be opened or is no file.
     """
     try:
-        form = form_of(read_head(path), path.name)
-        if form.refused or not form.packing:
-            return form
-        return unpacked_form(_unpacked_head(path, form.packing), path, form)
+        head = read_head(path)
+        form = form_of(head, path.name)
+        if form.refused:
+            form = form_of(_plain_head(head, encoding), path.name)
+        elif form.packing:
+            packed, head = form, _unpacked_head(path, form.packing)
+            form = unpacked_form(head, path, packed)
+            if form.refused:
+                form = unpacked_form(_plain_head(head, encoding), path, packed)
+        return replace(form, encoding=encoding) if form.name in _ENCODED else form
     except OSError as error:
         raise ValueError(f"cannot be read ({plain_error(error)})") from error
+
+
+def _plain_head(head: bytes, encoding: str) -> bytes:
+    """First bytes as those of UTF-8, where the encoding would make them look like no text."""
+    if not is_wide(encoding) or misfit(head, encoding) or head.startswith(tuple(mark for mark, _ in BOMS)):
+        return head
+    return codecs.getincrementaldecoder(encoding)().decode(head).encode("utf-8", "replace")
 
 
 def unpacked_form(head: bytes, path: Path, form: Form) -> Form:
@@ -237,8 +257,10 @@ def _relative(path: Path, folder: Path) -> str:
     return shown(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def survey(folder: Path) -> Survey:
-    """Every file below a folder by its form. A file about the folder (README, LICENSE) is never prose."""
+def survey(folder: Path, encoding: str = "") -> Survey:
+    """Every file below a folder by its form; encoding: as of `look`. A file about the folder (README, LICENSE) is never
+    prose.
+    """
     found = walk(folder)
     prose: list[tuple[Path, Form]] = []
     tables: list[tuple[Path, Form]] = []
@@ -247,7 +269,7 @@ def survey(folder: Path) -> Survey:
     for path in found.files:
         size = path.stat().st_size
         try:
-            form = look(path)
+            form = look(path, encoding)
         except ValueError as error:
             skipped.append(SkippedFile(_relative(path, folder), str(error), size))
             continue
@@ -304,11 +326,11 @@ def data_set_folder(folder: str) -> str:
     )
 
 
-def _check_text(location: str, setting: str) -> SourceCheck:
+def _check_text(location: str, setting: str, encoding: str) -> SourceCheck:
     path = place(location, setting, "the path of a UTF-8 text file or a folder of them")
     said = f"{setting} = {shown(location)!r}"
     if path.is_dir():
-        found = survey(path)
+        found = survey(path, encoding)
         used = found.prose or (() if found.card and not found.saved else found.tables)
         if found.card and not found.saved:
             raise DataError(f"{said} is refused: {data_set_folder(location)}")
@@ -318,23 +340,20 @@ def _check_text(location: str, setting: str) -> SourceCheck:
         passed = () if used is found.tables else tuple(_passed(path, found))
         size = sum(file.stat().st_size for file, _ in used)
         return SourceCheck(f"a folder of {form}, {len(used):,} files", len(used), size, (*found.skipped, *passed))
-    found_file = check_file(path, said)
-    _check_encoding(path, said)
+    found_file = check_file(path, said, encoding)
+    _check_encoding(path, said, encoding)
     return found_file
 
 
-def _check_encoding(path: Path, said: str) -> None:
-    """Refuse a text whose first bytes are no UTF-8; what comes behind them is found when it is read."""
-    head, form = read_head(path), look(path)
+def _check_encoding(path: Path, said: str, encoding: str) -> None:
+    """Refuse a text whose first bytes are not in its encoding; what comes behind them is found when it is read."""
+    head, form = read_head(path), look(path, encoding)
     if form.packing or form.name in ("parquet", "arrow") or head.startswith(tuple(mark for mark, _ in BOMS)):
         return
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{said} is not UTF-8: byte 0x{head[error.start]:02X} at offset {error.start}, line "
-            f"{head.count(10, 0, error.start) + 1}; save it as UTF-8"
-        ) from None
+    if form.encoding and (where := misfit(head, form.encoding)):
+        raise DataError(f"{said} is not {form.encoding}: {where}; set data.encoding to the file's own")
+    if not form.encoding and (where := misfit(head, "utf-8")):
+        raise DataError(f"{said} is not UTF-8: {where}; save it as UTF-8, or name its encoding in data.encoding")
 
 
 def _passed(folder: Path, found: Survey) -> list[SkippedFile]:
@@ -361,10 +380,10 @@ def nothing_in(found: Survey) -> str:
     return f"no file under it holds UTF-8 text ({reasons}{hidden}): give another folder, or a text file"
 
 
-def check_file(path: Path, said: str) -> SourceCheck:
-    """One file that is to give text. `DataError` names what it is and the remedy."""
+def check_file(path: Path, said: str, encoding: str = "") -> SourceCheck:
+    """One file that is to give text; encoding: as of `look`. `DataError` names what it is and the remedy."""
     try:
-        form, size = look(path), path.stat().st_size
+        form, size = look(path, encoding), path.stat().st_size
     except (ValueError, OSError) as error:
         raise DataError(f"{said} {error}: give a UTF-8 text file or a folder of them") from None
     if size == 0:
@@ -381,7 +400,7 @@ def _check_hub(data: DataConfig) -> SourceCheck:
         if data.hub_name not in BUILDERS:
             return SourceCheck(f"files of the data set folder {shown(data.hub_name)}")
         files = local_files(data.data_files)
-        checks = [check_file(path, f"data.data_files = {shown(path)!r}") for path in files]
+        checks = [check_file(path, f"data.data_files = {shown(path)!r}", data.encoding) for path in files]
         return SourceCheck(
             f"{len(files)} local file{'s' * (len(files) > 1)}", len(files), sum(found.size for found in checks)
         )

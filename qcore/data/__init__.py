@@ -6,7 +6,7 @@ n-gram contexts, K known positions. Losses are nats. Everything is a pure functi
 """
 
 from qcore.config import SkippedFile
-from qcore.data.report import TextReport, skipped_sentence
+from qcore.data.report import TextReport, skipped_facts, skipped_lines, skipped_sentence
 from qcore.data.text.batches import Batch, asked_for
 from qcore.data.text.corpora import Corpus, load_corpus
 from qcore.data.text.dataset import Dataset, open_corpus, open_dataset
@@ -35,6 +35,8 @@ __all__ = [
     "open_clips",
     "open_corpus",
     "open_dataset",
+    "skipped_facts",
+    "skipped_lines",
     "skipped_sentence",
     "story_grammar",
     "tokenizer_from_json",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from qcore.config import SkippedFile
 from qcore.data.text.overlap import Overlap
 
 _NAMED = 3
+_MOST_KEPT = 100
+"""Files that were not used are named in a run's description up to this many; how many there are is always said."""
 _NOTABLE, _UNKNOWN = 0.05, 0.3
 """Shares from which on something is worth a warning in the run's log."""
 
@@ -109,6 +112,18 @@ def skipped_sentence(skipped: Sequence[SkippedFile], share: str = "") -> str:
     named = "; ".join(f"{file.path} {file.reason}" for file in skipped[:_NAMED])
     more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
     return f"{len(skipped):,} file{'s' * (len(skipped) > 1)} not used ({bytes_text(size)}{share}): {named}{more}"
+
+
+def skipped_facts(skipped: Sequence[SkippedFile]) -> dict[str, Any]:
+    """What a run's description keeps of the files that were not used: how many, and the first of them."""
+    return {"skipped_files": [asdict(file) for file in skipped[:_MOST_KEPT]], "skipped_count": len(skipped)}
+
+
+def skipped_lines(skipped: Sequence[SkippedFile]) -> list[str]:
+    """A line for each file that was not used, as many as a run's description keeps, and how many more there are."""
+    more = len(skipped) - _MOST_KEPT
+    lines = [f"{file.path} {file.reason}" for file in skipped[:_MOST_KEPT]]
+    return [*lines, f"{more:,} more files were not used"] if more > 0 else lines
 
 
 def bytes_text(size: int) -> str:

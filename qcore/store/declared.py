@@ -186,6 +186,7 @@ META: dict[str, Shape] = {
     "disabled_probes": optional(named(text)),
     "data_fingerprint": optional(text),
     "skipped_files": optional(many(record({"path": text, "reason": text}))),
+    "skipped_count": optional(count),
     "clip": optional(named(number)),
     "lineage": optional(_LINEAGE),
     "catch_up": optional(count),

@@ -22,7 +22,8 @@ import torch
 
 from qcore.automation.control_board import ControlBoard
 from qcore.base.run_states import ACTIVE, RunState, RunStateMachine, Trigger
-from qcore.config import RunConfig, TextRunConfig, VideoRunConfig, check_root
+from qcore.base.stopping import StopAskedError, stoppable
+from qcore.config import RunConfig, Stop, TextRunConfig, VideoRunConfig, check_root
 from qcore.runs.assignment import Assignment
 from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state, recover_interrupted
 from qcore.runs.failures import RunError, cause_of, sentence
@@ -39,13 +40,14 @@ from qcore.runs.layout import (
     stored_config,
 )
 from qcore.runs.replay_plan import Orders
-from qcore.store import DATABASE_NAME, CommandReader, RunReader, RunWriter, Status
+from qcore.store import DATABASE_NAME, Command, CommandReader, RunReader, RunWriter, Status
 from qcore.train.loop import RunDatabase, Trainer
 from qcore.train.text_workload import TextWorkload, load_text
 from qcore.train.video_workload import VideoWorkload, load_video
 from qcore.train.workload import Speaker, Workload
 
 NEWEST_SAMPLES = 64
+_STOPPED = "stopped while the data was being opened"
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +70,8 @@ def train_run(assignment: Assignment) -> None:
         forget_words(run_dir)
 
         def make_trainer(config: RunConfig, orders: Orders) -> Trainer:
-            workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
+            with stoppable(stop_asked):
+                workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
             _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
             writer.flush()
@@ -82,6 +85,16 @@ def train_run(assignment: Assignment) -> None:
             return Trainer(replace(assignment, orders=orders), config, workload, database, states)
 
         with contextlib.ExitStack() as closing:
+            waiting = closing.enter_context(contextlib.closing(CommandReader(run_dir / DATABASE_NAME)))
+            asked: list[Command] = []
+
+            def stop_asked() -> bool:
+                """Whether the lab, or a command of now, wants the run to end while its data are opened."""
+                asked.extend(
+                    row for row in waiting.pending() if row.kind == Stop.kind and row.created >= assignment.since
+                )
+                return bool(asked) or assignment.stopping.is_set()
+
             try:
                 config, refused = stored_config(run_dir)
                 for key, why in refused.items():
@@ -101,6 +114,12 @@ def train_run(assignment: Assignment) -> None:
                         _cut_way_back(run_dir, goal)
                 trainer = make_trainer(config, assignment.orders)
                 trainer.run()
+            except StopAskedError:
+                states.fire(Trigger.STOP)
+                for row in asked:
+                    writer.resolve_command(row.id, "applied", step, _STOPPED)
+                writer.add_log(step, "info", _STOPPED)
+                writer.set_status(_status(states, step, total, _STOPPED))
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)
                 states.fire(Trigger.FAIL)

@@ -86,7 +86,7 @@ class AutomaticChanges(Callback):
         return self._steering.automation.state()
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        self._steering.automation.restore(state)
+        self._steering.restore(state, step)
 
 
 class Commands(Callback):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
-from qcore.data import Batch, Tokenizer, open_dataset, tokenizer_from_json, translation_pairs
+from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
 from qcore.diagnostics import generation_statistics
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
@@ -42,8 +42,6 @@ _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
-MOST_NAMED = 100
-"""Files that were not used are named in a run's description up to this many."""
 
 
 class TextSpeaker(Speaker):
@@ -154,7 +152,7 @@ class TextWorkload(TextSpeaker, Workload):
             "corpus": dataset.name,
             "data_report": dataset.report.sentences(),
             "data_warnings": dataset.report.warnings(),
-            "skipped_files": [asdict(skipped) for skipped in dataset.report.skipped[:MOST_NAMED]],
+            **skipped_facts(dataset.report.skipped),
             "special_tokens": {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")},
         }
 

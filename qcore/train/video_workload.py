@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qcore.config import ClipSamplingConfig, VideoRunConfig
-from qcore.data import open_clips, skipped_sentence
+from qcore.data import open_clips, skipped_facts, skipped_lines, skipped_sentence
 from qcore.detect import Facts
 from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, frame_statistics, singular_spectrum
 from qcore.flow import PathSample, PathWeights
@@ -164,13 +164,13 @@ class VideoWorkload(VideoSpeaker, Workload):
             "train_clips": data.train_count,
             "validation_clips": data.validation_count,
             "data_frames": self._of_data,
-            "skipped_files": [asdict(skipped) for skipped in data.skipped],
+            **skipped_facts(data.skipped),
             "data_report": [
                 f"{data.train_count:,} training clips, {data.validation_count:,} held out",
                 *([skipped_sentence(data.skipped)] if data.skipped else []),
                 *data.notes,
             ],
-            "data_warnings": [f"{skipped.path} {skipped.reason}" for skipped in data.skipped],
+            "data_warnings": skipped_lines(data.skipped),
         }
 
     def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -50,7 +50,8 @@ class Run:
 )
 def test_a_damaged_memory_is_left_aside_whole(state: dict[str, Any]) -> None:
     automation = Automation("phase_lm")
-    automation.restore(state)
+    with pytest.raises(ValueError, match="memory of rules and autopilot is damaged"):
+        automation.restore(state)
     assert automation.state() == {"memory": {}, "changed": {}, "latest": {}}
 
 

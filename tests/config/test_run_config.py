@@ -33,6 +33,8 @@ def values_of(control: Control) -> st.SearchStrategy[Any]:
             return st.booleans()
         case "choice":
             return st.sampled_from(control.choices)
+        case "text" if control.name == "encoding":
+            return st.sampled_from(("", "cp1252", "Shift_JIS", "utf-16-le"))
         case "text":
             return st.text(max_size=20).filter(lambda text: "\0" not in text)  # refused everywhere
         case "texts" if control.name in LINES:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 
@@ -129,3 +130,23 @@ def test_shared_noise_leaves_one_motion(correlation, fewest, most):
 def test_an_unknown_path_of_the_exact_flow_is_refused():
     with pytest.raises(ValueError, match="zipper"):
         exact_flow(ExactFlowSettings("zipper"))
+
+
+def test_a_folder_of_many_bad_files_is_named_in_part_and_counted_whole(lab, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    with av.open(str(folder / "good.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", width=8, height=8, pix_fmt="gray")
+        for pixels in np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        container.mux(stream.encode())
+    for number in range(130):
+        (folder / f"{number:03}.mp4").write_bytes(b"no video")
+    finished(lab, small_video(source="folder", path=str(folder), clips=16, steps=1))
+    meta = lab.reader("clips").meta()
+    assert [file["path"] for file in meta["skipped_files"]] == [f"{number:03}.mp4" for number in range(100)]
+    assert meta["skipped_count"] == 130
+    warned = [line.message for line in lab.reader("clips").log() if line.level == "warning"]
+    assert len(warned) == 101
+    assert warned[0].startswith("data: 000.mp4 ")
+    assert warned[-1] == "data: 30 more files were not used"

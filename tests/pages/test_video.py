@@ -119,6 +119,15 @@ def test_files_that_were_skipped_are_named(films: Lab):
     assert not open_app(VIDEO, run="plain").warning
 
 
+def test_files_that_were_skipped_are_counted_beyond_those_that_were_kept_by_name(empty: Lab, tmp_path: Path):
+    write_video_run(tmp_path, "many", last=0, skipped=({"path": "a.mp4", "reason": "is none"},))
+    with RunWriter(tmp_path / "many" / DATABASE_NAME) as writer:
+        writer.set_meta("skipped_count", 1234)
+    warning = open_app(VIDEO, run="many").warning[0].value
+    assert warning.startswith("1,234 files of the folder could not be read")
+    assert warning.endswith("and 1,233 more")
+
+
 def test_the_guides_bands_are_drawn_only_when_asked_for(films: Lab, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(frame_measures, "guide", guide)
     plain = charts_of(open_app(VIDEO, run="ghost"))["divergence"]["layout"]["shapes"]

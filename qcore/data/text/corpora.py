@@ -102,12 +102,22 @@ def _name(location: str) -> str:
 
 def _texts(config: DataConfig, location: str, setting: str) -> Texts:
     if config.data_version < 2:
+        _refuse_encoding(config)
         return Texts(tuple(earlier.read_text(location, setting)))
-    return read_place(location, setting, ColumnChoice(config.text_column))
+    return read_place(location, setting, ColumnChoice(config.text_column), config.encoding)
+
+
+def _refuse_encoding(config: DataConfig) -> None:
+    if config.encoding:
+        raise DataError(
+            f"data.encoding = {config.encoding!r} is refused: this run reads by the rules of data_version 1, which "
+            "knows UTF-8 alone; leave it empty, or start a new run"
+        )
 
 
 def _rows(config: DataConfig, split: str) -> Texts:
     if config.data_version < 2:
+        _refuse_encoding(config)
         return Texts(tuple(earlier.read_hugging_face(config)))
     from qcore.data.text.hub import read_hub
 

@@ -22,7 +22,7 @@ def decode(raw: bytes, name: str) -> str:
             ) from error
         raise DataError(
             f"{name!r} is not UTF-8: byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}"
-            f"{_likely(raw)}; save it as UTF-8"
+            f"{_likely(raw)}; save it as UTF-8, or name its encoding in data.encoding"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from qcore.config import ClipsConfig, DataConfig, DataError, nearest_hint
+from qcore.config.places import BUILDERS, is_remote, looks_local
 from qcore.data.text.documents import ARTICLE, articles, divide
+from qcore.data.text.hub_download import download
 from qcore.data.text.opening import load
 
 log = logging.getLogger(__name__)
@@ -87,8 +89,11 @@ def read_hugging_face(config: DataConfig) -> list[str]:
         )
     import datasets  # two seconds, and only this source needs it
 
+    wanted = (config.hub_name, config.hub_config, config.hub_split, config.data_files)
     try:
-        loaded = load(config.hub_name, config.hub_config, config.hub_split, config.data_files)
+        if not looks_local(config.hub_name) and (config.hub_name not in BUILDERS or is_remote(config.data_files)):
+            download(*wanted)
+        loaded = load(*wanted)
     except DataError:
         raise
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

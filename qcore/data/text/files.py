@@ -9,13 +9,15 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from qcore.base.stopping import check_stop
 from qcore.config import DataError, SkippedFile
-from qcore.config.forms import TABLES, Form
+from qcore.config.encodings import misfit
+from qcore.config.forms import BOMS, TABLES, Form
 from qcore.config.places import plain_error, shown
 from qcore.config.sources import (
     HEAD,
@@ -67,6 +69,7 @@ def read_files(
     tables: list[tuple[Path, Form]] = []
     size = 0
     for path, form in files:
+        check_stop()
         if form.name in TABLES:
             tables.append((path, form))
             continue
@@ -121,7 +124,7 @@ def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
         if inner.name not in TABLES:
             form = inner
         elif not as_prose:
-            return inner
+            return replace(inner, encoding=form.encoding)
     text = decode(raw, shown(path))
     if form.name == "html":
         text = page_text(text)
@@ -131,11 +134,24 @@ def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
 
 
 def unpacked(path: Path, form: Form) -> bytes:
-    """The bytes of a file, unpacked.
+    """The bytes of a file, unpacked, and in UTF-8 where its form names another encoding.
 
     Raises:
-        DataError: when it cannot be read, or unpacks without an end.
+        DataError: when it cannot be read, unpacks without an end, or is not in that encoding.
     """
+    raw = _unpacked(path, form)
+    if not form.encoding or raw.startswith(tuple(mark for mark, _ in BOMS)):
+        return raw
+    try:
+        return raw.decode(form.encoding).encode("utf-8")
+    except UnicodeError as error:
+        where = misfit(raw, form.encoding) or plain_error(error)
+        raise DataError(
+            f"{shown(path)!r} is not {form.encoding}: {where}; set data.encoding to the file's own"
+        ) from error
+
+
+def _unpacked(path: Path, form: Form) -> bytes:
     try:
         if not form.packing:
             return path.read_bytes()

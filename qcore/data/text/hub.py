@@ -14,9 +14,11 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base.stopping import StopAskedError
 from qcore.config import DataConfig, DataError
 from qcore.config.forms import TABLES, Form
 from qcore.config.places import (
@@ -32,7 +34,8 @@ from qcore.config.places import (
 from qcore.config.sources import check_file, look, survey
 from qcore.data.text.columnar import table_weight
 from qcore.data.text.files import Texts, read_files, unpacked
-from qcore.data.text.opening import check_saved, load
+from qcore.data.text.hub_download import download
+from qcore.data.text.opening import check_saved, innermost, load
 from qcore.data.text.size_limits import check_room
 from qcore.data.text.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
 
@@ -95,11 +98,11 @@ def _read_local(config: DataConfig, split: str, column: ColumnChoice) -> Texts:
     form = BUILDERS[config.hub_name]
     for path in local_files(config.data_files):
         said = f"data.data_files {shown(path)!r}"
-        check_file(path, said)
-        found = look(path)
+        check_file(path, said, config.encoding)
+        found = look(path, config.encoding)
         if form in TABLES and found.name not in TABLES:
-            found = Form(form, found.words, packing=found.packing)  # a table under another suffix
-        files.append((path, found if form != "text" else Form("text", found.words, packing=found.packing)))
+            found = replace(found, name=form)  # a table under another suffix
+        files.append((path, found if form != "text" else replace(found, name=form, encoding=config.encoding)))
     check_room(sum(path.stat().st_size for path, _ in files), f"data.data_files {shown(config.data_files)!r}")
     texts = read_files(files, column, files[0][0].parent, divided=True, as_prose=form == "text")
     count = len(texts.documents)
@@ -164,16 +167,22 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
 
 
 def _load(config: DataConfig, name: str, split: str) -> Any:
+    return load(name, config.hub_config, split, _files(config, name))
+
+
+def _files(config: DataConfig, name: str) -> str | list[str]:
     files = listed_files(config.data_files, Path(name)) if config.data_files else []
-    return load(name, config.hub_config, split, files[0] if len(files) == 1 else files)
+    return files[0] if len(files) == 1 else files
 
 
 def _by_name(config: DataConfig, split: str) -> Any:
     unreachable = "" if is_offline() else why_unreachable()
     with offline() if unreachable else contextlib.nullcontext():
         try:
+            if not (unreachable or is_offline()):
+                download(config.hub_name, config.hub_config, split, _files(config, config.hub_name))
             return _load(config, config.hub_name, split)
-        except DataError:
+        except (DataError, StopAskedError):
             raise
         except Exception as error:  # see `read_saved`
             cause = innermost(error)
@@ -189,19 +198,6 @@ def _by_name(config: DataConfig, split: str) -> Any:
                 f"the data set {config.hub_name!r} (configuration {config.hub_config or 'default'!r}, split "
                 f"{split!r}, data_files {config.data_files or 'none'!r}) could not be loaded: {cause}. {remedy}"
             ) from error
-
-
-def innermost(error: BaseException) -> str:
-    """The cause that an error began with, in one line: libraries wrap it in sentences that say nothing."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if inner is None or not isinstance(inner, Exception):
-            break
-        error = inner
-    first = plain_error(error).split("\n")[0]
-    return f"{type(error).__name__}: {first}" if isinstance(error, KeyError | StopIteration) else first[:500]
 
 
 def _of_loaded(loaded: Any, column: ColumnChoice, name: str) -> Texts:

@@ -20,11 +20,14 @@ from qcore.data.text.tables import ColumnChoice
 _MOST_NAMED = 5
 
 
-def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
+def read_place(location: str, setting: str, column: ColumnChoice, encoding: str = "") -> Texts:
     """Documents of a file or of all files below a folder: prose by file, tables by row.
 
     Below a folder, tables beside prose, files about the folder (README, LICENSE), what is no text and what cannot be
     read are skipped with the reason.
+
+    Args:
+        encoding: of prose and CSV that begin with no mark; empty is UTF-8.
 
     Raises:
         DataError: for a place that gives nothing, for a single file that cannot be read, and for a folder that is laid
@@ -33,12 +36,12 @@ def read_place(location: str, setting: str, column: ColumnChoice) -> Texts:
     path = place(location, setting, "a UTF-8 text file or a folder of them")
     said = f"{setting} = {shown(location)!r}"
     if not path.is_dir():
-        size = check_file(path, said).size
+        size = check_file(path, said, encoding).size
         # by the size on disk: what is packed is weighed again while it unpacks
         check_room(size, said)
-        found = read_files([(path, look(path))], column, path.parent, divided=True)
+        found = read_files([(path, look(path, encoding))], column, path.parent, divided=True)
         return Texts(found.documents, size, (), found.notes)
-    survey_ = survey(path)
+    survey_ = survey(path, encoding)
     if survey_.card and not survey_.saved:
         raise DataError(f"{said} is refused: {data_set_folder(location)}")
     if survey_.saved:

@@ -80,3 +80,16 @@ def _names(path: Path, key: str) -> list[str]:
                 "and a data set's parts lie in its own folder"
             )
     return names
+
+
+def innermost(error: BaseException) -> str:
+    """The cause that an error began with, in one line: libraries wrap it in sentences that say nothing."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if inner is None or not isinstance(inner, Exception):
+            break
+        error = inner
+    first = plain_error(error).split("\n")[0]
+    return f"{type(error).__name__}: {first}" if isinstance(error, KeyError | StopIteration) else first[:500]

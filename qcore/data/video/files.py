@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from qcore.base.stopping import check_stop
 from qcore.config import ClipsConfig, DataError, SkippedFile
 from qcore.config.places import place, shown
 from qcore.config.sources import odd_kind, walk
@@ -57,6 +58,7 @@ def video_clips(config: ClipsConfig) -> Footage:
     seen: dict[str, str] = {}
     wanted = config.clips
     for number, (name, source) in enumerate(sources):
+        check_stop()
         # an even share of what is still wanted: a file that gives less leaves more to those after it
         found, problem = _read(source, config, -(-wanted // (len(sources) - number)), name, notes)
         if found:
