@@ -17,7 +17,6 @@ from qcore.cli.base import AsJson, Changes, app, markdown_table, print_json, pri
 from qcore.config import ConfigError, read_changes
 from qcore.experiments.guide_check import (
     CORRELATIONS,
-    EXPECTED,
     MEASURES,
     PATHS,
     Verdict,
@@ -26,6 +25,7 @@ from qcore.experiments.guide_check import (
     verdict_configs,
     verdicts,
 )
+from qcore.lab import GUIDE
 from qcore.viz import number_words
 
 _SHORT = {
@@ -77,8 +77,9 @@ def _tell(run: VerdictRun) -> None:
 
 def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, ...]]:
     """Header, the guide's promises, the data's values, then one line a path and noise; ✓ where the guide's is met."""
+    promises = GUIDE.promises
     head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES))
-    promised = ("guide", "1", *(EXPECTED[measure][2] if measure in EXPECTED else "" for measure in MEASURES))
+    promised = ("guide", "1", *(promises[measure].range_text if measure in promises else "" for measure in MEASURES))
     own = ("data", "", *(_figure(data.get(measure, math.nan)) for measure in MEASURES))
     lines = [head, promised, own]
     for row in rows:
@@ -86,7 +87,7 @@ def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, .
         for measure in MEASURES:
             spread = row.deviation[measure]
             beside = "" if math.isnan(spread) else f" ± {spread:.2f}"
-            met = " ✓" if measure in EXPECTED and row.meets(measure) else ""
+            met = " ✓" if measure in promises and row.meets(measure) else ""
             cells.append(f"{_figure(row.mean[measure])}{beside}{met}")
         lines.append((row.path, f"{row.noise_correlation:g}", *cells))
     return lines

@@ -1,8 +1,8 @@
 """The façade of the lab: what app, CLI and tests use to start, watch and steer runs."""
 
 from qcore.automation.dry_run import DryChange, dry_run
+from qcore.detect import GUIDE, Band, Fix
 from qcore.lab.exact_flow import exact_flow
-from qcore.lab.guide import guide
 from qcore.lab.lab import Lab, close_shared, shared_lab
 from qcore.runs.errors import LabError
 from qcore.runs.exact_flow_records import ExactFlowResult, ExactFlowSettings
@@ -13,12 +13,15 @@ from qcore.runs.moment import Moment
 from qcore.store import StoreBusyError, StoreError
 
 __all__ = [
+    "GUIDE",
+    "Band",
     "CheckpointInfo",
     "ControlState",
     "DryChange",
     "ExactFlowResult",
     "ExactFlowSettings",
     "FindingInfo",
+    "Fix",
     "Lab",
     "LabError",
     "Moment",
@@ -30,7 +33,6 @@ __all__ = [
     "close_shared",
     "dry_run",
     "exact_flow",
-    "guide",
     "rule_infos",
     "shared_lab",
 ]
