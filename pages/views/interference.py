@@ -13,13 +13,11 @@ import streamlit as st
 from pages.session import advice, phrases
 from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
-from qcore.lab import Lab, RunInfo
+from qcore.lab import Causality, Lab, RunInfo, causality_of
 from qcore.viz import (
-    Causality,
     Line,
     all_heads,
     causality_map,
-    causality_of,
     curves,
     kernel,
     kernel_difference,
@@ -272,12 +270,14 @@ def _causality(lab: Lab, info: RunInfo, step: int) -> None:
         st.caption(advice.not_yet(lab, info, "checks", "checks_every", done="made", budgeted=True))
         return
     at, arrays = found
-    _verdict(causality_of(arrays["cuts"], arrays["change"]), len(arrays["cuts"]), phrases.step_words(at, step))
+    judged = causality_of(arrays["cuts"], arrays["change"])
+    _verdict(judged, len(arrays["cuts"]), phrases.step_words(at, step))
     chart(
         causality_map(
             arrays["cuts"],
             arrays["change"],
             uirevision=run,
+            early="sees the future" if judged.verdict == "leak" else "moved by rounding",
             title=f"What a cut changes, {phrases.step_words(at, step)}",
         ),
         "chart:causality",

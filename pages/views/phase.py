@@ -9,6 +9,7 @@ import streamlit as st
 from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
+from pages.widgets.healthy_lines import healthy_lines
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
@@ -180,7 +181,10 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 [line("Var(Im) ÷ Var(Re)", catalog.PHASE_IM_RE_RATIO)],
                 title="Balance of the channels",
                 y_title="ratio",
-                references=[Reference("1: equal", 1.0, "Both channels carry the same variance.")],
+                references=[
+                    Reference("1: equal", 1.0, "Both channels carry the same variance."),
+                    *healthy_lines(catalog.PHASE_IM_RE_RATIO),
+                ],
                 **shared,
             ),
             "The wave's imaginary against its real part. A curve that falls to 0 is an imaginary channel that dies.",
@@ -194,6 +198,10 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 ],
                 title="Freedom of the phases",
                 y_title="share, −1 to 1",
+                references=[
+                    *healthy_lines(catalog.PHASE_COVERAGE, "coverage"),
+                    *healthy_lines(catalog.PHASE_DIMENSION_VARIANCE, "variance"),
+                ],
                 least=0.2,
                 **shared,
             ),

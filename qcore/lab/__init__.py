@@ -1,7 +1,7 @@
 """The façade of the lab: what app, CLI and tests use to start, watch and steer runs."""
 
 from qcore.automation.dry_run import DryChange, dry_run
-from qcore.detect import GUIDE, Band, Fix
+from qcore.detect import GUIDE, Band, Causality, Fix, causality_of, healthy_range, motion_choice
 from qcore.lab.exact_flow import exact_flow
 from qcore.lab.lab import Lab, close_shared, shared_lab
 from qcore.runs.errors import LabError
@@ -15,6 +15,7 @@ from qcore.store import StoreBusyError, StoreError
 __all__ = [
     "GUIDE",
     "Band",
+    "Causality",
     "CheckpointInfo",
     "ControlState",
     "DryChange",
@@ -30,9 +31,12 @@ __all__ = [
     "RunNode",
     "StoreBusyError",
     "StoreError",
+    "causality_of",
     "close_shared",
     "dry_run",
     "exact_flow",
+    "healthy_range",
+    "motion_choice",
     "rule_infos",
     "shared_lab",
 ]

@@ -20,7 +20,7 @@ from qcore.viz.curves import Line, Mark, Reference, curves, ema, heading
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
-from qcore.viz.kernels import Causality, all_heads, causality_map, causality_of, kernel, kernel_difference
+from qcore.viz.kernels import all_heads, causality_map, kernel, kernel_difference
 from qcore.viz.phases import coherence_map, layer_name, layer_style, layers_shown, portrait, rose, spectrum
 from qcore.viz.theme import LINE_COLORS, empty_figure, label, line_style
 from qcore.viz.tokens import histogram, leading, race, shares
@@ -47,7 +47,6 @@ __all__ = [
     "UNIT_LABELS",
     "Axis",
     "Branch",
-    "Causality",
     "ClipRow",
     "Figure",
     "Line",
@@ -60,7 +59,6 @@ __all__ = [
     "averaged",
     "branches",
     "causality_map",
-    "causality_of",
     "change_words",
     "changes_words",
     "clip_bytes",

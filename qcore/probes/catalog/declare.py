@@ -54,8 +54,9 @@ class Declared:
 
     title: small letters · unit: empty when it has none · meaning: one sentence for a person who asks what the number
     says · short: the title where there is little room · form: Python's format of a value, "" for the general one ·
-    healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by are
-    in their own table · needs: the capability that a run must have, "" for every run.
+    healthy: of a series from outside, lowest and highest value of a healthy run, None where there is no limit (the
+    lab's own have theirs in the detectors' table: `qcore.detect.healthy_range` reads both) · needs: the capability that
+    a run must have, "" for every run.
     """
 
     name: str

@@ -1,0 +1,59 @@
+"""What has one home, held by the sources themselves: judgements, numbers in words, JSON, `key=value`, class names."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def sources(*folders: str) -> dict[str, ast.Module]:
+    """Syntax trees by path, of the product's files in these folders."""
+    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    found = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in files}
+    assert len(found) > 10
+    return found
+
+
+# Detectors judge; pages and charts show their judgement
+
+
+def judgements(tree: ast.Module) -> list[str]:
+    """Comparisons by order with a fraction, written there or named by a constant of the module."""
+    fractions = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, float)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        and any(isinstance(sign, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for sign in node.ops)
+        and any(_is_fraction(part, fractions) for side in (node.left, *node.comparators) for part in ast.walk(side))
+    ]
+
+
+def _is_fraction(node: ast.AST, names: set[str]) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id in names
+    return isinstance(node, ast.Constant) and isinstance(node.value, float) and node.value != int(node.value)
+
+
+LAYOUT = {
+    # what lies far outside the axis is drawn at its edge and counted
+    "qcore/viz/extent.py": ["np.abs(values - middle[place]) > _FAR * np.maximum(spread, 1e-300)"],
+    "qcore/viz/tokens.py": ["share > 0.0005"],  # a share that would round to 0.0 %
+    "qcore/viz/video.py": ["time < 0.5", "time < 0.5"],  # on which side of a mark its words stand
+}
+
+
+def test_no_page_and_no_chart_judges_a_number_itself():
+    found = {path: judgements(tree) for path, tree in sources("pages", "qcore/viz").items()}
+    assert {path: said for path, said in found.items() if said} == LAYOUT
+
+
+def test_a_judgement_is_found():
+    source = "LIMIT = 1e-6\nGUIDE = 2\na = leak > LIMIT\nb = 0.1 * x <= y\nc = n > GUIDE\nd = x < 1.0\ne = x == 0.5"
+    assert judgements(ast.parse(source)) == ["leak > LIMIT", "0.1 * x <= y"]
