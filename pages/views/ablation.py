@@ -12,7 +12,7 @@ from pages.session.plain import plain
 from pages.widgets import message_list
 from pages.widgets.chart import chart
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError
-from qcore.experiments.ablation import HELPS, STRETCH, Row, base_config
+from qcore.experiments.ablation import HELPS, STRETCH, VariantRow, base_config
 from qcore.experiments.ablation_store import (
     Ablation,
     ablations,
@@ -24,7 +24,7 @@ from qcore.experiments.ablation_store import (
 )
 from qcore.experiments.ablation_variants import BASE, variants_of
 from qcore.lab import Lab, LabError
-from qcore.viz.ablation import Effect, forest
+from qcore.viz.ablation import ForestRow, forest
 
 PACE = 3.0
 _SMALL = "small model"
@@ -124,7 +124,7 @@ def _left(ablation: Ablation) -> float | None:
     return (ablation.total - len(seconds)) * sum(seconds) / len(seconds) / 2 if seconds else None
 
 
-def _table(rows: list[Row]) -> None:
+def _table(rows: list[VariantRow]) -> None:
     looks.table(
         {
             "change": [row.variant.title for row in rows],
@@ -170,16 +170,16 @@ def _table(rows: list[Row]) -> None:
     )
 
 
-def _effect(row: Row) -> Effect:
+def _effect(row: VariantRow) -> ForestRow:
     assert row.difference is not None
     found = row.difference
     needed = "" if found.needed is None else f"{found.needed} seeds would show a difference of this size"
     pays = "reaches the base's loss in less time" if row.verdict == HELPS and row.earns else ""
     hint = " · ".join(part for part in (needed, pays) if part)
-    return Effect(row.variant.title, found.mean, found.low, found.high, row.verdict, hint)
+    return ForestRow(row.variant.title, found.mean, found.low, found.high, row.verdict, hint)
 
 
-def _interval(row: Row) -> str:
+def _interval(row: VariantRow) -> str:
     if row.difference is None or row.difference.n < 2:
         return ""
     return f"{row.difference.low:+.4f} … {row.difference.high:+.4f}".replace("-", "−")

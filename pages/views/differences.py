@@ -165,10 +165,10 @@ def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None
         clip_player.film(rows, "asked_film", "Clips from the same seed, a row a run")
 
 
-def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.Sample]]]:
+def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.TimelineSample]]]:
     """Newest step at which all runs have a timeline sample, and the samples of that step by run and prompt; without
     one, each run's newest."""
-    by_run: dict[str, dict[int, dict[str, read_cache.Sample]]] = {}
+    by_run: dict[str, dict[int, dict[str, read_cache.TimelineSample]]] = {}
     for name in names:
         steps = by_run.setdefault(name, {})
         for sample in read_cache.timeline(lab, read_cache.rewinds(lab, name)):
@@ -179,7 +179,7 @@ def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str,
     return None, {name: steps[max(steps)] for name, steps in by_run.items() if steps}
 
 
-def _caption(lab: Lab, step: int | None, found: dict[str, dict[str, read_cache.Sample]]) -> None:
+def _caption(lab: Lab, step: int | None, found: dict[str, dict[str, read_cache.TimelineSample]]) -> None:
     if not found:
         st.info("None of these runs has a sample yet: they are drawn at the cadence `sample every`.")
     elif step is not None:

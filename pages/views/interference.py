@@ -33,7 +33,7 @@ _ALL = "off"
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelChoice:
     """What is picked. head None is the mean over heads · before: step to compare with, None for none."""
 
     layer: int
@@ -61,7 +61,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         _causality(lab, info, info.step)
         return
 
-    def over_steps(step: int | None, position: step_slider.Position, choice: Choice) -> None:
+    def over_steps(step: int | None, position: step_slider.Position, choice: KernelChoice) -> None:
         _over_steps(lab, info, step, choice)
         _causality(lab, info, position.shown)
 
@@ -78,7 +78,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     )
 
 
-def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
+def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> KernelChoice:
     """The pickers; every choice is in the URL."""
     config = lab.config(info.name)
     layers = [str(layer + 1) for layer in range(config.value("layers"))]
@@ -112,7 +112,7 @@ def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
                 "that of the first ones.",
             )
             log_x = step_slider.log_steps()
-    return Choice(
+    return KernelChoice(
         layers.index(layer),
         None if head == MEAN else int(head) - 1,
         size,
@@ -129,7 +129,7 @@ def _pick(label: str, options: list[str], index: int, key: str) -> str:
     return st.selectbox(label, options, index, key=key, bind="query-params", width=120)
 
 
-def _kernels(lab: Lab, run: str, step: int, choice: Choice) -> None:
+def _kernels(lab: Lab, run: str, step: int, choice: KernelChoice) -> None:
     """The kernel of the chosen layer and head, beside all heads or the change since another step."""
     reader = lab.reader(run)
     found = reader.arrays(KERNELS, step)
@@ -183,13 +183,13 @@ def _kernels(lab: Lab, run: str, step: int, choice: Choice) -> None:
             st.caption("Blue: the weight has grown since then; vermillion: it has fallen.")
 
 
-def _chosen(weights: Any, choice: Choice) -> Any:
+def _chosen(weights: Any, choice: KernelChoice) -> Any:
     layer = weights[min(choice.layer, len(weights) - 1)]
     one = layer.mean(0) if choice.head is None else layer[min(choice.head, len(layer) - 1)]
     return one[: choice.size, : choice.size]
 
 
-def _about(choice: Choice, shown: int, count: int) -> str:
+def _about(choice: KernelChoice, shown: int, count: int) -> str:
     part = f" The first {shown} of {count} tokens of the text are shown." if shown < count else ""
     if choice.signed:
         return (
@@ -208,7 +208,7 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in tokens.tolist()]
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: Choice) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: KernelChoice) -> None:
     run = info.name
     reader = lab.reader(run)
     names = [f"{KERNELS}/{name}" for name in ("constructive", "destructive", "participation", "entropy")]

@@ -17,7 +17,7 @@ from pages.views import live_run_charts, new_run
 from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
 from pages.widgets.boxes import says_html
 from pages.widgets.chart import dated
-from pages.widgets.live_panel import Block, blocks_json, panel, progress_html, table_html
+from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
@@ -213,18 +213,18 @@ def _body(
     last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
     blocks = [*_calling(findings), *_progress(info, waits, last)]
     for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
-        blocks.append(Block(f"chart:{key}", figure=found.pop(key), alt=alt))
+        blocks.append(PanelBlock(f"chart:{key}", figure=found.pop(key), alt=alt))
     blocks += [
-        Block(f"chart:{key}", figure=figure, alt=f"{key} over steps", half=True) for key, figure in found.items()
+        PanelBlock(f"chart:{key}", figure=figure, alt=f"{key} over steps", half=True) for key, figure in found.items()
     ]
     if log == "Events":
-        blocks.append(Block("log", _events(events)))
+        blocks.append(PanelBlock("log", _events(events)))
     elif log == "Trainer log":
-        blocks.append(Block("log", _log(lines)))
+        blocks.append(PanelBlock("log", _log(lines)))
     return blocks_json(blocks)
 
 
-def _calling(findings: list[FindingInfo]) -> list[Block]:
+def _calling(findings: list[FindingInfo]) -> list[PanelBlock]:
     """What calls for attention, above all else: a line a finding."""
     calling = [finding for finding in findings if finding.calls]
     if not calling:
@@ -232,10 +232,10 @@ def _calling(findings: list[FindingInfo]) -> list[Block]:
     lines = [f"**Step {finding.since_step:,}** · {plain(prose(finding.title))}" for finding in calling[:SHOWN_FINDINGS]]
     more = len(calling) - SHOWN_FINDINGS
     lines += [f"and {more} more"] if more > 0 else []
-    return [Block("calling", says_html("error", "  \n".join(lines)))]
+    return [PanelBlock("calling", says_html("error", "  \n".join(lines)))]
 
 
-def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[Block]:
+def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[PanelBlock]:
     """Bar and figures of the moment; a figure that is older than the moment's step says its own."""
     left = (
         f" · {waits}"
@@ -270,7 +270,7 @@ def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> 
     )
     bar = progress_html(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
     moment = f'<div data-state="{state}" data-step="{info.step}">'
-    return [Block("progress", f"{moment}{bar}</div>"), Block("strip", f"{moment}{strip}</div>")]
+    return [PanelBlock("progress", f"{moment}{bar}</div>"), PanelBlock("strip", f"{moment}{strip}</div>")]
 
 
 def _loss(value: float | None) -> str:

@@ -18,10 +18,10 @@ from qcore.config import (
     PAUSE,
     RESTORE,
     ConfigError,
-    Line,
     Ramp,
     ScheduledChange,
     SetControl,
+    TextLine,
     check_schedule,
     find_control,
 )
@@ -121,7 +121,7 @@ class Steering:
         for start, end, ramp in plan.ramps(step):
             self._move(ramp, start, end, total)
 
-    def _wanted(self, line: Line, name: str, value: Any) -> SetControl | None:
+    def _wanted(self, line: TextLine, name: str, value: Any) -> SetControl | None:
         """What a line of the schedule sets; None, and a warning once a line, where this model has nothing for it."""
         try:
             return self._board.check(name, value)

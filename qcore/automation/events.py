@@ -19,7 +19,7 @@ from qcore.store import Event, RunWriter
 from qcore.store.records import REFUSED, UNTOLD
 
 
-class History:
+class EventLog:
     """Events of one run, kept in the store as they come. Only the trainer's thread touches it."""
 
     def __init__(self, events: Iterable[Event], writer: RunWriter) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, figure, markdown_table, print_json, print_table
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
-from qcore.experiments.ablation import STRETCH, CaseResult, Row, base_config
+from qcore.experiments.ablation import STRETCH, CaseResult, VariantRow, base_config
 from qcore.experiments.ablation_store import plan_ablation, train_ablation
 from qcore.runs.names import open_folder
 from qcore.viz import number_words
@@ -90,7 +90,7 @@ def _tell(case: CaseResult) -> None:
     print(f"{case.name}  {held_out}  {case.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _note(rows: Sequence[Row]) -> str:
+def _note(rows: Sequence[VariantRow]) -> str:
     judged = [row for row in rows if row.difference is not None and row.difference.n > 1]
     return (
         f"{len(judged)} comparisons at 95 %: {len(judged) / 20:.1f} of them would leave out 0 by chance alone. "
@@ -98,12 +98,12 @@ def _note(rows: Sequence[Row]) -> str:
     )
 
 
-def ablation_markdown(rows: Sequence[Row]) -> str:
+def ablation_markdown(rows: Sequence[VariantRow]) -> str:
     """The table as Markdown."""
     return markdown_table(table(rows))
 
 
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def table(rows: Sequence[VariantRow]) -> list[tuple[str, ...]]:
     """Head, then one line a variant; the base's own figures first."""
     lines: list[tuple[str, ...]] = [HEAD]
     for row in rows:
@@ -125,7 +125,7 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return lines
 
 
-def _interval(row: Row) -> str:
+def _interval(row: VariantRow) -> str:
     difference = row.difference
     if difference is None:
         return "–"
@@ -142,7 +142,7 @@ def _needed(needed: int | None) -> str:
     return "–" if needed is None else "> 999" if needed > 999 else str(needed)
 
 
-def _steps(row: Row) -> str:
+def _steps(row: VariantRow) -> str:
     if row.steps is None:
         return f"not within {STRETCH:g} ×" if row.pairs else "–"
     return figure(row.steps, 0) + ("" if row.reached == row.pairs else f" ({row.reached} of {row.pairs} seeds)")

@@ -19,7 +19,7 @@ from qcore.experiments.guide_check import (
     CORRELATIONS,
     MEASURES,
     PATHS,
-    Verdict,
+    PathMeans,
     VerdictRun,
     run_verdicts,
     verdict_configs,
@@ -75,7 +75,7 @@ def _tell(run: VerdictRun) -> None:
     print(f"{run.name}  {run.state}  {run.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, ...]]:
+def _table(rows: Sequence[PathMeans], data: dict[str, float]) -> list[tuple[str, ...]]:
     """Header, the guide's promises, the data's values, then one line a path and noise; ✓ where the guide's is met."""
     promises = GUIDE.promises
     head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES))

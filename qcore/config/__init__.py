@@ -81,7 +81,7 @@ from qcore.config.sections import (
     TransformerConfig,
 )
 from qcore.config.sources import SkippedFile, SourceCheck, check_source
-from qcore.config.texts import Line
+from qcore.config.texts import TextLine
 from qcore.config.video import (
     ClipSamplingConfig,
     ClipsConfig,
@@ -137,7 +137,6 @@ __all__ = [
     "LanguageConfig",
     "LatentsConfig",
     "Limit",
-    "Line",
     "Mute",
     "ObjectiveConfig",
     "OptimConfig",
@@ -160,6 +159,7 @@ __all__ = [
     "SourceCheck",
     "Step",
     "Stop",
+    "TextLine",
     "TextRunConfig",
     "TransformerConfig",
     "VideoFlowConfig",

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from qcore.config.errors import ConfigError, shortened
-from qcore.config.texts import Line, lines_of
+from qcore.config.texts import TextLine, lines_of
 
 Shape = Literal["linear", "cosine", "log"]
 _SHAPES = get_args(Shape)
@@ -26,7 +26,7 @@ _MOMENT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
-class Moment:
+class SchedulePoint:
     """A step, or percent of the run's steps when `is_share`."""
 
     at: float
@@ -41,11 +41,11 @@ class Moment:
 class ScheduledChange:
     """One change at one moment. stage: what begins with it, as its line says, or empty · line: where it stands."""
 
-    moment: Moment
+    moment: SchedulePoint
     name: str
     value: str
     stage: str = ""
-    line: Line = field(default=Line("", "", ""), compare=False)
+    line: TextLine = field(default=TextLine("", "", ""), compare=False)
 
     def step(self, total_steps: int) -> int:
         """Number of updates after which the change is made."""
@@ -58,11 +58,11 @@ class Ramp:
     v₀·(v₁/v₀)^u, with u ∈ [0, 1] the share of the way between two knots.
     """
 
-    knots: tuple[Moment, ...]
+    knots: tuple[SchedulePoint, ...]
     name: str
     values: tuple[float, ...]
     shape: Shape = "linear"
-    line: Line = field(default=Line("", "", ""), compare=False)
+    line: TextLine = field(default=TextLine("", "", ""), compare=False)
 
     def span(self, total_steps: int) -> tuple[int, int]:
         """First and last step of the way."""
@@ -104,7 +104,7 @@ def parse_schedule(lines: Iterable[str]) -> Schedule:
     return Schedule(tuple(changes), tuple(ramps))
 
 
-def _staged(line: Line) -> list[ScheduledChange]:
+def _staged(line: TextLine) -> list[ScheduledChange]:
     """`stage NAME MOMENT: …`; the name may hold anything, a colon, too."""
     found = _STAGE_END.search(line.plain, len(_STAGE))
     if found is None:
@@ -113,7 +113,7 @@ def _staged(line: Line) -> list[ScheduledChange]:
     return _points(line, _moment(line, found["at"]), rest, stage)
 
 
-def _points(line: Line, moment: Moment, text: str, stage: str = "") -> list[ScheduledChange]:
+def _points(line: TextLine, moment: SchedulePoint, text: str, stage: str = "") -> list[ScheduledChange]:
     changes = []
     for part in line.parts(text, ","):
         written, sign, value = part.partition("=")
@@ -124,7 +124,7 @@ def _points(line: Line, moment: Moment, text: str, stage: str = "") -> list[Sche
     return changes
 
 
-def _ramp(line: Line, head: str, text: str) -> Ramp:
+def _ramp(line: TextLine, head: str, text: str) -> Ramp:
     written, sign, way = text.partition("=")
     name = line.name(written)
     *before, last = way.replace("→", "->").split("->")
@@ -145,7 +145,7 @@ def _ramp(line: Line, head: str, text: str) -> Ramp:
     return Ramp(knots, name, values, shape, line)  # type: ignore[arg-type]
 
 
-def _moment(line: Line, text: str) -> Moment:
+def _moment(line: TextLine, text: str) -> SchedulePoint:
     text = text.strip()
     share = text.endswith("%")
     digits = text[:-1].rstrip() if share else text
@@ -154,13 +154,13 @@ def _moment(line: Line, text: str) -> Moment:
     if not share and "." in digits:
         raise line.refuse("a step is a whole number, or a share with %")
     if not share:
-        return Moment(line.whole(digits, "a step,"), False)
+        return SchedulePoint(line.whole(digits, "a step,"), False)
     if (number := line.number(digits)) > 100:
         raise line.refuse("a share lies between 0% and 100%")
-    return Moment(number, True)
+    return SchedulePoint(number, True)
 
 
-def _refuse(line: Line) -> ConfigError:
+def _refuse(line: TextLine) -> ConfigError:
     return line.refuse(
         "write STEP: control = value, such as '120: coherence_weight = 0.02' or '36%: coherence_weight = 0.01', or a "
         "way from step to step, '100 .. 300: learning_rate = 0.003 -> 0.0003 log'"

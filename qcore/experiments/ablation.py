@@ -102,7 +102,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantRow:
     """A variant beside what it is compared with.
 
     difference: held-out loss after equal steps, variant − base, nats a token, None when no pair finished · reached: of
@@ -260,7 +260,7 @@ def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
     )
 
 
-def ablation_rows(results: Sequence[CaseResult], variants: Sequence[Variant]) -> list[Row]:
+def ablation_rows(results: Sequence[CaseResult], variants: Sequence[Variant]) -> list[VariantRow]:
     """One row a variant in the order of the list; of the references only plain cross-entropy, which comes first."""
     found: dict[str, dict[int, CaseResult]] = {}
     for result in results:
@@ -272,7 +272,7 @@ def ablation_rows(results: Sequence[CaseResult], variants: Sequence[Variant]) ->
     return rows
 
 
-def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, CaseResult]) -> Row:
+def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, CaseResult]) -> VariantRow:
     pairs = [
         (own[seed], base[seed], own[seed].held_out, base[seed].held_out) for seed in sorted(own.keys() & base.keys())
     ]
@@ -281,7 +281,7 @@ def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, Cas
     reached = [(mine, steps) for mine, _, steps, _ in ways if steps is not None]
     both = [(mine, theirs, there, here) for mine, theirs, there, here in ways if there is not None and here is not None]
     complete = both if len(both) == len(whole) else []
-    return Row(
+    return VariantRow(
         variant=variant,
         difference=paired([loss - goal for _, _, loss, goal in whole]) if whole and variant.name != BASE else None,
         pairs=len(whole),

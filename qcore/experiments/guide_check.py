@@ -50,7 +50,7 @@ class VerdictRun:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PathMeans:
     """Mean and standard deviation over seeds of one path and noise; deviation NaN for one seed."""
 
     path: str
@@ -117,7 +117,7 @@ def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
     )
 
 
-def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[Verdict], dict[str, float]]:
+def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[PathMeans], dict[str, float]]:
     """One row a path and noise, in the order in which they come, and the data's own values (mean over seeds)."""
     groups: dict[tuple[str, float], list[VerdictRun]] = {}
     data: dict[str, list[float]] = {}
@@ -129,7 +129,7 @@ def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[Verdict], dict[str, float
     for (path, correlation), members in groups.items():
         values = {key: [run.generated[key] for run in members if key in run.generated] for key in MEASURES}
         rows.append(
-            Verdict(
+            PathMeans(
                 path,
                 correlation,
                 len(members),

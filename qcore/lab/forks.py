@@ -86,7 +86,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Split:
+class ForkChanges:
     """What a fork changes, by what it takes. live: controls · config: fixed values · sizes: of the model."""
 
     live: dict[str, Any]
@@ -142,7 +142,7 @@ def fork(
     return chosen
 
 
-def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
+def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> ForkChanges:
     """Sort changes by what they take. Raises `ConfigError` for an unknown name, a bad value, or one that no fork can
     have: the seed of the weights and the model family."""
     live, fixed, sizes = {}, {}, {}
@@ -161,7 +161,7 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
     changed = config.with_values(fixed)
     if _changes_data(config, fixed):
         changed = checked_inputs(changed)
-    return Split(live, {name: changed.value(name) for name in fixed}, sizes)
+    return ForkChanges(live, {name: changed.value(name) for name in fixed}, sizes)
 
 
 def _changes_data(config: RunConfig, fixed: Mapping[str, Any]) -> bool:
@@ -209,7 +209,7 @@ def make_child(
     reader: RunReader,
     config: RunConfig,
     origin: Origin,
-    split: Split,
+    split: ForkChanges,
     lineage: Lineage,
     folder: Path,
 ) -> None:
@@ -326,7 +326,7 @@ def _events(
     reader: RunReader,
     config: RunConfig,
     origin: Origin,
-    split: Split,
+    split: ForkChanges,
     lineage: Lineage,
     growth: dict[str, Any] | None,
 ) -> list[Event]:

@@ -58,7 +58,7 @@ class ModelAccess(Protocol):
         """Inside, the weights stand a little beside where they are; afterwards exactly where they were."""
 
 
-class Internals(Protocol):
+class ModelMeasures(Protocol):
     """What a model says of itself: series by name, and arrays for its page."""
 
     @property
@@ -73,7 +73,7 @@ class TextAccess(Protocol):
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of other tokens, float32, without gradient and without dropout."""
 
-    def internals(self, tokens_BT: Tensor) -> Internals:
+    def internals(self, tokens_BT: Tensor) -> ModelMeasures:
         """What the family measures of itself on these tokens; nothing for a model that has nothing to say."""
 
     def mixing(self, tokens_BT: Tensor) -> Sequence[Tensor]:
@@ -99,7 +99,7 @@ class TextAccess(Protocol):
         """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the next update; NaN where nothing is accumulated."""
 
 
-class Weights(Protocol):
+class WeightsAtTimes(Protocol):
     """Weights of a path at times t: z_t = α·noise + β·anchor + γ·clip."""
 
     @property
@@ -131,7 +131,7 @@ class ClipAccess(Protocol):
     def shown(self, clips_BFCHW: Tensor) -> np.ndarray:
         """Pixels to be looked at of standardised clips: u8 [B, F, H, W, C]."""
 
-    def path_weights(self, t: Tensor) -> Weights:
+    def path_weights(self, t: Tensor) -> WeightsAtTimes:
         """Weights of the path that the step was trained on."""
 
     def path_jumps(self) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ from qcore.runs.info import CheckpointInfo, ControlState, Hold, RunInfo, control
 from qcore.runs.last_words import Failure
 from qcore.runs.layout import CONFIG_FILE, LABELS_FILE, config_of
 from qcore.runs.lineage import Lineage, RunNode, history, read_lineage, run_tree
-from qcore.runs.listing import CONFIGS, Facts, Newest, open_readers, stamp
+from qcore.runs.listing import CONFIGS, FactCache, Newest, open_readers, stamp
 from qcore.runs.names import check_name, offered_name, open_folder, shown_name
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 from qcore.store.tables import series_table, write_csv
@@ -46,7 +46,7 @@ class Reading:
         self._lock = threading.RLock()
         self._readers = open_readers()
         self._configs: Newest[str, RunConfig] = Newest(CONFIGS)
-        self._facts = Facts()
+        self._facts = FactCache()
 
     def runs(self) -> list[RunInfo]:
         """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`.

@@ -20,7 +20,7 @@ import torch
 
 from qcore.automation.apply import AUTOMATIC, AUTOMATIC_REASON, Steering
 from qcore.automation.control_board import ControlBoard
-from qcore.automation.events import History
+from qcore.automation.events import EventLog
 from qcore.config import ConfigError, RunConfig, command_from_row
 from qcore.config import commands as requests
 from qcore.runs.checkpoint_folders import (
@@ -82,7 +82,7 @@ class Trainer:
         self._engine = workload.engine
         self._writer = writer
         self._commands = commands
-        self._history = History(events, writer)
+        self._history = EventLog(events, writer)
         self._slots = slots
         self._stopping = stopping
         self._nudge = nudge

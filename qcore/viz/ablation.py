@@ -21,7 +21,7 @@ _COLORS = {"helps": GREEN, "hurts": VERMILLION}
 
 
 @dataclass(frozen=True)
-class Effect:
+class ForestRow:
     """One change. mean: difference to its base · low, high: confidence interval, infinite for a single seed · verdict:
     its colour is that of `helps`, `hurts`, or grey · hint: shown on hover.
     """
@@ -35,7 +35,7 @@ class Effect:
 
 
 def forest(
-    effects: Sequence[Effect],
+    effects: Sequence[ForestRow],
     *,
     uirevision: str,
     title: str = "",
@@ -109,7 +109,7 @@ def forest(
     return Figure([dots], layout)
 
 
-def _limit(effects: Sequence[Effect]) -> float:
+def _limit(effects: Sequence[ForestRow]) -> float:
     reaches = [
         max(abs(edge) for edge in (effect.mean, effect.low, effect.high) if math.isfinite(edge)) for effect in effects
     ]
@@ -121,7 +121,7 @@ def _whisker(length: float) -> float:
     return length if math.isfinite(length) else 0.0
 
 
-def _hover(effect: Effect, unit: str, percent: str) -> str:
+def _hover(effect: ForestRow, unit: str, percent: str) -> str:
     interval = f"{percent} interval {effect.low:+.4f} … {effect.high:+.4f}"
     lines = [
         f"{effect.name}: {effect.mean:+.4f} {unit}",

@@ -31,7 +31,7 @@ LONGEST_TITLE, WIDE = 60, 320
 _EVENT_HEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-class Scalars(Protocol):
+class StoredSeries(Protocol):
     """A stored series: its points, and how many of all its points are not finite."""
 
     @property
@@ -56,7 +56,7 @@ class Line:
     counted: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, name: str, series: Scalars, style: dict[str, Any] | None = None, *, smooth: bool = True) -> Line:
+    def of(cls, name: str, series: StoredSeries, style: dict[str, Any] | None = None, *, smooth: bool = True) -> Line:
         """A stored series as a line."""
         return cls(name, series.steps, series.values, style, smooth, counted=getattr(series, "counted", None))
 

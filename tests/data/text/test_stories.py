@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from qcore.data.text.grammar import Grammar, Line, Option, Slot
+from qcore.data.text.grammar import Alternative, Grammar, Option, Slot
 from qcore.data.text.stories import (
     BOYS,
     GIRLS,
@@ -25,8 +25,15 @@ def small_grammar() -> Grammar:
     """Parent and child slots, a slot first used in some paths only, and shared beginnings."""
     return Grammar(
         {
-            "start": (Line(3, "{who} sat {where}.", "end"), Line(1, "{who.Who} sat {where} {spot}.", "end")),
-            "end": (Line(1, "It was {spot}."), Line(2, "{who} slept."), Line(1, "{who} slept {where}.")),
+            "start": (
+                Alternative(3, "{who} sat {where}.", "end"),
+                Alternative(1, "{who.Who} sat {where} {spot}.", "end"),
+            ),
+            "end": (
+                Alternative(1, "It was {spot}."),
+                Alternative(2, "{who} slept."),
+                Alternative(1, "{who} slept {where}."),
+            ),
         },
         {
             "who": Slot({"": (Option("Al", {"Who": "AL"}), Option("Al Bo", {"Who": "AL BO"}))}),
@@ -84,7 +91,9 @@ def test_probabilities_of_all_texts_of_a_small_grammar():
 
 
 def test_the_scorer_sums_over_derivations_and_refuses_other_texts():
-    ambiguous = Grammar({"s": (Line(1, "a"), Line(3, "{x}"))}, {"x": Slot({"": (Option("a"), Option("b"))})}, "s")
+    ambiguous = Grammar(
+        {"s": (Alternative(1, "a"), Alternative(3, "{x}"))}, {"x": Slot({"": (Option("a"), Option("b"))})}, "s"
+    )
     assert ambiguous.log_probability("a") == pytest.approx(math.log(1 / 4 + 3 / 8))
     for text in ("", "ab", "c", " a"):
         assert ambiguous.log_probability(text) == -math.inf
@@ -93,11 +102,11 @@ def test_the_scorer_sums_over_derivations_and_refuses_other_texts():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"s": (Line(1, "a", "t"),)}, "no rule 't'"),
-        ({"s": (Line(1, "{y}"),)}, "unknown slot 'y'"),
-        ({"s": (Line(1, "{x.He}"),)}, "no form 'He'"),
-        ({"s": (Line(1, "{child}"),)}, "before its parent"),
-        ({"s": (Line(1, "a", "s"),)}, "loops: s → s"),
+        ({"s": (Alternative(1, "a", "t"),)}, "no rule 't'"),
+        ({"s": (Alternative(1, "{y}"),)}, "unknown slot 'y'"),
+        ({"s": (Alternative(1, "{x.He}"),)}, "no form 'He'"),
+        ({"s": (Alternative(1, "{child}"),)}, "before its parent"),
+        ({"s": (Alternative(1, "a", "s"),)}, "loops: s → s"),
     ],
 )
 def test_a_wrong_grammar_is_refused(rules, message):
