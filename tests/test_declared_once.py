@@ -57,3 +57,27 @@ def test_no_page_and_no_chart_judges_a_number_itself():
 def test_a_judgement_is_found():
     source = "LIMIT = 1e-6\nGUIDE = 2\na = leak > LIMIT\nb = 0.1 * x <= y\nc = n > GUIDE\nd = x < 1.0\ne = x == 0.5"
     assert judgements(ast.parse(source)) == ["leak > LIMIT", "0.1 * x <= y"]
+
+
+# A class name means one thing
+
+
+def classes(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
+    """Where each class name is defined."""
+    found: dict[str, list[str]] = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(path)
+    return found
+
+
+def test_no_class_name_is_defined_twice():
+    found = classes(sources("qcore", "pages"))
+    assert len(found) > 300
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+def test_a_class_name_of_two_meanings_is_found():
+    trees = {"a.py": ast.parse("class Row: ..."), "b.py": ast.parse("def f():\n    class Row: ...\nclass Line: ...")}
+    assert classes(trees) == {"Row": ["a.py", "b.py"], "Line": ["b.py"]}

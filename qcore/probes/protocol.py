@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from qcore.diagnostics import FrameReference
+    from qcore.diagnostics import FrameReference, MovingPoint
 
 Keep: TypeAlias = "Callable[[str, Mapping[str, np.ndarray]], None]"
 """Stores arrays of a step under a name."""
@@ -108,15 +108,6 @@ class WeightsAtTimes(Protocol):
     def beta(self) -> Tensor: ...
     @property
     def gamma(self) -> Tensor: ...
-
-
-class MovingPoint(Protocol):
-    """A point on a path, and the velocity that the model is to predict there."""
-
-    @property
-    def z_BFCHW(self) -> Tensor: ...
-    @property
-    def velocity_BFCHW(self) -> Tensor: ...
 
 
 class ClipAccess(Protocol):
