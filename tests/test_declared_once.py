@@ -1,7 +1,12 @@
 """What has one home, held by the sources themselves: judgements, numbers in words, JSON, `key=value`, class names."""
 
 import ast
+import re
 from pathlib import Path
+
+import pytest
+
+from qcore.config.names import assignment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,3 +86,92 @@ def test_no_class_name_is_defined_twice():
 def test_a_class_name_of_two_meanings_is_found():
     trees = {"a.py": ast.parse("class Row: ..."), "b.py": ast.parse("def f():\n    class Row: ...\nclass Line: ...")}
     assert classes(trees) == {"Row": ["a.py", "b.py"], "Line": ["b.py"]}
+
+
+# One writer of JSON for other programs, one formatter of numbers, one reader of `key = value`
+
+
+ALLOWED = ("allow_nan", "parse_constant")
+
+
+def nan_words(tree: ast.Module) -> list[str]:
+    """Keywords by which JSON that is written is kept free of NaN."""
+    return [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg in ALLOWED]
+
+
+def test_json_without_nan_is_written_in_one_place():
+    found = {path: words for path, tree in sources("qcore", "pages").items() if (words := nan_words(tree))}
+    assert found == {
+        "qcore/base/plain_json.py": ["allow_nan=False"],
+        "qcore/server/bodies.py": ["parse_constant=_no_constant"],  # reads: a body with NaN is refused
+    }
+
+
+def number_formats(tree: ast.Module) -> list[str]:
+    """Formats of a fraction, as in `f"{value:.3f}"` or `format(value, ".0%")`, that would say `nan`."""
+    specs = [
+        ast.unparse(node.format_spec)[2:-1]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FormattedValue) and node.format_spec is not None
+    ]
+    called = [
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "format"
+    ]
+    return [spec for spec in specs if re.fullmatch(r"[^{}]*\.\d+[eEfFgG%n]", spec)] + called
+
+
+SHOWN = ("pages", "qcore/cli", "qcore/viz", "qcore/lab", "qcore/runs", "qcore/experiments")
+PLACES = {
+    "pages/widgets/live_panel.py": [".1f"],  # a width in CSS, clipped to 0 to 100
+    "qcore/viz/heat.py": ["format"],  # cells of a picture, which has the format that its caller chose
+}
+
+
+def test_measured_numbers_are_put_into_words_in_one_place():
+    trees = {path: tree for folder in SHOWN for path, tree in sources(folder).items()}
+    found = {path: specs for path, tree in trees.items() if (specs := number_formats(tree))}
+    assert found == PLACES
+
+
+def test_a_number_format_is_found():
+    source = "a = f'{x:,.3f} {y:>9} {n:,} {s:.1%} {z:g}'\nb = format(x, '.2f')\nc = f'{x:.{places}f}'"
+    assert number_formats(ast.parse(source)) == [",.3f", ".1%", "format"]
+
+
+def pairs_read(tree: ast.Module) -> list[str]:
+    """Where a text is cut at its first `=`."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("partition", "rpartition", "split", "rsplit")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and node.args[0].value in ("=", b"=")
+    ]
+
+
+def test_what_a_person_assigns_is_cut_in_one_place():
+    found = {path: cuts for path, tree in sources("qcore", "pages").items() if (cuts := pairs_read(tree))}
+    assert found == {
+        "qcore/config/names.py": ["text.partition('=')"],
+        "qcore/server/door.py": ["part.strip().partition('=')"],  # a cookie of a browser
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("learning_rate = 1e-3 ", ("learning_rate ", "=", "1e-3")),
+        ("seed=", ("seed", "=", "")),
+        ("a = b = c", ("a ", "=", "b = c")),
+        ("rate *= 0.5", ("rate ", "*=", "0.5")),
+        ("t* = 0.2", ("t* ", "=", "0.2")),
+    ],
+)
+def test_an_assignment_is_cut_at_its_first_sign(text, cut):
+    assert assignment(text, "*+") == cut
+    assert assignment("pause") is None

@@ -11,6 +11,7 @@ from pages.session import looks, messages, phrases, roles, selection
 from pages.session.plain import plain
 from pages.widgets import message_list
 from pages.widgets.chart import chart
+from qcore.base.words import number_words
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError
 from qcore.experiments.ablation import HELPS, STRETCH, VariantRow, base_config
 from qcore.experiments.ablation_store import (
@@ -88,8 +89,8 @@ def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> None:
     _table(rows)
     if len(judged) > 1:
         st.caption(
-            f"{len(judged)} comparisons at 95 %: by chance alone {len(judged) / 20:.1f} of them would be called an "
-            "effect. A verdict near the line wants more seeds: the table says how many."
+            f"{len(judged)} comparisons at 95 %: by chance alone {number_words(len(judged) / 20, places=1)} of them "
+            "would be called an effect. A verdict near the line wants more seeds: the table says how many."
         )
 
 
@@ -182,7 +183,8 @@ def _effect(row: VariantRow) -> ForestRow:
 def _interval(row: VariantRow) -> str:
     if row.difference is None or row.difference.n < 2:
         return ""
-    return f"{row.difference.low:+.4f} … {row.difference.high:+.4f}".replace("-", "−")
+    low, high = (number_words(end, places=4, signed=True) for end in (row.difference.low, row.difference.high))
+    return f"{low} … {high}"
 
 
 def _form(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from pages.session.moment import fragment
 from pages.session.plain import plain
 from pages.widgets import clip_player, control_widgets, edge, run_picker
 from pages.widgets.token_text import generation_html
+from qcore.base.words import number_words
 from qcore.config import all_controls
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.viz import ClipRow, event_words, value_words
@@ -210,8 +211,8 @@ def _texts(lab: Lab, names: list[str]) -> None:
                 continue
             st.html(generation_html(prompt, whole.tokens))
             st.caption(
-                f"step {sample.step:,} · distinct-2 {sample.stats.get('distinct_2', 0):.2f} · repetition "
-                f"{sample.stats.get('repetition', 0):.2f}"
+                f"step {sample.step:,} · distinct-2 {number_words(sample.stats.get('distinct_2'), places=2)} · "
+                f"repetition {number_words(sample.stats.get('repetition'), places=2)}"
             )
 
 

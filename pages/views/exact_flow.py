@@ -83,7 +83,9 @@ def _panel(now: dict[str, Any]) -> None:
         )
         _verdict(result.distinct, result.samples, correlation)
         _numbers(result.scalars)
-        st.caption(f"Computed in {result.seconds:.2f} s; a setting that was seen before comes from memory.")
+        st.caption(
+            f"Computed in {number_words(result.seconds, places=2)} s; a setting that was seen before comes from memory."
+        )
     _why()
     _trajectory(result, path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from pages.widgets import control_panel, live_fragment, metric_row, run_heading,
 from pages.widgets.boxes import says_html
 from pages.widgets.chart import dated
 from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
+from qcore.base.words import unit_words
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
@@ -262,9 +262,9 @@ def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> 
             cell(catalog.TRAIN_LOSS, _loss),
             cell(words.held, _loss),
             cell(catalog.TRAIN_LR, _rate),
-            cell(words.units, _figure),
+            cell(words.units, _speed),
             cell(catalog.TRAIN_STEP_MS, _milliseconds),
-            (memory.label, _figure(info.memory_mb, " MB"), memory.meaning),
+            (memory.label, unit_words(info.memory_mb, "MB", places=0), memory.meaning),
             ("Trained", phrases.duration(info.seconds_trained), "Time spent in training, over all resumptions."),
         )
     )
@@ -281,13 +281,12 @@ def _rate(value: float | None) -> str:
     return number_words(value, 3)
 
 
+def _speed(value: float | None) -> str:
+    return number_words(value, places=0)
+
+
 def _milliseconds(value: float | None) -> str:
-    return _figure(value, " ms")
-
-
-def _figure(value: float | None, unit: str = "") -> str:
-    """A number with its unit; one that is not finite, or not known, in words."""
-    return f"{number_words(value, places=0)}{unit if value is not None and math.isfinite(value) else ''}"
+    return unit_words(value, "ms", places=0)
 
 
 def _events(events: list[Any]) -> str:

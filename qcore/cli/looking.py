@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table, opened, print_json, print_table
+from qcore.base.words import number_words
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, markdown_table, opened, print_json, print_table
 from qcore.cli.training import ending
 from qcore.config import MODEL_KINDS, PRESETS, Control, all_controls
 from qcore.lab import RuleInfo, rule_infos
@@ -31,7 +32,17 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else ""
             step = f"{info.step}/{info.total_steps}"
             state = waiting_words(info, infos, short=True) or info.state
-            rows.append((info.name, state, step, figure(info.loss), figure(info.held_out), info.kind, created))
+            rows.append(
+                (
+                    info.name,
+                    state,
+                    step,
+                    number_words(info.loss, places=3),
+                    number_words(info.held_out, places=3),
+                    info.kind,
+                    created,
+                )
+            )
         print_table(rows)
         for info in infos:
             if info.state == "unreadable":
@@ -54,7 +65,9 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print_json({**parts, "findings": findings, "log": log, "latest": latest, "config": config.model_dump()})
         return
     references = [
-        f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
+        f"{key} {number_words(value, places=3)}"
+        for key, value in (meta.get("references") or {}).items()
+        if value is not None
     ]
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
     changed = [state for state in controls.values() if state.version]
@@ -67,7 +80,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     print(f"model        {info.kind}, {info.parameters:,} parameters, preset {info.preset or 'none'}")
     print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
     if info.family == "video":
-        measured = [f"{key} {figure(value)}" for key, value in (meta.get("data_frames") or {}).items()]
+        measured = [f"{key} {number_words(value, places=3)}" for key, value in (meta.get("data_frames") or {}).items()]
         print(f"frames       {', '.join(measured) or 'not measured'}")
     else:
         print(f"references   {', '.join(references) or 'not measured'} (nats a token)")

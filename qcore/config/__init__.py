@@ -36,7 +36,7 @@ from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCas
 from qcore.config.flux import FluxConfig
 from qcore.config.kinds import FAULT, ORDER_SEED, SEED, LanguageConfig, section_types
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
-from qcore.config.names import normal_name
+from qcore.config.names import assignment, normal_name
 from qcore.config.pam import PAMConfig
 from qcore.config.paths import person_path
 from qcore.config.phase import PhaseLMConfig
@@ -168,6 +168,7 @@ __all__ = [
     "VideoRunConfig",
     "WhenRule",
     "all_controls",
+    "assignment",
     "check_limits",
     "check_live",
     "check_root",

@@ -17,7 +17,7 @@ from typing import Literal
 from qcore.config.controls import Control
 from qcore.config.errors import shortened
 from qcore.config.fault_bank import FAULTS
-from qcore.config.names import nearest_hint
+from qcore.config.names import assignment, nearest_hint
 from qcore.config.texts import TextLine, lines_of
 
 Operator = Literal["=", "*=", "+="]
@@ -190,18 +190,17 @@ def _condition(line: TextLine, text: str) -> IsActive | Compared:
 
 
 def _action(line: TextLine, text: str) -> Action:
-    written, sign, value = text.partition("=")
-    operator = written[-1:] + "=" if written[-1:] in ("*", "+") else "="
-    name = line.name(written.removesuffix(operator[0]) if len(operator) == 2 else written)
-    if not sign or name is None or not value.strip():
+    set_to = assignment(text, "*+")
+    name = line.name(set_to.written if set_to else text)
+    if not set_to or name is None or not set_to.value:
         hint = nearest_hint(text.strip(), _VERBS)
         raise line.refuse(
             f"{shortened(text.strip(), 80)!r} is no action; write control = value, *= factor, += difference, or one of "
             f"{', '.join(_VERBS)}{hint}"
         )
-    if operator != "=":
-        line.number(value)
-    return Action(name, operator, value.strip())  # type: ignore[arg-type]
+    if set_to.sign != "=":
+        line.number(set_to.value)
+    return Action(name, set_to.sign, set_to.value)  # type: ignore[arg-type]
 
 
 def _limit(line: TextLine) -> Limit:

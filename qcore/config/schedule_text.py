@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from qcore.config.errors import ConfigError, shortened
+from qcore.config.names import assignment
 from qcore.config.texts import TextLine, lines_of
 
 Shape = Literal["linear", "cosine", "log"]
@@ -116,20 +117,20 @@ def _staged(line: TextLine) -> list[ScheduledChange]:
 def _points(line: TextLine, moment: SchedulePoint, text: str, stage: str = "") -> list[ScheduledChange]:
     changes = []
     for part in line.parts(text, ","):
-        written, sign, value = part.partition("=")
-        name = line.name(written)
-        if not sign or name is None or not value.strip():
+        set_to = assignment(part)
+        name = line.name(set_to.written if set_to else part)
+        if not set_to or name is None or not set_to.value:
             raise _refuse(line)
-        changes.append(ScheduledChange(moment, name, value.strip(), stage, line))
+        changes.append(ScheduledChange(moment, name, set_to.value, stage, line))
     return changes
 
 
 def _ramp(line: TextLine, head: str, text: str) -> Ramp:
-    written, sign, way = text.partition("=")
-    name = line.name(written)
-    *before, last = way.replace("→", "->").split("->")
+    set_to = assignment(text)
+    name = line.name(set_to.written if set_to else text)
+    *before, last = (set_to.value if set_to else "").replace("→", "->").split("->")
     ends = last.split()
-    if not sign or name is None or not before or not 1 <= len(ends) <= 2:
+    if name is None or not before or not 1 <= len(ends) <= 2:
         raise _refuse(line)
     knots = tuple(_moment(line, part) for part in head.split(".."))
     values = tuple(line.number(part) for part in [*before, ends[0]])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
+from qcore.base.words import number_words
 from qcore.config import EXAM_BASE, RunConfig, all_controls, default_run
 from qcore.experiments.ablation_variants import BASE, Variant, variants_of, waves
 from qcore.experiments.parallel_runs import as_process, fan_out, share
@@ -98,7 +99,8 @@ class Ratio:
     @property
     def text(self) -> str:
         """`0.83 (0.79 … 0.87)`; the mean alone for one seed."""
-        return f"{self.mean:.2f}" if math.isinf(self.high) else f"{self.mean:.2f} ({self.low:.2f} … {self.high:.2f})"
+        mean, low, high = (number_words(one, places=2) for one in (self.mean, self.low, self.high))
+        return mean if math.isinf(self.high) else f"{mean} ({low} … {high})"
 
 
 @dataclass(frozen=True)

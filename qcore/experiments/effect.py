@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qcore.base import parse_json, plain_file, read_json
+from qcore.base.words import number_words
 from qcore.config import ConfigError, find_control
 from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, share
 from qcore.experiments.statistics import paired
@@ -301,7 +302,7 @@ def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]
     """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
     spread = abs(high - low) or abs(mean)
     if 0 < spread < _TINY:
-        return f"{mean:+.3g}", f"{low:+.3g}", f"{high:+.3g}"
+        return number_words(mean, 3, signed=True), number_words(low, 3, signed=True), number_words(high, 3, signed=True)
     decimals = max(0, 2 - math.floor(math.log10(spread))) if math.isfinite(spread) and spread else 4
     return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"
 

@@ -395,9 +395,7 @@ def _save_now(lab: Workers, name: str, author: str) -> None:
     """Have a training run save itself, so that a fork of now is of now."""
     row = lab.outcome(name, lab.command(name, SaveCheckpoint(), author=author), timeout=ANSWER_SECONDS)
     if row.status != "applied" and is_held(lab.folder(name)):
-        raise LabError(
-            f"run {name!r} did not save a checkpoint within {ANSWER_SECONDS:.0f} s: name a step to fork from"
-        )
+        raise LabError(f"run {name!r} did not save a checkpoint within {ANSWER_SECONDS:g} s: name a step to fork from")
 
 
 def _stop(lab: Workers, name: str, author: str) -> None:
@@ -406,7 +404,7 @@ def _stop(lab: Workers, name: str, author: str) -> None:
     deadline = time.monotonic() + ANSWER_SECONDS
     while is_held(lab.folder(name)):
         if time.monotonic() > deadline:
-            raise LabError(f"run {name!r} did not stop within {ANSWER_SECONDS:.0f} s: stop it, then rewind it")
+            raise LabError(f"run {name!r} did not stop within {ANSWER_SECONDS:g} s: stop it, then rewind it")
         time.sleep(0.02)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qcore.base.words import number_words
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import can_go_on
@@ -78,7 +79,7 @@ class RunInfo:
         rate, unit = (
             (self.frames_per_second, "frames") if self.family == "video" else (self.tokens_per_second, "tokens")
         )
-        return "" if not rate else f"{rate:,.0f} {unit}/s"
+        return "" if not rate else f"{number_words(rate, places=0)} {unit}/s"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcore.base.words import number_words, percent_words
 from qcore.viz.figure import Figure
 from qcore.viz.theme import GREEN, GREY, LABEL_SIZE, VERMILLION, base_layout, empty_figure, label
 
@@ -76,7 +77,9 @@ def forest(
     ]
     layout["annotations"] = [
         {
-            "text": f"{effect.mean:+.3g} →" if effect.mean > 0 else f"← {effect.mean:+.3g}",
+            "text": f"{number_words(effect.mean, 3, signed=True)} →"
+            if effect.mean > 0
+            else f"← {number_words(effect.mean, 3, signed=True)}",
             "x": math.copysign(limit, effect.mean),
             "y": place,
             "xanchor": "right" if effect.mean > 0 else "left",
@@ -86,7 +89,7 @@ def forest(
         for effect, place in zip(shown, places, strict=True)
         if abs(effect.mean) > limit
     ]
-    percent = f"{confidence:.0%}"
+    percent = percent_words(confidence, places=0)
     dots = {
         "type": "scatter",
         "mode": "markers",
@@ -122,9 +125,10 @@ def _whisker(length: float) -> float:
 
 
 def _hover(effect: ForestRow, unit: str, percent: str) -> str:
-    interval = f"{percent} interval {effect.low:+.4f} … {effect.high:+.4f}"
+    low, high = (number_words(end, places=4, signed=True) for end in (effect.low, effect.high))
+    interval = f"{percent} interval {low} … {high}"
     lines = [
-        f"{effect.name}: {effect.mean:+.4f} {unit}",
+        f"{effect.name}: {number_words(effect.mean, places=4, signed=True)} {unit}",
         interval if math.isfinite(effect.low) else "one seed: no interval",
         effect.verdict,
         effect.hint,

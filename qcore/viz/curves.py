@@ -213,7 +213,7 @@ def _step_axis(lines: Sequence[Line], log_x: bool) -> dict[str, Any]:
         return axis
     first, last = float(steps.min()), float(steps.max())
     if first == last:
-        return axis | {"tickvals": [first], "ticktext": [f"{first:,.9g}"]}
+        return axis | {"tickvals": [first], "ticktext": [number_words(first, 9)]}
     if log_x:
         # Decades only: the digits between them crowd a small chart.
         return axis | ({"dtick": 1} if last >= 10 else {})
@@ -277,7 +277,9 @@ def _line_traces(
     x, y = np.asarray(line.x), np.asarray(line.y)
     smooth = span > 0 and len(y) > 2
     mode = "lines+markers" if len(y) < MARKERS_BELOW else "lines"
-    name = f"{line.name}: NaN since step {float(x[0]):,.9g}" if _is_lost(line) and not line.gaps else line.name
+    name = (
+        f"{line.name}: NaN since step {number_words(float(x[0]), 9)}" if _is_lost(line) and not line.gaps else line.name
+    )
     common = {"type": "scatter", "name": label(name), "legendgroup": line.name, "marker": {"size": 4}}
     hover = {"hovertemplate": f"%{{y:{value_format}}}"}
     raw = common | {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qcore.base.words import number_words
+from qcore.base.words import number_words, percent_words
 from qcore.viz.curves import Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided
@@ -152,7 +152,7 @@ def module_tree(
         "labels": [label(part.rpartition(".")[2]) for part in ids],
         "parents": [part.rpartition(".")[0] for part in ids],
         "values": [total[part] for part in ids],
-        "text": [f"{share:.0%} dead" if share > 0 else "" for share in shares],
+        "text": [f"{percent_words(share, places=0)} dead" if share > 0 else "" for share in shares],
         "customdata": [
             f"{label(part)}<br>{_module_text(total[part], share)}" for part, share in zip(ids, shares, strict=True)
         ],
@@ -260,8 +260,14 @@ def _ancestors(path: str) -> list[str]:
 
 
 def _module_text(size: float, share: float) -> str:
-    known = "not measured" if np.isnan(share) else f"{share:.1%} without gradient" if share else "all learn"
-    return f"{size:,.0f} weights, {known}"
+    known = (
+        "not measured"
+        if np.isnan(share)
+        else f"{percent_words(share, places=1)} without gradient"
+        if share
+        else "all learn"
+    )
+    return f"{number_words(size, places=0)} weights, {known}"
 
 
 def _dead_color(share: float) -> str:
