@@ -15,7 +15,7 @@ def sources(*folders: str) -> dict[str, ast.Module]:
     """Syntax trees by path, of the product's files in these folders."""
     files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
     found = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in files}
-    assert len(found) > 10
+    assert found
     return found
 
 
@@ -175,3 +175,41 @@ def test_what_a_person_assigns_is_cut_in_one_place():
 def test_an_assignment_is_cut_at_its_first_sign(text, cut):
     assert assignment(text, "*+") == cut
     assert assignment("pause") is None
+
+
+# What nothing uses is not kept
+
+
+def defined_and_used(trees: dict[str, ast.Module]) -> tuple[dict[str, str], set[str]]:
+    """Functions and classes without a decorator, by name; and every name that is read, called or reached by a dot."""
+    defined: dict[str, str] = {}
+    used: set[str] = set()
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                if not node.decorator_list and not node.name.startswith("__"):
+                    defined[node.name] = path
+            elif isinstance(node, ast.Name):
+                used.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                used.add(node.attr)
+    return defined, used
+
+
+OUTSIDE = {
+    "flatten_mapping": "qcore/config/documents.py",  # called by PyYAML
+    "send_400_response": "qcore/server/service.py",  # called by uvicorn
+    # for a script or a notebook of one's own
+    "unregister": "qcore/probes/registry.py",
+    "from_guide": "qcore/config/published_guide.py",
+    "to_plotly": "qcore/viz/figure.py",
+    "trainable_state_dict": "qcore/models/video/ltx.py",
+    "log_probability": "qcore/data/text/grammar.py",  # the proof that the nats of a story are exact
+}
+
+
+def test_no_function_of_the_product_is_used_by_tests_only():
+    trees = sources("qcore", "pages", "bench", "docs", "examples")
+    defined, used = defined_and_used(trees)
+    found = {name: path for name, path in defined.items() if name not in used}
+    assert {name: path for name, path in found.items() if path.startswith(("qcore/", "pages/"))} == OUTSIDE

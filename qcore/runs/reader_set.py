@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from qcore.base import plain_file, read_json
 from qcore.config import LARGEST, ConfigError, RunConfig
@@ -28,7 +28,6 @@ from qcore.runs.lineage import Lineage, RunNode, history, read_lineage, run_tree
 from qcore.runs.listing import CONFIGS, FactCache, Newest, open_readers, stamp
 from qcore.runs.names import check_name, offered_name, open_folder, shown_name
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
-from qcore.store.tables import series_table, write_csv
 
 log = logging.getLogger(__name__)
 LIST_PATIENCE = 0.5
@@ -235,10 +234,6 @@ class Reading:
         """Recorded steps of a run that has no checkpoint to be resumed from, which `resume` therefore refuses unless it
         is told to train them again; 0 where it can be resumed."""
         return stranded(self.folder(name), self.reader(name))
-
-    def export_csv(self, name: str, file: TextIO) -> int:
-        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows."""
-        return write_csv(series_table(self.reader(name)), file)
 
     def findings(self, name: str) -> list[FindingInfo]:
         """What the detectors found in a run, with what was said about it; active ones first."""

@@ -12,7 +12,7 @@ from qcore.base.words import (
     prose,
     value_words,
 )
-from qcore.probes.catalog import distinct_words, group_words, is_declared, series_words
+from qcore.probes.catalog import distinct_words, group_words, series_words
 from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
@@ -76,7 +76,6 @@ __all__ = [
     "heading",
     "heat",
     "histogram",
-    "is_declared",
     "kernel",
     "kernel_difference",
     "label",

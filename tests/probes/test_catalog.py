@@ -89,7 +89,7 @@ def test_every_probe_of_every_family_measures_declared_series(tmp_path: Path, ch
         found = runner.begin(workload.engine.preview(board), board) | runner.scheduler.report()
         assert not runner.disabled
     assert len(found) > 40
-    assert [name for name in found if not catalog.is_declared(name)] == []
+    assert [name for name in found if catalog.find(name) is None] == []
 
 
 def test_every_series_that_whole_runs_store_has_a_title_of_its_own(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_every_series_that_whole_runs_store_has_a_title_of_its_own(tmp_path: Pat
             lab.start(config.with_values({"budget_percent": 100}), name=name)
             assert lab.wait(name, 60).state == "finished"
             names = lab.reader(name).names()
-            assert [one for one in names if not catalog.is_declared(one)] == []
+            assert [one for one in names if catalog.find(one) is None] == []
             words = [catalog.series_words(one) for one in names]
             assert not [one for one in words if "/" in one.text or "_" in one.text]
             assert [one.name for one in words if not one.meaning.endswith(".")] == []
@@ -120,7 +120,7 @@ def test_every_pattern_is_listed_with_words_of_its_own() -> None:
     listed = catalog.declared_patterns()
     assert {name.partition("/")[0] for name in (declared.name for declared in listed)} >= {"term", "grad", "frames"}
     assert [declared.name for declared in listed if not re.fullmatch(r"[^.].*\.", declared.meaning)] == []
-    assert all(catalog.is_declared(declared.name) for declared in listed)
+    assert all(catalog.find(declared.name) for declared in listed)
 
 
 def test_a_series_of_ones_own_is_declared_and_kept_as_a_row() -> None:
@@ -153,7 +153,7 @@ def test_a_series_of_ones_own_is_declared_and_kept_as_a_row() -> None:
 def test_a_declaration_that_cannot_be_is_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         catalog.declare(**{"name": "own/gap", "title": "gap", "meaning": "How far.", **changes})
-    assert not catalog.is_declared("own/gap")
+    assert catalog.find("own/gap") is None
 
 
 def test_one_name_has_one_meaning() -> None:

@@ -83,9 +83,9 @@ def test_the_tree_adds_up_and_own_weights_are_a_part():
 def test_dead_weights_colour_their_part_and_every_part_around_it():
     alive = tree(np.zeros(5))["model"][2]
     parts = tree([0, 0, 1.0, 0, 0])
-    assert parts["model.layers.0.up"][2:] == ("#D55E00", "100% dead")
-    assert parts["model.layers.0"][3] == "87% dead"
-    assert parts["model"][3] == "26% dead"
+    assert parts["model.layers.0.up"][2:] == ("#D55E00", "100 % dead")
+    assert parts["model.layers.0"][3] == "87 % dead"
+    assert parts["model"][3] == "26 % dead"
     assert alive not in {parts[part][2] for part in ("model", "model.layers", "model.layers.0")}
     assert parts["model.layers.1"][2:] == (alive, "")
 
@@ -93,7 +93,7 @@ def test_dead_weights_colour_their_part_and_every_part_around_it():
 def test_an_unknown_share_counts_for_nothing_and_has_no_colour():
     parts = tree([np.nan, 0, 1.0, 0, 0])
     assert parts["model.embedding"][2:] == ("rgba(0,0,0,0)", "")
-    assert parts["model"][3] == "52% dead"
+    assert parts["model"][3] == "52 % dead"
 
 
 @pytest.mark.parametrize("sizes", [[], [0, 0]])

@@ -231,9 +231,3 @@ def write_bilingual(count: int, seed: int) -> list[Written]:
     rng, grammars = Random(seed), (story_grammar(), second_grammar())
     drawn = [grammars[int(rng.random() * 2)].write(rng) for _ in range(count)]
     return [Written(story.text, story.nats + math.log(2)) for story in drawn]
-
-
-def bilingual_log_probability(text: str) -> float:
-    """ln p(text) of the two-language corpus, from the text alone; −inf where neither grammar writes it."""
-    mass = sum(math.exp(grammar.log_probability(text)) for grammar in (story_grammar(), second_grammar()))
-    return math.log(mass / 2) if mass > 0 else -math.inf

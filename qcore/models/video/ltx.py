@@ -139,21 +139,6 @@ class LTXVideo(nn.Module):
         """
         return {_public(name): value.detach() for name, value in self.state_dict().items()}
 
-    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy what `trainable_state_dict` gave, bit for bit. ValueError, and nothing changed, for tensors that are not
-        exactly this model's: other names or shapes, or the mark of other frozen weights.
-        """
-        own = self.trainable_state_dict()
-        odd = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
-        if odd:
-            raise ValueError(
-                f"these adapters are not this model's: {len(odd)} tensors differ, {odd[0]!r} first; build the model "
-                "with the configuration, seed and weights that they were trained with"
-            )
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(state[name])
-
     def __deepcopy__(self, memo: dict[int, Any]) -> LTXVideo:
         memo.update({id(value): value for value in self.parameters() if not value.requires_grad})
         copied = type(self).__new__(type(self))

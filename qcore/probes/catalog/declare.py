@@ -26,7 +26,6 @@ __all__ = [
     "group_words",
     "groups",
     "in_group",
-    "is_declared",
     "is_from_outside",
     "kept_series",
     "member",
@@ -172,11 +171,6 @@ def find(name: str) -> Declared | None:
         if parts := one.expression.fullmatch(name):
             return replace(one.describe(*parts.groups()), name=name)
     return None
-
-
-def is_declared(name: str) -> bool:
-    """Whether the series has words of its own."""
-    return find(name) is not None
 
 
 def is_from_outside(name: str) -> bool:
