@@ -212,7 +212,7 @@ class Steering:
         if not since or step == end:
             self._change(control.name, value, SCHEDULE, f"a way over steps {start} to {end}")
         else:
-            self._board.set(control.name, value)
+            self._board.take(wanted)
         self._writer.log_scalars(step, {catalog.control(control.name): float(value)})
 
     def _warn_once(self, author: str, error: Exception, about: str) -> None:

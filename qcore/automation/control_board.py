@@ -33,12 +33,15 @@ class ControlBoard(Mapping[str, Any]):
         """The change in the declared type. stored: it was accepted before. Raises `ConfigError` when it is refused."""
         return SetControl(*self._config.check_change(name, value, stored=stored))
 
-    def set(self, name: str, value: Any, *, stored: bool = False) -> Any:
-        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
-        checked = self.check(name, value, stored=stored)
+    def take(self, checked: SetControl) -> Any:
+        """Make a change that `check` has just given; returns the old value."""
         old = self._values[checked.name]
         self._values[checked.name] = checked.value
         return old
+
+    def set(self, name: str, value: Any, *, stored: bool = False) -> Any:
+        """Change one control and return its old value. Raises `ConfigError` and changes nothing when refused."""
+        return self.take(self.check(name, value, stored=stored))
 
     def is_risky(self, name: str) -> bool:
         """Whether a checkpoint must be written before this control changes."""

@@ -89,7 +89,7 @@ class EventLog:
         except ConfigError as error:
             self.refuse(step, event, str(error))
             return None
-        board.set(wanted.name, wanted.value, stored=True)
+        board.take(wanted)
         return wanted
 
     def settle(self, board: ControlBoard, refused: Mapping[str, str], step: int, event_seq: int) -> None:

@@ -16,6 +16,7 @@ from qcore.config.commands import (
     Step,
     Stop,
     command_from_row,
+    row_of,
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
@@ -195,6 +196,7 @@ __all__ = [
     "read_changes",
     "read_config",
     "read_text_file",
+    "row_of",
     "section_types",
     "shortened",
     "shown",

@@ -30,7 +30,7 @@ from qcore.config import (
     Stop,
     check_root,
     nearest_hint,
-    to_row,
+    row_of,
 )
 from qcore.lab.inputs import checked_inputs
 from qcore.runs.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
@@ -150,11 +150,9 @@ class Workers(Reading):
             raise LabError(f"run {name!r} is {info.state}: there is nothing to resume")
         self._check_way_on(name, from_start)
         check_root(self.config(name))
-        wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
-        for change in wanted:
-            self.config(name).check_change(change.name, change.value)
+        wanted = [self._change(name, SetControl(key, value)) for key, value in (changes or {}).items()]
         if steps is not None:
-            wanted.append(SetControl("steps", steps).checked())
+            wanted.append(self._change(name, SetControl("steps", steps)))
         goals = [change.value for change in wanted if change.name == "steps"]
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == "finished":
@@ -164,7 +162,7 @@ class Workers(Reading):
                 worker.start()
                 return
             with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
-                asked = inbox.submit_all([to_row(change) for change in wanted], author)
+                asked = inbox.submit_all([row_of(change) for change in wanted], author)
                 try:
                     worker.start()
                 except BaseException:  # else the next resume would make them, which nobody has asked for
@@ -232,10 +230,13 @@ class Workers(Reading):
         """
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
-        if isinstance(command, SetControl):
-            checked = command.checked()
-            self.config(name).check_change(checked.name, checked.value)
-        return self._submit(name, command, author, idempotency_key)
+        # The one check at the edge: a change is held against the run's own model, any other command against its kind.
+        checked = self._change(name, command) if isinstance(command, SetControl) else command.checked()
+        return self._submit(name, checked, author, idempotency_key)
+
+    def _change(self, name: str, change: SetControl) -> SetControl:
+        """A change as this run's model takes it. `ConfigError`."""
+        return SetControl(*self.config(name).check_change(change.name, change.value))
 
     @about_run
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
@@ -299,7 +300,7 @@ class Workers(Reading):
         return worker.ending.failure if worker is not None else None
 
     def _submit(self, name: str, command: Command, author: str, key: str | None) -> int:
-        kind, payload = to_row(command)
+        kind, payload = row_of(command)
         with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
             command_id = inbox.submit(kind, payload, author, key)
         with self._lock:

@@ -302,7 +302,7 @@ class Trainer:
         if self._board.is_risky(name) and author not in AUTOMATIC:
             self.save(RISKY)
         self._history.supersede(self.step, name)
-        self._board.set(name, value)
+        self._board.take(wanted)
         payload = {"name": name, "old": old, "new": value, **({"reason": reason} if reason else {})}
         self._add_event("control", payload, author, command)
         self._control_changed(payload)
