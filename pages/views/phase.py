@@ -179,8 +179,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         "balance": (
             curves(
                 [line("Var(Im) ÷ Var(Re)", catalog.PHASE_IM_RE_RATIO)],
-                title="Balance of the channels",
-                y_title="ratio",
+                **catalog.series_words(catalog.PHASE_IM_RE_RATIO).titles,
                 references=[
                     Reference("1: equal", 1.0, "Both channels carry the same variance."),
                     *healthy_lines(catalog.PHASE_IM_RE_RATIO),

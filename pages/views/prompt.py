@@ -16,16 +16,12 @@ from pages.widgets.token_text import generation_html
 from qcore.base.words import number_words, percent_words
 from qcore.config import SamplingConfig
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
+from qcore.probes.catalog import series_words
 
 HISTORY = 30
 LIVE = "live model"
-_STATISTICS = {
-    "distinct_1": "distinct-1",
-    "distinct_2": "distinct-2",
-    "distinct_3": "distinct-3",
-    "repetition": "repetition",
-    "mean_entropy": "mean entropy (nats)",
-}
+_STATISTICS = ("distinct_1", "distinct_2", "distinct_3", "repetition", "mean_entropy")
 
 
 @fragment
@@ -144,11 +140,10 @@ def _statistics(item: Any) -> None:
         reason = str(item.stats.get("error", "the model broke while it spoke"))
         st.error(plain(reason), icon=":material/error:")
     parts = [f"{len(item.tokens)} tokens", f"temperature {item.settings.get('temperature', 0):g}"]
-    parts += [
-        f"{title} {number_words(item.stats[name], places=2)}"
-        for name, title in _STATISTICS.items()
-        if name in item.stats
-    ]
+    for name in _STATISTICS:
+        if name in item.stats:
+            words = series_words(catalog.member(catalog.GENERATION, name))
+            parts.append(f"{words.label.lower()} {number_words(item.stats[name], places=2)}")
     if unknown := item.stats.get("unknown_prompt_tokens"):
         parts.append(f"{unknown} prompt tokens are unknown to the tokenizer")
     st.caption(" · ".join(parts))

@@ -37,6 +37,7 @@ from qcore.config import (
     Stop,
 )
 from qcore.lab import LabError
+from qcore.probes.catalog import frame_measure
 
 ANSWER_SECONDS = 30.0
 
@@ -141,7 +142,7 @@ def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **setti
         print_json(last)
     else:
         rows = [
-            (key, number_words(float(last.stats[key]), places=3), number_words(value, places=3))
+            (frame_measure(key).title, number_words(float(last.stats[key]), places=3), number_words(value, places=3))
             for key, value in data.items()
             if key in last.stats
         ]

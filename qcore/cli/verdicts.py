@@ -27,18 +27,8 @@ from qcore.experiments.guide_check import (
     verdicts,
 )
 from qcore.lab import GUIDE
+from qcore.probes.catalog import frame_measure
 from qcore.viz import number_words
-
-_SHORT = {
-    "divergence": "divergence",
-    "cosine": "cosine",
-    "orthogonality": "orthogonality",
-    "energy": "energy",
-    "coherence": "coherence",
-    "lag_ratio": "change ÷ data",
-    "motion_ratio": "motion ÷ data",
-    "std_ratio": "std ÷ data",
-}
 
 
 @app.command("verdicts")
@@ -79,7 +69,7 @@ def _tell(run: VerdictRun) -> None:
 def _table(rows: Sequence[PathMeans], data: dict[str, float]) -> list[tuple[str, ...]]:
     """Header, the guide's promises, the data's values, then one line a path and noise; ✓ where the guide's is met."""
     promises = GUIDE.promises
-    head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES))
+    head = ("path", "ρ", *(frame_measure(measure).label.lower() for measure in MEASURES))
     promised = ("guide", "1", *(promises[measure].range_text if measure in promises else "" for measure in MEASURES))
     own = ("data", "", *(number_words(data.get(measure), places=2) for measure in MEASURES))
     lines = [head, promised, own]

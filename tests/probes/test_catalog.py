@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pages.views.prompt import _STATISTICS
+from pages.views.text_timeline import _CURVES
 from qcore.automation.control_board import ControlBoard
 from qcore.lab import Lab
 from qcore.probes import catalog
@@ -103,6 +105,34 @@ def test_every_series_that_whole_runs_store_has_a_title_of_its_own(tmp_path: Pat
             assert not [one for one in words if "/" in one.text or "_" in one.text]
             assert [one.name for one in words if not one.meaning.endswith(".")] == []
             assert len(set(catalog.distinct_words(names).values())) == len(names)
+
+
+def named_by_hand(source: str) -> list[str]:
+    """Titles written for a chart of one series, which has words of its own."""
+    return [
+        ast.unparse(keyword.value)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "curves" and node.args
+        if isinstance(node.args[0], ast.List)
+        and len(node.args[0].elts) == 1
+        and isinstance(node.args[0].elts[0], ast.Call)
+        for keyword in node.keywords
+        if keyword.arg in ("title", "y_title") and isinstance(keyword.value, ast.Constant | ast.JoinedStr)
+    ]
+
+
+def test_a_chart_of_one_series_is_called_as_it_is_declared() -> None:
+    views = list((ROOT / "pages").rglob("*.py"))
+    assert len(views) > 30
+    assert {path.name: found for path in views if (found := named_by_hand(path.read_text("utf-8")))} == {}
+    assert named_by_hand('curves([line("x", NAME)], title="Balance", **look)') == ["'Balance'"]
+
+
+@pytest.mark.parametrize("name", [*_STATISTICS, *(name for names, _ in _CURVES.values() for name in names)])
+def test_a_statistic_of_a_sample_that_a_page_shows_is_declared(name: str) -> None:
+    declared = catalog.find(catalog.member(catalog.GENERATION, name))
+    assert declared is not None
+    assert declared.short
 
 
 def test_every_declaration_is_whole() -> None:
