@@ -213,3 +213,38 @@ def test_no_function_of_the_product_is_used_by_tests_only():
     defined, used = defined_and_used(trees)
     found = {name: path for name, path in defined.items() if name not in used}
     assert {name: path for name, path in found.items() if path.startswith(("qcore/", "pages/"))} == OUTSIDE
+
+
+# A block of statements stands once
+
+
+def repeated_blocks(trees: dict[str, ast.Module], least: int = 6) -> dict[str, list[str]]:
+    """Places by the text of a run of `least` statements, those inside them counted, that stands there to the letter."""
+    places: dict[str, list[str]] = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef):
+                continue
+            for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
+                if isinstance(block, list):
+                    for start, first in enumerate(block):
+                        count, end = 0, start
+                        while end < len(block) and count < least:
+                            count += sum(isinstance(one, ast.stmt) for one in ast.walk(block[end]))
+                            end += 1
+                        if count >= least:
+                            text = "\n".join(ast.unparse(one) for one in block[start:end])
+                            places.setdefault(text, []).append(f"{path}:{first.lineno}")
+    return {text: found for text, found in places.items() if len(found) > 1}
+
+
+def test_no_block_of_six_statements_stands_twice():
+    found = repeated_blocks(sources("qcore", "pages"))
+    files = {place.partition(":")[0] for places in found.values() for place in places}
+    assert files == {"qcore/models/flux/connections_triton.py"}  # two kernels, each compiled as a whole
+
+
+def test_a_repeated_block_is_found():
+    block = "".join(f"    {name} = f({name})\n" for name in "abcdef")
+    trees = {"a.py": ast.parse(f"def one():\n{block}"), "b.py": ast.parse(f"def two():\n    g()\n{block}")}
+    assert list(repeated_blocks(trees).values()) == [["a.py:2", "b.py:3"]]

@@ -11,6 +11,7 @@ import pytest
 from pages.views.prompt import _STATISTICS
 from pages.views.text_timeline import _CURVES
 from qcore.automation.control_board import ControlBoard
+from qcore.experiments.sampling_comparison import MEASURES
 from qcore.lab import Lab
 from qcore.probes import catalog
 from qcore.runs.layout import CACHE_FOLDER
@@ -128,7 +129,7 @@ def test_a_chart_of_one_series_is_called_as_it_is_declared() -> None:
     assert named_by_hand('curves([line("x", NAME)], title="Balance", **look)') == ["'Balance'"]
 
 
-@pytest.mark.parametrize("name", [*_STATISTICS, *(name for names, _ in _CURVES.values() for name in names)])
+@pytest.mark.parametrize("name", [*_STATISTICS, *MEASURES, *(name for names, _ in _CURVES.values() for name in names)])
 def test_a_statistic_of_a_sample_that_a_page_shows_is_declared(name: str) -> None:
     declared = catalog.find(catalog.member(catalog.GENERATION, name))
     assert declared is not None

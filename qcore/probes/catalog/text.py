@@ -303,6 +303,15 @@ GENERATION_DISTINCT_3 = series(
     form=".0%",
     needs="text",
 )
+GENERATION_MEAN_LOGPROB = series(
+    "generation/mean_logprob",
+    "mean log-probability of a sample's tokens",
+    TOKEN_NATS,
+    "What the model itself gives to the tokens of one sample, at temperature 1; kept with each sample.",
+    short="Log-probability",
+    form=".2f",
+    needs="text",
+)
 GENERATION_MEAN_ENTROPY = series(
     "generation/mean_entropy",
     "mean entropy of a sample's choices",
