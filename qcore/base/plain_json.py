@@ -1,7 +1,7 @@
 """JSON for other programs: what is not finite becomes null, because JSON has no word for it.
 
 Files of the lab's own keep NaN and infinities, as Python's `json` writes and `qcore.base.documents` reads them. What
-leaves the house (an answer over HTTP, a line of the terminal, a figure for a browser) is written here, and only here.
+leaves the house (an answer over HTTP or MCP, a line of the terminal) is written here, and only here.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ so numbers arrive bit for bit.
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from typing import Any
 import numpy as np
 import plotly
 from numpy.typing import NDArray
-
-from qcore.base.plain_json import plain_json
 
 _TYPES = {np.dtype(np.float64): "f8", np.dtype(np.float32): "f4", np.dtype(np.int32): "i4"}
 
@@ -38,7 +37,7 @@ class Figure:
     def to_json(self) -> str:
         """JSON with `data` and `layout`."""
         parts = {"data": self.data, "layout": self.layout}
-        return plain_json(parts, _plain, ascii_only=True)
+        return json.dumps(parts, default=_plain, separators=(",", ":"), allow_nan=False)
 
 
 def script_file() -> tuple[Path, str]:

@@ -281,4 +281,4 @@ def test_a_run_that_cannot_fit_is_refused_unless_forced(monkeypatch: pytest.Monk
     monkeypatch.setattr(training, "memory_forecast", lambda config: huge)
     with pytest.raises(ConfigError, match=r"you have 1 byte .* --force"):
         training._memory(config_of("phase_lm"), False)
-    assert "you have 1 MB" in training._memory(config_of("phase_lm"), True)
+    assert "you have 1 byte" in training._memory(config_of("phase_lm"), True)
