@@ -18,10 +18,11 @@ import typer
 import qcore.cli  # noqa: F401 - registers the commands
 from docs.rooms import rooms_page, rooms_picture
 from qcore.base.run_states import KEPT, TRANSITIONS, RunState, Trigger
+from qcore.base.words import number_words
 from qcore.cli.base import app
 from qcore.config import LANGUAGE_KINDS, MODEL_KINDS, PRESETS, VIDEO_KINDS, Control, all_controls
 from qcore.config.fault_bank import FAULTS
-from qcore.detect import RULES
+from qcore.detect import RULES, healthy_range
 from qcore.probes import catalog
 from qcore.server.app import ENDPOINTS
 from qcore.server.endpoint import Endpoint
@@ -254,6 +255,8 @@ def _series() -> list[str]:
         "",
         *(f"- `{name}`: {what}." for name, what in catalog.CAPABILITIES.items()),
         "",
+        "*Healthy* are the limits of the detectors' table for values that one limit judges in every run; charts draw "
+        "them. What is judged against the run's own past or its references has none. "
         "The last column names the [findings](findings.md) that look when the series is measured. A probe of your own "
         "declares its own series: [Extending](../extending.md#a-probe).",
     ]
@@ -261,15 +264,25 @@ def _series() -> list[str]:
     for series in (*catalog.declared_series(), *catalog.declared_patterns()):
         example = series.name.replace("<clips>", "generated")
         rules = ", ".join(f"[`{rule.name}`](findings.md#{rule.name})" for rule in RULES if rule.looks_at(example))
-        words = (_plain(series.title), _plain(series.unit), _plain(series.meaning))
+        words = (_plain(series.title), _plain(series.unit), _plain(series.meaning), _healthy(series.name))
         rows.setdefault(series.name.partition("/")[0], []).append(
             (f"`{series.name}`", *words, _code(series.needs), rules)
         )
     for group, title in sorted(catalog.groups().items()):
         found += ["", f"## {group}/", "", f"{title[0].upper()}{title[1:]}.", ""]
-        head = ("series", "what it is", "unit", "what it says", "needs", "findings")
+        head = ("series", "what it is", "unit", "what it says", "healthy", "needs", "findings")
         found += _table(head, sorted(rows.get(group, ())))
     return found
+
+
+def _healthy(series: str) -> str:
+    """The detectors' limits of a series, in words."""
+    low, high = healthy_range(series) or (None, None)
+    words = [
+        *([] if low is None else [f"at least {number_words(low)}"]),
+        *([] if high is None else [f"at most {number_words(high)}"]),
+    ]
+    return " and ".join(words)
 
 
 def _plain(text: str) -> str:

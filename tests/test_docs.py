@@ -89,6 +89,25 @@ def test_every_source_file_that_is_named_is_there() -> None:
     assert {(paper, name) for paper, name in named if not any(f"/{one}".endswith(f"/{name}") for one in there)} == set()
 
 
+def test_the_walks_name_what_is_there_and_seldom_come_back() -> None:
+    """Each row of a walk: a file, and functions of it; a walk returns at most four times to a file that it has left."""
+    walks = (ROOT / "docs/architecture.md").read_text("utf-8").split("\n## Walk: ")[1:]
+    assert len(walks) == 2
+    for walk in walks:
+        rows = re.findall(r"^\| `([\w/]+\.py)` \| (.*) \|$", walk.split("\n## ")[0], re.MULTILINE)
+        assert len(rows) > 7
+        left: set[str] = set()
+        returns = 0
+        for (file, about), (after, _) in zip(rows, [*rows[1:], ("", "")], strict=True):
+            source = (ROOT / file).read_text("utf-8")
+            for name in re.findall(r"`(\w+)`", about):
+                assert re.search(rf"^(def |class )?{name}\b", source, re.MULTILINE), f"{file} has no {name}"
+            returns += file in left
+            if after != file:
+                left.add(file)
+        assert returns <= 4
+
+
 def test_the_tree_of_the_architecture_names_every_room() -> None:
     tree = next(block for block in blocks(DOCS / "architecture.md") if block.startswith("app.py"))
     inside = tree.partition("qcore/")[2].partition("\ndocs/")[0]

@@ -9,19 +9,19 @@ from typing import Any
 
 from pages.session import read_cache
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.viz.curves import Scalars
+from qcore.viz.curves import StoredSeries
 
 KEPT = 32
 MOST = 4
 """Generations that are drawn: each has curves and names of its own."""
-Past = Sequence[tuple[str, Mapping[str, Scalars]]]
+Past = Sequence[tuple[str, Mapping[str, StoredSeries]]]
 
 
 def past(lab: Lab, info: RunInfo, names: tuple[str, ...], most_points: int) -> Past:
     """Each run that a fork comes from, its parent first, with its series up to the fork. A parent that is gone, or that
     another run has taken the name of, ends the line.
     """
-    found: list[tuple[str, Mapping[str, Scalars]]] = []
+    found: list[tuple[str, Mapping[str, StoredSeries]]] = []
     at, stop, passed = info.name, math.inf, {info.name}
     while len(found) < MOST:
         try:

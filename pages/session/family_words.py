@@ -21,7 +21,7 @@ class Words:
     Attributes:
         main, main_words: its first loss term, and in words.
         loss: unit of the weighted total.
-        held: series, words and unit of the loss on held-out data.
+        held: series of the loss on held-out data.
         units: what a step consumes.
         watched: what the detectors look for.
         terms_help, no_terms: when terms are measured, and what to say while none is.
@@ -30,19 +30,22 @@ class Words:
     main: str
     main_words: str
     held: str
-    held_unit: str
     units: str
     held_data: str
     watched: str
     terms_help: str
     no_terms: str
 
+    @property
+    def held_unit(self) -> str:
+        """Unit of the held-out loss."""
+        return catalog.series_words(self.held).unit
+
 
 TEXT = Words(
     main="ce",
     main_words="cross-entropy",
     held=catalog.EVAL_CE,
-    held_unit="nats per token",
     units=catalog.TRAIN_TOKENS_PER_SECOND,
     held_data="held-out text",
     watched="leaks, dead gradients, locked or half-used phases, collapsing tokens, harmful terms",
@@ -53,7 +56,6 @@ VIDEO = Words(
     main="flow",
     main_words="flow loss",
     held=catalog.EVAL_FLOW,
-    held_unit="mean squared error",
     units=catalog.TRAIN_FRAMES_PER_SECOND,
     held_data="held-out clips",
     watched="frames that average into one, flicker, velocities that do not follow the path, noise that differs between "

@@ -23,7 +23,7 @@ _NEWEST = 8
 
 
 @dataclass(frozen=True)
-class Sample:
+class TimelineSample:
     """One finished sample of the timeline, without its tokens."""
 
     id: str
@@ -65,11 +65,11 @@ def spread(steps: list[int], most: int) -> list[int]:
     return [steps[index * (len(steps) - 1) // (most - 1)] for index in range(most)]
 
 
-_timelines: OrderedDict[tuple[str, float, int], dict[str, Sample]] = OrderedDict()
+_timelines: OrderedDict[tuple[str, float, int], dict[str, TimelineSample]] = OrderedDict()
 _lock = Lock()
 
 
-def timeline(lab: Lab, state: tuple[str, float, int]) -> list[Sample]:
+def timeline(lab: Lab, state: tuple[str, float, int]) -> list[TimelineSample]:
     """Finished timeline samples in order of creation, at most the newest 400. Reads only what is new."""
     with _lock:
         known = _timelines.setdefault(state, {})
@@ -84,7 +84,9 @@ def timeline(lab: Lab, state: tuple[str, float, int]) -> list[Sample]:
             limit *= 4
         for sample in newest:
             if sample.status != "running":
-                known.setdefault(sample.id, Sample(sample.id, sample.step, sample.prompt, sample.text, sample.stats))
+                known.setdefault(
+                    sample.id, TimelineSample(sample.id, sample.step, sample.prompt, sample.text, sample.stats)
+                )
         # Another page may have seen more by now than this one's moment holds.
         last = max((sample.step for sample in newest if sample.status != "running"), default=-1)
         return [sample for sample in known.values() if sample.step <= last][-TIMELINE:]

@@ -11,9 +11,10 @@ from pages.session import looks, messages, phrases, roles, selection
 from pages.session.plain import plain
 from pages.widgets import message_list
 from pages.widgets.chart import chart
+from qcore.base.words import number_words
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError
 from qcore.config.ablation_variants import BASE, variants_of
-from qcore.experiments.ablation import HELPS, STRETCH, Row, base_config
+from qcore.experiments.ablation import HELPS, STRETCH, VariantRow, base_config
 from qcore.experiments.ablation_store import (
     Ablation,
     ablations,
@@ -24,7 +25,7 @@ from qcore.experiments.ablation_store import (
     trouble,
 )
 from qcore.lab import Lab, LabError
-from qcore.viz.ablation import Effect, forest
+from qcore.viz.ablation import ForestRow, forest
 
 PACE = 3.0
 _SMALL = "small model"
@@ -89,7 +90,8 @@ def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> None:
     _table(rows)
     if len(judged) > 1:
         st.caption(
-            f"{len(judged)} comparisons at 95 %: by chance alone {len(judged) / 20:.1f} of them would look like "
+            f"{len(judged)} comparisons at 95 %: by chance alone {number_words(len(judged) / 20, places=1)} of "
+            "them would look like "
             "an effect. A verdict near the threshold needs more seeds: the table says how many."
         )
 
@@ -125,7 +127,7 @@ def _left(ablation: Ablation) -> float | None:
     return (ablation.total - len(seconds)) * sum(seconds) / len(seconds) / 2 if seconds else None
 
 
-def _table(rows: list[Row]) -> None:
+def _table(rows: list[VariantRow]) -> None:
     looks.table(
         {
             "change": [row.variant.title for row in rows],
@@ -171,19 +173,20 @@ def _table(rows: list[Row]) -> None:
     )
 
 
-def _effect(row: Row) -> Effect:
+def _effect(row: VariantRow) -> ForestRow:
     assert row.difference is not None
     found = row.difference
     needed = "" if found.needed is None else f"{found.needed} seeds would show a difference of this size"
     pays = "reaches the base's loss in less time" if row.verdict == HELPS and row.earns else ""
     hint = " · ".join(part for part in (needed, pays) if part)
-    return Effect(row.variant.title, found.mean, found.low, found.high, row.verdict, hint)
+    return ForestRow(row.variant.title, found.mean, found.low, found.high, row.verdict, hint)
 
 
-def _interval(row: Row) -> str:
+def _interval(row: VariantRow) -> str:
     if row.difference is None or row.difference.n < 2:
         return ""
-    return f"{row.difference.low:+.4f} … {row.difference.high:+.4f}".replace("-", "−")
+    low, high = (number_words(end, places=4, signed=True) for end in (row.difference.low, row.difference.high))
+    return f"{low} … {high}"
 
 
 def _form(lab: Lab) -> None:

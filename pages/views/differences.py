@@ -13,6 +13,7 @@ from pages.session.moment import fragment
 from pages.session.plain import plain
 from pages.widgets import clip_player, control_widgets, edge, run_picker
 from pages.widgets.token_text import generation_html
+from qcore.base.words import number_words
 from qcore.config import ExternalConfig, all_controls
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.viz import ClipRow, author_words, event_words, value_words
@@ -184,11 +185,11 @@ def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None
         clip_player.film(rows, "asked_film", "Clips from the same seed, one row per run")
 
 
-def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.Sample]]]:
+def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.TimelineSample]]]:
     """Newest step at which all runs have a timeline sample, and the samples of that step by run and prompt; without
     one, each run's newest.
     """
-    by_run: dict[str, dict[int, dict[str, read_cache.Sample]]] = {}
+    by_run: dict[str, dict[int, dict[str, read_cache.TimelineSample]]] = {}
     for name in names:
         steps = by_run.setdefault(name, {})
         for sample in read_cache.timeline(lab, read_cache.rewinds(lab, name)):
@@ -199,7 +200,7 @@ def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str,
     return None, {name: steps[max(steps)] for name, steps in by_run.items() if steps}
 
 
-def _caption(lab: Lab, step: int | None, found: dict[str, dict[str, read_cache.Sample]]) -> None:
+def _caption(lab: Lab, step: int | None, found: dict[str, dict[str, read_cache.TimelineSample]]) -> None:
     if not found:
         st.info("None of these runs has a sample yet: those of this lab are drawn at the cadence `sample every`.")
     elif step is not None:
@@ -230,8 +231,8 @@ def _texts(lab: Lab, names: list[str]) -> None:
                 continue
             st.html(generation_html(prompt, whole.tokens, text=whole.text))
             st.caption(
-                f"step {sample.step:,} · distinct-2 {sample.stats.get('distinct_2', 0):.2f} · repetition "
-                f"{sample.stats.get('repetition', 0):.2f}"
+                f"step {sample.step:,} · distinct-2 {number_words(sample.stats.get('distinct_2'), places=2)} · "
+                f"repetition {number_words(sample.stats.get('repetition'), places=2)}"
             )
 
 

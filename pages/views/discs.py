@@ -31,7 +31,7 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class DiscChoice:
     """What is picked, all counted from 0; layer of the flow. token None is the last one."""
 
     layer: int
@@ -59,7 +59,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     )
 
 
-def _choice(arrays: dict[str, Any], texts: list[str]) -> Choice:
+def _choice(arrays: dict[str, Any], texts: list[str]) -> DiscChoice:
     """The pickers; every choice is in the URL."""
     layers, heads = arrays["threshold"].shape[:2]
     planes = arrays["angle"].shape[2]
@@ -78,7 +78,7 @@ def _choice(arrays: dict[str, Any], texts: list[str]) -> Choice:
             help="Whose likeness to its past and whose connections are drawn.",
         )
         log_x = step_slider.log_steps()
-    return Choice(layer, head, plane, names.index(token) if token in names else None, log_x)
+    return DiscChoice(layer, head, plane, names.index(token) if token in names else None, log_x)
 
 
 def _pick(label: str, count: int, index: int, key: str, about: str) -> int:
@@ -92,7 +92,7 @@ def _pick(label: str, count: int, index: int, key: str, about: str) -> int:
     return options.index(st.selectbox(label, options, index, key=key, bind="query-params", width=110, help=about))
 
 
-def _pictures(lab: Lab, run: str, step: int, choice: Choice) -> None:
+def _pictures(lab: Lab, run: str, step: int, choice: DiscChoice) -> None:
     """The four figures of one step."""
     found = lab.reader(run).arrays(INTERNALS, step, needs=_NEEDS)
     if found is None or "angle" not in found[1]:

@@ -15,7 +15,7 @@ from pages.session.plain import plain
 from pages.widgets import boxes, clip_player, metric_row
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import cells
-from qcore.lab import ExactFlowResult, ExactFlowSettings, Lab, RunInfo, exact_flow
+from qcore.lab import ExactFlowResult, ExactFlowSettings, Lab, RunInfo, exact_flow, motion_choice
 from qcore.viz import ClipRow, Line, number_words, over_time
 
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999, 1.0)
@@ -83,7 +83,10 @@ def _panel(now: dict[str, Any]) -> None:
         )
         _verdict(result.distinct, result.samples, correlation)
         _numbers(result.scalars)
-        st.caption(f"Computed in {result.seconds:.2f} s; a setting that was computed before comes from the cache.")
+        st.caption(
+            f"Computed in {number_words(result.seconds, places=2)} s; a setting that was computed before comes from "
+            "the cache."
+        )
     _why()
     _trajectory(result, path)
 
@@ -140,28 +143,28 @@ def _settings(now: dict[str, Any]) -> tuple[str, float, float, float, int]:
 
 
 def _verdict(distinct: int, samples: int, correlation: float) -> None:
-    if distinct <= max(2, samples // 20):
-        st.error(
-            f"{samples} samples, {'one motion' if distinct == 1 else f'{distinct} motions'}: the noise could not "
-            f"select "
-            "the motion.",
-            icon=":material/blur_on:",
-        )
-    elif distinct < samples // 2:
-        st.warning(
-            f"With ρ = {number_words(correlation)} too little of the noise differs between frames: many samples show "
-            "the same motion.",
-            icon=":material/blur_linear:",
-        )
-    elif correlation == 1:
-        st.info(
-            "All frames have the same noise, and yet the samples differ: on this path the state is the anchor alone at "
-            "t*, and the anchor of one of the known clips says which clip it is. The motion is memorised, not "
-            "sampled.",
-            icon=":material/anchor:",
-        )
-    else:
-        st.success("Each sample moves in its own way: the noise selects the motion.", icon=":material/animation:")
+    match motion_choice(distinct, samples, correlation):
+        case "one":
+            st.error(
+                f"{samples} samples, {'one motion' if distinct == 1 else f'{distinct} motions'}: the noise could "
+                "not select the motion.",
+                icon=":material/blur_on:",
+            )
+        case "few":
+            st.warning(
+                f"With ρ = {number_words(correlation)} too little of the noise differs between frames: many samples "
+                "show the same motion.",
+                icon=":material/blur_linear:",
+            )
+        case "remembered":
+            st.info(
+                "All frames have the same noise, and yet the samples differ: on this path the state is the anchor "
+                "alone at t*, and the anchor of one of the known clips says which clip it is. The motion is "
+                "memorised, not sampled.",
+                icon=":material/anchor:",
+            )
+        case _:
+            st.success("Each sample moves in its own way: the noise selects the motion.", icon=":material/animation:")
 
 
 def _numbers(scalars: dict[str, dict[str, float]]) -> None:

@@ -18,7 +18,7 @@ from pages.session.page_list import FINDINGS
 from pages.session.plain import plain
 from pages.widgets import live_fragment, metric_row, run_heading, share_dialog
 from pages.widgets.chart import dated
-from pages.widgets.live_panel import Block, blocks_json, panel, progress_html, table_html
+from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
 from qcore.config import ExternalConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes.catalog import Declared, declared_as_named, kept_series
@@ -129,7 +129,7 @@ def _body(lab: Lab, info: RunInfo, options: dict[str, Any]) -> str:
     marks = phrases.marks(events)
     blocks = [*_progress(info), _numbers(info, [own.get(name) or declared_as_named(name) for name in names], latest)]
     if not latest:
-        blocks.append(Block("empty", '<p class="none">No series was recorded so far.</p>'))
+        blocks.append(PanelBlock("empty", '<p class="none">No series was recorded so far.</p>'))
     for name in names:
         words = own.get(name) or declared_as_named(name)
         figure = curves(
@@ -139,11 +139,11 @@ def _body(lab: Lab, info: RunInfo, options: dict[str, Any]) -> str:
             marks=marks,
             **look,
         )
-        blocks.append(Block(f"chart:{name}", figure=dated(figure, info.step), alt=f"{name} over steps", half=True))
+        blocks.append(PanelBlock(f"chart:{name}", figure=dated(figure, info.step), alt=f"{name} over steps", half=True))
     if log == LOGS[0]:
-        blocks.append(Block("log", _events(events)))
+        blocks.append(PanelBlock("log", _events(events)))
     elif log == LOGS[1]:
-        blocks.append(Block("log", _log(reader.log(limit=LOG_LINES))))
+        blocks.append(PanelBlock("log", _log(reader.log(limit=LOG_LINES))))
     return blocks_json(blocks)
 
 
@@ -152,24 +152,24 @@ def _titles(words: Declared, name: str) -> dict[str, Any]:
     return {"title": name, "y_title": ""} if words.title == name else words.titles
 
 
-def _progress(info: RunInfo) -> list[Block]:
+def _progress(info: RunInfo) -> list[PanelBlock]:
     state = selection.state_word(info)
     moment = f'<div data-state="{state}" data-step="{info.step}">'
     if info.total_steps:
         bar = progress_html(min(1.0, info.step / info.total_steps), f"Step {info.step:,} of {info.total_steps:,}")
     else:
         bar = f"<p>Step {info.step:,}</p>"
-    return [Block("progress", f"{moment}{bar}</div>")]
+    return [PanelBlock("progress", f"{moment}{bar}</div>")]
 
 
-def _numbers(info: RunInfo, declared: Sequence[Declared], latest: dict[str, tuple[int, float]]) -> Block:
+def _numbers(info: RunInfo, declared: Sequence[Declared], latest: dict[str, tuple[int, float]]) -> PanelBlock:
     """State, and the newest number of each series that is drawn; one of another step says which."""
     cells = [("State", str(selection.state_word(info)), selection.state_word(info).about)]
     for words in declared[:SHOWN_NUMBERS]:
         step, value = latest.get(words.name, (info.step, None))
         label = words.title if words.title == words.name else words.label
         cells.append((label if step == info.step else f"{label}, step {step:,}", number_words(value), words.meaning))
-    return Block("strip", metric_row.strip_html(cells))
+    return PanelBlock("strip", metric_row.strip_html(cells))
 
 
 def _controls(lab: Lab, info: RunInfo) -> None:

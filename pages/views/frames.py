@@ -18,6 +18,7 @@ from pages.session.plain import plain
 from pages.widgets import boxes, clip_player, metric_row, step_slider
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure
+from qcore.base.words import number_words
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import SOURCES, ClipRow, XAxis, lag_changes, similarity_map, with_cursor
@@ -103,7 +104,7 @@ def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
         return
     at, arrays = found
     generated = reader.arrays(GENERATED, step)
-    times = [f"t = {time:.2f}" for time in arrays["t"].tolist()]
+    times = [f"t = {number_words(time, places=2)}" for time in arrays["t"].tolist()]
     when = phrases.step_words(at, step)
     rows = [
         ClipRow(f"data, {when}", arrays["data"], hint="clips of the newest batch"),

@@ -235,8 +235,8 @@ def _updates(run: str, names: list[str], arrays: dict[str, Any], when: str) -> N
         f"Length of one update relative to the weights for each module, {when}",
     )
     st.caption(
-        "Bars start at the guide line of 1/1000, near which healthy training stays; orange ones are more than a "
-        "factor of ten away from it, and vermillion ones do not move at all."
+        "Bars start at 1/1000, a common size of a step: to the left a module moves less, to the right more. "
+        "Vermillion ones do not move at all."
     )
 
 

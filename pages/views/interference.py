@@ -14,15 +14,13 @@ from pages.session import advice, phrases
 from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
 from qcore.config import RunConfig
-from qcore.lab import Lab, RunInfo
+from qcore.lab import Causality, Lab, RunInfo, causality_of
 from qcore.viz import (
     SHARE,
-    Causality,
     Line,
     XAxis,
     all_heads,
     causality_map,
-    causality_of,
     curves,
     kernel,
     kernel_difference,
@@ -38,7 +36,7 @@ _ALL = "off"
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelChoice:
     """What is picked.
 
     Attributes:
@@ -71,7 +69,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         _causality(lab, info, info.step)
         return
 
-    def over_steps(step: int | None, position: step_slider.Position, choice: Choice) -> None:
+    def over_steps(step: int | None, position: step_slider.Position, choice: KernelChoice) -> None:
         _over_steps(lab, info, step, choice)
         _causality(lab, info, position.shown)
 
@@ -88,7 +86,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     )
 
 
-def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
+def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> KernelChoice:
     """The pickers; every choice is in the URL."""
     layer_count, head_count = _sizes(lab, info.name)
     layers = [str(layer + 1) for layer in range(layer_count)]
@@ -122,7 +120,7 @@ def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> Choice:
                 "that of the first ones.",
             )
             log_x = step_slider.log_steps()
-    return Choice(
+    return KernelChoice(
         layers.index(layer),
         None if head == MEAN else int(head) - 1,
         size,
@@ -148,7 +146,7 @@ def _pick(label: str, options: list[str], index: int, key: str) -> str:
     return st.selectbox(label, options, index, key=key, bind="query-params", width=120)
 
 
-def _kernels(lab: Lab, run: str, step: int, choice: Choice) -> None:
+def _kernels(lab: Lab, run: str, step: int, choice: KernelChoice) -> None:
     """The kernel of the chosen layer and head, beside all heads or the change since another step."""
     reader = lab.reader(run)
     found = reader.arrays(KERNELS, step)
@@ -202,13 +200,13 @@ def _kernels(lab: Lab, run: str, step: int, choice: Choice) -> None:
             st.caption("Blue: the weight has grown since then; vermillion: it has fallen.")
 
 
-def _chosen(weights: Any, choice: Choice) -> Any:
+def _chosen(weights: Any, choice: KernelChoice) -> Any:
     layer = weights[min(choice.layer, len(weights) - 1)]
     one = layer.mean(0) if choice.head is None else layer[min(choice.head, len(layer) - 1)]
     return one[: choice.size, : choice.size]
 
 
-def _about(choice: Choice, shown: int, count: int) -> str:
+def _about(choice: KernelChoice, shown: int, count: int) -> str:
     part = f" The first {shown} of {count} tokens of the text are shown." if shown < count else ""
     if choice.signed:
         return (
@@ -227,7 +225,7 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in tokens.tolist()]
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: Choice) -> None:
+def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: KernelChoice) -> None:
     run = info.name
     reader = lab.reader(run)
     names = [f"{KERNELS}/{name}" for name in ("constructive", "destructive", "participation", "entropy")]
@@ -289,12 +287,14 @@ def _causality(lab: Lab, info: RunInfo, step: int) -> None:
         st.caption(advice.not_yet(lab, info, "checks", "checks_every", done="made", budgeted=True))
         return
     at, arrays = found
-    _verdict(causality_of(arrays["cuts"], arrays["change"]), len(arrays["cuts"]), phrases.step_words(at, step))
+    judged = causality_of(arrays["cuts"], arrays["change"])
+    _verdict(judged, len(arrays["cuts"]), phrases.step_words(at, step))
     chart(
         causality_map(
             arrays["cuts"],
             arrays["change"],
             uirevision=run,
+            early="sees the future" if judged.verdict == "leak" else "moved by rounding",
             title=f"What a cut changes, {phrases.step_words(at, step)}",
         ),
         "chart:causality",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -17,8 +16,9 @@ from pages.views import live_run_charts, new_run
 from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
 from pages.widgets.boxes import says_html
 from pages.widgets.chart import dated
-from pages.widgets.live_panel import Block, blocks_json, panel, progress_html, table_html
+from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
 from qcore.base.run_states import ACTIVE, RunState
+from qcore.base.words import unit_words
 from qcore.config import Continue, Pause, SaveCheckpoint, Step, Stop
 from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
@@ -233,18 +233,18 @@ def _body(
     last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
     blocks = [*_calling(findings), *_progress(info, waits, last)]
     for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
-        blocks.append(Block(f"chart:{key}", figure=found.pop(key), alt=alt))
+        blocks.append(PanelBlock(f"chart:{key}", figure=found.pop(key), alt=alt))
     blocks += [
-        Block(f"chart:{key}", figure=figure, alt=f"{key} over steps", half=True) for key, figure in found.items()
+        PanelBlock(f"chart:{key}", figure=figure, alt=f"{key} over steps", half=True) for key, figure in found.items()
     ]
     if log == "Events":
-        blocks.append(Block("log", _events(events)))
+        blocks.append(PanelBlock("log", _events(events)))
     elif log == "Trainer log":
-        blocks.append(Block("log", _log(lines)))
+        blocks.append(PanelBlock("log", _log(lines)))
     return blocks_json(blocks)
 
 
-def _calling(findings: list[FindingInfo]) -> list[Block]:
+def _calling(findings: list[FindingInfo]) -> list[PanelBlock]:
     """What calls for attention, above all else: a line a finding."""
     calling = [finding for finding in findings if finding.calls]
     if not calling:
@@ -252,10 +252,10 @@ def _calling(findings: list[FindingInfo]) -> list[Block]:
     lines = [f"**Step {finding.since_step:,}** · {plain(prose(finding.title))}" for finding in calling[:SHOWN_FINDINGS]]
     more = len(calling) - SHOWN_FINDINGS
     lines += [f"and {more} more"] if more > 0 else []
-    return [Block("calling", says_html("error", "  \n".join(lines)))]
+    return [PanelBlock("calling", says_html("error", "  \n".join(lines)))]
 
 
-def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[Block]:
+def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[PanelBlock]:
     """Bar and figures of the moment; a figure that is older than the moment's step says its own."""
     left = (
         f" · {waits}"
@@ -282,15 +282,15 @@ def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> 
             cell(catalog.TRAIN_LOSS, _loss),
             cell(words.held, _loss),
             cell(catalog.TRAIN_LR, _rate),
-            cell(words.units, _figure),
+            cell(words.units, _speed),
             cell(catalog.TRAIN_STEP_MS, _milliseconds),
-            (memory.label, _figure(info.memory_mb, " MB"), memory.meaning),
+            (memory.label, unit_words(info.memory_mb, "MB", places=0), memory.meaning),
             ("Trained", phrases.duration(info.seconds_trained), "Training time, including all earlier sessions."),
         )
     )
     bar = progress_html(share, f"Step {info.step:,} of {info.total_steps:,}{left}")
     moment = f'<div data-state="{state}" data-step="{info.step}">'
-    return [Block("progress", f"{moment}{bar}</div>"), Block("strip", f"{moment}{strip}</div>")]
+    return [PanelBlock("progress", f"{moment}{bar}</div>"), PanelBlock("strip", f"{moment}{strip}</div>")]
 
 
 def _loss(value: float | None) -> str:
@@ -301,13 +301,12 @@ def _rate(value: float | None) -> str:
     return number_words(value, 3)
 
 
+def _speed(value: float | None) -> str:
+    return number_words(value, places=0)
+
+
 def _milliseconds(value: float | None) -> str:
-    return _figure(value, " ms")
-
-
-def _figure(value: float | None, unit: str = "") -> str:
-    """A number with its unit; one that is not finite, or not known, in words."""
-    return f"{number_words(value, places=0)}{unit if value is not None and math.isfinite(value) else ''}"
+    return unit_words(value, "ms", places=0)
 
 
 def _events(events: list[Any]) -> str:

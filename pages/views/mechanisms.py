@@ -11,6 +11,7 @@ from pages.session import looks, phrases
 from pages.views.memory import show_pam
 from pages.widgets import boxes, metric_row, step_slider
 from pages.widgets.chart import chart
+from qcore.base.words import number_words
 from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
@@ -272,7 +273,7 @@ def _languages(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
 
 def _languages_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[Any, str, str]]:
     even = 1 / lab.config(run).value("languages")
-    references = [Reference("uninformed", even, f"all languages equally likely: {even:.2f}")]
+    references = [Reference("uninformed", even, f"all languages equally likely: {number_words(even, places=2)}")]
     lines = _lines(lab, run, {"certainty": catalog.LANGUAGE_CERTAINTY})
     figure = curves(lines, **series_words(catalog.LANGUAGE_CERTAINTY).titles, references=references, **look)
     return [(figure, "certainty", series_words(catalog.LANGUAGE_CERTAINTY).meaning)]

@@ -165,8 +165,7 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         figures["ratio_steps"] = (
             curves(
                 [line("Var(Im) ÷ Var(Re)", "im_re_ratio")],
-                title="Balance of the channels",
-                y_title="ratio",
+                **series_words(catalog.PAM_IM_RE_RATIO).titles,
                 references=[Reference("1: equal", 1.0, "Both channels carry the same variance.")],
                 **shared,
             ),

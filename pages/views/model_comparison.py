@@ -14,6 +14,7 @@ from pages.session import looks, messages, roles, selection
 from pages.session.plain import plain
 from pages.widgets import control_widgets, message_list
 from pages.widgets.chart import chart
+from qcore.base.words import number_words
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError, OptimConfig, RunConfig, read_changes
 from qcore.experiments.benchmark import MATCHES, bench_spec, cancel_benchmark, is_working, start_benchmark, trouble
 from qcore.experiments.benchmark_store import (
@@ -158,13 +159,17 @@ def _table(found: Benchmark) -> None:
             "forward": one["timing"]["forward_ms"],
             "backward": one["timing"]["backward_ms"],
             "speed": round(one["tokens_per_second"]),
-            "ratio": f"{median:.2f} ({low:.2f}–{high:.2f})",
+            "ratio": f"{number_words(median, places=2)} ({number_words(low, places=2)}–{number_words(high, places=2)})",
             "memory": _mega(one["peak_bytes"]),
             "forecast": _mega(one["forecast_bytes"]),
         }
         for equal in found.spec.equal:
             row = quality.get((one["label"], equal))
-            cells[equal] = "–" if row is None else f"{row.mean:.3f}" + (f" ± {row.reach:.3f}" if row.reach else "")
+            cells[equal] = (
+                "–"
+                if row is None
+                else number_words(row.mean, places=3) + (f" ± {number_words(row.reach, places=3)}" if row.reach else "")
+            )
         rows.append(cells)
     shown = {name: column for name, column in _TABLE.items() if name in rows[0]}
     looks.table(rows, column_config=shown, width="stretch", key="bench:table")
@@ -203,8 +208,9 @@ def _formulas(measurements: Sequence[dict[str, Any]]) -> None:
             columns = {"share": st.column_config.ProgressColumn("Share", format="percent", help="Of all operations.")}
             looks.table(parts, column_config=columns, key=f"bench:parts:{one['label']}")
             st.caption(
-                f"Beside them {one['elementwise'] / 1e6:,.3g} M values are written by operations that are no matrix "
-                "product (norms, activations, sums): not in the figures above, and often what the time goes into."
+                f"Beside them {number_words(one['elementwise'] / 1e6, 3)} M values are written by operations that are "
+                "no matrix product (norms, activations, sums): not in the figures above, and often what the time goes "
+                "into."
             )
 
 

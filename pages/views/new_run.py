@@ -18,6 +18,7 @@ from pages.session.moment import within
 from pages.session.plain import plain
 from pages.widgets import control_widgets, queue_words
 from qcore.base.run_states import RunState
+from qcore.base.words import number_words
 from qcore.config import (
     FAMILIES,
     MODEL_KINDS,
@@ -386,7 +387,8 @@ def _memory(start: Start, config: RunConfig) -> None:
         return
     words = plain(f"{found.parameters_text}. {found.text}")
     if found.published:
-        words += f" The authors' model of these sizes had {found.published / 1e6:.2f} M, over 256 characters."
+        published = number_words(found.published / 1e6, places=2)
+        words += f" The authors' model of these sizes had {published} M, over 256 characters."
     if found.verdict == "fits":
         spot.caption(words, help="Estimated before the start, without running the model.")
     elif found.verdict == "tight":

@@ -9,9 +9,10 @@ import streamlit as st
 
 from pages.widgets import metric_row
 from pages.widgets.chart import charts_over_steps
+from pages.widgets.healthy_lines import range_lines
 from qcore.lab import RunInfo
 from qcore.probes.catalog import Declared, kept_series
-from qcore.viz import Line, Reference, curves, number_words
+from qcore.viz import Line, curves
 
 _MAX_POINTS = 600
 
@@ -35,7 +36,7 @@ def draw(info: RunInfo, reader: Any, step: int | None, shared: dict[str, Any]) -
             curves(
                 [Line.of(one.title, series[one.name])],
                 **one.titles,
-                references=_limits(one),
+                references=range_lines(one.healthy),
                 message="Not measured so far.",
                 **shared,
             ),
@@ -52,13 +53,3 @@ def _dated(series: Mapping[str, Any], declared: list[Declared], step: int | None
         steps = series[one.name].steps
         other = len(steps) and step is not None and int(steps[-1]) != step
         yield f"{label}, step {int(steps[-1]):,}" if other else label, value, about
-
-
-def _limits(declared: Declared) -> list[Reference]:
-    """The healthy range as lines."""
-    low, high = declared.healthy or (None, None)
-    return [
-        Reference(f"healthy {sign}", limit, f"healthy values are {sign} {number_words(limit)}")
-        for sign, limit in (("≥", low), ("≤", high))
-        if limit is not None
-    ]

@@ -13,6 +13,7 @@ from pages.views import frames
 from pages.widgets import clip_player, step_slider
 from pages.widgets.chart import chart, charts_over_steps
 from pages.widgets.frame_measures import PICTURES, measure_figure
+from pages.widgets.healthy_lines import healthy_lines
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import (
@@ -230,7 +231,9 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     for name in _CHECKS:
         if len(series[name]):
             said = series_words(name)
-            check = curves(lines({name: said.title}), **said.titles, height=290, **shared)
+            check = curves(
+                lines({name: said.title}), **said.titles, references=healthy_lines(name), height=290, **shared
+            )
             check.layout["yaxis"] |= {"rangemode": "tozero", "exponentformat": "power"}
             figures[name.rpartition("/")[2]] = (check, said.meaning)
     charts_over_steps(figures, step, info.step)

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.session import phrases
 from pages.widgets import metric_row, step_slider
 from pages.widgets.chart import chart, charts_over_steps
+from pages.widgets.healthy_lines import healthy_lines
 from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
@@ -197,9 +198,11 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
         "balance": (
             curves(
                 [line("Var(Im) ÷ Var(Re)", catalog.PHASE_IM_RE_RATIO)],
-                title="Balance of the channels",
-                y_title="ratio",
-                references=[Reference("1: equal", 1.0, "Both channels carry the same variance.")],
+                **catalog.series_words(catalog.PHASE_IM_RE_RATIO).titles,
+                references=[
+                    Reference("1: equal", 1.0, "Both channels carry the same variance."),
+                    *healthy_lines(catalog.PHASE_IM_RE_RATIO),
+                ],
                 **shared,
             ),
             "The wave's imaginary against its real part. A curve that falls to 0 is an imaginary channel that dies.",
@@ -213,6 +216,10 @@ def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
                 ],
                 title="Freedom of the phases",
                 y_title="share, −1 to 1",
+                references=[
+                    *healthy_lines(catalog.PHASE_COVERAGE, "coverage"),
+                    *healthy_lines(catalog.PHASE_DIMENSION_VARIANCE, "variance"),
+                ],
                 y=YAxis(least=0.2),
                 **shared,
             ),

@@ -13,18 +13,15 @@ from pages.session.plain import plain
 from pages.views import sampling_rules
 from pages.widgets import control_widgets, edge
 from pages.widgets.token_text import generation_html
+from qcore.base.words import number_words, percent_words
 from qcore.config import SamplingConfig
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
+from qcore.probes.catalog import series_words
 
 HISTORY = 30
 LIVE = "live model"
-_STATISTICS = {
-    "distinct_1": "distinct-1",
-    "distinct_2": "distinct-2",
-    "distinct_3": "distinct-3",
-    "repetition": "repetition",
-    "mean_entropy": "mean entropy (nats)",
-}
+_STATISTICS = ("distinct_1", "distinct_2", "distinct_3", "repetition", "mean_entropy")
 
 
 @fragment
@@ -143,7 +140,10 @@ def _statistics(item: Any) -> None:
         reason = str(item.stats.get("error", "the model failed while sampling"))
         st.error(plain(reason), icon=":material/error:")
     parts = [f"{len(item.tokens)} tokens", f"temperature {item.settings.get('temperature', 0):g}"]
-    parts += [f"{title} {item.stats[name]:.2f}" for name, title in _STATISTICS.items() if name in item.stats]
+    for name in _STATISTICS:
+        if name in item.stats:
+            words = series_words(catalog.member(catalog.GENERATION, name))
+            parts.append(f"{words.label.lower()} {number_words(item.stats[name], places=2)}")
     if unknown := item.stats.get("unknown_prompt_tokens"):
         parts.append(f"{unknown} prompt tokens are unknown to the tokenizer")
     st.caption(" · ".join(parts))
@@ -156,7 +156,10 @@ def _table(tokens: list[dict[str, Any]]) -> None:
             "probability": [token["probability"] for token in tokens],
             "rank": [token["rank"] for token in tokens],
             "entropy (nats)": [token["entropy"] for token in tokens],
-            "top 5": [", ".join(f"{name} {share:.1%}" for name, share in token["top"]) for token in tokens],
+            "top 5": [
+                ", ".join(f"{name} {percent_words(share, places=1)}" for name, share in token["top"])
+                for token in tokens
+            ],
         },
         hide_index=True,
         height=280,

@@ -5,13 +5,18 @@ measured here beside it, and with this run's own numbers.
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.widgets.frame_measures import Band, bands, shown
+from pages.widgets.frame_measures import MEASURES, shown
 from pages.widgets.live_fragment import live
 from pages.widgets.live_panel import words
-from qcore.lab import Lab, RunInfo
+from qcore.lab import GUIDE, Band, Fix, Lab, RunInfo
+from qcore.probes import catalog
+from qcore.viz import name_words, number_words
+
+_TROUBLES = {"averaging": "frames average", "nan": "not a number", "jitter": "jitter"}
 
 
 def page(lab: Lab, info: RunInfo) -> None:
@@ -26,47 +31,48 @@ def page(lab: Lab, info: RunInfo) -> None:
 
 
 def _tables(lab: Lab, info: RunInfo) -> None:
-    rows = bands()
     reader = lab.reader(info.name)
     data: dict[str, float] = reader.meta().get("data_frames") or {}
-    series = reader.scalars_of(sorted({row.series for row in rows if row.series}))
+    series = reader.scalars_of(sorted({_series(band) for band in GUIDE.bands}))
     found = {name: (int(one.steps[-1]), float(one.values[-1])) for name, one in series.items() if len(one)}
-    measured = [row for row in rows if row.range_text]
-    advice = [row for row in rows if not row.range_text]
-    if measured:
-        st.header("The guide's bands", anchor=False)
-        words("bands", _health(measured, data, found))
-    if advice:
-        st.header("Emergency fixes", anchor=False)
-        st.html(_advice(advice))
-        st.caption("Findings offers these as remedies where they fit, each with the same verdict.")
+    st.header("The guide's bands", anchor=False)
+    words("bands", _health(GUIDE.bands, data, found))
+    st.header("Emergency fixes", anchor=False)
+    st.html(_advice(GUIDE.fixes))
+    st.caption("Findings offers these as remedies where they fit, each with the same verdict.")
 
 
-def _health(rows: list[Band], data: dict[str, float], found: dict[str, tuple[int, float]]) -> str:
+def _series(band: Band) -> str:
+    """Where a run keeps what a band is about; a bare measure is that of generated clips."""
+    return catalog.frames("generated", band.measure) if band.measure in MEASURES else band.measure
+
+
+def _health(bands: Sequence[Band], data: dict[str, float], found: dict[str, tuple[int, float]]) -> str:
     titles = ("measure", "the guide's band", "this run", "the data", "measured here")
     lines = []
-    for row in rows:
+    for band in bands:
+        measure = MEASURES[band.measure].words if band.measure in MEASURES else catalog.series_words(band.measure)
         cells = [
-            row.name,
-            row.range_text,
-            _against(row, here[1]) + f" · step {here[0]:,}" if (here := found.get(row.series)) else "–",
-            _against(row, data.get(row.measure)),
-            row.verdict,
+            f"{measure.label}, {band.grade}",
+            band.range_text,
+            _against(band, here[1]) + f" · step {here[0]:,}" if (here := found.get(_series(band))) else "–",
+            _against(band, data.get(band.measure)),
+            band.verdict,
         ]
-        lines.append((cells, row.says))
+        lines.append((cells, measure.meaning))
     return _table(titles, lines)
 
 
-def _advice(rows: list[Band]) -> str:
-    return _table(
-        ("trouble", "the guide's fix", "measured here"), [([row.name, row.says, row.verdict], "") for row in rows]
-    )
+def _advice(fixes: Sequence[Fix]) -> str:
+    rows = [
+        ([_TROUBLES[fix.symptom], f"set {name_words(fix.control)} to {number_words(fix.value)}", fix.verdict], "")
+        for fix in fixes
+    ]
+    return _table(("trouble", "the guide's fix", "measured here"), rows)
 
 
-def _against(row: Band, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{shown(value)} {'inside' if row.holds(value) else 'outside'}"
+def _against(band: Band, value: float | None) -> str:
+    return "–" if value is None else f"{shown(value)} {'inside' if band.holds(value) else 'outside'}"
 
 
 def _table(titles: tuple[str, ...], lines: list[tuple[list[str], str]]) -> str:

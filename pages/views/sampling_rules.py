@@ -12,13 +12,13 @@ from pages.session.moment import renew
 from pages.session.plain import plain
 from qcore.config import SamplingConfig
 from qcore.experiments.sampling_comparison import (
-    MEASURES,
     ComparedMeasure,
     SamplingComparison,
     compare_sampling,
     plain_of,
 )
 from qcore.lab import Lab
+from qcore.probes import catalog
 from qcore.viz import number_words
 
 NOTHING = (
@@ -114,7 +114,7 @@ def _table(found: SamplingComparison) -> None:
     rows: tuple[ComparedMeasure, ...] = found.measures
     looks.table(
         {
-            "measure": [MEASURES[row.name] for row in rows],
+            "measure": [_measure(row.name) for row in rows],
             AWARE.lower(): [_interval(row.aware) for row in rows],
             PLAIN.lower(): [_interval(row.plain) for row in rows],
             "difference": [_interval(row.difference) for row in rows],
@@ -129,6 +129,10 @@ def _table(found: SamplingComparison) -> None:
         "within pairs of one seed. Distinct-n: share of n-grams that do not repeat. Log-probability: of the drawn text "
         "under the model itself, at temperature 1."
     )
+
+
+def _measure(name: str) -> str:
+    return catalog.series_words(catalog.member(catalog.GENERATION, name)).label.lower()
 
 
 def _interval(value: Any) -> str:

@@ -11,16 +11,14 @@ from pages.widgets.chart import chart
 from pages.widgets.live_panel import words
 from pages.widgets.token_text import generation_html
 from qcore.lab import Lab, RunInfo
-from qcore.viz import SHARE, Line, curves
+from qcore.probes import catalog
+from qcore.viz import SHARE, Line, curves, series_words
 
 ROWS = 40
 _EMPTY = "(empty prompt)"
 _CURVES = {
-    "Variety": (
-        {"distinct_1": "distinct-1", "distinct_2": "distinct-2", "distinct_3": "distinct-3"},
-        "share of n-grams",
-    ),
-    "Repetition": ({"repetition": "tokens inside a repeated 4-gram"}, "share of tokens"),
+    "Variety": (("distinct_1", "distinct_2", "distinct_3"), "share of n-grams"),
+    "Repetition": (("repetition",), "share of tokens"),
 }
 
 
@@ -73,16 +71,16 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
         )
     with right:
         marks = phrases.marks(reader.events())
-        for title, (lines, y_title) in _CURVES.items():
+        for title, (names, y_title) in _CURVES.items():
             figure = curves(
                 [
                     Line(
-                        shown,
+                        series_words(catalog.member(catalog.GENERATION, name)).label.lower(),
                         [one.step for one in samples],
                         [one.stats.get(name, math.nan) for one in samples],
                         gaps=True,
                     )
-                    for name, shown in lines.items()
+                    for name in names
                 ],
                 uirevision=f"{info.name}:{prompt}",
                 title=title,

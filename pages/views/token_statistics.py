@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages.session import looks, phrases, read_cache
 from pages.widgets.chart import chart
+from pages.widgets.healthy_lines import healthy_lines
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import Line, XAxis, YAxis, curves, histogram, race, series_words, shares
@@ -153,6 +154,7 @@ def _statistics(reader: Any, info: RunInfo, marks: list[Any], log_x: bool) -> No
             uirevision=info.name,
             title=title or words.heading,
             y_title=words.unit,
+            references=healthy_lines(words.name) if len(lines) == 1 else [],
             marks=marks,
             x=XAxis(log=log_x),
             height=230,

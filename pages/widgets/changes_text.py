@@ -12,7 +12,16 @@ import streamlit as st
 from pages.session.plain import plain
 from pages.widgets import control_widgets
 from qcore import config
-from qcore.config import ConfigError, Control, all_controls, find_control, live_controls, normal_name, shortened
+from qcore.config import (
+    ConfigError,
+    Control,
+    all_controls,
+    assignment,
+    find_control,
+    live_controls,
+    normal_name,
+    shortened,
+)
 from qcore.viz import value_words
 
 CHANGES_HELP = (
@@ -118,7 +127,8 @@ def _add(key: str, kind: str, control: Control, start: Any) -> None:
 
 
 def _is(line: str, control: Control) -> bool:
-    return _plain(line.partition("=")[0]) in (
+    change = assignment(line)
+    return _plain(change.written if change else line) in (
         _plain(control.name),
         _plain(control.label),
         _plain(control_title(control)),

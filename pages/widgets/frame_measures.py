@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qcore.lab import guide
+from qcore.lab import GUIDE
 from qcore.probes import catalog
 from qcore.probes.catalog import Declared
 from qcore.viz import SOURCES, Figure, Line, Reference, YAxis, curves, number_words, source_style
@@ -41,7 +41,6 @@ PICTURES = {
     "energy": Measure(catalog.frame_measure("energy")),
 }
 MEASURES = MOTION | PICTURES
-_GENERATED = catalog.frames("generated", "")
 
 
 def shown(value: float | None) -> str:
@@ -93,64 +92,11 @@ def measure_figure(
     )
 
 
-@dataclass(frozen=True)
-class Band:
-    """What the guide says of one measure.
-
-    Attributes:
-        series: where a run keeps it.
-        low, high: limits, None where there is none.
-        verdict: what was measured here.
-    """
-
-    name: str
-    series: str
-    low: float | None
-    high: float | None
-    says: str
-    verdict: str
-
-    @property
-    def measure(self) -> str:
-        """Name of the measure of clips; empty when the band is about something else."""
-        return self.series.removeprefix(_GENERATED) if self.series.startswith(_GENERATED) else ""
-
-    @property
-    def range_text(self) -> str:
-        """The band in words; empty for advice without limits."""
-        if self.low is not None and self.high is not None:
-            return f"{number_words(self.low)} to {number_words(self.high)}"
-        if self.low is not None:
-            return f"above {number_words(self.low)}"
-        return "" if self.high is None else f"below {number_words(self.high)}"
-
-    def holds(self, value: float) -> bool:
-        """Whether a value is inside the band."""
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-
-def bands() -> list[Band]:
-    """The guide's bands and emergency fixes, in its order. A bare measure is that of generated clips."""
-    return [
-        Band(
-            str(row["name"]),
-            measure if "/" in measure or not measure else f"{_GENERATED}{measure}",
-            row.get("low"),
-            row.get("high"),
-            str(row["guide"]),
-            str(row["verdict"]),
-        )
-        for row in guide()
-        for measure in [str(row.get("measure") or "")]
-    ]
-
-
 def guide_limits() -> dict[str, list[Reference]]:
-    """Limits of the guide's bands as reference lines, by measure."""
+    """Limits of the guide's bands of clips as reference lines, by measure."""
     found: dict[str, list[Reference]] = {}
-    for band in bands():
-        for sign, limit in (("≥", band.low), ("≤", band.high)):
-            if limit is not None and band.measure:
-                line = Reference(f"guide {sign}", limit, f"the guide, {band.name}: {sign} {number_words(limit)}")
-                found.setdefault(band.measure, []).append(line)
+    for band in GUIDE.bands:
+        for side, limit in band.limits if band.measure in MEASURES else ():
+            said = f"the guide, {band.grade}: {side} {number_words(limit)}"
+            found.setdefault(band.measure, []).append(Reference(f"guide: {side}", limit, said))
     return found

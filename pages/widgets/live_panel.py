@@ -34,7 +34,7 @@ _mount = st.components.v2.component(
 
 
 @dataclass(frozen=True)
-class Block:
+class PanelBlock:
     """One part of a panel: a chart, or HTML in which all text is escaped.
 
     Attributes:
@@ -57,7 +57,7 @@ class Block:
         return f'{{"key":{json.dumps(self.key)},"half":{json.dumps(self.half)},{shown}}}'
 
 
-def blocks_json(blocks: Iterable[Block]) -> str:
+def blocks_json(blocks: Iterable[PanelBlock]) -> str:
     """What a channel's view of a panel answers."""
     return f"[{','.join(block.to_json() for block in blocks)}]"
 
@@ -86,7 +86,7 @@ def words(key: str, shown: str) -> None:
     """
     _mount(
         key=f"words:{key}",
-        data=f'{{"address":{json.dumps(shown)},"blocks":{blocks_json([Block(key, shown)])}}}'.encode(),
+        data=f'{{"address":{json.dumps(shown)},"blocks":{blocks_json([PanelBlock(key, shown)])}}}'.encode(),
     )
 
 

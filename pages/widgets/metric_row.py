@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from pages.widgets import live_panel
+from qcore.base.words import form_words
 from qcore.lab import Lab
 from qcore.probes.catalog import Declared
-from qcore.viz import number_words, percent_words, series_words
+from qcore.viz import series_words
 
 
 def strip(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:
@@ -43,13 +43,7 @@ def newest(series: Mapping[str, Any], declared: Iterable[Declared]) -> Iterator[
     """(label, newest value or a dash, meaning) of each series."""
     for words in declared:
         found = series[words.name]
-        yield words.label, _formatted(float(found.values[-1]) if len(found) else None, words.form), words.meaning
-
-
-def _formatted(value: float | None, form: str) -> str:
-    if value is None or not math.isfinite(value) or not form or form.endswith("g"):
-        return number_words(value, 3 if form else 4)
-    return percent_words(value) if form.endswith("%") else format(value, form).replace("-", "−")
+        yield words.label, form_words(float(found.values[-1]) if len(found) else None, words.form), words.meaning
 
 
 def smoothing() -> int:

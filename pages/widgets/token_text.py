@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from qcore.base.words import number_words, percent_words
+
 _FULL_SURPRISE = math.log(1000.0)
 _BLANKS = str.maketrans({"␣": " ", "⏎": "\n", "⇥": "\t"})
 _DEEPEST = 0.45
@@ -39,10 +41,10 @@ def tint(probability: float) -> float:
 def facts(token: dict[str, Any]) -> str:
     """What is known of a token, in two lines."""
     identity = f" (id {token['id']})" if "id" in token else ""
-    others = " · ".join(f"{name} {probability:.1%}" for name, probability in token["top"])
+    others = " · ".join(f"{name} {percent_words(probability, places=1)}" for name, probability in token["top"])
     return (
-        f"{token['label']}{identity}: probability {token['probability']:.2%}, rank {token['rank']}, "
-        f"entropy {token['entropy']:.2f} nats\ntop 5: {others}"
+        f"{token['label']}{identity}: probability {percent_words(token['probability'], places=2)}, "
+        f"rank {token['rank']}, entropy {number_words(token['entropy'], places=2)} nats\ntop 5: {others}"
     )
 
 

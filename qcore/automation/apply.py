@@ -18,10 +18,10 @@ from qcore.config import (
     PAUSE,
     RESTORE,
     ConfigError,
-    Line,
     Ramp,
     ScheduledChange,
     SetControl,
+    TextLine,
     check_schedule,
     find_control,
 )
@@ -138,7 +138,7 @@ class Steering:
         for start, end, ramp in plan.ramps(step):
             self._move(ramp, start, end, total)
 
-    def _wanted(self, line: Line, name: str, value: Any) -> SetControl | None:
+    def _wanted(self, line: TextLine, name: str, value: Any) -> SetControl | None:
         """What a line of the schedule sets; None, and a warning once a line, where this model has nothing for it."""
         try:
             return self._board.check(name, value)
@@ -229,7 +229,7 @@ class Steering:
         if not since or step == end:
             self._change(control.name, value, SCHEDULE, f"a ramp over steps {start} to {end}")
         else:
-            self._board.set(control.name, value)
+            self._board.take(wanted)
         self._writer.log_scalars(step, {catalog.control(control.name): float(value)})
 
     def _warn_once(self, author: str, error: Exception, about: str) -> None:

@@ -40,16 +40,19 @@ class ControlBoard(Mapping[str, Any]):
         """
         return SetControl(*self._config.check_change(name, value, stored=stored))
 
+    def take(self, checked: SetControl) -> Any:
+        """Make a change that `check` has just given; returns the old value."""
+        old = self._values[checked.name]
+        self._values[checked.name] = checked.value
+        return old
+
     def set(self, name: str, value: Any, *, stored: bool = False) -> Any:
         """Change one control and return its old value.
 
         Raises:
             ConfigError: when it is refused; nothing is changed then.
         """
-        checked = self.check(name, value, stored=stored)
-        old = self._values[checked.name]
-        self._values[checked.name] = checked.value
-        return old
+        return self.take(self.check(name, value, stored=stored))
 
     def is_risky(self, name: str) -> bool:
         """Whether a checkpoint must be written before this control changes."""

@@ -19,7 +19,7 @@ from qcore.store import Event, RunWriter
 from qcore.store.records import REFUSED, UNTOLD
 
 
-class History:
+class EventLog:
     """Events of one run, kept in the store as they come. Only the trainer's thread touches it."""
 
     def __init__(self, events: Iterable[Event], writer: RunWriter) -> None:
@@ -89,7 +89,7 @@ class History:
         except ConfigError as error:
             self.refuse(step, event, str(error))
             return None
-        board.set(wanted.name, wanted.value, stored=True)
+        board.take(wanted)
         return wanted
 
     def settle(self, board: ControlBoard, refused: Mapping[str, str], step: int, event_seq: int) -> None:

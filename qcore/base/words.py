@@ -61,11 +61,38 @@ def prose(text: str) -> str:
     return _E_NOTATION.sub(lambda found: number_words(float(found[0]), 3, signed=found[0].startswith("+")), text)
 
 
-def percent_words(share: float | None) -> str:
-    """A share as a percentage: `12 %`, under 10 % with one decimal."""
+def percent_words(share: float | None, *, places: int | None = None) -> str:
+    """A share as a percentage: `12 %`, under 10 % with one decimal. places: exactly so many decimals instead."""
     if share is None or not math.isfinite(share):
         return number_words(share)
-    return f"{number_words(100 * share, places=0 if abs(share) >= 0.0995 else 1)} %"
+    decimals = places if places is not None else 0 if abs(share) >= 0.0995 else 1
+    return f"{number_words(100 * share, places=decimals)} %"
+
+
+def form_words(value: float | None, form: str) -> str:
+    """A number in the format that its declaration asks for: Python's, such as `.2f`, `.0%` or `.3g`; "" is four digits.
+
+    >>> form_words(-0.5, ".2f"), form_words(0.126, ".0%"), form_words(None, ".2f")
+    ('−0.50', '13 %', '–')
+    """
+    if value is None or not math.isfinite(value) or not form or form.endswith("g"):
+        return number_words(value, 3 if form else 4)
+    return percent_words(value) if form.endswith("%") else format(value, form).replace("-", "−")
+
+
+def unit_words(value: float | None, unit: str, *, places: int | None = None) -> str:
+    """A number with its unit: `22 ms`; one that is not known or not finite without."""
+    known = value is not None and math.isfinite(value)
+    return f"{number_words(value, places=places)} {unit}" if known else number_words(value)
+
+
+def bytes_words(size: float) -> str:
+    """A number of bytes: `22 GB`, `1.4 GB`, `340 MB`, `12 kB`, `87 bytes`; two digits, or all of the whole part."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            number = size / factor
+            return f"{number_words(number, places=0) if number >= 10 else number_words(number, 2)} {unit}"
+    return f"{number_words(size, places=0)} byte{'' if size == 1 else 's'}"
 
 
 def limit_words(limit: float | None, side: str | None) -> str:

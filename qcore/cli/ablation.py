@@ -17,14 +17,13 @@ from qcore.cli.base import (
     Changes,
     Runs,
     app,
-    figure,
     markdown_table,
     print_json,
     print_table,
     with_options,
 )
 from qcore.config import KIND, LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
-from qcore.experiments.ablation import STRETCH, CaseResult, Row, base_config
+from qcore.experiments.ablation import STRETCH, CaseResult, VariantRow, base_config
 from qcore.experiments.ablation_store import plan_ablation, train_ablation
 from qcore.runs.names import open_folder
 from qcore.viz import number_words
@@ -95,7 +94,10 @@ def ablate(options: AblateOptions) -> int:
         print_json({"name": done.name, "rows": rows, "cases": [asdict(case) for case in done.results]})
         return 0
     print(ablation_markdown(done.rows)) if options.markdown else print_table(table(done.rows))
-    print(f"\n{_note(done.rows)}\n{len(done.results)} runs, {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(
+        f"\n{_note(done.rows)}\n{len(done.results)} runs, {number_words(time.monotonic() - started, places=0)} s",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -108,24 +110,24 @@ def _start(preset_name: str | None, path: Path | None) -> RunConfig | None:
 
 
 def _tell(case: CaseResult) -> None:
-    held_out = "failed" if case.held_out is None else figure(case.held_out)
-    print(f"{case.name}  {held_out}  {case.seconds:.1f} s", file=sys.stderr, flush=True)
+    held_out = "failed" if case.held_out is None else number_words(case.held_out, places=3)
+    print(f"{case.name}  {held_out}  {number_words(case.seconds, places=1)} s", file=sys.stderr, flush=True)
 
 
-def _note(rows: Sequence[Row]) -> str:
+def _note(rows: Sequence[VariantRow]) -> str:
     judged = [row for row in rows if row.difference is not None and row.difference.n > 1]
     return (
-        f"{len(judged)} comparisons at 95 %: {len(judged) / 20:.1f} of them would exclude 0 by chance alone. "
-        "* reaches the base's loss in less time, by its whole interval."
+        f"{len(judged)} comparisons at 95 %: {number_words(len(judged) / 20, places=1)} of them would exclude 0 by "
+        "chance alone. * reaches the base's loss in less time, by its whole interval."
     )
 
 
-def ablation_markdown(rows: Sequence[Row]) -> str:
+def ablation_markdown(rows: Sequence[VariantRow]) -> str:
     """The table as Markdown."""
     return markdown_table(table(rows))
 
 
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def table(rows: Sequence[VariantRow]) -> list[tuple[str, ...]]:
     """Head, then one line a variant; the base's own figures first."""
     lines: list[tuple[str, ...]] = [HEAD]
     for row in rows:
@@ -133,21 +135,23 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         lines.append(
             (
                 row.variant.title,
-                f"base: {figure(row.held_out)}" if difference is None and not row.failed else _interval(row),
+                f"base: {number_words(row.held_out, places=3)}"
+                if difference is None and not row.failed
+                else _interval(row),
                 "" if difference is None and not row.failed else row.verdict,
                 "" if difference is None else _needed(difference.needed),
                 _steps(row),
                 ("–" if row.seconds_ratio is None else row.seconds_ratio.text) + (" *" if row.earns else ""),
-                figure(row.cost_ratio, 2),
-                figure(row.parameters_ratio, 2),
-                figure(row.repetition, 2),
-                figure(row.distinct_2, 2),
+                number_words(row.cost_ratio, places=2),
+                number_words(row.parameters_ratio, places=2),
+                number_words(row.repetition, places=2),
+                number_words(row.distinct_2, places=2),
             )
         )
     return lines
 
 
-def _interval(row: Row) -> str:
+def _interval(row: VariantRow) -> str:
     difference = row.difference
     if difference is None:
         return "–"
@@ -164,7 +168,9 @@ def _needed(needed: int | None) -> str:
     return "–" if needed is None else "> 999" if needed > 999 else str(needed)
 
 
-def _steps(row: Row) -> str:
+def _steps(row: VariantRow) -> str:
     if row.steps is None:
         return f"not within {STRETCH:g} ×" if row.pairs else "–"
-    return figure(row.steps, 0) + ("" if row.reached == row.pairs else f" ({row.reached} of {row.pairs} seeds)")
+    return number_words(row.steps, places=0) + (
+        "" if row.reached == row.pairs else f" ({row.reached} of {row.pairs} seeds)"
+    )

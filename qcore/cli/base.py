@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -13,9 +12,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from qcore.base import VERSION
+from qcore.base.plain_json import plain_json
 from qcore.config import ConfigError, SetControl, read_changes, shown
 from qcore.lab import Lab, LabError
-from qcore.viz import number_words
 
 AUTHOR = "cli"
 
@@ -116,11 +115,6 @@ def set_commands(items: Iterable[str]) -> list[SetControl]:
     return list(commands.values())
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """A measured number with so many decimals; what is unknown or not finite, in words."""
-    return number_words(value, places=digits)
-
-
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows of equal length in columns, each as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -137,5 +131,4 @@ def markdown_table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def print_json(value: object) -> None:
     """Print dataclasses, paths and plain values as JSON; a number that is not finite becomes null."""
-    text = json.dumps(value, default=lambda item: vars(item) if dataclasses.is_dataclass(item) else str(item))
-    print(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2, ensure_ascii=False))
+    print(plain_json(value, lambda item: vars(item) if dataclasses.is_dataclass(item) else str(item), indent=2))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from qcore.base.run_states import RunState
+from qcore.base.words import number_words
 from qcore.cli.base import RUNS, AsJson, Changes, Runs, app, markdown_table, print_json, print_table, with_options
 from qcore.config import LANGUAGE_KINDS, ConfigError, RunConfig, default_run, person_path, preset, read_changes
 from qcore.experiments.benchmark import MATCHES, bench_spec, run_benchmark
@@ -165,19 +166,19 @@ def _measured_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         row["label"],
         f"{row['parameters']:,}",
-        f"{row['flops'] / 1e9:.3g}",
-        f"{row['gflops_forward']:.3g}",
-        f"{timing['forward_ms']:.1f}",
-        f"{timing['backward_ms']:.1f}",
-        f"{row['tokens_per_second']:,.0f}",
-        f"{median:.2f} ({low:.2f}–{high:.2f})",
+        number_words(row["flops"] / 1e9, 3),
+        number_words(row["gflops_forward"], 3),
+        number_words(timing["forward_ms"], places=1),
+        number_words(timing["backward_ms"], places=1),
+        number_words(row["tokens_per_second"], places=0),
+        f"{number_words(median, places=2)} ({number_words(low, places=2)}–{number_words(high, places=2)})",
         _megabytes(row["peak_bytes"]),
         _megabytes(row["forecast_bytes"]),
     )
 
 
 def _megabytes(size: float | None) -> str:
-    return "–" if size is None else f"{size / 1e6:,.0f} MB"
+    return "–" if size is None else f"{number_words(size / 1e6, places=0)} MB"
 
 
 def generation_table(found: Benchmark) -> list[tuple[str, ...]]:
@@ -188,7 +189,13 @@ def generation_table(found: Benchmark) -> list[tuple[str, ...]]:
     lines = [("generation, tokens/s", *positions, "last ÷ first")]
     for row in found.measurements:
         rates = [rate for _, rate in row["generation"]]
-        lines.append((row["label"], *(f"{rate:,.0f}" for rate in rates), f"{rates[-1] / rates[0]:.2f}"))
+        lines.append(
+            (
+                row["label"],
+                *(number_words(rate, places=0) for rate in rates),
+                number_words(rates[-1] / rates[0], places=2),
+            )
+        )
     return lines
 
 
@@ -201,13 +208,19 @@ def quality_table(found: Benchmark) -> list[tuple[str, ...]]:
     for row in found.measurements:
         mine = [rows.get((row["label"], equal)) for equal in found.spec.equal]
         cells = [
-            "–" if one is None else f"{one.mean:.3f}" + (f" ± {one.reach:.3f}" if one.reach is not None else "")
+            "–"
+            if one is None
+            else number_words(one.mean, places=3)
+            + (f" ± {number_words(one.reach, places=3)}" if one.reach is not None else "")
             for one in mine
         ]
         there = [one for one in mine if one is not None]
-        steps, seconds = " / ".join(str(one.steps) for one in there), " / ".join(f"{one.seconds:.0f}" for one in there)
+        steps, seconds = (
+            " / ".join(str(one.steps) for one in there),
+            " / ".join(number_words(one.seconds, places=0) for one in there),
+        )
         lines.append((row["label"], *cells, steps, seconds))
     for name, value in found.references.items():
         if value is not None:
-            lines.append((f"*{name}*", *(f"{value:.3f}" for _ in found.spec.equal), "", ""))
+            lines.append((f"*{name}*", *(number_words(value, places=3) for _ in found.spec.equal), "", ""))
     return lines

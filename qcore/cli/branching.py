@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qcore.base.words import number_words
 from qcore.cli.base import (
     AUTHOR,
     RUNS,
@@ -19,7 +20,6 @@ from qcore.cli.base import (
     Quiet,
     Runs,
     app,
-    figure,
     opened,
     print_json,
     print_table,
@@ -63,7 +63,7 @@ def replay(
         "(cost/…)"
     )
     if result.first_difference is None:
-        print(f"identical, bit for bit ({result.seconds:.1f} s)")
+        print(f"identical, bit for bit ({number_words(result.seconds, places=1)} s)")
         return 0
     first = result.first_difference
     print(f"{result.differing} differ; first at step {first.step}, {first.series}:")
@@ -189,10 +189,15 @@ def effect(options: EffectOptions) -> None:
     rows = [("order", "without", "with the change", "difference")]
     for pair in found.pairs:
         rows.append(
-            (str(pair.order_seed), figure(pair.without, 5), figure(pair.changed, 5), figure(pair.difference, 5))
+            (
+                str(pair.order_seed),
+                number_words(pair.without, places=5),
+                number_words(pair.changed, places=5),
+                number_words(pair.difference, places=5),
+            )
         )
     print_table(rows)
-    print(f"{found.verdict} ({found.seconds:.0f} s)")
+    print(f"{found.verdict} ({number_words(found.seconds, places=0)} s)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +241,8 @@ def sweep(options: SweepOptions) -> None:
         return
     rows = [(found.control, found.metric, "forks")]
     for point in found.points:
-        made = ", ".join(figure(result.value, 5) for result in point.results)
-        rows.append((str(point.value), figure(point.mean, 5), made))
+        made = ", ".join(number_words(result.value, places=5) for result in point.results)
+        rows.append((str(point.value), number_words(point.mean, places=5), made))
     print_table(rows)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from qcore.base.words import number_words
 from qcore.cli.base import AsJson, Changes, app, print_json, print_table
 from qcore.config import FAULTS, ConfigError, read_changes
 from qcore.experiments.exam import HEALTHY_KINDS, ExamResult, exam_cases, result_to, run_exam
@@ -67,7 +68,9 @@ def summarise(results: Sequence[ExamResult]) -> dict[str, float | int | None]:
 
 def _line(result: ExamResult) -> str:
     verdict = "ok" if result.passed else "FAILED"
-    return f"{verdict:6}  {result.name}  {result.state} at step {result.steps}  {result.seconds:.1f} s"
+    return (
+        f"{verdict:6}  {result.name}  {result.state} at step {result.steps}  {number_words(result.seconds, places=1)} s"
+    )
 
 
 def _print(results: Sequence[ExamResult], summary: dict[str, float | int | None]) -> None:
@@ -90,5 +93,5 @@ def _print(results: Sequence[ExamResult], summary: dict[str, float | int | None]
     print(
         f"{summary['named']} of {summary['faults']} faults named, median step {summary['median_step']}; "
         f"{summary['healthy_with_findings']} of {summary['healthy']} healthy runs with a finding; "
-        f"{summary['seconds']:.0f} s"
+        f"{number_words(summary['seconds'], places=0)} s"
     )

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from qcore.base.run_states import RunState
-from qcore.cli.base import RUNS, AsJson, Name, Runs, app, figure, markdown_table, opened, print_json, print_table
+from qcore.base.words import number_words
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, markdown_table, opened, print_json, print_table
 from qcore.cli.training import ending
 from qcore.config import KIND, MODEL_KINDS, PRESETS, Control, ExternalConfig, all_controls
 from qcore.lab import ControlState, RuleInfo, RunInfo, rule_infos
@@ -33,7 +34,17 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created)) if info.created else ""
             step = f"{info.step}/{info.total_steps}" if info.total_steps else str(info.step)
             state = waiting_words(info, infos, short=True) or info.state
-            rows.append((info.name, state, step, figure(info.loss), figure(info.held_out), info.kind, created))
+            rows.append(
+                (
+                    info.name,
+                    state,
+                    step,
+                    number_words(info.loss, places=3),
+                    number_words(info.held_out, places=3),
+                    info.kind,
+                    created,
+                )
+            )
         print_table(rows)
         for info in infos:
             if info.state == RunState.UNREADABLE:
@@ -80,11 +91,13 @@ def _print_model(info: RunInfo, meta: dict[str, Any], saved: list[str]) -> None:
     print(f"model        {info.model_text}, preset {info.preset or 'none'}")
     print(f"trained      {timedelta(seconds=round(info.seconds_trained))}, {info.rate_text or 'speed unknown'}")
     if info.family == "video":
-        measured = [f"{key} {figure(value)}" for key, value in (meta.get("data_frames") or {}).items()]
+        measured = [f"{key} {number_words(value, places=3)}" for key, value in (meta.get("data_frames") or {}).items()]
         print(f"frames       {', '.join(measured) or 'not measured'}")
     else:
         references = [
-            f"{key} {figure(value)}" for key, value in (meta.get("references") or {}).items() if value is not None
+            f"{key} {number_words(value, places=3)}"
+            for key, value in (meta.get("references") or {}).items()
+            if value is not None
         ]
         print(f"references   {', '.join(references) or 'not measured'} (nats per token)")
     for line in meta.get("data_report") or ():
@@ -107,7 +120,7 @@ def _print_external(
     for name, state in controls.items():
         print(f"control      {name} = {value_words(state.value)}")
     for name, one in latest.items():
-        print(f"series       {name} = {figure(one['value'])} at step {one['step']}")
+        print(f"series       {name} = {number_words(one['value'], places=3)} at step {one['step']}")
     if not latest:
         print("series       none")
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qcore.base.words import number_words
 from qcore.cli.base import (
     AUTHOR,
     RUNS,
@@ -18,7 +19,6 @@ from qcore.cli.base import (
     Name,
     Runs,
     app,
-    figure,
     opened,
     print_json,
     print_table,
@@ -37,6 +37,7 @@ from qcore.config import (
     Stop,
 )
 from qcore.lab import LabError
+from qcore.probes.catalog import frame_measure
 
 ANSWER_SECONDS = 30.0
 
@@ -89,7 +90,7 @@ def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: b
             what = f"{command.name} = {command.value}" if isinstance(command, SetControl) else command.kind
             fate, bad = f"{row.status} at step {row.step}: {row.message}", 2 if row.status == "refused" else 0
             if row.status == "pending":
-                late = f"was not answered within {ANSWER_SECONDS:.0f} s and stays queued"
+                late = f"was not answered within {ANSWER_SECONDS:g} s and stays queued"
                 fate = late if alive else f"waits until the run is resumed: qcore resume {shlex.quote(name)}"
                 # of a run that does not train nobody can answer now: to wait for its next start is what was asked
                 bad = 1 if alive else 0
@@ -147,7 +148,9 @@ def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **setti
         print_json(last)
     else:
         rows = [
-            (key, figure(float(last.stats[key])), figure(value)) for key, value in data.items() if key in last.stats
+            (frame_measure(key).title, number_words(float(last.stats[key]), places=3), number_words(value, places=3))
+            for key, value in data.items()
+            if key in last.stats
         ]
         print_table([("measure", f"{len(last.tokens)} clips at step {last.step}", "data"), *rows])
     return 0

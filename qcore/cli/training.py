@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from qcore.base.run_states import RunState
+from qcore.base.words import number_words
 from qcore.cli.base import (
     AUTHOR,
     RUNS,
@@ -28,7 +29,6 @@ from qcore.cli.base import (
     Quiet,
     Runs,
     app,
-    figure,
     opened,
     print_json,
     set_commands,
@@ -204,7 +204,9 @@ def _tell_data(lab: Lab, name: str) -> bool:
 
 def ending(info: RunInfo) -> str:
     """State, step and losses of a run, and why it ended, in one line."""
-    figures = f"loss {figure(info.loss)}, held-out {figure(info.held_out)} {info.loss_unit}".rstrip()
+    figures = (
+        f"loss {number_words(info.loss, places=3)}, held-out {number_words(info.held_out, places=3)} {info.loss_unit}"
+    ).rstrip()
     of = f" of {info.total_steps}" if info.total_steps or "trainer" in info.capabilities else ""
     reason = f": {info.message}" if info.message else ""
     return f"{info.name} {info.state} at step {info.step}{of} ({figures}){reason}"
@@ -237,7 +239,7 @@ def _progress_line(info: RunInfo, *, bar: bool) -> str:
         "█" * filled + "░" * (24 - filled) if bar else "",
         f"step {info.step}/{info.total_steps}",
         "" if info.state == RunState.RUNNING else f"{info.state} {info.message}".rstrip(),
-        "" if info.loss is None else f"loss {info.loss:.3f}",
+        "" if info.loss is None else f"loss {number_words(info.loss, places=3)}",
         info.rate_text,
         "" if info.seconds_left is None else f"{timedelta(seconds=round(info.seconds_left))} left",
     ]

@@ -13,31 +13,22 @@ from typing import Annotated
 
 import typer
 
+from qcore.base.words import NOT_MEASURED
 from qcore.cli.base import AsJson, Changes, app, markdown_table, print_json, print_table
 from qcore.config import ConfigError, read_changes
 from qcore.experiments.guide_check import (
     CORRELATIONS,
-    EXPECTED,
     MEASURES,
     PATHS,
-    Verdict,
+    PathMeans,
     VerdictRun,
     run_verdicts,
     verdict_configs,
     verdicts,
 )
+from qcore.lab import GUIDE
+from qcore.probes.catalog import frame_measure
 from qcore.viz import number_words
-
-_SHORT = {
-    "divergence": "divergence",
-    "cosine": "cosine",
-    "orthogonality": "orthogonality",
-    "energy": "energy",
-    "coherence": "coherence",
-    "lag_ratio": "change ÷ data",
-    "motion_ratio": "motion ÷ data",
-    "std_ratio": "std ÷ data",
-}
 
 
 @app.command("verdicts")
@@ -67,30 +58,31 @@ def judge_guide(
         return 0
     table = _table(rows, data)
     print(markdown_table(table)) if markdown else print_table(table)
-    print(f"\n{len(runs)} runs, {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(f"\n{len(runs)} runs, {number_words(time.monotonic() - started, places=0)} s", file=sys.stderr)
     return 0
 
 
 def _tell(run: VerdictRun) -> None:
-    print(f"{run.name}  {run.state}  {run.seconds:.1f} s", file=sys.stderr, flush=True)
+    print(f"{run.name}  {run.state}  {number_words(run.seconds, places=1)} s", file=sys.stderr, flush=True)
 
 
-def _table(rows: Sequence[Verdict], data: dict[str, float]) -> list[tuple[str, ...]]:
+def _table(rows: Sequence[PathMeans], data: dict[str, float]) -> list[tuple[str, ...]]:
     """Header, the guide's promises, the data's values, then one line a path and noise; ✓ where the guide's is met."""
-    head = ("path", "ρ", *(_SHORT[measure] for measure in MEASURES))
-    promised = ("guide", "1", *(EXPECTED[measure][2] if measure in EXPECTED else "" for measure in MEASURES))
-    own = ("data", "", *(_figure(data.get(measure, math.nan)) for measure in MEASURES))
+    promises = GUIDE.promises
+    head = ("path", "ρ", *(frame_measure(measure).label.lower() for measure in MEASURES))
+    promised = ("guide", "1", *(promises[measure].range_text if measure in promises else "" for measure in MEASURES))
+    own = ("data", "", *(number_words(data.get(measure), places=2) for measure in MEASURES))
     lines = [head, promised, own]
     for row in rows:
         cells = []
         for measure in MEASURES:
             spread = row.deviation[measure]
-            beside = "" if math.isnan(spread) else f" ± {spread:.2f}"
-            met = " ✓" if measure in EXPECTED and row.meets(measure) else ""
-            cells.append(f"{_figure(row.mean[measure])}{beside}{met}")
+            beside = "" if math.isnan(spread) else f" ± {number_words(spread, places=2)}"
+            met = " ✓" if measure in promises and row.meets(measure) else ""
+            cells.append(f"{_mean(row.mean[measure])}{beside}{met}")
         lines.append((row.path, f"{row.noise_correlation:g}", *cells))
     return lines
 
 
-def _figure(value: float) -> str:
-    return number_words(None if math.isnan(value) else value, places=2)
+def _mean(value: float) -> str:
+    return NOT_MEASURED if math.isnan(value) else number_words(value, places=2)

@@ -16,6 +16,7 @@ from qcore.config.commands import (
     Step,
     Stop,
     command_from_row,
+    row_of,
     to_row,
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
@@ -39,7 +40,7 @@ from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCas
 from qcore.config.flux import FluxConfig
 from qcore.config.kinds import FAULT, KIND, ORDER_SEED, SEED, section_types
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
-from qcore.config.names import normal_name
+from qcore.config.names import assignment, normal_name
 from qcore.config.pam import PAMConfig
 from qcore.config.paths import person_path
 from qcore.config.phase import PhaseLMConfig
@@ -84,7 +85,7 @@ from qcore.config.sections import (
     TransformerConfig,
 )
 from qcore.config.sources import SkippedFile, SourceCheck, check_source
-from qcore.config.texts import Line
+from qcore.config.texts import TextLine
 from qcore.config.video import (
     ClipSamplingConfig,
     ClipsConfig,
@@ -145,7 +146,6 @@ __all__ = [
     "LanguageConfig",
     "LatentsConfig",
     "Limit",
-    "Line",
     "Mute",
     "ObjectiveConfig",
     "OptimConfig",
@@ -168,6 +168,7 @@ __all__ = [
     "SourceCheck",
     "Step",
     "Stop",
+    "TextLine",
     "TextRunConfig",
     "TransformerConfig",
     "VideoFlowConfig",
@@ -176,6 +177,7 @@ __all__ = [
     "VideoRunConfig",
     "WhenRule",
     "all_controls",
+    "assignment",
     "check_limits",
     "check_live",
     "check_root",
@@ -203,6 +205,7 @@ __all__ = [
     "read_changes",
     "read_config",
     "read_text_file",
+    "row_of",
     "section_types",
     "shortened",
     "shown",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qcore.config.errors import ConfigError, shortened
-from qcore.config.names import normal_name, operator_after
+from qcore.config.names import assignment, normal_name, operator_after
 
 HOW = "write it as key=value, such as learning_rate=0.001"
 
@@ -20,14 +20,14 @@ def read_changes(items: Iterable[str], how: str = HOW) -> dict[str, str]:
     for item in items:
         if not item.strip():
             continue
-        written, sign, value = item.partition("=")
-        name = normal_name(written)
-        if not sign or not name:
+        change = assignment(item)
+        name = normal_name(change.written) if change else ""
+        if not change or not name:
             raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {how}")
-        if operator := operator_after(written):
+        if operator := operator_after(change.written):
             raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {operator}= is not read here; {how}")
         if name in found:
-            both = f"{shortened(found[name], 40)!r} and {shortened(value.strip(), 40)!r}"
+            both = f"{shortened(found[name], 40)!r} and {shortened(change.value, 40)!r}"
             raise ConfigError(f"{shortened(name, 80)!r} is given twice: {both}")
-        found[name] = value.strip()
+        found[name] = change.value
     return found

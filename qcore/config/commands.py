@@ -226,8 +226,13 @@ KEPT_KINDS = (SetControl.kind, Acknowledge.kind, Mute.kind)
 
 
 def to_row(command: Command) -> tuple[str, dict[str, Any]]:
-    """Kind and JSON payload of a checked command."""
-    return command.kind, asdict(command.checked())
+    """Kind and JSON payload of a command, which is checked here."""
+    return row_of(command.checked())
+
+
+def row_of(command: Command) -> tuple[str, dict[str, Any]]:
+    """Kind and JSON payload of a command that has been checked already."""
+    return command.kind, asdict(command)
 
 
 def command_from_row(kind: str, payload: dict[str, Any]) -> Command:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from qcore.config.controls import ConfigError, Control
 from qcore.config.rule_text import Action, Limit, WhenRule, parse_limits, parse_rules
 from qcore.config.schedule_text import Schedule, parse_schedule
-from qcore.config.texts import Line
+from qcore.config.texts import TextLine
 
 Find = Callable[[str], Control]
 Check = Callable[[str, object], str]
@@ -76,7 +76,7 @@ def _number(name: str, find: Find, otherwise: str) -> str:
     return control.name
 
 
-def set_by(found: object, find: Find) -> Iterator[tuple[Line, Control, object]]:
+def set_by(found: object, find: Find) -> Iterator[tuple[TextLine, Control, object]]:
     """Line, control and value of everything that a schedule or rules set; of `*=` and `+=` the value that they make of
     the control's default, which is what a model that has nothing for it keeps.
     """

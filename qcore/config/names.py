@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from qcore.config.errors import shortened
 
@@ -28,6 +29,34 @@ def operator_after(written: str) -> str:
     """
     last = written.rstrip()[-1:]
     return last if last and last in _OPERATORS else ""
+
+
+class KeyValue(NamedTuple):
+    """`name = value` as a person wrote it.
+
+    Attributes:
+        written: what stands before the sign.
+        sign: `=`, or one such as `*=`.
+        value: what stands after it, without the blanks around it.
+    """
+
+    written: str
+    sign: str
+    value: str
+
+
+def assignment(text: str, operators: str = "") -> KeyValue | None:
+    """A text cut at its first `=`; None without one. Neither the name nor the value is checked.
+
+    Args:
+        operators: letters that belong to the sign when they stand before it.
+    """
+    written, sign, value = text.partition("=")
+    if not sign:
+        return None
+    if operators and written[-1:] and written[-1] in operators:
+        written, sign = written[:-1], written[-1] + sign
+    return KeyValue(written, sign, value.strip())
 
 
 def nearest_hint(name: str, valid: Iterable[str]) -> str:

@@ -17,8 +17,8 @@ from typing import Literal
 from qcore.config.controls import Control
 from qcore.config.errors import shortened
 from qcore.config.fault_bank import FAULTS
-from qcore.config.names import nearest_hint
-from qcore.config.texts import Line, lines_of
+from qcore.config.names import assignment, nearest_hint
+from qcore.config.texts import TextLine, lines_of
 
 Operator = Literal["=", "*=", "+="]
 Comparison = Literal[">", "<", ">=", "<="]
@@ -102,7 +102,7 @@ class WhenRule:
     lasting: int = 1
     every: int = COOL_DOWN
     times: int = 1_000_000
-    line: Line = field(default=Line("", "", ""), compare=False)
+    line: TextLine = field(default=TextLine("", "", ""), compare=False)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Limit:
     factor: float | None = None
     delta: float | None = None
     every: int | None = None
-    line: Line = field(default=Line("", "", ""), compare=False)
+    line: TextLine = field(default=TextLine("", "", ""), compare=False)
 
     def allowed(self, control: Control, old: float, wanted: float) -> float:
         """The value nearest to `wanted` that bounds and largest change allow. A control on a logarithmic scale may
@@ -152,7 +152,7 @@ def parse_limits(lines: Iterable[str]) -> tuple[Limit, ...]:
     return tuple(map(_limit, lines_of("limit", lines)))
 
 
-def _rule(line: Line) -> WhenRule:
+def _rule(line: TextLine) -> WhenRule:
     head, colon, rest = line.plain.partition(": ")
     words = head.split()
     if not colon or len(words) < 2 or words[0] != "when":
@@ -183,7 +183,7 @@ def _rule(line: Line) -> WhenRule:
     return WhenRule(line.text, conditions, tuple(actions), tuple(verbs), max(1, lasting), max(1, every), times, line)
 
 
-def _condition(line: Line, text: str) -> IsActive | Compared:
+def _condition(line: TextLine, text: str) -> IsActive | Compared:
     match text.split():
         case [name, "is", "active"] if _FINDING.fullmatch(name):
             finding, _, key = name.partition(":")
@@ -200,22 +200,21 @@ def _condition(line: Line, text: str) -> IsActive | Compared:
     return Compared(series, sign, line.number(text[at + len(sign) :]))  # type: ignore[arg-type]
 
 
-def _action(line: Line, text: str) -> Action:
-    written, sign, value = text.partition("=")
-    operator = written[-1:] + "=" if written[-1:] in ("*", "+") else "="
-    name = line.name(written.removesuffix(operator[0]) if len(operator) == 2 else written)
-    if not sign or name is None or not value.strip():
+def _action(line: TextLine, text: str) -> Action:
+    set_to = assignment(text, "*+")
+    name = line.name(set_to.written if set_to else text)
+    if not set_to or name is None or not set_to.value:
         hint = nearest_hint(text.strip(), _VERBS)
         raise line.refuse(
             f"{shortened(text.strip(), 80)!r} is not an action; write control = value, *= factor, += difference, or "
             f"one of {', '.join(_VERBS)}{hint}"
         )
-    if operator != "=":
-        line.number(value)
-    return Action(name, operator, value.strip())  # type: ignore[arg-type]
+    if set_to.sign != "=":
+        line.number(set_to.value)
+    return Action(name, set_to.sign, set_to.value)  # type: ignore[arg-type]
 
 
-def _limit(line: Line) -> Limit:
+def _limit(line: TextLine) -> Limit:
     written, _, rest = line.plain.partition(":")
     name = line.name(written)
     if name is None or not rest.strip():
@@ -237,7 +236,7 @@ def _limit(line: Line) -> Limit:
     return Limit(name, line=line, **values)  # type: ignore[arg-type]
 
 
-def _clause(line: Line, text: str) -> tuple[str, float | int]:
+def _clause(line: TextLine, text: str) -> tuple[str, float | int]:
     match text.split():
         case ["every", number, unit] if unit in _EVERY:
             return "every", line.whole(number, "the number of steps,")

@@ -16,7 +16,8 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from qcore.config.errors import ConfigError, shortened
-from qcore.config.texts import Line, lines_of
+from qcore.config.names import assignment
+from qcore.config.texts import TextLine, lines_of
 
 Shape = Literal["linear", "cosine", "log"]
 _SHAPES = get_args(Shape)
@@ -26,7 +27,7 @@ _MOMENT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
-class Moment:
+class SchedulePoint:
     """A step, or percent of the run's steps when `is_share`."""
 
     at: float
@@ -46,11 +47,11 @@ class ScheduledChange:
         line: where it stands.
     """
 
-    moment: Moment
+    moment: SchedulePoint
     name: str
     value: str
     stage: str = ""
-    line: Line = field(default=Line("", "", ""), compare=False)
+    line: TextLine = field(default=TextLine("", "", ""), compare=False)
 
     def step(self, total_steps: int) -> int:
         """Number of updates after which the change is made."""
@@ -63,11 +64,11 @@ class Ramp:
     v₀·(v₁/v₀)^u, with u ∈ [0, 1] the share of the way between two knots.
     """
 
-    knots: tuple[Moment, ...]
+    knots: tuple[SchedulePoint, ...]
     name: str
     values: tuple[float, ...]
     shape: Shape = "linear"
-    line: Line = field(default=Line("", "", ""), compare=False)
+    line: TextLine = field(default=TextLine("", "", ""), compare=False)
 
     def span(self, total_steps: int) -> tuple[int, int]:
         """First and last step of the way."""
@@ -109,7 +110,7 @@ def parse_schedule(lines: Iterable[str]) -> Schedule:
     return Schedule(tuple(changes), tuple(ramps))
 
 
-def _staged(line: Line) -> list[ScheduledChange]:
+def _staged(line: TextLine) -> list[ScheduledChange]:
     """`stage NAME MOMENT: …`; the name may hold anything, a colon, too."""
     found = _STAGE_END.search(line.plain, len(_STAGE))
     if found is None:
@@ -118,23 +119,23 @@ def _staged(line: Line) -> list[ScheduledChange]:
     return _points(line, _moment(line, found["at"]), rest, stage)
 
 
-def _points(line: Line, moment: Moment, text: str, stage: str = "") -> list[ScheduledChange]:
+def _points(line: TextLine, moment: SchedulePoint, text: str, stage: str = "") -> list[ScheduledChange]:
     changes = []
     for part in line.parts(text, ","):
-        written, sign, value = part.partition("=")
-        name = line.name(written)
-        if not sign or name is None or not value.strip():
+        set_to = assignment(part)
+        name = line.name(set_to.written if set_to else part)
+        if not set_to or name is None or not set_to.value:
             raise _refuse(line)
-        changes.append(ScheduledChange(moment, name, value.strip(), stage, line))
+        changes.append(ScheduledChange(moment, name, set_to.value, stage, line))
     return changes
 
 
-def _ramp(line: Line, head: str, text: str) -> Ramp:
-    written, sign, way = text.partition("=")
-    name = line.name(written)
-    *before, last = way.replace("→", "->").split("->")
+def _ramp(line: TextLine, head: str, text: str) -> Ramp:
+    set_to = assignment(text)
+    name = line.name(set_to.written if set_to else text)
+    *before, last = (set_to.value if set_to else "").replace("→", "->").split("->")
     ends = last.split()
-    if not sign or name is None or not before or not 1 <= len(ends) <= 2:
+    if name is None or not before or not 1 <= len(ends) <= 2:
         raise _refuse(line)
     knots = tuple(_moment(line, part) for part in head.split(".."))
     values = tuple(line.number(part) for part in [*before, ends[0]])
@@ -151,7 +152,7 @@ def _ramp(line: Line, head: str, text: str) -> Ramp:
     return Ramp(knots, name, values, shape, line)  # type: ignore[arg-type]
 
 
-def _moment(line: Line, text: str) -> Moment:
+def _moment(line: TextLine, text: str) -> SchedulePoint:
     text = text.strip()
     share = text.endswith("%")
     digits = text[:-1].rstrip() if share else text
@@ -161,13 +162,13 @@ def _moment(line: Line, text: str) -> Moment:
     if not share and "." in digits:
         raise line.refuse("a step is a whole number, or a share with %")
     if not share:
-        return Moment(line.whole(digits, "a step,"), False)
+        return SchedulePoint(line.whole(digits, "a step,"), False)
     if (number := line.number(digits)) > 100:
         raise line.refuse("a share lies between 0% and 100%")
-    return Moment(number, True)
+    return SchedulePoint(number, True)
 
 
-def _refuse(line: Line) -> ConfigError:
+def _refuse(line: TextLine) -> ConfigError:
     return line.refuse(
         "write STEP: control = value, such as '120: coherence_weight = 0.02' or '36%: coherence_weight = 0.01', or "
         "a ramp between steps, '100 .. 300: learning_rate = 0.003 -> 0.0003 log'"

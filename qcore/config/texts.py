@@ -30,7 +30,7 @@ _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
-class Line:
+class TextLine:
     """One line.
 
     Attributes:
@@ -117,7 +117,7 @@ def check_extent(name: str, texts: Iterable[str]) -> None:
         )
 
 
-def lines_of(what: str, texts: Iterable[str]) -> Iterator[Line]:
+def lines_of(what: str, texts: Iterable[str]) -> Iterator[TextLine]:
     """The lines that are not empty.
 
     Raises:
@@ -128,9 +128,9 @@ def lines_of(what: str, texts: Iterable[str]) -> Iterator[Line]:
             raise ConfigError(f"more than {MOST_LINES} lines are refused: {what}s are read one per line, write fewer")
         if not text.strip():
             continue
-        line = Line(what, text.strip(), "")
+        line = TextLine(what, text.strip(), "")
         if len(line.text) > LONGEST_LINE:
             raise line.refuse(f"it has {len(line.text)} letters, {LONGEST_LINE} are allowed: write several lines")
         if odd := _ODD.search(line.text):
             raise line.refuse(f"it holds the character U+{ord(odd.group()):04X}: put an ordinary space there")
-        yield Line(what, line.text, " ".join(line.text.split()))
+        yield TextLine(what, line.text, " ".join(line.text.split()))

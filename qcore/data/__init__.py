@@ -11,7 +11,7 @@ from qcore.data.text.batches import Batch, asked_for
 from qcore.data.text.corpora import Corpus, load_corpus
 from qcore.data.text.dataset import Dataset, open_corpus, open_dataset
 from qcore.data.text.references import References, bits_per_byte, ngram_nats
-from qcore.data.text.stories import bilingual_log_probability, story_grammar, translation_pairs, translations
+from qcore.data.text.stories import story_grammar, translation_pairs, translations
 from qcore.data.text.tokenizers import Tokenizer, build_tokenizer, tokenizer_from_json
 from qcore.data.video.dataset import ClipDataset, TextStates
 from qcore.data.video.open import open_clips
@@ -27,7 +27,6 @@ __all__ = [
     "TextStates",
     "Tokenizer",
     "asked_for",
-    "bilingual_log_probability",
     "bits_per_byte",
     "build_tokenizer",
     "load_corpus",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from qcore.base.words import bytes_words, number_words, percent_words
 from qcore.config import SkippedFile
 from qcore.data.text.overlap import Overlap
 
@@ -70,12 +71,12 @@ class TextReport:
     def sentences(self) -> list[str]:
         """What a person should know at the start: the shares always, the rest where there is something to say."""
         held_out = self.validation_documents / max(1, self.documents)
-        read = f" from {bytes_text(self.size)}" if self.size else ""
-        unknown = f", {share_text(self.held_out_unknown_share)} of the held-out ones <unk>"
+        read = f" from {bytes_words(self.size)}" if self.size else ""
+        unknown = f", {percent_words(self.held_out_unknown_share)} of the held-out ones <unk>"
         said = [
             f"{self.train_documents:,} training documents, {self.validation_documents:,} held out "
-            f"({share_text(held_out)}){read}",
-            f"{self.tokens:,} training tokens, {self.characters_per_token:.1f} characters each"
+            f"({percent_words(held_out)}){read}",
+            f"{self.tokens:,} training tokens, {number_words(self.characters_per_token, places=1)} characters each"
             f"{unknown if self.held_out_unknown_share else ''}",
         ]
         return [*said, *self._amiss(0.0), *self.notes]
@@ -89,7 +90,7 @@ class TextReport:
         said = []
         share = self.duplicates / max(1, self.documents)
         if share > least:
-            said.append(f"{self.duplicates:,} of {self.documents:,} documents ({share_text(share)}) repeat another")
+            said.append(f"{self.duplicates:,} of {self.documents:,} documents ({percent_words(share)}) repeat another")
         found = self.overlap
         if found.share > least:
             said.append(
@@ -97,12 +98,12 @@ class TextReport:
                 f"training ({found.exact:,} whole, {found.near:,} nearly)"
             )
         if self.truncated and not least:  # which is what padded packing does, and no fault
-            cut = share_text(self.truncated / self.documents)
+            cut = percent_words(self.truncated / self.documents)
             said.append(f"{self.truncated:,} of {self.documents:,} documents ({cut}) are cut at the context")
         if self.held_out_unknown_share > max(least, _UNKNOWN):
-            said.append(f"{share_text(self.held_out_unknown_share)} of the held-out tokens are <unk>")
+            said.append(f"{percent_words(self.held_out_unknown_share)} of the held-out tokens are <unk>")
         if self.skipped:
-            said.append(skipped_sentence(self.skipped, f", {share_text(self.skipped_share)} of the bytes"))
+            said.append(skipped_sentence(self.skipped, f", {percent_words(self.skipped_share)} of the bytes"))
         return said
 
 
@@ -111,7 +112,7 @@ def skipped_sentence(skipped: Sequence[SkippedFile], share: str = "") -> str:
     size = sum(file.size for file in skipped)
     named = "; ".join(f"{file.path} {file.reason}" for file in skipped[:_NAMED])
     more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-    return f"{len(skipped):,} file{'s' * (len(skipped) > 1)} not used ({bytes_text(size)}{share}): {named}{more}"
+    return f"{len(skipped):,} file{'s' * (len(skipped) > 1)} not used ({bytes_words(size)}{share}): {named}{more}"
 
 
 def skipped_facts(skipped: Sequence[SkippedFile]) -> dict[str, Any]:
@@ -124,16 +125,3 @@ def skipped_lines(skipped: Sequence[SkippedFile]) -> list[str]:
     more = len(skipped) - _MOST_KEPT
     lines = [f"{file.path} {file.reason}" for file in skipped[:_MOST_KEPT]]
     return [*lines, f"{more:,} more files were not used"] if more > 0 else lines
-
-
-def bytes_text(size: int) -> str:
-    """A number of bytes for a person."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def share_text(share: float) -> str:
-    """A share as a percentage, with a decimal below ten."""
-    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"

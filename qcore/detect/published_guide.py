@@ -23,7 +23,7 @@ class Band:
     """A range of a measure that the guide calls healthy, excellent or a warning.
 
     Attributes:
-        low, high: its bounds, None where open.
+        low, high: its bounds, which are outside it, None where open.
         data: what the data's own frames measure, None where that says nothing.
     """
 
@@ -35,8 +35,21 @@ class Band:
     verdict: str
 
     def holds(self, value: float) -> bool:
-        """Whether a value lies in the band."""
-        return (self.low is None or value > self.low) and (self.high is None or value < self.high)
+        """Whether a value lies between the bounds; a bound itself does not, nor does NaN."""
+        return (self.low is None or value > self.low) and (self.high is None or value < self.high) and value == value
+
+    @property
+    def limits(self) -> tuple[tuple[str, float], ...]:
+        """(`above` or `below`, bound) of each bound."""
+        both = (("above", self.low), ("below", self.high))
+        return tuple((side, bound) for side, bound in both if bound is not None)
+
+    @property
+    def range_text(self) -> str:
+        """`above 2`, `below 0.9` or `between 1.5 and 3`."""
+        if self.low is not None and self.high is not None:
+            return f"between {number_words(self.low)} and {number_words(self.high)}"
+        return " ".join(f"{side} {number_words(bound)}" for side, bound in self.limits)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,12 @@ class Guide:
     def against(self, symptom: Symptom) -> tuple[Fix, ...]:
         """The fixes for a symptom."""
         return tuple(fix for fix in self.fixes if fix.symptom == symptom)
+
+    @property
+    def promises(self) -> dict[str, Band]:
+        """What the guide wants a good run to measure: for each measure its best band, `excellent` before `healthy`."""
+        best = {band.measure: band for band in self.bands if band.grade == "healthy"}
+        return best | {band.measure: band for band in self.bands if band.grade == "excellent"}
 
 
 GUIDE = Guide(

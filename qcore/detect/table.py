@@ -23,6 +23,9 @@ _SHARED, _NOISE, _MISMATCH, _VELOCITY = 0.99, 0.2, 0.05, 0.02
 """Common noise from which on frames have nothing of their own; how near to noise clips are noise; a difference of
 common noise that counts; an error of the velocity that does."""
 
+MOTIONS = {"one": 0.05, "few": 0.5}
+"""Distinct motions ÷ samples of the exact flow up to which the noise chose nothing, and below which too little."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "future_leak",

@@ -241,7 +241,7 @@ def position_response(
 
 
 class MovingPoint(Protocol):
-    """A point of a path and the velocity said to be its derivative."""
+    """A point on a path, and the velocity there that is said to be its derivative, which the model is to predict."""
 
     @property
     def z_BFCHW(self) -> Tensor: ...

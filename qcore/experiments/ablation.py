@@ -20,6 +20,7 @@ from typing import Any
 
 from qcore.base import read_json
 from qcore.base.run_states import RunState
+from qcore.base.words import number_words
 from qcore.config import EXAM_BASE, KIND, RunConfig, all_controls, default_run
 from qcore.config.ablation_variants import BASE, Variant, variants_of, waves
 from qcore.experiments.parallel_runs import as_process, fan_out, share
@@ -102,11 +103,12 @@ class Ratio:
     @property
     def text(self) -> str:
         """`0.83 (0.79 … 0.87)`; the mean alone for one seed."""
-        return f"{self.mean:.2f}" if math.isinf(self.high) else f"{self.mean:.2f} ({self.low:.2f} … {self.high:.2f})"
+        mean, low, high = (number_words(one, places=2) for one in (self.mean, self.low, self.high))
+        return mean if math.isinf(self.high) else f"{mean} ({low} … {high})"
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantRow:
     """A variant beside what it is compared with.
 
     Attributes:
@@ -275,7 +277,7 @@ def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
     )
 
 
-def ablation_rows(results: Sequence[CaseResult], variants: Sequence[Variant]) -> list[Row]:
+def ablation_rows(results: Sequence[CaseResult], variants: Sequence[Variant]) -> list[VariantRow]:
     """One row a variant in the order of the list; of the references only plain cross-entropy, which comes first."""
     found: dict[str, dict[int, CaseResult]] = {}
     for result in results:
@@ -287,7 +289,7 @@ def ablation_rows(results: Sequence[CaseResult], variants: Sequence[Variant]) ->
     return rows
 
 
-def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, CaseResult]) -> Row:
+def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, CaseResult]) -> VariantRow:
     pairs = [
         (own[seed], base[seed], own[seed].held_out, base[seed].held_out) for seed in sorted(own.keys() & base.keys())
     ]
@@ -296,7 +298,7 @@ def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, Cas
     reached = [(mine, steps) for mine, _, steps, _ in ways if steps is not None]
     both = [(mine, theirs, there, here) for mine, theirs, there, here in ways if there is not None and here is not None]
     complete = both if len(both) == len(whole) else []
-    return Row(
+    return VariantRow(
         variant=variant,
         difference=paired([loss - goal for _, _, loss, goal in whole]) if whole and variant.name != BASE else None,
         pairs=len(whole),

@@ -23,7 +23,7 @@ from qcore.base import read_json
 from qcore.config import ConfigError, RunConfig
 from qcore.config.ablation_variants import Variant, variants_of
 from qcore.experiments import background_job
-from qcore.experiments.ablation import CaseResult, Row, ablation_rows, run_ablation
+from qcore.experiments.ablation import CaseResult, VariantRow, ablation_rows, run_ablation
 from qcore.experiments.stored_records import kept_as
 from qcore.lab.inputs import checked_inputs
 from qcore.runs.errors import LabError, sentence
@@ -67,7 +67,7 @@ class Ablation:
         return [self.cases[name] for name in wanted if name in self.cases]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[VariantRow]:
         """A row a variant, of the cases that ended."""
         return ablation_rows(self.results, self.variants)
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qcore.base import plain_file, read_json
+from qcore.base.words import number_words
 from qcore.experiments.worker_process import worker_command
 from qcore.runs.errors import LabError
 from qcore.runs.layout import RunLock, is_held, write_text
@@ -78,7 +79,9 @@ def cancel(folder: Path, timeout: float = 10.0) -> None:
     deadline = time.monotonic() + timeout
     while working(folder):
         if time.monotonic() > deadline:
-            raise LabError(f"the process that works on {folder.name!r} did not end within {timeout:.0f} s: end it")
+            raise LabError(
+                f"the process that works on {folder.name!r} did not end within {number_words(timeout, 2)} s: end it"
+            )
         if (pid := _worker_of(folder)) is not None:
             try:
                 (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGTERM)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
+from qcore.base.words import number_words
 from qcore.experiments.statistics import t_quantile
 from qcore.experiments.stored_records import kept_as
 from qcore.runs.errors import LabError
@@ -252,13 +253,13 @@ def published_counts() -> tuple[PublishedCount, ...]:
     def whole(layers: int) -> str:
         """Share of a forward pass, with the least and the largest count of a flux layer."""
         low, high = ((head + layers * flux) / (head + layers * layer) for flux in (own, _FLUX_LAYER))
-        return f"{100 * low:.2f}–{100 * high:.2f} % at {layers} layers"
+        return f"{number_words(100 * low, places=2)}–{number_words(100 * high, places=2)} % at {layers} layers"
 
     return (
         PublishedCount(
             "dense transformer layer",
             "8.858 G",
-            f"{layer / 2e9:.3f} GMAC = {layer / 1e9:.2f} GFLOP",
+            f"{number_words(layer / 2e9, places=3)} GMAC = {number_words(layer / 1e9, places=2)} GFLOP",
             "2·(12·s·D² + 2·s²·D)",
             "The published figure counts multiply-accumulates; one is two operations. Attention is counted over all "
             "pairs, although a causal kernel may skip half of them.",
@@ -266,8 +267,9 @@ def published_counts() -> tuple[PublishedCount, ...]:
         PublishedCount(
             "Quantum Flux layer",
             "24.4 M published, 26.74 M by its own formula",
-            f"{own / 1e6:.2f} M by that formula; {one_by_one / 1e6:.1f} M for pairs and projection counted one by one, "
-            f"about {_FLUX_LAYER / 1e6:.1f} M with what a token needs besides",
+            f"{number_words(own / 1e6, places=2)} M by that formula; "
+            f"{number_words(one_by_one / 1e6, places=1)} M for pairs and projection counted one by one, "
+            f"about {number_words(_FLUX_LAYER / 1e6, places=1)} M with what a token needs besides",
             "24·s² + 2·s·D; one by one 36·s² + 2·s·D",
             "26.74 M is 12 operations a pair of tokens in each of Heun's two evaluations, and the projection to the "
             "plane; 24.4 M does not follow from it. With mean, deviation, comparison and normalisation of every row "
@@ -276,7 +278,7 @@ def published_counts() -> tuple[PublishedCount, ...]:
         PublishedCount(
             "read-out",
             "79.05 G",
-            f"{head / 1e9:.2f} GFLOP",
+            f"{number_words(head / 1e9, places=2)} GFLOP",
             "2·D·V·s",
             "The same count. Both models share it, and it is larger than four dense layers: a comparison of layers "
             "alone hides it.",

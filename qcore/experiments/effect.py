@@ -28,7 +28,7 @@ from qcore.experiments.effect_verdict import verdict_text
 from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, share
 from qcore.experiments.statistics import paired
 from qcore.experiments.stored_records import kept_as
-from qcore.lab.forks import Origin, Split, find_origin, make_child, split_changes, steps_in_force
+from qcore.lab.forks import ForkChanges, Origin, find_origin, make_child, split_changes, steps_in_force
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import folder_name
 from qcore.runs.errors import LabError, about_run
@@ -391,7 +391,7 @@ def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origi
     if origin.saved_step == origin.step:
         return lab.folder(name), origin
     base = folder / RUNS_FOLDER / _BASE
-    nothing = Split({}, {}, {})
+    nothing = ForkChanges({}, {}, {})
     config = lab.config(name)
     # one that is made by going there is shared by all forks: the way is trained once, not once a fork
     if not base.exists():
@@ -402,7 +402,7 @@ def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origi
     return base, Origin(step, base / folder_name(step), origin.changes)
 
 
-def _lineage(lab: Lab, name: str, step: int, split: Split) -> Lineage:
+def _lineage(lab: Lab, name: str, step: int, split: ForkChanges) -> Lineage:
     created = float(lab.reader(name).meta()["created"])
     return Lineage(name, step, created, True, "effect", "", time.time(), split.live, split.config, split.sizes)
 

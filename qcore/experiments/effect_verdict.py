@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from qcore.base.words import number_words
 from qcore.experiments.statistics import paired
 
 _TINY = 1e-9
@@ -32,6 +33,6 @@ def _plain_numbers(mean: float, low: float, high: float) -> tuple[str, str, str]
     """The three with a sign and the same decimals, as many as their spread needs: no powers of ten to be decoded."""
     spread = abs(high - low) or abs(mean)
     if 0 < spread < _TINY:
-        return f"{mean:+.3g}", f"{low:+.3g}", f"{high:+.3g}"
+        return number_words(mean, 3, signed=True), number_words(low, 3, signed=True), number_words(high, 3, signed=True)
     decimals = max(0, 2 - math.floor(math.log10(spread))) if math.isfinite(spread) and spread else 4
     return f"{mean:+,.{decimals}f}", f"{low:+,.{decimals}f}", f"{high:+,.{decimals}f}"

@@ -18,19 +18,13 @@ from typing import Any
 from qcore.base.run_states import RunState
 from qcore.config import RunConfig, default_run, kinds_with
 from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
-from qcore.lab.lab import Lab
+from qcore.lab import GUIDE, Lab
 from qcore.runs.errors import LabError
 
 MODULE = "qcore.experiments.guide_check"
 PATHS = ("plain", "rab", "quantum", "ring", "spherical")
 CORRELATIONS = (0.0, 0.9, 1.0)
 MEASURES = ("divergence", "cosine", "orthogonality", "energy", "coherence", "lag_ratio", "motion_ratio", "std_ratio")
-EXPECTED: dict[str, tuple[float, float, str]] = {
-    "divergence": (2.0, float("inf"), "> 2"),
-    "orthogonality": (0.8, float("inf"), "> 0.8"),
-    "energy": (1.5, 3.0, "1.5–3"),
-}
-"""What the guide promises of a healthy run: low, high, as written."""
 RUN_SECONDS = 900.0
 CLIPS = kinds_with("clips")[0]
 _BASE: dict[str, Any] = {
@@ -58,7 +52,7 @@ class VerdictRun:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PathMeans:
     """Mean and standard deviation over seeds of one path and noise; deviation NaN for one seed."""
 
     path: str
@@ -69,8 +63,7 @@ class Verdict:
 
     def meets(self, measure: str) -> bool:
         """Whether the mean is where the guide wants it."""
-        low, high, _ = EXPECTED[measure]
-        return low <= self.mean[measure] <= high
+        return GUIDE.promises[measure].holds(self.mean[measure])
 
 
 def verdict_configs(
@@ -138,7 +131,7 @@ def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
     )
 
 
-def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[Verdict], dict[str, float]]:
+def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[PathMeans], dict[str, float]]:
     """One row a path and noise, in the order in which they come, and the data's own values (mean over seeds)."""
     groups: dict[tuple[str, float], list[VerdictRun]] = {}
     data: dict[str, list[float]] = {}
@@ -150,7 +143,7 @@ def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[Verdict], dict[str, float
     for (path, correlation), members in groups.items():
         values = {key: [run.generated[key] for run in members if key in run.generated] for key in MEASURES}
         rows.append(
-            Verdict(
+            PathMeans(
                 path,
                 correlation,
                 len(members),

@@ -18,14 +18,9 @@ from qcore.experiments.statistics import Paired, paired, t_quantile
 from qcore.lab.lab import Lab
 from qcore.runs.errors import LabError
 
-MEASURES = {
-    "distinct_1": "distinct-1",
-    "distinct_2": "distinct-2",
-    "distinct_3": "distinct-3",
-    "repetition": "repetition",
-    "mean_logprob": "log-probability (nats per token)",
-}
-"""Compared statistics of a generation. mean_logprob: of the drawn text under the model itself, at temperature 1."""
+MEASURES = ("distinct_1", "distinct_2", "distinct_3", "repetition", "mean_logprob")
+"""Compared statistics of a generation, by their names in the group `generation` of the catalogue. mean_logprob: of the
+drawn text under the model itself, at temperature 1."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
 from qcore.faults import batches, gradients, leaks, phases, tokens, video
-from qcore.faults.patching import Engine, Plantable, VideoPlantable, wrong_family
+from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
     **leaks.PLANTERS,
@@ -28,7 +28,7 @@ PLANTERS: dict[str, Callable[[Any], None]] = {
 """What plants each fault, by the codes of the bank."""
 
 
-def plant(code: str, engine: Engine) -> None:
+def plant(code: str, engine: AnyEngine) -> None:
     """Plant one fault in a freshly built engine.
 
     Raises:
@@ -52,4 +52,4 @@ def plant(code: str, engine: Engine) -> None:
     planter(engine)
 
 
-__all__ = ["PLANTERS", "Engine", "Plantable", "VideoPlantable", "plant"]
+__all__ = ["PLANTERS", "AnyEngine", "Plantable", "VideoPlantable", "plant"]

@@ -25,7 +25,7 @@ from qcore.objectives import Derived, Term, TermInputs
 TermFunction = Callable[[Derived, Mapping[str, float]], Tensor]
 
 
-class Engine(Protocol):
+class AnyEngine(Protocol):
     """What any engine has."""
 
     @property
@@ -93,7 +93,7 @@ def phase_layers(engine: Plantable) -> list[PhaseLayer]:
     return [layer for layer in phase_model(engine).layers if isinstance(layer, PhaseLayer)]
 
 
-def wrong_family(engine: Engine | Plantable | VideoPlantable, needed: str) -> ValueError:
+def wrong_family(engine: AnyEngine | Plantable | VideoPlantable, needed: str) -> ValueError:
     """What to say of a fault that this model cannot have."""
     return ValueError(
         f"this fault is a mistake of a {needed} and cannot be planted in a {engine.config.kind}: set kind to "

@@ -1,8 +1,8 @@
 """The façade of the lab: what app, CLI and tests use to start, watch and steer runs."""
 
 from qcore.automation.dry_run import DryChange, dry_run
+from qcore.detect import GUIDE, Band, Causality, Fix, causality_of, healthy_range, motion_choice
 from qcore.lab.exact_flow import exact_flow
-from qcore.lab.guide import guide
 from qcore.lab.lab import Lab, close_shared, shared_lab
 from qcore.runs.errors import LabError
 from qcore.runs.exact_flow_records import ExactFlowResult, ExactFlowSettings
@@ -13,12 +13,16 @@ from qcore.runs.moment import Moment
 from qcore.store import StoreBusyError, StoreError
 
 __all__ = [
+    "GUIDE",
+    "Band",
+    "Causality",
     "CheckpointInfo",
     "ControlState",
     "DryChange",
     "ExactFlowResult",
     "ExactFlowSettings",
     "FindingInfo",
+    "Fix",
     "Lab",
     "LabError",
     "Moment",
@@ -27,10 +31,12 @@ __all__ = [
     "RunNode",
     "StoreBusyError",
     "StoreError",
+    "causality_of",
     "close_shared",
     "dry_run",
     "exact_flow",
-    "guide",
+    "healthy_range",
+    "motion_choice",
     "rule_infos",
     "shared_lab",
 ]

@@ -27,6 +27,7 @@ from typing import IO, Any, Literal, TextIO, cast
 
 from qcore.base import VERSION as PROGRAM
 from qcore.base import parse_json, plain_file, read_json
+from qcore.base.words import number_words
 from qcore.config import ConfigError
 from qcore.lab.lab import Lab
 from qcore.runs.building import EXPORTING, IMPORTING, TakenError, building, sweep
@@ -315,7 +316,9 @@ def _unpack(
             if size > entry.file_size:
                 break
             if time.monotonic() > deadline:
-                raise LabError(f"the file is refused: unpacking took more than {IMPORT_SECONDS / 60:.0f} minutes")
+                raise LabError(
+                    f"the file is refused: unpacking took more than {number_words(IMPORT_SECONDS / 60, 2)} minutes"
+                )
             digest.update(chunk)
             file.write(chunk)
     if size != expected.get("bytes") or digest.hexdigest() != expected.get("sha256"):

@@ -92,7 +92,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Split:
+class ForkChanges:
     """What a fork changes, by what it takes.
 
     Attributes:
@@ -154,7 +154,7 @@ def fork(
     return chosen
 
 
-def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
+def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> ForkChanges:
     """Sort changes by what they take.
 
     Raises:
@@ -177,7 +177,7 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> Split:
     changed = config.with_values(fixed)
     if _changes_data(config, fixed):
         changed = checked_inputs(changed)
-    return Split(live, {name: changed.value(name) for name in fixed}, sizes)
+    return ForkChanges(live, {name: changed.value(name) for name in fixed}, sizes)
 
 
 def _changes_data(config: RunConfig, fixed: Mapping[str, Any]) -> bool:
@@ -225,7 +225,7 @@ def make_child(
     reader: RunReader,
     config: RunConfig,
     origin: Origin,
-    split: Split,
+    split: ForkChanges,
     lineage: Lineage,
     folder: Path,
 ) -> None:
@@ -361,7 +361,7 @@ def _events(
     reader: RunReader,
     config: RunConfig,
     origin: Origin,
-    split: Split,
+    split: ForkChanges,
     lineage: Lineage,
     growth: dict[str, Any] | None,
 ) -> list[Event]:
@@ -430,9 +430,7 @@ def _save_now(lab: Workers, name: str, author: str) -> None:
     """Have a training run save itself, so that a fork of now is of now."""
     row = lab.outcome(name, lab.command(name, SaveCheckpoint(), author=author), timeout=ANSWER_SECONDS)
     if row.status != "applied" and is_held(lab.folder(name)):
-        raise LabError(
-            f"run {name!r} did not save a checkpoint within {ANSWER_SECONDS:.0f} s: name a step to fork from"
-        )
+        raise LabError(f"run {name!r} did not save a checkpoint within {ANSWER_SECONDS:g} s: name a step to fork from")
 
 
 def _stop(lab: Workers, name: str, author: str) -> None:
@@ -441,7 +439,7 @@ def _stop(lab: Workers, name: str, author: str) -> None:
     deadline = time.monotonic() + ANSWER_SECONDS
     while is_held(lab.folder(name)):
         if time.monotonic() > deadline:
-            raise LabError(f"run {name!r} did not stop within {ANSWER_SECONDS:.0f} s: stop it, then rewind it")
+            raise LabError(f"run {name!r} did not stop within {ANSWER_SECONDS:g} s: stop it, then rewind it")
         time.sleep(0.02)
 
 

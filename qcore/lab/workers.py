@@ -32,7 +32,7 @@ from qcore.config import (
     Stop,
     check_root,
     nearest_hint,
-    to_row,
+    row_of,
 )
 from qcore.lab.inputs import checked_inputs
 from qcore.runs.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
@@ -172,11 +172,9 @@ class Workers(Reading):
         self._check_way_on(name, from_start)
         check_root(self.config(name))
         # all checked before one is written: half of the changes would be a third configuration that nobody asked for
-        wanted = [SetControl(key, value).checked() for key, value in (changes or {}).items()]
-        for change in wanted:
-            self.config(name).check_change(change.name, change.value)
+        wanted = [self._change(name, SetControl(key, value)) for key, value in (changes or {}).items()]
         if steps is not None:
-            wanted.append(SetControl("steps", steps).checked())
+            wanted.append(self._change(name, SetControl("steps", steps)))
         # the last word counts: `steps` may be among the changes as well
         goals = [change.value for change in wanted if change.name == "steps"]
         goal = goals[-1] if goals else self.controls(name)["steps"].value
@@ -188,7 +186,7 @@ class Workers(Reading):
                 return
             with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
                 # waiting in the run before its worker starts, so that they are made before the first step
-                asked = inbox.submit_all([to_row(change) for change in wanted], author)
+                asked = inbox.submit_all([row_of(change) for change in wanted], author)
                 try:
                     worker.start()
                 except BaseException:  # else the next resume would make them, which nobody has asked for
@@ -269,11 +267,18 @@ class Workers(Reading):
             self.require_trainer(name)
         if isinstance(command, _NEEDS_WORKER) and not is_held(self.folder(name)):
             raise LabError(f"run {name!r} is not training, so it cannot {command.kind}: resume it first")
-        # refused here, with the remedy: the worker would refuse it too, but half a second later and in the log
-        if isinstance(command, SetControl):
-            checked = command.checked()
-            self.config(name).check_change(checked.name, checked.value)
-        return self._submit(name, command, author, idempotency_key)
+        # Refused here, with the remedy: the worker would refuse it too, but half a second later and in the log.
+        # A change is held against the run's own model, any other command against its kind.
+        checked = self._change(name, command) if isinstance(command, SetControl) else command.checked()
+        return self._submit(name, checked, author, idempotency_key)
+
+    def _change(self, name: str, change: SetControl) -> SetControl:
+        """The change as this run's model takes it.
+
+        Raises:
+            ConfigError: when it is refused.
+        """
+        return SetControl(*self.config(name).check_change(change.name, change.value))
 
     @about_run
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
@@ -341,7 +346,7 @@ class Workers(Reading):
         return worker.ending.failure if worker is not None else None
 
     def _submit(self, name: str, command: Command, author: str, key: str | None) -> int:
-        kind, payload = to_row(command)
+        kind, payload = row_of(command)
         with Inbox(self.folder(name) / DATABASE_NAME) as inbox:
             command_id = inbox.submit(kind, payload, author, key)
         with self._lock:

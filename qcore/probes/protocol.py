@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from qcore.diagnostics import FrameReference
+    from qcore.diagnostics import FrameReference, MovingPoint
 
 Keep: TypeAlias = "Callable[[str, Mapping[str, np.ndarray]], None]"
 """Stores arrays of a step under a name."""
@@ -59,7 +59,7 @@ class ModelAccess(Protocol):
         """Inside, the weights stand a little beside where they are; afterwards exactly where they were."""
 
 
-class Internals(Protocol):
+class ModelMeasures(Protocol):
     """What a model says of itself: series by name, and arrays for its page."""
 
     @property
@@ -74,7 +74,7 @@ class TextAccess(Protocol):
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of other tokens, float32, without gradient and without dropout."""
 
-    def internals(self, tokens_BT: Tensor) -> Internals:
+    def internals(self, tokens_BT: Tensor) -> ModelMeasures:
         """What the family measures of itself on these tokens; nothing for a model that has nothing to say."""
 
     def mixing(self, tokens_BT: Tensor) -> Sequence[Tensor]:
@@ -105,7 +105,7 @@ class TextAccess(Protocol):
         """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the next update; NaN where nothing is accumulated."""
 
 
-class Weights(Protocol):
+class WeightsAtTimes(Protocol):
     """Weights of a path at times t: z_t = α·noise + β·anchor + γ·clip."""
 
     @property
@@ -114,15 +114,6 @@ class Weights(Protocol):
     def beta(self) -> Tensor: ...
     @property
     def gamma(self) -> Tensor: ...
-
-
-class MovingPoint(Protocol):
-    """A point on a path, and the velocity that the model is to predict there."""
-
-    @property
-    def z_BFCHW(self) -> Tensor: ...
-    @property
-    def velocity_BFCHW(self) -> Tensor: ...
 
 
 class ClipAccess(Protocol):
@@ -137,7 +128,7 @@ class ClipAccess(Protocol):
     def shown(self, clips_BFCHW: Tensor) -> np.ndarray:
         """Pixels to be looked at of standardised clips: u8 [B, F, H, W, C]."""
 
-    def path_weights(self, t: Tensor) -> Weights:
+    def path_weights(self, t: Tensor) -> WeightsAtTimes:
         """Weights of the path that the step was trained on."""
 
     def path_jumps(self) -> tuple[float, ...]:

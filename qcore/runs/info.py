@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base.run_states import ACTIVE, TRANSITIONS, RunState, Trigger
+from qcore.base.words import number_words
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import can_go_on
@@ -100,7 +101,7 @@ class RunInfo:
         rate, unit = (
             (self.frames_per_second, "frames") if self.family == "video" else (self.tokens_per_second, "tokens")
         )
-        return "" if not rate else f"{rate:,.0f} {unit}/s"
+        return "" if not rate else f"{number_words(rate, places=0)} {unit}/s"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
     return (*files, alive, time.time_ns() - written < BELIEVED_SECONDS * 1e9)
 
 
-class Facts:
+class FactCache:
     """Facts by run and kind, each with the stamp of the files that it was read from."""
 
     def __init__(self) -> None:

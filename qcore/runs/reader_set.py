@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from qcore.base import plain_file, read_json
 from qcore.base.run_states import RunState
@@ -27,10 +27,9 @@ from qcore.runs.info import CheckpointInfo, ControlState, Hold, RunInfo, control
 from qcore.runs.last_words import Failure
 from qcore.runs.layout import CONFIG_FILE, LABELS_FILE, description_of, foreign_description
 from qcore.runs.lineage import Lineage, RunNode, history, read_lineage, run_tree
-from qcore.runs.listing import CONFIGS, Facts, Newest, open_readers, stamp
+from qcore.runs.listing import CONFIGS, FactCache, Newest, open_readers, stamp
 from qcore.runs.names import check_name, offered_name, open_folder, shown_name
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
-from qcore.store.tables import series_table, write_csv
 
 log = logging.getLogger(__name__)
 LIST_PATIENCE = 0.5
@@ -48,7 +47,7 @@ class Reading:
         self._lock = threading.RLock()
         self._readers = open_readers()
         self._configs: Newest[str, RunConfig | ExternalConfig] = Newest(CONFIGS)
-        self._facts = Facts()
+        self._facts = FactCache()
 
     def runs(self) -> list[RunInfo]:
         """Every run in the folder, newest first; a folder that cannot be read has the state `unreadable`.
@@ -319,17 +318,6 @@ class Reading:
         if isinstance(self._described(name), ExternalConfig):
             return 0
         return stranded(self.folder(name), self.reader(name))
-
-    def export_csv(self, name: str, file: TextIO) -> int:
-        """Write every scalar series as CSV, a row a step and a column a series; return the number of rows.
-
-        Example:
-            >>> with open(folder / "first.csv", "w", encoding="utf-8") as file:
-            ...     rows = lab.export_csv("first", file)
-            >>> rows >= 12
-            True
-        """
-        return write_csv(series_table(self.reader(name)), file)
 
     def findings(self, name: str) -> list[FindingInfo]:
         """What the detectors found in a run, with what was said about it; active ones first."""

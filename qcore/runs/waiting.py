@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qcore.base.run_states import RunState
+from qcore.base.words import number_words
 from qcore.runs.info import RunInfo
 
 
@@ -51,4 +52,4 @@ def waiting_words(info: RunInfo, infos: Iterable[RunInfo], *, short: bool = Fals
 def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{round(seconds)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{number_words(seconds / 3600, places=1)} h"

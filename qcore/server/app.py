@@ -37,7 +37,7 @@ from qcore.server.guard import Guard
 from qcore.server.openapi import document
 from qcore.server.problems import MEDIA_TYPE, Problem, refusals, shortened
 from qcore.server.reads import READS
-from qcore.server.stream import POLL_SECONDS, Hub, Listener, Position, position_now
+from qcore.server.stream import POLL_SECONDS, Hub, Listener, StreamPosition, position_now
 from qcore.server.token import Token
 from qcore.server.trainer import TrainerProcess
 
@@ -191,7 +191,7 @@ class Protocol:
         values |= query_of(endpoint.streams, request)
         name = await run_in_threadpool(lambda: Call(self._lab, self._trainer, values).run)
         given = request.headers.get("last-event-id")
-        position = Position.parsed(given) if given else await run_in_threadpool(position_now, self._lab, name)
+        position = StreamPosition.parsed(given) if given else await run_in_threadpool(position_now, self._lab, name)
         return _EventStream(self.hub, name, self.hub.listen(name, tuple(values["series"]), position))
 
 

@@ -6,14 +6,12 @@ from them. A function gets a `Call` of checked values, runs in a thread of the p
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
+from qcore.base.plain_json import plain_json
 from qcore.lab import Lab, LabError, StoreBusyError, StoreError
 from qcore.server.fields import Field
 from qcore.server.problems import Problem
@@ -113,31 +111,5 @@ class Endpoint:
 
 
 def to_json(value: Any) -> bytes:
-    """JSON text of dataclasses and plain values; a number that is not finite becomes null, as JSON has none."""
-    try:
-        return _dumped(value)
-    except ValueError:
-        return _dumped(_finite(value))
-
-
-def _dumped(value: Any) -> bytes:
-    return json.dumps(value, default=plain, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "replace"
-    )
-
-
-def plain(value: Any) -> Any:
-    """A dataclass as a mapping, a path as its last part, anything else as text."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return vars(value)
-    return value.name if isinstance(value, Path) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value if value is None or isinstance(value, str | int) else _finite(plain(value))
+    """JSON text of an answer; see `plain_json`."""
+    return plain_json(value).encode("utf-8")

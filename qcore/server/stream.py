@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Position:
+class StreamPosition:
     """How far a listener has read: the last event row, the last step."""
 
     seq: int = -1
     step: int = -1
 
     @staticmethod
-    def parsed(text: str) -> Position:
+    def parsed(text: str) -> StreamPosition:
         """The position of a `Last-Event-ID`.
 
         Raises:
@@ -52,7 +52,7 @@ class Position:
         if found is None:
             detail = f"Last-Event-ID {text[:80]!r} is none of this stream's ids, such as 12.340"
             raise Problem(422, "refused-value", detail, "Send the id of the last message, or none.")
-        return Position(int(found[1]), int(found[2]))
+        return StreamPosition(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
         return f"{self.seq}.{self.step}"
@@ -68,7 +68,7 @@ class Listener:
     """
 
     curves: tuple[str, ...]
-    position: Position
+    position: StreamPosition
     fresh: bool = True
     queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(QUEUE))
 
@@ -77,13 +77,13 @@ class Listener:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.curves)
 
 
-def position_now(lab: Lab, run: str) -> Position:
+def position_now(lab: Lab, run: str) -> StreamPosition:
     """Where a stream begins that was asked for without an id."""
     reader = lab.reader(run)
-    return Position(max((event.seq for event in reader.events()), default=-1), lab.info(run).step)
+    return StreamPosition(max((event.seq for event in reader.events()), default=-1), lab.info(run).step)
 
 
-def message(kind: str, data: Any, position: Position) -> bytes:
+def message(kind: str, data: Any, position: StreamPosition) -> bytes:
     """One server-sent event."""
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(position).encode(), kind.encode(), to_json(data))
 
@@ -94,7 +94,7 @@ class Feed:
     def __init__(self, lab: Lab, run: str, poll_seconds: float, done: Callable[[], None]) -> None:
         self._lab, self._run, self._poll_seconds, self._done = lab, run, poll_seconds, done
         self._cursor: Any = None
-        self._seen = Position()
+        self._seen = StreamPosition()
         self._state: dict[str, Any] = {}
         self._findings: dict[str, dict[str, Any]] = {}
         self._polls = 0
@@ -158,7 +158,7 @@ class Feed:
             # first, so that a client has cut its curves before the points of the new way arrive
             news.insert(0, ("rewind", {"step": back}))
             series = {name: _after(found, back) for name, found in series.items()}
-        self._seen = Position(max([self._seen.seq, *(event.seq for event in events)]), last)
+        self._seen = StreamPosition(max([self._seen.seq, *(event.seq for event in events)]), last)
         # equal wishes share the bytes: most listeners are pages that ask for the same curves
         shared: dict[tuple[str, ...], bytes] = {}
         found_for = []
@@ -188,7 +188,7 @@ class Feed:
         seen = self._seen
         parts = [message(kind, data, seen) for kind, data in news]
         # An event row bears its own seq: a stream cut here goes on with the next row.
-        parts += [message("event", vars(event), Position(event.seq, seen.step)) for event in events]
+        parts += [message("event", vars(event), StreamPosition(event.seq, seen.step)) for event in events]
         points = {name: _points(found) for name, found in series.items() if len(found)}
         if points:
             parts.append(message("scalars", points, seen))
@@ -222,7 +222,7 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def listen(self, run: str, curves: tuple[str, ...], position: Position) -> Listener:
+    def listen(self, run: str, curves: tuple[str, ...], position: StreamPosition) -> Listener:
         """Open a stream of what happens to a run after a position.
 
         Raises:

@@ -7,7 +7,6 @@ request, so bounds, log and refusals are the same. The author of a change is `ap
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from typing import Any
 
@@ -16,6 +15,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from qcore.base import VERSION
+from qcore.base.plain_json import plain_json
 from qcore.config import ConfigError, nearest_hint
 from qcore.lab import LabError
 from qcore.server.client import BY_NAME, Client, RefusedError
@@ -105,7 +105,7 @@ class Tools:
 
 
 def _result(found: dict[str, Any], *, failed: bool = False) -> types.CallToolResult:
-    text = types.TextContent(type="text", text=json.dumps(found, ensure_ascii=False))
+    text = types.TextContent(type="text", text=plain_json(found))
     return types.CallToolResult(content=[text], structured_content=found, is_error=failed)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from qcore.automation.apply import Hands
 from qcore.automation.control_board import ControlBoard
-from qcore.automation.events import History
+from qcore.automation.events import EventLog
 from qcore.base.run_states import Trigger
 from qcore.runs.replay_plan import Orders
 from qcore.store import RunWriter
@@ -148,6 +148,6 @@ class LoopContext:
     workload: Workload
     writer: RunWriter
     board: ControlBoard
-    history: History
+    history: EventLog
     orders: Orders
     loop: LoopActions

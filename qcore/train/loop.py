@@ -22,7 +22,7 @@ import torch
 
 from qcore.automation.apply import AUTOMATIC
 from qcore.automation.control_board import ControlBoard
-from qcore.automation.events import History
+from qcore.automation.events import EventLog
 from qcore.base.run_states import RunState, RunStateMachine, Trigger
 from qcore.config import RunConfig
 from qcore.runs.assignment import Assignment
@@ -84,7 +84,7 @@ class Trainer:
         self._workload = workload
         self._engine = workload.engine
         self._writer = database.writer
-        self._history = History(database.events, database.writer)
+        self._history = EventLog(database.events, database.writer)
         self._board = ControlBoard(config)
         self._states = states
         self._steps_to_go = 0
@@ -258,7 +258,7 @@ class Trainer:
         if self._board.is_risky(name) and author not in AUTOMATIC:  # automation saves before each of its changes
             self.save(RISKY)
         self._history.supersede(self.step, name)
-        self._board.set(name, value)
+        self._board.take(wanted)
         payload = {"name": name, "old": old, "new": value, **({"reason": reason} if reason else {})}
         self.add_event("control", payload, author, command)
         self.tell_control_change(payload)

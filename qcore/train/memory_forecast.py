@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
+from qcore.base.words import bytes_words
 from qcore.config import (
     ClipsConfig,
     LanguageConfig,
@@ -111,16 +112,18 @@ class MemoryForecast:
     def text(self) -> str:
         """The forecast in a sentence, with a remedy when it is too large."""
         parts = (
-            f"{size_text(self.weights + self.gradients + self.moments)} for weights, gradients and moments, "
-            f"{size_text(self.activations + self.passing)} for activations"
+            f"{bytes_words(self.weights + self.gradients + self.moments)} for weights, gradients and moments, "
+            f"{bytes_words(self.activations + self.passing)} for activations"
         )
         if self.source is None:
             parts += "; the data set's own size is known when it is there"
         elif self.opening:
-            parts += f"; {size_text(self.held)} for the data, {size_text(self.opening)} while they are opened"
+            parts += f"; {bytes_words(self.held)} for the data, {bytes_words(self.opening)} while they are opened"
         on_machine = self.machine is not None and self.opening > TIGHT * self.machine
         have = self.machine if on_machine and self.machine is not None else self.available
-        head = f"This needs about {size_text(self.opening if on_machine else self.total)}; you have {size_text(have)}"
+        head = (
+            f"This needs about {bytes_words(self.opening if on_machine else self.total)}; you have {bytes_words(have)}"
+        )
         if self.verdict == "too large" and (on_machine or self.model + self.held <= self.available):
             tokens = ", or tokenizer = word, which takes a quarter" if self.vocab_size == _BYTE_VOCABULARY else ""
             return f"{head} ({parts}): the data are too large, use a part of them{tokens}, or a machine with more."
@@ -264,11 +267,3 @@ def available_bytes(device: torch.device) -> int:
         limit = int((group / "memory.max").read_text(encoding="utf-8"))
         free = min(free, limit - int((group / "memory.current").read_text(encoding="utf-8")))
     return max(0, free)
-
-
-def size_text(size: float) -> str:
-    """Bytes for a person: `22 GB`, `1.4 GB`, `340 MB`."""
-    giga = size / 1e9
-    if giga >= 10:
-        return f"{giga:,.0f} GB"
-    return f"{giga:.2g} GB" if giga >= 1 else f"{max(1, round(size / 1e6))} MB"

@@ -13,7 +13,7 @@ from qcore.base.words import (
     prose,
     value_words,
 )
-from qcore.probes.catalog import distinct_words, group_words, is_declared, series_words
+from qcore.probes.catalog import distinct_words, group_words, series_words
 from qcore.viz.branches import Branch, branches
 from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
@@ -21,7 +21,7 @@ from qcore.viz.curves import NO_STEPS, SHARE, Extremes, Line, Mark, Reference, X
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
-from qcore.viz.kernels import Causality, all_heads, causality_map, causality_of, kernel, kernel_difference
+from qcore.viz.kernels import all_heads, causality_map, kernel, kernel_difference
 from qcore.viz.phases import coherence_map, layer_name, layer_style, layers_shown, portrait, rose, spectrum
 from qcore.viz.theme import LINE_COLORS, empty_figure, label, line_style
 from qcore.viz.tokens import histogram, leading, race, shares
@@ -50,7 +50,6 @@ __all__ = [
     "UNIT_LABELS",
     "Axis",
     "Branch",
-    "Causality",
     "ClipRow",
     "Extremes",
     "Figure",
@@ -67,7 +66,6 @@ __all__ = [
     "averaged",
     "branches",
     "causality_map",
-    "causality_of",
     "change_words",
     "changes_words",
     "clip_bytes",
@@ -85,7 +83,6 @@ __all__ = [
     "heading",
     "heat",
     "histogram",
-    "is_declared",
     "kernel",
     "kernel_difference",
     "label",

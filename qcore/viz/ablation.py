@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcore.base.words import number_words, percent_words
 from qcore.viz.figure import Figure
 from qcore.viz.theme import GREEN, GREY, LABEL_SIZE, VERMILLION, base_layout, empty_figure, label
 
@@ -21,7 +22,7 @@ _COLORS = {"helps": GREEN, "hurts": VERMILLION}
 
 
 @dataclass(frozen=True)
-class Effect:
+class ForestRow:
     """One change.
 
     Attributes:
@@ -40,7 +41,7 @@ class Effect:
 
 
 def forest(
-    effects: Sequence[Effect],
+    effects: Sequence[ForestRow],
     *,
     uirevision: str,
     title: str = "",
@@ -81,7 +82,9 @@ def forest(
     ]
     layout["annotations"] = [
         {
-            "text": f"{effect.mean:+.3g} →" if effect.mean > 0 else f"← {effect.mean:+.3g}",
+            "text": f"{number_words(effect.mean, 3, signed=True)} →"
+            if effect.mean > 0
+            else f"← {number_words(effect.mean, 3, signed=True)}",
             "x": math.copysign(limit, effect.mean),
             "y": place,
             "xanchor": "right" if effect.mean > 0 else "left",
@@ -91,7 +94,7 @@ def forest(
         for effect, place in zip(shown, places, strict=True)
         if abs(effect.mean) > limit
     ]
-    percent = f"{confidence:.0%}"
+    percent = percent_words(confidence, places=0)
     dots = {
         "type": "scatter",
         "mode": "markers",
@@ -114,7 +117,7 @@ def forest(
     return Figure([dots], layout)
 
 
-def _limit(effects: Sequence[Effect]) -> float:
+def _limit(effects: Sequence[ForestRow]) -> float:
     reaches = [
         max(abs(edge) for edge in (effect.mean, effect.low, effect.high) if math.isfinite(edge)) for effect in effects
     ]
@@ -126,10 +129,11 @@ def _whisker(length: float) -> float:
     return length if math.isfinite(length) else 0.0
 
 
-def _hover(effect: Effect, unit: str, percent: str) -> str:
-    interval = f"{percent} interval {effect.low:+.4f} … {effect.high:+.4f}"
+def _hover(effect: ForestRow, unit: str, percent: str) -> str:
+    low, high = (number_words(end, places=4, signed=True) for end in (effect.low, effect.high))
+    interval = f"{percent} interval {low} … {high}"
     lines = [
-        f"{effect.name}: {effect.mean:+.4f} {unit}",
+        f"{effect.name}: {number_words(effect.mean, places=4, signed=True)} {unit}",
         interval if math.isfinite(effect.low) else "one seed: no interval",
         effect.verdict,
         effect.hint,

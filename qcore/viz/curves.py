@@ -32,7 +32,7 @@ LONGEST_TITLE, WIDE = 60, 320
 _EVENT_HEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-class Scalars(Protocol):
+class StoredSeries(Protocol):
     """A stored series: its points, and how many of all its points are not finite."""
 
     @property
@@ -65,7 +65,7 @@ class Line:
     counted: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, name: str, series: Scalars, style: dict[str, Any] | None = None, *, smooth: bool = True) -> Line:
+    def of(cls, name: str, series: StoredSeries, style: dict[str, Any] | None = None, *, smooth: bool = True) -> Line:
         """A stored series as a line."""
         return cls(name, series.steps, series.values, style, smooth, counted=getattr(series, "counted", None))
 
@@ -289,7 +289,7 @@ def _step_axis(lines: Sequence[Line], log_x: bool) -> dict[str, Any]:
         return axis
     first, last = float(steps.min()), float(steps.max())
     if first == last:
-        return axis | {"tickvals": [first], "ticktext": [f"{first:,.9g}"]}
+        return axis | {"tickvals": [first], "ticktext": [number_words(first, 9)]}
     if log_x:
         # Decades only: the digits between them crowd a small chart.
         return axis | ({"dtick": 1} if last >= 10 else {})
@@ -353,7 +353,9 @@ def _line_traces(
     x, y = np.asarray(line.x), np.asarray(line.y)
     smooth = span > 0 and len(y) > 2
     mode = "lines+markers" if len(y) < MARKERS_BELOW else "lines"
-    name = f"{line.name}: NaN since step {float(x[0]):,.9g}" if _is_lost(line) and not line.gaps else line.name
+    name = (
+        f"{line.name}: NaN since step {number_words(float(x[0]), 9)}" if _is_lost(line) and not line.gaps else line.name
+    )
     common = {"type": "scatter", "name": label(name), "legendgroup": line.name, "marker": {"size": 4}}
     hover = {"hovertemplate": f"%{{y:{value_format}}}"}
     raw = common | {

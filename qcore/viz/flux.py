@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.base.words import number_words
 from qcore.viz.curves import NO_STEPS, SHARE, Line, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT
@@ -136,7 +137,7 @@ def past_of(
         {
             "type": "scatter",
             "mode": "lines",
-            "name": f"threshold {threshold:.2f}",
+            "name": f"threshold {number_words(threshold, places=2)}",
             "x": [-0.5, len(similarity) - 0.5],
             "y": [threshold, threshold],
             "line": {"color": ORANGE, "dash": "dash", "width": 2},

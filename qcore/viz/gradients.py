@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qcore.base.words import number_words
+from qcore.base.words import number_words, percent_words
 from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided
@@ -21,7 +21,6 @@ from qcore.viz.theme import (
     BLUE,
     CLEAR,
     GREY,
-    ORANGE,
     VERMILLION,
     base_layout,
     empty_figure,
@@ -30,7 +29,7 @@ from qcore.viz.theme import (
 )
 
 GUIDE = 1e-3
-"""Update-to-weight ratio of one step that healthy training stays near."""
+"""Update-to-weight ratio of one step that bars start from, to compare modules with; no rule judges by it."""
 MOST_MODULES = 36
 _ROW_PIXELS = 19
 _ALIVE, _DEAD = (0x66, 0x72, 0x80), (0xD5, 0x5E, 0x00)
@@ -162,7 +161,7 @@ def module_tree(
         "labels": [label(part.rpartition(".")[2]) for part in ids],
         "parents": [part.rpartition(".")[0] for part in ids],
         "values": [total[part] for part in ids],
-        "text": [f"{share:.0%} dead" if share > 0 else "" for share in shares],
+        "text": [f"{percent_words(share, places=0)} dead" if share > 0 else "" for share in shares],
         "customdata": [
             f"{label(part)}<br>{_module_text(total[part], share)}" for part, share in zip(ids, shares, strict=True)
         ],
@@ -193,8 +192,8 @@ def update_bars(
 ) -> Figure:
     """‖Δw‖ ÷ ‖w‖ of one step for each module on a logarithmic axis, as bars from the guide line at 1e-3.
 
-    Left of the line a module moves less than healthy training does, right of it more. A module that does not move at
-    all is vermillion. When there are more than `most`, those farthest from the line stay, in the model's order.
+    Left of the line a module moves less than a thousandth of its size, right of it more. One that does not move at all
+    is vermillion. When there are more than `most`, those farthest from the line stay, in the model's order.
     """
     ratio = np.asarray(ratio_M, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(ratio))
@@ -237,7 +236,7 @@ def update_bars(
         "customdata": ratio[kept],
         "text": [label(names[place]) for place in kept],
         "textposition": "none",
-        "marker": {"color": [_move_color(number) for number in ratio[kept].tolist()]},
+        "marker": {"color": [BLUE if number > 0 else VERMILLION for number in ratio[kept].tolist()]},
         "hovertemplate": "%{text}: %{customdata:.3~g}<extra></extra>",
     }
     return Figure([bars], layout)
@@ -271,8 +270,14 @@ def _ancestors(path: str) -> list[str]:
 
 
 def _module_text(size: float, share: float) -> str:
-    known = "not measured" if np.isnan(share) else f"{share:.1%} without gradient" if share else "all learn"
-    return f"{size:,.0f} weights, {known}"
+    known = (
+        "not measured"
+        if np.isnan(share)
+        else f"{percent_words(share, places=1)} without gradient"
+        if share
+        else "all learn"
+    )
+    return f"{number_words(size, places=0)} weights, {known}"
 
 
 def _dead_color(share: float) -> str:
@@ -281,12 +286,6 @@ def _dead_color(share: float) -> str:
     # Any dead share shows: the scale starts a fifth of the way.
     toward = 0.0 if share <= 0 else 0.2 + 0.8 * min(share, 1.0)
     return "#" + "".join(f"{round(low + (high - low) * toward):02X}" for low, high in zip(_ALIVE, _DEAD, strict=True))
-
-
-def _move_color(ratio: float) -> str:
-    if ratio <= 0:
-        return VERMILLION
-    return BLUE if GUIDE / 10 <= ratio <= GUIDE * 10 else ORANGE
 
 
 def _tail(name: str, longest: int = 34) -> str:

@@ -7,7 +7,6 @@ signs: blue adds (constructive), vermillion cancels (destructive). Attention is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,45 +17,9 @@ from qcore.viz.figure import Figure
 from qcore.viz.heat import Axis, Scale, heat, limit_of, one_sided, rgba, two_sided
 from qcore.viz.theme import BLUE, GREY, LABEL_SIZE, VERMILLION, empty_figure
 
-ROUNDING = 1e-6
-"""Leak below which a change before the cut is rounding, in 32 bits."""
 _LONGEST_LABEL = 12
 _OVERVIEW_CELLS = 150
 _DECADES = 8
-
-
-@dataclass(frozen=True)
-class Causality:
-    """What a causality probe found.
-
-    Attributes:
-        early_cells: cells up to a cut that moved.
-        early, later: the largest |Δlogit| up to and after a cut.
-    """
-
-    early_cells: int
-    early: float
-    later: float
-
-    @property
-    def leak(self) -> float:
-        """early ÷ later; 0 for a causal model, infinite when only what must not move moved."""
-        return self.early / self.later if self.later else float("inf") if self.early else 0.0
-
-    @property
-    def verdict(self) -> str:
-        """`leak`, `rounding`, `ignored` (nothing moved, not even after the cut) or `causal`."""
-        if self.early_cells:
-            return "leak" if self.leak > ROUNDING else "rounding"
-        return "causal" if self.later else "ignored"
-
-
-def causality_of(cuts_C: ArrayLike, change_CT: ArrayLike) -> Causality:
-    """Judge |Δlogits| at position t when all after a cut was replaced: up to the cut, all must be exactly 0."""
-    change = np.nan_to_num(np.asarray(change_CT, dtype=np.float64), nan=np.inf)
-    early_CT = _up_to(cuts_C, change.shape[1])
-    early, later = change[early_CT], change[~early_CT]
-    return Causality(int((early > 0).sum()), float(early.max(initial=0.0)), float(later.max(initial=0.0)))
 
 
 def kernel(
@@ -152,11 +115,17 @@ def all_heads(weight_LHNN: ArrayLike, *, signed: bool, uirevision: str, title: s
 
 
 def causality_map(
-    cuts_C: ArrayLike, change_CT: ArrayLike, *, uirevision: str, title: str = "", height: int = 320
+    cuts_C: ArrayLike,
+    change_CT: ArrayLike,
+    *,
+    uirevision: str,
+    early: str = "moved before the cut",
+    title: str = "",
+    height: int = 320,
 ) -> Figure:
     """log₁₀ of |Δlogits| by position (column) when all after a cut (row) was replaced; no colour where nothing moved.
 
-    Left of a row's line nothing may move: a cell that did is vermillion and named.
+    Left of a row's line nothing may move: a cell that did is vermillion and named. early: what such a cell is called.
     """
     cuts, change = np.asarray(cuts_C), np.asarray(change_CT, dtype=np.float64)
     if not change.size:
@@ -199,12 +168,12 @@ def causality_map(
             "showscale": False,
             # the map below it answers where nothing leaks
             "hoverongaps": False,
-            "hovertemplate": "cut after %{y} · position %{x}<br>sees the future: |Δlogit| %{text}<extra></extra>",
+            "hovertemplate": f"cut after %{{y}} · position %{{x}}<br>{early}: |Δlogit| %{{text}}<extra></extra>",
         }
     )
     figure.data.append(_stairs(cuts))
     if leaks.any():
-        figure.layout["annotations"] = [_future_note(leaks)]
+        figure.layout["annotations"] = [_early_note(leaks, early)]
     return figure
 
 
@@ -221,12 +190,12 @@ def _stairs(last_R: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def _future_note(leaks_CT: NDArray[np.bool_]) -> dict[str, Any]:
+def _early_note(leaks_CT: NDArray[np.bool_], text: str) -> dict[str, Any]:
     """The words beside the last leaking cell of the row that leaks most."""
     row = int(leaks_CT.sum(axis=1).argmax())
     column = int(np.flatnonzero(leaks_CT[row])[-1])
     return {
-        "text": "sees the future",
+        "text": text,
         "x": column,
         "y": row,
         "xref": "x",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.base.words import number_words, percent_words
 from qcore.viz.curves import NO_STEPS, SHARE, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import Axis, Scale, heat, one_sided
@@ -43,12 +44,15 @@ def decay_spectrum(decay_LHT: ArrayLike, *, uirevision: str, title: str = "") ->
         share[kept],
         x=Axis("memory 1/(1−γ), tokens", {2 * power: f"{2**power:,}" for power in range(0, _OCTAVES + 1, 2)}),
         y=Axis("", {place: names[place] for place in range(0, len(kept), every)}),
-        scale=Scale(0, most, one_sided(), "share of tokens", {0: "0", most: f"{most:.0%}"}),
+        scale=Scale(0, most, one_sided(), "share of tokens", {0: "0", most: percent_words(most, places=0)}),
         uirevision=uirevision,
         title=title,
         height=max(260, 130 + 14 * len(kept)),
     )
-    bins = [f"{2 ** (place / 2):,.3g} to {2 ** ((place + 1) / 2):,.3g} tokens" for place in range(2 * _OCTAVES)]
+    bins = [
+        f"{number_words(2 ** (place / 2), 3)} to {number_words(2 ** ((place + 1) / 2), 3)} tokens"
+        for place in range(2 * _OCTAVES)
+    ]
     bins.append(f"over {2**_OCTAVES:,} tokens")
     figure.data[0]["text"] = [[f"{name}<br>{of}" for of in bins] for name in names]
     figure.data[0]["hovertemplate"] = "%{text}: %{z:.1%} of the tokens<extra></extra>"

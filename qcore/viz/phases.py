@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qcore.base.words import number_words
 from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.heat import FAINT, TINT, Axis, Scale, add_scale, heat, one_sided
@@ -99,19 +100,20 @@ def portrait(
         "hovertemplate": "angle %{theta:.0f}° · amplitude %{r:.3f}<br>position %{customdata}<extra></extra>",
         "showlegend": False,
     }
+    degrees = number_words(np.degrees(angle), places=0)
     arrow = {
         "type": "scatterpolar",
         "mode": "lines+markers",
-        "name": f"mean direction, R = {size:.2f}",
+        "name": f"mean direction, R = {number_words(size, places=2)}",
         "r": [0, size],
         "theta": [np.degrees(angle)] * 2,
         "line": {"color": GREEN, "width": 4},
         "marker": {"symbol": ["circle", "arrow"], "angleref": "previous", "size": [6, 18], "color": GREEN},
-        "hovertemplate": f"R = {size:.3f} at {np.degrees(angle):.0f}°<extra></extra>",
+        "hovertemplate": f"R = {number_words(size, places=3)} at {degrees}°<extra></extra>",
         "showlegend": True,
     }
     traces = [points, _circle(1.0, "unit circle"), arrow]
-    ends = {low: f"{low:.0f}", high: f"{high:.0f}"}
+    ends = {low: number_words(low, places=0), high: number_words(high, places=0)}
     left = add_scale(traces, layout, Scale(low, high, _POSITION_COLORS, "position in the text", ends))
     layout["polar"]["domain"] = {"y": [0, left - 0.05]}
     return Figure(traces, layout)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcore.base.words import percent_words
 from qcore.viz.curves import Line, Mark, XAxis, YAxis, curves
 from qcore.viz.figure import Figure
 from qcore.viz.theme import BLUE, ORANGE, base_layout, empty_figure, label
@@ -53,7 +54,8 @@ def histogram(
     axis_title = f"share of {int(np.sum(target_V)):,} positions"
     rest = [1 - float(part[chosen].sum()) for part in (predicted, target)]
     if any(share > 5e-4 for share in rest):
-        axis_title += f"<br>all other tokens:<br>{rest[0]:.1%} predicted, {rest[1]:.1%} target"
+        predicted_rest, target_rest = (percent_words(share, places=1) for share in rest)
+        axis_title += f"<br>all other tokens:<br>{predicted_rest} predicted, {target_rest} target"
     layout = base_layout(height=130 + ROW_PIXELS * len(chosen), uirevision=uirevision, title=title)
     layout["title"]["font"] = {"size": 13}
     layout["hovermode"] = "y unified"

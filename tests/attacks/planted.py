@@ -16,6 +16,7 @@ import numpy as np
 
 from qcore.config import RunConfig
 from qcore.lab import Lab
+from qcore.lab.export import export_table
 from qcore.lab.report import report_parts
 from qcore.store import DATABASE_NAME, Event, Finding, Generation, Inbox, RunWriter, Status
 from qcore.store.checks import ARRAYS
@@ -130,7 +131,7 @@ def read_all(lab: Lab, name: str) -> None:
     lab.run_tree()
     lab.all_findings()
     lab.history(name, ["train/loss"])
-    lab.export_csv(name, io.StringIO())
+    export_table(lab, name, io.StringIO())
     for read_records in (reader.events, reader.generations, reader.log, reader.commands, reader.latest, reader.version):
         read_records()
     reader.tail(None)

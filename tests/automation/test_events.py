@@ -2,7 +2,7 @@
 
 import pytest
 
-from qcore.automation.events import History
+from qcore.automation.events import EventLog
 from qcore.store import DATABASE_NAME, Event, RunReader, RunWriter
 
 
@@ -21,7 +21,7 @@ def due(history, *steps):
 
 
 def test_changes_after_a_state_lie_ahead_in_the_order_of_their_steps(writer):
-    history = History([control(1, 3), control(5, 9), control(6, 7), control(7, 4, kind="pause")], writer)
+    history = EventLog([control(1, 3), control(5, 9), control(6, 7), control(7, 4, kind="pause")], writer)
     history.plan(3, 1)
     assert due(history, 3, 6, 7, 8, 9, 10) == [[], [], [6], [], [5], []]
     history.plan(0, 0)
@@ -30,7 +30,7 @@ def test_changes_after_a_state_lie_ahead_in_the_order_of_their_steps(writer):
 
 def test_a_state_does_not_hold_what_is_still_ahead_of_it(writer):
     """A checkpoint written on the way to a change of an earlier worker: the next resume must make it, too."""
-    history = History([control(1, 3), control(2, 9)], writer)
+    history = EventLog([control(1, 3), control(2, 9)], writer)
     history.plan(3, 1)
     history.add(5, "control", control(0, 5).payload, "person")
     at_six = history.seq_at(6)
@@ -44,7 +44,7 @@ def test_a_state_does_not_hold_what_is_still_ahead_of_it(writer):
 
 
 def test_a_new_change_replaces_the_ones_ahead(writer, tmp_path):
-    history = History([control(1, 3), control(2, 9), control(3, 9, "eos_weight")], writer)
+    history = EventLog([control(1, 3), control(2, 9), control(3, 9, "eos_weight")], writer)
     history.plan(3, 1)
     history.supersede(5, "clip_norm")
     assert due(history, 9) == [[3]]
@@ -57,7 +57,7 @@ def test_a_new_change_replaces_the_ones_ahead(writer, tmp_path):
 
 
 def test_new_events_go_on_counting(writer):
-    history = History([control(4, 3)], writer)
+    history = EventLog([control(4, 3)], writer)
     history.add(5, "pause", {}, "person")
     assert history.last_of("pause", "control").seq == 5
     assert history.happened("pause")

@@ -1,6 +1,7 @@
 """The rules about video on runs as they were measured: each names its fault in time, healthy runs hear nothing."""
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -397,6 +398,25 @@ def test_the_guides_bands_hold_what_they_say() -> None:
     assert bands["energy", "healthy"].holds(2.0)
     assert not bands["energy", "healthy"].holds(3.5)
     assert bands["divergence", "warning"].holds(0.2)
+
+
+def test_a_limit_of_the_guide_is_outside_its_band_and_the_next_number_inside() -> None:
+    limits = [(band, side, limit) for band in GUIDE.bands for side, limit in band.limits]
+    assert len(limits) == 8
+    for band, side, limit in limits:
+        assert not band.holds(limit)
+        assert band.holds(math.nextafter(limit, math.inf if side == "above" else -math.inf))
+        assert not band.holds(math.nextafter(limit, -math.inf if side == "above" else math.inf))
+        assert not band.holds(math.nan)
+
+
+def test_the_guide_promises_its_best_band_of_each_measure() -> None:
+    assert {measure: band.range_text for measure, band in GUIDE.promises.items()} == {
+        "divergence": "above 2",
+        "orthogonality": "above 0.8",
+        "energy": "between 1.5 and 3",
+        "cosine": "below 0.9",
+    }
 
 
 def test_findings_can_be_stored_and_their_remedies_obeyed() -> None:

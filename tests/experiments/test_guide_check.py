@@ -7,7 +7,8 @@ import pytest
 
 from qcore.cli import main
 from qcore.config import ConfigError
-from qcore.experiments.guide_check import CORRELATIONS, EXPECTED, PATHS, VerdictRun, verdict_configs, verdicts
+from qcore.detect import GUIDE
+from qcore.experiments.guide_check import CORRELATIONS, PATHS, VerdictRun, verdict_configs, verdicts
 from tests.support.configs import SMALL_VIDEO
 
 TINY = [f"--set={key}={value}" for key, value in SMALL_VIDEO.items() if key not in ("kind", "sample_every")]
@@ -38,8 +39,8 @@ def test_means_deviations_and_promises_over_seeds():
     assert rows[0].mean["divergence"] == 2.5
     assert rows[0].deviation["divergence"] == pytest.approx(math.sqrt(0.5))
     assert math.isnan(rows[1].deviation["divergence"])
-    assert {measure for measure in EXPECTED if rows[0].meets(measure)} == {"divergence", "orthogonality"}
-    assert {measure for measure in EXPECTED if rows[1].meets(measure)} == {"orthogonality"}
+    assert {measure for measure in GUIDE.promises if rows[0].meets(measure)} == {"divergence", "orthogonality"}
+    assert {measure for measure in GUIDE.promises if rows[1].meets(measure)} == {"orthogonality"}
     assert data == {"divergence": pytest.approx(0.86)}
 
 

@@ -343,10 +343,8 @@ def test_a_taken_name_is_refused_and_the_run_there_untouched(packed, lab):
 
 
 def test_parquet_and_csv_have_the_same_numbers_bit_for_bit(origin):
-    text, binary, old = io.StringIO(), io.BytesIO(), io.StringIO()
+    text, binary = io.StringIO(), io.BytesIO()
     assert export_table(origin, "first", text) == export_table(origin, "first", binary, "parquet") == 13
-    origin.export_csv("first", old)
-    assert text.getvalue() == old.getvalue()
     table = parquet.read_table(io.BytesIO(binary.getvalue()))
     rows = list(csv.DictReader(io.StringIO(text.getvalue())))
     assert table.column_names == list(rows[0])

@@ -23,6 +23,7 @@ from qcore.config import (
     Stop,
 )
 from qcore.lab import Lab, LabError, shared_lab
+from qcore.lab.export import export_table
 from qcore.objectives import Total
 from qcore.store import Inbox
 from qcore.train import text_engine
@@ -278,7 +279,7 @@ def test_export_is_wide_csv_with_exact_numbers(lab):
     name = lab.start(small_config(), name="csv")
     lab.wait(name, 60)
     file = io.StringIO()
-    assert lab.export_csv(name, file) == 13
+    assert export_table(lab, name, file) == 13
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
     assert [int(row["step"]) for row in rows] == list(range(13))
     loss = lab.reader(name).scalars("train/loss").values.tolist()

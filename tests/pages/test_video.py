@@ -1,14 +1,17 @@
 """The Video page: every view in every state of a run, with every choice."""
 
+import html
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pages.views import exact_flow
+from pages.views import exact_flow, published_guide
 from pages.widgets import frame_measures
+from qcore.detect import GUIDE, Band, Fix, Guide
 from qcore.lab import Lab
+from qcore.probes import catalog
 from qcore.store import DATABASE_NAME, RunWriter
 from qcore.viz import ClipRow, clip_bytes
 from tests.pages.drive import VIDEO, open_app, texts
@@ -129,39 +132,40 @@ def test_files_that_were_skipped_are_counted_beyond_those_that_were_kept_by_name
 
 
 def test_the_guides_bands_are_drawn_only_when_asked_for(films: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(frame_measures, "guide", guide)
+    monkeypatch.setattr(frame_measures, "GUIDE", STATED)
     plain = charts_of(open_app(VIDEO, run="ghost"))["divergence"]["layout"]["shapes"]
     asked = charts_of(open_app(VIDEO, run="ghost", bands="true"))["divergence"]["layout"]["shapes"]
     assert sorted({shape["y0"] for shape in asked} - {shape["y0"] for shape in plain}) == [2.0]
 
 
-def guide() -> list[dict[str, Any]]:
-    """Rows as the façade gives them: a band with one limit, one with two, and advice."""
-    row = {"low": None, "high": None, "guide": "above 2", "verdict": "white noise has it"}
-    return [
-        {**row, "name": "divergence", "measure": "frames/generated/divergence", "low": 2.0},
-        {**row, "name": "energy", "measure": "energy", "low": 0.5, "high": 3.0, "verdict": "<b>static</b> clips pass"},
-        {**row, "name": "time of a step", "measure": "train/step_ms", "low": 20.0, "verdict": "warned always"},
-        {**row, "name": "frames collapse", "measure": "", "guide": "t* to 0.15", "verdict": "changed nothing"},
-    ]
+STATED = Guide(
+    (
+        Band("divergence", "excellent", 2.0, None, 0.85, "White noise has it."),
+        Band("energy", "healthy", 0.5, 3.0, 0.57, "<b>static</b> clips pass."),
+        Band(catalog.TRAIN_STEP_MS, "warning", 20.0, None, None, "Warned always."),
+    ),
+    (Fix("averaging", "t_star", 0.15, "Changed nothing."),),
+)
 
 
 def test_the_guide_stands_beside_the_run_the_data_and_the_verdict(films: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(frame_measures, "guide", guide)
+    monkeypatch.setattr(published_guide, "GUIDE", STATED)
     shown = texts(open_app(VIDEO, run="ghost", video=VIEWS[3]))
     assert "above 2" in shown
     assert "0.76 outside" in shown
     assert "0.85 outside" in shown
-    assert "0.5 to 3" in shown
+    assert "between 0.5 and 3" in shown
     assert "0.58 inside" in shown
     assert "&lt;b&gt;static&lt;/b&gt; clips pass" in shown
-    assert "changed nothing" in shown
+    assert "set t star to 0.15" in shown
+    assert "Changed nothing." in shown
     assert "22.00 inside" in shown
 
 
-def test_the_lab_has_a_guide_that_the_page_can_show(films: Lab):
-    assert frame_measures.bands()
-    assert all(band.verdict for band in frame_measures.bands())
+def test_every_band_and_fix_of_the_guide_is_on_the_page(films: Lab):
+    shown = texts(open_app(VIDEO, run="ghost", video=VIEWS[3]))
+    for stated in (*GUIDE.bands, *GUIDE.fixes):
+        assert html.escape(stated.verdict) in shown
 
 
 def test_the_path_has_weights_times_and_its_jump(films: Lab):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pages.views.prompt import _STATISTICS
+from pages.views.text_timeline import _CURVES
 from qcore.automation.control_board import ControlBoard
+from qcore.experiments.sampling_comparison import MEASURES
 from qcore.lab import Lab
 from qcore.probes import catalog
 from qcore.runs.layout import CACHE_FOLDER
@@ -89,7 +92,7 @@ def test_every_probe_of_every_family_measures_declared_series(tmp_path: Path, ch
         found = runner.begin(workload.engine.preview(board), board) | runner.scheduler.report()
         assert not runner.disabled
     assert len(found) > 40
-    assert [name for name in found if not catalog.is_declared(name)] == []
+    assert [name for name in found if catalog.find(name) is None] == []
 
 
 def test_every_series_that_whole_runs_store_has_a_title_of_its_own(tmp_path: Path) -> None:
@@ -98,11 +101,39 @@ def test_every_series_that_whole_runs_store_has_a_title_of_its_own(tmp_path: Pat
             lab.start(config.with_values({"budget_percent": 100}), name=name)
             assert lab.wait(name, 60).state == "finished"
             names = lab.reader(name).names()
-            assert [one for one in names if not catalog.is_declared(one)] == []
+            assert [one for one in names if catalog.find(one) is None] == []
             words = [catalog.series_words(one) for one in names]
             assert not [one for one in words if "/" in one.text or "_" in one.text]
             assert [one.name for one in words if not one.meaning.endswith(".")] == []
             assert len(set(catalog.distinct_words(names).values())) == len(names)
+
+
+def named_by_hand(source: str) -> list[str]:
+    """Titles written for a chart of one series, which has words of its own."""
+    return [
+        ast.unparse(keyword.value)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "curves" and node.args
+        if isinstance(node.args[0], ast.List)
+        and len(node.args[0].elts) == 1
+        and isinstance(node.args[0].elts[0], ast.Call)
+        for keyword in node.keywords
+        if keyword.arg in ("title", "y_title") and isinstance(keyword.value, ast.Constant | ast.JoinedStr)
+    ]
+
+
+def test_a_chart_of_one_series_is_called_as_it_is_declared() -> None:
+    views = list((ROOT / "pages").rglob("*.py"))
+    assert len(views) > 30
+    assert {path.name: found for path in views if (found := named_by_hand(path.read_text("utf-8")))} == {}
+    assert named_by_hand('curves([line("x", NAME)], title="Balance", **look)') == ["'Balance'"]
+
+
+@pytest.mark.parametrize("name", [*_STATISTICS, *MEASURES, *(name for names, _ in _CURVES.values() for name in names)])
+def test_a_statistic_of_a_sample_that_a_page_shows_is_declared(name: str) -> None:
+    declared = catalog.find(catalog.member(catalog.GENERATION, name))
+    assert declared is not None
+    assert declared.short
 
 
 def test_every_declaration_is_whole() -> None:
@@ -120,7 +151,7 @@ def test_every_pattern_is_listed_with_words_of_its_own() -> None:
     listed = catalog.declared_patterns()
     assert {name.partition("/")[0] for name in (declared.name for declared in listed)} >= {"term", "grad", "frames"}
     assert [declared.name for declared in listed if not re.fullmatch(r"[^.].*\.", declared.meaning)] == []
-    assert all(catalog.is_declared(declared.name) for declared in listed)
+    assert all(catalog.find(declared.name) for declared in listed)
 
 
 def test_a_series_of_ones_own_is_declared_and_kept_as_a_row() -> None:
@@ -153,7 +184,7 @@ def test_a_series_of_ones_own_is_declared_and_kept_as_a_row() -> None:
 def test_a_declaration_that_cannot_be_is_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         catalog.declare(**{"name": "own/gap", "title": "gap", "meaning": "How far.", **changes})
-    assert not catalog.is_declared("own/gap")
+    assert catalog.find("own/gap") is None
 
 
 def test_one_name_has_one_meaning() -> None:

@@ -17,7 +17,7 @@ from qcore.lab import Lab
 from qcore.server.client import Client
 from qcore.server.problems import Problem
 from qcore.server.service import Service
-from qcore.server.stream import LISTENERS, QUEUE, Hub, Listener, Position, _close
+from qcore.server.stream import LISTENERS, QUEUE, Hub, Listener, StreamPosition, _close
 from qcore.store import DATABASE_NAME, Event, RunWriter, Status
 from tests.server.conftest import Caller
 from tests.support.configs import eventually, small_config
@@ -147,7 +147,7 @@ def test_a_rewind_is_told_before_the_points_that_replace_the_old_ones(written: t
 
     async def main() -> bytes:
         hub = Hub(lab, poll_seconds=0.005)
-        listener = hub.listen("r", ("train/*",), Position())
+        listener = hub.listen("r", ("train/*",), StreamPosition())
         assert b'"steps":[1,2,3,4,5]' in await _heard(listener, b"scalars")
         writer.truncate_after(3, event_seq=0)
         writer.log_scalars(4, {"train/loss": 9.0})
@@ -165,12 +165,12 @@ def test_many_listeners_share_a_feed_and_too_many_are_refused(written: tuple[Lab
 
     async def main() -> None:
         hub = Hub(lab, poll_seconds=0.005)
-        listeners = [hub.listen("r", ("train/*",), Position(step=5)) for _ in range(LISTENERS)]
+        listeners = [hub.listen("r", ("train/*",), StreamPosition(step=5)) for _ in range(LISTENERS)]
         with pytest.raises(Problem) as refused:
-            hub.listen("r", ("train/*",), Position())
+            hub.listen("r", ("train/*",), StreamPosition())
         assert refused.value.status == 503
         hub.leave("r", listeners.pop())
-        listeners.append(hub.listen("r", ("*",), Position(step=5)))
+        listeners.append(hub.listen("r", ("*",), StreamPosition(step=5)))
         for listener in listeners:
             await _heard(listener, b"status")
         writer.add_event(Event(1, 5, 1.0, "tester", "pause", {}))
@@ -183,7 +183,7 @@ def test_many_listeners_share_a_feed_and_too_many_are_refused(written: tuple[Lab
 
 def test_who_reads_too_slowly_is_sent_nothing_out_of_order():
     async def main() -> list[bytes | None]:
-        listener = Listener(("*",), Position())
+        listener = Listener(("*",), StreamPosition())
         for number in range(QUEUE):
             listener.queue.put_nowait(b"%d" % number)
         _close(listener)

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from qcore.base.words import bytes_words
 from qcore.config import LANGUAGE_KINDS, ConfigError, TextRunConfig, VideoRunConfig, default_run, preset
 from qcore.data import forecast as of_data
 from qcore.data.forecast import COUNTED_BYTES, data_forecast
 from qcore.experiments.measure_models import peak_memory
 from qcore.lab.forecast import memory_forecast
 from qcore.models import build_model, parameter_count
-from qcore.train.memory_forecast import available_bytes, forecast, saved_bytes, size_text
+from qcore.train.memory_forecast import available_bytes, forecast, saved_bytes
 from qcore.train.text_workload import build_engine
 from qcore.train.video_workload import build_video_engine
 
@@ -92,8 +93,8 @@ def test_a_person_is_told_what_is_needed_and_what_there_is() -> None:
     assert replace(found, available=23 * 10**9).verdict == "tight"
     assert replace(found, available=60 * 10**9).verdict == "fits"
     assert "smaller width" in replace(found, weights=10**11).text
-    assert [size_text(size) for size in (10, 34e7, 14e8, 22e9)] == ["1 MB", "340 MB", "1.4 GB", "22 GB"]
-    assert size_text(8e9) == "8 GB"
+    assert [bytes_words(size) for size in (10, 34e7, 14e8, 22e9)] == ["10 bytes", "340 MB", "1.4 GB", "22 GB"]
+    assert bytes_words(8e9) == "8 GB"
     assert available_bytes(torch.device("cpu")) > 0
 
 
@@ -278,6 +279,6 @@ def test_a_run_that_cannot_fit_is_refused_unless_forced(monkeypatch: pytest.Monk
 
     huge = replace(forecast(config_of("phase_lm")), available=1)
     monkeypatch.setattr(training, "memory_forecast", lambda config: huge)
-    with pytest.raises(ConfigError, match=r"you have 1 MB .* --force"):
+    with pytest.raises(ConfigError, match=r"you have 1 byte .* --force"):
         training._memory(config_of("phase_lm"), False)
-    assert "you have 1 MB" in training._memory(config_of("phase_lm"), True)
+    assert "you have 1 byte" in training._memory(config_of("phase_lm"), True)

@@ -2,13 +2,13 @@
 
 import math
 
-from qcore.viz.ablation import Effect, forest
+from qcore.viz.ablation import ForestRow, forest
 from qcore.viz.theme import GREEN, GREY, VERMILLION
 
 EFFECTS = [
-    Effect("attention <off>", 0.2, 0.1, 0.3, "hurts", "3 seeds needed"),
-    Effect("diversity", -0.05, -0.08, -0.02, "helps"),
-    Effect("z loss", 0.01, -0.04, 0.06, "no detectable effect"),
+    ForestRow("attention <off>", 0.2, 0.1, 0.3, "hurts", "3 seeds needed"),
+    ForestRow("diversity", -0.05, -0.08, -0.02, "helps"),
+    ForestRow("z loss", 0.01, -0.04, 0.06, "no detectable effect"),
 ]
 
 
@@ -32,7 +32,7 @@ def test_the_first_effect_is_at_the_top_with_its_interval_and_colour():
 def test_everything_fits_unless_one_effect_dwarfs_the_rest():
     low, high = forest(EFFECTS, uirevision="a").layout["xaxis"]["range"]
     assert low < -0.3 < 0.3 < high
-    ruined = [*EFFECTS, Effect("no attention", 30.0, 29.0, 31.0, "hurts")]
+    ruined = [*EFFECTS, ForestRow("no attention", 30.0, 29.0, 31.0, "hurts")]
     figure = forest(ruined, uirevision="a")
     assert figure.layout["xaxis"]["range"][1] < 2
     assert [note["text"] for note in figure.layout["annotations"]] == ["+30 →"]
@@ -40,9 +40,9 @@ def test_everything_fits_unless_one_effect_dwarfs_the_rest():
 
 
 def test_one_seed_has_no_interval_and_no_effect_no_figure():
-    figure = forest([Effect("alone", 0.1, -math.inf, math.inf)], uirevision="a")
+    figure = forest([ForestRow("alone", 0.1, -math.inf, math.inf)], uirevision="a")
     assert figure.data[0]["error_x"]["array"] == [0.0]
     assert "one seed" in figure.data[0]["text"][0]
     figure.to_json()
     assert forest([], uirevision="a").data == []
-    assert forest([Effect("lost", math.nan, math.nan, math.nan)], uirevision="a").data == []
+    assert forest([ForestRow("lost", math.nan, math.nan, math.nan)], uirevision="a").data == []

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from qcore.viz import all_heads, causality_map, causality_of, kernel, kernel_difference
+from qcore.viz import all_heads, causality_map, kernel, kernel_difference
 
 WORDS = ["<bos>", "once", "a-word-that-never-ends", "."]
 
@@ -82,27 +82,9 @@ def test_a_small_picture_shows_every_cell_and_a_large_one_means_of_blocks():
     np.testing.assert_allclose(z, large.reshape(24, 2, 24, 2).mean((1, 3)), rtol=1e-5)
 
 
-def test_the_verdict_of_a_causal_model_a_leak_rounding_and_a_deaf_one():
-    cuts = [0, 2]
-    causal = np.array([[0, 1, 2, 3], [0, 0, 0, 5.0]])
-    assert causality_of(cuts, causal).verdict == "causal"
-    assert causality_of(cuts, causal).later == 5
-    leak = causal + np.array([[0, 0, 0, 0], [0, 0, 0.5, 0]])
-    found = causality_of(cuts, leak)
-    assert (found.verdict, found.early_cells, found.early, found.leak) == ("leak", 1, 0.5, 0.1)
-    assert causality_of(cuts, causal + np.array([[1e-9, 0, 0, 0], [0] * 4])).verdict == "rounding"
-    assert causality_of(cuts, np.zeros((2, 4))).verdict == "ignored"
-
-
-def test_only_what_must_not_move_moving_or_an_unknown_change_is_a_leak():
-    only_early = causality_of([2], [[0.1, 0, 0, 0]])
-    assert (only_early.verdict, only_early.leak) == ("leak", np.inf)
-    assert causality_of([2], [[np.nan, 0, 0, 1.0]]).verdict == "leak"
-
-
 def test_the_map_shows_logarithms_behind_the_cut_and_names_what_moved_before_it():
     cuts, change = [2, 0], np.array([[0, 0.5, 0, 10.0], [0, 1.0, 100.0, 0]])
-    figure = checked(causality_map(cuts, change, uirevision="run"))
+    figure = checked(causality_map(cuts, change, uirevision="run", early="sees the future"))
     allowed, leaks = figure.data[0], figure.data[2]
     assert list(figure.layout.yaxis.ticktext) == ["0", "2"]
     np.testing.assert_allclose(allowed.z, [[np.nan, 0, 2, np.nan], [np.nan, np.nan, np.nan, 1]])

@@ -42,7 +42,8 @@ def test_bars_and_the_rest_that_is_named_account_for_all_positions():
     figure = histogram(predicted, target, LABELS, uirevision="run", top=30)
     assert len(figure.data[0].x) == 30
     rest = [1 - float(np.sum(trace.x)) for trace in figure.data]
-    assert f"all other tokens:<br>{rest[0]:.1%} predicted, {rest[1]:.1%} target" in figure.layout.xaxis.title.text
+    said = f"all other tokens:<br>{100 * rest[0]:.1f} % predicted, {100 * rest[1]:.1f} % target"
+    assert said in figure.layout.xaxis.title.text
 
 
 def test_labels_are_shown_letter_by_letter():

@@ -8,7 +8,6 @@ import pytest
 from qcore.viz import (
     distinct_words,
     event_words,
-    is_declared,
     limit_words,
     number_words,
     percent_words,
@@ -118,5 +117,4 @@ def test_events_are_words_and_say_step_and_author_nowhere(kind: str):
 def test_a_series_that_nobody_declared_is_words_too():
     assert series_words("future/new_thing").text == "new thing (future)"
     assert series_words("odd").text == "odd"
-    assert not is_declared("future/new_thing")
     assert len(set(distinct_words(["a/b_c", "a/b c"]).values())) == 2

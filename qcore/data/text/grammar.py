@@ -40,7 +40,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Line:
+class Alternative:
     """One alternative of a rule: relative weight, sentence with `{slot}` references, and the next rule ("" ends)."""
 
     weight: float
@@ -71,7 +71,7 @@ class Grammar:
         ValueError: for an unknown rule, slot or form, a slot used before its parent, or rules that loop.
     """
 
-    def __init__(self, rules: Mapping[str, tuple[Line, ...]], slots: Mapping[str, Slot], start: str) -> None:
+    def __init__(self, rules: Mapping[str, tuple[Alternative, ...]], slots: Mapping[str, Slot], start: str) -> None:
         self.rules, self.slots, self.start = rules, slots, start
         self._lines: dict[str, tuple[_Compiled, ...]] = {}
         self._cumulative: dict[str, list[float]] = {}
@@ -202,12 +202,12 @@ class Grammar:
         def rewrite(option: Option) -> Option:
             return Option(change(option.text), {name: change(text) for name, text in option.forms.items()})
 
-        def rewrite_line(line: Line) -> Line:
+        def rewrite_line(line: Alternative) -> Alternative:
             parts = [
                 ("{" + name + ("." + form if form else "") + "}") if name else change(literal)
                 for literal, name, form in _pieces(line.text)
             ]
-            return Line(line.weight, "".join(parts), line.then)
+            return Alternative(line.weight, "".join(parts), line.then)
 
         rules = {name: tuple(rewrite_line(line) for line in lines) for name, lines in self.rules.items()}
         slots = {
@@ -239,5 +239,5 @@ def _pieces(text: str) -> tuple[tuple[str, str, str], ...]:
     return tuple(pieces)
 
 
-def _compile(line: Line, probability: float) -> _Compiled:
+def _compile(line: Alternative, probability: float) -> _Compiled:
     return _Compiled(_pieces(line.text), probability, -math.log(probability), line.then)

@@ -13,7 +13,7 @@ import re
 from functools import cache
 from random import Random
 
-from qcore.data.text.grammar import Grammar, Line, Option, Slot, Written
+from qcore.data.text.grammar import Alternative, Grammar, Option, Slot, Written
 from qcore.data.text.tokenizers import Tokenizer
 
 GIRLS = ["Anna", "Clara", "Ella", "Emma", "Ivy", "Lily", "Mia", "Nora", "Rosa", "Ruby"]
@@ -69,83 +69,83 @@ def _slots() -> dict[str, Slot]:
     }
 
 
-RULES: dict[str, tuple[Line, ...]] = {
+RULES: dict[str, tuple[Alternative, ...]] = {
     "opening": (
-        Line(4, "{hero} was a {trait} {kind} who lived {home}.", "plot"),
-        Line(2, "{home.First} lived a {trait} {kind} named {hero}.", "plot"),
-        Line(2, "Once a {trait} {kind} named {hero} lived {home}.", "plot"),
-        Line(1, "{hero} the {kind} lived {home} and was very {trait}.", "plot"),
+        Alternative(4, "{hero} was a {trait} {kind} who lived {home}.", "plot"),
+        Alternative(2, "{home.First} lived a {trait} {kind} named {hero}.", "plot"),
+        Alternative(2, "Once a {trait} {kind} named {hero} lived {home}.", "plot"),
+        Alternative(1, "{hero} the {kind} lived {home} and was very {trait}.", "plot"),
     ),
     "plot": (
-        Line(4, "{time} {hero.he} lost {hero.his} {colour} {thing}.", "search"),
-        Line(2, "{time} {hero.he} found a {colour} {thing} {spot}.", "owner"),
-        Line(2, "{time} {hero.his} friend {friend} was {trouble}.", "care"),
-        Line(2, "{time} there was a great {storm}, and {hero.he} was {fear}.", "shelter"),
+        Alternative(4, "{time} {hero.he} lost {hero.his} {colour} {thing}.", "search"),
+        Alternative(2, "{time} {hero.he} found a {colour} {thing} {spot}.", "owner"),
+        Alternative(2, "{time} {hero.his} friend {friend} was {trouble}.", "care"),
+        Alternative(2, "{time} there was a great {storm}, and {hero.he} was {fear}.", "shelter"),
     ),
     # Something is lost: it is found later, where the story says.
     "search": (
-        Line(3, "{hero.He} looked {spot}, but the {thing} was not there.", "again"),
-        Line(2, "{hero.He} looked for it all day and began to cry.", "helper"),
-        Line(2, '"Where is my {thing}?" asked {hero}.', "answer"),
+        Alternative(3, "{hero.He} looked {spot}, but the {thing} was not there.", "again"),
+        Alternative(2, "{hero.He} looked for it all day and began to cry.", "helper"),
+        Alternative(2, '"Where is my {thing}?" asked {hero}.', "answer"),
     ),
     "again": (
-        Line(2, "Then {hero.he} looked {second}, and there it was!", "joy"),
-        Line(2, "Then {hero.his} friend {friend} found it {second}.", "thanks"),
-        Line(1, "So {hero.he} went home and made a new {thing}.", "joy"),
+        Alternative(2, "Then {hero.he} looked {second}, and there it was!", "joy"),
+        Alternative(2, "Then {hero.his} friend {friend} found it {second}.", "thanks"),
+        Alternative(1, "So {hero.he} went home and made a new {thing}.", "joy"),
     ),
     "helper": (
-        Line(2, "{hero.His} friend {friend} found the {thing} {spot}.", "thanks"),
-        Line(1, "But {friend} saw the {colour} {thing} {spot}.", "thanks"),
+        Alternative(2, "{hero.His} friend {friend} found the {thing} {spot}.", "thanks"),
+        Alternative(1, "But {friend} saw the {colour} {thing} {spot}.", "thanks"),
     ),
     "answer": (
-        Line(2, '"It is {spot}," said {friend}.', "thanks"),
-        Line(1, '"Is it {spot}?" asked {friend}, and there it was!', "thanks"),
+        Alternative(2, '"It is {spot}," said {friend}.', "thanks"),
+        Alternative(1, '"Is it {spot}?" asked {friend}, and there it was!', "thanks"),
     ),
     # Something is found: it belongs to someone, or to nobody.
     "owner": (
-        Line(2, "It was the {thing} of {friend}, so {hero.he} took it back to {friend.him}.", "reward"),
-        Line(2, '"That is my {thing}!" said {friend}.', "reward"),
-        Line(2, "{hero.He} took the {thing} home.", "joy"),
+        Alternative(2, "It was the {thing} of {friend}, so {hero.he} took it back to {friend.him}.", "reward"),
+        Alternative(2, '"That is my {thing}!" said {friend}.', "reward"),
+        Alternative(2, "{hero.He} took the {thing} home.", "joy"),
     ),
     "reward": (
-        Line(2, "{friend} was so glad that {friend.he} gave {hero} some {food}.", "meal"),
-        Line(1, '"Thank you, {hero}!" said {friend}.', "end"),
+        Alternative(2, "{friend} was so glad that {friend.he} gave {hero} some {food}.", "meal"),
+        Alternative(1, '"Thank you, {hero}!" said {friend}.', "end"),
     ),
     # Someone is in need.
     "care": (
-        Line(2, "{hero} made some {food} and took it to {friend.him}.", "meal"),
-        Line(2, "{hero} came to see {friend.him} with a {colour} {thing}.", "gift"),
+        Alternative(2, "{hero} made some {food} and took it to {friend.him}.", "meal"),
+        Alternative(2, "{hero} came to see {friend.him} with a {colour} {thing}.", "gift"),
     ),
     "gift": (
-        Line(2, '"Is the {thing} for me?" asked {friend}, and {friend.he} was not {trouble} any more.'),
-        Line(1, "{friend} loved the {thing}, and soon {friend.he} was well.", "end"),
+        Alternative(2, '"Is the {thing} for me?" asked {friend}, and {friend.he} was not {trouble} any more.'),
+        Alternative(1, "{friend} loved the {thing}, and soon {friend.he} was well.", "end"),
     ),
     "shelter": (
-        Line(1, "{hero.He} waited {spot} until the {storm} was over.", "after"),
-        Line(1, "{hero.He} ran to {friend}, who gave {hero.him} some {food}.", "meal"),
+        Alternative(1, "{hero.He} waited {spot} until the {storm} was over.", "after"),
+        Alternative(1, "{hero.He} ran to {friend}, who gave {hero.him} some {food}.", "meal"),
     ),
     "after": (
-        Line(1, "Then the sun came out, and {hero} was not {fear} any more."),
-        Line(1, "When {hero.he} came out, {hero.he} found a {colour} {thing} {second}.", "joy"),
+        Alternative(1, "Then the sun came out, and {hero} was not {fear} any more."),
+        Alternative(1, "When {hero.he} came out, {hero.he} found a {colour} {thing} {second}.", "joy"),
     ),
     "meal": (
-        Line(2, "They ate the {food} and {game} until dark."),
-        Line(1, '"I like {food}, {hero}," said {friend}.'),
+        Alternative(2, "They ate the {food} and {game} until dark."),
+        Alternative(1, '"I like {food}, {hero}," said {friend}.'),
     ),
     "thanks": (
-        Line(2, '"Thank you, {friend}!" said {hero}.', "end"),
-        Line(2, "{hero} was happy and gave {friend} some {food}.", "meal"),
-        Line(1, "{hero} and {friend} {game} with the {colour} {thing} until dark."),
+        Alternative(2, '"Thank you, {friend}!" said {hero}.', "end"),
+        Alternative(2, "{hero} was happy and gave {friend} some {food}.", "meal"),
+        Alternative(1, "{hero} and {friend} {game} with the {colour} {thing} until dark."),
     ),
     "joy": (
-        Line(2, "{hero} was so happy that {hero.he} {game} all day."),
-        Line(2, "That night {hero.he} slept with the {thing} in {hero.his} bed."),
-        Line(1, "{hero} the {kind} never lost the {colour} {thing} again."),
+        Alternative(2, "{hero} was so happy that {hero.he} {game} all day."),
+        Alternative(2, "That night {hero.he} slept with the {thing} in {hero.his} bed."),
+        Alternative(1, "{hero} the {kind} never lost the {colour} {thing} again."),
     ),
     "end": (
-        Line(1, "They were best friends."),
-        Line(1, "Then they {game} {home} until dark."),
-        Line(1, "Then {hero} the {kind} went home."),
+        Alternative(1, "They were best friends."),
+        Alternative(1, "Then they {game} {home} until dark."),
+        Alternative(1, "Then {hero} the {kind} went home."),
     ),
 }
 
@@ -231,9 +231,3 @@ def write_bilingual(count: int, seed: int) -> list[Written]:
     rng, grammars = Random(seed), (story_grammar(), second_grammar())
     drawn = [grammars[int(rng.random() * 2)].write(rng) for _ in range(count)]
     return [Written(story.text, story.nats + math.log(2)) for story in drawn]
-
-
-def bilingual_log_probability(text: str) -> float:
-    """ln p(text) of the two-language corpus, from the text alone; −inf where neither grammar writes it."""
-    mass = sum(math.exp(grammar.log_probability(text)) for grammar in (story_grammar(), second_grammar()))
-    return math.log(mass / 2) if mass > 0 else -math.inf

@@ -27,7 +27,6 @@ __all__ = [
     "group_words",
     "groups",
     "in_group",
-    "is_declared",
     "is_from_outside",
     "kept_series",
     "member",
@@ -59,8 +58,8 @@ class Declared:
         meaning: one sentence for a person who asks what the number says.
         short: the title where there is little room.
         form: Python's format of a value, "" for the general one.
-        healthy: lowest and highest value of a healthy run, None where there is no limit; limits that detectors judge by
-            are in their own table.
+        healthy: of a series from outside, lowest and highest value of a healthy run, None where there is no limit; the
+            lab's own have theirs in the detectors' table, and `qcore.detect.healthy_range` reads both.
         needs: the capability that a run must have, "" for every run.
     """
 
@@ -184,11 +183,6 @@ def find(name: str) -> Declared | None:
         if parts := one.expression.fullmatch(name):
             return replace(one.describe(*parts.groups()), name=name)
     return None
-
-
-def is_declared(name: str) -> bool:
-    """Whether the series has words of its own."""
-    return find(name) is not None
 
 
 def is_from_outside(name: str) -> bool:

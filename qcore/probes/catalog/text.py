@@ -281,6 +281,7 @@ GENERATION_DISTINCT_2 = series(
     "distinct word pairs in samples",
     SHARE,
     "Distinct pairs of tokens in the samples, over all pairs.",
+    short="Distinct-2",
     form=".0%",
     needs="text",
 )
@@ -289,7 +290,35 @@ GENERATION_DISTINCT_1 = series(
     "distinct words in samples",
     SHARE,
     "Distinct tokens in the samples, over all tokens.",
+    short="Distinct-1",
     form=".0%",
+    needs="text",
+)
+GENERATION_DISTINCT_3 = series(
+    "generation/distinct_3",
+    "distinct word triples in a sample",
+    SHARE,
+    "Distinct triples of tokens in one sample, over all triples; kept with each sample.",
+    short="Distinct-3",
+    form=".0%",
+    needs="text",
+)
+GENERATION_MEAN_LOGPROB = series(
+    "generation/mean_logprob",
+    "mean log-probability of a sample's tokens",
+    TOKEN_NATS,
+    "What the model itself gives to the tokens of one sample, at temperature 1; kept with each sample.",
+    short="Log-probability",
+    form=".2f",
+    needs="text",
+)
+GENERATION_MEAN_ENTROPY = series(
+    "generation/mean_entropy",
+    "mean entropy of a sample's choices",
+    NATS,
+    "Entropy of the distribution that each token of one sample was drawn from, mean; kept with each sample.",
+    short="Mean entropy",
+    form=".2f",
     needs="text",
 )
 

@@ -236,11 +236,6 @@ def cost_every(probe: str) -> str:
     return f"cost/{probe}_every"
 
 
-def update_ratio(module: str) -> str:
-    """Size of an update of one module: `weights/update_ratio/<module>`."""
-    return f"weights/update_ratio/{module}"
-
-
 TERM_CE, TERM_FLOW = term("ce"), term("flow")
 
 

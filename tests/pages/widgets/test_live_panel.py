@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.widgets.live_panel import Block, blocks_json, progress_html, table_html
+from pages.widgets.live_panel import PanelBlock, blocks_json, progress_html, table_html
 from qcore.config import SamplingConfig, SetControl, Step
 from qcore.lab import Lab
 from qcore.server.live import Channel
@@ -20,7 +20,9 @@ HOSTILE = "<img src=x onerror=alert(1)> & \"'"
 
 def test_blocks_are_sent_in_order_with_text_or_figure():
     figure = curves([Line("a", [0, 1], [1.0, 2.0])], title="A", uirevision="run")
-    sent = json.loads(blocks_json([Block("text", "<b>x</b>"), Block("chart:a", figure=figure, alt=HOSTILE, half=True)]))
+    sent = json.loads(
+        blocks_json([PanelBlock("text", "<b>x</b>"), PanelBlock("chart:a", figure=figure, alt=HOSTILE, half=True)])
+    )
     assert [block["key"] for block in sent] == ["text", "chart:a"]
     assert (sent[0]["html"], sent[0]["half"]) == ("<b>x</b>", False)
     assert (sent[1]["plot"]["alt"], sent[1]["half"]) == (HOSTILE, True)
