@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def sources(*folders: str) -> dict[str, ast.Module]:
     """Syntax trees by path, of the product's files in these folders."""
-    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    places = [ROOT / folder for folder in folders]
+    files = sorted(path for place in places for path in ([place] if place.is_file() else place.rglob("*.py")))
     found = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in files}
     assert found
     return found
@@ -211,7 +212,7 @@ OUTSIDE = {
 
 
 def test_no_function_of_the_product_is_used_by_tests_only():
-    trees = sources("qcore", "pages", "bench", "docs", "examples")
+    trees = sources("app.py", "qcore", "pages", "bench", "docs", "examples")
     defined, used = defined_and_used(trees)
     found = {name: path for name, path in defined.items() if name not in used}
     assert {name: path for name, path in found.items() if path.startswith(("qcore/", "pages/"))} == OUTSIDE

@@ -9,7 +9,8 @@ from pages.session.page_list import CONTROL_ROOM, PAGES
 from pages.session.plain import plain
 from pages.widgets import boxes
 from qcore.base.run_states import RunState
-from qcore.lab import Lab, RunInfo
+from qcore.config import Capability
+from qcore.lab import Lab, LabError, RunInfo
 
 
 def view_picker(views: tuple[str, ...]) -> str:
@@ -48,6 +49,15 @@ def hand_over() -> None:
         st.session_state["handed_over"] = True
         st.navigation([one.entry() for one in PAGES], position="hidden")
         st.rerun()
+
+
+def to_show(lab: Lab) -> frozenset[Capability] | None:
+    """What the selected run has to show; None where no run can be read, so that nothing is left out."""
+    try:
+        info = selection.wanted(lab)
+    except (LabError, OSError):  # the page says so
+        return None
+    return None if info is None or info.state == RunState.UNREADABLE else info.capabilities
 
 
 def open_run(lab: Lab, title: str) -> RunInfo | None:
