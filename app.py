@@ -29,15 +29,15 @@ def draw() -> None:
         unless_opened.callback(lambda: st.navigation([one.entry() for one in PAGES]))
         lab = open_lab()
         unless_opened.pop_all()
-    browser_history.follow()
-    with edge.in_words(), moment.within(lab):
+    browser_history.forget_on_navigation()
+    with edge.show_errors(), moment.consistent_reads(lab):
         to_show = run_heading.to_show(lab)
         page = st.navigation([one.entry(to_show) for one in PAGES])
         sidebar.sidebar(lab)
-        live_fragment.begin(lab)
-        with edge.in_words():
+        live_fragment.begin_page(lab)
+        with edge.show_errors():
             page.run()
-        live_fragment.end(lab)
+        live_fragment.end_page(lab)
 
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every page,
@@ -45,5 +45,5 @@ if __name__ == "__main__":  # Streamlit runs this file as the script of every pa
 else:  # and imports it for what it serves beside them.
     # Left alone it looks for another config.toml ten times a second; each look holds up a thread that trains.
     setattr(polling_path_watcher, "_POLLING_PERIOD_SECS", CONFIG_SECONDS)  # noqa: B010 - a constant, to the type check
-    entry = doors.opened()
-    app = st.App(__file__, routes=[route(entry.base)], middleware=[entry.middleware], lifespan=doors.serving)
+    entry = doors.open_door()
+    app = st.App(__file__, routes=[route(entry.base)], middleware=[entry.middleware], lifespan=doors.app_lifespan)

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from qcore.automation.control_board import ControlBoard
 from qcore.automation.events import History
 from qcore.config import preset
-from qcore.runs.replay_plan import Orders
+from qcore.runs.replay_plan import ReplayPlan
 from qcore.store import RunWriter
 from qcore.train.callback import LoopContext
 from qcore.train.monitor import Monitor
@@ -134,7 +134,7 @@ def main() -> None:
             engine.step(step, board)
         # There is no loop here: the monitor is told of each step by hand, and its hooks are not called.
         no_loop: Any = None
-        context = LoopContext(Path(scratch), workload, writer, board, History([], writer), Orders(), no_loop)
+        context = LoopContext(Path(scratch), workload, writer, board, History([], writer), ReplayPlan(), no_loop)
         monitor = Monitor(context)
         monitor.begin()
         arms: dict[str, Any] = {"plain": plain, f"diagnostics at {chosen.budget:g} %": lab(monitor, writer)}

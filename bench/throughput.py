@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from qcore.config import PhaseLMConfig
-from qcore.models import LanguageModel, build_model, matched, parameter_count
+from qcore.models import LanguageModel, build_model, match_size, parameter_count
 
 
 def training_step(model: LanguageModel, tokens_BT: torch.Tensor) -> Callable[[], float]:
@@ -48,7 +48,9 @@ def main() -> None:
     phase_config = PhaseLMConfig(
         width=chosen.width, layers=chosen.layers, heads=chosen.heads, phases=chosen.phases, context=chosen.context
     )
-    models = [build_model(c, chosen.vocab) for c in (phase_config, matched(phase_config, "transformer", chosen.vocab))]
+    models = [
+        build_model(c, chosen.vocab) for c in (phase_config, match_size(phase_config, "transformer", chosen.vocab))
+    ]
     tokens = torch.randint(chosen.vocab, (chosen.batch, chosen.context + 1), generator=torch.Generator().manual_seed(0))
     phase_step, transformer_step = (training_step(model.train(), tokens) for model in models)
     for _ in range(2):

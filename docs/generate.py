@@ -263,7 +263,7 @@ def _series() -> list[str]:
     rows: dict[str, list[tuple[str, ...]]] = {}
     for series in (*catalog.declared_series(), *catalog.declared_patterns()):
         example = series.name.replace("<clips>", "generated")
-        rules = ", ".join(f"[`{rule.name}`](findings.md#{rule.name})" for rule in RULES if rule.looks_at(example))
+        rules = ", ".join(f"[`{rule.name}`](findings.md#{rule.name})" for rule in RULES if rule.reads_series(example))
         words = (_plain(series.title), _plain(series.unit), _plain(series.meaning), _healthy(series.name))
         rows.setdefault(series.name.partition("/")[0], []).append(
             (f"`{series.name}`", *words, _code(series.needs), rules)

@@ -9,7 +9,7 @@ from pages.widgets import run_heading
 VIEWS = {"Models": model_comparison.show_models, "Ablation": ablation.show_ablation}
 
 lab = open_lab()
-run_heading.hand_over()
+run_heading.hand_over_to_app()
 st.title("Benchmark", anchor=False)
 view = st.segmented_control(
     "View",

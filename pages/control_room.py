@@ -10,7 +10,7 @@ from pages.widgets import message_list, run_heading, share_dialog
 VIEWS = ("Watch", "New run", "All runs")
 
 lab = open_lab()
-info = selection.selected(lab)
+info = selection.selected_run(lab)
 if info is None:
     st.title("Control room", anchor=False)
     st.info("There is no run yet. Choose a preset and press **Start**: the first curves appear within a minute.")
@@ -22,7 +22,7 @@ else:
     view = run_heading.view_picker(VIEWS)
     message_list.show_messages()
     if view == "Watch":
-        run_heading.trouble(lab, info)
+        run_heading.show_trouble(lab, info)
         (live_run if family_words.has_trainer(info) else external_run).watch(lab, info)
     elif view == "New run":
         new_run.new_run(lab)

@@ -16,8 +16,8 @@ if info is not None:
     )
     message_list.show_messages()
     if view == VIEWS[0]:
-        findings.this_run(lab, info)
+        findings.run_findings(lab, info)
     elif view == VIEWS[1]:
-        findings.all_runs(lab, info)
+        findings.findings_of_all_runs(lab, info)
     else:
         findings.rules()

@@ -30,7 +30,7 @@ if info is not None and ("phases" in info.capabilities or family_words.has_text(
         INTERFERENCE.link()
         TOKENS.link()
     else:
-        view = mechanisms.picked(lab, info)
+        view = mechanisms.pick_view(lab, info)
         if view == mechanisms.PHASES:
             phase.page(lab, info)
         else:

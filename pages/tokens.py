@@ -6,16 +6,16 @@ from pages.session import advice, family_words
 from pages.session.lab import open_lab
 from pages.views import token_statistics
 from pages.widgets import run_heading, step_slider
-from pages.widgets.live_fragment import live
+from pages.widgets.live_fragment import rerun_when_changed
 
 lab = open_lab()
 info = run_heading.open_run(lab, "Tokens")
 if info is not None and family_words.has_text(info, "tokens"):
     steps = lab.reader(info.name).array_steps("tokens")
     if not steps:
-        st.info(advice.not_yet(lab, info, "token statistics", "tokens_every", budgeted=True))
+        st.info(advice.why_nothing_to_show(lab, info, "token statistics", "tokens_every", budgeted=True))
         if not family_words.has_trainer(info):
-            live(lab, info, "records")
+            rerun_when_changed(lab, info, "records")
             st.stop()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         follow = st.toggle(
@@ -32,4 +32,4 @@ if info is not None and family_words.has_text(info, "tokens"):
         log_x = step_slider.log_steps()
     if steps or info.alive:
         token_statistics.draw(lab, info, chosen, log_x=log_x)
-        live(lab, info, "records")
+        rerun_when_changed(lab, info, "records")

@@ -6,7 +6,7 @@ One advice for all failures is wrong for most of them: a lower learning rate bri
 from __future__ import annotations
 
 from pages.session import family_words
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from qcore.base.run_states import RunState
 from qcore.lab import Lab, RunInfo
 from qcore.runs.waiting import waiting_words
@@ -74,7 +74,7 @@ def remedy(info: RunInfo, stranded: int = 0) -> str:
     return text.replace(_RESUME, _AGAIN) if stranded else text
 
 
-def going_on(stranded: int) -> str:
+def how_to_continue(stranded: int) -> str:
     """How a run that has ended goes on, in Markdown.
 
     Args:
@@ -97,7 +97,7 @@ def resume_helps(info: RunInfo) -> bool:
     return info.state not in (RunState.FAILED, RunState.INTERRUPTED) or _ADVICE[cause(info)][1]
 
 
-def nothing_yet(info: RunInfo, waits: str = "") -> str:
+def empty_chart_text(info: RunInfo, waits: str = "") -> str:
     """What the loss chart says while it is empty."""
     if info.state == RunState.FAILED:
         return "It failed before its first step: see the reason above."
@@ -108,7 +108,9 @@ def nothing_yet(info: RunInfo, waits: str = "") -> str:
     return "It ended before its first step." if not info.alive else "No step yet."
 
 
-def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "measured", budgeted: bool = False) -> str:
+def why_nothing_to_show(
+    lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "measured", budgeted: bool = False
+) -> str:
     """Why a page has nothing to show, in Markdown: for whom the run waits, when it comes, or that none will.
 
     Args:
@@ -129,12 +131,16 @@ def not_yet(lab: Lab, info: RunInfo, what: str, control: str, *, done: str = "me
         )
     every = "" if found is None else f" every {found.value:,} steps"
     bound = " as far as the budget of the diagnostics allows" if budgeted else ""
-    now = whom(lab, info) or ("it is paused" if info.state == RunState.PAUSED else "see the control room until then")
+    now = queue_text(lab, info) or (
+        "it is paused" if info.state == RunState.PAUSED else "see the control room until then"
+    )
     return f"No {what} {done} yet: they are {done}{every}{bound}; {now}."
 
 
-def whom(lab: Lab, info: RunInfo) -> str:
+def queue_text(lab: Lab, info: RunInfo) -> str:
     """For whom a queued run waits, in Markdown: `the run is queued: waits for NAME`; empty for any other."""
     if info.state != RunState.QUEUED:
         return ""
-    return f"the run is {plain(waiting_words(info, lab.runs(), short=True) or 'queued: it waits for its turn')}"
+    return (
+        f"the run is {escape_markdown(waiting_words(info, lab.runs(), short=True) or 'queued: it waits for its turn')}"
+    )

@@ -17,7 +17,7 @@ MOST = 4
 Past = Sequence[tuple[str, Mapping[str, StoredSeries]]]
 
 
-def past(lab: Lab, info: RunInfo, names: tuple[str, ...], most_points: int) -> Past:
+def ancestor_series(lab: Lab, info: RunInfo, names: tuple[str, ...], most_points: int) -> Past:
     """Each run that a fork comes from, its parent first, with its series up to the fork. A parent that is gone, or that
     another run has taken the name of, ends the line.
     """
@@ -28,7 +28,7 @@ def past(lab: Lab, info: RunInfo, names: tuple[str, ...], most_points: int) -> P
             lineage = lab.lineage(at)
             if lineage is None or not lineage.forked or lineage.parent in passed:
                 break
-            state = read_cache.rewinds(lab, lineage.parent)
+            state = read_cache.run_version(lab, lineage.parent)
             if state[1] != lineage.parent_created:
                 break
             at, stop = lineage.parent, min(stop, lineage.step + 1)

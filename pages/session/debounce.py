@@ -38,7 +38,7 @@ def _nothing() -> None:
     """Nobody asked to be told."""
 
 
-class Settling:
+class Debouncer:
     """Keys with what is to be done for each. Safe from any thread; what was handed over is called without a lock."""
 
     def __init__(self) -> None:
@@ -95,8 +95,8 @@ class Settling:
 
     def flush(self, prefix: Key = ()) -> None:
         """Do now what waits for the keys that begin with `prefix`, oldest first."""
-        for one in self._taken(lambda key, _: key[: len(prefix)] == prefix):
-            _do(one)
+        for one in self._pop_waiting(lambda key, _: key[: len(prefix)] == prefix):
+            _run_waiting(one)
 
     def close(self) -> None:
         """Do all that waits, and end the thread. May be called again; what comes later is done at once."""
@@ -108,7 +108,7 @@ class Settling:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
-    def _taken(self, wanted: Callable[[Key, _Waiting], bool]) -> list[_Waiting]:
+    def _pop_waiting(self, wanted: Callable[[Key, _Waiting], bool]) -> list[_Waiting]:
         with self._changed:
             keys = [key for key, one in self._waiting.items() if wanted(key, one)]
             return sorted((self._waiting.pop(key) for key in keys), key=lambda one: one.due)
@@ -124,17 +124,17 @@ class Settling:
                     self._changed.wait(left)
                     continue
             now = time.monotonic()
-            for one in self._taken(lambda _, one, now=now: one.due <= now):  # type: ignore[misc]
-                _do(one)
+            for one in self._pop_waiting(lambda _, one, now=now: one.due <= now):  # type: ignore[misc]
+                _run_waiting(one)
 
 
-def _do(one: _Waiting) -> None:
+def _run_waiting(one: _Waiting) -> None:
     try:
         one.act()
     except Exception as error:  # noqa: BLE001 - the thread's outer edge: said where the knob is
         one.failed(error)
 
 
-settling = Settling()
+settling = Debouncer()
 """That of this process."""
 atexit.register(settling.close)

@@ -32,7 +32,7 @@ PROBLEM = 2
 _entry: Entry | None = None
 
 
-def served() -> bool:
+def serves_app() -> bool:
     """Whether this process serves the app: otherwise a test runs its script, and nobody stands in front of it."""
     return _entry is not None
 
@@ -106,7 +106,7 @@ def _runs() -> Path:
     return Path(os.environ.get("QCORE_RUNS", "checkpoints"))
 
 
-def opened() -> Entry:
+def open_door() -> Entry:
     """The door of this process, which serves the app; where a setting is wrong, the process ends and says which."""
     global _entry
     # Streamlit would ask servers outside for this machine's address, at a start and for a header that a stranger sends.
@@ -121,7 +121,7 @@ def opened() -> Entry:
 
 
 @asynccontextmanager
-async def serving(app: object) -> AsyncIterator[None]:
+async def app_lifespan(app: object) -> AsyncIterator[None]:
     """Says where the app answers, and closes the labs of this process with it."""
     sys.stdout.write("\n".join(["", *greeting(), "", ""]))
     sys.stdout.flush()

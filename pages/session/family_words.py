@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.session.page_list import CONTROL_ROOM, TOKENS
 from pages.session.page_list import VIDEO as VIDEO_PAGE
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from qcore.base.run_states import RunState
 from qcore.lab import RunInfo
 from qcore.probes import catalog
@@ -98,7 +98,7 @@ def has_text(info: RunInfo, what: str) -> bool:
         "frames*, or choose a language run on the left."
     )
     VIDEO_PAGE.link()
-    _everywhere()
+    _pages_for_every_run()
     return False
 
 
@@ -115,7 +115,7 @@ def has_clips(info: RunInfo) -> bool:
     )
     TOKENS.link()
     CONTROL_ROOM.link("Open the control room")
-    _everywhere()
+    _pages_for_every_run()
     return False
 
 
@@ -132,7 +132,7 @@ def _without(info: RunInfo, what: str) -> None:
 
 
 def _source(info: RunInfo) -> str:
-    return f" ({plain(info.source)})" if info.source else ""
+    return f" ({escape_markdown(info.source)})" if info.source else ""
 
 
 def held_out(info: RunInfo) -> float | None:
@@ -145,5 +145,5 @@ def speed(info: RunInfo) -> float | None:
     return info.frames_per_second if is_video(info) else info.tokens_per_second
 
 
-def _everywhere() -> None:
+def _pages_for_every_run() -> None:
     st.caption("Control room, Findings and Compare show every run.")

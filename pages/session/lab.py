@@ -15,4 +15,4 @@ def open_lab() -> Lab:
     """
     roles.gate()
     shared = shared_lab(Path(os.environ.get("QCORE_RUNS", "checkpoints")))
-    return moment.seen(shared, roles.lab_for(shared))
+    return moment.page_lab(shared, roles.lab_for(shared))

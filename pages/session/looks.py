@@ -19,7 +19,7 @@ def style() -> None:
     st.html(f"<style>{stylesheet()}</style>")
 
 
-def column(values: Sequence[float | None], places: int) -> list[float | None] | list[str]:
+def table_column(values: Sequence[float | None], places: int) -> list[float | None] | list[str]:
     """Numbers for a column of a table: as numbers, which sort, while all that are known are finite; else in words, so
     that none reads `nan`.
     """
@@ -34,7 +34,7 @@ def table(data: Any, **more: Any) -> Any:
     return st.dataframe(data, **settings)
 
 
-def day(wall: float) -> str:
+def local_time(wall: float) -> str:
     """Local date and time of an epoch second; empty when it is not known."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall)) if wall else ""
 

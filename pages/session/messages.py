@@ -10,7 +10,7 @@ from pages.session import phrases, selection
 from pages.session.debounce import settling
 from qcore.config import Command, ConfigError, SetControl
 from qcore.lab import Lab, LabError
-from qcore.viz import name_words, prose
+from qcore.viz import name_words, spell_out_numbers
 
 COMMAND_SECONDS = 0.4
 
@@ -26,12 +26,12 @@ def send(lab: Lab, name: str, command: Command) -> int | None:
         note("error", str(error))
         return None
     about = f" of {name_words(command.name)}" if isinstance(command, SetControl) else ""
-    what = f"{phrases.spoken(command.kind)}{about}"
+    what = f"{phrases.command_words(command.kind)}{about}"
     row = lab.outcome(name, identity, COMMAND_SECONDS)
     if row.status == "pending":
         st.session_state.setdefault(selection.SENT, {})[name, identity] = what
     else:
-        note(*resolved(lab, name, row, what))
+        note(*outcome_note(lab, name, row, what))
     return identity
 
 
@@ -40,9 +40,9 @@ def note(kind: str, text: str) -> None:
     st.session_state.setdefault("notes", []).append((kind, text))
 
 
-def resolved(lab: Lab, run: str, row: Any, what: str) -> tuple[str, str]:
+def outcome_note(lab: Lab, run: str, row: Any, what: str) -> tuple[str, str]:
     """What became of a command that was answered, as a note; it names the run where another one is shown."""
-    other = "" if st.session_state.get("run") in (None, run) else f"{phrases.short(run)}: "
+    other = "" if st.session_state.get("run") in (None, run) else f"{phrases.short_name(run)}: "
     if row.status == "refused":
-        return "error", f"{other}{phrases.capitalized(what)} was refused: {prose(row.message)}"
+        return "error", f"{other}{phrases.capitalize(what)} was refused: {spell_out_numbers(row.message)}"
     return "done", f"{other}{phrases.outcome_words(lab, run, row)}"

@@ -11,7 +11,7 @@ the page says it shows. When it has changed, the script of the whole page runs a
 
 Show. Streamlit hands elements to the browser one by one, and a page between two moments would be seen for as long as
 its script takes. Elements of our own therefore wait, in the browser, until the script has ended, and then change in one
-task (`pages/assets/hub.js`); what names a state or a step is drawn by them (`pages.widgets.live_panel.words`), and
+task (`pages/assets/hub.js`); what names a state or a step is drawn by them (`pages.widgets.live_panel.html_element`), and
 native widgets name none that the run's progress changes: a slider at its newest place says `newest`, and at any other
 an arrow before its step says that the pictures are on their way to it. In a live update words and charts change in one
 task, too. A chart that cannot be drawn then (out of sight, or in a person's hand) says to which step it goes.
@@ -29,9 +29,9 @@ from typing import Any, ParamSpec, cast
 import streamlit as st
 
 from qcore.lab import Lab, Moment
-from qcore.runs.reader_set import Reading
+from qcore.runs.reader_set import RunReaderSet
 
-_READS = frozenset({name for name in vars(Reading) if not name.startswith("_")} | {"outcome", "runs_dir"})
+_READS = frozenset({name for name in vars(RunReaderSet) if not name.startswith("_")} | {"outcome", "runs_dir"})
 _PLAIN = frozenset({"wait", "close"})
 P = ParamSpec("P")
 
@@ -43,7 +43,7 @@ class _Here(threading.local):
 _here = _Here()
 
 
-class SeenLab:
+class PageLab:
     """A lab as pages use it: reads are of this thread's moment, where one is open; all else is the person's lab's."""
 
     def __init__(self, lab: Lab, persons: Lab) -> None:
@@ -53,7 +53,7 @@ class SeenLab:
         found = getattr(self._persons, name)
         if not callable(found) or name in _PLAIN:
             return found
-        return partial(self._read, name, found) if name in _READS else _ending(found)
+        return partial(self._read, name, found) if name in _READS else _renew_before(found)
 
     def _read(self, name: str, plain: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Ask the moment of the thread that asks now: what was looked up in one may be called in another."""
@@ -62,26 +62,26 @@ class SeenLab:
         return (getattr(moment, name) if is_here else plain)(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SeenLab) and self._lab is other._lab
+        return isinstance(other, PageLab) and self._lab is other._lab
 
     def __hash__(self) -> int:
         return hash(self._lab)
 
 
-def seen(lab: Lab, persons: Lab) -> Lab:
+def page_lab(lab: Lab, persons: Lab) -> Lab:
     """The lab that pages hand around.
 
     Args:
         lab: read from.
         persons: the same, as the person may use it.
     """
-    return cast(Lab, SeenLab(lab, persons))
+    return cast(Lab, PageLab(lab, persons))
 
 
 @contextmanager
-def within(lab: Lab) -> Iterator[None]:
+def consistent_reads(lab: Lab) -> Iterator[None]:
     """What this thread reads inside, through a lab of `seen`, is of one moment. Inside another moment: of that one."""
-    base = lab._lab if isinstance(lab, SeenLab) else lab
+    base = lab._lab if isinstance(lab, PageLab) else lab
     if _here.moment is not None and _here.moment.lab is base:
         yield
         return
@@ -98,25 +98,25 @@ def fragment(draw: Callable[P, None], run_every: float | None = None) -> Callabl
 
     @wraps(draw)
     def of_one_moment(*args: P.args, **kwargs: P.kwargs) -> None:
-        with within(cast(Lab, args[0])):
+        with consistent_reads(cast(Lab, args[0])):
             draw(*args, **kwargs)
 
     return st.fragment(of_one_moment, run_every=run_every)
 
 
-def _ending(act: Callable[..., Any]) -> Callable[..., Any]:
+def _renew_before(act: Callable[..., Any]) -> Callable[..., Any]:
     """An action that ends the moment of this thread, as does every further piece of what it yields."""
 
     @wraps(act)
-    def acted(*args: Any, **kwargs: Any) -> Any:
+    def act_on_new_moment(*args: Any, **kwargs: Any) -> Any:
         renew()
         found = act(*args, **kwargs)
-        return _pieces(found) if isgenerator(found) else found
+        return _renew_before_each(found) if isgenerator(found) else found
 
-    return acted
+    return act_on_new_moment
 
 
-def _pieces(found: Iterator[Any]) -> Iterator[Any]:
+def _renew_before_each(found: Iterator[Any]) -> Iterator[Any]:
     while True:
         renew()
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qcore.config import KEPT_KINDS
 from qcore.lab import Lab
-from qcore.viz import Mark, author_words, event_words, name_words, prose
+from qcore.viz import Mark, author_words, event_words, name_words, spell_out_numbers
 
 _COMMANDS = {
     "set": "the change",
@@ -24,7 +24,7 @@ _COMMANDS = {
 """Commands as what a message speaks of."""
 
 
-def spoken(kind: str) -> str:
+def command_words(kind: str) -> str:
     """A command as what a message speaks of."""
     return _COMMANDS.get(kind, name_words(kind))
 
@@ -32,23 +32,23 @@ def spoken(kind: str) -> str:
 def outcome_words(lab: Lab, run: str, row: Any) -> str:
     """What became of a command, in the words of its event: `diversity weight 0 → 0.2 at step 62`."""
     if row.status == "refused":
-        return prose(row.message)
+        return spell_out_numbers(row.message)
     event = next((one for one in reversed(lab.reader(run).events()) if one.command_id == row.id), None)
     if event is not None:
         words = event_words(event.kind, event.payload)
         return f"{words[:1].upper() + words[1:] if event.kind != 'control' else words} at step {event.step:,}"
-    words = name_words(prose(row.message))
+    words = name_words(spell_out_numbers(row.message))
     return words[:1].upper() + words[1:]
 
 
-def unanswered(run: str, kind: str, what: str) -> tuple[str, str]:
+def unanswered_note(run: str, kind: str, what: str) -> tuple[str, str]:
     """What becomes of a command that no worker has taken, of a run that none holds, as a note."""
     if kind in KEPT_KINDS:
-        return "kept", f"{capitalized(what)} is kept: {short(run)} takes it when it is resumed"
-    return "error", f"{capitalized(what)} was not done: {short(run)} ended before it could answer"
+        return "kept", f"{capitalize(what)} is kept: {short_name(run)} takes it when it is resumed"
+    return "error", f"{capitalize(what)} was not done: {short_name(run)} ended before it could answer"
 
 
-def capitalized(what: str) -> str:
+def capitalize(what: str) -> str:
     """A phrase with a capital letter first; the others stay as they are."""
     return f"{what[:1].upper()}{what[1:]}"
 
@@ -87,7 +87,7 @@ def describe(event: Any) -> str:
     return f"{event_words(event.kind, event.payload)} at step {event.step:,} by {author_words(event.author)}"
 
 
-def short(name: str, length: int = 36) -> str:
+def short_name(name: str, length: int = 36) -> str:
     """A long name with its middle left out."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

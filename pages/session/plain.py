@@ -23,14 +23,14 @@ _BREAKS = re.compile(
 )
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """`text` as Markdown that shows every letter as it is."""
     parts, done = [], 0
     for found in _BREAKS.finditer(text):
-        parts += [_escaped(text[done : found.start()]), f":color[\\{found[0]}]"]
+        parts += [_escape(text[done : found.start()]), f":color[\\{found[0]}]"]
         done = found.end()
-    return _AT_THE_START.sub(r"\1\\\2", "".join([*parts, _escaped(text[done:])]))
+    return _AT_THE_START.sub(r"\1\\\2", "".join([*parts, _escape(text[done:])]))
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return "".join(f"\\{letter}" if letter in _MARKS else letter for letter in text)

@@ -33,14 +33,14 @@ class TimelineSample:
     stats: dict[str, Any]
 
 
-def rewinds(lab: Lab, run: str) -> tuple[str, float, int]:
+def run_version(lab: Lab, run: str) -> tuple[str, float, int]:
     """What tells this state of a run from one before a rewind, or from another run that had the same name."""
     meta = lab.reader(run).meta()
     return run, float(meta.get("created", 0.0)), int(meta.get("epoch", 0))
 
 
 @lru_cache(maxsize=HISTOGRAMS)
-def predicted(lab: Lab, state: tuple[str, float, int], step: int) -> Any:
+def predicted_counts(lab: Lab, state: tuple[str, float, int], step: int) -> Any:
     """Counts of the tokens predicted at real positions, at a step that has arrays."""
     found = lab.reader(state[0]).arrays("tokens", step)
     assert found is not None
@@ -58,7 +58,7 @@ def clips(lab: Lab, state: tuple[str, float, int], generation: str) -> Any:
     return stored_clips(found.tokens if found else [])
 
 
-def spread(steps: list[int], most: int) -> list[int]:
+def spread_steps(steps: list[int], most: int) -> list[int]:
     """At most `most` of the steps, evenly spread, the first and the last among them."""
     if len(steps) <= most:
         return steps

@@ -25,10 +25,10 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.session import doors
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from qcore.config import ConfigError
 from qcore.lab import Lab, LabError
-from qcore.runs.reader_set import Reading
+from qcore.runs.reader_set import RunReaderSet
 from qcore.server.hosts import is_loopback, split_netloc
 
 OPERATORS = "QCORE_OPERATORS"
@@ -40,7 +40,7 @@ NOTE = (
     "set up a login: `[auth]` in `.streamlit/secrets.toml`, and the operators' e-mails in the environment variable "
     f"`{OPERATORS}`."
 )
-READS = frozenset({name for name in vars(Reading) if not name.startswith("_")} | {"outcome", "runs_dir", "wait"})
+READS = frozenset({name for name in vars(RunReaderSet) if not name.startswith("_")} | {"outcome", "runs_dir", "wait"})
 """What a viewer may use of a lab; anything else is refused, so that a new method is no hole."""
 
 # What a proxy adds. A browser writes no header X-… when it opens a websocket.
@@ -53,7 +53,7 @@ _EMAIL = re.compile(r"[^@\s*,]+@[^@\s*,]+")
 
 
 @dataclass(frozen=True)
-class Person:
+class User:
     """Who looks.
 
     Attributes:
@@ -66,12 +66,12 @@ class Person:
     email: str = ""
 
 
-def person() -> Person:
+def current_user() -> User:
     """The person of this session. Call it in a page's script or a callback."""
-    return _person(st.user.to_dict(), doors.asks_for_token() or is_local())
+    return _identify(st.user.to_dict(), doors.asks_for_token() or is_local())
 
 
-def _person(user: Mapping[str, Any], trusted: bool) -> Person:
+def _identify(user: Mapping[str, Any], trusted: bool) -> User:
     """Who this is, by what the login says of them.
 
     Where the settings are wrong, nobody operates; `gate` says why.
@@ -82,34 +82,34 @@ def _person(user: Mapping[str, Any], trusted: bool) -> Person:
     try:
         named = operators()
     except ConfigError:
-        return Person(False)
+        return User(False)
     if "is_logged_in" in user:  # there is a login
         claimed = user.get("email")
         email = claimed.strip().lower() if isinstance(claimed, str) else ""
         known = user["is_logged_in"] is True and bool(email) and user.get("email_verified") is True
-        return Person(known and (email in named or EVERYONE in named), email or "person", email)
-    return Person(trusted or EVERYONE in named)
+        return User(known and (email in named or EVERYONE in named), email or "person", email)
+    return User(trusted or EVERYONE in named)
 
 
-def presence() -> Callable[[], bool]:
+def connection_check() -> Callable[[], bool]:
     """A question for other threads: whether this session is still connected, logged in as now, with the same rights."""
-    context = get_script_run_ctx() if doors.served() else None
+    context = get_script_run_ctx() if doors.serves_app() else None
     if context is None:
         return lambda: True
     user = dict(st.user.to_dict())
     trusted = doors.asks_for_token() or is_local()
-    who, owner, identity = _person(user, trusted), dict(context.user_info), context.session_id
+    who, owner, identity = _identify(user, trusted), dict(context.user_info), context.session_id
 
-    def here() -> bool:
+    def is_here() -> bool:
         session = runtime.get_instance().get_app_session(identity)
-        return session is not None and bool(session.matches_user_info(owner)) and _person(user, trusted) == who
+        return session is not None and bool(session.matches_user_info(owner)) and _identify(user, trusted) == who
 
-    return here
+    return is_here
 
 
 def can_operate() -> bool:
     """Whether this person may change runs."""
-    return person().operates
+    return current_user().operates
 
 
 def is_local() -> bool:
@@ -119,7 +119,7 @@ def is_local() -> bool:
     if not is_loopback(str(st.get_option("server.address") or "")):
         return False
     headers = st.context.headers
-    if not headers and not doors.served() and get_script_run_ctx(suppress_warning=True):
+    if not headers and not doors.serves_app() and get_script_run_ctx(suppress_warning=True):
         return True  # the script runs without any server, so nobody is there who could be a stranger
     host = split_netloc(headers.get("Host") or "")
     peer = getattr(st.context, "ip_address", None)  # None: 127.0.0.1 or ::1
@@ -142,13 +142,14 @@ def operators() -> frozenset[str]:
     roles = doors.secrets().get("roles", {})
     if not isinstance(roles, Mapping) or set(roles) - {"operators"}:
         raise ConfigError(
-            f"roles = {_shown(roles)} in .streamlit/secrets.toml is refused: it is a table, [roles], with operators "
+            f"roles = {_short_repr(roles)} in .streamlit/secrets.toml is refused: it is a table, [roles], with "
+            "operators "
             "alone in it"
         )
     given = roles.get("operators", [])
     if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
         raise ConfigError(
-            f"operators = {_shown(given)} in .streamlit/secrets.toml is refused: it is a list of texts, such as "
+            f"operators = {_short_repr(given)} in .streamlit/secrets.toml is refused: it is a list of texts, such as "
             'operators = ["ada@example.org"]'
         )
     named = frozenset(name.strip().lower() for name in (*listed, *given))
@@ -161,7 +162,7 @@ def operators() -> frozenset[str]:
     return named
 
 
-def _shown(value: object) -> str:
+def _short_repr(value: object) -> str:
     text = repr(value.to_dict() if hasattr(value, "to_dict") else value)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
@@ -174,7 +175,8 @@ def gate() -> None:
     except ConfigError as error:
         st.title("Collapse Lab", anchor=False)
         st.error(
-            f"**This lab is closed to everyone, because one of its settings is invalid.** {plain(str(error))}",
+            "**This lab is closed to everyone, because one of its settings is invalid.** "
+            f"{escape_markdown(str(error))}",
             icon=":material/lock:",
         )
         st.stop()
@@ -187,13 +189,13 @@ def gate() -> None:
     st.stop()
 
 
-def badge() -> None:
+def account_badge() -> None:
     """Who is logged in, as what, and the way out; for a viewer of an open app, what to do."""
-    who = person()
+    who = current_user()
     if "is_logged_in" in st.user.to_dict():
         role = "operator" if who.operates else "viewer"
         before, at, host = who.email.rpartition("@")  # their own address may look like one
-        name = f"{plain(before)}\\{at}{plain(host)}" if at else "an account without an e-mail"
+        name = f"{escape_markdown(before)}\\{at}{escape_markdown(host)}" if at else "an account without an e-mail"
         st.sidebar.caption(f"{name} · {role}", help=None if who.operates else VIEWER_HELP)
         st.sidebar.button(
             "Log out", icon=":material/logout:", type="tertiary", help="End this login.", on_click=st.logout
@@ -205,12 +207,12 @@ def badge() -> None:
         st.info(NOTE, icon=":material/visibility:")
 
 
-def locked() -> dict[str, Any]:
+def viewer_lock() -> dict[str, Any]:
     """Settings of a widget that changes a run: disabled with a reason for a viewer, none for an operator."""
     return {} if can_operate() else {"disabled": True, "help": VIEWER_HELP}
 
 
-def refused() -> str:
+def viewer_refusal() -> str:
     """Why this person may not change anything now; empty when they may. For what does not go through the lab."""
     return "" if can_operate() else VIEWER_HELP
 
@@ -220,7 +222,7 @@ def button(label: str, **settings: Any) -> bool:
     if can_operate():
         return st.button(label, **settings)
     kept = {key: value for key, value in settings.items() if key not in ("args", "kwargs")}
-    st.button(label, **{**kept, **locked(), "on_click": _say_viewer})
+    st.button(label, **{**kept, **viewer_lock(), "on_click": _say_viewer})
     return False
 
 
@@ -230,16 +232,16 @@ def _say_viewer() -> None:
 
 def lab_for(lab: Lab) -> Lab:
     """The lab as this person may use it: their e-mail is the author, and a viewer can only read."""
-    who = person()
+    who = current_user()
     if who.operates and not who.email:
         return lab
-    return cast(Lab, _PersonsLab(lab, who))
+    return cast(Lab, _UserLab(lab, who))
 
 
-class _PersonsLab:
+class _UserLab:
     """A lab in one person's hands. Equal to another of the same lab, so that caches are shared between persons."""
 
-    def __init__(self, lab: Lab, who: Person) -> None:
+    def __init__(self, lab: Lab, who: User) -> None:
         self._lab, self._who = lab, who
 
     def __getattr__(self, name: str) -> Any:
@@ -247,19 +249,19 @@ class _PersonsLab:
         if name in READS:
             return found
         if not self._who.operates:
-            return _refusing(found)
+            return _refuse_viewers(found)
         if callable(found) and "author" in inspect.signature(found).parameters:
             return partial(found, author=self._who.author)
         return found
 
     def __eq__(self, other: object) -> bool:
-        return self._lab is (other._lab if isinstance(other, _PersonsLab) else other)
+        return self._lab is (other._lab if isinstance(other, _UserLab) else other)
 
     def __hash__(self) -> int:
         return hash(self._lab)
 
 
-def _refusing(method: Any) -> Callable[..., NoReturn]:
+def _refuse_viewers(method: Any) -> Callable[..., NoReturn]:
     @wraps(method)
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise LabError("you are a viewer of this lab: ask an operator to do this")

@@ -48,23 +48,27 @@ def widget_key(name: str) -> str:
     return f"{name}:{st.session_state.get(f'{name}:nonce', 0)}"
 
 
-def take(name: str, key: str) -> None:
+def store_choice(name: str, key: str) -> None:
     """Callback of that widget: remember what was chosen."""
     st.session_state[name] = st.session_state[key]
 
 
-def around(lab: Lab, run: str) -> Hashable:
+def shared_state(lab: Lab, run: str) -> Hashable:
     """What every page says of a run around its own part: a page drawn from another value is stale."""
-    info = info_of(lab, run)
-    return info.state, info.alive, tuple((one.id, one.since_step, one.calls) for one in active_findings(lab, run))
+    info = listed_run(lab, run)
+    return (
+        info.state,
+        info.alive,
+        tuple((one.id, one.since_step, one.needs_attention) for one in active_findings(lab, run)),
+    )
 
 
-def fates(lab: Lab, run: str, sent: tuple[int, ...]) -> Hashable:
+def command_statuses(lab: Lab, run: str, sent: tuple[int, ...]) -> Hashable:
     """What became of commands that the page says are on their way."""
     return tuple(lab.outcome(run, one).status for one in sent)
 
 
-def on_their_way(run: str) -> tuple[int, ...]:
+def pending_commands(run: str) -> tuple[int, ...]:
     """This session's commands to a run that the page says are on their way."""
     return tuple(identity for name, identity in st.session_state.get(SENT, {}) if name == run)
 
@@ -82,10 +86,10 @@ def active_findings(lab: Lab, run: str) -> list[FindingInfo]:
         return []
 
 
-def selected(lab: Lab) -> RunInfo | None:
+def selected_run(lab: Lab) -> RunInfo | None:
     """The selected run, or None when there is none."""
     name = st.session_state.get("run")
-    return info_of(lab, name) if name else None
+    return listed_run(lab, name) if name else None
 
 
 def wanted(lab: Lab) -> RunInfo | None:
@@ -95,19 +99,19 @@ def wanted(lab: Lab) -> RunInfo | None:
     return next((one for one in runs if one.name == asked), next(iter(runs), None))
 
 
-def info_of(lab: Lab, name: str) -> RunInfo:
+def listed_run(lab: Lab, name: str) -> RunInfo:
     """State of a run, `unreadable` when it cannot be read."""
     return lab.listed(name)
 
 
-def interval() -> float:
+def refresh_interval() -> float:
     """Seconds between refreshes; 0 is off."""
     return INTERVALS[st.session_state.get("refresh") or REFRESH]
 
 
 def follow_seconds(info: RunInfo) -> float:
     """Seconds between refreshes of this run's page; 0 when it is not alive, or nothing is to be refreshed."""
-    return interval() if info.alive else 0.0
+    return refresh_interval() if info.alive else 0.0
 
 
 def state_word(info: RunInfo) -> RunState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import looks, messages, phrases, roles, selection
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import message_list
 from pages.widgets.chart import chart
 from qcore.base.words import number_words
@@ -19,10 +19,10 @@ from qcore.experiments.ablation_store import (
     Ablation,
     ablations,
     cancel_ablation,
+    failure_text,
     is_training,
     plan_ablation,
     start_ablation,
-    trouble,
 )
 from qcore.lab import Lab, LabError
 from qcore.viz.ablation import ForestRow, forest
@@ -41,14 +41,14 @@ def show_ablation(lab: Lab) -> None:
     message_list.show_messages()
     kept = ablations(lab.runs_dir)
     if kept:
-        _kept(lab, kept)
+        _choose_ablation(lab, kept)
     else:
         st.info("Nothing has been compared yet. Choose a model below and press **Compare**, or run `qcore ablate`.")
     with st.expander("Compare something", icon=":material/science:", expanded=not kept):
         _form(lab)
 
 
-def _kept(lab: Lab, kept: list[Ablation]) -> None:
+def _choose_ablation(lab: Lab, kept: list[Ablation]) -> None:
     """Choose one of them; it is in the URL."""
     names = [ablation.name for ablation in kept]
     wanted = st.session_state.get("ablation", st.query_params.get("ablation"))
@@ -61,7 +61,7 @@ def _kept(lab: Lab, kept: list[Ablation]) -> None:
         key=key,
         format_func=lambda one: _title(kept[names.index(one)]),
         help="Newest first. The same base continues where it was, with more seeds or variants.",
-        on_change=selection.take,
+        on_change=selection.store_choice,
         args=("ablation", key),
     )
     st.query_params["ablation"] = name
@@ -99,7 +99,7 @@ def _progress_and_table(lab: Lab, name: str, was_alive: bool) -> None:
 def _progress(lab: Lab, ablation: Ablation, alive: bool) -> None:
     done, total = len(ablation.results), ablation.total
     if alive:
-        left = _left(ablation)
+        left = _seconds_left(ablation)
         st.progress(done / total, f"{done} of {total} runs{f' · about {phrases.duration(left)} left' if left else ''}")
         roles.button(
             "End it",
@@ -110,7 +110,9 @@ def _progress(lab: Lab, ablation: Ablation, alive: bool) -> None:
             args=(lab, ablation.name),
         )
     elif done < total:
-        st.warning(f"It stopped after {done} of {total} runs. {plain(trouble(lab.runs_dir, ablation.name))}")
+        st.warning(
+            f"It stopped after {done} of {total} runs. {escape_markdown(failure_text(lab.runs_dir, ablation.name))}"
+        )
         roles.button(
             "Go on",
             icon=":material/play_arrow:",
@@ -121,7 +123,7 @@ def _progress(lab: Lab, ablation: Ablation, alive: bool) -> None:
         )
 
 
-def _left(ablation: Ablation) -> float | None:
+def _seconds_left(ablation: Ablation) -> float | None:
     """Seconds to go with two runs at a time, from the mean of those that ended."""
     seconds = [case.seconds for case in ablation.results]
     return (ablation.total - len(seconds)) * sum(seconds) / len(seconds) / 2 if seconds else None
@@ -251,7 +253,7 @@ def _form(lab: Lab) -> None:
         base = base_config(None if start == _SMALL else PRESETS[start].config, kind=kind, steps=int(steps))
         plan = plan_ablation(lab.runs_dir, base, only or None, int(seeds))
     except (ConfigError, LabError) as error:
-        st.error(plain(str(error)), icon=":material/block:")
+        st.error(escape_markdown(str(error)), icon=":material/block:")
         return
     missing = plan.total - len(plan.results)
     roles.button(
@@ -271,7 +273,7 @@ def _form(lab: Lab) -> None:
 
 
 def _start(lab: Lab, plan: Ablation, jobs: int) -> None:
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     try:
@@ -283,7 +285,7 @@ def _start(lab: Lab, plan: Ablation, jobs: int) -> None:
 
 
 def _end(lab: Lab, name: str) -> None:
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     try:

@@ -13,11 +13,11 @@ import streamlit as st
 
 from pages.session import messages, phrases, roles
 from pages.session.looks import table
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import message_list
 from pages.widgets.chart import chart
-from pages.widgets.live_fragment import live
-from qcore.automation.planned_rates import RATE, planned_courses, tried_rates
+from pages.widgets.live_fragment import rerun_when_changed
+from qcore.automation.planned_rates import RATE, dry_run_rates, planned_courses
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
 from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
 from qcore.probes import catalog
@@ -40,7 +40,7 @@ _HEIGHT = 130
 
 
 @dataclass(frozen=True)
-class Tried:
+class DryRunResult:
     """A dry run and what came of it.
 
     Attributes:
@@ -70,19 +70,19 @@ def page(lab: Lab, info: RunInfo) -> None:
     if view == "Texts":
         _texts(lab, info)
     elif view == "Dry run":
-        _dry(lab, info)
+        _dry_run_form(lab, info)
     else:
-        _done(lab, info)
-        live(lab, info, "records")
+        _automatic_changes(lab, info)
+        rerun_when_changed(lab, info, "records")
         _undo_form(lab, info)
 
 
-def _now(lab: Lab, info: RunInfo) -> dict[str, Any]:
+def _current_values(lab: Lab, info: RunInfo) -> dict[str, Any]:
     return {name: state.value for name, state in lab.controls(info.name).items()}
 
 
 def _texts(lab: Lab, info: RunInfo) -> None:
-    values = _now(lab, info)
+    values = _current_values(lab, info)
     left, right = st.columns([1, 1], gap="large")
     with left:
         _autopilot(lab, info, values)
@@ -103,7 +103,7 @@ def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:
         "Autopilot",
         values["autopilot"],
         key=f"autopilot:{info.name}:{values['autopilot']}",
-        **{"help": control.help, **roles.locked()},
+        **{"help": control.help, **roles.viewer_lock()},
         on_change=lambda: _send(lab, info, "autopilot", not values["autopilot"]),
     )
     if values["autopilot"]:
@@ -158,11 +158,11 @@ def _plan(lab: Lab, info: RunInfo) -> None:
     try:
         found = planned_courses(lab.config(info.name), reader.events(), info.step, recorded)
     except ConfigError as error:
-        st.error(plain(str(error)), icon=":material/block:")
+        st.error(escape_markdown(str(error)), icon=":material/block:")
         return
     here = [Mark(info.step, f"the run is at step {info.step:,}; what follows is planned")]
     for name, course in list(found.items())[: _SHOWN_CHARTS + 1]:
-        title, unit, what = _what(info.kind, name)
+        title, unit, what = _describe_number(info.kind, name)
         line = Line(what, course.steps, course.values, smooth=False)
         chart(
             curves([line], title=title, y_title=unit, marks=here, height=180, uirevision=f"plan:{info.name}:{name}"),
@@ -175,20 +175,20 @@ def _plan(lab: Lab, info: RunInfo) -> None:
         st.caption(f"and {len(found) - _SHOWN_CHARTS - 1} more")
 
 
-def _what(kind: str, name: str) -> tuple[str, str, str]:
+def _describe_number(kind: str, name: str) -> tuple[str, str, str]:
     """Title, unit and words of a planned number."""
     if name == RATE:
         return "Learning rate as it is used (policy × controls)", "", "learning rate"
     return find_control(name, kind).label, find_control(name, kind).unit, name_words(name)
 
 
-def _dry(lab: Lab, info: RunInfo) -> None:
+def _dry_run_form(lab: Lab, info: RunInfo) -> None:
     st.caption(
         "What these texts would have done to the run as it was recorded: when, and to what. To see what would have "
         "followed, "
         "fork the run. Manual changes are kept; a resolved finding has no remedies any more."
     )
-    values = _now(lab, info)
+    values = _current_values(lab, info)
     with st.container(border=True):
         columns = st.columns(len(TEXTS))
         changes: dict[str, Any] = {}
@@ -213,20 +213,20 @@ def _dry(lab: Lab, info: RunInfo) -> None:
         asked = st.button("Try on the recorded run", key="do:dry", icon=":material/science:", type="primary")
     key = f"dried:{info.name}:{info.created}"
     if asked:
-        st.session_state[key] = _tried(lab, info, changes)
-    tried: Tried | None = st.session_state.get(key)
+        st.session_state[key] = _try_texts(lab, info, changes)
+    tried: DryRunResult | None = st.session_state.get(key)
     if tried is not None:
         _answer(lab, info, tried, tried.changes == changes)
 
 
-def _tried(lab: Lab, info: RunInfo, changes: dict[str, Any]) -> Tried:
+def _try_texts(lab: Lab, info: RunInfo, changes: dict[str, Any]) -> DryRunResult:
     try:
-        return Tried(changes, info.step, tuple(dry_run(lab.config(info.name), lab.reader(info.name), changes)))
+        return DryRunResult(changes, info.step, tuple(dry_run(lab.config(info.name), lab.reader(info.name), changes)))
     except (ConfigError, LabError) as error:
-        return Tried(changes, info.step, error=str(error))
+        return DryRunResult(changes, info.step, error=str(error))
 
 
-def _answer(lab: Lab, info: RunInfo, tried: Tried, same: bool) -> None:
+def _answer(lab: Lab, info: RunInfo, tried: DryRunResult, same: bool) -> None:
     """The answer to the last question.
 
     Args:
@@ -234,7 +234,7 @@ def _answer(lab: Lab, info: RunInfo, tried: Tried, same: bool) -> None:
     """
     if tried.error:
         if same:
-            st.error(plain(tried.error), icon=":material/block:")
+            st.error(escape_markdown(tried.error), icon=":material/block:")
         return
     st.caption(
         f"Tried on the first {tried.step:,} steps, as recorded then."
@@ -255,7 +255,7 @@ def _answer(lab: Lab, info: RunInfo, tried: Tried, same: bool) -> None:
     )
 
 
-def _rates(lab: Lab, info: RunInfo, tried: Tried) -> None:
+def _rates(lab: Lab, info: RunInfo, tried: DryRunResult) -> None:
     """The rate as it was used, and as it would have been."""
     config, reader, changes = lab.config(info.name), lab.reader(info.name), tried.changes
     series = reader.scalars(RATE, stop=tried.step + 1)
@@ -266,7 +266,7 @@ def _rates(lab: Lab, info: RunInfo, tried: Tried) -> None:
         if event.step <= tried.step and event.author not in AUTOMATIC and event.payload["name"] not in automatic
     ]
     made = by_hand + [(one.step, one.name, one.new) for one in tried.found]
-    steps, rates = tried_rates(config, sorted(made, key=lambda one: one[0]), changes["schedule"], tried.step)
+    steps, rates = dry_run_rates(config, sorted(made, key=lambda one: one[0]), changes["schedule"], tried.step)
     lines = [
         Line("as recorded", series.steps, series.values, smooth=False),
         Line("as it would have been", steps, rates, smooth=False),
@@ -278,7 +278,7 @@ def _rates(lab: Lab, info: RunInfo, tried: Tried) -> None:
     )
 
 
-def _markers(lab: Lab, info: RunInfo, tried: Tried) -> None:
+def _markers(lab: Lab, info: RunInfo, tried: DryRunResult) -> None:
     series = lab.reader(info.name).scalars(catalog.TRAIN_LOSS, stop=tried.step + 1, max_points=1000)
     marks = [Mark(one.step, f"{one.author}: {_change_words(one.name, one.old, one.new)}") for one in tried.found]
     line = Line.of("loss as recorded", series)
@@ -297,7 +297,7 @@ def _change_words(name: str, old: Any, new: Any) -> str:
     return change_words(name, old, new)
 
 
-def _done(lab: Lab, info: RunInfo) -> None:
+def _automatic_changes(lab: Lab, info: RunInfo) -> None:
     """Every automatic change with its reason, newest first, and the way back behind it."""
     events = [event for event in lab.reader(info.name).events() if event.author in AUTOMATIC]
     if not events:
@@ -355,7 +355,9 @@ def _undo(lab: Lab, info: RunInfo, event: Any) -> None:
         branch = lab.rewind(info.name, event.step, start=False)
         change = SetControl("autopilot", False)
         if event.author == "rule":
-            rules = [line for line in _now(lab, info)["rules"] if line.strip() != event.payload.get("reason")]
+            rules = [
+                line for line in _current_values(lab, info)["rules"] if line.strip() != event.payload.get("reason")
+            ]
             change = SetControl("rules", rules)
         lab.command(info.name, change)
         if info.alive:

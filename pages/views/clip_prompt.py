@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.session import looks, phrases, read_cache, roles
 from pages.session.moment import fragment
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.views import prompt
 from pages.widgets import clip_player, control_widgets, edge
 from pages.widgets.frame_measures import MEASURES
@@ -20,22 +20,22 @@ from qcore.viz import ClipRow, number_words
 
 SHOWN = 4
 HISTORY = 12
-newest = prompt.newest
+newest = prompt.newest_finished
 _FIRST = ("sampled_clips", "sample_seed", "solver", "solver_steps", "sample_noise_correlation")
 
 
 @fragment
-@edge.told
+@edge.with_errors_shown
 def panel(lab: Lab, info: RunInfo) -> None:
     """Settings, model, and the answers. A fragment of its own: nothing else redraws while clips are made."""
     name = info.name
     models = prompt.sources(lab, info)
     settings, source, asked = _form(lab, info, models)
     if not models:
-        prompt.nobody(lab, name)
+        prompt.explain_no_model(lab, name)
     if asked and source:
         _answer(lab, name, settings, models[source])
-    _past(lab, name)
+    _earlier_clips(lab, name)
 
 
 def _form(lab: Lab, info: RunInfo, models: dict[str, int | None]) -> tuple[ClipSamplingConfig, str | None, bool]:
@@ -70,28 +70,30 @@ def _answer(lab: Lab, name: str, settings: ClipSamplingConfig, checkpoint: int |
         for generation in lab.sample_clips(name, settings, checkpoint=checkpoint):
             place.caption(f"Following the velocity from noise to clips: {len(generation.tokens)} done")
     except ValueError as error:
-        place.error(plain(str(error)), icon=":material/block:")
+        place.error(escape_markdown(str(error)), icon=":material/block:")
         return
     place.empty()
 
 
-def _past(lab: Lab, name: str) -> None:
+def _earlier_clips(lab: Lab, name: str) -> None:
     """The newest few generations, a row each: the same seed in another row is the same noise."""
-    state = read_cache.rewinds(lab, name)
+    state = read_cache.run_version(lab, name)
     done = [item for item in lab.reader(name).generations("prompt", limit=HISTORY)[::-1] if item.status != "running"]
     if not done:
         st.caption("Nothing generated yet. Choose a seed and how much of the noise frames share, and press *Generate*.")
         return
     if done[0].status == "failed":
         reason = str(done[0].stats.get("error", "the model failed while sampling"))
-        st.error(plain(reason), icon=":material/error:")
+        st.error(escape_markdown(reason), icon=":material/error:")
     rows, shown = [], []
     for item in [item for item in done if item.status == "done"][:SHOWN]:
         try:
-            rows.append(ClipRow(_title(item), read_cache.clips(lab, state, item.id), hint=_how(item.settings)))
+            rows.append(
+                ClipRow(_title(item), read_cache.clips(lab, state, item.id), hint=_settings_text(item.settings))
+            )
             shown.append(item)
         except ValueError as error:
-            st.error(plain(str(error)), icon=":material/error:")
+            st.error(escape_markdown(str(error)), icon=":material/error:")
     if rows:
         clip_player.film(rows, "chart:generations", "The newest generated clips, one row per request")
         _statistics(shown)
@@ -101,7 +103,7 @@ def _title(item: Any) -> str:
     return f"{phrases.clock(item.wall)} · step {item.step:,} · seed {item.settings.get('sample_seed', '–')}"
 
 
-def _how(settings: dict[str, Any]) -> str:
+def _settings_text(settings: dict[str, Any]) -> str:
     shared = settings.get("sample_noise_correlation", -1)
     noise = "noise as in training" if shared < 0 else f"ρ = {number_words(shared)}"
     steps = "" if settings.get("solver") == "adaptive" else f", {settings.get('solver_steps')} steps"

@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from pages.session import advice, phrases, read_cache
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import clip_player
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES
@@ -20,7 +20,7 @@ _PICTURES = tuple(name for name in PICTURES if name != "energy")
 
 def options(lab: Lab, info: RunInfo) -> str | None:
     """Which of the fixed seeds to show; None before the first sample."""
-    samples = read_cache.timeline(lab, read_cache.rewinds(lab, info.name))
+    samples = read_cache.timeline(lab, read_cache.run_version(lab, info.name))
     labels = list(dict.fromkeys(sample.prompt for sample in samples))
     if not labels:
         return None
@@ -29,20 +29,20 @@ def options(lab: Lab, info: RunInfo) -> str | None:
 
 def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
     """Clips at up to six steps, a row a step and the data below, then their measures over all steps."""
-    state = read_cache.rewinds(lab, info.name)
+    state = read_cache.run_version(lab, info.name)
     samples = [sample for sample in read_cache.timeline(lab, state) if chosen is None or sample.prompt == chosen]
     if not samples:
-        st.info(advice.not_yet(lab, info, "clips from fixed seeds", "sample_every", done="drawn"))
+        st.info(advice.why_nothing_to_show(lab, info, "clips from fixed seeds", "sample_every", done="drawn"))
         return
     by_step = {sample.step: sample for sample in samples}
-    steps = read_cache.spread(sorted(by_step), ROWS)
+    steps = read_cache.spread_steps(sorted(by_step), ROWS)
     reader = lab.reader(info.name)
     rows = []
     for step in steps:
         try:
             rows.append(ClipRow(f"step {step:,}", read_cache.clips(lab, state, by_step[step].id)))
         except ValueError as error:
-            st.error(plain(f"step {step:,}: {error}"), icon=":material/error:")
+            st.error(escape_markdown(f"step {step:,}: {error}"), icon=":material/error:")
     frames = reader.arrays("frames")
     if frames is not None:
         rows.append(
@@ -54,7 +54,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
     with left:
         clip_player.film(rows, "chart:timeline", "Clips from the same noise at different steps, with the data")
         st.caption(
-            f"{plain(samples[-1].prompt)}: a column is the same noise at every step. {len(steps)} of "
+            f"{escape_markdown(samples[-1].prompt)}: a column is the same noise at every step. {len(steps)} of "
             f"{len(by_step)} steps are shown, evenly spread."
         )
     with right:

@@ -9,11 +9,11 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, looks, phrases, selection
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.views import external_run
 from pages.widgets import metric_row, run_picker
 from pages.widgets.chart import chart
-from pages.widgets.live_fragment import live
+from pages.widgets.live_fragment import rerun_when_changed
 from qcore.lab import Lab, LabError, RunInfo, RunNode
 from qcore.probes import catalog
 from qcore.viz import Mark, YAxis, changes_words, distinct_words, series_words, side_by_side
@@ -32,7 +32,7 @@ _WARNING = " ⚠"
 
 def page(lab: Lab, info: RunInfo) -> None:
     """Choose runs and metrics; the charts redraw while one of the runs is alive."""
-    names = run_picker.pick(lab, info)
+    names = run_picker.pick_runs(lab, info)
     if not names:
         return
     offered = sorted({series for name in names for series in lab.reader(name).names()})
@@ -49,7 +49,7 @@ def page(lab: Lab, info: RunInfo) -> None:
             bind="query-params",
             help="Since the fork: every run's own fork is step 0, its parent's is the first fork among them.",
         )
-        smooth = metric_row.smoothing()
+        smooth = metric_row.smoothing_slider()
         extremes = looks.axis_choices()
         log_y = st.toggle("Logarithmic", key="log_y", bind="query-params", help="A logarithmic scale of the values.")
     metrics = st.multiselect(
@@ -64,25 +64,25 @@ def page(lab: Lab, info: RunInfo) -> None:
     if not metrics:
         st.info("Choose a metric: each gets a chart with a line for every run.")
         return
-    alive = next((now for name in names if (now := selection.info_of(lab, name)).alive), info)
+    alive = next((now for name in names if (now := selection.listed_run(lab, name)).alive), info)
     _draw(lab, names, metrics, align == "since the fork", log_y, {"span": smooth, "extremes": extremes})
-    live(lab, alive, runs=lambda: [selection.info_of(lab, name) for name in names])
+    rerun_when_changed(lab, alive, runs=lambda: [selection.listed_run(lab, name) for name in names])
 
 
 def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, log_y: bool, look: dict[str, Any]) -> None:
     try:
         found = {name: lab.history(name, metrics, max_points=MAX_POINTS) for name in names}
     except LabError as error:
-        st.error(plain(str(error)))
+        st.error(escape_markdown(str(error)))
         return
     steps = run_picker.fork_steps(lab, names)
     shift = steps if aligned else None
     marks = _marks(lab, names, shift)
-    shown = {name: _named(lab, name) for name in names}
+    shown = {name: _legend_name(lab, name) for name in names}
     nodes = lab.run_tree()
-    own = {name: first_own(nodes, name, names) for name in names}
+    own = {name: first_own_step(nodes, name, names) for name in names}
     # What another program wrote keeps its names.
-    foreign = any(not family_words.has_trainer(selection.info_of(lab, name)) for name in names)
+    foreign = any(not family_words.has_trainer(selection.listed_run(lab, name)) for name in names)
     named = catalog.declared_as_named if foreign else series_words
     columns = st.columns(2)
     for index, metric in enumerate(metrics):
@@ -107,12 +107,12 @@ def _draw(lab: Lab, names: list[str], metrics: list[str], aligned: bool, log_y: 
         st.caption("⚠: this run has findings. Its curves may look good because of the problem.")
 
 
-def _named(lab: Lab, name: str) -> str:
+def _legend_name(lab: Lab, name: str) -> str:
     """A run in a legend, with a warning when something is wrong with it."""
-    return phrases.short(name) + (_WARNING if selection.has_findings(lab, name) else "")
+    return phrases.short_name(name) + (_WARNING if selection.has_findings(lab, name) else "")
 
 
-def first_own(nodes: list[RunNode], name: str, names: list[str]) -> int:
+def first_own_step(nodes: list[RunNode], name: str, names: list[str]) -> int:
     """The first step to draw of a run: a fork's past is the line of the nearest run that it comes from, where one of
     them is drawn, up to the first fork on the way.
     """

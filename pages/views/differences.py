@@ -10,7 +10,7 @@ import streamlit as st
 from pages.session import family_words, phrases, read_cache, roles, selection
 from pages.session.looks import table
 from pages.session.moment import fragment
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import clip_player, control_widgets, edge, run_picker
 from pages.widgets.token_text import generation_html
 from qcore.base.words import number_words
@@ -24,11 +24,11 @@ _ASKED = "asked all"
 
 def page(lab: Lab, info: RunInfo) -> None:
     """Values that differ, then what happened to each run."""
-    names = run_picker.pick(lab, info)
+    names = run_picker.pick_runs(lab, info)
     if len(names) < 2:
         return
     st.header("Configuration", anchor=False, help="Only values that are not the same in all of these runs.")
-    rows = _different(lab, names)
+    rows = _differing_values(lab, names)
     if rows:
         table(
             {
@@ -46,7 +46,7 @@ def page(lab: Lab, info: RunInfo) -> None:
     _events(lab, names)
 
 
-def _different(lab: Lab, names: list[str]) -> dict[str, list[Any]]:
+def _differing_values(lab: Lab, names: list[str]) -> dict[str, list[Any]]:
     """Value → what each run has now: live controls as they are, the rest as it was started; `–` where there is none."""
     found: dict[str, list[Any]] = {}
     for place, name in enumerate(names):
@@ -101,18 +101,18 @@ def _events(lab: Lab, names: list[str]) -> None:
 
 def samples(lab: Lab, info: RunInfo) -> None:
     """The timeline's samples at the newest step that all runs have, and the same question to all of them."""
-    names = [name for name in run_picker.pick(lab, info) if selection.info_of(lab, name).family == info.family]
+    names = [name for name in run_picker.pick_runs(lab, info) if selection.listed_run(lab, name).family == info.family]
     if not names:
         return
     video = family_words.is_video(info)
     (_clip_rows if video else _texts)(lab, names)
     if family_words.has_trainer(info):
-        _ask_all(lab, info, [name for name in names if family_words.has_trainer(selection.info_of(lab, name))])
+        _sample_all(lab, info, [name for name in names if family_words.has_trainer(selection.listed_run(lab, name))])
 
 
 @fragment
-@edge.told
-def _ask_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
+@edge.with_errors_shown
+def _sample_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
     """One question to all of them, and the answers to the last one. A fragment of its own: asking takes long, and what
     stands around it stays of its moment.
     """
@@ -142,15 +142,15 @@ def _ask_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
     if roles.button("Ask", icon=":material/play_arrow:", key="ask_all_go", type="primary"):
         settings = type(config.sampling).model_validate(chosen)
         label = f"seed {chosen['sample_seed']}" if video else prompt or ""
-        st.session_state[_ASKED] = info.family, [_asked(lab, name, label, settings, video) for name in names]
+        st.session_state[_ASKED] = info.family, [_sample_one(lab, name, label, settings, video) for name in names]
     family, answers = st.session_state.get(_ASKED, ("", []))
     if family == info.family:
-        _answers(lab, answers, video)
+        _show_samples(lab, answers, video)
 
 
-def _asked(lab: Lab, name: str, prompt: str, settings: Any, video: bool) -> tuple[str, str, str]:
+def _sample_one(lab: Lab, name: str, prompt: str, settings: Any, video: bool) -> tuple[str, str, str]:
     """Ask one run while its text is seen to grow: its name, the id of its answer, and what went wrong."""
-    place, title, identity = st.empty(), html.escape(phrases.short(name)), ""
+    place, title, identity = st.empty(), html.escape(phrases.short_name(name)), ""
     place.html(f"<b>{title}</b> …")
     try:
         for grown in lab.sample(name, prompt, settings):
@@ -164,7 +164,7 @@ def _asked(lab: Lab, name: str, prompt: str, settings: Any, video: bool) -> tupl
     return name, identity, ""
 
 
-def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None:
+def _show_samples(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None:
     """The answers as the runs keep them, each with the step of the model that gave it."""
     rows: list[ClipRow] = []
     for name, identity, error in answers:
@@ -172,27 +172,29 @@ def _answers(lab: Lab, answers: list[tuple[str, str, str]], video: bool) -> None
             item = lab.reader(name).generation(identity) if identity else None
             if item is None or item.status == "failed":
                 broke = item.stats.get("error", "the model failed while sampling") if item else ""
-                st.error(plain(f"{name}: {error or broke or 'its answer is gone'}"), icon=":material/block:")
+                st.error(escape_markdown(f"{name}: {error or broke or 'its answer is gone'}"), icon=":material/block:")
                 continue
-            said = f"{phrases.short(name)}, step {item.step:,}"
+            said = f"{phrases.short_name(name)}, step {item.step:,}"
             if video:
-                rows.append(ClipRow(said, read_cache.clips(lab, read_cache.rewinds(lab, name), item.id)))
+                rows.append(ClipRow(said, read_cache.clips(lab, read_cache.run_version(lab, name), item.id)))
             else:
                 st.html(f"<b>{html.escape(said)}</b>{generation_html(item.prompt, item.tokens)}")
         except (LabError, ValueError) as gone:
-            st.error(plain(f"{name}: {gone}"), icon=":material/block:")
+            st.error(escape_markdown(f"{name}: {gone}"), icon=":material/block:")
     if rows:
         clip_player.film(rows, "asked_film", "Clips from the same seed, one row per run")
 
 
-def _common(lab: Lab, names: list[str]) -> tuple[int | None, dict[str, dict[str, read_cache.TimelineSample]]]:
+def _newest_common_samples(
+    lab: Lab, names: list[str]
+) -> tuple[int | None, dict[str, dict[str, read_cache.TimelineSample]]]:
     """Newest step at which all runs have a timeline sample, and the samples of that step by run and prompt; without
     one, each run's newest.
     """
     by_run: dict[str, dict[int, dict[str, read_cache.TimelineSample]]] = {}
     for name in names:
         steps = by_run.setdefault(name, {})
-        for sample in read_cache.timeline(lab, read_cache.rewinds(lab, name)):
+        for sample in read_cache.timeline(lab, read_cache.run_version(lab, name)):
             steps.setdefault(sample.step, {})[sample.prompt] = sample
     shared = set.intersection(*(set(steps) for steps in by_run.values())) if by_run else set()
     if shared:
@@ -207,13 +209,14 @@ def _caption(lab: Lab, step: int | None, found: dict[str, dict[str, read_cache.T
         st.caption(f"Samples of step {step:,}, the newest that all of them have; the same prompt and seed.")
     else:
         steps = ", ".join(
-            f"{plain(phrases.short(name))} {next(iter(of.values())).step:,}" for name, of in found.items()
+            f"{escape_markdown(phrases.short_name(name))} {next(iter(of.values())).step:,}"
+            for name, of in found.items()
         )
         st.caption(f"They have no sample at the same step; the newest of each: {steps}.")
 
 
 def _texts(lab: Lab, names: list[str]) -> None:
-    step, found = _common(lab, names)
+    step, found = _newest_common_samples(lab, names)
     _caption(lab, step, found)
     prompts = list(dict.fromkeys(prompt for samples in found.values() for prompt in samples))
     if not prompts:
@@ -223,7 +226,7 @@ def _texts(lab: Lab, names: list[str]) -> None:
     )
     for column, name in zip(st.columns(len(names)), names, strict=True):
         with column:
-            st.markdown(f"**{plain(phrases.short(name))}**")
+            st.markdown(f"**{escape_markdown(phrases.short_name(name))}**")
             sample = found.get(name, {}).get(prompt)
             whole = lab.reader(name).generation(sample.id) if sample else None
             if sample is None or whole is None:
@@ -237,14 +240,16 @@ def _texts(lab: Lab, names: list[str]) -> None:
 
 
 def _clip_rows(lab: Lab, names: list[str]) -> None:
-    step, found = _common(lab, names)
+    step, found = _newest_common_samples(lab, names)
     _caption(lab, step, found)
     rows = []
     for name, samples in found.items():
         sample = next(iter(samples.values()))
         try:
-            rows.append(ClipRow(phrases.short(name), read_cache.clips(lab, read_cache.rewinds(lab, name), sample.id)))
+            rows.append(
+                ClipRow(phrases.short_name(name), read_cache.clips(lab, read_cache.run_version(lab, name), sample.id))
+            )
         except (ValueError, LabError) as error:
-            st.error(plain(f"{name}: {error}"), icon=":material/error:")
+            st.error(escape_markdown(f"{name}: {error}"), icon=":material/error:")
     if rows:
         clip_player.film(rows, "compare_film", "Clips of the same noise, one row per run")

@@ -13,8 +13,8 @@ from pages.widgets.chart import chart, charts_over_steps
 from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.viz import SHARE, Line, XAxis, curves, kernel, layer_name, layer_style, layers_shown
-from qcore.viz.flux import along_text, disc, past_of
+from qcore.viz import SHARE, Line, XAxis, curves, kernel, layer_name, layer_style, spread_layers
+from qcore.viz.flux import disc, measures_along_text, past_figure
 
 INTERNALS = "internals"
 _NEEDS = ("angle", "radius", "threshold", "kept", "strength", "similarity", "connections", "tokens")
@@ -55,7 +55,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "discs",
         lambda: _choice(arrays, _texts(lab, info.name, arrays["tokens"])),
         lambda step, choice: _pictures(lab, info.name, step, choice),
-        lambda step, _, choice: _over_steps(lab, info, step, choice.log_x),
+        lambda step, _, choice: _draw_curves(lab, info, step, choice.log_x),
     )
 
 
@@ -98,7 +98,7 @@ def _pictures(lab: Lab, run: str, step: int, choice: DiscChoice) -> None:
     if found is None or "angle" not in found[1]:
         return
     at, arrays = found
-    metric_row.numbers(lab, run, at, _NUMBERS)
+    metric_row.series_row(lab, run, at, _NUMBERS)
     texts = _texts(lab, run, arrays["tokens"])
     layer, head = choice.layer, choice.head
     token = min(len(texts) - 1 if choice.token is None else choice.token, len(texts) - 1)
@@ -125,7 +125,7 @@ def _pictures(lab: Lab, run: str, step: int, choice: DiscChoice) -> None:
         )
     with right:
         chart(
-            past_of(
+            past_figure(
                 arrays["similarity"][layer, head, token, : token + 1],
                 arrays["connections"][layer, head, token, : token + 1],
                 float(arrays["threshold"][layer, head, token]),
@@ -143,7 +143,7 @@ def _pictures(lab: Lab, run: str, step: int, choice: DiscChoice) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         chart(
-            along_text(
+            measures_along_text(
                 [
                     ("threshold", arrays["threshold"][layer, head]),
                     ("share kept", arrays["kept"][layer, head]),
@@ -194,11 +194,11 @@ def _layer_count(lab: Lab, run: str) -> int:
     return 0 if found is None else len(found[1]["threshold"])
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     run = info.name
     reader = lab.reader(run)
-    layers = [layer for layer in layers_shown(_layer_count(lab, run) + 1) if layer]
+    layers = [layer for layer in spread_layers(_layer_count(lab, run) + 1) if layer]
     of_layer = {part: [catalog.flux_layer(part, layer) for layer in layers] for part in ("kept", "dt", "radius")}
     means = _NUMBERS
     series = reader.scalars_of(

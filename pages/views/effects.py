@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, messages, phrases, roles
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets.changes_text import changes_box, control_title, read_changes
 from pages.widgets.chart import chart
 from qcore.config import ConfigError, find_control, live_controls
@@ -16,7 +16,7 @@ from qcore.experiments.effect import effects, sweeps
 from qcore.experiments.effect_job import EffectRequest
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.probes import catalog
-from qcore.viz import distinct_words, name_words, pairs, prose, series_words, side_by_side, value_words
+from qcore.viz import distinct_words, name_words, pairs, series_words, side_by_side, spell_out_numbers, value_words
 from qcore.viz import sweep as sweep_figure
 
 PACE = 2.0
@@ -29,11 +29,11 @@ def effect(lab: Lab, info: RunInfo) -> None:
         "own. "
         "The difference is given with its 95 % interval; *no detectable effect* is an answer."
     )
-    _standing(lab)
+    _request_status(lab)
     with st.container(border=True):
         values = {name: state.value for name, state in lab.controls(info.name).items()}
         changes_box("The change", "effect_changes", info.kind, values, live_only=True)
-        _shared(info, lab)
+        _shared_fields(info, lab)
         st.number_input(
             "Pairs",
             2,
@@ -48,13 +48,15 @@ def effect(lab: Lab, info: RunInfo) -> None:
             key="do:effect",
             icon=":material/science:",
             type="primary",
-            on_click=_ask,
+            on_click=_submit,
             args=(lab, _effect_question, info),
         )
     found = effects(lab, info.name)
     if not found:
         st.info(
-            _none_yet(lab, "No effect has been measured for this run yet. Write a change above and press *Measure it*.")
+            _empty_text(
+                lab, "No effect has been measured for this run yet. Write a change above and press *Measure it*."
+            )
         )
         return
     place = st.selectbox(
@@ -62,12 +64,14 @@ def effect(lab: Lab, info: RunInfo) -> None:
         range(len(found)),
         key=f"answer:{info.name}:{len(found)}",
         format_func=lambda one: (
-            f"{_words(found[one].changes)} · from step {found[one].step:,}, {found[one].steps} steps"
+            f"{_changes_text(found[one].changes)} · from step {found[one].step:,}, {found[one].steps} steps"
         ),
         help="Newest first.",
     )
     one = found[place]
-    (st.success if one.detected else st.info)(plain(_said(one.verdict, one.metric)), icon=":material/science:")
+    (st.success if one.detected else st.info)(
+        escape_markdown(_verdict_text(one.verdict, one.metric)), icon=":material/science:"
+    )
     left, right = st.columns(2)
     measured = series_words(one.metric)
     title = f"{measured.heading} after {one.steps:,} steps"
@@ -86,7 +90,7 @@ def effect(lab: Lab, info: RunInfo) -> None:
 def sweep(lab: Lab, info: RunInfo) -> None:
     """Ask for a sweep of one control, and see the answers that there are."""
     st.markdown("Forks of **one state** at several values of one control: what each value would have done.")
-    _standing(lab)
+    _request_status(lab)
     with st.container(border=True):
         offered = {
             name: control
@@ -111,7 +115,7 @@ def sweep(lab: Lab, info: RunInfo) -> None:
             persist_state="session",
         )
         said = st.empty()
-        _shared(info, lab)
+        _shared_fields(info, lab)
         st.number_input(
             "Forks for each value",
             1,
@@ -126,24 +130,24 @@ def sweep(lab: Lab, info: RunInfo) -> None:
             values = _sweep_values(control, text, info.kind) if text.strip() else []
             accepted = offered[control].range_text
             said.caption(
-                f"{control_title(offered[control])}: {accepted}; now {plain(value_words(now))}."
+                f"{control_title(offered[control])}: {accepted}; now {escape_markdown(value_words(now))}."
                 + (f" {len(values)} values." if values else "")
             )
         except ConfigError as error:
             values = None
-            said.error(plain(str(error)), icon=":material/block:")
+            said.error(escape_markdown(str(error)), icon=":material/block:")
         roles.button(
             "Sweep",
             key="do:sweep",
             icon=":material/tune:",
             type="primary",
             disabled=values is None,
-            on_click=_ask,
+            on_click=_submit,
             args=(lab, _sweep_question, info),
         )
     found = sweeps(lab, info.name)
     if not found:
-        st.info(_none_yet(lab, "Nothing has been swept from this run yet. Choose a control and its values above."))
+        st.info(_empty_text(lab, "Nothing has been swept from this run yet. Choose a control and its values above."))
         return
     place = st.selectbox(
         "Answer",
@@ -182,7 +186,7 @@ def _effect_question(info: RunInfo) -> EffectRequest:
         raise ConfigError("an effect needs a change to measure: choose a control and a value, and press Add")
     for name, value in changes.items():
         find_control(name, info.kind).check(value)
-    return EffectRequest("effect", info.name, changes=changes, forks=int(held["effect_forks"]), **_asked_for(info))
+    return EffectRequest("effect", info.name, changes=changes, forks=int(held["effect_forks"]), **_shared_values(info))
 
 
 def _sweep_question(info: RunInfo) -> EffectRequest:
@@ -190,7 +194,7 @@ def _sweep_question(info: RunInfo) -> EffectRequest:
     control = str(held["sweep_control"])
     values = _sweep_values(control, str(held.get(f"sweep_values:{control}") or ""), info.kind)
     forks = int(held["sweep_forks"])
-    return EffectRequest("sweep", info.name, control=control, values=values, forks=forks, **_asked_for(info))
+    return EffectRequest("sweep", info.name, control=control, values=values, forks=forks, **_shared_values(info))
 
 
 def _sweep_values(control: str, text: str, kind: str) -> list[Any]:
@@ -205,7 +209,7 @@ def _sweep_values(control: str, text: str, kind: str) -> list[Any]:
     return values
 
 
-def _shared(info: RunInfo, lab: Lab) -> None:
+def _shared_fields(info: RunInfo, lab: Lab) -> None:
     """Fields that both questions have."""
     usual = family_words.words(info).held
     offered = [
@@ -244,7 +248,7 @@ def _shared(info: RunInfo, lab: Lab) -> None:
     )
 
 
-def _asked_for(info: RunInfo) -> dict[str, Any]:
+def _shared_values(info: RunInfo) -> dict[str, Any]:
     """What these fields hold."""
     held = st.session_state
     return {
@@ -254,9 +258,9 @@ def _asked_for(info: RunInfo) -> dict[str, Any]:
     }
 
 
-def _ask(lab: Lab, make: Any, info: RunInfo) -> None:
+def _submit(lab: Lab, make: Any, info: RunInfo) -> None:
     """Begin to answer what the fields say now; what was typed stays when it is refused."""
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     try:
@@ -266,14 +270,14 @@ def _ask(lab: Lab, make: Any, info: RunInfo) -> None:
         messages.note("error", str(error))
 
 
-def _standing(lab: Lab) -> None:
+def _request_status(lab: Lab) -> None:
     """How the newest question stands, redrawn while it is being answered."""
     now = effect_job.status(lab)
     if now is None:
         return
     if not now.working:
         if now.error:
-            st.error(f"The newest request failed: {plain(now.error[-400:])}", icon=":material/error:")
+            st.error(f"The newest request failed: {escape_markdown(now.error[-400:])}", icon=":material/error:")
         return
 
     def show() -> None:
@@ -282,10 +286,11 @@ def _standing(lab: Lab) -> None:
             st.rerun()
             return
         question = state.request
-        what = _words(question.changes) if question.kind == "effect" else question.control
+        what = _changes_text(question.changes) if question.kind == "effect" else question.control
         st.progress(
             state.done / max(1, state.total),
-            f"{question.kind.capitalize()} of {plain(what)} on {plain(phrases.short(question.run))}: "
+            f"{question.kind.capitalize()} of {escape_markdown(what)} on "
+            f"{escape_markdown(phrases.short_name(question.run))}: "
             f"{state.done} of {state.total} forks",
         )
 
@@ -300,14 +305,14 @@ def _standing(lab: Lab) -> None:
     )
 
 
-def _none_yet(lab: Lab, words: str) -> str:
+def _empty_text(lab: Lab, words: str) -> str:
     """What stands in place of the answers while there are none."""
     now = effect_job.status(lab)
     return "The first result appears here when all forks have ended." if now is not None and now.working else words
 
 
 def _end(lab: Lab) -> None:
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     try:
@@ -316,10 +321,10 @@ def _end(lab: Lab) -> None:
         messages.note("error", str(error))
 
 
-def _words(changes: dict[str, Any]) -> str:
+def _changes_text(changes: dict[str, Any]) -> str:
     return ", ".join(f"{name_words(name)} = {value_words(value)}" for name, value in changes.items())
 
 
-def _said(verdict: str, metric: str) -> str:
+def _verdict_text(verdict: str, metric: str) -> str:
     """The stored verdict with the metric's title, and numbers that a person reads."""
-    return prose(verdict.replace(metric, series_words(metric).title))
+    return spell_out_numbers(verdict.replace(metric, series_words(metric).title))

@@ -11,12 +11,12 @@ from typing import Any
 
 import streamlit as st
 
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import boxes, clip_player, metric_row
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import cells
 from qcore.lab import ExactFlowResult, ExactFlowSettings, Lab, RunInfo, exact_flow, motion_choice
-from qcore.viz import ClipRow, Line, number_words, over_time
+from qcore.viz import ClipRow, Line, curves_over_time, number_words
 
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999, 1.0)
 KEPT = 64
@@ -32,7 +32,7 @@ PATHS = {
 
 
 @lru_cache(maxsize=KEPT)
-def _computed(path: str, correlation: float, t_star: float, repulsion: float, seed: int) -> ExactFlowResult:
+def _compute(path: str, correlation: float, t_star: float, repulsion: float, seed: int) -> ExactFlowResult:
     settings = ExactFlowSettings(
         path=path,
         noise_correlation=correlation,
@@ -61,9 +61,9 @@ def _panel(now: dict[str, Any]) -> None:
     path, correlation, t_star, repulsion, seed = _settings(now)
     with st.spinner("Following the exact velocity of 64 samples …"):
         try:
-            result = _computed(path, correlation, t_star, repulsion, seed)
+            result = _compute(path, correlation, t_star, repulsion, seed)
         except ValueError as error:
-            st.error(plain(str(error)), icon=":material/block:")
+            st.error(escape_markdown(str(error)), icon=":material/block:")
             return
     left, right = st.columns([5, 4], gap="large")
     with left:
@@ -87,7 +87,7 @@ def _panel(now: dict[str, Any]) -> None:
             f"Computed in {number_words(result.seconds, places=2)} s; a setting that was computed before comes from "
             "the cache."
         )
-    _why()
+    _explanation()
     _trajectory(result, path)
 
 
@@ -171,10 +171,10 @@ def _numbers(scalars: dict[str, dict[str, float]]) -> None:
     """The samples' measures beside the data's."""
     measured = {name: value for name, value in scalars["generated"].items() if name != "energy"}
     boxes.heading("exact_about", "Samples of the exact flow · the data")
-    metric_row.strip(cells(measured, scalars["data"]))
+    metric_row.metric_row(cells(measured, scalars["data"]))
 
 
-def _why() -> None:
+def _explanation() -> None:
     with st.expander("Why shared noise cannot select the motion", icon=":material/school:", expanded=True):
         st.markdown(
             "Every frame is `z = α · noise + β · anchor + γ · frame`. If all frames get **the same** noise, it cancels "
@@ -193,7 +193,7 @@ def _why() -> None:
 
 
 def _trajectory(result: ExactFlowResult, path: str) -> None:
-    figure = over_time(
+    figure = curves_over_time(
         [Line("mean over samples", result.trajectory_t, result.trajectory)],
         uirevision=path,
         title="Distance between the frames of a sample during sampling",

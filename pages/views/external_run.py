@@ -15,13 +15,13 @@ import streamlit as st
 
 from pages.session import looks, phrases, selection
 from pages.session.page_list import FINDINGS
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import live_fragment, metric_row, run_heading, share_dialog
-from pages.widgets.chart import dated
+from pages.widgets.chart import with_last_step
 from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
 from qcore.config import ExternalConfig
 from qcore.lab import Lab, RunInfo
-from qcore.probes.catalog import Declared, declared_as_named, kept_series
+from qcore.probes.catalog import Declared, declared_as_named, stored_series
 from qcore.runs.external import LOSSES, external_controls
 from qcore.server.live import View
 from qcore.viz import Line, XAxis, YAxis, curves, event_words, number_words, value_words
@@ -52,12 +52,12 @@ def watch(lab: Lab, info: RunInfo) -> None:
             FINDINGS.link("Evidence and remedies")
         view = partial(_view, lab, info.name, look, _staleness(lab, info))
         panel("external", lab, view, selection.follow_seconds(info))
-        live_fragment.followed()
+        live_fragment.mark_followed()
         run_heading.refresh_button(info)
 
 
 def _whose(info: RunInfo) -> str:
-    by = f"**{plain(info.source)}**" if info.source else "Another program"
+    by = f"**{escape_markdown(info.source)}**" if info.source else "Another program"
     return (
         f"{by} {'writes' if info.alive else 'wrote'} this run. It is shown as it was recorded; there is no trainer for "
         "it here, so it is changed, resumed and sampled where it is trained."
@@ -70,7 +70,7 @@ def _staleness(lab: Lab, info: RunInfo) -> Callable[[RunInfo], bool]:
 
     def around() -> Any:
         states = external_controls(lab.reader(name)).values()
-        return selection.around(lab, name), sum(one.version for one in states), tuple(lab.reader(name).names())
+        return selection.shared_state(lab, name), sum(one.version for one in states), tuple(lab.reader(name).names())
 
     shown = around()
     return lambda _: around() != shown
@@ -93,7 +93,7 @@ def _options(info: RunInfo, offered: Sequence[str]) -> dict[str, Any]:
     chosen: list[str] = []
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         if offered:
-            look["span"] = metric_row.smoothing()
+            look["span"] = metric_row.smoothing_slider()
             with st.popover("Charts", icon=":material/tune:"):
                 log_y = st.toggle("Logarithmic values", key="log_y", bind="query-params")
                 log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
@@ -124,7 +124,7 @@ def _body(lab: Lab, info: RunInfo, options: dict[str, Any]) -> str:
     look = dict(options)
     log, names = look.pop("log"), look.pop("names")
     latest, events = reader.latest(), reader.events()
-    own = {one.name: one for one in kept_series(reader.meta())}
+    own = {one.name: one for one in stored_series(reader.meta())}
     series = reader.scalars_of(names, max_points=MAX_POINTS)
     marks = phrases.marks(events)
     blocks = [*_progress(info), _numbers(info, [own.get(name) or declared_as_named(name) for name in names], latest)]
@@ -139,7 +139,9 @@ def _body(lab: Lab, info: RunInfo, options: dict[str, Any]) -> str:
             marks=marks,
             **look,
         )
-        blocks.append(PanelBlock(f"chart:{name}", figure=dated(figure, info.step), alt=f"{name} over steps", half=True))
+        blocks.append(
+            PanelBlock(f"chart:{name}", figure=with_last_step(figure, info.step), alt=f"{name} over steps", half=True)
+        )
     if log == LOGS[0]:
         blocks.append(PanelBlock("log", _events(events)))
     elif log == LOGS[1]:
@@ -169,7 +171,7 @@ def _numbers(info: RunInfo, declared: Sequence[Declared], latest: dict[str, tupl
         step, value = latest.get(words.name, (info.step, None))
         label = words.title if words.title == words.name else words.label
         cells.append((label if step == info.step else f"{label}, step {step:,}", number_words(value), words.meaning))
-    return PanelBlock("strip", metric_row.strip_html(cells))
+    return PanelBlock("strip", metric_row.metric_row_html(cells))
 
 
 def _controls(lab: Lab, info: RunInfo) -> None:
@@ -216,7 +218,7 @@ def _settings(lab: Lab, info: RunInfo) -> None:
     }
     st.header("Settings", anchor=False, help="What its program says of itself in config.yaml.")
     if found.note:
-        st.caption(plain(found.note))
+        st.caption(escape_markdown(found.note))
     if rows:
         looks.table(
             {"setting": list(rows), "value": [value_words(value)[:LONGEST] for value in rows.values()]},

@@ -10,10 +10,10 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, looks, phrases, read_cache
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import clip_player
 from pages.widgets.chart import chart
-from pages.widgets.live_panel import words
+from pages.widgets.live_panel import html_element
 from pages.widgets.token_text import generation_html
 from qcore.lab import Lab, RunInfo
 from qcore.viz import ClipRow, Line, curves, name_words
@@ -48,10 +48,10 @@ def _film(lab: Lab, info: RunInfo, made: list[Any]) -> None:
     for one in made[-ROWS:]:
         try:
             rows.append(
-                ClipRow(f"step {one.step:,}", read_cache.clips(lab, read_cache.rewinds(lab, info.name), one.id))
+                ClipRow(f"step {one.step:,}", read_cache.clips(lab, read_cache.run_version(lab, info.name), one.id))
             )
         except ValueError as error:
-            st.error(plain(f"step {one.step:,}: {error}"), icon=":material/error:")
+            st.error(escape_markdown(f"step {one.step:,}: {error}"), icon=":material/error:")
     if rows:
         clip_player.film(rows, "chart:own_clips", "Clips that the run has recorded, a row a sample")
 
@@ -65,14 +65,18 @@ def _texts(info: RunInfo, made: list[Any]) -> None:
             prompts,
             len(prompts) - 1,
             key=f"own_prompt:{info.name}",
-            format_func=lambda text: phrases.short(text) or "(empty prompt)",
+            format_func=lambda text: phrases.short_name(text) or "(empty prompt)",
             width=360,
         )
     shown = [one for one in made if one.prompt == prompt]
     newest = shown[-1]
     if newest.status == "failed":
-        st.error(plain(str(newest.stats.get("error", "it failed while it was made"))), icon=":material/error:")
-    words("own_sample", f"<b>Step {newest.step:,}</b>{generation_html(newest.prompt, newest.tokens, text=newest.text)}")
+        st.error(
+            escape_markdown(str(newest.stats.get("error", "it failed while it was made"))), icon=":material/error:"
+        )
+    html_element(
+        "own_sample", f"<b>Step {newest.step:,}</b>{generation_html(newest.prompt, newest.tokens, text=newest.text)}"
+    )
     looks.table(
         {"step": [one.step for one in shown[::-1]], "text": [one.text for one in shown[::-1]]},
         key="own_samples",

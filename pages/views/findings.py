@@ -14,10 +14,10 @@ from typing import Any
 import streamlit as st
 
 from pages.session import advice, family_words, looks, messages, roles, selection
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import boxes
 from pages.widgets.chart import chart
-from pages.widgets.live_fragment import live
+from pages.widgets.live_fragment import rerun_when_changed
 from qcore.base.run_states import ACTIVE as TRAINING_STATES
 from qcore.base.run_states import RunState
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
@@ -33,7 +33,7 @@ from qcore.viz import (
     limit_words,
     name_words,
     number_words,
-    prose,
+    spell_out_numbers,
 )
 
 FIGURES = 6
@@ -57,37 +57,39 @@ def kind_of(finding: FindingInfo) -> str:
     return MUTED if finding.muted else RESOLVED if finding.state == RESOLVED else ACTIVE
 
 
-def worst(findings: Iterable[FindingInfo]) -> str | None:
+def worst_finding(findings: Iterable[FindingInfo]) -> str | None:
     """The open finding that matters most, in words: one that nobody has acknowledged, and then the earliest, as what
     comes later may follow from it; None where none is open.
     """
-    found = sorted((one for one in findings if kind_of(one) == ACTIVE), key=lambda one: (not one.calls, one.since_step))
+    found = sorted(
+        (one for one in findings if kind_of(one) == ACTIVE), key=lambda one: (not one.needs_attention, one.since_step)
+    )
     more = f" · and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"{prose(found[0].title)}{more}" if found else None
+    return f"{spell_out_numbers(found[0].title)}{more}" if found else None
 
 
-def this_run(lab: Lab, info: RunInfo) -> None:
+def run_findings(lab: Lab, info: RunInfo) -> None:
     """The run's findings, the ones that need attention first."""
     findings = lab.findings(info.name)
     kinds = _filter() if findings or family_words.has_trainer(info) else []
     shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
     if not findings:
-        _none(lab, info)
+        _nothing_found(lab, info)
     elif not shown:
         st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
     controls = lab.controls(info.name) if shown else {}
     for index, finding in enumerate(shown):
         _card(lab, info, finding, controls, with_figure=index < FIGURES)
-    live(lab, info)
+    rerun_when_changed(lab, info)
 
 
-def all_runs(lab: Lab, info: RunInfo) -> None:
+def findings_of_all_runs(lab: Lab, info: RunInfo) -> None:
     """A row for each run that has findings of the chosen kinds, newest run first."""
     kinds = _filter()
     st.caption("Tick a row to see that run's findings.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
     _table(lab, kinds)
-    live(lab, alive, runs=lab.runs)
+    rerun_when_changed(lab, alive, runs=lab.runs)
 
 
 def rules() -> None:
@@ -134,21 +136,21 @@ def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
     return KINDS.index(kind_of(finding)), finding.acknowledged, -finding.since_step
 
 
-def _none(lab: Lab, info: RunInfo) -> None:
+def _nothing_found(lab: Lab, info: RunInfo) -> None:
     """Green only where a step was judged: before the first one, a model has learned nothing that could be wrong."""
     if not family_words.has_trainer(info):
         text = (
             "No detector of this lab has judged this run, because another program wrote it. What that program finds "
             "would be listed here; whether anything is wrong with it is not known."
         )
-        boxes.says("nothing", "info", text)
+        boxes.message_box("nothing", "info", text)
         return
     if info.step == 0:
         ahead = (
             "it is paused before its first step" if info.state == RunState.PAUSED else "its first step has not finished"
         )
-        why = (advice.whom(lab, info) or ahead) if info.alive else "it ended before its first step"
-        boxes.says("nothing", "info", f"No step of this run has been checked yet: {why}.")
+        why = (advice.queue_text(lab, info) or ahead) if info.alive else "it ended before its first step"
+        boxes.message_box("nothing", "info", f"No step of this run has been checked yet: {why}.")
         return
     if info.alive:
         text = (
@@ -157,7 +159,7 @@ def _none(lab: Lab, info: RunInfo) -> None:
         )
     else:
         text = f"Nothing wrong was found in this run's {info.step:,} steps."
-    boxes.says("nothing", "success", text)
+    boxes.message_box("nothing", "success", text)
 
 
 def _card(
@@ -165,23 +167,25 @@ def _card(
 ) -> None:
     kind = kind_of(finding)
     with st.container(border=True, key=f"finding:{finding.id}"):
-        boxes.words(f"head:{finding.id}", _head(finding, kind))
+        boxes.html_element(f"head:{finding.id}", _head(finding, kind))
         evidence = finding.evidence or {}
         if was := (evidence.get("resolved") or {}).get("was"):
             at = evidence.get("shown_at", finding.last_step)
-            st.caption(f"Its last message, at step {at:,}: {plain(prose(was))}")
+            st.caption(f"Its last message, at step {at:,}: {escape_markdown(spell_out_numbers(was))}")
         figure = _figure(info.name, finding, evidence.get("figure"))
         place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
         with place:
             numbers = _numbers(evidence.get("numbers") or [])
-            boxes.words(f"body:{finding.id}", f"<p>{html.escape(prose(finding.explanation))}</p>{numbers}")
+            boxes.html_element(
+                f"body:{finding.id}", f"<p>{html.escape(spell_out_numbers(finding.explanation))}</p>{numbers}"
+            )
             if figure is not None and side is None:
                 st.caption("Its figure is left out, because many findings are shown: hide some with the filter above.")
             _remedies(lab, info, finding, controls)
         if side is not None and figure is not None:
             with side:
                 # Its own looks, and none beside them: it ends where the detector looked last.
-                chart(figure, f"chart:{finding.id}", f"Evidence: {prose(finding.title)}", info.step)
+                chart(figure, f"chart:{finding.id}", f"Evidence: {spell_out_numbers(finding.title)}", info.step)
 
 
 def _head(finding: FindingInfo, kind: str) -> str:
@@ -190,7 +194,7 @@ def _head(finding: FindingInfo, kind: str) -> str:
     moving = kind == ACTIVE and bool(evidence.get("moving"))
     state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
     colour, word, about = _BADGES[state]
-    title = prose(finding.title)
+    title = spell_out_numbers(finding.title)
     if finding.state == RESOLVED and "resolved" not in evidence:  # of a version that kept the title as it was
         title = f"Until step {finding.last_step:,}: {title}"
     badge = boxes.badge_html(word, colour, about, finding=finding.id, last=evidence.get("shown_at", finding.last_step))
@@ -217,13 +221,13 @@ def _numbers(numbers: list[dict[str, Any]]) -> str:
     rows = []
     for number in numbers:
         unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
-        against = html.escape(_against(limit, number.get("side")))
+        against = html.escape(_limit_sentence(limit, number.get("side")))
         label, value = html.escape(name_words(str(number["label"]))), number_words(number["value"])
         rows.append(f"<tr><td>{label}</td><td><b>{value}</b> {unit}</td><td>{against}</td></tr>")
     return f'<table class="evidence">{"".join(rows)}</table>' if rows else ""
 
 
-def _against(limit: float | None, side: str | None) -> str:
+def _limit_sentence(limit: float | None, side: str | None) -> str:
     """What a number is held against: `should be at most 0.336`."""
     words = limit_words(limit, side)
     return f"should be {words}" if words and side else words
@@ -238,13 +242,13 @@ def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Fi
         uirevision=f"{run}:{finding.id}",
         title=str(figure.get("title") or ""),
         y_title=str(figure.get("y_title") or ""),
-        references=[] if limit is None else [Reference(_side(figure.get("side")), float(limit))],
+        references=[] if limit is None else [Reference(_limit_name(figure.get("side")), float(limit))],
         marks=[Mark(finding.since_step, "found"), *_change_mark(finding)],
         height=240,
     )
 
 
-def _side(side: Any) -> str:
+def _limit_name(side: Any) -> str:
     return "limit" if not side else "healthy below" if side == "at most" else "healthy above"
 
 
@@ -260,7 +264,7 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
         _remedies_in_words(finding)
         _acknowledge(lab, info, finding)
         return
-    dead = _needs_life(lab, info)
+    dead = _why_unchangeable(lab, info)
     for index, remedy in enumerate(finding.remedies):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             reason = _refusal(info, remedy, controls, dead)
@@ -274,16 +278,16 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
                 "on_click": _apply,
                 "args": (lab, info.name, finding.since_step, remedy),
             }
-            label = plain(name_words(prose(remedy["label"])))
+            label = escape_markdown(name_words(spell_out_numbers(remedy["label"])))
             if remedy["kind"] == "restore":
                 with st.popover(label, **shown):
-                    st.markdown(plain(_restored(info, finding, remedy, controls)))
+                    st.markdown(escape_markdown(_restore_text(info, finding, remedy, controls)))
                     roles.button("Put them back", icon=":material/history:", type="primary", **press)
             else:
-                about = plain(reason or _changes(remedy, controls)) or None
+                about = escape_markdown(reason or _changes(remedy, controls)) or None
                 roles.button(label, help=about, **shown, **press)
-            why = plain(prose(str(remedy.get("why") or "")))
-            st.caption(f"{why} *{plain(reason)}*" if reason and reason != dead else why, width="stretch")
+            why = escape_markdown(spell_out_numbers(str(remedy.get("why") or "")))
+            st.caption(f"{why} *{escape_markdown(reason)}*" if reason and reason != dead else why, width="stretch")
     if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
         st.caption(f"*{dead}*")
     _acknowledge(lab, info, finding)
@@ -292,8 +296,10 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
 def _remedies_in_words(finding: FindingInfo) -> None:
     """What to do in the program that trains the run: nothing here can do it."""
     for remedy in finding.remedies:
-        why = plain(prose(str(remedy.get("why") or "")))
-        st.markdown(f"**{plain(name_words(prose(remedy['label'])))}**" + (f" · {why}" if why else ""))
+        why = escape_markdown(spell_out_numbers(str(remedy.get("why") or "")))
+        st.markdown(
+            f"**{escape_markdown(name_words(spell_out_numbers(remedy['label'])))}**" + (f" · {why}" if why else "")
+        )
     if finding.remedies:
         st.caption("To be done in the program that trains it.")
 
@@ -320,11 +326,11 @@ def _acknowledge(lab: Lab, info: RunInfo, finding: FindingInfo) -> None:
         )
 
 
-def _needs_life(lab: Lab, info: RunInfo) -> str:
+def _why_unchangeable(lab: Lab, info: RunInfo) -> str:
     """Why nothing can be changed in a run that nobody trains; empty while somebody does."""
     if info.alive and info.state in TRAINING_STATES:
         return ""
-    if not info.alive and lab.stranded(info.name):
+    if not info.alive and lab.stranded_steps(info.name):
         return (
             f"The run is {selection.state_word(info)}, with no checkpoint to resume from: apply the change in a "
             f"new run from it."
@@ -358,7 +364,9 @@ def _changes(remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> st
     return changes_words(changes, {name: state.value for name, state in controls.items()})
 
 
-def _restored(info: RunInfo, finding: FindingInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]) -> str:
+def _restore_text(
+    info: RunInfo, finding: FindingInfo, remedy: dict[str, Any], controls: Mapping[str, ControlState]
+) -> str:
     """What putting weights back does, before it is done."""
     changes = _changes(remedy, controls)
     return (
@@ -426,12 +434,12 @@ def _table(lab: Lab, kinds: list[str]) -> None:
         {
             "run": [run.name for run, *_ in rows],
             "state": [selection.state_word(run) for run, *_ in rows],
-            "not acknowledged": [sum(one.calls for one in every) for *_, every in rows],
+            "not acknowledged": [sum(one.needs_attention for one in every) for *_, every in rows],
             **{kind: [sum(kind_of(one) == kind for one in every) for *_, every in rows] for kind in KINDS},
             "since step": [min(one.since_step for one in chosen) for _, chosen, _ in rows],
             "last seen": [max(one.last_step for one in chosen) for _, chosen, _ in rows],
-            "created": [looks.day(run.created) for run, *_ in rows],
-            "findings": [" · ".join(prose(one.title) for one in chosen) for _, chosen, _ in rows],
+            "created": [looks.local_time(run.created) for run, *_ in rows],
+            "findings": [" · ".join(spell_out_numbers(one.title) for one in chosen) for _, chosen, _ in rows],
         },
         key="findings_table",
         on_select=lambda: _open([run.name for run, *_ in rows]),

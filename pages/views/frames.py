@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import phrases
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import boxes, clip_player, metric_row, step_slider
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure
@@ -44,7 +44,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "frames",
         lambda: _options(0 if newest is None else len(newest[1]["data"])),
         lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
-        lambda step, position, chosen: _over_steps(lab, info, step, position.shown, *chosen[1:]),
+        lambda step, position, chosen: _draw_curves(lab, info, step, position.shown, *chosen[1:]),
     )
 
 
@@ -90,7 +90,7 @@ def skipped_files(skipped: Sequence[Any], count: int | None) -> None:
     st.warning(
         f"{total:,} file{'s' if total > 1 else ''} of the folder could not be read and "
         f"{'are' if total > 1 else 'is'} left out.  \n"
-        + "  \n".join(plain(line) for line in lines)
+        + "  \n".join(escape_markdown(line) for line in lines)
         + (f"  \nand {more:,} more" if more > 0 else ""),
         icon=":material/movie_off:",
     )
@@ -125,7 +125,7 @@ def _pictures(lab: Lab, run: str, step: int, clip: int) -> None:
             for row in rows
             if clip < len(row.clips_NFHWC)
         ]
-        clip_player.strip(one, "chart:strip", f"All frames of clip {clip + 1} side by side, at step {at}")
+        clip_player.film_strip(one, "chart:strip", f"All frames of clip {clip + 1} side by side, at step {at}")
     st.caption(
         "Data, noised and denoised clips in a column belong together; the generated ones come from "
         "noise. A ghost is a clip whose frames are all the same blur; in flicker, frames are unrelated to each "
@@ -144,7 +144,9 @@ def _numbers(reader: Any, step: int) -> None:
         made = max(int(found.steps[-1]) for found in known.values())
         of_then = {name: float(found.values[-1]) for name, found in known.items() if int(found.steps[-1]) == made}
         boxes.heading("numbers_about", f"Generated clips · the data, {phrases.step_words(made, step)}")
-        metric_row.strip(cells({name: of_then.get(name) for name in MEASURES}, reader.meta().get("data_frames") or {}))
+        metric_row.metric_row(
+            cells({name: of_then.get(name) for name in MEASURES}, reader.meta().get("data_frames") or {})
+        )
 
 
 def _similarity(
@@ -173,7 +175,7 @@ def of_source(arrays: dict[str, Any], name: str, source: str) -> Any:
     return arrays.get(f"{name}_{source}", arrays.get(name, ()))
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, bands: bool) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, bands: bool) -> None:
     """The measures over steps, in their two groups.
 
     Args:

@@ -18,10 +18,10 @@ from pages.session.family_words import Words
 from pages.views import own_probes
 from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
-from pages.widgets.live_fragment import live
+from pages.widgets.live_fragment import rerun_when_changed
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
-from qcore.probes.catalog import kept_series
+from qcore.probes.catalog import stored_series
 from qcore.viz import (
     Line,
     XAxis,
@@ -64,20 +64,20 @@ def page(lab: Lab, info: RunInfo) -> None:
         "gradients",
         lambda: _options(list(PLACES) if family_words.has_trainer(info) else _measured_places(reader)),
         lambda step, chosen: _pictures(lab, info.name, step, step == steps[-1], chosen[0], words),
-        lambda step, position, chosen: _over_steps(lab, info, step, position.shown, chosen[1], words),
+        lambda step, position, chosen: _draw_curves(lab, info, step, position.shown, chosen[1], words),
     )
 
 
 def _own_alone(lab: Lab, info: RunInfo) -> None:
     """Of a run that another program wrote, without gradients: the series that it has declared, if there are any."""
     reader = lab.reader(info.name)
-    if kept_series(reader.meta()):
+    if stored_series(reader.meta()):
         own_probes.draw(info, reader, None, {"uirevision": info.name, "marks": phrases.marks(reader.events())})
     else:
         family_words.elsewhere(
             info, "This run has recorded no gradients, no weights and no measurements of its own probes."
         )
-    live(lab, info, "records")
+    rerun_when_changed(lab, info, "records")
 
 
 def _measured_places(reader: Any) -> list[str]:
@@ -114,7 +114,9 @@ def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words:
     is_alone = all(_is_main_alone(one, meta, words) for one in (terms, found[TERMS]))
     all_learn = modules is not None and _all_learn(modules[1])
     if is_alone or all_learn:
-        is_well = is_alone and all_learn and is_newest and not any(finding.calls for finding in lab.findings(run))
+        is_well = (
+            is_alone and all_learn and is_newest and not any(finding.needs_attention for finding in lab.findings(run))
+        )
         measured = modules if all_learn else found[TERMS]
         _say_facts(phrases.step_words(measured and measured[0], step), is_alone, all_learn, is_well, words)
     if not is_alone:
@@ -153,7 +155,9 @@ def _say_facts(when: str, is_alone: bool, all_learn: bool, is_well: bool, words:
         facts.append(f"no term but the {words.main_words} has a weight, so nothing pulls against it")
     said = f"At {when} {' and '.join(facts)}."
     if is_well:
-        boxes.says("gradients", "success", f"**All is well.** {said} No rule has found anything wrong in this run.")
+        boxes.message_box(
+            "gradients", "success", f"**All is well.** {said} No rule has found anything wrong in this run."
+        )
     else:
         boxes.caption("gradients", said)
     if is_alone:
@@ -240,7 +244,7 @@ def _updates(run: str, names: list[str], arrays: dict[str, Any], when: str) -> N
     )
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: bool, words: Words) -> None:
     """Curves of terms and rank, the eigenvalues of the step, and what the probes cost.
 
     Args:

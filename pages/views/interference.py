@@ -62,15 +62,15 @@ def page(lab: Lab, info: RunInfo) -> None:
     reader = lab.reader(info.name)
     steps = reader.array_steps(KERNELS)
     if not steps and not reader.array_steps(CUTS):
-        step_slider.waiting(lab, info, (KERNELS, CUTS), "kernels_every", "kernels")
+        step_slider.explain_waiting(lab, info, (KERNELS, CUTS), "kernels_every", "kernels")
         return
     if not steps:
-        step_slider.waiting(lab, info, (KERNELS,), "kernels_every", "kernels")
+        step_slider.explain_waiting(lab, info, (KERNELS,), "kernels_every", "kernels")
         _causality(lab, info, info.step)
         return
 
     def over_steps(step: int | None, position: step_slider.Position, choice: KernelChoice) -> None:
-        _over_steps(lab, info, step, choice)
+        _draw_curves(lab, info, step, choice)
         _causality(lab, info, position.shown)
 
     step_slider.step_page(
@@ -105,7 +105,7 @@ def _choice(lab: Lab, info: RunInfo, steps: list[int]) -> KernelChoice:
         )
         before = st.selectbox(
             "Compare with step",
-            [_ALL, *(f"{step:,}" for step in step_slider.offered(steps))],
+            [_ALL, *(f"{step:,}" for step in step_slider.slider_steps(steps))],
             key="against",
             bind="query-params",
             width=160,
@@ -155,7 +155,7 @@ def _kernels(lab: Lab, run: str, step: int, choice: KernelChoice) -> None:
     at, arrays = found
     weights, tokens = arrays["kernels"].astype("float32"), arrays["tokens"]
     texts = _texts(lab, run, tokens)
-    shown = _chosen(weights, choice)
+    shown = _chosen_weights(weights, choice)
     left, right = st.columns(2, gap="large")
     with left:
         chart(
@@ -170,7 +170,7 @@ def _kernels(lab: Lab, run: str, step: int, choice: KernelChoice) -> None:
             "chart:kernel",
             f"Weights with which each token reads the others, {choice.name}, step {at}",
         )
-        st.caption(_about(choice, len(shown), len(tokens)))
+        st.caption(_describe_picture(choice, len(shown), len(tokens)))
     with right:
         earlier = None if choice.before is None else reader.arrays(KERNELS, choice.before)
         if earlier is None:
@@ -188,7 +188,7 @@ def _kernels(lab: Lab, run: str, step: int, choice: KernelChoice) -> None:
             chart(
                 kernel_difference(
                     shown,
-                    _chosen(earlier[1]["kernels"].astype("float32"), choice),
+                    _chosen_weights(earlier[1]["kernels"].astype("float32"), choice),
                     texts,
                     uirevision=f"{run}:{choice.size}",
                     title=f"Change from {phrases.step_words(earlier[0], choice.before)} to "
@@ -200,13 +200,13 @@ def _kernels(lab: Lab, run: str, step: int, choice: KernelChoice) -> None:
             st.caption("Blue: the weight has grown since then; vermillion: it has fallen.")
 
 
-def _chosen(weights: Any, choice: KernelChoice) -> Any:
+def _chosen_weights(weights: Any, choice: KernelChoice) -> Any:
     layer = weights[min(choice.layer, len(weights) - 1)]
     one = layer.mean(0) if choice.head is None else layer[min(choice.head, len(layer) - 1)]
     return one[: choice.size, : choice.size]
 
 
-def _about(choice: KernelChoice, shown: int, count: int) -> str:
+def _describe_picture(choice: KernelChoice, shown: int, count: int) -> str:
     part = f" The first {shown} of {count} tokens of the text are shown." if shown < count else ""
     if choice.signed:
         return (
@@ -225,7 +225,7 @@ def _texts(lab: Lab, run: str, tokens: Any) -> list[str]:
     return [known[token] if token < len(known) else str(token) for token in tokens.tolist()]
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, choice: KernelChoice) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, choice: KernelChoice) -> None:
     run = info.name
     reader = lab.reader(run)
     names = [f"{KERNELS}/{name}" for name in ("constructive", "destructive", "participation", "entropy")]
@@ -284,7 +284,7 @@ def _causality(lab: Lab, info: RunInfo, step: int) -> None:
     found = lab.reader(run).arrays(CUTS, step)
     st.header("Does anything see the future?", anchor=False)
     if found is None:
-        st.caption(advice.not_yet(lab, info, "checks", "checks_every", done="made", budgeted=True))
+        st.caption(advice.why_nothing_to_show(lab, info, "checks", "checks_every", done="made", budgeted=True))
         return
     at, arrays = found
     judged = causality_of(arrays["cuts"], arrays["change"])
@@ -330,4 +330,4 @@ def _verdict(found: Causality, cuts: int, step: str) -> None:
                 f"{number_words(found.early, 3)}, where nothing may move. The loss of this run means nothing: the "
                 "model reads what it should predict."
             )
-    boxes.says("causality", kind, says)
+    boxes.message_box("causality", kind, says)

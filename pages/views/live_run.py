@@ -9,13 +9,13 @@ from typing import Any
 import streamlit as st
 
 from pages.session import advice, family_words, looks, messages, phrases, roles, selection
-from pages.session.ancestors import past
+from pages.session.ancestors import ancestor_series
 from pages.session.page_list import FINDINGS
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.views import live_run_charts, new_run
 from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
-from pages.widgets.boxes import says_html
-from pages.widgets.chart import dated
+from pages.widgets.boxes import message_html
+from pages.widgets.chart import with_last_step
 from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
 from qcore.base.run_states import ACTIVE, RunState
 from qcore.base.words import unit_words
@@ -24,7 +24,7 @@ from qcore.lab import FindingInfo, Lab, LabError, RunInfo
 from qcore.probes import catalog
 from qcore.runs.waiting import waiting_words
 from qcore.server.live import View
-from qcore.viz import UNITS, XAxis, author_words, event_words, number_words, prose, series_words
+from qcore.viz import UNITS, XAxis, author_words, event_words, number_words, series_words, spell_out_numbers
 
 LOGS = ("Events", "Trainer log", "Off")
 LOG_LINES = 200
@@ -43,23 +43,23 @@ def watch(lab: Lab, info: RunInfo) -> None:
         control_panel.knobs(lab, info.name)
     with charts:
         options = _options(info)
-        if any(finding.calls for finding in lab.findings(info.name)):
+        if any(finding.needs_attention for finding in lab.findings(info.name)):
             FINDINGS.link("Evidence and remedies")
         view = partial(_view, lab, info.name, options, _staleness(lab, info))
         panel("watch", lab, view, selection.follow_seconds(info))
-        live_fragment.followed()
+        live_fragment.mark_followed()
         run_heading.refresh_button(info)
         st.html('<span id="knobs"></span>')  # on a phone, the knobs come next
 
 
 def _staleness(lab: Lab, info: RunInfo) -> Callable[[RunInfo], bool]:
     """Whether what is drawn around the panel, from the run of now, has changed by then."""
-    name, sent = info.name, selection.on_their_way(info.name)
+    name, sent = info.name, selection.pending_commands(info.name)
 
     def around() -> Hashable:
-        return selection.around(lab, name), selection.fates(lab, name, sent)
+        return selection.shared_state(lab, name), selection.command_statuses(lab, name, sent)
 
-    shown, turned = around(), control_panel.turned(name)
+    shown, turned = around(), control_panel.knob_state(name)
 
     def is_stale(now: RunInfo) -> bool:
         return around() != shown or turned.is_outdated(lab, now.name)
@@ -106,15 +106,15 @@ def _buttons(lab: Lab, info: RunInfo) -> None:
             "Write a checkpoint and end; it can be resumed.",
             lambda: messages.send(lab, name, Stop()),
         )
-        stranded = lab.stranded(name) if not info.alive and state != RunState.UNREADABLE else 0
+        stranded = lab.stranded_steps(name) if not info.alive and state != RunState.UNREADABLE else 0
         if not info.alive and state != RunState.UNREADABLE:
             _resume(lab, info, stranded)
-        new_run.from_this(lab, info, "do:new from")
+        new_run.new_run_button(lab, info, "do:new from")
         share_dialog.show_share(lab, info)
         if state != RunState.UNREADABLE:
             st.html(_TO_KNOBS)
     if stranded and state not in (RunState.FAILED, RunState.INTERRUPTED):  # of which the page says so already
-        st.caption(advice.going_on(stranded))
+        st.caption(advice.how_to_continue(stranded))
 
 
 def _button(label: str, icon: str, enabled: bool, about: str, act: Any) -> None:
@@ -150,11 +150,11 @@ def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
             "play_arrow",
             not stranded,
             "From the newest checkpoint.",
-            lambda: _go_on(lab, info.name, int(steps) if changed else None),
+            lambda: _resume_run(lab, info.name, int(steps) if changed else None),
         )
 
 
-def _go_on(lab: Lab, name: str, steps: int | None) -> None:
+def _resume_run(lab: Lab, name: str, steps: int | None) -> None:
     try:
         lab.resume(name, steps=steps)
     except LabError as error:
@@ -170,7 +170,7 @@ def _options(info: RunInfo) -> dict[str, Any]:
             unit = st.segmented_control(
                 "Unit of the loss", UNITS, key="unit", default=unit, required=True, bind="query-params"
             )
-        smooth = metric_row.smoothing()
+        smooth = metric_row.smoothing_slider()
         with st.popover("Charts", icon=":material/tune:"):
             log_y = st.toggle("Logarithmic loss", key="log_y", bind="query-params")
             log_x = st.toggle("Logarithmic steps", key="log_x", bind="query-params")
@@ -222,16 +222,17 @@ def _body(
     log = look.pop("log")
     words = family_words.words(info)
     series = reader.scalars_of(live_run_charts.names(words, look["terms"]), max_points=live_run_charts.MAX_POINTS)
-    waiting = advice.nothing_yet(info, waits)
+    waiting = advice.empty_chart_text(info, waits)
     marks = phrases.marks(events)
     before = [
-        (phrases.short(run), found) for run, found in past(lab, info, live_run_charts.past_names(words), _PAST_POINTS)
+        (phrases.short_name(run), found)
+        for run, found in ancestor_series(lab, info, live_run_charts.past_names(words), _PAST_POINTS)
     ]
     said: dict[str, Any] = {"run": info.name, "waiting": waiting, "past": before}
     drawn = live_run_charts.figures(series, reader.meta(), marks, words=words, **said, **look)
-    found = {key: dated(figure, info.step) for key, figure in drawn.items()}
+    found = {key: with_last_step(figure, info.step) for key, figure in drawn.items()}
     last = {name: (int(line.steps[-1]), float(line.values[-1])) for name, line in series.items() if len(line)}
-    blocks = [*_calling(findings), *_progress(info, waits, last)]
+    blocks = [*_open_findings(findings), *_progress(info, waits, last)]
     for key, alt in (("loss", "Loss over steps with its references"), ("terms", "Unweighted terms over steps")):
         blocks.append(PanelBlock(f"chart:{key}", figure=found.pop(key), alt=alt))
     blocks += [
@@ -244,15 +245,18 @@ def _body(
     return blocks_json(blocks)
 
 
-def _calling(findings: list[FindingInfo]) -> list[PanelBlock]:
+def _open_findings(findings: list[FindingInfo]) -> list[PanelBlock]:
     """What calls for attention, above all else: a line a finding."""
-    calling = [finding for finding in findings if finding.calls]
+    calling = [finding for finding in findings if finding.needs_attention]
     if not calling:
         return []
-    lines = [f"**Step {finding.since_step:,}** · {plain(prose(finding.title))}" for finding in calling[:SHOWN_FINDINGS]]
+    lines = [
+        f"**Step {finding.since_step:,}** · {escape_markdown(spell_out_numbers(finding.title))}"
+        for finding in calling[:SHOWN_FINDINGS]
+    ]
     more = len(calling) - SHOWN_FINDINGS
     lines += [f"and {more} more"] if more > 0 else []
-    return [PanelBlock("calling", says_html("error", "  \n".join(lines)))]
+    return [PanelBlock("calling", message_html("error", "  \n".join(lines)))]
 
 
 def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[PanelBlock]:
@@ -276,7 +280,7 @@ def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> 
         return (said.label if step == info.step else f"{said.label}, step {step:,}", shown(value), said.meaning)
 
     memory = series_words(catalog.TRAIN_MEMORY_MB)
-    strip = metric_row.strip_html(
+    strip = metric_row.metric_row_html(
         (
             ("State", state, "What the run is doing now."),
             cell(catalog.TRAIN_LOSS, _loss),

@@ -16,7 +16,7 @@ from qcore.config import RunConfig
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import SHARE, Line, Reference, XAxis, YAxis, curves, heading, series_words, with_cursor
-from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
+from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, concept_tokens, expert_load, stacked_shares
 
 CONCEPTS, INTERNALS = "concepts", "internals"
 PHASES, MEMORY = "Phases", "Memory"
@@ -51,7 +51,7 @@ def views(lab: Lab, info: RunInfo) -> tuple[str, ...]:
     return (PHASES, *(name for name, on in switches.items() if on))
 
 
-def picked(lab: Lab, info: RunInfo) -> str:
+def pick_view(lab: Lab, info: RunInfo) -> str:
     """The view that was chosen; nothing to choose without switches."""
     names = views(lab, info)
     if len(names) == 1:
@@ -74,17 +74,17 @@ def page(lab: Lab, info: RunInfo, view: str) -> None:
         show_pam(lab, info)
         return
     if view == "Concepts":
-        _framed(lab, info, CONCEPTS, "checks_every", "concepts", _concepts, _concepts_over_steps)
+        _mechanism_page(lab, info, CONCEPTS, "checks_every", "concepts", _concepts, _concepts_over_steps)
         return
     pictures, over_steps, what = {
         "Widths": (_widths, _widths_over_steps, "widths"),
         "Languages": (_languages, _languages_over_steps, "languages"),
         "Experts": (_experts, _experts_over_steps, "experts"),
     }[view]
-    _framed(lab, info, INTERNALS, "phase_every", what, pictures, over_steps)
+    _mechanism_page(lab, info, INTERNALS, "phase_every", what, pictures, over_steps)
 
 
-def _framed(
+def _mechanism_page(
     lab: Lab,
     info: RunInfo,
     arrays: str,
@@ -97,12 +97,12 @@ def _framed(
     reader = lab.reader(info.name)
     steps = reader.array_steps(arrays)
     if not steps:
-        step_slider.waiting(lab, info, (arrays,), control, what)
+        step_slider.explain_waiting(lab, info, (arrays,), control, what)
         return
-    position = step_slider.scrubber(info, steps, what)
+    position = step_slider.draw_slider(info, steps, what)
     log_x = step_slider.log_steps()
 
-    def of_step(step: int) -> None:
+    def draw_step(step: int) -> None:
         found = lab.reader(info.name).arrays(arrays, step, needs=_NEEDS.get(what, ()))
         if found is not None:
             pictures(lab, info.name, *found)
@@ -117,7 +117,7 @@ def _framed(
                 chart(with_cursor(figure, step), f"chart:{key}", alt, info.step)
                 st.caption(about)
 
-    step_slider.show(lab, info, position, of_step, curves_of)
+    step_slider.show(lab, info, position, draw_step, curves_of)
 
 
 def _series(lab: Lab, run: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -133,18 +133,18 @@ def _lines(lab: Lab, run: str, names: dict[str, str]) -> list[Line]:
 
 
 def _concepts(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
-    metric_row.numbers(lab, run, step, _CONCEPT_NUMBERS)
+    metric_row.series_row(lab, run, step, _CONCEPT_NUMBERS)
     labels = lab.token_labels(run)
     left, right = st.columns(2, gap="large")
     with left:
         boxes.heading("pairs", f"Translations, step {step:,}")
-        _pairs(arrays, labels)
+        _translation_table(arrays, labels)
     with right:
         boxes.heading("holdings", f"What each concept holds, step {step:,}")
-        _holdings(arrays, labels)
+        _concept_table(arrays, labels)
 
 
-def _pairs(arrays: dict[str, Any], labels: list[str]) -> None:
+def _translation_table(arrays: dict[str, Any], labels: list[str]) -> None:
     pairs, top, share = arrays["pairs"], arrays["top"], arrays["share"]
     if not len(pairs):
         st.info(
@@ -176,9 +176,9 @@ def _pairs(arrays: dict[str, Any], labels: list[str]) -> None:
     st.caption("Pairs of the two languages, the most alike first. They were never shown side by side in training.")
 
 
-def _holdings(arrays: dict[str, Any], labels: list[str]) -> None:
+def _concept_table(arrays: dict[str, Any], labels: list[str]) -> None:
     """Words of each concept, the surest first; the fullest concepts on top."""
-    found = holdings(arrays["top"], arrays["share"])
+    found = concept_tokens(arrays["top"], arrays["share"])
     looks.table(
         {
             "concept": [one.concept for one in found],
@@ -228,7 +228,7 @@ def _concepts_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple
 
 
 def _widths(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
-    figure = shares_along(arrays["width/weights"], WIDTHS, uirevision=run, title=f"Chosen widths, step {step:,}")
+    figure = stacked_shares(arrays["width/weights"], WIDTHS, uirevision=run, title=f"Chosen widths, step {step:,}")
     chart(figure, "chart:widths", f"Share of each width at every position of a text at step {step}")
     st.caption(
         "Each token mixes three widths of its layer, softly, by how much its neighbourhood varies; the mean over the "
@@ -263,7 +263,7 @@ def _widths_over_steps(lab: Lab, run: str, look: dict[str, Any]) -> list[tuple[A
 def _languages(lab: Lab, run: str, step: int, arrays: dict[str, Any]) -> None:
     gate = arrays["language/gate"]
     names = [f"language {index + 1}" for index in range(gate.shape[1])]
-    figure = shares_along(gate, names, uirevision=run, title=f"Language gate, step {step:,}")
+    figure = stacked_shares(gate, names, uirevision=run, title=f"Language gate, step {step:,}")
     chart(figure, "chart:languages", f"Share of each language at every position of a text at step {step}")
     st.caption(
         "Which language the gate believes the text to be in, from the words so far. It is never given labels: which "

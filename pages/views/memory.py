@@ -42,7 +42,7 @@ def show_pam(lab: Lab, info: RunInfo) -> None:
         "memories",
         options,
         lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
-        lambda step, _, chosen: _over_steps(lab, info, step, chosen[1]),
+        lambda step, _, chosen: _draw_curves(lab, info, step, chosen[1]),
     )
 
 
@@ -60,7 +60,7 @@ def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
     if found is None or "decay" not in found[1]:
         return
     at, arrays = found
-    metric_row.numbers(lab, run, at, _NUMBERS)
+    metric_row.series_row(lab, run, at, _NUMBERS)
     layer = min(layer, len(arrays["decay"]) - 1)
     left, right = st.columns(2, gap="large")
     with left:
@@ -120,7 +120,7 @@ def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
             )
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Curves with a line at the step that the pictures show."""
     run = info.name
     reader = lab.reader(run)

@@ -11,12 +11,12 @@ from typing import Any
 import streamlit as st
 
 from pages.session import looks, messages, roles, selection
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import control_widgets, message_list
 from pages.widgets.chart import chart
 from qcore.base.words import number_words
 from qcore.config import LANGUAGE_KINDS, PRESETS, ConfigError, OptimConfig, RunConfig, read_changes
-from qcore.experiments.benchmark import MATCHES, bench_spec, cancel_benchmark, is_working, start_benchmark, trouble
+from qcore.experiments.benchmark import MATCHES, bench_spec, cancel_benchmark, failure_text, is_working, start_benchmark
 from qcore.experiments.benchmark_store import (
     EQUAL,
     Benchmark,
@@ -66,7 +66,7 @@ def show_models(lab: Lab) -> None:
     message_list.show_messages()
     kept = benchmarks(lab.runs_dir)
     if kept:
-        _chosen(lab, [one.spec.name for one in kept])
+        _choose_benchmark(lab, [one.spec.name for one in kept])
     else:
         st.info(
             "Nothing has been measured yet. Choose models below and press **Start the benchmark**, or run "
@@ -74,10 +74,10 @@ def show_models(lab: Lab) -> None:
         )
     with st.expander("Start a benchmark", icon=":material/speed:", expanded=not kept):
         _form(lab)
-    _published()
+    _published_table()
 
 
-def _chosen(lab: Lab, names: list[str]) -> None:
+def _choose_benchmark(lab: Lab, names: list[str]) -> None:
     """Pick one of them; it is in the URL."""
     wanted = st.session_state.get("bench", st.query_params.get("bench"))
     key = selection.widget_key("bench")
@@ -87,22 +87,22 @@ def _chosen(lab: Lab, names: list[str]) -> None:
         names.index(wanted) if wanted in names else 0,
         key=key,
         help="Newest first; all of them are kept in the runs folder.",
-        on_change=selection.take,
+        on_change=selection.store_choice,
         args=("bench", key),
     )
     st.query_params["bench"] = name
     alive = is_working(lab.runs_dir, name)
-    st.fragment(lambda: _one(lab, name, alive), run_every=PACE if alive else None)()
+    st.fragment(lambda: _show_benchmark(lab, name, alive), run_every=PACE if alive else None)()
 
 
-def _one(lab: Lab, name: str, was_alive: bool) -> None:
+def _show_benchmark(lab: Lab, name: str, was_alive: bool) -> None:
     alive = is_working(lab.runs_dir, name)
     if alive != was_alive:
         st.rerun()
     try:
         found = read_benchmark(lab.runs_dir, name)
     except LabError as error:
-        st.error(plain(str(error)), icon=":material/broken_image:")
+        st.error(escape_markdown(str(error)), icon=":material/broken_image:")
         return
     _state(lab, found, alive)
     if found.measurements:
@@ -116,7 +116,7 @@ def _state(lab: Lab, found: Benchmark, alive: bool) -> None:
     state = found.state if alive or found.state != "running" else "failed"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(state, color=_STATES[state])  # type: ignore[arg-type]
-        st.caption(plain(found.stage))
+        st.caption(escape_markdown(found.stage))
         if alive:
             roles.button(
                 "Cancel",
@@ -132,13 +132,13 @@ def _state(lab: Lab, found: Benchmark, alive: bool) -> None:
         words = (
             found.stage
             if found.state == "failed"
-            else trouble(lab.runs_dir, found.spec.name) or "it exited unexpectedly"
+            else failure_text(lab.runs_dir, found.spec.name) or "it exited unexpectedly"
         )
-        st.error(f"The benchmark failed: {plain(words)}", icon=":material/error:")
+        st.error(f"The benchmark failed: {escape_markdown(words)}", icon=":material/error:")
 
 
 def _cancel(lab: Lab, name: str) -> None:
-    if not roles.person().operates:
+    if not roles.current_user().operates:
         return
     try:
         cancel_benchmark(lab.runs_dir, name)
@@ -160,8 +160,8 @@ def _table(found: Benchmark) -> None:
             "backward": one["timing"]["backward_ms"],
             "speed": round(one["tokens_per_second"]),
             "ratio": f"{number_words(median, places=2)} ({number_words(low, places=2)}–{number_words(high, places=2)})",
-            "memory": _mega(one["peak_bytes"]),
-            "forecast": _mega(one["forecast_bytes"]),
+            "memory": _millions(one["peak_bytes"]),
+            "forecast": _millions(one["forecast_bytes"]),
         }
         for equal in found.spec.equal:
             row = quality.get((one["label"], equal))
@@ -176,13 +176,13 @@ def _table(found: Benchmark) -> None:
     first = found.measurements[0]
     how = "as configured" if found.spec.match == "none" else f"matched by {found.spec.match} within 2 %"
     st.caption(
-        f"Sizes {how}; the reference is {plain(found.spec.reference)}. A step is forward, cross-entropy, "
+        f"Sizes {how}; the reference is {escape_markdown(found.spec.reference)}. A step is forward, cross-entropy, "
         f"backward and AdamW on {first['batch']} × {first['tokens']} tokens, {found.spec.rounds} turns, one thread; "
         f"{found.spec.seeds} seed{'s' if found.spec.seeds > 1 else ''}."
     )
 
 
-def _mega(size: float | None) -> float | None:
+def _millions(size: float | None) -> float | None:
     return None if size is None else size / 1e6
 
 
@@ -204,7 +204,7 @@ def _formulas(measurements: Sequence[dict[str, Any]]) -> None:
                 }
                 for part in one["parts"]
             ]
-            st.markdown(f"**{plain(one['label'])}**")
+            st.markdown(f"**{escape_markdown(one['label'])}**")
             columns = {"share": st.column_config.ProgressColumn("Share", format="percent", help="Of all operations.")}
             looks.table(parts, column_config=columns, key=f"bench:parts:{one['label']}")
             st.caption(
@@ -245,7 +245,7 @@ def _charts(found: Benchmark) -> None:
         chart(figure, "chart:quality", f"Held-out bits per byte against {against}")
 
 
-def _published() -> None:
+def _published_table() -> None:
     with st.expander("Published counts beside ours", icon=":material/menu_book:"):
         st.caption("One row of 1,024 tokens, width 768, vocabulary 50,257.")
         rows = [
@@ -339,14 +339,14 @@ def _form(lab: Lab) -> None:
 
 def _start(lab: Lab) -> None:
     """Reads the widgets themselves: what was typed last may not have been drawn yet."""
-    if not roles.person().operates:
+    if not roles.current_user().operates:
         return
     form = {name: st.session_state[f"bench:{name}"] for name in _FORM}
     labels = [*form["models"], *(part.strip() for part in form["more"].split(";") if part.strip())]
     try:
         spec = bench_spec(
             labels,
-            _base(form["preset"], form["changes"], int(form["steps"])),
+            _base_config(form["preset"], form["changes"], int(form["steps"])),
             name=form["name"].strip(),
             match=form["match"],
             equal=tuple(form["equal"]),
@@ -357,5 +357,5 @@ def _start(lab: Lab) -> None:
         messages.note("error", str(error))
 
 
-def _base(preset: str, changes: str, steps: int) -> RunConfig:
+def _base_config(preset: str, changes: str, steps: int) -> RunConfig:
     return PRESETS[preset].config.with_values({"steps": steps, **read_changes(changes.split(","))})

@@ -14,8 +14,8 @@ from typing import Any
 import streamlit as st
 
 from pages.session import messages, phrases, roles, selection
-from pages.session.moment import within
-from pages.session.plain import plain
+from pages.session.moment import consistent_reads
+from pages.session.plain import escape_markdown
 from pages.widgets import control_widgets, queue_words
 from qcore.base.run_states import RunState
 from qcore.base.words import number_words
@@ -27,7 +27,7 @@ from qcore.config import (
     ConfigError,
     GuideLoad,
     RunConfig,
-    decoded,
+    decode_text,
     read_config,
     section_types,
 )
@@ -72,7 +72,7 @@ class Start:
     created: float = 0.0
 
 
-def from_this(lab: Lab, info: RunInfo, key: str) -> None:
+def new_run_button(lab: Lab, info: RunInfo, key: str) -> None:
     """The button that every run has: its configuration and the controls as they stand, in the form of a new run."""
     if "trainer" in info.capabilities:
         st.button(
@@ -80,14 +80,14 @@ def from_this(lab: Lab, info: RunInfo, key: str) -> None:
             icon=":material/content_copy:",
             key=key,
             help="Its configuration with its current controls, in the form of a new run. Nothing starts yet.",
-            on_click=_open_from,
+            on_click=_open_form_of,
             args=(lab, info.name),
         )
 
 
-def _open_from(lab: Lab, name: str) -> None:
+def _open_form_of(lab: Lab, name: str) -> None:
     try:
-        st.session_state[_FROM] = _as_it_stands(lab, name)
+        st.session_state[_FROM] = _start_from_run(lab, name)
     except LabError as error:
         messages.note("error", str(error))
         return
@@ -110,7 +110,7 @@ def new_run(lab: Lab) -> None:
         start = _start_of(lab, chosen)
         st.caption(start.about)
         if not roles.can_operate():
-            _locked(start, right)
+            _show_read_only(start, right)
             return
         way = st.segmented_control("Edit as", WAYS, key="edit_as", default="Form", required=True, bind="query-params")
     with right:
@@ -141,9 +141,9 @@ def new_run(lab: Lab) -> None:
             args=(lab,),
         )
         for why in [error] if error else problems.values():
-            st.error(plain(why), icon=":material/block:")
+            st.error(escape_markdown(why), icon=":material/block:")
         if config and not problems:
-            queue_words.warn(lab)
+            queue_words.warn_of_queue(lab)
             st.caption(_summary(config))
             _memory(start, config)
     st.session_state[_SHOWN] = (start.key, way)
@@ -154,7 +154,7 @@ def new_run(lab: Lab) -> None:
             st.code(config.to_yaml(), language="yaml")
 
 
-def _locked(start: Start, beside: Any) -> None:
+def _show_read_only(start: Start, beside: Any) -> None:
     """What a viewer sees: the configuration, to be read. Fields would answer what is typed by looking at the owner's
     files: whether a path is there, what it holds, and what can be told of it.
     """
@@ -172,7 +172,7 @@ def _choices(lab: Lab) -> list[str]:
     asked = st.query_params.get("preset", "")
     held: Start | None = st.session_state.get(_FROM)
     name = held.run if held else asked.removeprefix(_RUN) if asked.startswith(_RUN) else ""
-    known = bool(name) and selection.info_of(lab, name).state != RunState.UNREADABLE
+    known = bool(name) and selection.listed_run(lab, name).state != RunState.UNREADABLE
     if not known and str(st.session_state.get("preset", "")).startswith(_RUN):
         st.session_state["preset"] = next(iter(PRESETS))  # its run is gone
     return [*([f"{_RUN}{name}"] if known else []), *PRESETS]
@@ -192,25 +192,25 @@ def _start_of(lab: Lab, choice: str) -> Start:
     name = choice.removeprefix(_RUN)
     held: Start | None = st.session_state.get(_FROM)
     if held is None or held.run != name or held.created != lab.info(name).created:
-        held = st.session_state[_FROM] = _as_it_stands(lab, name)  # by a link
+        held = st.session_state[_FROM] = _start_from_run(lab, name)  # by a link
     return held
 
 
-def _as_it_stands(lab: Lab, name: str) -> Start:
+def _start_from_run(lab: Lab, name: str) -> Start:
     """The configuration of a run with its controls of now."""
-    with within(lab):
+    with consistent_reads(lab):
         config, states, info = lab.config(name), lab.controls(name), lab.info(name)
     moved = {key: state.value for key, state in states.items() if state.value != config.value(key)}
     try:
         config = config.with_values(moved)
     except ConfigError:  # a run whose controls were moved to where no run may start
         moved = {}
-    about = f"As **{plain(phrases.short(name))}** was started" + (
-        f" (preset {plain(info.preset)})" if info.preset else ""
+    about = f"As **{escape_markdown(phrases.short_name(name))}** was started" + (
+        f" (preset {escape_markdown(info.preset)})" if info.preset else ""
     )
     if moved:
         changed = ", ".join(find_words(states[key].control.label, value) for key, value in moved.items())
-        about += f", with its controls as of step {info.step:,}: {plain(changed)}"
+        about += f", with its controls as of step {info.step:,}: {escape_markdown(changed)}"
     digest = hashlib.sha256(config.to_yaml().encode()).hexdigest()[:8]
     key = f"new:{name}:{digest}"
     return Start(config, _title(f"{_RUN}{name}"), f"{about}.", key, info.preset or config.kind, name, info.created)
@@ -230,7 +230,7 @@ def _family(start: Start) -> str:
     return str(st.session_state.get(f"{start.key}:kind") or start.config.kind)
 
 
-def _based(start: Start, kind: str) -> RunConfig:
+def _base_config(start: Start, kind: str) -> RunConfig:
     return start.config if kind == start.config.kind else start.config.with_values({"kind": kind})
 
 
@@ -248,20 +248,22 @@ def _form(start: Start, notes: dict[str, Any]) -> tuple[RunConfig | None, str]:
         required=True,
         persist_state="session",
     )
-    base = _based(start, kind)
+    base = _base_config(start, kind)
     for section, cls in section_types(kind).items():
         with st.expander(
             control_widgets.SECTION_TITLES[section],
             expanded=section == "data" and bool(st.session_state.get("new:troubled")),
         ):
             part = getattr(base, section).model_dump()
-            control_widgets.fields(cls, part, f"{start.key}:{kind}", skip=_skipped(start, kind, part), notes=notes)
+            control_widgets.fields(
+                cls, part, f"{start.key}:{kind}", skip=_unused_fields(start, kind, part), notes=notes
+            )
             if section == "optim":
                 control_widgets.field(SEED, base.seed, f"{start.key}:{kind}:seed")
-    return _checked(lambda: _formed(start))
+    return _config_or_error(lambda: _form_config(start))
 
 
-def _skipped(start: Start, kind: str, part: Mapping[str, Any]) -> tuple[str, ...]:
+def _unused_fields(start: Start, kind: str, part: Mapping[str, Any]) -> tuple[str, ...]:
     """Fields that do not matter: of data that come from elsewhere."""
     if "source" not in part:
         return ("kind",)
@@ -269,21 +271,21 @@ def _skipped(start: Start, kind: str, part: Mapping[str, Any]) -> tuple[str, ...
     return ("kind", *(name for name, sources in _SOURCES.items() if name in part and source not in sources))
 
 
-def _formed(start: Start) -> RunConfig:
+def _form_config(start: Start) -> RunConfig:
     """The configuration that the fields say, by what the session holds of them.
 
     Raises:
         ConfigError: when it cannot be.
     """
     kind = _family(start)
-    base = _based(start, kind)
-    values: dict[str, Any] = {"seed": control_widgets.held(SEED, base.seed, f"{start.key}:{kind}:seed")}
+    base = _base_config(start, kind)
+    values: dict[str, Any] = {"seed": control_widgets.field_value(SEED, base.seed, f"{start.key}:{kind}:seed")}
     for section, cls in section_types(kind).items():
         part = getattr(base, section).model_dump()
-        skip = _skipped(start, kind, part)
+        skip = _unused_fields(start, kind, part)
         for control in cls.controls():
             if control.name not in skip and control.name != "kind":
-                values[control.name] = control_widgets.held(
+                values[control.name] = control_widgets.field_value(
                     control, part[control.name], f"{start.key}:{kind}:{control.name}"
                 )
     return base.with_values(values)
@@ -295,9 +297,9 @@ def _say_paths(config: RunConfig, problems: Mapping[str, str], notes: Mapping[st
     for name, spot in notes.items():
         value = str(getattr(config.data, name, ""))
         if name in problems:
-            spot.error(plain(problems[name]), icon=":material/block:")
+            spot.error(escape_markdown(problems[name]), icon=":material/block:")
         elif value and str(place(value)) != value and getattr(config.data, "source", "") != "huggingface":
-            spot.caption(f"This is {plain(str(place(value)))}.")
+            spot.caption(f"This is {escape_markdown(str(place(value)))}.")
 
 
 # the text
@@ -319,13 +321,13 @@ def _yaml(start: Start) -> tuple[RunConfig | None, str]:
         persist_state="session",
     )
     loaded: list[GuideLoad] = []
-    found = _checked(lambda: _written(start, loaded))
+    found = _config_or_error(lambda: _yaml_config(start, loaded))
     if loaded:
         _guide_notes(loaded[0], f"{key}:adapter")
     return found
 
 
-def _written(start: Start, loaded: list[GuideLoad] | None = None) -> RunConfig:
+def _yaml_config(start: Start, loaded: list[GuideLoad] | None = None) -> RunConfig:
     """The configuration that the text says.
 
     Raises:
@@ -348,8 +350,8 @@ def _guide_notes(loaded: GuideLoad, key: str) -> None:
         help="Off: the guide's flow on the small backbone and the built-in digits. On: the adapter, with the published "
         "weights of the file's variant.",
     )
-    lines = [f"- `{mapped.key}` → `{mapped.ours}` = {plain(str(mapped.value))}" for mapped in loaded.mapped]
-    lines += [f"- `{note.key}`: {plain(note.why)}" for note in (*loaded.adjusted, *loaded.without_effect)]
+    lines = [f"- `{mapped.key}` → `{mapped.ours}` = {escape_markdown(str(mapped.value))}" for mapped in loaded.mapped]
+    lines += [f"- `{note.key}`: {escape_markdown(note.why)}" for note in (*loaded.adjusted, *loaded.without_effect)]
     with st.expander(f"The guide's file: how its {len(lines)} keys were read", icon=":material/menu_book:"):
         st.markdown("\n".join(lines))
 
@@ -358,12 +360,12 @@ def _take_file(key: str) -> None:
     file = st.session_state[f"{key}:file"]
     if file is not None:
         try:
-            st.session_state[key] = decoded(file.getvalue(), file.name)
+            st.session_state[key] = decode_text(file.getvalue(), file.name)
         except ConfigError as error:
             messages.note("error", str(error))
 
 
-def _checked(make: Any) -> tuple[RunConfig | None, str]:
+def _config_or_error(make: Any) -> tuple[RunConfig | None, str]:
     try:
         return make(), ""
     except ConfigError as error:
@@ -380,12 +382,12 @@ def _memory(start: Start, config: RunConfig) -> None:
     try:
         found = memory_forecast(config)
     except ValueError as error:
-        spot.error(plain(str(error)), icon=":material/block:")
+        spot.error(escape_markdown(str(error)), icon=":material/block:")
         return
     if found is None:
         spot.empty()
         return
-    words = plain(f"{found.parameters_text}. {found.text}")
+    words = escape_markdown(f"{found.parameters_text}. {found.text}")
     if found.published:
         published = number_words(found.published / 1e6, places=2)
         words += f" The authors' model of these sizes had {published} M, over 256 characters."
@@ -395,33 +397,33 @@ def _memory(start: Start, config: RunConfig) -> None:
         spot.warning(words, icon=":material/memory:")
     else:
         spot.error(words, icon=":material/block:")
-        st.checkbox(_INSIST, key=_insists(start), help="The system will most likely kill it.")
+        st.checkbox(_INSIST, key=_insist_key(start), help="The system will most likely kill it.")
 
 
-def _insists(start: Start) -> str:
+def _insist_key(start: Start) -> str:
     """Key of the word that a configuration may start although it will not fit: it holds for no other one."""
     return f"{start.key}:insists"
 
 
 def _start(lab: Lab) -> None:
     """Start what the fields say now."""
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     choice = st.session_state.get("preset") or next(iter(PRESETS))
     name = str(st.session_state.get("new:name") or "").strip()
     try:
         start = _start_of(lab, choice)
-        config = _formed(start) if (st.session_state.get("edit_as") or "Form") == "Form" else _written(start)
+        config = _form_config(start) if (st.session_state.get("edit_as") or "Form") == "Form" else _yaml_config(start)
         found = memory_forecast(config)
-        if found is not None and found.verdict == "too large" and not st.session_state.get(_insists(start)):
+        if found is not None and found.verdict == "too large" and not st.session_state.get(_insist_key(start)):
             raise LabError(f"{found.text} Or tick “{_INSIST}”.")
         preset = (
             start.preset if config == start.config or start.preset.endswith("-edited") else f"{start.preset}-edited"
         )
-        before = queue_words.ahead(lab)
+        before = queue_words.runs_ahead(lab)
         started = lab.start(config, name=name or None, preset=preset)
-        queue_words.make_way(lab, before)  # after the start: nothing is paused for a run that was refused
+        queue_words.pause_runs_ahead(lab, before)  # after the start: nothing is paused for a run that was refused
     except (LabError, ValueError) as error:
         messages.note("error", str(error))
         return

@@ -62,7 +62,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "times of the path",
         options,
         lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
-        lambda step, _, chosen: _over_steps(lab, info, step, chosen[1]),
+        lambda step, _, chosen: _draw_curves(lab, info, step, chosen[1]),
     )
 
 
@@ -158,7 +158,7 @@ def _spectra(
     )
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     run = info.name
     reader = lab.reader(run)
     names = [catalog.frames(source, name) for source in SOURCES for name in ("energy", "entanglement")]

@@ -23,10 +23,10 @@ from qcore.viz import (
     curves,
     layer_name,
     layer_style,
-    layers_shown,
     portrait,
     rose,
     spectrum,
+    spread_layers,
 )
 
 MAX_POINTS = 600
@@ -59,7 +59,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "phases",
         options,
         lambda step, chosen: _pictures(lab, info.name, step, chosen[0]),
-        lambda step, _, chosen: _over_steps(lab, info, step, chosen[1]),
+        lambda step, _, chosen: _draw_curves(lab, info, step, chosen[1]),
     )
 
 
@@ -96,7 +96,7 @@ def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
     if found is None:
         return
     at, arrays = found
-    metric_row.numbers(lab, run, at, _NUMBERS)
+    metric_row.series_row(lab, run, at, _NUMBERS)
     left, right = st.columns(2, gap="large")
     with left:
         empty: tuple[Any, ...] = ([], [], [])
@@ -154,11 +154,11 @@ def _pictures(lab: Lab, run: str, step: int, layer: int) -> None:
         )
 
 
-def _over_steps(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
+def _draw_curves(lab: Lab, info: RunInfo, step: int | None, log_x: bool) -> None:
     """Four charts of curves, with a line at the step that the pictures show."""
     run = info.name
     reader = lab.reader(run)
-    layers = layers_shown(_layer_count(lab, run))
+    layers = spread_layers(_layer_count(lab, run))
     of_layer = {catalog.phase_r_layer(layer): layer for layer in layers}
     names = [*of_layer, *(catalog.phase_window(width) for width in _WINDOWS), *_NUMBERS]
     series = reader.scalars_of(names, max_points=MAX_POINTS)

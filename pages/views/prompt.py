@@ -9,7 +9,7 @@ import streamlit as st
 from pages.session import phrases, roles, selection
 from pages.session.looks import table
 from pages.session.moment import fragment
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.views import sampling_rules
 from pages.widgets import control_widgets, edge
 from pages.widgets.token_text import generation_html
@@ -25,7 +25,7 @@ _STATISTICS = ("distinct_1", "distinct_2", "distinct_3", "repetition", "mean_ent
 
 
 @fragment
-@edge.told
+@edge.with_errors_shown
 def prompt_panel(lab: Lab, info: RunInfo) -> None:
     """Prompt, model, settings, and the answer. A fragment of its own: nothing else redraws while text grows."""
     name = info.name
@@ -48,16 +48,16 @@ def prompt_panel(lab: Lab, info: RunInfo) -> None:
                 chosen = control_widgets.fields(
                     SamplingConfig, lab.config(name).sampling.model_dump(), f"sampling:{name}"
                 )
-        compared = sampling_rules.toggle()
+        compared = sampling_rules.comparison_toggle()
     settings = SamplingConfig(**chosen)
     if not models:
-        nobody(lab, name)
+        explain_no_model(lab, name)
     if compared and not sampling_rules.can_compare(settings):
         st.info(sampling_rules.NOTHING)
     if asked and source:
         rules = sampling_rules.rules(settings) if compared else {"": settings}
         _answer(lab, name, prompt or "", rules, models[source])
-    _past(lab, name, compared)
+    _earlier_samples(lab, name, compared)
     if compared and source and sampling_rules.can_compare(settings):
         sampling_rules.measure(lab, name, prompt or "", settings, models[source])
 
@@ -70,9 +70,9 @@ def sources(lab: Lab, info: RunInfo) -> dict[str, int | None]:
     return found
 
 
-def nobody(lab: Lab, name: str) -> None:
+def explain_no_model(lab: Lab, name: str) -> None:
     """Say that there is no model to ask, and how to come to one."""
-    way = "start *New run from this one*" if lab.stranded(name) else "resume it"
+    way = "start *New run from this one*" if lab.stranded_steps(name) else "resume it"
     st.info(f"This run has no checkpoint and no live model: {way} in the control room, then prompt it here.")
 
 
@@ -87,7 +87,7 @@ def pick_source(info: RunInfo, models: dict[str, int | None]) -> str | None:
     )
 
 
-def newest(lab: Lab, run: str) -> str | None:
+def newest_finished(lab: Lab, run: str) -> str | None:
     """Id of the newest finished generation: a new one, also from elsewhere, asks for a new page."""
     found = [item.id for item in lab.reader(run).generations("prompt", limit=2) if item.status != "running"]
     return found[-1] if found else None
@@ -102,13 +102,13 @@ def _answer(lab: Lab, name: str, prompt: str, rules: dict[str, SamplingConfig], 
             for generation in lab.sample(name, prompt, settings, checkpoint=checkpoint):
                 place.html(generation_html(prompt, generation.tokens, running=generation.status == "running"))
         except ValueError as error:
-            place.error(plain(str(error)), icon=":material/block:")
+            place.error(escape_markdown(str(error)), icon=":material/block:")
             return
     for place in places:
         place.empty()
 
 
-def _past(lab: Lab, name: str, compared: bool) -> None:
+def _earlier_samples(lab: Lab, name: str, compared: bool) -> None:
     """One finished generation, the newest unless another is chosen; with `compared`, beside its plain or aware twin."""
     reader = lab.reader(name)
     past = {item.id: item for item in reader.generations("prompt", limit=HISTORY)[::-1] if item.status != "running"}
@@ -117,7 +117,7 @@ def _past(lab: Lab, name: str, compared: bool) -> None:
         return
     key = f"{selection.widget_key('past')}:{name}"
     item = past[st.selectbox("Generation", list(past), key=key, format_func=lambda chosen: _title(past[chosen]))]
-    shown = sampling_rules.with_twin(item, past.values()) if compared else [item]
+    shown = sampling_rules.pair_with_twin(item, past.values()) if compared else [item]
     if compared and len(shown) == 1:
         st.caption(sampling_rules.NO_TWIN)
     for column, one in zip(st.columns(len(shown), gap="large"), shown, strict=True):
@@ -131,14 +131,14 @@ def _past(lab: Lab, name: str, compared: bool) -> None:
 
 
 def _title(item: Any) -> str:
-    prompt = phrases.short(" ".join(item.prompt.split())) or "(empty prompt)"
+    prompt = phrases.short_name(" ".join(item.prompt.split())) or "(empty prompt)"
     return f"{phrases.clock(item.wall)} · step {item.step:,} · {item.settings.get('source', '')} · {prompt}"
 
 
 def _statistics(item: Any) -> None:
     if item.status == "failed":
         reason = str(item.stats.get("error", "the model failed while sampling"))
-        st.error(plain(reason), icon=":material/error:")
+        st.error(escape_markdown(reason), icon=":material/error:")
     parts = [f"{len(item.tokens)} tokens", f"temperature {item.settings.get('temperature', 0):g}"]
     for name in _STATISTICS:
         if name in item.stats:

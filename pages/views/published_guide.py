@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages.widgets.frame_measures import MEASURES, shown
-from pages.widgets.live_fragment import live
-from pages.widgets.live_panel import words
+from pages.widgets.frame_measures import MEASURES, measure_text
+from pages.widgets.live_fragment import rerun_when_changed
+from pages.widgets.live_panel import html_element
 from qcore.lab import GUIDE, Band, Fix, Lab, RunInfo
 from qcore.probes import catalog
 from qcore.viz import name_words, number_words
@@ -27,7 +27,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "data's own value: a band that the real clips miss cannot mean health."
     )
     _tables(lab, info)
-    live(lab, info, "records")
+    rerun_when_changed(lab, info, "records")
 
 
 def _tables(lab: Lab, info: RunInfo) -> None:
@@ -36,7 +36,7 @@ def _tables(lab: Lab, info: RunInfo) -> None:
     series = reader.scalars_of(sorted({_series(band) for band in GUIDE.bands}))
     found = {name: (int(one.steps[-1]), float(one.values[-1])) for name, one in series.items() if len(one)}
     st.header("The guide's bands", anchor=False)
-    words("bands", _health(GUIDE.bands, data, found))
+    html_element("bands", _health(GUIDE.bands, data, found))
     st.header("Emergency fixes", anchor=False)
     st.html(_advice(GUIDE.fixes))
     st.caption("Findings offers these as remedies where they fit, each with the same verdict.")
@@ -55,8 +55,8 @@ def _health(bands: Sequence[Band], data: dict[str, float], found: dict[str, tupl
         cells = [
             f"{measure.label}, {band.grade}",
             band.range_text,
-            _against(band, here[1]) + f" · step {here[0]:,}" if (here := found.get(_series(band))) else "–",
-            _against(band, data.get(band.measure)),
+            _measured_text(band, here[1]) + f" · step {here[0]:,}" if (here := found.get(_series(band))) else "–",
+            _measured_text(band, data.get(band.measure)),
             band.verdict,
         ]
         lines.append((cells, measure.meaning))
@@ -71,8 +71,8 @@ def _advice(fixes: Sequence[Fix]) -> str:
     return _table(("trouble", "the guide's fix", "measured here"), rows)
 
 
-def _against(band: Band, value: float | None) -> str:
-    return "–" if value is None else f"{shown(value)} {'inside' if band.holds(value) else 'outside'}"
+def _measured_text(band: Band, value: float | None) -> str:
+    return "–" if value is None else f"{measure_text(value)} {'inside' if band.holds(value) else 'outside'}"
 
 
 def _table(titles: tuple[str, ...], lines: list[tuple[list[str], str]]) -> str:

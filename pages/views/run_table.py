@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import family_words, looks, messages, phrases, roles, selection
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.views import findings, new_run
-from pages.widgets.live_fragment import live
+from pages.widgets.live_fragment import rerun_when_changed
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.runs.waiting import waiting_words
 
@@ -17,23 +17,23 @@ def runs(lab: Lab, info: RunInfo) -> None:
     st.caption("Tick a row to open that run.")
     alive = next((run for run in [info, *lab.runs()] if run.alive), info)
     _table(lab)
-    live(lab, alive, runs=lab.runs)
+    rerun_when_changed(lab, alive, runs=lab.runs)
     with st.container(horizontal=True, gap="small"):
-        new_run.from_this(lab, info, "do:new from (all)")
+        new_run.new_run_button(lab, info, "do:new from (all)")
         _deletion(lab, info)
 
 
 def _deletion(lab: Lab, info: RunInfo) -> None:
     """Delete the selected run, after a second thought."""
-    name = phrases.short(info.name)
-    with st.popover(f"Delete {plain(name)}", icon=":material/delete:", disabled=info.alive):
+    name = phrases.short_name(info.name)
+    with st.popover(f"Delete {escape_markdown(name)}", icon=":material/delete:", disabled=info.alive):
         st.markdown(
-            f"Delete **{plain(phrases.short(info.name))}** with its curves, samples and checkpoints? "
+            f"Delete **{escape_markdown(phrases.short_name(info.name))}** with its curves, samples and checkpoints? "
             "This cannot be undone."
         )
         roles.button("Delete for good", key="do:delete", type="primary", on_click=_delete, args=(lab, info.name))
     if info.alive:
-        st.caption(f"{plain(name)}, the selected run, is active: stop it before deleting it.")
+        st.caption(f"{escape_markdown(name)}, the selected run, is active: stop it before deleting it.")
 
 
 def _delete(lab: Lab, name: str) -> None:
@@ -62,13 +62,13 @@ def _table(lab: Lab) -> None:
             "of": [run.total_steps for run in found],
             "model": [run.kind for run in found],
             "parameters": [run.parameters for run in found],
-            "finding": [findings.worst(faults.get(run.name, ())) for run in found],
-            "loss": looks.column([run.loss for run in found], places=3),
-            "held out": looks.column([family_words.held_out(run) for run in found], places=3),
+            "finding": [findings.worst_finding(faults.get(run.name, ())) for run in found],
+            "loss": looks.table_column([run.loss for run in found], places=3),
+            "held out": looks.table_column([family_words.held_out(run) for run in found], places=3),
             "unit": [_unit(run) for run in found],
             "at step": [run.held_out_step for run in found],
             "speed": [None if (rate := family_words.speed(run)) is None else round(rate) for run in found],
-            "created": [looks.day(run.created) for run in found],
+            "created": [looks.local_time(run.created) for run in found],
             "preset": [run.preset for run in found],
         },
         key="runs_table",

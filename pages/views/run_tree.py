@@ -7,11 +7,11 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, looks, messages, phrases, roles
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import queue_words, run_picker
 from pages.widgets.changes_text import changes_box, read_changes
 from pages.widgets.chart import chart
-from pages.widgets.live_fragment import live
+from pages.widgets.live_fragment import rerun_when_changed
 from qcore.config import ConfigError, all_controls
 from qcore.lab import Lab, LabError, RunInfo, RunNode
 from qcore.runs.waiting import waiting_words
@@ -26,7 +26,7 @@ def page(lab: Lab, info: RunInfo) -> None:
         "All runs", key="all_runs", bind="query-params", help="Also those that are not related to the selected run."
     )
     _tree(lab, info, whole)
-    live(lab, info, runs=lab.runs)
+    rerun_when_changed(lab, info, runs=lab.runs)
     if not family_words.has_trainer(info):
         st.caption("Another program wrote this run: without a trainer of this lab it cannot be forked or rewound.")
         return
@@ -50,7 +50,7 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
             "run": [node.name for node in shown],
             "forked from": [node.parent for node in shown],
             "at step": [f"{node.step:,}" if node.parent else "" for node in shown],
-            "what differs": [_words(node) for node in shown],
+            "what differs": [_changes_text(node) for node in shown],
             "by": [author_words(node.author) for node in shown],
             "why": [node.reason for node in shown],
             "state": [node.state for node in shown],
@@ -64,11 +64,11 @@ def _tree(lab: Lab, info: RunInfo, whole: bool) -> None:
 def _branch(lab: Lab, node: RunNode) -> Branch:
     marks = [mark for mark in phrases.marks(lab.reader(node.name).events()) if mark.step > node.step or not node.parent]
     return Branch(
-        node.name, node.parent, node.step, node.at_step, node.state, _words(node), tuple(marks[-_MOST_MARKS:])
+        node.name, node.parent, node.step, node.at_step, node.state, _changes_text(node), tuple(marks[-_MOST_MARKS:])
     )
 
 
-def _words(node: RunNode) -> str:
+def _changes_text(node: RunNode) -> str:
     if node.branch:
         return "left behind by a rewind"
     if node.parent and not node.changes:
@@ -87,7 +87,7 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
             max(info.step, 1),
             info.step if info.step < info.total_steps else max((one for one in saved if one < info.step), default=0),
             key=key,
-            help=_where_from(saved),
+            help=_starting_point_text(saved),
             persist_state="session",
         )
         values = {name: state.value for name, state in lab.controls(info.name).items()}
@@ -103,13 +103,13 @@ def _fork_form(lab: Lab, info: RunInfo) -> None:
             help="Shown on the edge in the tree.",
             persist_state="session",
         )
-        queue_words.warn(lab)
+        queue_words.warn_of_queue(lab)
         roles.button(
             "Fork", key="do:fork", icon=":material/call_split:", type="primary", on_click=_fork, args=(lab, info, key)
         )
 
 
-def _where_from(saved: list[int]) -> str:
+def _starting_point_text(saved: list[int]) -> str:
     """How a fork comes to its first step."""
     if not saved:
         return "There is no checkpoint: the fork is trained from its first step to this one, as its parent was."
@@ -123,7 +123,7 @@ def _where_from(saved: list[int]) -> str:
 
 def _fork(lab: Lab, info: RunInfo, key: str) -> None:
     """Reads the fields themselves; what was typed stays when it is refused."""
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     held = st.session_state
@@ -133,11 +133,11 @@ def _fork(lab: Lab, info: RunInfo, key: str) -> None:
             "new_name": str(held.get("fork_name") or "").strip() or None,
             "reason": str(held.get("fork_why") or "").strip(),
         }
-        before = queue_words.ahead(lab)
+        before = queue_words.runs_ahead(lab)
         child = lab.fork(
             info.name, step=step, changes=read_changes(str(held.get("fork_changes") or ""), info.kind), **options
         )
-        queue_words.make_way(lab, before)
+        queue_words.pause_runs_ahead(lab, before)
     except (LabError, ConfigError) as error:
         messages.note("error", str(error))
         return
@@ -167,7 +167,8 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
         )
         with st.popover("Rewind", icon=":material/history:"):
             st.markdown(
-                f"Take **{plain(phrases.short(info.name))}** from step {info.step:,} back to step {int(step):,}? "
+                f"Take **{escape_markdown(phrases.short_name(info.name))}** from step {info.step:,} back to step "
+                f"{int(step):,}? "
                 f"Its {info.step - int(step):,} steps since then become a separate run, with their curves and samples."
                 + (
                     ""
@@ -187,7 +188,7 @@ def _rewind_form(lab: Lab, info: RunInfo) -> None:
 
 
 def _rewind(lab: Lab, info: RunInfo, key: str) -> None:
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     step = int(st.session_state[key])

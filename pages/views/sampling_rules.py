@@ -9,13 +9,13 @@ import streamlit as st
 
 from pages.session import looks, roles
 from pages.session.moment import renew
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from qcore.config import SamplingConfig
 from qcore.experiments.sampling_comparison import (
     ComparedMeasure,
     SamplingComparison,
     compare_sampling,
-    plain_of,
+    plain_settings,
 )
 from qcore.lab import Lab
 from qcore.probes import catalog
@@ -35,7 +35,7 @@ _RULE = ("coherence_temperature", "coherence_penalty")
 _KEPT = "compared"
 
 
-def toggle() -> bool:
+def comparison_toggle() -> bool:
     """Whether to draw and show the plain rule beside the chosen one."""
     return st.toggle(
         "Compare with plain sampling",
@@ -48,12 +48,12 @@ def toggle() -> bool:
 
 def can_compare(settings: SamplingConfig) -> bool:
     """Whether the settings have a coherence-aware rule."""
-    return settings != plain_of(settings)
+    return settings != plain_settings(settings)
 
 
 def rules(settings: SamplingConfig) -> dict[str, SamplingConfig]:
     """Settings to draw with, by title; one alone where there is nothing to compare. The chosen rule comes last."""
-    return {PLAIN: plain_of(settings), AWARE: settings} if can_compare(settings) else {PLAIN: settings}
+    return {PLAIN: plain_settings(settings), AWARE: settings} if can_compare(settings) else {PLAIN: settings}
 
 
 def rule_of(item: Any) -> str:
@@ -61,15 +61,18 @@ def rule_of(item: Any) -> str:
     return AWARE if any(item.settings.get(name) for name in _RULE) else PLAIN
 
 
-def with_twin(item: Any, others: Iterable[Any]) -> list[Any]:
+def pair_with_twin(item: Any, others: Iterable[Any]) -> list[Any]:
     """A generation and its newest twin by the other rule: same prompt, model and other settings; aware before plain."""
 
-    def rest(one: Any) -> dict[str, Any]:
+    def settings_but_rule(one: Any) -> dict[str, Any]:
         shared = {name: value for name, value in one.settings.items() if name not in _RULE}
         # The live model of two moments is two models: its step is one of the settings.
         return {**shared, "prompt": one.prompt}
 
-    twin = next((one for one in others if rule_of(one) != rule_of(item) and rest(one) == rest(item)), None)
+    twin = next(
+        (one for one in others if rule_of(one) != rule_of(item) and settings_but_rule(one) == settings_but_rule(item)),
+        None,
+    )
     return sorted([item, *([twin] if twin else [])], key=rule_of)
 
 
@@ -102,7 +105,7 @@ def measure(lab: Lab, name: str, prompt: str, settings: SamplingConfig, checkpoi
                 st.session_state[_KEPT] = (key, found)
         except ValueError as error:
             bar.empty()
-            st.error(plain(str(error)), icon=":material/block:")
+            st.error(escape_markdown(str(error)), icon=":material/block:")
             return
         bar.empty()
     kept = st.session_state.get(_KEPT)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.session import advice, looks, phrases, read_cache
 from pages.widgets.chart import chart
-from pages.widgets.live_panel import words
+from pages.widgets.live_panel import html_element
 from pages.widgets.token_text import generation_html
 from qcore.lab import Lab, RunInfo
 from qcore.probes import catalog
@@ -25,7 +25,7 @@ _CURVES = {
 def options(lab: Lab, info: RunInfo) -> tuple[str | None, int | None]:
     """Prompt and step to show; step None is the newest."""
     prompts = list(dict.fromkeys(lab.config(info.name).value("prompts")))
-    samples = read_cache.timeline(lab, read_cache.rewinds(lab, info.name))
+    samples = read_cache.timeline(lab, read_cache.run_version(lab, info.name))
     if not prompts:
         return None, None
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -46,10 +46,10 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
         st.info("This run has no fixed prompts. Give some under *Probes and checkpoints* when you start the next one.")
         return
     samples = [
-        sample for sample in read_cache.timeline(lab, read_cache.rewinds(lab, info.name)) if sample.prompt == prompt
+        sample for sample in read_cache.timeline(lab, read_cache.run_version(lab, info.name)) if sample.prompt == prompt
     ]
     if not samples:
-        st.info(advice.not_yet(lab, info, "samples of this prompt", "sample_every", done="written"))
+        st.info(advice.why_nothing_to_show(lab, info, "samples of this prompt", "sample_every", done="written"))
         return
     reader = lab.reader(info.name)
     chosen = next((sample for sample in samples[::-1] if sample.step == step), samples[-1])
@@ -57,7 +57,7 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         shown = generation_html(prompt, whole.tokens if whole else [])
-        words("sample", f"<b>Step {chosen.step:,}</b>{shown}")
+        html_element("sample", f"<b>Step {chosen.step:,}</b>{shown}")
         looks.table(
             {
                 "step": [sample.step for sample in samples[: -ROWS - 1 : -1]],

@@ -54,15 +54,15 @@ def draw(lab: Lab, info: RunInfo, chosen: int | None, *, log_x: bool) -> None:
     left, right = st.columns([5, 6], gap="large")
     with left:
         _histograms(info, step, arrays, labels)
-        _specials(reader.meta().get("special_tokens") or {}, arrays)
+        _special_token_table(reader.meta().get("special_tokens") or {}, arrays)
     with right:
         _statistics(reader, info, marks, log_x)
         _perplexity(reader, info, marks, log_x)
-    steps = read_cache.spread(reader.array_steps("tokens"), RACE_STEPS)
-    state = read_cache.rewinds(lab, info.name)
+    steps = read_cache.spread_steps(reader.array_steps("tokens"), RACE_STEPS)
+    state = read_cache.run_version(lab, info.name)
     figure = race(
         steps,
-        [read_cache.predicted(lab, state, at) for at in steps],
+        [read_cache.predicted_counts(lab, state, at) for at in steps],
         labels,
         uirevision=info.name,
         title="Leading tokens over steps",
@@ -101,7 +101,7 @@ def _histograms(info: RunInfo, step: int, arrays: dict[str, Any], labels: list[s
         st.caption("No padding positions in this batch; packed rows never have any.")
 
 
-def _specials(special: dict[str, int], arrays: dict[str, Any]) -> None:
+def _special_token_table(special: dict[str, int], arrays: dict[str, Any]) -> None:
     if not special:
         return
     kinds = ("predicted", "target", "predicted_padding")

@@ -11,7 +11,7 @@ import html
 import re
 from typing import Literal
 
-from pages.widgets.live_panel import words
+from pages.widgets.live_panel import html_element
 
 Kind = Literal["error", "warning", "info", "success"]
 _TOKENS = re.compile(r":color\[\\(.)\]|\\(.)|(\*\*|\*|`)|( {2}\n)|(\n\n+)|(\n)", re.DOTALL)
@@ -20,7 +20,7 @@ _ICONS = {"error": "!", "warning": "!", "info": "i", "success": "✓"}
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "success": "green"}
 
 
-def rich(text: str) -> str:
+def markdown_html(text: str) -> str:
     """The Markdown described above as HTML; everything else in it is escaped."""
     paragraphs: list[str] = []
     shown = ""
@@ -49,13 +49,13 @@ def rich(text: str) -> str:
     return "".join(f"<p>{one}</p>" for one in (*paragraphs, shown) if one)
 
 
-def says_html(kind: Kind, text: str) -> str:
+def message_html(kind: Kind, text: str) -> str:
     """A coloured box, as `st.error` and its kin draw it."""
     colour = _COLOURS[kind]
     return (
         f'<div class="lab-says" role="{"alert" if kind == "error" else "status"}" style="background:'
         f'var(--st-{colour}-background-color,rgba(128,136,144,.15));color:var(--st-{colour}-text-color,inherit)">'
-        f'<b aria-hidden="true">{_ICONS[kind]}</b><div>{rich(text)}</div></div>'
+        f'<b aria-hidden="true">{_ICONS[kind]}</b><div>{markdown_html(text)}</div></div>'
     )
 
 
@@ -73,16 +73,16 @@ def badge_html(word: str, colour: str, about: str, **data: object) -> str:
     )
 
 
-def says(key: str, kind: Kind, text: str) -> None:
+def message_box(key: str, kind: Kind, text: str) -> None:
     """Draw the box."""
-    words(key, says_html(kind, text))
+    html_element(key, message_html(kind, text))
 
 
 def caption(key: str, text: str) -> None:
     """A small line, as `st.caption` draws it."""
-    words(key, f'<div class="lab-small">{rich(text)}</div>')
+    html_element(key, f'<div class="lab-small">{markdown_html(text)}</div>')
 
 
 def heading(key: str, text: str) -> None:
     """A heading inside a page, as `st.header` draws it."""
-    words(key, f'<h2 class="lab-head">{html.escape(text)}</h2>')
+    html_element(key, f'<h2 class="lab-head">{html.escape(text)}</h2>')

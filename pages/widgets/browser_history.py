@@ -14,7 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 _NAMED = ("run", "view", "step", "bench", "ablation")
 
 
-def follow() -> None:
+def forget_on_navigation() -> None:
     """Forget what the session holds of what the address names, when the browser went back or forward. Call it before
     anything of the page is drawn.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import control_widgets
 from qcore import config
 from qcore.config import (
@@ -20,7 +20,7 @@ from qcore.config import (
     find_control,
     live_controls,
     normal_name,
-    shortened,
+    shorten,
 )
 from qcore.viz import value_words
 
@@ -40,22 +40,22 @@ def read_changes(text: str, kind: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for written, value in config.read_changes(text.splitlines(), EXAMPLE).items():
-        name = declared(written, kind)
+        name = declared_name(written, kind)
         if name in found:
-            raise ConfigError(f"{name!r} is given twice: {shortened(found[name], 40)!r} and {shortened(value, 40)!r}")
+            raise ConfigError(f"{name!r} is given twice: {shorten(found[name], 40)!r} and {shorten(value, 40)!r}")
         found[name] = value
     return found
 
 
-def declared(name: str, kind: str) -> str:
+def declared_name(name: str, kind: str) -> str:
     """The declared name behind what a person wrote: the name, or the title that pages show.
 
     Raises:
         ConfigError: as of `find_control`.
     """
-    words = _plain(name)
+    words = _normalize(name)
     for control in all_controls(kind):
-        if words in (_plain(control.name), _plain(control.label), _plain(control_title(control))):
+        if words in (_normalize(control.name), _normalize(control.label), _normalize(control_title(control))):
             return control.name
     return find_control(name, kind).name
 
@@ -65,7 +65,7 @@ def control_title(control: Control) -> str:
     return control.label.removesuffix(f" ({control.unit})") if control.unit else control.label
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return normal_name(name).replace("_", " ")
 
 
@@ -103,7 +103,7 @@ def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live
             icon=":material/add:",
             key=f"{key}:add",
             help="Write this change into the text below.",
-            on_click=_add,
+            on_click=_write_change,
             args=(key, kind, control, start),
         )
     st.text_area(
@@ -114,22 +114,24 @@ def changes_box(label: str, key: str, kind: str, values: dict[str, Any], *, live
         help=f"{CHANGES_HELP}" if not live_only else "One per line: `diversity_weight = 0.3`, or by its title.",
         persist_state="session",
     )
-    st.caption(f"{control_title(control)}: {control.range_text}; now {plain(value_words(start))}.")
+    st.caption(f"{control_title(control)}: {control.range_text}; now {escape_markdown(value_words(start))}.")
 
 
-def _add(key: str, kind: str, control: Control, start: Any) -> None:
+def _write_change(key: str, kind: str, control: Control, start: Any) -> None:
     """Write one change; a line of the same control is replaced."""
-    value = control_widgets.held(control, start, f"{key}:value:{kind}:{control.name}")
+    value = control_widgets.field_value(control, start, f"{key}:value:{kind}:{control.name}")
     kept = [
-        line for line in str(st.session_state.get(key) or "").splitlines() if line.strip() and not _is(line, control)
+        line
+        for line in str(st.session_state.get(key) or "").splitlines()
+        if line.strip() and not _names_control(line, control)
     ]
     st.session_state[key] = "\n".join([*kept, f"{control.name} = {value}"])
 
 
-def _is(line: str, control: Control) -> bool:
+def _names_control(line: str, control: Control) -> bool:
     change = assignment(line)
-    return _plain(change.written if change else line) in (
-        _plain(control.name),
-        _plain(control.label),
-        _plain(control_title(control)),
+    return _normalize(change.written if change else line) in (
+        _normalize(control.name),
+        _normalize(control.label),
+        _normalize(control_title(control)),
     )

@@ -33,12 +33,12 @@ def chart(figure: Figure, key: str, alt: str, step: int | None = None) -> None:
         alt: what it shows, for screen readers.
         step: of the moment that curves over steps are drawn from; those that end before it say so.
     """
-    shown = figure if step is None else dated(figure, step)
+    shown = figure if step is None else with_last_step(figure, step)
     # Bytes pass through Streamlit as they are; an object would be serialised and parsed once more for its identity.
     _mount(key=key, data=plot_json(shown, alt, key).encode())
 
 
-def dated(figure: Figure, step: int) -> Figure:
+def with_last_step(figure: Figure, step: int) -> Figure:
     """Curves over steps that end before `step` with their last step in the title; any other figure as it is."""
     title = figure.layout.get("title") or {}
     if not title.get("text") or not str(figure.layout["xaxis"].get("title", {}).get("text", "")).startswith("step"):

@@ -31,6 +31,6 @@ def film(rows: Sequence[ClipRow], key: str, alt: str) -> None:
     _mount(key=key, data=clip_bytes(rows, layout="film", alt=alt))
 
 
-def strip(rows: Sequence[ClipRow], key: str, alt: str) -> None:
+def film_strip(rows: Sequence[ClipRow], key: str, alt: str) -> None:
     """The frames of the first clip of each row side by side; the frame that a film on the page shows is outlined."""
     _mount(key=key, data=clip_bytes(rows, layout="strip", alt=alt))

@@ -18,9 +18,9 @@ import streamlit as st
 from pages.session import messages, phrases, roles
 from pages.session.debounce import HELD_SECONDS, UNASKED_SECONDS, settling
 from pages.session.moment import fragment
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import control_widgets, edge
-from pages.widgets.live_panel import pulse
+from pages.widgets.live_panel import rerun_when_stale
 from qcore.config import CURRICULA, FAMILIES, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
 from qcore.viz import author_words, change_words, name_words, value_words
@@ -35,11 +35,11 @@ ASK_SECONDS = 0.2
 
 
 @fragment
-@edge.told
+@edge.with_errors_shown
 def knobs(lab: Lab, run: str) -> None:
     """All knobs, a section at a time."""
     states = lab.controls(run)
-    offered = [name for name in SECTIONS if any(_place(state) == name for state in states.values())]
+    offered = [name for name in SECTIONS if any(_panel_section(state) == name for state in states.values())]
     has_flow = "flow" in offered
     with st.container(key="knob-sections"):
         section = st.segmented_control(
@@ -54,23 +54,23 @@ def knobs(lab: Lab, run: str) -> None:
             help="Changes are applied before the next step, and marked on every curve.",
             width="stretch",
         )
-    mine = turned(run)
+    mine = knob_state(run)
     mine.seen = _changes(states)
     for name, state in states.items():
-        if _place(state) == section:
+        if _panel_section(state) == section:
             _knob(lab, run, name, state)
     settling.release((run,), UNASKED_SECONDS)
     if not mine.is_settled(lab, run):
-        pulse(f"knobs:{run}", lab, lambda: _asked(lab, run, mine), False, ASK_SECONDS)
+        rerun_when_stale(f"knobs:{run}", lab, lambda: _has_settled(lab, run, mine), False, ASK_SECONDS)
 
 
-def _asked(lab: Lab, run: str, mine: Turned) -> bool:
+def _has_settled(lab: Lab, run: str, mine: KnobState) -> bool:
     """Whether all is settled, asked by a browser that has drawn the knobs and so has taken what was pressed before."""
     settling.release((run,))
     return mine.is_settled(lab, run)
 
 
-def _place(state: ControlState) -> str:
+def _panel_section(state: ControlState) -> str:
     return _BESIDE.get(state.control.section, state.control.section)
 
 
@@ -79,7 +79,7 @@ def _changes(states: Mapping[str, ControlState]) -> int:
 
 
 @dataclass
-class Turned:
+class KnobState:
     """What a session's knobs of a run were drawn from.
 
     Attributes:
@@ -109,13 +109,13 @@ class Turned:
         return not asked or not lab.listed(run).alive or all(lab.outcome(run, one).status != "pending" for one in asked)
 
 
-def turned(run: str) -> Turned:
+def knob_state(run: str) -> KnobState:
     """That of this session."""
-    return st.session_state.setdefault(f"turned:{run}", Turned())
+    return st.session_state.setdefault(f"turned:{run}", KnobState())
 
 
 def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
-    ack = _answered(lab, run, name)
+    ack = _last_outcome(lab, run, name)
     key = _key(run, name, state, ack)
     changed = state.value != state.default
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", wrap=False):
@@ -125,9 +125,9 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
             [state.default, st.session_state.get(key, state.value)],
             key,
             state.control.label,
-            on_change=_turned,
+            on_change=_on_change,
             args=(lab, run, state.control, key),
-            **roles.locked(),
+            **roles.viewer_lock(),
         )
         if changed:
             roles.button(
@@ -135,22 +135,22 @@ def _knob(lab: Lab, run: str, name: str, state: ControlState) -> None:
                 key=f"reset:{run}:{name}",
                 icon=":material/undo:",
                 type="tertiary",
-                help=f"Back to the initial value, {plain(value_words(state.default))}",
+                help=f"Back to the initial value, {escape_markdown(value_words(state.default))}",
                 on_click=_set,
                 args=(lab, run, name, state.default),
             )
     if name == "schedule":
         _curricula(lab, run)
     if ack is not None and ack["status"] == "refused":
-        st.error(plain(ack["text"]), icon=":material/block:")
+        st.error(escape_markdown(ack["text"]), icon=":material/block:")
     elif ack is not None:
-        st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {plain(_ack_words(lab, run, ack))}")
+        st.caption(f"{'✓' if ack['status'] == 'applied' else '…'} {escape_markdown(_outcome_text(lab, run, ack))}")
     elif changed and state.step is not None:
         change = change_words(name, state.default, state.value)
-        st.caption(plain(f"{change} at step {state.step:,} by {author_words(state.author)}"))
+        st.caption(escape_markdown(f"{change} at step {state.step:,} by {author_words(state.author)}"))
 
 
-def _ack_words(lab: Lab, run: str, ack: dict[str, Any]) -> str:
+def _outcome_text(lab: Lab, run: str, ack: dict[str, Any]) -> str:
     """What became of a change, and of one without an answer when it is taken."""
     if ack["status"] != "pending":
         return str(ack["text"])
@@ -189,29 +189,29 @@ def _key(run: str, name: str, state: ControlState, ack: dict[str, Any] | None) -
         kept["version"] = state.version
         if refused:
             refused["shown"] = True
-        shown = control_widgets.as_shown(state.control, state.value)
+        shown = control_widgets.widget_value(state.control, state.value)
         if st.session_state.get(key, shown) != shown:
             kept["nonce"] += 1
     return f"{base}:{kept['nonce']}"
 
 
-def _turned(lab: Lab, run: str, control: Control, key: str) -> None:
+def _on_change(lab: Lab, run: str, control: Control, key: str) -> None:
     """Callback of a knob. What is chosen by one press is sent at once; what turns, when it stands still."""
     name, value = control.name, st.session_state[key]
     if control.kind not in ("int", "float"):
         _set(lab, run, name, value)
         return
-    sent = turned(run).sent
+    sent = knob_state(run).sent
     mine = sent[name] = {"id": None, "status": WAITING, "text": f"{name_words(name)} → {value_words(value)}"}
-    act, failed = partial(_send, lab, run, name, value, sent), partial(_failed, name, sent)
+    act, failed = partial(_send, lab, run, name, value, sent), partial(_note_failure, name, sent)
     # Newer presses are delivered when this run of the script has ended and the browser has drawn it.
-    settling.put((run, name), act, failed, HELD_SECONDS, partial(_displaced, mine))
+    settling.put((run, name), act, failed, HELD_SECONDS, partial(_note_superseded, mine))
 
 
 def _set(lab: Lab, run: str, name: str, value: Any) -> None:
     """Send the change, and give the trainer a moment to answer."""
     settling.drop((run, name))
-    sent = turned(run).sent
+    sent = knob_state(run).sent
     _send(lab, run, name, value, sent)
     if sent[name]["id"] is not None:
         lab.outcome(run, sent[name]["id"], messages.COMMAND_SECONDS)
@@ -222,16 +222,16 @@ def _send(lab: Lab, run: str, name: str, value: Any, sent: dict[str, dict[str, A
     try:
         identity = lab.command(run, SetControl(name, value))
     except (LabError, ConfigError) as error:
-        _failed(name, sent, error)
+        _note_failure(name, sent, error)
         return
     sent[name] = {"id": identity, "status": "pending", "text": f"{name_words(name)} → {value_words(value)}"}
 
 
-def _failed(name: str, sent: dict[str, dict[str, Any]], error: Exception) -> None:
+def _note_failure(name: str, sent: dict[str, dict[str, Any]], error: Exception) -> None:
     sent[name] = {"id": None, "status": "refused", "text": str(error)}
 
 
-def _displaced(waiting: dict[str, Any]) -> None:
+def _note_superseded(waiting: dict[str, Any]) -> None:
     """Something newer came for the knob: of this session, which has then forgotten the entry, or from another tab. Any
     thread may call it.
     """
@@ -240,9 +240,9 @@ def _displaced(waiting: dict[str, Any]) -> None:
         waiting["status"] = "refused"
 
 
-def _answered(lab: Lab, run: str, name: str) -> dict[str, Any] | None:
+def _last_outcome(lab: Lab, run: str, name: str) -> dict[str, Any] | None:
     """What became of the last change of a knob in this session, if there was one."""
-    ack = turned(run).sent.get(name)
+    ack = knob_state(run).sent.get(name)
     if ack is None or ack["id"] is None or ack["status"] != "pending":
         return ack
     row = lab.outcome(run, ack["id"])

@@ -51,7 +51,7 @@ def field(control: Control, value: Any, key: str, *, disabled: bool = False) -> 
             return st.number_input(control.label, value=value, **_number(control), **shared)
 
 
-def held(control: Control, value: Any, key: str) -> Any:
+def field_value(control: Control, value: Any, key: str) -> Any:
     """What the form field of that key holds, drawn or not; `value` where nobody has touched it."""
     found = st.session_state.get(key)
     if found is None:
@@ -96,7 +96,7 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
     shared: dict[str, Any] = {"key": key, "help": tooltip(control), **more}
     low, high = control.low or 0, control.high or 0
     if control.kind == "texts":
-        st.text_area(label, as_shown(control, value), height=110, placeholder="one per line", **shared)
+        st.text_area(label, widget_value(control, value), height=110, placeholder="one per line", **shared)
     elif control.kind == "choice" and sum(map(len, control.choices)) > _BUTTON_LETTERS:
         st.selectbox(label, control.choices, control.choices.index(value), **shared)
     elif control.kind == "choice":
@@ -115,7 +115,7 @@ def knob(control: Control, value: Any, others: Iterable[Any], key: str, label: s
         st.number_input(label, value=value, **_number(control), **shared)
 
 
-def as_shown(control: Control, value: Any) -> Any:
+def widget_value(control: Control, value: Any) -> Any:
     """What the widget of a control holds when the control has this value."""
     return "\n".join(value) if control.kind == "texts" else value
 

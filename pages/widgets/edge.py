@@ -9,32 +9,32 @@ from typing import ParamSpec
 
 import streamlit as st
 
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from qcore.lab import LabError, StoreBusyError
 
 P = ParamSpec("P")
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
+def show_errors() -> Iterator[None]:
     """Show a refusal of the lab that nobody has caught within: a damaged part of a run, or one that is locked."""
     try:
         yield
     except StoreBusyError as error:
-        st.warning(plain(str(error)), icon=":material/lock:")
+        st.warning(escape_markdown(str(error)), icon=":material/lock:")
     except LabError as error:
         st.error(
-            f"**This cannot be shown.** {plain(str(error))}\n\nThe other runs are not affected.",
+            f"**This cannot be shown.** {escape_markdown(str(error))}\n\nThe other runs are not affected.",
             icon=":material/broken_image:",
         )
 
 
-def told(draw: Callable[P, None]) -> Callable[P, None]:
+def with_errors_shown(draw: Callable[P, None]) -> Callable[P, None]:
     """A part of a page that runs by itself, such as a fragment, within the same edge."""
 
     @functools.wraps(draw)
-    def drawn(*arguments: P.args, **settings: P.kwargs) -> None:
-        with in_words():
+    def draw_with_errors(*arguments: P.args, **settings: P.kwargs) -> None:
+        with show_errors():
             draw(*arguments, **settings)
 
-    return drawn
+    return draw_with_errors

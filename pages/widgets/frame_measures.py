@@ -43,7 +43,7 @@ PICTURES = {
 MEASURES = MOTION | PICTURES
 
 
-def shown(value: float | None) -> str:
+def measure_text(value: float | None) -> str:
     """A measure with two digits, a dash where there is none."""
     return number_words(value, places=2)
 
@@ -54,9 +54,9 @@ def cells(measured: Mapping[str, float | None], data: Mapping[str, float]) -> li
     for name, measure in MEASURES.items():
         if name in measured:
             of_data = 1.0 if measure.ratio else data.get(name)
-            beside = "" if of_data is None else f" · {shown(of_data)}"
+            beside = "" if of_data is None else f" · {measure_text(of_data)}"
             about = f"{measure.words.heading}: {measure.words.unit}. {measure.words.meaning}"
-            found.append((measure.words.label, shown(measured[name]) + beside, about))
+            found.append((measure.words.label, measure_text(measured[name]) + beside, about))
     return found
 
 

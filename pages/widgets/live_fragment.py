@@ -14,7 +14,7 @@ from typing import Literal
 
 from pages.session import selection
 from pages.widgets import run_heading
-from pages.widgets.live_panel import pulse
+from pages.widgets.live_panel import rerun_when_stale
 from qcore.lab import Lab, RunInfo
 
 News = Callable[[], Hashable]
@@ -35,7 +35,7 @@ class _Page(local):
 _page = _Page()
 
 
-def live(
+def rerun_when_changed(
     lab: Lab,
     info: RunInfo,
     news: Literal["steps", "records"] | News = "steps",
@@ -52,26 +52,26 @@ def live(
     if callable(news):
         asked: News = news
     else:
-        asked = partial(_news, lab, runs or (lambda: [selection.info_of(lab, info.name)]), news == "steps")
+        asked = partial(_recorded_state, lab, runs or (lambda: [selection.listed_run(lab, info.name)]), news == "steps")
     _follow(lab, info, asked, selection.follow_seconds(info))
     run_heading.refresh_button(info)
 
 
-def followed() -> None:
+def mark_followed() -> None:
     """Say that a panel of the page watches what the sidebar shows."""
     _page.followed = True
 
 
-def begin(lab: Lab) -> None:
+def begin_page(lab: Lab) -> None:
     """A page is about to be drawn; its sidebar has been. What a long answer reads later is no longer of that moment, so
     what the sidebar shows is noted now.
     """
     _page.followed = False
-    _page.info = info = selection.selected(lab)
-    _page.around = None if info is None else selection.around(lab, info.name)
+    _page.info = info = selection.selected_run(lab)
+    _page.around = None if info is None else selection.shared_state(lab, info.name)
 
 
-def end(lab: Lab) -> None:
+def end_page(lab: Lab) -> None:
     """The page has been drawn: the sidebar is followed, if nothing else of the page does that."""
     info = _page.info
     if info is not None and not _page.followed and (seconds := selection.follow_seconds(info)):
@@ -79,25 +79,29 @@ def end(lab: Lab) -> None:
 
 
 def _follow(lab: Lab, info: RunInfo, news: News, seconds: float) -> None:
-    shown = _shown(lab, info)
-    sent = selection.on_their_way(shown)
+    shown = _sidebar_run(lab, info)
+    sent = selection.pending_commands(shown)
 
-    def asked() -> Hashable:
-        return selection.around(lab, shown), news(), selection.fates(lab, shown, sent)
+    def current_state() -> Hashable:
+        return selection.shared_state(lab, shown), news(), selection.command_statuses(lab, shown, sent)
 
     if seconds:
-        drawn = _page.around if _page.info is not None and _page.info.name == shown else selection.around(lab, shown)
-        pulse("page", lab, asked, (drawn, news(), selection.fates(lab, shown, sent)), seconds)
-    followed()
+        drawn = (
+            _page.around if _page.info is not None and _page.info.name == shown else selection.shared_state(lab, shown)
+        )
+        rerun_when_stale(
+            "page", lab, current_state, (drawn, news(), selection.command_statuses(lab, shown, sent)), seconds
+        )
+    mark_followed()
 
 
-def _shown(lab: Lab, info: RunInfo) -> str:
+def _sidebar_run(lab: Lab, info: RunInfo) -> str:
     """Name of the run that the sidebar shows; a page may follow another one."""
-    selected = selection.selected(lab)
+    selected = selection.selected_run(lab)
     return info.name if selected is None else selected.name
 
 
-def _news(lab: Lab, runs: Callable[[], Iterable[RunInfo]], every_step: bool) -> Hashable:
+def _recorded_state(lab: Lab, runs: Callable[[], Iterable[RunInfo]], every_step: bool) -> Hashable:
     return tuple((one.name, one.state, one.alive, one.step if every_step else 0, _version(lab, one)) for one in runs())
 
 

@@ -22,7 +22,7 @@ import streamlit as st
 
 from pages.session import roles
 from pages.session.assets import module_script
-from pages.session.moment import within
+from pages.session.moment import consistent_reads
 from pages.widgets.chart import plot_json
 from qcore.lab import Lab
 from qcore.server.live import Channel, View
@@ -71,7 +71,7 @@ def panel(key: str, lab: Lab, read: Callable[[], View], seconds: float) -> None:
         read: gives the view; it is called in other threads, too, so it must not touch `st`.
     """
     view = read()
-    channel = Channel(read, roles.presence(), within=partial(within, lab))
+    channel = Channel(read, roles.connection_check(), within=partial(consistent_reads, lab))
     st.session_state.setdefault("channels", {})[key] = channel  # open until the next run of the page replaces it
     data = (
         f'{{"address":{json.dumps(channel.address)},"seconds":{seconds},"tag":{json.dumps(view.etag)},'
@@ -80,7 +80,7 @@ def panel(key: str, lab: Lab, read: Callable[[], View], seconds: float) -> None:
     _mount(key=key, data=data.encode(), on_stale_change=lambda: None)
 
 
-def words(key: str, shown: str) -> None:
+def html_element(key: str, shown: str) -> None:
     """HTML in which all text is escaped, shown together with all else of the page's moment. For what names a state or a
     step of a run that trains: Streamlit's own elements change one by one.
     """
@@ -90,7 +90,7 @@ def words(key: str, shown: str) -> None:
     )
 
 
-def pulse(key: str, lab: Lab, news: Callable[[], Hashable], shown: Hashable, seconds: float) -> None:
+def rerun_when_stale(key: str, lab: Lab, news: Callable[[], Hashable], shown: Hashable, seconds: float) -> None:
     """Run the page's script again once `news()` is no longer `shown`; nothing is seen of it. It is asked every so many
     seconds, 0 for never, and must not touch `st`.
     """

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.session import messages, phrases, selection
 from pages.session.lab import open_lab
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import boxes
 from qcore.lab import LabError, StoreBusyError
 
@@ -18,19 +18,19 @@ def show_messages() -> None:
     sent: dict[tuple[str, int], str] = st.session_state.get(selection.SENT, {})
     for (run, identity), what in list(sent.items()):
         if (answer := _answer(run, identity, what)) is None:
-            said = f"… {what} is sent to {phrases.short(run)}, which applies it before its next step"
-            boxes.caption(f"sent:{run}:{identity}", plain(said))
+            said = f"… {what} is sent to {phrases.short_name(run)}, which applies it before its next step"
+            boxes.caption(f"sent:{run}:{identity}", escape_markdown(said))
             continue
         del sent[run, identity]
         messages.note(*answer)
     for kind, text in st.session_state.pop("notes", []):
         match kind:
             case "error":
-                st.error(plain(text), icon=":material/block:")
+                st.error(escape_markdown(text), icon=":material/block:")
             case "kept":
-                st.info(plain(text), icon=":material/schedule:")
+                st.info(escape_markdown(text), icon=":material/schedule:")
             case _:
-                st.toast(plain(text), icon=":material/check:", duration=TOAST_SECONDS)
+                st.toast(escape_markdown(text), icon=":material/check:", duration=TOAST_SECONDS)
 
 
 def _answer(run: str, identity: int, what: str) -> tuple[str, str] | None:
@@ -38,9 +38,9 @@ def _answer(run: str, identity: int, what: str) -> tuple[str, str] | None:
     try:
         row = open_lab().outcome(run, identity)
         if row.status != "pending":
-            return messages.resolved(open_lab(), run, row, what)
-        return None if selection.info_of(open_lab(), run).alive else phrases.unanswered(run, row.kind, what)
+            return messages.outcome_note(open_lab(), run, row, what)
+        return None if selection.listed_run(open_lab(), run).alive else phrases.unanswered_note(run, row.kind, what)
     except StoreBusyError:
         return None
     except (LabError, OSError) as error:
-        return "error", f"{phrases.capitalized(what)}: {error}"
+        return "error", f"{phrases.capitalize(what)}: {error}"

@@ -15,12 +15,12 @@ from qcore.probes.catalog import Declared
 from qcore.viz import series_words
 
 
-def strip(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:
+def metric_row(cells: Iterable[tuple[str, str, str]], key: str = "numbers") -> None:
     """A row of (label, value, help) that wraps on a narrow screen; one element, however many figures."""
-    live_panel.words(key, strip_html(cells))
+    live_panel.html_element(key, metric_row_html(cells))
 
 
-def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
+def metric_row_html(cells: Iterable[tuple[str, str, str]]) -> str:
     """The same as HTML, all text escaped."""
     parts = [
         f'<div title="{html.escape(about)}"><span>{html.escape(label)}</span><b>{html.escape(value)}</b></div>'
@@ -29,24 +29,24 @@ def strip_html(cells: Iterable[tuple[str, str, str]]) -> str:
     return f'<div class="strip">{"".join(parts)}</div>'
 
 
-def numbers(lab: Lab, run: str, step: int, names: Sequence[str]) -> None:
+def series_row(lab: Lab, run: str, step: int, names: Sequence[str]) -> None:
     """Series measured at a step in a row, in the catalogue's words: a dash for one that this step lacks, and none for
     what the run never measured.
     """
     reader = lab.reader(run)
     known = set(reader.names())
     names = [name for name in names if name in known]
-    strip(newest(reader.scalars_of(names, start=step, stop=step + 1), map(series_words, names)))
+    metric_row(newest_values(reader.scalars_of(names, start=step, stop=step + 1), map(series_words, names)))
 
 
-def newest(series: Mapping[str, Any], declared: Iterable[Declared]) -> Iterator[tuple[str, str, str]]:
+def newest_values(series: Mapping[str, Any], declared: Iterable[Declared]) -> Iterator[tuple[str, str, str]]:
     """(label, newest value or a dash, meaning) of each series."""
     for words in declared:
         found = series[words.name]
         yield words.label, form_words(float(found.values[-1]) if len(found) else None, words.form), words.meaning
 
 
-def smoothing() -> int:
+def smoothing_slider() -> int:
     """Choose how many steps curves are averaged over; 0 is none."""
     return st.select_slider(
         "Smoothing",

@@ -7,31 +7,31 @@ import contextlib
 import streamlit as st
 
 from pages.session import phrases
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from qcore.base.run_states import RunState
 from qcore.config import Pause
 from qcore.lab import Lab, LabError, RunInfo
-from qcore.runs.waiting import where
+from qcore.runs.waiting import progress_text
 
 _FIRST = "new:first"
 
 
-def ahead(lab: Lab) -> list[RunInfo]:
+def runs_ahead(lab: Lab) -> list[RunInfo]:
     """Runs of this process that a new one would wait for, the one that trains first."""
     found = [info for info in lab.runs() if info.here and info.state in (RunState.RUNNING, RunState.QUEUED)]
     return sorted(found, key=lambda info: (info.state != RunState.RUNNING, info.created))
 
 
-def warn(lab: Lab) -> None:
+def warn_of_queue(lab: Lab) -> None:
     """Before a start: for whom the run will wait, and the choice to train it first."""
-    waiting = ahead(lab)
+    waiting = runs_ahead(lab)
     if not waiting:
         return
     more = len(waiting) - 1
     behind = f", and then for {more} more" if more else ""
-    st.info(f"It will wait for {plain(where(waiting[0]))}{behind}.", icon=":material/schedule:")
+    st.info(f"It will wait for {escape_markdown(progress_text(waiting[0]))}{behind}.", icon=":material/schedule:")
     st.checkbox(
-        f"Pause {plain(phrases.short(waiting[0].name))} and train this one now"
+        f"Pause {escape_markdown(phrases.short_name(waiting[0].name))} and train this one now"
         if not more
         else f"Pause these {len(waiting)} runs and train this one now",
         key=_FIRST,
@@ -40,7 +40,7 @@ def warn(lab: Lab) -> None:
     )
 
 
-def make_way(lab: Lab, before: list[RunInfo]) -> None:
+def pause_runs_ahead(lab: Lab, before: list[RunInfo]) -> None:
     """After a start: pause those that are ahead, if that was wanted. One that has just ended needs no pause."""
     if not st.session_state.get(_FIRST):
         return

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.session import advice, family_words, phrases, selection
 from pages.session.page_list import CONTROL_ROOM, PAGES
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import boxes
 from qcore.base.run_states import RunState
 from qcore.config import Capability
@@ -25,7 +25,7 @@ def view_picker(views: tuple[str, ...]) -> str:
         default=st.session_state["view"],
         required=True,
         label_visibility="collapsed",
-        on_change=selection.take,
+        on_change=selection.store_choice,
         args=("view", key),
     )
     if st.session_state["view"] == views[0]:
@@ -37,11 +37,11 @@ def view_picker(views: tuple[str, ...]) -> str:
 
 def refresh_button(info: RunInfo) -> None:
     """Refresh by hand, where nothing else does."""
-    if info.alive and not selection.interval():
+    if info.alive and not selection.refresh_interval():
         st.button("Refresh now", icon=":material/refresh:", key="refresh_now")
 
 
-def hand_over() -> None:
+def hand_over_to_app() -> None:
     """A link to a page was the first visit since the server has started: Streamlit found the page by its folder and
     runs it alone. Any navigation ends that; the next run is app.py's, which opens the same link.
     """
@@ -62,15 +62,15 @@ def to_show(lab: Lab) -> frozenset[Capability] | None:
 
 def open_run(lab: Lab, title: str) -> RunInfo | None:
     """Heading of a page about the selected run; None, after saying what to do, when there is nothing to show."""
-    hand_over()
-    info = selection.selected(lab)
+    hand_over_to_app()
+    info = selection.selected_run(lab)
     if info is None:
         st.title(title)
         st.info("There is no run yet. Start one in the **Control room**: choose a preset and press *Start*.")
         CONTROL_ROOM.link("Open the control room")
         return None
     heading(title, info)
-    trouble(lab, info)
+    show_trouble(lab, info)
     return None if info.state == RunState.UNREADABLE else info
 
 
@@ -78,37 +78,42 @@ def heading(title: str, info: RunInfo) -> None:
     """Page title with the run's name beside it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.title(title, anchor=False, width="content")
-        st.text(phrases.short(info.name), width="content", help=plain(info.name))
+        st.text(phrases.short_name(info.name), width="content", help=escape_markdown(info.name))
 
 
 def _trouble_elsewhere(info: RunInfo) -> None:
     """Of a run that another program wrote: whose it is, and how it ended."""
     if info.state == RunState.FAILED:
-        boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}")
+        boxes.message_box(
+            "trouble", "error", f"**The run failed at step {info.step:,}.** {escape_markdown(info.message)}"
+        )
     elif info.state == RunState.INTERRUPTED:
-        boxes.says("trouble", "warning", f"At step {info.step:,}: {plain(info.message)}.")
+        boxes.message_box("trouble", "warning", f"At step {info.step:,}: {escape_markdown(info.message)}.")
 
 
-def trouble(lab: Lab, info: RunInfo) -> None:
+def show_trouble(lab: Lab, info: RunInfo) -> None:
     """Say prominently what is wrong with a run, and what to do."""
     if not family_words.has_trainer(info):
         _trouble_elsewhere(info)
     elif info.state == RunState.FAILED:
-        remedy = advice.remedy(info, lab.stranded(info.name))
-        boxes.says("trouble", "error", f"**The run failed at step {info.step:,}.** {plain(info.message)}\n\n{remedy}")
+        remedy = advice.remedy(info, lab.stranded_steps(info.name))
+        boxes.message_box(
+            "trouble", "error", f"**The run failed at step {info.step:,}.** {escape_markdown(info.message)}\n\n{remedy}"
+        )
     elif info.state == RunState.UNREADABLE:
-        boxes.says(
+        boxes.message_box(
             "trouble",
             "error",
-            f"**This run cannot be read.** {plain(info.message)}\n\n{plain(info.remedy)} The other runs are not "
+            f"**This run cannot be read.** {escape_markdown(info.message)}\n\n{escape_markdown(info.remedy)} The "
+            "other runs are not "
             "affected.",
         )
     elif info.state == RunState.INTERRUPTED:
-        boxes.says(
+        boxes.message_box(
             "trouble",
             "warning",
             f"The process of this run exited unexpectedly at step {info.step:,}. "
-            + advice.going_on(lab.stranded(info.name)),
+            + advice.how_to_continue(lab.stranded_steps(info.name)),
         )
     if info.drops:
         st.warning(f"{info.drops:,} measurements were dropped because the disk was too slow; the curves have gaps.")

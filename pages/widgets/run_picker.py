@@ -23,7 +23,7 @@ def relatives(nodes: list[RunNode], name: str) -> list[str]:
     return [name, *(node.name for node in nodes if node.name in tree and node.name != name)]
 
 
-def pick(lab: Lab, info: RunInfo) -> list[str]:
+def pick_runs(lab: Lab, info: RunInfo) -> list[str]:
     """Runs to compare, at most six, the selected one first unless it was taken out."""
     nodes = lab.run_tree()
     names = [node.name for node in nodes]
@@ -34,7 +34,7 @@ def pick(lab: Lab, info: RunInfo) -> list[str]:
         linked or relatives(nodes, info.name)[:MOST],
         key=f"with:{info.name}",
         max_selections=MOST,
-        format_func=phrases.short,
+        format_func=phrases.short_name,
         help="At most six. A fork's curves begin with those of its parent.",
     )
     st.query_params["with"] = chosen

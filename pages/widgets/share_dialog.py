@@ -67,7 +67,7 @@ def _downloads(lab: Lab, name: str) -> None:
         f"{name}.zip",
         "application/zip",
         "Database, configuration, tokenizer and checkpoints. Import it below, or with `qcore import`.",
-        lambda: _zipped(lab, name, wanted, arrays),
+        lambda: _zip_run(lab, name, wanted, arrays),
     )
     st.markdown("**Curves**")
     offered = lab.reader(name).names()
@@ -105,7 +105,7 @@ def _button(label: str, icon: str, file: str, mime: str, about: str, make: Calla
     )
 
 
-def _zipped(lab: Lab, name: str, checkpoints: Checkpoints, arrays: bool) -> bytes:
+def _zip_run(lab: Lab, name: str, checkpoints: Checkpoints, arrays: bool) -> bytes:
     with tempfile.TemporaryDirectory(prefix="qcore-share-") as folder:
         path = Path(folder) / "run.zip"
         export_run(lab, name, path, checkpoints=checkpoints, arrays=arrays)
@@ -152,7 +152,7 @@ def _upload(lab: Lab) -> None:
 
 
 def _import(lab: Lab, file: io.BytesIO, name: str) -> None:
-    if why := roles.refused():
+    if why := roles.viewer_refusal():
         messages.note("error", why)
         return
     try:

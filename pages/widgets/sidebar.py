@@ -6,9 +6,9 @@ import streamlit as st
 
 from pages.session import looks, phrases, roles, selection
 from pages.session.page_list import FINDINGS
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from pages.widgets import boxes
-from pages.widgets.live_panel import words
+from pages.widgets.live_panel import html_element
 from qcore.lab import Lab, RunInfo
 from qcore.viz import name_words
 
@@ -16,12 +16,13 @@ from qcore.viz import name_words
 def sidebar(lab: Lab) -> None:
     """Run picker, refresh interval and state badge; makes `st.session_state.run` valid and writes it to the URL."""
     looks.style()
-    roles.badge()
+    roles.account_badge()
     runs = {one.name: one for one in lab.runs()}
     wanted = st.session_state.get("run", st.query_params.get("run"))
     if wanted is not None and wanted not in runs:
         st.warning(
-            f"There is no run {plain(phrases.short(wanted))} in {plain(str(lab.runs_dir))}; the newest one is shown."
+            f"There is no run {escape_markdown(phrases.short_name(wanted))} in "
+            f"{escape_markdown(str(lab.runs_dir))}; the newest one is shown."
         )
     name = wanted if wanted in runs else next(iter(runs), None)
     st.session_state["run"] = name
@@ -32,15 +33,15 @@ def sidebar(lab: Lab) -> None:
             list(runs),
             list(runs).index(name) if name in runs else None,
             key=key,
-            format_func=phrases.short,
+            format_func=phrases.short_name,
             placeholder="no run yet",
-            help=plain(name) if name else None,
-            on_change=selection.take,
+            help=escape_markdown(name) if name else None,
+            on_change=selection.store_choice,
             args=("run", key),
         )
         if name in runs:
             st.query_params["run"] = name
-            badge(selection.info_of(lab, name))
+            state_badge(selection.listed_run(lab, name))
             _alarm(lab, name)
         st.segmented_control(
             "Refresh (seconds)",
@@ -59,7 +60,7 @@ def _alarm(lab: Lab, run: str) -> None:
     """
     found = selection.active_findings(lab, run)
     if found:
-        calls = sum(one.calls for one in found)
+        calls = sum(one.needs_attention for one in found)
         count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
         st.page_link(
             FINDINGS.path,
@@ -68,7 +69,7 @@ def _alarm(lab: Lab, run: str) -> None:
         )
 
 
-def badge(info: RunInfo) -> None:
+def state_badge(info: RunInfo) -> None:
     """State of a run as a coloured badge."""
     word = selection.state_word(info)
-    words("state", boxes.badge_html(word, selection.COLORS[word], word.about, state=word, run=info.name))
+    html_element("state", boxes.badge_html(word, selection.COLORS[word], word.about, state=word, run=info.name))

@@ -18,8 +18,8 @@ import streamlit as st
 from pages.session import advice, selection
 from pages.session.moment import fragment
 from pages.widgets import edge
-from pages.widgets.live_fragment import live
-from pages.widgets.live_panel import progress_html, words
+from pages.widgets.live_fragment import rerun_when_changed
+from pages.widgets.live_panel import html_element, progress_html
 from qcore.lab import Lab, RunInfo
 
 MOST = 200
@@ -48,7 +48,7 @@ class Position:
         return self.steps[-1] if self.step is None else self.step
 
 
-def offered(steps: Sequence[int], chosen: int | None = None, most: int = MOST) -> list[int]:
+def slider_steps(steps: Sequence[int], chosen: int | None = None, most: int = MOST) -> list[int]:
     """About `most` of the steps, every 2ⁿ-th, with the last one and the chosen one, if it is among them.
 
     A growing history keeps its choices until there are twice as many, so that a slider does not jump.
@@ -62,24 +62,24 @@ def offered(steps: Sequence[int], chosen: int | None = None, most: int = MOST) -
     return sorted(kept)
 
 
-def nearest(steps: Sequence[int], wanted: int) -> int:
+def nearest_step(steps: Sequence[int], wanted: int) -> int:
     """The newest step at or before `wanted`, else the first one."""
     return max((step for step in steps if step <= wanted), default=steps[0])
 
 
-def following(steps: Sequence[int], step: int) -> int:
+def step_after(steps: Sequence[int], step: int) -> int:
     """The step after `step`; the last one follows itself."""
     return next((later for later in steps if later > step), steps[-1])
 
 
-def scrubber(info: RunInfo, steps: Sequence[int], page: str) -> Position:
+def draw_slider(info: RunInfo, steps: Sequence[int], page: str) -> Position:
     """Draw the controls over the steps that have arrays; at least one.
 
     Args:
         page: only the page that was asked plays.
     """
-    wanted = _wanted()
-    step = None if wanted is None else nearest(steps, wanted)
+    wanted = _wanted_step()
+    step = None if wanted is None else nearest_step(steps, wanted)
     playing = st.session_state.get(_PLAYING) == (page, info.name) and step is not None
     if not playing:
         st.session_state[_PLAYING] = None
@@ -87,7 +87,7 @@ def scrubber(info: RunInfo, steps: Sequence[int], page: str) -> Position:
         st.query_params.pop(_STEP, None)
     else:
         st.query_params[_STEP] = str(step)
-    choices = offered(steps, step)
+    choices = slider_steps(steps, step)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if playing:
             st.button("Pause", icon=":material/pause:", type="primary", key="play:pause", on_click=_pause)
@@ -133,7 +133,7 @@ def show(
     _play(lab, position, pictures)
     over_steps(None if position.playing else position.step)
     if not position.playing:
-        live(lab, info, "records")
+        rerun_when_changed(lab, info, "records")
 
 
 def log_steps() -> bool:
@@ -162,9 +162,9 @@ def step_page(
         options: draws the view's choices and returns them.
     """
     if not steps:
-        waiting(lab, info, arrays, control, what)
+        explain_waiting(lab, info, arrays, control, what)
         return
-    position = scrubber(info, steps, arrays[0])
+    position = draw_slider(info, steps, arrays[0])
     chosen = options()
     show(
         lab,
@@ -175,11 +175,11 @@ def step_page(
     )
 
 
-def waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: str) -> None:
+def explain_waiting(lab: Lab, info: RunInfo, names: Sequence[str], control: str, what: str) -> None:
     """Say why there is nothing to show yet; the page is drawn anew when the first arrays arrive."""
-    st.info(advice.not_yet(lab, info, what, control, budgeted=True))
+    st.info(advice.why_nothing_to_show(lab, info, what, control, budgeted=True))
     if info.alive:
-        live(lab, info, lambda: any(lab.reader(info.name).array_steps(name) for name in names))
+        rerun_when_changed(lab, info, lambda: any(lab.reader(info.name).array_steps(name) for name in names))
 
 
 def _play(lab: Lab, position: Position, draw: Callable[[int], None]) -> None:
@@ -187,12 +187,12 @@ def _play(lab: Lab, position: Position, draw: Callable[[int], None]) -> None:
     first = [True]
 
     def picture(_: Lab) -> None:
-        at = nearest(position.steps, st.session_state[_STEP])
+        at = nearest_step(position.steps, st.session_state[_STEP])
         if not first[0]:
-            at = st.session_state[_STEP] = following(position.steps, at)
+            at = st.session_state[_STEP] = step_after(position.steps, at)
         first[0] = False
         place = position.steps.index(at) + 1
-        words(
+        html_element(
             "film",
             progress_html(place / len(position.steps), f"Step {at:,} · picture {place} of {len(position.steps)}"),
         )
@@ -202,12 +202,12 @@ def _play(lab: Lab, position: Position, draw: Callable[[int], None]) -> None:
             st.rerun()
 
     if position.playing:
-        fragment(edge.told(picture), position.seconds)(lab)
+        fragment(edge.with_errors_shown(picture), position.seconds)(lab)
     else:
         draw(position.shown)
 
 
-def _wanted() -> int | None:
+def _wanted_step() -> int | None:
     """The step of the session, else of the URL; None when there is none or it is no whole number."""
     if _STEP not in st.session_state:
         text = st.query_params.get(_STEP, "")
@@ -233,7 +233,7 @@ def _slider(choices: list[int], step: int | None) -> None:
             key=key,
             # It changes by itself while a run trains, and cannot do so together with the pictures: they name the step.
             format_func=lambda shown: "newest" if shown == newest else f"{shown:,}",
-            on_change=selection.take,
+            on_change=selection.store_choice,
             args=(_STEP, key),
         )
 

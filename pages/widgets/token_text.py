@@ -38,7 +38,7 @@ def tint(probability: float) -> float:
     return round(_DEEPEST * min(1.0, max(0.0, surprise / _FULL_SURPRISE)), 3)
 
 
-def facts(token: dict[str, Any]) -> str:
+def token_facts(token: dict[str, Any]) -> str:
     """What is known of a token, in two lines."""
     identity = f" (id {token['id']})" if "id" in token else ""
     others = " · ".join(f"{name} {percent_words(probability, places=1)}" for name, probability in token["top"])
@@ -49,7 +49,7 @@ def facts(token: dict[str, Any]) -> str:
 
 
 def _token(token: dict[str, Any]) -> str:
-    tip = _escape(facts(token)).replace("\n", "&#10;")
+    tip = _escape(token_facts(token)).replace("\n", "&#10;")
     color = f"rgba(0,114,178,{tint(token['probability'])})"
     # The label tells a token's own blanks; decoding one token alone would drop its leading space.
     text = _escape(token["label"].translate(_BLANKS))

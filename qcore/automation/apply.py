@@ -35,7 +35,7 @@ AUTOMATIC = (SCHEDULE, RULE, AUTOPILOT)
 AUTOMATIC_REASON = "automatic change"
 
 
-class Hands(Protocol):
+class TrainerActions(Protocol):
     """What a trainer lets others do to its run, all of it between two steps."""
 
     step: int
@@ -94,9 +94,9 @@ class _Plan:
 class Steering:
     """Schedule, rules and autopilot of one run. Belongs to the training thread."""
 
-    def __init__(self, hands: Hands, board: ControlBoard, events: Sequence[Event], writer: RunWriter) -> None:
+    def __init__(self, hands: TrainerActions, board: ControlBoard, events: Sequence[Event], writer: RunWriter) -> None:
         self.automation = Automation(board.kind)
-        self._hands = hands
+        self._trainer = hands
         self._board = board
         self._events = events
         self._writer = writer
@@ -121,7 +121,7 @@ class Steering:
         """Make the changes that the schedule has for this step, once each; events tell which were made before a
         resume.
         """
-        text, step = self._board["schedule"], self._hands.step
+        text, step = self._board["schedule"], self._trainer.step
         if self._scheduled == (step, text):
             return
         self._scheduled = (step, text)
@@ -132,13 +132,13 @@ class Steering:
             self._plan = _Plan(text, total, self._board.kind)
         plan = self._plan
         for point in plan.points(step):
-            wanted = self._wanted(point.line, point.name, point.value)
-            if wanted is not None and not self._made(wanted.name, wanted.value):
+            wanted = self._scheduled_change(point.line, point.name, point.value)
+            if wanted is not None and not self._has_set(wanted.name, wanted.value):
                 self._change(wanted.name, wanted.value, SCHEDULE, point.stage or "a point of the schedule")
         for start, end, ramp in plan.ramps(step):
             self._move(ramp, start, end, total)
 
-    def _wanted(self, line: TextLine, name: str, value: Any) -> SetControl | None:
+    def _scheduled_change(self, line: TextLine, name: str, value: Any) -> SetControl | None:
         """What a line of the schedule sets; None, and a warning once a line, where this model has nothing for it."""
         try:
             return self._board.check(name, value)
@@ -148,7 +148,7 @@ class Steering:
 
     def act(self, active: Sequence[Verdict], muted: Sequence[str]) -> None:
         """Ask rules and autopilot once a step, and do what they want."""
-        board, step = self._board, self._hands.step
+        board, step = self._board, self._trainer.step
         if self._asked == step or not (board["rules"] or board["autopilot"]):
             return
         self._asked = step
@@ -157,24 +157,24 @@ class Steering:
 
     def _carry_out(self, proposal: Proposal) -> None:
         author, reason = proposal.author, proposal.reason
-        if self._happened(author, reason):  # made before a resume, and made again by its events
+        if self._has_happened(author, reason):  # made before a resume, and made again by its events
             for name in proposal.changes:
-                self.automation.changed(self._hands.step, name)
+                self.automation.changed(self._trainer.step, name)
             return
         if RESTORE in proposal.verbs:
             try:
-                state = self._hands.state_before(proposal.before)
+                state = self._trainer.state_before(proposal.before)
             except ConfigError as error:
                 self._warn_once(author, error, reason)
             else:
                 self._save()
-                self._hands.put_back(state, author, reason)
+                self._trainer.put_back(state, author, reason)
         if CHECKPOINT in proposal.verbs:
             self._save()
         for name, value in proposal.changes.items():
             self._change(name, value, author, reason)
         if PAUSE in proposal.verbs:
-            self._hands.pause(author, reason)
+            self._trainer.pause(author, reason)
 
     def _change(self, name: str, value: Any, author: str, reason: str) -> None:
         try:
@@ -184,25 +184,25 @@ class Steering:
             return
         if self._board[wanted.name] != wanted.value:
             self._save()
-            self._hands.set_control(wanted.name, wanted.value, author, reason)
-            self.automation.changed(self._hands.step, wanted.name)
+            self._trainer.set_control(wanted.name, wanted.value, author, reason)
+            self.automation.changed(self._trainer.step, wanted.name)
 
     def _save(self) -> None:
         """The state before the first automatic change of a step."""
-        if self._saved != self._hands.step:
-            self._saved = self._hands.step
-            self._hands.save(AUTOMATIC_REASON)
+        if self._saved != self._trainer.step:
+            self._saved = self._trainer.step
+            self._trainer.save(AUTOMATIC_REASON)
 
-    def _happened(self, author: str, reason: str) -> bool:
-        step = self._hands.step
+    def _has_happened(self, author: str, reason: str) -> bool:
+        step = self._trainer.step
         return any(
             event.step == step and event.author == author and event.payload.get("reason") == reason
             for event in self._events
         )
 
-    def _made(self, name: str, value: Any) -> bool:
+    def _has_set(self, name: str, value: Any) -> bool:
         return any(
-            event.step == self._hands.step and event.payload.get("new") == value
+            event.step == self._trainer.step and event.payload.get("new") == value
             for event in self._changes(name, SCHEDULE)
         )
 
@@ -217,12 +217,12 @@ class Steering:
 
     def _move(self, ramp: Ramp, start: int, end: int, total: int) -> None:
         """One step of a ramp. Who changes the control by hand on the way takes it over."""
-        step, control = self._hands.step, find_control(ramp.name, self._board.kind)
+        step, control = self._trainer.step, find_control(ramp.name, self._board.kind)
         since = [event for event in self._changes(control.name) if start <= event.step <= step]
         if any(event.author != SCHEDULE for event in since):
             return
         reached = round(ramp.value(step, total)) if control.kind == "int" else ramp.value(step, total)
-        wanted = self._wanted(ramp.line, control.name, reached)
+        wanted = self._scheduled_change(ramp.line, control.name, reached)
         if wanted is None:
             return
         value = wanted.value
@@ -237,4 +237,4 @@ class Steering:
         if about in self._refused:
             return
         self._refused.add(about)
-        self._writer.add_log(self._hands.step, "warning", f"{author}: {error}")
+        self._writer.add_log(self._trainer.step, "warning", f"{author}: {error}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from qcore.automation.planned_rates import reached_value
 from qcore.automation.policy import Automation
-from qcore.config import ConfigError, RunConfig, ScheduledChange, check_schedule, find_control, normal_name, shown
+from qcore.config import ConfigError, RunConfig, ScheduledChange, check_schedule, find_control, normal_name, short_repr
 from qcore.detect import Verdict
 from qcore.runs.control_changes import changes_that_hold
 from qcore.store import RunReader
@@ -68,7 +68,7 @@ class _Recorded:
 
     def active(self, step: int) -> list[Verdict]:
         """The findings that stand at a step."""
-        return [verdict for raised, verdict in self.verdicts if raised <= step and _lasts(verdict, step)]
+        return [verdict for raised, verdict in self.verdicts if raised <= step and _is_active_at(verdict, step)]
 
 
 class _Rehearsal:
@@ -142,7 +142,9 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
     """
     for name in changes:
         if normal_name(name) not in AUTOMATIC:
-            raise ConfigError(f"{name} = {shown(changes[name])} is refused: a dry run varies {', '.join(AUTOMATIC)}")
+            raise ConfigError(
+                f"{name} = {short_repr(changes[name])} is refused: a dry run varies {', '.join(AUTOMATIC)}"
+            )
     board = config.live_values()
     board.update(config.check_change(name, value) for name, value in changes.items())
     recorded, rehearsal = _Recorded.of(config, reader), _Rehearsal(config, board)
@@ -170,5 +172,5 @@ def _can_be_taken(config: RunConfig, remedy: Mapping[str, Any]) -> bool:
         return False
 
 
-def _lasts(verdict: Verdict, step: int) -> bool:
+def _is_active_at(verdict: Verdict, step: int) -> bool:
     return verdict.state == "active" or step <= verdict.last_step

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from qcore.automation.control_board import ControlBoard
-from qcore.config import ConfigError, SetControl, shown
+from qcore.config import ConfigError, SetControl, short_repr
 from qcore.runs.replay_plan import changes_of
 from qcore.store import Event, RunWriter
 from qcore.store.records import REFUSED, UNTOLD
@@ -101,7 +101,7 @@ class EventLog:
             for event in reversed([event for event in made if event.seq <= event_seq]):
                 if self.made_again(step, event, board) is not None:
                     break
-            self._writer.add_log(step, "warning", f"{why}; the run continues with {name} = {shown(board[name])}")
+            self._writer.add_log(step, "warning", f"{why}; the run continues with {name} = {short_repr(board[name])}")
 
     @property
     def muted(self) -> list[str]:

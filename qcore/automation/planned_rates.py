@@ -35,7 +35,7 @@ class Course:
     now: int
 
 
-def board_now(config: RunConfig, events: Iterable[Event], step: int) -> dict[str, Any]:
+def board_at(config: RunConfig, events: Iterable[Event], step: int) -> dict[str, Any]:
     """The live controls after what happened up to a step."""
     board = config.live_values()
     for event in changes_that_hold(config, events):
@@ -61,17 +61,19 @@ def planned_courses(
         ConfigError: for lines that cannot be read.
     """
     events = list(changes_that_hold(config, events))
-    board = board_now(config, events, now)
+    board = board_at(config, events, now)
     if lines is not None:
         board[_SCHEDULE] = list(lines)
     schedule = check_schedule(board[_SCHEDULE], config.kind)
     named = [*(change.name for change in schedule.changes), *(ramp.name for ramp in schedule.ramps)]
     # a switch has no course that could be drawn
     moved = [name for name in dict.fromkeys(named) if find_control(name, config.kind).kind in ("float", "int")]
-    past = {name: _past(config, events, now, name, recorded.get(catalog.control(name))) for name in moved}
+    past = {name: _past_course(config, events, now, name, recorded.get(catalog.control(name))) for name in moved}
     rates = [(step, value) for step, value in zip(*recorded.get(RATE, ((), ())), strict=True) if step <= now]
     total = int(board["steps"])
-    for step, values in _ahead(config.kind, board, schedule, events, now, _visited(now, total, schedule, board, total)):
+    for step, values in _future_boards(
+        config.kind, board, schedule, events, now, _steps_to_visit(now, total, schedule, board, total)
+    ):
         # the schedule itself may shorten the run on the way
         if step < int(values["steps"]):
             rates.append((step + 1, learning_rate(step + 1, values)))
@@ -81,7 +83,7 @@ def planned_courses(
     return found | {name: _course(points, now) for name, points in past.items()}
 
 
-def tried_rates(
+def dry_run_rates(
     config: RunConfig, made: Iterable[tuple[int, str, Any]], lines: Sequence[str], last: int
 ) -> tuple[list[int], list[float]]:
     """The learning rate of updates up to `last` with changes (step, control, value) made, in their order, and the ways
@@ -91,11 +93,11 @@ def tried_rates(
     board = config.live_values()
     changes = deque((step, name, value) for step, name, value in made if name in board)
     schedule = check_schedule(list(lines), config.kind)
-    ways = _Ways(schedule, config.kind, lambda *_: False)
+    ways = _ScheduleSpans(schedule, config.kind, lambda *_: False)
     # a change of `steps` moves every share of the schedule: the corners of each length are looked at
     lengths = [int(board["steps"]), *(int(value) for _, name, value in changes if name == "steps")]
     totals = set(lengths[-_MOST_LENGTHS:])
-    visited = {step for total in totals for step in _visited(0, last - 1, schedule, board, total)}
+    visited = {step for total in totals for step in _steps_to_visit(0, last - 1, schedule, board, total)}
     # one step before a change and the change: a jump is drawn as a jump
     visited |= {at + beside for at, _, _ in changes for beside in (-1, 0) if 0 <= at + beside < last}
     rates, before = [], -1
@@ -104,14 +106,14 @@ def tried_rates(
             _, name, value = changes.popleft()
             board[name] = value
         total = int(board["steps"])
-        for name, (ramp, end) in ways.walked(step, before, total).items():
+        for name, (ramp, end) in ways.ramps_between(step, before, total).items():
             board[name] = reached_value(ramp, min(step, end), total, config.kind)
         rates.append(learning_rate(step + 1, board))
         before = step
     return [step + 1 for step in steps], rates
 
 
-class _Ways:
+class _ScheduleSpans:
     """A schedule's points and ways over ascending steps. The last line that moves a control at a step is the one that
     counts, so a thousand lines cost a look at each, not a thousand values.
 
@@ -131,12 +133,12 @@ class _Ways:
         self._place(total)
         return [(at, point) for at, point in self._points if before < at <= step]
 
-    def walked(self, step: int, before: int, total: int) -> dict[str, tuple[Ramp, int]]:
+    def ramps_between(self, step: int, before: int, total: int) -> dict[str, tuple[Ramp, int]]:
         """Control → the way that moves it, with its last step, of those that began by `step` and end after `before`."""
         self._place(total)
         found: dict[str, tuple[Ramp, int]] = {}
         for start, end, name, ramp in self._spans:
-            if start <= step and before < end and not self._leaves(name, start, end):
+            if start <= step and before < end and not self._is_overridden(name, start, end):
                 found[name] = ramp, end
         return found
 
@@ -149,13 +151,13 @@ class _Ways:
             (*ramp.span(total), find_control(ramp.name, self._kind).name, ramp) for ramp in self._schedule.ramps
         ]
 
-    def _leaves(self, *way: Any) -> bool:
+    def _is_overridden(self, *way: Any) -> bool:
         if way not in self._left:
             self._left[way] = self._is_left(*way)
         return self._left[way]
 
 
-def _past(
+def _past_course(
     config: RunConfig, events: Sequence[Event], now: int, name: str, ramps: tuple[Sequence[int], Sequence[float]] | None
 ) -> list[tuple[int, float]]:
     """Corners of a control's course up to now, ways that were walked included."""
@@ -169,7 +171,7 @@ def _past(
     return sorted(points, key=lambda point: point[0])
 
 
-def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], total: int) -> list[int]:
+def _steps_to_visit(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], total: int) -> list[int]:
     """Steps from `now` to `last` to look at: all of them when they are few, else the corners and as many between as a
     chart has room for.
 
@@ -190,27 +192,27 @@ def _visited(now: int, last: int, schedule: Schedule, board: Mapping[str, Any], 
     return sorted(step for step in corners if now <= step <= last)
 
 
-def _ahead(
+def _future_boards(
     kind: str, board: dict[str, Any], schedule: Schedule, events: Sequence[Event], now: int, visited: Iterable[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The board after each visited number of updates, as the trainer will have it: points of the schedule at their
     steps, then its ways, where nobody has taken the control over.
     """
     before = now - 1
-    ways = _Ways(schedule, kind, lambda name, start, end: _taken_over(events, name, start, end))
+    ways = _ScheduleSpans(schedule, kind, lambda name, start, end: _is_taken_over(events, name, start, end))
     for step in visited:
         total = int(board["steps"])
         for at, point in ways.points(step, before, total):
-            name, value = _checked(point.name, point.value, kind)
-            if name and not (at == now and _made(events, now, name, value)):
+            name, value = _checked_change(point.name, point.value, kind)
+            if name and not (at == now and _has_set(events, now, name, value)):
                 board[name] = value
-        for name, (ramp, end) in ways.walked(step, before, total).items():
+        for name, (ramp, end) in ways.ramps_between(step, before, total).items():
             board[name] = reached_value(ramp, min(step, end), total, kind)
         before = step
         yield step, board
 
 
-def _checked(name: str, value: Any, kind: str) -> tuple[str, Any]:
+def _checked_change(name: str, value: Any, kind: str) -> tuple[str, Any]:
     """A scheduled change in its declared form; an empty name where the run will refuse it."""
     control = find_control(name, kind)
     try:
@@ -225,7 +227,7 @@ def reached_value(ramp: Ramp, step: int, total: int, kind: str) -> Any:
     return control.check(round(value) if control.kind == "int" else value)
 
 
-def _made(events: Iterable[Event], step: int, name: str, value: Any) -> bool:
+def _has_set(events: Iterable[Event], step: int, name: str, value: Any) -> bool:
     return any(
         event.step == step
         and event.author == _SCHEDULE
@@ -235,7 +237,7 @@ def _made(events: Iterable[Event], step: int, name: str, value: Any) -> bool:
     )
 
 
-def _taken_over(events: Iterable[Event], name: str, start: int, end: int) -> bool:
+def _is_taken_over(events: Iterable[Event], name: str, start: int, end: int) -> bool:
     """Whether anything but the schedule has changed a control on its way: the way is then left."""
     return any(
         event.payload["name"] == name and start <= event.step <= end and event.author != _SCHEDULE for event in events

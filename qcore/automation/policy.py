@@ -81,7 +81,7 @@ class Automation:
         if controls["autopilot"]:
             patience, left_alone = int(controls["autopilot_patience"]), set(muted)
             for verdict in active:
-                if verdict.id not in left_alone and (remedy := self._treat(verdict, step, controls, patience)):
+                if verdict.id not in left_alone and (remedy := self._next_remedy(verdict, step, controls, patience)):
                     found.append(remedy)
         return found
 
@@ -150,28 +150,28 @@ class Automation:
         for action in rule.actions:
             old = controls[action.name]
             target = action.target(float(old)) if action.operator != "=" else action.value
-            wanted[action.name] = self._bounded(step, action.name, old, target)
+            wanted[action.name] = self._limit_change(step, action.name, old, target)
         # limits may have left a value where it is: nothing has happened, and the count of times is not used up
         changes = {name: value for name, value in wanted.items() if value != controls[name]}
         if not changes and not rule.verbs:
             return None
         memory["times"] += 1
         memory["last"] = step
-        began = [verdict.since_step for verdict in active if any(_meant(c, verdict) for c in rule.conditions)]
+        began = [verdict.since_step for verdict in active if any(_means_finding(c, verdict) for c in rule.conditions)]
         return Proposal(RULE, rule.text, changes, rule.verbs, min([*began, memory["since"]]))
 
     def _holds(self, condition: IsActive | Compared, active: Sequence[Verdict]) -> bool:
         if isinstance(condition, IsActive):
-            return any(_meant(condition, verdict) for verdict in active)
+            return any(_means_finding(condition, verdict) for verdict in active)
         value = self._latest.get(condition.series)
         return value is not None and condition.holds(value)
 
-    def _bounded(self, step: int, name: str, old: Any, value: Any) -> Any:
+    def _limit_change(self, step: int, name: str, old: Any, value: Any) -> Any:
         if live_controls(self._kind)[name].kind in ("float", "int"):
             return self.allowed(step, name, old, value)
         return self.allowed(step, name, old, check_live(name, value, self._kind)[1])
 
-    def _treat(self, verdict: Verdict, step: int, controls: Mapping[str, Any], patience: int) -> Proposal | None:
+    def _next_remedy(self, verdict: Verdict, step: int, controls: Mapping[str, Any], patience: int) -> Proposal | None:
         """The first remedy of a finding that was not tried yet, once the one before has had its time."""
         key = f"{AUTOPILOT} {verdict.id}"
         memory = self._memory.get(key)
@@ -188,7 +188,8 @@ class Automation:
                 continue
             try:
                 changes = {
-                    name: self._bounded(step, name, controls[name], value) for name, value in remedy["changes"].items()
+                    name: self._limit_change(step, name, controls[name], value)
+                    for name, value in remedy["changes"].items()
                 }
             except (ConfigError, KeyError):  # a remedy for another family's control
                 memory["tried"].append(remedy["label"])
@@ -236,7 +237,7 @@ def _checked_number(value: Any) -> float:
     return number
 
 
-def _meant(condition: IsActive | Compared, verdict: Verdict) -> bool:
+def _means_finding(condition: IsActive | Compared, verdict: Verdict) -> bool:
     if not isinstance(condition, IsActive) or verdict.name not in finding_names(condition.name):
         return False
     return not condition.key or verdict.id == f"{verdict.name}:{condition.key}"

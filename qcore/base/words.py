@@ -56,7 +56,7 @@ def _magnitude(size: float, digits: int) -> str:
 _E_NOTATION = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?e[+-]?\d{1,3}(?![\w.])", re.ASCII)
 
 
-def prose(text: str) -> str:
+def spell_out_numbers(text: str) -> str:
     """A sentence of another room with its numbers written out: `+9.303e-05` becomes `+0.000093`."""
     return _E_NOTATION.sub(lambda found: number_words(float(found[0]), 3, signed=found[0].startswith("+")), text)
 

@@ -52,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except typer.TyperException as error:
-        return _refused(f"{error.format_message().rstrip('.')}; see qcore --help")
+        return _print_refusal(f"{error.format_message().rstrip('.')}; see qcore --help")
     except (ValueError, *FORESEEN) as error:
-        return _refused(sentence(error), 1 if is_disk_trouble(error) else 2)
+        return _print_refusal(sentence(error), 1 if is_disk_trouble(error) else 2)
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     return code if isinstance(code, int) else 0
 
 
-def _refused(message: str, code: int = 2) -> int:
+def _print_refusal(message: str, code: int = 2) -> int:
     words = " ".join(message.split())
     print("qcore: " + (words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"), file=sys.stderr)
     return code

@@ -22,7 +22,7 @@ from qcore.cli.base import (
     print_table,
     with_options,
 )
-from qcore.config import KIND, LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shortened
+from qcore.config import KIND, LANGUAGE_KINDS, ConfigError, RunConfig, preset, read_changes, read_text_file, shorten
 from qcore.experiments.ablation import STRETCH, CaseResult, VariantRow, base_config
 from qcore.experiments.ablation_store import plan_ablation, train_ablation
 from qcore.runs.names import open_folder
@@ -88,7 +88,7 @@ def ablate(options: AblateOptions) -> int:
         f"{plan.name}: {plan.total} runs of {base.value('steps')} steps, {len(plan.results)} of them kept",
         file=sys.stderr,
     )
-    done = train_ablation(folder, plan, options.jobs, _tell)
+    done = train_ablation(folder, plan, options.jobs, _print_case)
     if options.as_json:
         rows = [asdict(row) | {"verdict": row.verdict, "earns": row.earns} for row in done.rows]
         print_json({"name": done.name, "rows": rows, "cases": [asdict(case) for case in done.results]})
@@ -105,11 +105,11 @@ def _start(preset_name: str | None, path: Path | None) -> RunConfig | None:
     if preset_name is not None and path is not None:
         raise ConfigError("--preset and --config are two starting points: give one of them")
     if path is not None:
-        return RunConfig.from_yaml(read_text_file(path), shortened(str(path)))
+        return RunConfig.from_yaml(read_text_file(path), shorten(str(path)))
     return None if preset_name is None else preset(preset_name).config
 
 
-def _tell(case: CaseResult) -> None:
+def _print_case(case: CaseResult) -> None:
     held_out = "failed" if case.held_out is None else number_words(case.held_out, places=3)
     print(f"{case.name}  {held_out}  {number_words(case.seconds, places=1)} s", file=sys.stderr, flush=True)
 
@@ -139,7 +139,7 @@ def table(rows: Sequence[VariantRow]) -> list[tuple[str, ...]]:
                 if difference is None and not row.failed
                 else _interval(row),
                 "" if difference is None and not row.failed else row.verdict,
-                "" if difference is None else _needed(difference.needed),
+                "" if difference is None else _pairs_text(difference.needed),
                 _steps(row),
                 ("–" if row.seconds_ratio is None else row.seconds_ratio.text) + (" *" if row.earns else ""),
                 number_words(row.cost_ratio, places=2),
@@ -156,15 +156,15 @@ def _interval(row: VariantRow) -> str:
     if difference is None:
         return "–"
     if difference.n < 2:
-        return _signed(difference.mean)
-    return f"{_signed(difference.mean)} ({_signed(difference.low)} … {_signed(difference.high)})"
+        return _signed_text(difference.mean)
+    return f"{_signed_text(difference.mean)} ({_signed_text(difference.low)} … {_signed_text(difference.high)})"
 
 
-def _signed(value: float) -> str:
+def _signed_text(value: float) -> str:
     return number_words(value, places=3, signed=True)
 
 
-def _needed(needed: int | None) -> str:
+def _pairs_text(needed: int | None) -> str:
     return "–" if needed is None else "> 999" if needed > 999 else str(needed)
 
 

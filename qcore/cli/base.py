@@ -13,7 +13,7 @@ import typer
 
 from qcore.base import VERSION
 from qcore.base.plain_json import plain_json
-from qcore.config import ConfigError, SetControl, read_changes, shown
+from qcore.config import ConfigError, SetControl, read_changes, short_repr
 from qcore.lab import Lab, LabError
 
 AUTHOR = "cli"
@@ -89,7 +89,7 @@ def with_options(options: type[Options]) -> Callable[[Callable[[Options], Result
     return decorated
 
 
-def opened(runs: Path, *, create: bool = False) -> Lab:
+def open_lab(runs: Path, *, create: bool = False) -> Lab:
     """The lab of a runs folder.
 
     Raises:
@@ -110,7 +110,7 @@ def set_commands(items: Iterable[str]) -> list[SetControl]:
     for written, value in read_changes(items).items():
         command = SetControl(written, value).checked()
         if command.name in commands:
-            raise ConfigError(f"{command.name} is given twice, the last time as {shown(written)}: leave one out")
+            raise ConfigError(f"{command.name} is given twice, the last time as {short_repr(written)}: leave one out")
         commands[command.name] = command
     return list(commands.values())
 

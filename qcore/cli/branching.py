@@ -20,7 +20,7 @@ from qcore.cli.base import (
     Quiet,
     Runs,
     app,
-    opened,
+    open_lab,
     print_json,
     print_table,
     with_options,
@@ -49,7 +49,7 @@ def replay(
     as_json: AsJson = False,
 ) -> int:
     """Train a run again from configuration, seed and events; compare every value bit for bit. 1 when one differs."""
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         result = lab.replay(name, steps, _progress("step", quiet))
     if as_json:
         print_json(result)
@@ -91,7 +91,7 @@ class ForkOptions:
 @with_options(ForkOptions)
 def fork(options: ForkOptions) -> int:
     """Continue from a step of a run as a new run, with changes: controls, data, order_seed, or sizes of the model."""
-    with signals() as received, opened(options.runs) as lab:
+    with signals() as received, open_lab(options.runs) as lab:
         child = lab.fork(
             options.name,
             step=options.step,
@@ -117,7 +117,7 @@ def rewind(
     as_json: AsJson = False,
 ) -> None:
     """Take a run back to a step; what came after is kept as a separate run. Continue with qcore resume."""
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         branch = lab.rewind(name, step, author=AUTHOR, start=False)
     if as_json:
         print_json({"name": name, "step": step, "branch": branch})
@@ -139,7 +139,7 @@ def grow(
 @app.command()
 def tree(runs: Runs = RUNS, as_json: AsJson = False) -> None:
     """List the runs as a tree: forks below their parents, with what was changed."""
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         nodes = lab.run_tree()
     if as_json:
         print_json(nodes)
@@ -170,7 +170,7 @@ class EffectOptions:
 @with_options(EffectOptions)
 def effect(options: EffectOptions) -> None:
     """Measure what a change does to a metric: paired forks from one state, the mean difference with its interval."""
-    with opened(options.runs) as lab:
+    with open_lab(options.runs) as lab:
         found = measure_effect(
             lab,
             options.name,
@@ -222,7 +222,7 @@ class SweepOptions:
 @with_options(SweepOptions)
 def sweep(options: SweepOptions) -> None:
     """Fork one state at several values of one control and compare a metric."""
-    with opened(options.runs) as lab:
+    with open_lab(options.runs) as lab:
         found = measure_sweep(
             lab,
             options.name,

@@ -42,7 +42,7 @@ def exam(
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=False)
         results = run_exam(folder, cases, jobs, lambda result: print(_line(result), file=sys.stderr, flush=True))
-    summary = summarise(results) | {"seconds": time.monotonic() - started}
+    summary = summarize(results) | {"seconds": time.monotonic() - started}
     if as_json:
         print_json({"summary": summary, "results": [result_to(result) for result in results]})
     else:
@@ -50,7 +50,7 @@ def exam(
     return 0 if all(result.passed for result in results) else 1
 
 
-def summarise(results: Sequence[ExamResult]) -> dict[str, float | int | None]:
+def summarize(results: Sequence[ExamResult]) -> dict[str, float | int | None]:
     """Counts, the median step of detection, and healthy runs with a finding."""
     faults = [result for result in results if result.fault]
     healthy = [result for result in results if not result.fault]

@@ -10,19 +10,19 @@ import typer
 
 from qcore.base.run_states import RunState
 from qcore.base.words import number_words
-from qcore.cli.base import RUNS, AsJson, Name, Runs, app, markdown_table, opened, print_json, print_table
-from qcore.cli.training import ending
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, markdown_table, open_lab, print_json, print_table
+from qcore.cli.training import ending_line
 from qcore.config import KIND, MODEL_KINDS, PRESETS, Control, ExternalConfig, all_controls
 from qcore.lab import ControlState, RuleInfo, RunInfo, rule_infos
 from qcore.runs.external import NO_TRAINER
 from qcore.runs.waiting import waiting_words
-from qcore.viz import author_words, change_words, prose, value_words
+from qcore.viz import author_words, change_words, spell_out_numbers, value_words
 
 
 @app.command("list")
 def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
     """List the runs, newest first."""
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         infos = lab.runs()
     if as_json:
         print_json(infos)
@@ -54,7 +54,7 @@ def list_runs(runs: Runs = RUNS, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     """Show one run: state, findings, figures, references, changed controls, checkpoints, events."""
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         info, reader = lab.info(name), lab.reader(name)
         controls, checkpoints = lab.controls(name), lab.checkpoints(name)
         meta, events, log = reader.meta(), reader.events(), reader.log(limit=5)
@@ -69,12 +69,14 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     saved = [f"{found.step} ({found.reason})" for found in checkpoints]
     # a value that nobody has moved is the configuration's, which --json shows whole
     changed = [state for state in controls.values() if state.version]
-    print(ending(info))
+    print(ending_line(info))
     if waits:
         print(f"waits        {waits}")
     for finding in findings:
         said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
-        print(f"finding      {finding.name} since step {finding.since_step} ({said}): {prose(finding.title)}")
+        print(
+            f"finding      {finding.name} since step {finding.since_step} ({said}): {spell_out_numbers(finding.title)}"
+        )
     if isinstance(config, ExternalConfig):
         _print_external(info, config, controls, latest)
     else:

@@ -14,7 +14,7 @@ from typing import IO, Annotated
 
 import typer
 
-from qcore.cli.base import RUNS, AsJson, Name, Runs, app, opened, print_json
+from qcore.cli.base import RUNS, AsJson, Name, Runs, app, open_lab, print_json
 from qcore.config import ConfigError
 from qcore.lab import Lab
 from qcore.lab.export import Checkpoints, export_run, export_table, import_run
@@ -54,19 +54,19 @@ def export_command(
     as_json: AsJson = False,
 ) -> None:
     """Export a run: its curves as CSV or Parquet, all of it as a zip for `qcore import`, or a report as HTML."""
-    kind = kind or _by_name(out)
+    kind = kind or _format_by_suffix(out)
     if series and kind not in (Format.CSV, Format.PARQUET):
         raise ConfigError(f"--series is for csv and parquet: a {kind} has all curves")
     if out is None and (as_json or kind is not Format.CSV):
         reason = "--json tells what was written" if as_json else f"a {kind} is not text for a terminal"
         raise ConfigError(f"{reason}: give --out FILE with it")
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         lab.info(name)
         if out is None:
             export_table(lab, name, sys.stdout, series=series)
             return
         written = _write(lab, name, kind, out, series, _steps(checkpoints), arrays)
-    print_json({"file": str(out), **written}) if as_json else print(_said(written, out))
+    print_json({"file": str(out), **written}) if as_json else print(_written_summary(written, out))
 
 
 @app.command("import")
@@ -77,13 +77,13 @@ def import_command(
     as_json: AsJson = False,
 ) -> None:
     """Import an exported run: it can be looked at, sampled and resumed here."""
-    with opened(runs, create=True) as lab:
+    with open_lab(runs, create=True) as lab:
         imported = import_run(lab, file, name)
         info = lab.info(imported)
     print_json(info) if as_json else print(f"{imported}: {info.kind}, {info.state} at step {info.step}")
 
 
-def _by_name(out: Path | None) -> Format:
+def _format_by_suffix(out: Path | None) -> Format:
     suffix = "" if out is None else out.suffix.lstrip(".").lower()
     return Format(suffix) if suffix in list(Format) else Format.CSV
 
@@ -106,12 +106,12 @@ def _write(
             return {"files": export_run(lab, name, out, checkpoints=checkpoints, arrays=arrays)}
         case Format.HTML:
             page = report_html(**report_parts(lab, name)).encode()
-            with _written_whole(out) as file:
+            with _write_atomically(out) as file:
                 return {"bytes": file.write(page)}
         case Format.PARQUET:
-            with _written_whole(out) as file:
+            with _write_atomically(out) as file:
                 return {"rows": export_table(lab, name, file, "parquet", series)}
-    with _written_whole(out) as file:
+    with _write_atomically(out) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         rows = export_table(lab, name, text, "csv", series)
         text.detach()  # which writes what it still holds
@@ -119,7 +119,7 @@ def _write(
 
 
 @contextmanager
-def _written_whole(out: Path) -> Iterator[IO[bytes]]:
+def _write_atomically(out: Path) -> Iterator[IO[bytes]]:
     """A file that takes its place when it is whole: what stands there stays until then. What is no file, such as a pipe
     or a device, is written to as it is.
     """
@@ -139,6 +139,6 @@ def _written_whole(out: Path) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
 
 
-def _said(written: dict[str, int], out: Path) -> str:
+def _written_summary(written: dict[str, int], out: Path) -> str:
     [(what, count)] = written.items()
     return f"{count} {what} written to {out}"

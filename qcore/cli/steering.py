@@ -19,7 +19,7 @@ from qcore.cli.base import (
     Name,
     Runs,
     app,
-    opened,
+    open_lab,
     print_json,
     print_table,
     set_commands,
@@ -80,7 +80,7 @@ _steering(SaveCheckpoint(), "Write a checkpoint now; it is kept until it is dele
 def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: bool) -> int:
     """Send the commands and print what became of each; 2 when one is refused, 1 when one is not answered in time."""
     code, answers = 0, []
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         alive = lab.info(name).alive
         # all sent before any is waited for: the run takes them at one step
         sent = [lab.command(name, command, author=AUTHOR) for command in commands]
@@ -105,7 +105,7 @@ def send_commands(runs: Path, name: str, commands: Sequence[Command], as_json: b
 def _sample(name: str, prompt: str, checkpoint: int | None, runs: Path, as_json: bool, **settings: str | None) -> int:
     """Continue a prompt with a run's live or paused model, or with a checkpoint, and print the text as it grows."""
     changed = {key: SamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None}
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         config = lab.config(name)
         if lab.info(name).family == "video":
             raise LabError(f"run {name!r} makes clips, not text: use qcore clips {shlex.quote(name)}")
@@ -132,7 +132,7 @@ def _clips(name: str, checkpoint: int | None, runs: Path, as_json: bool, **setti
     changed = {
         key: ClipSamplingConfig.control(key).check(value) for key, value in settings.items() if value is not None
     }
-    with opened(runs) as lab:
+    with open_lab(runs) as lab:
         config = lab.config(name)
         if lab.info(name).family != "video":
             raise LabError(f"run {name!r} writes text: use qcore sample {shlex.quote(name)} --prompt …")
@@ -171,7 +171,7 @@ def _options(section: type[Section], prompt: bool) -> Iterator[tuple[str, Any, A
         yield control.name, Annotated[str | None, option], None
 
 
-def _command_of(name: str, run: Any, section: type[Section], *, prompt: bool) -> None:
+def _add_sample_command(name: str, run: Any, section: type[Section], *, prompt: bool) -> None:
     options = list(_options(section, prompt))
     run.__annotations__ = {key: kind for key, kind, _ in options}
     run.__signature__ = inspect.Signature(
@@ -183,5 +183,5 @@ def _command_of(name: str, run: Any, section: type[Section], *, prompt: bool) ->
     app.command(name)(run)
 
 
-_command_of("sample", _sample, SamplingConfig, prompt=True)
-_command_of("clips", _clips, ClipSamplingConfig, prompt=False)
+_add_sample_command("sample", _sample, SamplingConfig, prompt=True)
+_add_sample_command("clips", _clips, ClipSamplingConfig, prompt=False)

@@ -29,15 +29,15 @@ from qcore.cli.base import (
     Quiet,
     Runs,
     app,
-    opened,
+    open_lab,
     print_json,
     set_commands,
     with_options,
 )
-from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shortened
+from qcore.config import ConfigError, RunConfig, Stop, preset, read_changes, read_config, read_text_file, shorten
 from qcore.lab import Lab, LabError, RunInfo
 from qcore.lab.forecast import memory_forecast
-from qcore.lab.inputs import checked_inputs
+from qcore.lab.inputs import check_inputs
 from qcore.runs.errors import sentence
 
 POLL_SECONDS = 0.5
@@ -79,9 +79,9 @@ def train(options: TrainOptions) -> int:
     final = start.with_values(
         read_changes(options.changes or []) | ({} if options.steps is None else {"steps": options.steps})
     )
-    final = checked_inputs(final)
+    final = check_inputs(final)
     memory = _memory(final, options.force)
-    with signals() as received, opened(options.runs, create=True) as lab:
+    with signals() as received, open_lab(options.runs, create=True) as lab:
         run = lab.start(final, name=options.name, preset=chosen or "", author=AUTHOR)
         if memory and not options.quiet:
             print(memory, file=sys.stderr)
@@ -100,7 +100,7 @@ def _memory(config: RunConfig, force: bool) -> str:
 
 def _from_file(path: Path, adapter: bool, quiet: bool) -> RunConfig:
     """A run configuration, or the published guide's; what became of the guide's keys goes to stderr."""
-    config, loaded = read_config(read_text_file(path), adapter=adapter, name=shortened(str(path)))
+    config, loaded = read_config(read_text_file(path), adapter=adapter, name=shorten(str(path)))
     if adapter and loaded is None:
         raise ConfigError(f"--adapter is for a guide's file, and {path} is a run configuration: leave it out")
     if loaded is not None and not quiet:
@@ -126,7 +126,7 @@ def resume(
 ) -> int:
     """Continue a stopped, failed, interrupted or finished run from its newest checkpoint."""
     values = {command.name: command.value for command in set_commands(changes or [])}
-    with signals() as received, opened(runs) as lab:
+    with signals() as received, open_lab(runs) as lab:
         if lab.info(name).alive:
             raise LabError(f"run {name!r} is already training; change it with: qcore set {name} …")
         lab.resume(name, steps=steps, changes=values, from_start=from_start, author=AUTHOR)
@@ -157,7 +157,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
     while True:
         try:
             info = lab.wait(name, POLL_SECONDS)
-            told = told or _tell_data(lab, name)
+            told = told or _print_data_report(lab, name)
         # the run trains in a thread of this process: a look at it that fails must not end it
         except (ConfigError, LabError, OSError) as error:
             if not lab.trains(name):
@@ -175,7 +175,7 @@ def follow(lab: Lab, name: str, received: list[int], *, quiet: bool, as_json: bo
             print(f"\nstopping {name} with a checkpoint …", file=sys.stderr, flush=True)
             _ask_to_stop(lab, name)
     progress.show(info, last=True)
-    print_json(info) if as_json else print(ending(info))
+    print_json(info) if as_json else print(ending_line(info))
     if received:
         where = "" if str(lab.runs_dir) == os.path.realpath(RUNS) else f" --runs {shlex.quote(str(lab.runs_dir))}"
         print(f"continue with: qcore resume {shlex.quote(name)}{where}", file=sys.stderr)
@@ -194,7 +194,7 @@ def _ask_to_stop(lab: Lab, name: str) -> None:
         lab.stop(name)
 
 
-def _tell_data(lab: Lab, name: str) -> bool:
+def _print_data_report(lab: Lab, name: str) -> bool:
     """Say what opening the data has found, on stderr; False while they are not open yet."""
     said = lab.reader(name).meta().get("data_report")
     for line in said if isinstance(said, list) else ():
@@ -202,7 +202,7 @@ def _tell_data(lab: Lab, name: str) -> bool:
     return said is not None
 
 
-def ending(info: RunInfo) -> str:
+def ending_line(info: RunInfo) -> str:
     """State, step and losses of a run, and why it ended, in one line."""
     figures = (
         f"loss {number_words(info.loss, places=3)}, held-out {number_words(info.held_out, places=3)} {info.loss_unit}"

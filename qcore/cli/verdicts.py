@@ -20,11 +20,11 @@ from qcore.experiments.guide_check import (
     CORRELATIONS,
     MEASURES,
     PATHS,
+    GuideRun,
     PathMeans,
-    VerdictRun,
-    run_verdicts,
-    verdict_configs,
-    verdicts,
+    guide_configs,
+    guide_verdicts,
+    run_guide_check,
 )
 from qcore.lab import GUIDE
 from qcore.probes.catalog import frame_measure
@@ -45,14 +45,14 @@ def judge_guide(
     """Train every path with shared, mixed and independent noise; the guide's promises beside what was measured."""
     if jobs < 1 or seeds < 1:
         raise ConfigError(f"--jobs {jobs} --seeds {seeds} is refused: at least one of each")
-    configs = verdict_configs(paths or PATHS, noise or CORRELATIONS, seeds, read_changes(changes or []))
+    configs = guide_configs(paths or PATHS, noise or CORRELATIONS, seeds, read_changes(changes or []))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qcore-verdicts-") as scratch:
         folder = keep or Path(scratch)
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=False)
-        runs = run_verdicts(folder, configs, jobs, _tell)
-    rows, data = verdicts(runs)
+        runs = run_guide_check(folder, configs, jobs, _print_run)
+    rows, data = guide_verdicts(runs)
     if as_json:
         print_json({"data": data, "verdicts": [asdict(row) for row in rows], "runs": [asdict(run) for run in runs]})
         return 0
@@ -62,7 +62,7 @@ def judge_guide(
     return 0
 
 
-def _tell(run: VerdictRun) -> None:
+def _print_run(run: GuideRun) -> None:
     print(f"{run.name}  {run.state}  {number_words(run.seconds, places=1)} s", file=sys.stderr, flush=True)
 
 

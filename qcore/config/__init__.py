@@ -21,8 +21,8 @@ from qcore.config.commands import (
 )
 from qcore.config.controls import ConfigError, Control, knob, nearest_hint
 from qcore.config.dataroot import DATA_ROOT, check_root, data_root
-from qcore.config.documents import LARGEST, decoded, parse_yaml, read_text_file
-from qcore.config.errors import shortened, shown
+from qcore.config.documents import LARGEST, decode_text, parse_yaml, read_text_file
+from qcore.config.errors import short_repr, shorten
 from qcore.config.external import EXTERNAL, Domain, ExternalConfig, external_in
 from qcore.config.families import (
     BASELINE,
@@ -186,7 +186,7 @@ __all__ = [
     "check_source",
     "command_from_row",
     "data_root",
-    "decoded",
+    "decode_text",
     "default_run",
     "external_in",
     "find_control",
@@ -207,7 +207,7 @@ __all__ = [
     "read_text_file",
     "row_of",
     "section_types",
-    "shortened",
-    "shown",
+    "short_repr",
+    "shorten",
     "to_row",
 ]

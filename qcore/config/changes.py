@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qcore.config.errors import ConfigError, shortened
-from qcore.config.names import assignment, normal_name, operator_after
+from qcore.config.errors import ConfigError, shorten
+from qcore.config.names import assignment, normal_name, trailing_operator
 
 HOW = "write it as key=value, such as learning_rate=0.001"
 
@@ -23,11 +23,11 @@ def read_changes(items: Iterable[str], how: str = HOW) -> dict[str, str]:
         change = assignment(item)
         name = normal_name(change.written) if change else ""
         if not change or not name:
-            raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {how}")
-        if operator := operator_after(change.written):
-            raise ConfigError(f"{shortened(item.strip(), 80)!r} is refused: {operator}= is not read here; {how}")
+            raise ConfigError(f"{shorten(item.strip(), 80)!r} is refused: {how}")
+        if operator := trailing_operator(change.written):
+            raise ConfigError(f"{shorten(item.strip(), 80)!r} is refused: {operator}= is not read here; {how}")
         if name in found:
-            both = f"{shortened(found[name], 40)!r} and {shortened(change.value, 40)!r}"
-            raise ConfigError(f"{shortened(name, 80)!r} is given twice: {both}")
+            both = f"{shorten(found[name], 40)!r} and {shorten(change.value, 40)!r}"
+            raise ConfigError(f"{shorten(name, 80)!r} is given twice: {both}")
         found[name] = change.value
     return found

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, get_args
 
 from qcore.config.controls import ConfigError, nearest_hint
-from qcore.config.errors import shown
+from qcore.config.errors import short_repr
 from qcore.config.kinds import MODEL_KINDS
 from qcore.config.run import check_live
 from qcore.config.sections import SamplingConfig, Section
@@ -48,7 +48,7 @@ class Acknowledge:
     def checked(self) -> Acknowledge:
         """Raises `ConfigError` unless `finding` is the id of a finding."""
         if not isinstance(self.finding, str) or not self.finding:
-            raise ConfigError(f"finding = {shown(self.finding)} is refused: it must be the id of a finding")
+            raise ConfigError(f"finding = {short_repr(self.finding)} is refused: it must be the id of a finding")
         return self
 
 
@@ -64,7 +64,7 @@ class Mute:
         """Raises `ConfigError` unless `finding` is the id of a finding and `muted` a truth value."""
         Acknowledge(self.finding).checked()
         if not isinstance(self.muted, bool):
-            raise ConfigError(f"muted = {shown(self.muted)} is refused: it must be true or false")
+            raise ConfigError(f"muted = {short_repr(self.muted)} is refused: it must be true or false")
         return self
 
 
@@ -100,7 +100,9 @@ class Step:
     def checked(self) -> Step:
         """Raises `ConfigError` unless `count` is a whole number from 1 to 100,000."""
         if isinstance(self.count, bool) or not isinstance(self.count, int) or not 1 <= self.count <= 100_000:
-            raise ConfigError(f"count = {shown(self.count)} is refused: it must be a whole number from 1 to 100000")
+            raise ConfigError(
+                f"count = {short_repr(self.count)} is refused: it must be a whole number from 1 to 100000"
+            )
         return self
 
 
@@ -146,15 +148,17 @@ class Sample:
         if not self.generation or not isinstance(self.generation, str) or not isinstance(self.prompt, str):
             raise ConfigError("a sample needs the id of its generation and a prompt, both text")
         if not isinstance(self.settings, dict):
-            raise ConfigError(f"settings = {shown(self.settings)} is refused: it must map sampling settings to values")
+            raise ConfigError(
+                f"settings = {short_repr(self.settings)} is refused: it must map sampling settings to values"
+            )
         known = {name: section for section in _SETTINGS for name in section.model_fields}
         values = {}
         for written, value in self.settings.items():
             name = next((found for section in _SETTINGS if (found := section.named(written))), None)
             if name is None:
-                raise ConfigError(f"unknown sampling setting {shown(written)}{nearest_hint(str(written), known)}")
+                raise ConfigError(f"unknown sampling setting {short_repr(written)}{nearest_hint(str(written), known)}")
             if name in values:
-                raise ConfigError(f"{name} is given twice, the last time as {shown(written)}: leave one out")
+                raise ConfigError(f"{name} is given twice, the last time as {short_repr(written)}: leave one out")
             values[name] = known[name].control(name).check(value)
         return Sample(self.generation, self.prompt, values)
 
@@ -183,7 +187,7 @@ class Grow:
         for written, value in self.changes.items():
             name, size = _size(written, value)
             if name in sizes:
-                raise ConfigError(f"{name} is given twice, the last time as {shown(written)}: leave one out")
+                raise ConfigError(f"{name} is given twice, the last time as {short_repr(written)}: leave one out")
             sizes[name] = size
         return Grow(sizes)
 
@@ -198,7 +202,7 @@ class Restore:
     def checked(self) -> Restore:
         """Raises `ConfigError` unless `before` is a whole number from 1."""
         if isinstance(self.before, bool) or not isinstance(self.before, int) or self.before < 1:
-            raise ConfigError(f"before = {shown(self.before)} is refused: it must be a step from 1")
+            raise ConfigError(f"before = {short_repr(self.before)} is refused: it must be a step from 1")
         return self
 
 
@@ -215,7 +219,7 @@ def _size(written: object, value: object) -> tuple[str, Any]:
             refused = error
     if not str(refused):
         known = [field for section in MODEL_KINDS.values() for field in section.model_fields if field != "kind"]
-        raise ConfigError(f"unknown size {shown(written)} of a model{nearest_hint(str(written), known)}")
+        raise ConfigError(f"unknown size {short_repr(written)} of a model{nearest_hint(str(written), known)}")
     raise refused
 
 
@@ -242,13 +246,17 @@ def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
         ConfigError: for an unknown kind, a missing or extra field, a bad value.
     """
     if kind not in _KINDS:
-        raise ConfigError(f"unknown command {shown(kind)}{nearest_hint(kind, _KINDS)}")
+        raise ConfigError(f"unknown command {short_repr(kind)}{nearest_hint(kind, _KINDS)}")
     if not isinstance(payload, dict):
-        raise ConfigError(f"command {shown(kind)} with {shown(payload)} is refused: its payload must be a mapping")
+        raise ConfigError(
+            f"command {short_repr(kind)} with {short_repr(payload)} is refused: its payload must be a mapping"
+        )
     try:
         command = _KINDS[kind](**payload)
     except TypeError as error:
-        raise ConfigError(f"command {shown(kind)} with {shown(sorted(payload))} is refused: {error}") from None
+        raise ConfigError(
+            f"command {short_repr(kind)} with {short_repr(sorted(payload))} is refused: {error}"
+        ) from None
     try:
         return command.checked()
     except ConfigError:
@@ -256,5 +264,5 @@ def command_from_row(kind: str, payload: dict[str, Any]) -> Command:
     except _UNREADABLE as error:  # no check foresees every value, and a row that is never answered ends every worker
         reason = str(error) or type(error).__name__
         raise ConfigError(
-            f"command {shown(kind)} with {shown(payload)} cannot be read ({reason}): send another"
+            f"command {short_repr(kind)} with {short_repr(payload)} cannot be read ({reason}): send another"
         ) from error

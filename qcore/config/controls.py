@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from qcore.config.documents import LARGEST, MOST_NODES
-from qcore.config.errors import ConfigError, shown
+from qcore.config.errors import ConfigError, short_repr
 from qcore.config.names import nearest_hint, normal_name
 
 __all__ = ["ConfigError", "Control", "Kind", "knob", "nearest_hint"]
@@ -70,7 +70,7 @@ class Control:
         """Raise `ConfigError` when `value` switches something on that the model family `kind` does not have."""
         if self.models and kind not in self.models and value != self.default:
             raise ConfigError(
-                f"{self.name} = {shown(value)} is refused: a {kind} has nothing that it affects; keep "
+                f"{self.name} = {short_repr(value)} is refused: a {kind} has nothing that it affects; keep "
                 f"{self.default!r}, or choose {' or '.join(self.models)}"
             )
 
@@ -104,7 +104,7 @@ class Control:
                 return self._check_number(value)
 
     def _refuse(self, value: object, hint: str = "") -> ConfigError:
-        return ConfigError(f"{self.name} = {shown(value)} is refused: it must be {self.range_text}{hint}")
+        return ConfigError(f"{self.name} = {short_repr(value)} is refused: it must be {self.range_text}{hint}")
 
     def _check_bool(self, value: object) -> bool:
         if isinstance(value, bool):

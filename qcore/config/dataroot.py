@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from qcore.config.controls import ConfigError
 from qcore.config.places import (
     BUILDERS,
-    expanded,
+    expand_home,
     is_pattern,
     is_remote,
     listed_files,
     looks_local,
-    matching,
+    matching_files,
     plain_error,
 )
 
@@ -47,7 +47,7 @@ def data_root() -> Path | None:
     said = os.environ.get(DATA_ROOT, "").strip()
     if not said:
         return None
-    root = _resolved(said, DATA_ROOT)
+    root = _resolve(said, DATA_ROOT)
     if not root.is_dir():
         raise ConfigError(f"{DATA_ROOT} = {said!r} is no folder: give it one, or leave it out to allow every path")
     return root
@@ -80,7 +80,7 @@ def check_below(path: str, setting: str) -> None:
 
 def _check_files(files: str, hub_name: str, root: Path) -> None:
     """Files of a builder such as json, or of a data set, which are named relative to it; several between commas."""
-    folder = None if hub_name in BUILDERS else Path(expanded(hub_name))
+    folder = None if hub_name in BUILDERS else Path(expand_home(hub_name))
     for part in listed_files(files, folder):
         bare = folder is not None and not looks_local(part) and not is_remote(part) and ".." not in Path(part).parts
         if bare and folder is not None and "/" in hub_name and not folder.exists():
@@ -95,21 +95,21 @@ def _check(value: str, setting: str, root: Path) -> None:
     )
     if is_remote(value) or "::" in value:  # fetched, or unpacked, by the library of data sets
         raise outside
-    path = _resolved(value, setting)
-    if not _below(path, root):
+    path = _resolve(value, setting)
+    if not _is_below(path, root):
         raise outside
-    for found in matching(value, setting) if is_pattern(value) else (path,):
-        real = _resolved(str(found), setting)
-        if not _below(real, root):
+    for found in matching_files(value, setting) if is_pattern(value) else (path,):
+        real = _resolve(str(found), setting)
+        if not _is_below(real, root):
             raise outside
-        if link := _leading_out(real, root, setting):
+        if link := _find_link_out(real, root, setting):
             raise ConfigError(
                 f"{setting} = {value!r} is refused: {link!r} in it is a link that leads out of {str(root)!r}, to "
                 f"which {DATA_ROOT} restricts this lab; put a copy in its place"
             )
 
 
-def _leading_out(folder: Path, root: Path, setting: str) -> str:
+def _find_link_out(folder: Path, root: Path, setting: str) -> str:
     """A link below a folder that leads out of the root; empty without any."""
     looked_at = 0
     for parent, folders, files in os.walk(folder):
@@ -121,16 +121,16 @@ def _leading_out(folder: Path, root: Path, setting: str) -> str:
             )
         for name in (*folders, *files):
             path = os.path.join(parent, name)
-            if os.path.islink(path) and not _below(_resolved(path, DATA_ROOT), root):
+            if os.path.islink(path) and not _is_below(_resolve(path, DATA_ROOT), root):
                 return os.path.relpath(path, folder)
     return ""
 
 
-def _below(path: Path, root: Path) -> bool:
+def _is_below(path: Path, root: Path) -> bool:
     return path == root or root in path.parents
 
 
-def _resolved(value: str, setting: str) -> Path:
+def _resolve(value: str, setting: str) -> Path:
     try:
         return Path(value).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a home of nobody, a NUL

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from qcore.config.errors import ConfigError, shortened
+from qcore.config.errors import ConfigError, shorten
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """Section → key → value."""
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             if anchor in self.anchors and anchor not in self._sizes:
                 raise self._refuse(
-                    event, f"*{shortened(str(anchor), 40)} refers to a value that contains it: write it out"
+                    event, f"*{shorten(str(anchor), 40)} refers to a value that contains it: write it out"
                 )
             self._nodes += self._sizes.get(str(anchor), 0)
         else:
@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
             for key, _ in node.value:
                 name = self.construct_object(key, deep=True)
                 if name in seen:
-                    raise self._refuse(key, f"{shortened(str(name), 80)!r} is given twice: leave one out")
+                    raise self._refuse(key, f"{shorten(str(name), 80)!r} is given twice: leave one out")
                 seen.add(name)
         return found
 
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
         except yaml.YAMLError:
             raise
         except _BROKEN:
-            value = shortened(str(node.value), 40) if isinstance(node, ScalarNode) else "this"
+            value = shorten(str(node.value), 40) if isinstance(node, ScalarNode) else "this"
             raise self._refuse(node, f"{value!r} is no {node.tag.rpartition(':')[2]}: write a plain value") from None
 
     def _refuse(self, place: Any, problem: str) -> yaml.MarkedYAMLError:
@@ -138,7 +138,7 @@ def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, st
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         words = " ".join(filter(None, (error.context, error.problem)))
-        return (mark.line + 1 if mark else 1), shortened(words, 300)
+        return (mark.line + 1 if mark else 1), shorten(words, 300)
     if isinstance(error, yaml.reader.ReaderError):
         what = f"the character U+{ord(error.character):04X}" if isinstance(error.character, str) else "a byte"
         if isinstance(error.character, int):
@@ -148,7 +148,7 @@ def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, st
     return line, f"a value cannot be read ({type(error).__name__}): write it as a plain value"
 
 
-def decoded(raw: bytes, name: str) -> str:
+def decode_text(raw: bytes, name: str) -> str:
     """The text of a configuration file.
 
     Raises:
@@ -171,7 +171,7 @@ def read_text_file(path: Path, name: str = "") -> str:
     Raises:
         ConfigError: when it is missing, a folder, too large, not UTF-8 or cannot be read.
     """
-    name = name or shortened(str(path), 300)
+    name = name or shorten(str(path), 300)
     try:
         with open(path, "rb") as file:
             raw = file.read(LARGEST + 1)
@@ -182,7 +182,7 @@ def read_text_file(path: Path, name: str = "") -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{name} cannot be read ({reason}): name a YAML file that you can read") from None
-    return decoded(raw, name)
+    return decode_text(raw, name)
 
 
 class _Dumper(yaml.SafeDumper):

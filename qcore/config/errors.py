@@ -22,10 +22,10 @@ class ConfigError(QcoreError):
     def __init__(self, message: str = "") -> None:
         # Half a character, which no terminal, page or database could take, is written out.
         text = message.encode("utf-8", "backslashreplace").decode("utf-8")
-        super().__init__(shortened(text, LONGEST_MESSAGE))
+        super().__init__(shorten(text, LONGEST_MESSAGE))
 
 
-def shortened(text: str, most: int = 120) -> str:
+def shorten(text: str, most: int = 120) -> str:
     """`text`, its middle left out when it has more than `most` letters."""
     if len(text) <= most:
         return text
@@ -33,7 +33,7 @@ def shortened(text: str, most: int = 120) -> str:
     return f"{text[: most - tail - 1]}…{text[len(text) - tail :]}"
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """`repr` cut short; never expands nested YAML aliases, never fails on an integer of thousands of digits."""
     try:
         return _SHORT.repr(value)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from qcore.config.controls import ConfigError
 from qcore.config.documents import parse_yaml, yaml_text
-from qcore.config.errors import shown
+from qcore.config.errors import short_repr
 
 EXTERNAL: Literal["external"] = "external"
 Domain = Literal["", "text", "video"]
@@ -52,7 +52,8 @@ class ExternalConfig(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise ConfigError(
-                f"{key} = {shown(first['input'])} is refused in a configuration of kind external: {first['msg']}; it "
+                f"{key} = {short_repr(first['input'])} is refused in a configuration of kind external: "
+                f"{first['msg']}; it "
                 "has kind, source, domain (text or video), settings and note"
             ) from None
 
@@ -67,7 +68,11 @@ class ExternalConfig(BaseModel):
             return ExternalConfig(note=str(error))
         if isinstance(values, Mapping):
             return ExternalConfig(settings=dict(_flat(values)))
-        return ExternalConfig() if values is None else ExternalConfig(note=f"{name} holds no settings: {shown(values)}")
+        return (
+            ExternalConfig()
+            if values is None
+            else ExternalConfig(note=f"{name} holds no settings: {short_repr(values)}")
+        )
 
     def to_yaml(self) -> str:
         """The description as YAML; `from_dict` of what it says gives an equal one."""

@@ -149,12 +149,12 @@ with."""
 def form_of(head: bytes, name: str) -> Form:
     """The form of a file whose first bytes are `head` and whose name is `name`."""
     suffix = PurePath(name).suffix.lower()
-    binary = _binary(head)
+    binary = _why_binary(head)
     plain = not binary and _is_utf8(head)  # so that a text may begin with the letters ORC
     # bytes before names: a suffix is a promise, and a packed file under a wrong name would be read as text
     for first, packing in _PACKING:
         if head.startswith(first) and not plain:
-            return _packed(packing, name, suffix)
+            return _packed_form(packing, name, suffix)
     for at, first, words, remedy in _MAGIC:
         if head[at : at + len(first)] == first and (not plain or first in _PLAIN_MAGIC):
             return Form("", words, remedy)
@@ -175,10 +175,10 @@ def form_of(head: bytes, name: str) -> Form:
     if suffix in _SUFFIXES:
         found = _SUFFIXES[suffix]
         return Form(found, _WORDS[found])
-    return _of_text(decoded_head(head))
+    return _text_form(decode_head(head))
 
 
-def _packed(packing: str, name: str, suffix: str) -> Form:
+def _packed_form(packing: str, name: str, suffix: str) -> Form:
     inner = name[: -len(suffix)] if suffix in PACKED else name
     if packing == "lz4":
         return Form("", "an lz4 file", _UNPACK)
@@ -201,7 +201,7 @@ def _remedy_of(suffix: str) -> str:
     return _PROGRAM
 
 
-def _binary(head: bytes) -> str:
+def _why_binary(head: bytes) -> str:
     """Why these bytes are no text; empty when they may be. Bytes that are no UTF-8 are the reader's to name."""
     if any(head.startswith(mark) for mark, _ in BOMS):
         return ""
@@ -228,7 +228,7 @@ def _is_utf8(head: bytes) -> bool:
     return True
 
 
-def decoded_head(head: bytes) -> str:
+def decode_head(head: bytes) -> str:
     """First bytes as text, as far as they are; what is half a character at the end is replaced."""
     for mark, encoding in BOMS:
         if head.startswith(mark):
@@ -236,7 +236,7 @@ def decoded_head(head: bytes) -> str:
     return head.decode("utf-8", "replace")
 
 
-def _of_text(head: str) -> Form:
+def _text_form(head: str) -> Form:
     if _HTML.match(head):
         return Form("html", _WORDS["html"])
     if _XML.match(head):

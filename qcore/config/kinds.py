@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcore.config.controls import ConfigError, Control
-from qcore.config.errors import shown
+from qcore.config.errors import short_repr
 from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS
 from qcore.config.fault_bank import FAULTS
 from qcore.config.names import normal_name
@@ -66,7 +66,7 @@ def section_types(kind: str) -> dict[str, type[Section]]:
     }
 
 
-def at_top(values: dict[Any, Any]) -> dict[Any, Any]:
+def normalize_keys(values: dict[Any, Any]) -> dict[Any, Any]:
     """The same under the names of the declarations.
 
     Raises:
@@ -76,7 +76,7 @@ def at_top(values: dict[Any, Any]) -> dict[Any, Any]:
     for key, part in values.items():
         name = normal_name(key) if isinstance(key, str) else key
         if name in found:
-            raise ConfigError(f"{shown(key)} is given twice: leave one out")
+            raise ConfigError(f"{short_repr(key)} is given twice: leave one out")
         found[name] = part
     return found
 
@@ -92,7 +92,7 @@ def kind_of(values: dict[Any, Any]) -> str:
     return str(KIND.check(named.get("kind", KIND.default)))
 
 
-def live_apart(values: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
+def split_live_controls(values: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """A nested mapping without the live controls of its family, and those."""
     kept: dict[Any, Any] = {}
     live: dict[str, Any] = {}

@@ -76,7 +76,7 @@ def _number(name: str, find: Find, otherwise: str) -> str:
     return control.name
 
 
-def set_by(found: object, find: Find) -> Iterator[tuple[TextLine, Control, object]]:
+def assignments(found: object, find: Find) -> Iterator[tuple[TextLine, Control, object]]:
     """Line, control and value of everything that a schedule or rules set; of `*=` and `+=` the value that they make of
     the control's default, which is what a model that has nothing for it keeps.
     """
@@ -87,10 +87,10 @@ def set_by(found: object, find: Find) -> Iterator[tuple[TextLine, Control, objec
         for rule in found:
             for action in rule.actions:
                 control = find(action.name)
-                yield rule.line, control, _target(action, control)
+                yield rule.line, control, _target_value(action, control)
 
 
-def _target(action: Action, control: Control) -> object:
+def _target_value(action: Action, control: Control) -> object:
     if action.operator == "=":
         return action.value
     return Limit(control.name).allowed(control, control.default, float(action.target(control.default)))  # type: ignore[arg-type]

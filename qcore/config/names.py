@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from qcore.config.errors import shortened
+from qcore.config.errors import shorten
 
 _LONGEST_COMPARED = 80  # letters: no declared name is near a longer one, and comparing grows with the square
 _HYPHEN = re.compile(r"(?<=[^\W_])-(?=[^\W_])")
@@ -23,7 +23,7 @@ def normal_name(name: str) -> str:
     return ".".join(map("_".join, parts))
 
 
-def operator_after(written: str) -> str:
+def trailing_operator(written: str) -> str:
     """The operator that ends what stands before a `=`, such as the `-` of `learning_rate -= 1`; empty without one. A
     `*` is none: it may end a name (`t*`).
     """
@@ -63,4 +63,4 @@ def nearest_hint(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the valid name nearest to `name`, or the empty text when none is near."""
     known = [one for one in valid if len(one) <= 3 * _LONGEST_COMPARED]
     close = difflib.get_close_matches(name[:_LONGEST_COMPARED], known, n=1, cutoff=0.5)
-    return f"; did you mean {shortened(close[0], _LONGEST_COMPARED)!r}?" if close else ""
+    return f"; did you mean {shorten(close[0], _LONGEST_COMPARED)!r}?" if close else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qcore.config.errors import ConfigError, shortened
+from qcore.config.errors import ConfigError, shorten
 
 
 def person_path(text: str | Path, setting: str = "the path") -> Path:
@@ -25,5 +25,5 @@ def person_path(text: str | Path, setting: str = "the path") -> Path:
         return Path(os.path.abspath(os.path.expanduser(text)))
     except (OSError, ValueError) as error:  # a NUL; or the folder that a relative path starts at is gone
         reason = getattr(error, "strerror", None) or error
-        said = shortened(str(text), 80)
+        said = shorten(str(text), 80)
         raise ConfigError(f"{setting} = {said!r} is refused: it is no path ({reason}); give a file or folder") from None

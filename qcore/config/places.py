@@ -26,7 +26,7 @@ class DataError(ConfigError):
     """A path, or what it holds, cannot be used as data; the message names it and the remedy."""
 
 
-def shown(path: Path | str) -> str:
+def printable_path(path: Path | str) -> str:
     """A path as printable text, a very long one cut; bytes that are no UTF-8 and control characters become `�`."""
     text = os.fsencode(path).decode("utf-8", "replace")
     if len(text) > _LONGEST_NAME:
@@ -38,18 +38,18 @@ def place(location: str, setting: str, wanted: str) -> Path:
     """The path a person wrote, `~` expanded, of something that exists. `DataError` names setting and remedy."""
     if not location.strip():
         raise DataError(f"{setting} is empty: give it {wanted}")
-    said = f"{setting} = {shown(location)!r}"
+    said = f"{setting} = {printable_path(location)!r}"
     try:
         path = Path(location).expanduser()
         path.stat()
     except RuntimeError as error:  # a home that nobody has; older Pythons say a link that leads to itself so, too
         raise DataError(f"{said} cannot be found ({error}): give {wanted}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{said} {_unfound(error)}: give {wanted}") from None
+        raise DataError(f"{said} {_not_found_text(error)}: give {wanted}") from None
     return path
 
 
-def _unfound(error: OSError | ValueError) -> str:
+def _not_found_text(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     return f"cannot be found ({plain_error(error)})"
@@ -60,7 +60,7 @@ def plain_error(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().rstrip(".")
 
 
-def expanded(text: str) -> str:
+def expand_home(text: str) -> str:
     """A path with `~` replaced; as it is where nobody has that home."""
     try:
         return os.path.expanduser(text)
@@ -74,7 +74,7 @@ def listed_files(text: str, folder: Path | None = None) -> list[str]:
     Args:
         folder: where relative ones start, if not where the process runs.
     """
-    whole = expanded(text)
+    whole = expand_home(text)
     if "," not in text or os.path.lexists(folder / whole if folder else whole):
         return [text]
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -85,7 +85,7 @@ def local_files(text: str, setting: str = "data.data_files") -> list[Path]:
     found: list[Path] = []
     for part in listed_files(text):
         if is_pattern(part):
-            found += matching(part, setting)
+            found += matching_files(part, setting)
         else:
             found.append(place(part, setting, "a file, a list of files between commas, or a pattern such as a/*.jsonl"))
     return found
@@ -93,10 +93,10 @@ def local_files(text: str, setting: str = "data.data_files") -> list[Path]:
 
 def is_pattern(text: str) -> bool:
     """Whether a text is a pattern of paths, and not the name of something that is there."""
-    return has_magic(text) and not os.path.lexists(expanded(text))
+    return has_magic(text) and not os.path.lexists(expand_home(text))
 
 
-def matching(pattern: str, setting: str) -> list[Path]:
+def matching_files(pattern: str, setting: str) -> list[Path]:
     """The regular files that a pattern names, in sorted order: `*`, `?` and `[…]` within a name, `**` for any folders.
 
     Hidden names need a dot in the pattern, and `**` follows no link.
@@ -109,8 +109,8 @@ def matching(pattern: str, setting: str) -> list[Path]:
         DataError: for a pattern without a file, for one that cannot be one, and for one that leads through more than
             `MOST_NAMES` names.
     """
-    said = f"{setting} = {shown(pattern)!r}"
-    path = expanded(pattern)
+    said = f"{setting} = {printable_path(pattern)!r}"
+    path = expand_home(pattern)
     parts = _pattern_parts(path, said)
     found: set[str] = set()
     # A stack of places instead of recursion, as folders may lie deeper than Python recurses. With several ** the same
@@ -149,7 +149,7 @@ def _pattern_parts(path: str, said: str) -> list[str]:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if odd := [part for part in parts if "**" in part and part != "**"]:
         raise DataError(
-            f"{said} is refused: ** stands alone between slashes, as in a/**/*.jsonl, not {shown(odd[0])!r}"
+            f"{said} is refused: ** stands alone between slashes, as in a/**/*.jsonl, not {printable_path(odd[0])!r}"
         )
     if "\0" in path:
         raise DataError(f"{said} is refused: it holds a NUL, which no path can")
@@ -195,4 +195,4 @@ def looks_local(name: str) -> bool:
     The names of builders, such as json, never are.
     """
     written = name.lstrip()[:1] in ("/", ".", "~", "\\")
-    return name not in BUILDERS and (written or (bool(name) and os.path.lexists(expanded(name))))
+    return name not in BUILDERS and (written or (bool(name) and os.path.lexists(expand_home(name))))

@@ -31,7 +31,7 @@ class Preset:
         return default_run().with_values(self.changes)
 
 
-def _published(width: int, layers: int, heads: int, phases: int, context: int, **more: Any) -> dict[str, Any]:
+def _published_size(width: int, layers: int, heads: int, phases: int, context: int, **more: Any) -> dict[str, Any]:
     size = {"width": width, "layers": layers, "heads": heads, "phases": phases, "context": context}
     return {**size, "source": "pydoc", "tokenizer": "bpe", "vocab_size": 8192, "steps": 2000, **more}
 
@@ -40,7 +40,7 @@ _VIDEO = {"kind": "video_flow"}
 _LONG_VIDEO = {**_VIDEO, "steps": 4000, "lr_policy": "constant", "learning_rate": 2e-3}
 
 
-def _uncapitalised(title: str) -> str:
+def _uncapitalize(title: str) -> str:
     """A title inside a sentence: `Padding …` → `padding …`, while names such as `NaN` and `EOS` stay as they are."""
     first = title.partition(" ")[0]
     is_word = first[:1].isupper() and (first[1:].islower() or len(first) == 1)
@@ -172,19 +172,19 @@ _ALL = (
         "published-small",
         "Published size 1: D 256, L 4, H 4, P 32, T 256",
         "The smallest published phase model.",
-        _published(256, 4, 4, 32, 256, batch_size=8, learning_rate=3e-4),
+        _published_size(256, 4, 4, 32, 256, batch_size=8, learning_rate=3e-4),
     ),
     Preset(
         "published-medium",
         "Published size 2: D 512, L 8, H 8, P 64, T 512",
         "The middle published phase model; needs a GPU or patience.",
-        _published(512, 8, 8, 64, 512, batch_size=4, learning_rate=3e-4),
+        _published_size(512, 8, 8, 64, 512, batch_size=4, learning_rate=3e-4),
     ),
     Preset(
         "published-large",
         "Published size 3: D 768, L 12, H 12, P 128, T 1024",
         "The largest published phase model; needs a GPU.",
-        _published(768, 12, 12, 128, 1024, batch_size=32, accumulation=4, learning_rate=2e-4),
+        _published_size(768, 12, 12, 128, 1024, batch_size=32, accumulation=4, learning_rate=2e-4),
     ),
     Preset(
         "video-averaging",
@@ -238,7 +238,7 @@ _ALL = (
     *(
         Preset(
             f"fault-{case.code.lower()}",
-            f"Fault {case.code}: {_uncapitalised(case.title)}",
+            f"Fault {case.code}: {_uncapitalize(case.title)}",
             f"Its authors saw: {case.seen}. How to recognise it: {case.tell}.",
             case.preset_changes,
         )

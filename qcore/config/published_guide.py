@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.documents import parse_yaml
-from qcore.config.errors import shortened, shown
+from qcore.config.errors import short_repr, shorten
 from qcore.config.ltx import LTX_SIZES, SPATIAL_RATIO, TEMPORAL_RATIO, LatentsConfig, LTXVideoConfig
 from qcore.config.paths import person_path
 from qcore.config.published_guide_keys import KEYS, METHODS, NO_EFFECT, PAIRS, PUBLISHED, STRAIGHT, WITH_ANCHOR
@@ -95,11 +95,11 @@ def from_guide(text: str, *, adapter: bool = False) -> GuideLoad:
         adapter: False runs its flow on the small backbone, with canvas and frames bounded for two cores, on the
             embedded digits when its data set is not there; True configures LTX-Video with LoRA (kind `ltx_video`).
     """
-    return _loaded(parse_yaml(text), adapter)
+    return _load(parse_yaml(text), adapter)
 
 
-def _loaded(document: object, adapter: bool) -> GuideLoad:
-    given, empty = _checked(document)
+def _load(document: object, adapter: bool) -> GuideLoad:
+    given, empty = _check_document(document)
     translation = _Translation(given, adapter)
     translation.run()
     return GuideLoad(
@@ -121,12 +121,12 @@ def read_config(text: str, *, adapter: bool = False, name: str = "") -> tuple[Ru
     """
     values = parse_yaml(text, name)
     if is_guide(values):
-        loaded = _loaded(values, adapter)
+        loaded = _load(values, adapter)
         return loaded.config, loaded
     return RunConfig.from_dict({} if values is None else values), None
 
 
-def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
+def _check_document(document: object) -> tuple[dict[str, Any], list[str]]:
     """`section.key` → value in its declared type, for all that the file gives, and the keys that it leaves empty."""
     if not isinstance(document, dict):
         raise ConfigError(f"the guide's file is a mapping of sections, not {type(document).__name__}")
@@ -134,7 +134,7 @@ def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
     empty: list[str] = []
     for section, part in document.items():
         if section not in KEYS:
-            raise ConfigError(f"unknown section {shown(section)}{nearest_hint(str(section), KEYS)}")
+            raise ConfigError(f"unknown section {short_repr(section)}{nearest_hint(str(section), KEYS)}")
         if part is None:
             continue
         if not isinstance(part, dict):
@@ -142,7 +142,7 @@ def _checked(document: object) -> tuple[dict[str, Any], list[str]]:
         for key, value in part.items():
             name = f"{section}.{key}"
             if key not in KEYS[section]:
-                raise ConfigError(f"unknown key {shortened(name)}{_hint(str(key), section)}")
+                raise ConfigError(f"unknown key {shorten(name)}{_hint(str(key), section)}")
             if value is None:
                 empty.append(name)
             else:
@@ -160,7 +160,9 @@ def _value(name: str, control: Control, value: object) -> Any:
     if name not in PAIRS:
         return control.check(value)
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ConfigError(f"{name} = {shown(value)} is refused: it must be a list of two, each {control.range_text}")
+        raise ConfigError(
+            f"{name} = {short_repr(value)} is refused: it must be a list of two, each {control.range_text}"
+        )
     return [control.check(item) for item in value]
 
 
@@ -214,7 +216,7 @@ class _Translation:
         if key in self.given and key not in self.implied:
             self.without_effect.append(Note(key, why))
 
-    def _agreed(self, *keys: str) -> tuple[list[str], Any]:
+    def _agreeing_value(self, *keys: str) -> tuple[list[str], Any]:
         """The given ones among `keys`, which name one value, and that value; `ConfigError` when they contradict."""
         found = [key for key in keys if key in self.given]
         for key in found[1:]:
@@ -230,7 +232,7 @@ class _Translation:
         for key in ("flow_matching.method", "training.strategy"):
             if key in self.given:
                 self.given[key] = METHODS[self.given[key]]
-        keys, path = self._agreed("flow_matching.method", "training.strategy")
+        keys, path = self._agreeing_value("flow_matching.method", "training.strategy")
         if not keys:
             keys, path = ["flow_matching.method"], "quantum"
             self.implied.add(keys[0])
@@ -251,7 +253,7 @@ class _Translation:
                 self.implied.add(key)
 
     def _collapse(self, path: str) -> None:
-        keys, t_star = self._agreed("flow_matching.t_star", "quantum.collapse_threshold")
+        keys, t_star = self._agreeing_value("flow_matching.t_star", "quantum.collapse_threshold")
         for key in keys:
             self._set(key, "t_star", t_star)
         for key, ours, paths in (
@@ -264,7 +266,7 @@ class _Translation:
                 self._ignore(key, f"the {path} path has no such force")
 
     def _anchor(self, path: str) -> None:
-        keys, wanted = self._agreed("flow_matching.use_anchor_net", "quantum.use_anchor_net")
+        keys, wanted = self._agreeing_value("flow_matching.use_anchor_net", "quantum.use_anchor_net")
         network = bool(wanted) and path in WITH_ANCHOR
         for key in keys:
             if path in WITH_ANCHOR:

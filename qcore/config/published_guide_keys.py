@@ -23,78 +23,80 @@ METHODS = {
 WITH_ANCHOR = ("quantum", "rab", "ring")
 
 
-def _like(section: type[Section], name: str) -> Control:
+def _same_control(section: type[Section], name: str) -> Control:
     return section.control(name)
 
 
-def _own(kind: Kind, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Control:
+def _guide_control(
+    kind: Kind, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Control:
     return Control("", "", kind, None, "", low=low, high=high, choices=choices)
 
 
-_FLAG, _TEXT, _EVERY = _own("bool"), _own("text"), _own("int", 1, 1_000_000)
-_METHOD = _own("choice", choices=tuple(METHODS))
+_FLAG, _TEXT, _EVERY = _guide_control("bool"), _guide_control("text"), _guide_control("int", 1, 1_000_000)
+_METHOD = _guide_control("choice", choices=tuple(METHODS))
 PAIRS = ("quantum.anchor_entropy_range", "data.resolution", "optimizer.betas")
 KEYS: dict[str, dict[str, Control]] = {
-    "model": {"id": _TEXT, "variant": _own("choice", choices=("2b", "13b")), "cache_dir": _TEXT},
-    "flow_matching": {"method": _METHOD, "t_star": _like(FlowConfig, "t_star"), "use_anchor_net": _FLAG},
+    "model": {"id": _TEXT, "variant": _guide_control("choice", choices=("2b", "13b")), "cache_dir": _TEXT},
+    "flow_matching": {"method": _METHOD, "t_star": _same_control(FlowConfig, "t_star"), "use_anchor_net": _FLAG},
     "training": {
         "strategy": _METHOD,
-        "temporal_embedding_amplification": _like(FlowConfig, "frame_amplification"),
-        "orthogonality_loss_weight": _like(VideoObjectiveConfig, "orthogonality_weight"),
-        "quantum_metrics_log_interval": _like(VideoProbesConfig, "frames_every"),
+        "temporal_embedding_amplification": _same_control(FlowConfig, "frame_amplification"),
+        "orthogonality_loss_weight": _same_control(VideoObjectiveConfig, "orthogonality_weight"),
+        "quantum_metrics_log_interval": _same_control(VideoProbesConfig, "frames_every"),
     },
     "quantum": {
-        "quantum_superposition_factor": _like(FlowConfig, "superposition"),
-        "high_freq_jitter": _like(FlowConfig, "anchor_jitter"),
-        "anchor_entropy_range": _own("float", -20, 20),
-        "collapse_threshold": _like(FlowConfig, "t_star"),
-        "frame_repulsion_strength": _like(FlowConfig, "repulsion"),
+        "quantum_superposition_factor": _same_control(FlowConfig, "superposition"),
+        "high_freq_jitter": _same_control(FlowConfig, "anchor_jitter"),
+        "anchor_entropy_range": _guide_control("float", -20, 20),
+        "collapse_threshold": _same_control(FlowConfig, "t_star"),
+        "frame_repulsion_strength": _same_control(FlowConfig, "repulsion"),
         # ours reads 0 as "the path's own", so 0 is refused here
-        "quantum_decay_rate": replace(_like(FlowConfig, "anchor_decay"), low=0.01),
+        "quantum_decay_rate": replace(_same_control(FlowConfig, "anchor_decay"), low=0.01),
         "cosine_similarity_penalty": _FLAG,
         "orthogonal_projection": _FLAG,
         "use_anchor_net": _FLAG,
     },
     "training_config": {
-        "learning_rate": _like(OptimConfig, "learning_rate"),
-        "batch_size": _like(OptimConfig, "batch_size"),
-        "max_steps": _like(OptimConfig, "steps"),
-        "gradient_clip_norm": _like(OptimConfig, "clip_norm"),
-        "mixed_precision": _own("choice", choices=("bf16", "fp16", "fp32", "no")),
-        "gradient_accumulation_steps": _like(OptimConfig, "accumulation"),
+        "learning_rate": _same_control(OptimConfig, "learning_rate"),
+        "batch_size": _same_control(OptimConfig, "batch_size"),
+        "max_steps": _same_control(OptimConfig, "steps"),
+        "gradient_clip_norm": _same_control(OptimConfig, "clip_norm"),
+        "mixed_precision": _guide_control("choice", choices=("bf16", "fp16", "fp32", "no")),
+        "gradient_accumulation_steps": _same_control(OptimConfig, "accumulation"),
         "validation_steps": _EVERY,
-        "num_validation_videos": _like(ClipSamplingConfig, "sampled_clips"),
-        "validation_guidance_scale": _own("float", 0, 100),
+        "num_validation_videos": _same_control(ClipSamplingConfig, "sampled_clips"),
+        "validation_guidance_scale": _guide_control("float", 0, 100),
     },
     "data": {
         "dataset_path": _TEXT,
-        "resolution": _own("int", 4, 8192),
-        "num_frames": _like(ClipsConfig, "frames"),
-        "frame_stride": _like(ClipsConfig, "frame_stride"),
+        "resolution": _guide_control("int", 4, 8192),
+        "num_frames": _same_control(ClipsConfig, "frames"),
+        "frame_stride": _same_control(ClipsConfig, "frame_stride"),
         "normalize_frames": _FLAG,
         "temporal_consistency_check": _FLAG,
     },
     "optimizer": {
-        "name": _own("choice", choices=("adamw",)),
-        "betas": _like(OptimConfig, "beta1"),
-        "weight_decay": _like(OptimConfig, "weight_decay"),
-        "eps": _own("float", 1e-12, 1e-2),
+        "name": _guide_control("choice", choices=("adamw",)),
+        "betas": _same_control(OptimConfig, "beta1"),
+        "weight_decay": _same_control(OptimConfig, "weight_decay"),
+        "eps": _guide_control("float", 1e-12, 1e-2),
     },
     "lr_scheduler": {
-        "type": _own("choice", choices=("cosine_annealing", "cosine", "constant", "constant_with_warmup")),
-        "warmup_steps": _like(OptimConfig, "warmup_steps"),
-        "min_lr": _own("float", 0, 1),
+        "type": _guide_control("choice", choices=("cosine_annealing", "cosine", "constant", "constant_with_warmup")),
+        "warmup_steps": _same_control(OptimConfig, "warmup_steps"),
+        "min_lr": _guide_control("float", 0, 1),
     },
     "lora": {
         "enabled": _FLAG,
-        "rank": _like(LTXVideoConfig, "lora_rank"),
-        "alpha": _like(LTXVideoConfig, "lora_alpha"),
-        "dropout": _like(LTXVideoConfig, "lora_dropout"),
-        "target_modules": _like(LTXVideoConfig, "lora_targets"),
+        "rank": _same_control(LTXVideoConfig, "lora_rank"),
+        "alpha": _same_control(LTXVideoConfig, "lora_alpha"),
+        "dropout": _same_control(LTXVideoConfig, "lora_dropout"),
+        "target_modules": _same_control(LTXVideoConfig, "lora_targets"),
     },
     "output": {
         "save_dir": _TEXT,
-        "checkpoint_steps": _like(VideoProbesConfig, "checkpoint_every"),
+        "checkpoint_steps": _same_control(VideoProbesConfig, "checkpoint_every"),
         **dict.fromkeys(("save_full_model", "save_quantum_metrics", "export_quantum_analysis"), _FLAG),
     },
     "logging": {

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from qcore.config.controls import Control
-from qcore.config.errors import shortened
+from qcore.config.errors import shorten
 from qcore.config.fault_bank import FAULTS
 from qcore.config.names import assignment, nearest_hint
 from qcore.config.texts import TextLine, lines_of
@@ -178,7 +178,7 @@ def _rule(line: TextLine) -> WhenRule:
             case ["at", "most", number, unit] if unit in _TIMES:
                 times = line.whole(number, "the number of times,")
             case _:
-                text = shortened(option.strip(), 80)
+                text = shorten(option.strip(), 80)
                 raise line.refuse(f"{text!r} is neither 'every N steps' nor 'at most N times'")
     return WhenRule(line.text, conditions, tuple(actions), tuple(verbs), max(1, lasting), max(1, every), times, line)
 
@@ -193,7 +193,7 @@ def _condition(line: TextLine, text: str) -> IsActive | Compared:
     series = text[:at].strip() if at > 0 else ""
     if not _SERIES.fullmatch(series):
         raise line.refuse(
-            f"{shortened(text.strip(), 80)!r} is not a condition; write 'NAME is active' with the name of a finding or "
+            f"{shorten(text.strip(), 80)!r} is not a condition; write 'NAME is active' with the name of a finding or "
             "the code of a fault, or 'series/name > number'"
         )
     sign = text[at : at + 2] if text[at + 1 : at + 2] == "=" else text[at]
@@ -206,7 +206,7 @@ def _action(line: TextLine, text: str) -> Action:
     if not set_to or name is None or not set_to.value:
         hint = nearest_hint(text.strip(), _VERBS)
         raise line.refuse(
-            f"{shortened(text.strip(), 80)!r} is not an action; write control = value, *= factor, += difference, or "
+            f"{shorten(text.strip(), 80)!r} is not an action; write control = value, *= factor, += difference, or "
             f"one of {', '.join(_VERBS)}{hint}"
         )
     if set_to.sign != "=":

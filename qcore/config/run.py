@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from qcore.config.controls import ConfigError, Control, nearest_hint
 from qcore.config.documents import Defaults, parse_yaml, with_defaults, yaml_text
-from qcore.config.errors import shortened, shown
+from qcore.config.errors import short_repr, shorten
 from qcore.config.families import FAMILIES, LANGUAGE_KINDS, MODEL_KINDS, VIDEO_KINDS, LanguageConfig
 from qcore.config.flux import FluxConfig
-from qcore.config.kinds import KIND, TOP, at_top, kind_of, live_apart, section_types
-from qcore.config.lines import checked_limits, checked_rules, checked_schedule, set_by
+from qcore.config.kinds import KIND, TOP, kind_of, normalize_keys, section_types, split_live_controls
+from qcore.config.lines import assignments, checked_limits, checked_rules, checked_schedule
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig, check_adapter
 from qcore.config.names import normal_name
 from qcore.config.phase import PhaseLMConfig
@@ -82,7 +82,7 @@ class RunConfig(BaseModel):
         """Validate a nested mapping; what it leaves out takes the model family's defaults. `ConfigError` names the key
         or value, the range and the nearest valid name.
         """
-        config = _built(values)
+        config = _build_config(values)
         config._check_lines(_TEXTS_CHECKED)
         return config
 
@@ -101,12 +101,12 @@ class RunConfig(BaseModel):
         """
         values = with_defaults(parse_yaml(text, name), before)
         try:
-            return _built(values), {}
+            return _build_config(values), {}
         except ConfigError:
             if not isinstance(values, dict):
                 raise
-        kept, live = live_apart(at_top(values))
-        config, refused = _built(kept), {}
+        kept, live = split_live_controls(normalize_keys(values))
+        config, refused = _build_config(kept), {}
         for key, value in live.items():
             try:
                 config = config._changed({key: value})
@@ -154,7 +154,8 @@ class RunConfig(BaseModel):
             control = find_control(key, values["model"]["kind"])
             if control.name in written:
                 raise ConfigError(
-                    f"{control.name} is given twice, as {shown(written[control.name])} and as {shown(key)}: leave one "
+                    f"{control.name} is given twice, as {short_repr(written[control.name])} and as "
+                    f"{short_repr(key)}: leave one "
                     "out"
                 )
             written[control.name] = key
@@ -162,7 +163,7 @@ class RunConfig(BaseModel):
                 values[control.name] = value
             else:
                 values[control.section][control.name] = value
-        return _built(values)
+        return _build_config(values)
 
     def value(self, name: str) -> Any:
         """The value of one control by its name or dotted name."""
@@ -196,7 +197,7 @@ class RunConfig(BaseModel):
             self._check_set_by(name, self.value(name))
 
     def _check_set_by(self, name: str, lines: list[str]) -> None:
-        for line, declared, value in set_by(_TEXTS_CHECKED[name](lines, self.kind), _found_by(self.kind)):
+        for line, declared, value in assignments(_TEXTS_CHECKED[name](lines, self.kind), _control_finder(self.kind)):
             # the refusal names the line: a schedule has many
             with line.named():
                 checked = declared.check(value)
@@ -291,7 +292,7 @@ def default_run(kind: str = KIND.default) -> RunConfig:
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
 
 
-def _built(values: object) -> RunConfig:
+def _build_config(values: object) -> RunConfig:
     """The configuration of a nested mapping.
 
     Raises:
@@ -299,7 +300,7 @@ def _built(values: object) -> RunConfig:
     """
     if not isinstance(values, dict):
         raise ConfigError(f"a run configuration is a mapping of sections, not {type(values).__name__}")
-    values = at_top(values)
+    values = normalize_keys(values)
     kind = kind_of(values)
     base, sections = default_run(kind), section_types(kind)
     parts: dict[str, Any] = {}
@@ -308,12 +309,12 @@ def _built(values: object) -> RunConfig:
             parts[key] = part if key in TOP else _section(key, part, sections, base)
         return type(base).model_validate({**dict(base), **parts})
     except ValidationError as error:
-        raise ConfigError("; ".join(_plain(item["msg"]) for item in error.errors())) from None
+        raise ConfigError("; ".join(_strip_prefix(item["msg"]) for item in error.errors())) from None
 
 
 def _section(key: Any, part: object, sections: dict[str, type[Section]], base: RunConfig) -> Section:
     if key not in sections:
-        raise ConfigError(f"unknown section {shown(key)}{nearest_hint(str(key), [*sections, *TOP])}")
+        raise ConfigError(f"unknown section {short_repr(key)}{nearest_hint(str(key), [*sections, *TOP])}")
     if not isinstance(part, dict):
         raise ConfigError(f"section {key!r} is a mapping of names to values, not {type(part).__name__}")
     given: dict[str, Any] = {}
@@ -321,7 +322,7 @@ def _section(key: Any, part: object, sections: dict[str, type[Section]], base: R
         name = sections[key].named(written)
         if name is None:
             hint = nearest_hint(str(written), sections[key].model_fields)
-            raise ConfigError(f"unknown key {key}.{shortened(str(written), 80)}{hint}")
+            raise ConfigError(f"unknown key {key}.{shorten(str(written), 80)}{hint}")
         if name in given:
             raise ConfigError(f"{key}.{name} is given twice: leave one out")
         given[name] = value
@@ -347,7 +348,7 @@ def live_controls(kind: str = KIND.default) -> dict[str, Control]:
 
 
 @cache
-def _by_name(kind: str) -> dict[str, Control]:
+def _controls_by_name(kind: str) -> dict[str, Control]:
     """Controls of a family by every name that is accepted: their own, with the section, and as pages write them."""
     controls = all_controls(kind)
     found = {control.name: control for control in controls}
@@ -368,16 +369,16 @@ def find_control(name: object, kind: str = KIND.default) -> Control:
         ('learning_rate', True)
     """
     if not isinstance(name, str):
-        raise ConfigError(f"name = {shown(name)} is refused: it must be the name of a control")
+        raise ConfigError(f"name = {short_repr(name)} is refused: it must be the name of a control")
     plain = normal_name(name)
-    control = _by_name(kind).get(plain)
+    control = _controls_by_name(kind).get(plain)
     if control is None:
         dot, leaf = "." in plain, plain.rpartition(".")[2]
-        others = [other for other in MODEL_KINDS if leaf in _by_name(other)]
+        others = [other for other in MODEL_KINDS if leaf in _controls_by_name(other)]
         if others and not dot:
-            raise ConfigError(f"{shown(name)} is no value of a {kind}: it belongs to {' and '.join(others)}")
-        known = [known for known in _by_name(kind) if ("." in known) == dot]
-        raise ConfigError(f"unknown name {shown(name)}{nearest_hint(plain, known)}")
+            raise ConfigError(f"{short_repr(name)} is no value of a {kind}: it belongs to {' and '.join(others)}")
+        known = [known for known in _controls_by_name(kind) if ("." in known) == dot]
+        raise ConfigError(f"unknown name {short_repr(name)}{nearest_hint(plain, known)}")
     return control
 
 
@@ -411,24 +412,24 @@ def check_schedule(lines: list[str], kind: str | None = None) -> Schedule:
         >>> check_schedule(["120: learning_rate = 0.001"]).changes[0].value
         '0.001'
     """
-    return checked_schedule(lines, _found_by(kind), lambda name, value: _check_scheduled(name, value, kind))
+    return checked_schedule(lines, _control_finder(kind), lambda name, value: _check_scheduled(name, value, kind))
 
 
 def check_rules(lines: list[str], kind: str | None = None) -> tuple[WhenRule, ...]:
     """What rules say, each action checked against its control, and against the model family when given; names as they
     are declared. `ConfigError` names the line.
     """
-    return checked_rules(lines, _found_by(kind), lambda name, value: _check_scheduled(name, value, kind))
+    return checked_rules(lines, _control_finder(kind), lambda name, value: _check_scheduled(name, value, kind))
 
 
 def check_limits(lines: list[str], kind: str | None = None) -> dict[str, Limit]:
     """Limits of automatic changes by control name, each within the control's own range. `ConfigError` names the
     line.
     """
-    return checked_limits(lines, _found_by(kind))
+    return checked_limits(lines, _control_finder(kind))
 
 
-def _found_by(kind: str | None) -> Callable[[str], Control]:
+def _control_finder(kind: str | None) -> Callable[[str], Control]:
     return lambda name: find_control(name, kind or _family_of(name))
 
 
@@ -450,9 +451,9 @@ def _check_scheduled(name: str, value: object, kind: str | None) -> str:
 def _family_of(name: object) -> str:
     """A family that has a live control of this name, else the default one, whose refusal will do."""
     leaf = normal_name(str(name)).rpartition(".")[2]
-    having = (kind for kind in MODEL_KINDS if (found := _by_name(kind).get(leaf)) is not None and found.live)
+    having = (kind for kind in MODEL_KINDS if (found := _controls_by_name(kind).get(leaf)) is not None and found.live)
     return next(having, KIND.default)
 
 
-def _plain(message: str) -> str:
+def _strip_prefix(message: str) -> str:
     return message.removeprefix("Value error, ")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, get_args
 
-from qcore.config.errors import ConfigError, shortened
+from qcore.config.errors import ConfigError, shorten
 from qcore.config.names import assignment
 from qcore.config.texts import TextLine, lines_of
 
@@ -81,7 +81,7 @@ class Ramp:
             return self.values[0]
         for (start, end), (low, high) in zip(pairwise(steps), pairwise(self.values), strict=True):
             if start <= step < end:
-                return _between(low, high, (step - start) / (end - start), self.shape)
+                return _interpolate(low, high, (step - start) / (end - start), self.shape)
         return self.values[-1]
 
 
@@ -102,7 +102,7 @@ def parse_schedule(lines: Iterable[str]) -> Schedule:
         if not colon or not rest.strip():
             raise _refuse(line)
         if line.plain.startswith(_STAGE):
-            changes += _staged(line)
+            changes += _parse_stage(line)
         elif ".." in head:
             ramps.append(_ramp(line, head, rest))
         else:
@@ -110,7 +110,7 @@ def parse_schedule(lines: Iterable[str]) -> Schedule:
     return Schedule(tuple(changes), tuple(ramps))
 
 
-def _staged(line: TextLine) -> list[ScheduledChange]:
+def _parse_stage(line: TextLine) -> list[ScheduledChange]:
     """`stage NAME MOMENT: …`; the name may hold anything, a colon, too."""
     found = _STAGE_END.search(line.plain, len(_STAGE))
     if found is None:
@@ -141,7 +141,7 @@ def _ramp(line: TextLine, head: str, text: str) -> Ramp:
     values = tuple(line.number(part) for part in [*before, ends[0]])
     shape = ends[1] if len(ends) == 2 else "linear"
     if shape not in _SHAPES:
-        raise line.refuse(f"{shortened(shape, 80)!r} is not a shape; write {' or '.join(_SHAPES)}")
+        raise line.refuse(f"{shorten(shape, 80)!r} is not a shape; write {' or '.join(_SHAPES)}")
     if len(knots) != len(values):
         raise line.refuse(f"{len(knots)} steps and {len(values)} values; give each step one")
     # a share and a step can only be compared once the length of the run is known
@@ -175,7 +175,7 @@ def _refuse(line: TextLine) -> ConfigError:
     )
 
 
-def _between(low: float, high: float, share: float, shape: Shape) -> float:
+def _interpolate(low: float, high: float, share: float, shape: Shape) -> float:
     if shape == "log":
         # equal steps multiply by equal factors, which is how rates and weights are felt
         return float(low * (high / low) ** share)

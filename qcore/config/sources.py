@@ -22,7 +22,16 @@ from typing import IO, Any
 from qcore.config.encodings import is_wide, misfit
 from qcore.config.forms import BOMS, PACKED, TABLES, Form, form_of
 from qcore.config.ltx import LatentsConfig
-from qcore.config.places import BUILDERS, DataError, is_remote, local_files, looks_local, place, plain_error, shown
+from qcore.config.places import (
+    BUILDERS,
+    DataError,
+    is_remote,
+    local_files,
+    looks_local,
+    place,
+    plain_error,
+    printable_path,
+)
 from qcore.config.run import RunConfig
 from qcore.config.sections import DataConfig
 from qcore.config.video import ClipsConfig
@@ -117,7 +126,7 @@ def check_source(config: RunConfig) -> SourceCheck:
     return SourceCheck(f"built in: {data.source}")
 
 
-def odd_kind(mode: int) -> str:
+def special_file_kind(mode: int) -> str:
     """What something is that is neither a regular file nor a folder; empty for those."""
     for test, words in (
         (stat.S_ISFIFO, "a pipe"),
@@ -139,12 +148,12 @@ def read_head(path: Path) -> bytes:
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        raise ValueError(f"is {odd_kind(mode) or 'a folder'}, not a file")
+        raise ValueError(f"is {special_file_kind(mode) or 'a folder'}, not a file")
     with path.open("rb") as file:
         return file.read(HEAD)
 
 
-def look(path: Path, encoding: str = "") -> Form:
+def detect_form(path: Path, encoding: str = "") -> Form:
     """The form of one file; of a packed one, what its first block unpacks to.
 
     Args:
@@ -240,12 +249,12 @@ def walk(folder: Path) -> Walk:
             if stat.S_ISREG(mode):
                 files.append(path)
             else:
-                kind = odd_kind(mode) or "a folder"
+                kind = special_file_kind(mode) or "a folder"
                 odd.append(SkippedFile(_relative(path, folder), f"is {kind}, not a file"))
         # inside the walk: a home folder given by mistake is refused before all of it was looked at
         if len(files) > MOST_FILES:
             raise DataError(
-                f"{shown(folder)!r} holds more than {MOST_FILES:,} files: give a folder of fewer, or join them"
+                f"{printable_path(folder)!r} holds more than {MOST_FILES:,} files: give a folder of fewer, or join them"
             )
     for closed in unread:
         where = Path(os.fsdecode(closed.filename)) if closed.filename else folder
@@ -254,7 +263,7 @@ def walk(folder: Path) -> Walk:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return shown(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    return printable_path(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def survey(folder: Path, encoding: str = "") -> Survey:
@@ -269,7 +278,7 @@ def survey(folder: Path, encoding: str = "") -> Survey:
     for path in found.files:
         size = path.stat().st_size
         try:
-            form = look(path, encoding)
+            form = detect_form(path, encoding)
         except ValueError as error:
             skipped.append(SkippedFile(_relative(path, folder), str(error), size))
             continue
@@ -280,7 +289,7 @@ def survey(folder: Path, encoding: str = "") -> Survey:
             skipped.append(SkippedFile(_relative(path, folder), f"is {form.words}", size))
         elif size == 0:
             skipped.append(SkippedFile(_relative(path, folder), "is empty", 0))
-        elif is_about(path):
+        elif is_folder_description(path):
             reason = "is about the folder; give it by itself if it is to be learned"
             skipped.append(SkippedFile(_relative(path, folder), reason, size))
         else:
@@ -303,7 +312,7 @@ def _has_splits(tables: Sequence[Path]) -> bool:
     return any(len(found) > 1 for found in splits.values())
 
 
-def is_about(path: Path) -> bool:
+def is_folder_description(path: Path) -> bool:
     """Whether a file describes the folder it lies in."""
     return path.stem.lower() in _ABOUT_A_FOLDER and path.suffix.lower() in _ABOUT_SUFFIXES
 
@@ -321,23 +330,24 @@ def is_card(path: Path) -> bool:
 def data_set_folder(folder: str) -> str:
     """What to do with a data set that was given as text."""
     return (
-        f"this is a data set folder: use source=huggingface, hub_name={shown(folder)} (and hub_config, hub_split, "
+        f"this is a data set folder: use source=huggingface, hub_name={printable_path(folder)} (and hub_config, "
+        "hub_split, "
         "text_column where it has several)"
     )
 
 
 def _check_text(location: str, setting: str, encoding: str) -> SourceCheck:
     path = place(location, setting, "the path of a UTF-8 text file or a folder of them")
-    said = f"{setting} = {shown(location)!r}"
+    said = f"{setting} = {printable_path(location)!r}"
     if path.is_dir():
         found = survey(path, encoding)
         used = found.prose or (() if found.card and not found.saved else found.tables)
         if found.card and not found.saved:
             raise DataError(f"{said} is refused: {data_set_folder(location)}")
         if not used:
-            raise DataError(f"{said} is refused: {nothing_in(found)}")
+            raise DataError(f"{said} is refused: {no_text_reason(found)}")
         form = "a saved data set" if found.saved else ("tables" if not found.prose else "text")
-        passed = () if used is found.tables else tuple(_passed(path, found))
+        passed = () if used is found.tables else tuple(_skipped_tables(path, found))
         size = sum(file.stat().st_size for file, _ in used)
         return SourceCheck(f"a folder of {form}, {len(used):,} files", len(used), size, (*found.skipped, *passed))
     found_file = check_file(path, said, encoding)
@@ -347,7 +357,7 @@ def _check_text(location: str, setting: str, encoding: str) -> SourceCheck:
 
 def _check_encoding(path: Path, said: str, encoding: str) -> None:
     """Refuse a text whose first bytes are not in its encoding; what comes behind them is found when it is read."""
-    head, form = read_head(path), look(path, encoding)
+    head, form = read_head(path), detect_form(path, encoding)
     if form.packing or form.name in ("parquet", "arrow") or head.startswith(tuple(mark for mark, _ in BOMS)):
         return
     if form.encoding and (where := misfit(head, form.encoding)):
@@ -356,24 +366,25 @@ def _check_encoding(path: Path, said: str, encoding: str) -> None:
         raise DataError(f"{said} is not UTF-8: {where}; save it as UTF-8, or name its encoding in data.encoding")
 
 
-def _passed(folder: Path, found: Survey) -> list[SkippedFile]:
+def _skipped_tables(folder: Path, found: Survey) -> list[SkippedFile]:
     """Tables beside prose, which are not read with it."""
     return [
-        SkippedFile(_relative(path, folder), passed_reason(form), path.stat().st_size) for path, form in found.tables
+        SkippedFile(_relative(path, folder), skipped_table_reason(form), path.stat().st_size)
+        for path, form in found.tables
     ]
 
 
-def passed_reason(form: Form) -> str:
+def skipped_table_reason(form: Form) -> str:
     """Why a table beside prose is left out."""
     return f"is {form.words}; give it by itself to read it"
 
 
-def passed_tables(folder: Path, found: Survey) -> tuple[SkippedFile, ...]:
+def skipped_tables(folder: Path, found: Survey) -> tuple[SkippedFile, ...]:
     """The tables of a folder that is read as prose, as files that are left out."""
-    return tuple(_passed(folder, found))
+    return tuple(_skipped_tables(folder, found))
 
 
-def nothing_in(found: Survey) -> str:
+def no_text_reason(found: Survey) -> str:
     """Why a folder gives no text."""
     reasons = "; ".join(f"{file.path} {file.reason}" for file in found.skipped[:5]) or "it holds no files"
     hidden = f"; {found.hidden} hidden names are not looked at" if found.hidden else ""
@@ -383,7 +394,7 @@ def nothing_in(found: Survey) -> str:
 def check_file(path: Path, said: str, encoding: str = "") -> SourceCheck:
     """One file that is to give text; encoding: as of `look`. `DataError` names what it is and the remedy."""
     try:
-        form, size = look(path, encoding), path.stat().st_size
+        form, size = detect_form(path, encoding), path.stat().st_size
     except (ValueError, OSError) as error:
         raise DataError(f"{said} {error}: give a UTF-8 text file or a folder of them") from None
     if size == 0:
@@ -398,9 +409,9 @@ def _check_hub(data: DataConfig) -> SourceCheck:
         if data.hub_name not in BUILDERS and not os.path.isdir(os.path.expanduser(data.hub_name)):
             return SourceCheck(f"{data.hub_name} on the hub")  # its own files, named relative to it
         if data.hub_name not in BUILDERS:
-            return SourceCheck(f"files of the data set folder {shown(data.hub_name)}")
+            return SourceCheck(f"files of the data set folder {printable_path(data.hub_name)}")
         files = local_files(data.data_files)
-        checks = [check_file(path, f"data.data_files = {shown(path)!r}", data.encoding) for path in files]
+        checks = [check_file(path, f"data.data_files = {printable_path(path)!r}", data.encoding) for path in files]
         return SourceCheck(
             f"{len(files)} local file{'s' * (len(files) > 1)}", len(files), sum(found.size for found in checks)
         )
@@ -410,14 +421,17 @@ def _check_hub(data: DataConfig) -> SourceCheck:
         path = place(data.hub_name, "data.hub_name", "the name of a data set, or a folder that holds one")
         if not path.is_dir():
             raise DataError(
-                f"data.hub_name = {shown(data.hub_name)!r} is a file: take hub_name=json (or csv, parquet, arrow, "
+                f"data.hub_name = {printable_path(data.hub_name)!r} is a file: take hub_name=json (or csv, "
+                "parquet, arrow, "
                 "text) with data_files, or source=text with path"
             )
         found = walk(path)
         if not found.files:
-            raise DataError(f"data.hub_name = {shown(data.hub_name)!r} is a folder without files: give another")
+            raise DataError(
+                f"data.hub_name = {printable_path(data.hub_name)!r} is a folder without files: give another"
+            )
         return SourceCheck(
-            f"the data set folder {shown(path.name)}",
+            f"the data set folder {printable_path(path.name)}",
             len(found.files),
             sum(file.stat().st_size for file in found.files),
             found.odd,
@@ -430,7 +444,7 @@ def _check_clips(data: ClipsConfig | LatentsConfig) -> SourceCheck:
         return SourceCheck(f"built in: {data.source}")
     wanted = "a folder of videos, or one" if isinstance(data, ClipsConfig) else "a folder of .safetensors files"
     path = place(data.path, "data.path", wanted)
-    said = f"data.path = {shown(data.path)!r}"
+    said = f"data.path = {printable_path(data.path)!r}"
     if not path.is_dir():
         try:
             read_head(path)
@@ -438,7 +452,7 @@ def _check_clips(data: ClipsConfig | LatentsConfig) -> SourceCheck:
             raise DataError(f"{said} {_reason(error)}: give {wanted}") from None
         if path.stat().st_size == 0:
             raise DataError(f"{said} is empty: give {wanted}")
-        return SourceCheck(shown(path.name), 1, path.stat().st_size)
+        return SourceCheck(printable_path(path.name), 1, path.stat().st_size)
     found = walk(path)
     if not found.files:
         raise DataError(f"{said} is a folder without files: give {wanted}")

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from qcore.config.errors import ConfigError, shortened
-from qcore.config.names import normal_name, operator_after
+from qcore.config.errors import ConfigError, shorten
+from qcore.config.names import normal_name, trailing_operator
 
 MOST_LINES, LONGEST_LINE = 1_000, 4_000
 MOST_BYTES, MOST_PIECES = 64_000, 2_000
@@ -45,7 +45,7 @@ class TextLine:
 
     def refuse(self, why: str) -> ConfigError:
         """The refusal that names this line."""
-        return ConfigError(f"{self.what} {shortened(self.text, 200)!r} is refused: {why}")
+        return ConfigError(f"{self.what} {shorten(self.text, 200)!r} is refused: {why}")
 
     def name(self, text: str) -> str | None:
         """A control's name in the form of the declarations; None for what can't be one.
@@ -53,7 +53,7 @@ class TextLine:
         Raises:
             ConfigError: where an operator that is not read follows it.
         """
-        if operator := operator_after(text):
+        if operator := trailing_operator(text):
             raise self.refuse(
                 f"{operator}= is not read; write control = value, or in a rule *= factor or += difference, such as "
                 "+= -0.001"
@@ -69,7 +69,7 @@ class TextLine:
         text = text.strip()
         if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
             return float(text)
-        raise self.refuse(f"{shortened(text, 80)!r} is not a number; write one such as 0.5 or 1e-4")
+        raise self.refuse(f"{shorten(text, 80)!r} is not a number; write one such as 0.5 or 1e-4")
 
     def whole(self, text: str, what: str) -> int:
         """A whole number up to ten million.
@@ -80,7 +80,7 @@ class TextLine:
         text = text.strip()
         if len(text) <= _LONGEST_NUMBER and _WHOLE.fullmatch(text) and int(text) <= LARGEST_STEP:
             return int(text)
-        raise self.refuse(f"{what} {shortened(text, 80)!r} must be a whole number from 0 to {LARGEST_STEP}")
+        raise self.refuse(f"{what} {shorten(text, 80)!r} must be a whole number from 0 to {LARGEST_STEP}")
 
     def parts(self, text: str, separator: str) -> list[str]:
         """`text` split at `separator`.

@@ -7,7 +7,7 @@ n-gram contexts, K known positions. Losses are nats. Everything is a pure functi
 
 from qcore.config import SkippedFile
 from qcore.data.report import TextReport, skipped_facts, skipped_lines, skipped_sentence
-from qcore.data.text.batches import Batch, asked_for
+from qcore.data.text.batches import Batch, batch_for_run
 from qcore.data.text.corpora import Corpus, load_corpus
 from qcore.data.text.dataset import Dataset, open_corpus, open_dataset
 from qcore.data.text.references import References, bits_per_byte, ngram_nats
@@ -26,7 +26,7 @@ __all__ = [
     "TextReport",
     "TextStates",
     "Tokenizer",
-    "asked_for",
+    "batch_for_run",
     "bits_per_byte",
     "build_tokenizer",
     "load_corpus",

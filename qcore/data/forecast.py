@@ -17,7 +17,7 @@ from pathlib import Path
 from qcore.config import ConfigError, DataConfig, RunConfig, Section, check_root
 from qcore.config.forms import PACKED
 from qcore.config.places import BUILDERS, local_files, looks_local, place
-from qcore.config.sources import look
+from qcore.config.sources import detect_form
 from qcore.data import build_tokenizer, open_corpus
 from qcore.data.text.tokenizers import ByteTokenizer
 
@@ -152,7 +152,7 @@ def vocabulary(config: RunConfig) -> tuple[int, bool]:
     size = text_bytes(data)
     if size is None or size > COUNTED_BYTES:
         return data.vocab_size, False
-    return _counted(data.model_dump_json(), _signature(data)), True
+    return _count_vocabulary(data.model_dump_json(), _signature(data)), True
 
 
 def _is_cheap(data: DataConfig) -> bool:
@@ -162,7 +162,7 @@ def _is_cheap(data: DataConfig) -> bool:
         return False
     for file in files:
         try:
-            form = look(file)
+            form = detect_form(file)
         except ValueError:  # it cannot be read, and gives no text
             continue
         if form.packing or form.name in ("parquet", "arrow"):
@@ -191,7 +191,7 @@ def _signature(data: DataConfig) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=32)
-def _counted(text: str, signature: object) -> int:
+def _count_vocabulary(text: str, signature: object) -> int:
     """The vocabulary of a source: its training side is tokenized as the run will."""
     del signature
     data = DataConfig.model_validate_json(text)

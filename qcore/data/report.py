@@ -79,13 +79,13 @@ class TextReport:
             f"{self.tokens:,} training tokens, {number_words(self.characters_per_token, places=1)} characters each"
             f"{unknown if self.held_out_unknown_share else ''}",
         ]
-        return [*said, *self._amiss(0.0), *self.notes]
+        return [*said, *self._problem_sentences(0.0), *self.notes]
 
     def warnings(self) -> list[str]:
         """What is likely to be amiss with the data, a sentence each."""
-        return self._amiss(_NOTABLE)
+        return self._problem_sentences(_NOTABLE)
 
-    def _amiss(self, least: float) -> list[str]:
+    def _problem_sentences(self, least: float) -> list[str]:
         """Sentences about shares above `least`; files that were not used are always said."""
         said = []
         share = self.duplicates / max(1, self.documents)

@@ -14,9 +14,30 @@ from statistics import median
 from typing import Any
 
 from qcore.base.words import percent_words, value_words
-from qcore.detect.finding import AtLeast, Report, known, pause, restore, rounded, set_rate, set_weight, without_fault
+from qcore.detect.finding import (
+    AtLeast,
+    Report,
+    known_numbers,
+    pause,
+    restore,
+    rounded_text,
+    set_rate,
+    set_weight,
+    without_fault,
+)
 from qcore.detect.pulse import BLOCK
-from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
+from qcore.detect.rule import (
+    Limits,
+    Memory,
+    RuleContext,
+    Signal,
+    Store,
+    is_above,
+    is_below,
+    is_on,
+    signal_of,
+    update_latch,
+)
 from qcore.detect.tokens import rate_control
 from qcore.probes import catalog
 
@@ -28,7 +49,7 @@ _AGAINST = -0.3
 """A term whose gradient has this cosine with the loss, or less, is worth switching off."""
 
 
-def token_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def token_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Loss above its baseline · gradient norm or likeness of hidden states above their medians while the loss is not
     at its best · information below its maximum · one token wins more than it should.
     """
@@ -44,10 +65,10 @@ def token_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     _judge_information(seen, limits, memory, store, waiting)
     _judge_likeness(seen, limits, memory, store, waiting)
     _judge_share(seen, limits, memory, store)
-    return sign_of(store, lambda: _report(seen, limits, memory))
+    return signal_of(store, lambda: _report(seen, limits, memory))
 
 
-def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+def _judge_loss(seen: RuleContext, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
     """Mean of five steps against the lowest running median of five such means; and against the loss of token
     frequencies, which nothing that was changed on purpose should bring back.
     """
@@ -58,12 +79,16 @@ def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waitin
     base = kept["base"]
     if base is not None and seen.armed:
         jump = max(limits["ce_jump"], limits["noise"] * kept["noise"] * BLOCK**0.5)
-        latch(store, "jump", seen.step, above(loss - base, jump, jump / 4), raise_after=3, clear_after=3 * BLOCK)
+        update_latch(
+            store, "jump", seen.step, is_above(loss - base, jump, jump / 4), raise_after=3, clear_after=3 * BLOCK
+        )
     block = _block(kept, loss)
     if block is None:
         return
     if unigram is not None and seen.armed:
-        latch(store, "plateau", seen.step, above(block, unigram, unigram - limits["ce"]), raise_after=2, clear_after=3)
+        update_latch(
+            store, "plateau", seen.step, is_above(block, unigram, unigram - limits["ce"]), raise_after=2, clear_after=3
+        )
     blocks = kept["blocks"]
     if waiting:  # a baseline from the way to the new level would be too low
         blocks.clear()
@@ -77,10 +102,10 @@ def _judge_loss(seen: Seen, limits: Limits, memory: Memory, store: Store, waitin
     kept["excess"] = block - kept["base"]
     if seen.armed:
         high = max(limits["ce"], limits["noise"] * kept["noise"])
-        latch(store, "ce", seen.step, above(kept["excess"], high, high / 2), raise_after=2, clear_after=3)
+        update_latch(store, "ce", seen.step, is_above(kept["excess"], high, high / 2), raise_after=2, clear_after=3)
 
 
-def _judge_gradient(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+def _judge_gradient(seen: RuleContext, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
     """Mean of five steps against the median of the last 25 such means. A healthy gradient also grows when the loss
     falls faster, so the loss must stand above its baseline too.
     """
@@ -96,12 +121,12 @@ def _judge_gradient(seen: Seen, limits: Limits, memory: Memory, store: Store, wa
     if is_on(store, "norm"):
         kept["blocks"] = before  # what it is compared with stays what it was before
     if seen.armed and not waiting:
-        worse = _worse(memory, limits)
-        bad = above(kept["ratio"], limits["norm_ratio"], 0.8 * limits["norm_ratio"])
-        latch(store, "norm", seen.step, bad if worse or not bad else None, raise_after=2, clear_after=3)
+        worse = _is_loss_worse(memory, limits)
+        bad = is_above(kept["ratio"], limits["norm_ratio"], 0.8 * limits["norm_ratio"])
+        update_latch(store, "norm", seen.step, bad if worse or not bad else None, raise_after=2, clear_after=3)
 
 
-def _judge_information(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+def _judge_information(seen: RuleContext, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
     information = seen.values.get(catalog.TOKENS_MUTUAL_INFORMATION)
     if information is None or not seen.armed or waiting:
         return
@@ -109,25 +134,25 @@ def _judge_information(seen: Seen, limits: Limits, memory: Memory, store: Store,
     kept["mean"] += limits["share"] * (information - kept["mean"])
     kept["highest"] = max(kept["highest"], kept["mean"])
     low, release = limits["information"] * kept["highest"], (1 + limits["information"]) / 2 * kept["highest"]
-    latch(store, "information", seen.step, below(information, low, release), raise_after=2)
+    update_latch(store, "information", seen.step, is_below(information, low, release), raise_after=2)
 
 
-def _judge_likeness(seen: Seen, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
+def _judge_likeness(seen: RuleContext, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:
     cosine = seen.values.get(catalog.GEOMETRY_MEAN_COSINE)
     if cosine is None or not seen.armed or waiting:
         return
     kept = memory.setdefault("cosine", {"values": []})
     values = kept["values"]
     if len(values) >= _FEWEST:
-        bad = above(cosine, median(values) + limits["cosine"], median(values) + limits["cosine"] / 2)
-        worse = _worse(memory, limits)
-        latch(store, "cosine", seen.step, bad if worse or not bad else None, raise_after=2)
+        bad = is_above(cosine, median(values) + limits["cosine"], median(values) + limits["cosine"] / 2)
+        worse = _is_loss_worse(memory, limits)
+        update_latch(store, "cosine", seen.step, bad if worse or not bad else None, raise_after=2)
     # the baseline stands still while it judges: otherwise a slow collapse would become its own norm
     if not is_on(store, "cosine"):
         kept["values"] = [*values, cosine][-_KEPT:]
 
 
-def _judge_share(seen: Seen, limits: Limits, memory: Memory, store: Store) -> None:
+def _judge_share(seen: RuleContext, limits: Limits, memory: Memory, store: Store) -> None:
     """The winner's share of the predictions minus that of the commonest target, once it has been small."""
     share = seen.values.get(catalog.TOKENS_TOP1_SHARE)
     target = seen.values.get(catalog.TOKENS_TARGET_TOP1_SHARE)
@@ -137,7 +162,7 @@ def _judge_share(seen: Seen, limits: Limits, memory: Memory, store: Store) -> No
     # every model predicts one token at first; only a share that has been small twice can have grown
     memory["calm"] = memory.get("calm", 0) + 1 if excess < limits["top1_calm"] else memory.get("calm", 0)
     if memory["calm"] >= 2:
-        latch(store, "top1", seen.step, above(excess, limits["top1"], limits["top1_calm"]), raise_after=2)
+        update_latch(store, "top1", seen.step, is_above(excess, limits["top1"], limits["top1_calm"]), raise_after=2)
 
 
 def _block(kept: dict[str, Any], value: float) -> float | None:
@@ -162,13 +187,13 @@ def _scatter(blocks: list[float]) -> float:
     return median(abs(step - middle) for step in steps) / (0.6745 * 2**0.5)
 
 
-def _worse(memory: Memory, limits: Limits) -> bool:
+def _is_loss_worse(memory: Memory, limits: Limits) -> bool:
     """Whether the loss stands clearly above its baseline: what tells a collapse from faster learning."""
     kept = memory.get("ce")
     return kept is not None and kept["excess"] > max(limits["ce_worse"], limits["noise"] / 2 * kept["noise"])
 
 
-def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
+def _report(seen: RuleContext, limits: Limits, memory: Memory) -> Report:
     latest, store = seen.latest, memory["all"]
     loss, information = memory.get("ce", {}), memory.get("information", {})
     base, excess = loss.get("base"), loss.get("excess", 0.0)
@@ -183,7 +208,10 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
         # a run that never left the plateau has no best of its own: token frequencies are what it had to beat
         best = seen.facts.unigram or 0.0 if base is None else base
         what = "token frequencies" if base is None else "its best"
-        title = f"The loss has left its range: {rounded(now)} nats, {rounded(now - best, signed=True)} against {what}"
+        title = (
+            f"The loss has left its range: {rounded_text(now)} nats, {rounded_text(now - best, signed=True)} against "
+            f"{what}"
+        )
         figure = chart(
             "Cross-entropy", "nats per token", {"ce": catalog.TERM_CE}, None if base is None else base + limits["ce"]
         )
@@ -194,21 +222,21 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
         figure = chart("Share of one token", "share", lines)
     elif is_on(store, "information") and highest is not None:
         now = latest.get(catalog.TOKENS_MUTUAL_INFORMATION, 0.0)
-        title = f"The context carries {rounded(now)} nats, down from {rounded(highest)}"
+        title = f"The context carries {rounded_text(now)} nats, down from {rounded_text(highest)}"
         limit = AtLeast(limits["information"] * highest)
         figure = chart(
             "Information the context carries", "nats", {"information": catalog.TOKENS_MUTUAL_INFORMATION}, limit
         )
     elif is_on(store, "cosine"):
-        cosine = rounded(latest.get(catalog.GEOMETRY_MEAN_COSINE, 0.0))
+        cosine = rounded_text(latest.get(catalog.GEOMETRY_MEAN_COSINE, 0.0))
         title = f"Hidden states grow alike: mean cosine {cosine}"
         figure = chart("Mean cosine of hidden states", "cosine", {"cosine": catalog.GEOMETRY_MEAN_COSINE})
     else:
-        title = f"The gradient is {rounded(ratio or 0.0, 1)} times its usual size while the loss grows"
+        title = f"The gradient is {rounded_text(ratio or 0.0, 1)} times its usual size while the loss grows"
         figure = chart("Gradient norm", "norm", {"gradient norm": catalog.TRAIN_GRAD_NORM})
     # the newest step is only evidence for the jump; a slow rise is judged by means of five
     newest = latest.get(catalog.TERM_CE) if is_on(store, "jump") and base is not None else None
-    numbers = known(
+    numbers = known_numbers(
         (
             "cross-entropy above its best, newest step",
             None if newest is None or base is None else newest - base,
@@ -230,7 +258,7 @@ def _report(seen: Seen, limits: Limits, memory: Memory) -> Report:
     return Report(title, numbers, figure, _remedies(seen, memory))
 
 
-def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
+def _remedies(seen: RuleContext, memory: Memory) -> list[dict[str, Any]]:
     signals = memory["all"].values()
     # the oldest signal that is still on: a checkpoint after it has the trouble inside
     since = min(signal["since"] for signal in ([one for one in signals if one["on"]] or list(signals)))
@@ -251,5 +279,7 @@ def _remedies(seen: Seen, memory: Memory) -> list[dict[str, Any]]:
     pulls = {term: seen.latest.get(catalog.grad("cos", term), 0.0) for term in seen.weights if seen.weighted(term)}
     worst = min(pulls, key=lambda term: pulls[term], default="ce")
     if pulls.get(worst, 0.0) < _AGAINST and len(fixes) < 3:
-        fixes.append(set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {rounded(pulls[worst])})."))
+        fixes.append(
+            set_weight(worst, 0.0, f"Its gradient points against the loss (cosine {rounded_text(pulls[worst])}).")
+        )
     return [*fixes, pause(back)]

@@ -9,29 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qcore.base.words import percent_words
-from qcore.detect.finding import Report, known, number, pause, remedy, rounded
-from qcore.detect.rule import Limits, Memory, Rule, Seen, Sign, latch, sign_of
+from qcore.detect.finding import Report, known_numbers, number, pause, remedy, rounded_text
+from qcore.detect.rule import Limits, Memory, Rule, RuleContext, Signal, signal_of, update_latch
 from qcore.probes import catalog
 
 _NEW = "new_run"
 _COUNTED = "0 of the 12 data sets of the presets; it counts"
 
 
-def _once(seen: Seen, memory: Memory, bad: bool, report: Callable[[], Report]) -> list[Sign]:
+def _report_once(seen: RuleContext, memory: Memory, bad: bool, report: Callable[[], Report]) -> list[Signal]:
     if seen.step > 0 or not bad:
         return []
     store = memory.setdefault("all", {})
-    latch(store, "data", seen.step, True)
-    return sign_of(store, report)
+    update_latch(store, "data", seen.step, True)
+    return signal_of(store, report)
 
 
-def _fact(seen: Seen, name: str) -> float:
+def _data_fact(seen: RuleContext, name: str) -> float:
     return float(seen.facts.data.get(name, 0.0))
 
 
-def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def skipped_files(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Files that were not used: of videos any, of text a share of the bytes that counts."""
-    files, share = seen.facts.skipped, _fact(seen, "skipped_share")
+    files, share = seen.facts.skipped, _data_fact(seen, "skipped_share")
     bad = share > limits["share"] if seen.facts.family == "text" else len(files) > limits["files"]
 
     def report() -> Report:
@@ -44,56 +44,59 @@ def skipped_files(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         why = "The run continues with the other files; repair or remove these and start a new one."
         return Report(f"{len(files)} left out{bytes_out}: {path}{others} ({reason})", numbers, None, [pause(why)])
 
-    return _once(seen, memory, bool(files) and bad, report)
+    return _report_once(seen, memory, bool(files) and bad, report)
 
 
-def repeated_documents(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def repeated_documents(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Many documents are copies of others."""
-    count, total = _fact(seen, "duplicates"), _fact(seen, "documents")
+    count, total = _data_fact(seen, "duplicates"), _data_fact(seen, "documents")
     share = count / max(1.0, total)
 
     def report() -> Report:
-        numbers = known(
+        numbers = known_numbers(
             ("documents that repeat another", count, "documents", None),
             ("documents", total, "documents", None),
             ("share", share, "", limits["share"]),
         )
-        title = f"{rounded(count, 0)} of {rounded(total, 0)} documents ({percent_words(share)}) are copies of others"
+        title = (
+            f"{rounded_text(count, 0)} of {rounded_text(total, 0)} documents ({percent_words(share)}) are copies of "
+            "others"
+        )
         why = "Copies are memorised and count every time they occur; remove them and start a new run."
         return Report(title, numbers, None, [pause(why)])
 
-    return _once(seen, memory, share > limits["share"] and count >= limits["documents"], report)
+    return _report_once(seen, memory, share > limits["share"] and count >= limits["documents"], report)
 
 
-def held_out_in_training(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def held_out_in_training(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Documents of the held-out side stand in training, whole or nearly."""
-    equal, near = _fact(seen, "held_out_equal"), _fact(seen, "held_out_near")
-    compared, count = _fact(seen, "held_out_compared"), equal + near
+    equal, near = _data_fact(seen, "held_out_equal"), _data_fact(seen, "held_out_near")
+    compared, count = _data_fact(seen, "held_out_compared"), equal + near
     share = count / max(1.0, compared)
     many = share > limits["share"] and count >= limits["documents"]
 
     def report() -> Report:
-        numbers = known(
+        numbers = known_numbers(
             ("held-out documents that stand in training", count, "documents", None),
             ("of them equal", equal, "documents", None),
             ("held-out documents compared", compared, "documents", None),
             ("share", share, "", limits["share"]),
         )
-        many_of = f"{rounded(count, 0)} of {rounded(compared, 0)} held-out documents ({percent_words(share)})"
-        title = f"{many_of} stand in training, {rounded(equal, 0)} whole"
+        many_of = f"{rounded_text(count, 0)} of {rounded_text(compared, 0)} held-out documents ({percent_words(share)})"
+        title = f"{many_of} stand in training, {rounded_text(equal, 0)} whole"
         why = "The held-out loss then measures memorisation; remove the copies, or hold out other text, in a new run."
         return Report(title, numbers, None, [pause(why)])
 
-    return _once(seen, memory, many or (share > limits["nearly_all"] and count > 1), report)
+    return _report_once(seen, memory, many or (share > limits["nearly_all"] and count > 1), report)
 
 
-def unknown_tokens(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def unknown_tokens(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Much of the held-out text is the unknown token, as in languages without spaces."""
-    share, train = _fact(seen, "held_out_unknown_share"), _fact(seen, "unknown_share")
+    share, train = _data_fact(seen, "held_out_unknown_share"), _data_fact(seen, "unknown_share")
     letters = seen.facts.data.get("characters_per_token")
 
     def report() -> Report:
-        numbers = known(
+        numbers = known_numbers(
             ("share of <unk> in held-out text", share, "", limits["share"]),
             ("share of <unk> in training", train, "", None),
             ("characters per token", letters, "characters", None),
@@ -103,7 +106,7 @@ def unknown_tokens(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]
         return Report(title, numbers, None, fixes)
 
-    return _once(seen, memory, share > limits["share"], report)
+    return _report_once(seen, memory, share > limits["share"], report)
 
 
 DATA_RULES: tuple[Rule, ...] = (

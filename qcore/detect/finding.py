@@ -103,12 +103,12 @@ def number(label: str, value: float, unit: str = "", limit: float | None = None)
     return {"label": label, "value": float(value), "unit": unit, **held}
 
 
-def known(*numbers: tuple[str, float | None, str, float | None]) -> list[dict[str, Any]]:
+def known_numbers(*numbers: tuple[str, float | None, str, float | None]) -> list[dict[str, Any]]:
     """The numbers (label, value, unit, limit) whose value is known."""
     return [number(label, value, unit, limit) for label, value, unit, limit in numbers if value is not None]
 
 
-def rounded(value: float, places: int = 2, *, signed: bool = False) -> str:
+def rounded_text(value: float, places: int = 2, *, signed: bool = False) -> str:
     """A number for a title, with so many decimals."""
     return number_words(value, places=places, signed=signed)
 

@@ -12,15 +12,26 @@ from qcore.detect.finding import (
     AtLeast,
     Facts,
     Report,
-    known,
+    known_numbers,
     number,
     remedy,
-    rounded,
+    rounded_text,
     set_weight,
     stop,
     without_fault,
 )
-from qcore.detect.rule import Limits, Memory, Seen, Sign, Store, above, below, is_on, latch, sign_of
+from qcore.detect.rule import (
+    Limits,
+    Memory,
+    RuleContext,
+    Signal,
+    Store,
+    is_above,
+    is_below,
+    is_on,
+    signal_of,
+    update_latch,
+)
 from qcore.probes import catalog
 
 _SCOPES = ("grad", "hidden")
@@ -32,26 +43,26 @@ _MEAN_TERMS = ("diversity", "dominance")
 _RATIO = catalog.grad("ratio", "").removesuffix("/")
 
 
-def constant_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def constant_term(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """A weighted term whose gradient is exactly 0 although its value is neither satisfied nor at a bound."""
     return _gradient_free(seen, limits, memory, "constant")
 
 
-def saturated_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def saturated_term(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """A weighted term whose gradient is exactly 0 because its value sits at a bound that is not its goal."""
     return _gradient_free(seen, limits, memory, "saturated")
 
 
-def _gradient_free(seen: Seen, limits: Limits, memory: Memory, wanted: str) -> list[Sign]:
+def _gradient_free(seen: RuleContext, limits: Limits, memory: Memory, wanted: str) -> list[Signal]:
     signs = []
     for term, kind in _without_gradient(seen, limits, memory):
         store = memory.setdefault(term, {})
-        latch(store, "gradient", seen.step, kind == wanted)
-        signs += sign_of(store, partial(_gradient_free_report, seen, term, wanted), term)
+        update_latch(store, "gradient", seen.step, kind == wanted)
+        signs += signal_of(store, partial(_gradient_free_report, seen, term, wanted), term)
     return signs
 
 
-def _without_gradient(seen: Seen, limits: Limits, memory: Memory) -> Iterator[tuple[str, str]]:
+def _without_gradient(seen: RuleContext, limits: Limits, memory: Memory) -> Iterator[tuple[str, str]]:
     """(term, "constant" | "saturated" | "") of every weighted term that was measured; "": alive or rightly at rest.
 
     One measurement must do before the first step, so a bound is told by its value: someone wrote it down, so it is
@@ -68,10 +79,10 @@ def _without_gradient(seen: Seen, limits: Limits, memory: Memory) -> Iterator[tu
         if norm != 0:
             log[term] = {"alive": True, "kind": ""}
             yield term, ""
-        elif _satisfied(seen.facts, term, value) or (term in PHASE_TERMS and _on_real_axis(seen, limits)):
+        elif _is_at_rest(seen.facts, term, value) or (term in PHASE_TERMS and _is_on_real_axis(seen, limits)):
             yield term, ""
         else:
-            at_bound = _at_bound(seen.facts, term, value)
+            at_bound = _is_at_bound(seen.facts, term, value)
             if known_as["kind"] == "saturated" and not at_bound and not known_as["alive"]:
                 known_as["kind"] = "constant"
             elif not known_as["kind"]:
@@ -79,7 +90,7 @@ def _without_gradient(seen: Seen, limits: Limits, memory: Memory) -> Iterator[tu
             yield term, known_as["kind"]
 
 
-def _satisfied(facts: Facts, term: str, value: float) -> bool:
+def _is_at_rest(facts: Facts, term: str, value: float) -> bool:
     """At rest where it may be: a hinge at 0, a term that cannot be below 0 at 0, a phase term at its lowest (fault P2
     has a rule of its own). Any other lowest value is a bound that somebody set.
     """
@@ -89,12 +100,12 @@ def _satisfied(facts: Facts, term: str, value: float) -> bool:
     return term in PHASE_TERMS and value <= low + 1e-6
 
 
-def _on_real_axis(seen: Seen, limits: Limits) -> bool:
+def _is_on_real_axis(seen: RuleContext, limits: Limits) -> bool:
     """Phases that are 0 or π only have no gradient either; that has a rule of its own."""
     return seen.latest.get(catalog.PHASE_REAL_AXIS_SHARE, 0.0) >= limits["real_axis"]
 
 
-def _at_bound(facts: Facts, term: str, value: float) -> bool:
+def _is_at_bound(facts: Facts, term: str, value: float) -> bool:
     for bound in facts.term_ranges.get(term, ()):
         if math.isfinite(bound) and abs(value - bound) < 1e-5 * (1 + abs(bound)):
             return True
@@ -103,7 +114,7 @@ def _at_bound(facts: Facts, term: str, value: float) -> bool:
     return value != 0 and abs(hundredths - round(hundredths)) < 1e-6 + 1e-6 * abs(hundredths)
 
 
-def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
+def _gradient_free_report(seen: RuleContext, term: str, kind: str) -> Report:
     value, weight = seen.latest.get(catalog.term(term), 0.0), seen.weights.get(term, 0.0)
     norm = seen.latest.get(catalog.grad("norm", term), 0.0)
     what = f"sits at {number_words(value)}" if kind == "saturated" else f"is {number_words(value)}"
@@ -118,19 +129,19 @@ def _gradient_free_report(seen: Seen, term: str, kind: str) -> Report:
     return Report(title, numbers, figure, [*without_fault(seen.facts), set_weight(term, 0.0, why)])
 
 
-def wrong_sign(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def wrong_sign(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """One descent step on a weighted term lowers the coherence that it is named for."""
     signs = []
     for term, sign in seen.measured(catalog.energy_sign("")):
         if not seen.weighted(term):
             continue
         store = memory.setdefault(term, {})
-        latch(store, "sign", seen.step, below(sign, limits["sign"], 0.0))
-        signs += sign_of(store, partial(_sign_report, seen, term, sign, limits), term)
+        update_latch(store, "sign", seen.step, is_below(sign, limits["sign"], 0.0))
+        signs += signal_of(store, partial(_sign_report, seen, term, sign, limits), term)
     return signs
 
 
-def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
+def _sign_report(seen: RuleContext, term: str, sign: float, limits: Limits) -> Report:
     numbers = [
         number("effect of a descent step on its coherence (+1 raises, −1 lowers)", sign, "", AtLeast(limits["sign"])),
         number(f"weight of {term}", seen.weights.get(term, 0.0)),
@@ -141,7 +152,7 @@ def _sign_report(seen: Seen, term: str, sign: float, limits: Limits) -> Report:
     return Report(f"Minimising {name_words(term)} lowers the coherence it is named for", numbers, figure, fixes)
 
 
-def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def unscaled_term(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """A weighted term outside its declared range; or, before the first step, one without a range whose gradient
     dwarfs that of the cross-entropy. A large gradient of a term in its range is a matter of its weight: harmful_term.
     """
@@ -160,17 +171,17 @@ def unscaled_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             # a term with a range is judged by its value; and once training runs, its pull is a matter of its weight
             if bounded or (seen.step > 0 and not is_on(memory.get(term, {}), family)):
                 continue
-            bad = above(value, limits["ratio"], limits["ratio"] / 2)
+            bad = is_above(value, limits["ratio"], limits["ratio"] / 2)
         touched[term] = memory.setdefault(term, {})
-        latch(touched[term], family, seen.step, bad)
+        update_latch(touched[term], family, seen.step, bad)
     return [
         sign
         for term, store in touched.items()
-        for sign in sign_of(store, partial(_unscaled_report, seen, term, limits), term)
+        for sign in signal_of(store, partial(_unscaled_report, seen, term, limits), term)
     ]
 
 
-def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
+def _unscaled_report(seen: RuleContext, term: str, limits: Limits) -> Report:
     low, high = seen.facts.term_ranges.get(term, (-math.inf, math.inf))
     value, ratio = seen.latest.get(catalog.term(term)), seen.latest.get(catalog.grad("ratio", term))
     weight = seen.weights.get(term, 0.0)
@@ -187,7 +198,7 @@ def _unscaled_report(seen: Seen, term: str, limits: Limits) -> Report:
         edge, shrink = None, 1.0
     if ratio is not None and ratio > limits["ratio"]:
         shrink = limits["healthy_ratio"] / ratio
-    numbers = known(
+    numbers = known_numbers(
         (f"value of {term}", value, "", edge),
         ("its weighted gradient ÷ that of the cross-entropy", ratio, "", limits["ratio"]),
         (f"weight of {term}", weight, "", None),
@@ -204,9 +215,9 @@ def _range(low: float, high: float) -> str:
     return f"from {number_words(low)} up" if math.isfinite(low) else f"up to {number_words(high)}"
 
 
-def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def harmful_term(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """A weighted term that pulls against the cross-entropy with comparable force, or drowns it."""
-    signs: dict[str, list[Sign]] = {}
+    signs: dict[str, list[Signal]] = {}
     after = int(limits["measurements"])
     for scope in _SCOPES:
         for term, ratio in seen.measured(f"{scope}/ratio/"):
@@ -219,28 +230,30 @@ def harmful_term(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             if cosine is not None:
                 against: bool | None = cosine < limits["cosine"] and ratio > limits["against_ratio"]
                 calm = cosine > limits["cosine"] / 2 or ratio < limits["against_ratio"] / 2
-                latch(store, f"{scope}: against", seen.step, against or (False if calm else None), raise_after=after)
+                update_latch(
+                    store, f"{scope}: against", seen.step, against or (False if calm else None), raise_after=after
+                )
                 turned = cosine < limits["turned_cosine"] and ratio > limits["turned_ratio"]
                 before = seen.history.before(f"{scope}/ratio/{term}", seen.step)
                 rising = before is not None and ratio > limits["turned_growth"] * before
-                latch(store, f"{scope}: turns", seen.step, (turned and rising) or (False if calm else None))
-            drowned = above(ratio, limits["ratio"], limits["ratio"] / 2)
-            latch(store, f"{scope}: drowns", seen.step, drowned, raise_after=after)
+                update_latch(store, f"{scope}: turns", seen.step, (turned and rising) or (False if calm else None))
+            drowned = is_above(ratio, limits["ratio"], limits["ratio"] / 2)
+            update_latch(store, f"{scope}: drowns", seen.step, drowned, raise_after=after)
             # What is told are the numbers of a scope that shows it.
             shown = next((one for one in _SCOPES if any(is_on(store, f"{one}: {how}") for how in _HOW)), scope)
-            signs[term] = sign_of(store, partial(_harmful_report, seen, term, limits, shown), term)
+            signs[term] = signal_of(store, partial(_harmful_report, seen, term, limits, shown), term)
     return [sign for found in signs.values() for sign in found]
 
 
-def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report:
+def _harmful_report(seen: RuleContext, term: str, limits: Limits, scope: str) -> Report:
     ratio, cosine = seen.latest.get(f"{scope}/ratio/{term}", 0.0), seen.latest.get(f"{scope}/cos/{term}")
     weight = seen.weights.get(term, 0.0)
     if cosine is not None and cosine <= limits["turned_cosine"]:
-        force = f"cosine {rounded(cosine)} at {number_words(ratio, 2)} times its force"
+        force = f"cosine {rounded_text(cosine)} at {number_words(ratio, 2)} times its force"
         title = f"{name_words(term)} pulls against the cross-entropy: {force}"
     else:
         title = f"{name_words(term)} drowns the cross-entropy: {number_words(ratio, 2)} times its gradient"
-    numbers = known(
+    numbers = known_numbers(
         ("cosine with the gradient of the cross-entropy", cosine, "", AtLeast(limits["cosine"])),
         (
             "its weighted gradient ÷ that of the cross-entropy",
@@ -260,7 +273,7 @@ def _harmful_report(seen: Seen, term: str, limits: Limits, scope: str) -> Report
     return Report(title, numbers, figure, fixes)
 
 
-def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def lost_accumulation(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """The accumulated gradient differs from that of the same rows as one batch."""
     error = seen.values.get(catalog.ACCUMULATION_ERROR)
     if error is None:
@@ -268,7 +281,7 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     store = memory.setdefault("all", {})
     mean_terms = any(seen.weighted(term) for term in _MEAN_TERMS)
     limit = limits["mean_term_error"] if mean_terms else limits["error"]
-    latch(store, "error", seen.step, above(error, limit, limit / 2))
+    update_latch(store, "error", seen.step, is_above(error, limit, limit / 2))
 
     def report() -> Report:
         count = seen.facts.accumulation
@@ -284,48 +297,48 @@ def lost_accumulation(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         title = f"The gradient of {count} micro-batches is {percent_words(error)} away from that of one batch"
         return Report(title, numbers, figure, fixes)
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def frozen_blocks(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def frozen_blocks(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Blocks of the model in which no parameter gets a gradient."""
     frozen = seen.values.get(catalog.WEIGHTS_FROZEN_BLOCKS)
-    if frozen is None or _behind_a_new_head(seen):
+    if frozen is None or _is_behind_new_head(seen):
         return []
     store = memory.setdefault("all", {})
-    latch(store, "frozen", seen.step, frozen > limits["blocks"])
+    update_latch(store, "frozen", seen.step, frozen > limits["blocks"])
 
     def report() -> Report:
         blocks = seen.latest.get(catalog.WEIGHTS_BLOCKS, float(seen.facts.blocks))
-        numbers = known(
+        numbers = known_numbers(
             ("blocks without gradient", frozen, "blocks", 0.0),
             ("blocks of the model", blocks, "blocks", None),
             ("parameters without gradient", seen.latest.get(catalog.WEIGHTS_DEAD_SHARE), "", None),
         )
         figure = seen.history.chart("Blocks without gradient", "blocks", {"frozen": catalog.WEIGHTS_FROZEN_BLOCKS})
         why = "These blocks keep their random weights whatever happens; look for a detach or no_grad between blocks."
-        title = f"{rounded(frozen, 0)} of {rounded(blocks, 0)} blocks get no gradient"
+        title = f"{rounded_text(frozen, 0)} of {rounded_text(blocks, 0)} blocks get no gradient"
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def _behind_a_new_head(seen: Seen) -> bool:
+def _is_behind_new_head(seen: RuleContext) -> bool:
     """A video model's head starts at 0, and before the first update nothing behind it has a gradient."""
     return seen.facts.family == "video" and seen.step == 0
 
 
-def unused_weights(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """A large share of the parameters gets no gradient, although no whole block is frozen."""
     share = seen.values.get(catalog.WEIGHTS_DEAD_SHARE)
-    if share is None or _behind_a_new_head(seen):
+    if share is None or _is_behind_new_head(seen):
         return []
     store = memory.setdefault("all", {})
     frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0
-    latch(store, "dead", seen.step, None if frozen else above(share, limits["share"], limits["share"] / 2))
+    update_latch(store, "dead", seen.step, None if frozen else is_above(share, limits["share"], limits["share"] / 2))
 
     def report() -> Report:
-        numbers = known(
+        numbers = known_numbers(
             ("parameters without gradient", share, "", limits["share"]),
             ("effective rank of the hidden states", seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK), "", None),
             ("held-out cross-entropy", seen.latest.get(catalog.EVAL_CE), "nats", seen.facts.bigram),
@@ -337,4 +350,4 @@ def unused_weights(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         title = f"{percent_words(share)} of the parameters get no gradient"
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
-    return sign_of(store, report)
+    return signal_of(store, report)

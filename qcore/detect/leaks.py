@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.finding import AtLeast, Report, known, number, remedy, rounded, stop, without_fault
-from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
+from qcore.detect.finding import AtLeast, Report, known_numbers, number, remedy, rounded_text, stop, without_fault
+from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, signal_of, update_latch
 from qcore.probes import catalog
 
 
-def future_leak(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def future_leak(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Three proofs: outputs before a cut move when what follows it changes; the loss of prefixes alone differs from
     the teacher-forced one; the held-out loss is under what the generator of the text itself scores.
     """
     store = memory.setdefault("all", {})
     values, latest, generator = seen.values, seen.latest, seen.facts.generator
     if (leak := values.get(catalog.CAUSALITY_LEAK)) is not None:
-        latch(store, "leak", seen.step, leak > limits["leak"])
+        update_latch(store, "leak", seen.step, leak > limits["leak"])
     # Rows that depend on their batch mates also change when they are scored as prefixes; that has a rule of its own.
     mixed = latest.get(catalog.BATCH_DEPENDENCE, 0.0) > limits["mates"]
     if (gap := values.get(catalog.STRICT_GAP)) is not None and not mixed:
-        latch(store, "gap", seen.step, above(abs(gap), limits["gap"], limits["gap"] / 2), raise_after=2)
+        update_latch(store, "gap", seen.step, is_above(abs(gap), limits["gap"], limits["gap"] / 2), raise_after=2)
     # Padding and copies are easier than the text: where they are targets, its generator is no floor.
     easier = latest.get(catalog.DATA_PAD_IS_TARGET, 0.0) > limits["easier"]
     easier = easier or latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS, 0.0) > limits["copies"]
     if (held_out := values.get(catalog.EVAL_CE)) is not None and generator is not None and not easier:
         floor = generator * (1 - limits["undercut"])
-        latch(store, "undercut", seen.step, below(held_out, floor, generator), raise_after=2)
-    return sign_of(store, lambda: _leak_report(seen, limits))
+        update_latch(store, "undercut", seen.step, is_below(held_out, floor, generator), raise_after=2)
+    return signal_of(store, lambda: _leak_report(seen, limits))
 
 
-def _leak_report(seen: Seen, limits: Limits) -> Report:
+def _leak_report(seen: RuleContext, limits: Limits) -> Report:
     latest, generator = seen.latest, seen.facts.generator
     leak, gap, held_out = (latest.get(name) for name in (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE))
     floor = None if generator is None else generator * (1 - limits["undercut"])
@@ -52,7 +52,7 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
     if figure is None:
         lines = {"prefixes alone": catalog.STRICT_CE, "teacher-forced": catalog.STRICT_TEACHER_FORCED}
         figure = chart("Cross-entropy of the same positions", "nats per token", lines)
-    numbers = known(
+    numbers = known_numbers(
         ("change before the cut ÷ change after it", leak, "", limits["leak"]),
         ("prefix-only against teacher-forced loss", None if gap is None else abs(gap), "nats", limits["gap"]),
         ("held-out cross-entropy", held_out, "nats", None if floor is None else AtLeast(floor)),
@@ -62,13 +62,13 @@ def _leak_report(seen: Seen, limits: Limits) -> Report:
     return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
 
-def batch_dependence(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def batch_dependence(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """A row's logits move when the other rows of its batch are replaced."""
     store = memory.setdefault("all", {})
     change = seen.values.get(catalog.BATCH_DEPENDENCE)
     if change is None:
         return []
-    latch(store, "mates", seen.step, above(change, limits["change"], limits["change"] / 10))
+    update_latch(store, "mates", seen.step, is_above(change, limits["change"], limits["change"] / 10))
 
     def report() -> Report:
         figure = seen.history.chart(
@@ -84,10 +84,10 @@ def batch_dependence(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             f"Other rows of the batch change a row's output by {percent_words(change)}", numbers, figure, remedies
         )
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def unshifted_labels(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """The targets are the inputs; or the model copies, and what it is trained on is the loss of copying.
 
     Copying alone proves nothing: with tied tables every model copies before its first step, at a high loss.
@@ -98,7 +98,7 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     # where most targets are one token, equal neighbours are padding, not a leak
     padded = latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["padding"]
     if same is not None and not padded:
-        latch(store, "data", seen.step, above(same, limits["same"], limits["same"] / 2))
+        update_latch(store, "data", seen.step, is_above(same, limits["same"], limits["same"] / 2))
     copied = values.get(catalog.SHIFT_COPY_RATE)
     here, after, trained = (
         latest.get(name) for name in (catalog.SHIFT_CE_HERE, catalog.SHIFT_CE_NEXT, catalog.TERM_CE)
@@ -106,7 +106,7 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     if copied is not None and here is not None and after is not None and trained is not None and not padded:
         # what is trained falls with the loss of copying and not with that of the next token
         follows = after - here > limits["gap"] and trained - here < limits["follows"] * (after - here)
-        latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
+        update_latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
 
     def report() -> Report:
         share = latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS)
@@ -116,7 +116,7 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             if share is not None and share > limits["same"]
             else f"The model copies its input at {copied_share} of the positions"
         )
-        numbers = known(
+        numbers = known_numbers(
             ("targets equal to their own input", share, "", limits["same"]),
             ("predictions equal to their own input", latest.get(catalog.SHIFT_COPY_RATE), "", limits["copied"]),
             ("loss against the input itself", here, "nats", None),
@@ -130,10 +130,10 @@ def unshifted_labels(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             fixes = [remedy("Set label_shift to 1", why, "set", {"label_shift": 1}), *fixes]
         return Report(title, numbers, figure, [*fixes, stop(why)])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def context_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Another context changes nothing, or every position of a row gets the same prediction."""
     store = memory.setdefault("all", {})
     response, variance = (
@@ -141,12 +141,12 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         seen.values.get(catalog.TOKENS_ROW_VARIANCE),
     )
     if response is not None:
-        bad = below(response, limits["response"], 10 * limits["response"])
+        bad = is_below(response, limits["response"], 10 * limits["response"])
         # before training a path that is not there is a fact of the model; later one odd probe is not enough
-        latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
+        update_latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
     if variance is not None:
-        bad = below(variance, limits["row_variance"], 10 * limits["row_variance"])
-        latch(store, "variance", seen.step, bad, raise_after=2)
+        bad = is_below(variance, limits["row_variance"], 10 * limits["row_variance"])
+        update_latch(store, "variance", seen.step, bad, raise_after=2)
 
     def report() -> Report:
         latest = seen.latest
@@ -155,7 +155,7 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             title = f"Another context changes the predictions by {number_words(response, 2)}: it is not read"
         else:
             title = f"Every position of a row gets the same prediction (variance {number_words(variance or 0.0, 2)})"
-        numbers = known(
+        numbers = known_numbers(
             ("response of later predictions to another context", response, "", AtLeast(limits["response"])),
             ("variance of the prediction within a row", variance, "", AtLeast(limits["row_variance"])),
             ("information the context carries", latest.get(catalog.TOKENS_MUTUAL_INFORMATION), "nats", None),
@@ -169,10 +169,10 @@ def context_ignored(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         why = "No weight of a loss term brings back a path from the context to the output; the model must be repaired."
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def repetition(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Samples loop while the held-out loss has improved and is still above the bigram's.
 
     Loops alone are no fault, healthy small models loop too; a loss that a table of word pairs beats, after enough
@@ -194,12 +194,12 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     # once word pairs are beaten, loops are the sampler's matter
     clear = held_out < bigram or share <= limits["repetition"] / 2
     bad = trained and beaten and improved and memory["looping"] >= 2
-    latch(store, "loops", seen.step, bad or (False if clear else None))
+    update_latch(store, "loops", seen.step, bad or (False if clear else None))
 
     def report() -> Report:
-        loss = f"a loss that word pairs beat ({rounded(held_out)} nats)"
+        loss = f"a loss that word pairs beat ({rounded_text(held_out)} nats)"
         title = f"{percent_words(share)} of each sample repeats itself, at {loss}"
-        numbers = known(
+        numbers = known_numbers(
             ("tokens in repeated stretches", share, "", limits["repetition"]),
             ("distinct pairs of tokens", seen.latest.get(catalog.GENERATION_DISTINCT_2), "", None),
             ("held-out cross-entropy now", held_out, "nats", bigram),
@@ -216,4 +216,4 @@ def repetition(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         fixes.append(remedy("Pause the run", "Look at the samples and at what the layers mix.", "pause"))
         return Report(title, numbers, figure, fixes)
 
-    return sign_of(store, report)
+    return signal_of(store, report)

@@ -9,41 +9,41 @@ from qcore.detect.finding import (
     PHASE_TERMS,
     AtLeast,
     Report,
-    known,
+    known_numbers,
     number,
     pause,
     remedy,
-    rounded,
+    rounded_text,
     set_weight,
     without_fault,
 )
-from qcore.detect.rule import Limits, Memory, Seen, Sign, below, is_on, latch, sign_of
+from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_below, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
 
-def real_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def real_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """All angles that a weighted phase term sees are 0 or π."""
     share = seen.values.get(catalog.PHASE_REAL_AXIS_SHARE)
     terms = [term for term in sorted(PHASE_TERMS) if seen.weighted(term)]
     store = memory.setdefault("all", {})
     if share is None or (not terms and not is_on(store, "axis")):
         return []
-    latch(store, "axis", seen.step, bool(terms) and share >= limits["real_axis"])
+    update_latch(store, "axis", seen.step, bool(terms) and share >= limits["real_axis"])
 
     def report() -> Report:
         numbers = [number("angles that are 0 or π", share, "", limits["real_axis"])]
         for term in terms:
             norm = seen.latest.get(catalog.grad("norm", term))
-            numbers += known((f"gradient norm of {term}", norm, "", 0.0))
+            numbers += known_numbers((f"gradient norm of {term}", norm, "", 0.0))
         figure = seen.history.chart("Angles that are 0 or π", "share", {"share": catalog.PHASE_REAL_AXIS_SHARE})
         why = "Until the phase terms read both parts of the wave, they cannot move a phase."
         fixes = [*without_fault(seen.facts), *(set_weight(term, 0.0, why) for term in terms[:1]), pause(why)]
         return Report(f"{percent_words(share)} of the angles in the loss are 0 or π", numbers, figure, fixes[:3])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def half_circle(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Phases cover half of the circle or less. Phases that stand still, or a wave without imaginary part, cover little
     too: those have rules of their own.
     """
@@ -51,14 +51,14 @@ def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     if coverage is None:
         return []
     store = memory.setdefault("all", {})
-    bad = below(coverage, limits["coverage"], limits["release"])
+    bad = is_below(coverage, limits["coverage"], limits["release"])
     aligned = seen.latest.get(catalog.PHASE_R, 0.0) > limits["aligned"]
     if bad and (aligned or seen.latest.get(catalog.PHASE_IM_RE_RATIO, 1.0) < limits["dead"]):
         bad = None
-    latch(store, "coverage", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
+    update_latch(store, "coverage", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
 
     def report() -> Report:
-        numbers = known(
+        numbers = known_numbers(
             ("covered share of the circle", coverage, "", AtLeast(limits["coverage"])),
             ("Var(Im z) ÷ Var(Re z)", seen.latest.get(catalog.PHASE_IM_RE_RATIO), "", None),
         )
@@ -69,10 +69,10 @@ def half_circle(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         fixes = [*without_fault(seen.facts), pause(why)]
         return Report(f"Phases fill {percent_words(coverage)} of the circle", numbers, figure, fixes)
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Every phase stands still over the sequence: R near 1, no variance in any dimension."""
     order = seen.values.get(catalog.PHASE_R)
     if catalog.TERM_CE in seen.latest and order is not None:
@@ -86,12 +86,12 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     if not bad and order > limits["release"] and variance < 2 * limits["variance"]:
         # between the two limits nothing is decided: a value that trembles at one limit would come and go
         bad = None
-    latch(store, "aligned", seen.step, bad, raise_after=2)
+    update_latch(store, "aligned", seen.step, bad, raise_after=2)
 
     def report() -> Report:
         terms = sorted((term for term in PHASE_TERMS if seen.weighted(term)), key=lambda term: -seen.weights[term])
         step, before, loss = memory.get("first", (None, None, None))
-        numbers = known(
+        numbers = known_numbers(
             ("order parameter R", order, "", limits["R"]),
             ("circular variance of a phase", variance, "", AtLeast(limits["variance"])),
             (f"R at step {step:,}", before, "", None),
@@ -103,13 +103,16 @@ def aligned_phases(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         fixes = [*without_fault(seen.facts), *(set_weight(term, seen.weights[term] / 20, why) for term in terms[:2])]
         fixes = fixes or [pause("No phase term has a weight; look at what makes the phases stand still.")]
         return Report(
-            f"All phases are aligned: R = {rounded(order, 3)}, variance {rounded(variance, 3)}", numbers, figure, fixes
+            f"All phases are aligned: R = {rounded_text(order, 3)}, variance {rounded_text(variance, 3)}",
+            numbers,
+            figure,
+            fixes,
         )
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def dead_imaginary(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """The imaginary part of the wave carries next to no variance."""
     ratio = seen.values.get(catalog.PHASE_IM_RE_RATIO)
     if ratio is None:
@@ -117,10 +120,10 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     # a ratio that was never higher is a model that began so, not one that lost it
     memory["highest"] = max(ratio, memory.get("highest", ratio))
     store = memory.setdefault("all", {})
-    bad = below(ratio, limits["ratio"], limits["release"])
+    bad = is_below(ratio, limits["ratio"], limits["release"])
     if bad is False and ratio > 1 / limits["release"]:
         bad = None  # now the real part is next to dead: that is no recovery
-    latch(store, "imaginary", seen.step, bad, raise_after=2)
+    update_latch(store, "imaginary", seen.step, bad, raise_after=2)
 
     def report() -> Report:
         highest = float(memory.get("highest", ratio))
@@ -137,10 +140,10 @@ def dead_imaginary(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         why = "Without its imaginary part the wave is a real number, and interference is only a sign."
         return Report(title, numbers, figure, [*without_fault(seen.facts), pause(why)])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
 
     On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
@@ -158,10 +161,12 @@ def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     else:
         bad = rank is not None and cosine > limits["cosine_later"] and rank < limits["rank_later"]
     clear = cosine <= limits["release"]
-    latch(store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2)
+    update_latch(
+        store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2
+    )
 
     def report() -> Report:
-        numbers = known(
+        numbers = known_numbers(
             ("mean cosine of hidden states", cosine, "", limits["cosine"]),
             ("effective rank ÷ the largest possible", rank, "", AtLeast(limits["rank"])),
         )
@@ -173,6 +178,6 @@ def rank_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         if seen.facts.blocks > 2:
             fixes.append(remedy("Start with two layers", why, "new_run", {"layers": 2}))
         fixes.append(pause(why))
-        return Report(f"Hidden states share one direction: mean cosine {rounded(cosine)}", numbers, figure, fixes)
+        return Report(f"Hidden states share one direction: mean cosine {rounded_text(cosine)}", numbers, figure, fixes)
 
-    return sign_of(store, report)
+    return signal_of(store, report)

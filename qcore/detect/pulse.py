@@ -18,7 +18,7 @@ BLOCK = 5
 """Steps whose losses are averaged: a batch of a few rows scatters by a tenth of a nat."""
 
 
-class Pulse:
+class PlateauDetector:
     """Running state behind `armed`; one a run."""
 
     def __init__(self, unigram: float | None, *, information: float = 0.3, gain: float = 0.5) -> None:

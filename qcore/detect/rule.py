@@ -30,7 +30,7 @@ class Change:
 
 
 @dataclass
-class Seen:
+class RuleContext:
     """What a rule sees at one call: the values that just arrived, and the newest of all others.
 
     Attributes:
@@ -70,7 +70,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Sign:
+class Signal:
     """A rule's judgement after a call.
 
     Attributes:
@@ -89,7 +89,7 @@ class Sign:
     moving: bool = False
 
 
-Detector = Callable[[Seen, Limits, Memory], Iterable[Sign]]
+Detector = Callable[[RuleContext, Limits, Memory], Iterable[Signal]]
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class Rule:
     per_term: bool = False
     families: tuple[Family, ...] = ("text",)
 
-    def looks_at(self, series: str) -> bool:
+    def reads_series(self, series: str) -> bool:
         """Whether a measurement of `series` makes this rule look."""
         return _matches(series, self.reads)
 
-    def uses(self, series: str) -> bool:
+    def keeps_series(self, series: str) -> bool:
         """Whether this rule wants `series` to be kept."""
         return _matches(series, self.reads) or _matches(series, self.shows)
 
@@ -132,17 +132,19 @@ def _matches(series: str, patterns: tuple[str, ...]) -> bool:
     return any(series.startswith(one[:-1]) if one.endswith("*") else series == one for one in patterns)
 
 
-def above(value: float, limit: float, release: float) -> bool | None:
+def is_above(value: float, limit: float, release: float) -> bool | None:
     """True above the limit, False at or under the release, None in the band between them."""
     return True if value > limit else (False if value <= release else None)
 
 
-def below(value: float, limit: float, release: float) -> bool | None:
+def is_below(value: float, limit: float, release: float) -> bool | None:
     """True under the limit, False at or above the release, None in the band between them."""
     return True if value < limit else (False if value >= release else None)
 
 
-def latch(store: Store, name: str, step: int, bad: bool | None, *, raise_after: int = 1, clear_after: int = 2) -> bool:
+def update_latch(
+    store: Store, name: str, step: int, bad: bool | None, *, raise_after: int = 1, clear_after: int = 2
+) -> bool:
     """Take one measurement of a signal and say whether it is on.
 
     On after `raise_after` bad measurements in a row, off after `clear_after` clear ones in a row; None is neither and
@@ -168,12 +170,12 @@ def is_on(store: Store, name: str) -> bool:
     return bool(store.get(name, {}).get("on"))
 
 
-def sign_of(store: Store, report: Callable[[], Report], key: str = "") -> list[Sign]:
+def signal_of(store: Store, report: Callable[[], Report], key: str = "") -> list[Signal]:
     """The common sign of all latches in a store: on while any is; nothing before the first measurement."""
     if not store:
         return []
     on = [signal for signal in store.values() if signal["on"]]
     if not on:
-        return [Sign(False, 0, 0, report, key)]
+        return [Signal(False, 0, 0, report, key)]
     since, last = min(signal["since"] for signal in on), max(signal["last"] for signal in on)
-    return [Sign(True, since, last, report, key)]
+    return [Signal(True, since, last, report, key)]

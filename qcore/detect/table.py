@@ -194,7 +194,7 @@ RULES: tuple[Rule, ...] = (
         _MEASURED,
         (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET),
         tokens.padding_targets,
-        shows=(catalog.predicted("eos"), catalog.target("eos")),
+        shows=(catalog.predicted_share("eos"), catalog.target_share("eos")),
     ),
     Rule(
         "eos_collapse",
@@ -204,11 +204,11 @@ RULES: tuple[Rule, ...] = (
         "The model is learning to stop instead of to write, and its samples will be empty.",
         {"share": 0.3, "ratio": 3.0, "padding_share": 0.4, "headroom": 0.5},
         _MEASURED,
-        (catalog.predicted("eos"), catalog.predicted("pad")),
+        (catalog.predicted_share("eos"), catalog.predicted_share("pad")),
         tokens.eos_collapse,
         shows=(
-            catalog.target("eos"),
-            catalog.target("pad"),
+            catalog.target_share("eos"),
+            catalog.target_share("pad"),
             catalog.TOKENS_EOS_PROBABILITY,
             catalog.DATA_PAD_IS_TARGET,
         ),

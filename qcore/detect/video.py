@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.finding import AtLeast, Report, known, pause, remedy, rounded, stop, without_fault
+from qcore.detect.finding import AtLeast, Report, known_numbers, pause, remedy, rounded_text, stop, without_fault
 from qcore.detect.published_guide import guide_remedies
-from qcore.detect.rule import Limits, Memory, Seen, Sign, above, below, latch, sign_of
+from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, signal_of, update_latch
 from qcore.probes import catalog
 
 _GENERATED, _HELD_OUT, _DATA, _DENOISED = (
@@ -34,7 +34,7 @@ _OF_THE_FLOW = ("flow_path", "noise_correlation", "t_star", "anchor_width", "anc
 """Controls with which a model learns another velocity than before."""
 
 
-def averaging_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def averaging_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Frames of generated clips are nearer to each other, and more alike, than the data's, and hardly move.
 
     Noise that is shared gives it away from the second sample on: its cause is known. With noise of their own, frames
@@ -53,7 +53,7 @@ def averaging_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]
     ready = _correlation(seen) >= limits["shared"]
     if collapsed and not ready:
         # two samples in a row may share a bad moment; half of the run apart is a state
-        before = _halfway(seen, _GENERATED + "divergence")
+        before = _value_halfway(seen, _GENERATED + "divergence")
         ready = before is not None and before < near and not _is_noise(seen, apart, limits)
     back = apart > limits["release"] * of_data
     changes = seen.values.get(_GENERATED + "lag_ratio", 1.0)
@@ -61,8 +61,8 @@ def averaging_collapse(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]
     overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"]
     bad = (ready or None) if collapsed else (False if back and not overshoots else None)
     # one finding for one cause: where another rule says why, this one is silent
-    latch(store, "collapse", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
-    signs = sign_of(store, lambda: _collapse_report(seen, limits))
+    update_latch(store, "collapse", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
+    signs = signal_of(store, lambda: _collapse_report(seen, limits))
     return [replace(sign, moving=sign.on and back and overshoots) for sign in signs]
 
 
@@ -71,20 +71,25 @@ def _likeness(in_data: float, limits: Limits) -> float:
     return in_data + limits["likeness"] * (1 - in_data)
 
 
-def _collapse_report(seen: Seen, limits: Limits) -> Report:
+def _collapse_report(seen: RuleContext, limits: Limits) -> Report:
     of_data = _reference(seen, "divergence") or 0.0
     apart, correlation = seen.latest.get(_GENERATED + "divergence", 0.0), _correlation(seen)
     shared = correlation >= limits["shared"]
     ring = seen.controls.get("flow_path") == "ring"
     why = "the noise is the same in all" if shared else "they average into one"
-    title = f"Generated frames are {rounded(apart)} apart, the data's {rounded(of_data)}: {why}"
+    title = f"Generated frames are {rounded_text(apart)} apart, the data's {rounded_text(of_data)}: {why}"
     alike_in_data = _reference(seen, "cosine")
     moves = seen.latest.get(_GENERATED + "lag_ratio", 1.0)
     if apart > limits["overshoot"] * of_data:
-        title = f"Frames averaged into one and now overshoot: {rounded(apart)} apart, the data's {rounded(of_data)}"
+        title = (
+            f"Frames averaged into one and now overshoot: {rounded_text(apart)} apart, the data's "
+            f"{rounded_text(of_data)}"
+        )
     elif apart > limits["release"] * of_data and moves > limits["overshoot"]:
-        title = f"Frames averaged into one and now flicker: they change {rounded(moves)} times as much as the data's"
-    numbers = known(
+        title = (
+            f"Frames averaged into one and now flicker: they change {rounded_text(moves)} times as much as the data's"
+        )
+    numbers = known_numbers(
         ("distance of generated frames", apart, "", AtLeast(limits["divergence"] * of_data)),
         ("distance of the data's frames", of_data, "", None),
         (
@@ -133,21 +138,21 @@ def _collapse_report(seen: Seen, limits: Limits) -> Report:
     return Report(title, numbers, figure, fixes)
 
 
-def data_not_model(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def data_not_model(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Predicted clips measure bit for bit what the data do; or generated clips what they did one sample before."""
     store = memory.setdefault("all", {})
-    same = _identical(seen.values, _DENOISED, seen.values, _DATA)
+    same = _count_identical(seen.values, _DENOISED, seen.values, _DATA)
     if same is not None:
         memory["same"] = same
-        latch(store, "denoised", seen.step, same >= limits["measures"], raise_after=2)
+        update_latch(store, "denoised", seen.step, same >= limits["measures"], raise_after=2)
     if _GENERATED + "divergence" in seen.values:
         now = {name: value for name, value in seen.measured(_GENERATED) if name in _MEASURES}
-        frozen = _identical(now, "", memory.get("sample", {}), "")
+        frozen = _count_identical(now, "", memory.get("sample", {}), "")
         trained = seen.step > memory.get("sampled_at", seen.step)
         memory["sample"], memory["sampled_at"] = now, seen.step
         if frozen is not None and trained:
             memory["frozen"] = frozen
-            latch(store, "generated", seen.step, frozen >= limits["measures"], raise_after=2)
+            update_latch(store, "generated", seen.step, frozen >= limits["measures"], raise_after=2)
 
     def report() -> Report:
         same, frozen = memory.get("same", 0), memory.get("frozen", 0)
@@ -155,7 +160,7 @@ def data_not_model(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             title = f"{same} measures of predicted clips are bit-identical to the data's: the data were measured"
         else:
             title = f"{frozen} measures of samples have not changed by one bit: no model was sampled"
-        numbers = known(
+        numbers = known_numbers(
             ("measures of predicted clips equal to the data's", float(same), "", limits["measures"]),
             ("measures of samples equal to the sample before", float(frozen), "", limits["measures"]),
             ("distance of predicted frames", seen.latest.get(_DENOISED + "divergence"), "", None),
@@ -166,10 +171,10 @@ def data_not_model(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         why = "These curves cannot react to training: pass the model's clips to the measurement, not the batch."
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def _identical(first: Mapping[str, float], prefix: str, second: Mapping[str, float], other: str) -> int | None:
+def _count_identical(first: Mapping[str, float], prefix: str, second: Mapping[str, float], other: str) -> int | None:
     """How many measures that both have are equal, if all of them are; 0 if one differs; None without any in common."""
     pairs = [
         (first[prefix + name], second[other + name])
@@ -181,17 +186,17 @@ def _identical(first: Mapping[str, float], prefix: str, second: Mapping[str, flo
     return len(pairs) if all(a == b for a, b in pairs) else 0
 
 
-def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def wrong_velocity(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """The velocity that the model is trained on is not the derivative of its path."""
     error = seen.values.get(catalog.FLOW_VELOCITY_ERROR)
     if error is None:
         return []
     store = memory.setdefault("all", {})
-    latch(store, "velocity", seen.step, above(error, limits["error"], limits["error"] / 2), clear_after=1)
+    update_latch(store, "velocity", seen.step, is_above(error, limits["error"], limits["error"] / 2), clear_after=1)
 
     def report() -> Report:
         size = seen.latest.get(_GENERATED + "std_ratio")
-        numbers = known(
+        numbers = known_numbers(
             ("‖velocity − finite difference‖ ÷ ‖finite difference‖", error, "", limits["error"]),
             ("standard deviation of samples ÷ data's", size, "", None),
             ("held-out flow loss", seen.latest.get(catalog.EVAL_FLOW), "", None),
@@ -207,10 +212,10 @@ def wrong_velocity(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
             f"The target velocity is {percent_words(error)} away from how the path moves", numbers, figure, fixes
         )
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def flicker(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Movements of generated clips do not go on although the data's do, more changes from frame to frame, and neither
     has become better since half the steps.
     """
@@ -220,7 +225,7 @@ def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         return []
     store = memory.setdefault("all", {})
     flickers = coherence < limits["coherence"] and of_data > limits["data"] and change > limits["change"]
-    change_before, before = (_halfway(seen, _GENERATED + name) for name in ("lag_ratio", "coherence"))
+    change_before, before = (_value_halfway(seen, _GENERATED + name) for name in ("lag_ratio", "coherence"))
     stays = (
         change_before is not None
         and before is not None
@@ -231,13 +236,13 @@ def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
     # Clips that stand still do not flicker, and are not well for that.
     clear = (coherence >= 0 or change <= (1 + limits["change"]) / 2) and change >= limits["still"]
     bad = (stays or None) if flickers else (False if clear else None)
-    latch(store, "flicker", seen.step, None if bad and _explained(seen, limits) else bad, raise_after=2)
+    update_latch(store, "flicker", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
 
     def report() -> Report:
-        theirs, datas = rounded(coherence, signed=True), rounded(of_data, signed=True)
+        theirs, datas = rounded_text(coherence, signed=True), rounded_text(of_data, signed=True)
         title = f"Clips flicker: their motion has coherence {theirs}, the data's {datas}"
         alike, alike_in_data = seen.latest.get(_GENERATED + "cosine"), _reference(seen, "cosine")
-        numbers = known(
+        numbers = known_numbers(
             ("coherence of generated motion", coherence, "", AtLeast(limits["coherence"])),
             ("coherence of the data's motion", of_data, "", None),
             ("change from frame to frame ÷ data's", change, "", limits["change"]),
@@ -248,14 +253,14 @@ def flicker(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         )
         lines = {"generated": _GENERATED + "coherence", "data": _DATA + "coherence"}
         figure = seen.history.chart("Coherence of motion", "cosine", lines, AtLeast(limits["coherence"]))
-        fixes = [*without_fault(seen.facts), *_against_flicker(seen)]
+        fixes = [*without_fault(seen.facts), *_flicker_remedies(seen)]
         fixes += guide_remedies("jitter", seen.controls)
         return Report(title, numbers, figure, fixes)
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def _against_flicker(seen: Seen) -> list[dict[str, Any]]:
+def _flicker_remedies(seen: RuleContext) -> list[dict[str, Any]]:
     fixes = []
     if seen.weighted("orthogonality") and seen.controls.get("orthogonality_target") == "none":
         why = "Stops pushing once frames are as different as the data's own, so that real motion is not punished."
@@ -269,18 +274,18 @@ def _against_flicker(seen: Seen) -> list[dict[str, Any]]:
     return fixes[:2] or [pause("Look at the clips: more steps cure flicker that is only unfinished training.")]
 
 
-def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def frames_unordered(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Shuffled frames in, shuffled frames out: the model does not know which frame is which, or hardly."""
     response = seen.values.get(catalog.FLOW_POSITION_RESPONSE)
     if response is None:
         return []
     store = memory.setdefault("all", {})
-    bad = below(response, limits["response"], 2 * limits["response"])
-    latch(store, "order", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
+    bad = is_below(response, limits["response"], 2 * limits["response"])
+    update_latch(store, "order", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
 
     def report() -> Report:
         amplification = seen.controls.get("frame_amplification")
-        numbers = known(
+        numbers = known_numbers(
             ("change of the velocity when frames are shuffled and put back", response, "", AtLeast(limits["response"])),
             ("factor on the frame embedding", amplification, "", None),
             ("coherence of generated motion", seen.latest.get(_GENERATED + "coherence"), "", None),
@@ -296,24 +301,24 @@ def frames_unordered(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         title = f"Shuffling the frames {change}: the model does not know their order"
         return Report(title, numbers, figure, fixes)
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
+def noise_mismatch(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Samples are drawn with another share of common noise than the model is trained on."""
     sampled = seen.values.get(catalog.FLOW_SAMPLE_NOISE_CORRELATION)
     if sampled is None or seen.step == 0:
         return []
     store = memory.setdefault("all", {})
     trained = _trained_correlation(seen)
-    latch(store, "noise", seen.step, _differ(seen, limits), clear_after=1)
+    update_latch(store, "noise", seen.step, _correlations_differ(seen, limits), clear_after=1)
 
     def report() -> Report:
         apart, of_data = seen.latest.get(_GENERATED + "divergence"), _reference(seen, "divergence")
         size = seen.latest.get(_GENERATED + "std_ratio")
-        outcome = "" if size is None else f"; samples have {rounded(size)} times the data's spread"
+        outcome = "" if size is None else f"; samples have {rounded_text(size)} times the data's spread"
         title = f"Trained with {percent_words(trained)} common noise, sampled with {percent_words(sampled)}{outcome}"
-        numbers = known(
+        numbers = known_numbers(
             ("share of common noise in training", trained, "", None),
             ("share of common noise in sampling", sampled, "", None),
             ("standard deviation of samples ÷ data's", size, "", None),
@@ -328,39 +333,39 @@ def noise_mismatch(seen: Seen, limits: Limits, memory: Memory) -> list[Sign]:
         learn = remedy(label, "Trains on the noise that is sampled with.", "set", {"noise_correlation": sampled})
         return Report(title, numbers, figure, [as_trained, learn])
 
-    return sign_of(store, report)
+    return signal_of(store, report)
 
 
-def _reference(seen: Seen, measure: str) -> float | None:
+def _reference(seen: RuleContext, measure: str) -> float | None:
     """A measure of the held-out clips; of the newest batch where those were not measured."""
     return seen.latest.get(_HELD_OUT + measure, seen.latest.get(_DATA + measure))
 
 
-def _halfway(seen: Seen, series: str) -> float | None:
+def _value_halfway(seen: RuleContext, series: str) -> float | None:
     """A series at half the steps since the newest change of path or noise; None when nothing was sampled by then."""
     since = max((seen.changes[name].step for name in _OF_THE_FLOW if name in seen.changes), default=0)
     return seen.history.at(series, since + (seen.step - since) // 2, since)
 
 
-def _is_noise(seen: Seen, apart: float, limits: Limits) -> bool:
+def _is_noise(seen: RuleContext, apart: float, limits: Limits) -> bool:
     """Whether frames are as far apart as those of their noise, √(2(1 − ρ)): nothing has been learned yet."""
     noise = math.sqrt(2 * (1 - min(1.0, _correlation(seen))))
     return noise > 0 and abs(apart / noise - 1) < limits["noise"]
 
 
-def _trained_correlation(seen: Seen) -> float:
+def _trained_correlation(seen: RuleContext) -> float:
     return float(seen.controls.get("noise_correlation", seen.latest.get(catalog.FLOW_NOISE_CORRELATION, 0.0)))
 
 
-def _correlation(seen: Seen) -> float:
+def _correlation(seen: RuleContext) -> float:
     """Share of common noise of the newest sample."""
     return seen.latest.get(catalog.FLOW_SAMPLE_NOISE_CORRELATION, _trained_correlation(seen))
 
 
-def _differ(seen: Seen, limits: Limits) -> bool:
+def _correlations_differ(seen: RuleContext, limits: Limits) -> bool:
     return abs(_correlation(seen) - _trained_correlation(seen)) > limits["mismatch"]
 
 
-def _explained(seen: Seen, limits: Limits) -> bool:
+def _is_explained(seen: RuleContext, limits: Limits) -> bool:
     """Whether another rule says why samples look as they do."""
-    return _differ(seen, limits) or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]
+    return _correlations_differ(seen, limits) or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]

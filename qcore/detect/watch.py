@@ -17,8 +17,8 @@ from qcore.base.words import change_words, name_words
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
 from qcore.detect.past import PAST
-from qcore.detect.pulse import Pulse
-from qcore.detect.rule import Change, Memory, Rule, Seen, Sign
+from qcore.detect.pulse import PlateauDetector
+from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
 
@@ -63,7 +63,7 @@ class Watch:
         self._rules = {rule.name: rule for rule in RULES if facts.family in rule.families}
         self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
         self._history = History()
-        self._pulse = Pulse(facts.unigram)
+        self._plateau_detector = PlateauDetector(facts.unigram)
         self._memories: dict[str, Memory] = {}
         self._cases: dict[str, _Case] = {}
         self._latest: dict[str, float] = {}
@@ -71,7 +71,7 @@ class Watch:
         self._controls: dict[str, Any] = dict(facts.controls)
         self._changes: dict[str, Change] = {}
         self._objective_step: int | None = None
-        self._again: dict[str, Sign] = {}
+        self._again: dict[str, Signal] = {}
         self._step = -1
 
     def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
@@ -100,7 +100,7 @@ class Watch:
             self._history.add(name, step, value)
             for rule in readers:
                 rules[rule.name] = rule
-        self._pulse.observe(found)
+        self._plateau_detector.observe(found)
         told = self._withdraw_unweighted()
         if rules:
             seen = self._seen(step, found)
@@ -113,7 +113,7 @@ class Watch:
                         told.append(verdict)
         return told
 
-    def looked(self) -> list[Verdict]:
+    def refreshed_verdicts(self) -> list[Verdict]:
         """The active verdicts that the call just made has shown again without news, as that look has them. A verdict's
         last look is then its last look. Ask right after `observe`: evidence is made of what is known now.
         """
@@ -127,7 +127,7 @@ class Watch:
         self._again.clear()
         return told
 
-    def event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
+    def note_event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
         """Take note of a change of a control (kind "control", payload name, old, new); other events say nothing.
 
         What the loss is made of restarts the baselines that it invalidates; the learning rate restarts none.
@@ -166,8 +166,8 @@ class Watch:
             "version": VERSION,
             "step": self._step,
             "history": self._history.state(),
-            "pulse": self._pulse.state(),
-            "memories": _copied(self._memories),
+            "pulse": self._plateau_detector.state(),
+            "memories": _copy_plain(self._memories),
             "cases": {key: asdict(case) for key, case in self._cases.items()},
             "latest": dict(self._latest),
             "weights": dict(self._weights),
@@ -199,24 +199,28 @@ class Watch:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over a state that nobody has looked at. Raises any of `BAD_VALUES`, half way."""
-        self._step = _of(int, state["step"])
+        self._step = _check_type(int, state["step"])
         self._history.restore(state["history"])
-        self._pulse.restore(state["pulse"])
-        memories = {name: _of(dict, memory) for name, memory in state["memories"].items() if name in self._rules}
-        self._memories = _copied(memories)
-        self._cases = {key: _case(case) for key, case in state["cases"].items() if case["rule"] in self._rules}
-        self._latest = {name: _number(value) for name, value in state["latest"].items()}
-        self._weights = {name: _number(value) for name, value in state["weights"].items()}
-        self._controls = dict(_of(dict, state["controls"]))
+        self._plateau_detector.restore(state["pulse"])
+        memories = {
+            name: _check_type(dict, memory) for name, memory in state["memories"].items() if name in self._rules
+        }
+        self._memories = _copy_plain(memories)
+        self._cases = {
+            key: _case_from_state(case) for key, case in state["cases"].items() if case["rule"] in self._rules
+        }
+        self._latest = {name: _check_number(value) for name, value in state["latest"].items()}
+        self._weights = {name: _check_number(value) for name, value in state["weights"].items()}
+        self._controls = dict(_check_type(dict, state["controls"]))
         self._changes = {name: Change(**change) for name, change in state["changes"].items()}
         for change in self._changes.values():
-            _of(int, change.step)
-        self._objective_step = None if state["objective_step"] is None else _of(int, state["objective_step"])
+            _check_type(int, change.step)
+        self._objective_step = None if state["objective_step"] is None else _check_type(int, state["objective_step"])
 
     def _route(self, name: str) -> tuple[bool, tuple[Rule, ...]]:
         """Whether a series is kept, and the rules that look when it arrives."""
         rules = self._rules.values()
-        route = any(rule.uses(name) for rule in rules), tuple(rule for rule in rules if rule.looks_at(name))
+        route = any(rule.keeps_series(name) for rule in rules), tuple(rule for rule in rules if rule.reads_series(name))
         # names are a stranger's where a run was not written by this program: the table has an end
         if len(self._routes) < _MOST_ROUTES:
             self._routes[name] = route
@@ -242,21 +246,21 @@ class Watch:
                 told.append(self._verdict(key))
         return told
 
-    def _seen(self, step: int, values: dict[str, float]) -> Seen:
-        return Seen(
+    def _seen(self, step: int, values: dict[str, float]) -> RuleContext:
+        return RuleContext(
             facts=self.facts,
             step=step,
             values=values,
             latest=self._latest,
             weights=self._weights,
             history=self._history,
-            armed=self._pulse.armed,
+            armed=self._plateau_detector.armed,
             controls=self._controls,
             changes=self._changes,
             objective_step=self._objective_step,
         )
 
-    def _take(self, rule: Rule, sign: Sign) -> Verdict | None:
+    def _take(self, rule: Rule, sign: Signal) -> Verdict | None:
         """Keep a rule's judgement; the verdict, when there is something to tell."""
         key = f"{rule.name}:{sign.key}" if sign.key else rule.name
         case = self._cases.get(key)
@@ -286,7 +290,7 @@ class Watch:
         self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, report, proposed=proposed)
         return self._verdict(key)
 
-    def _past(self, key: str, case: _Case) -> str:
+    def _past_title(self, key: str, case: _Case) -> str:
         """Title of a case that is over, in the past tense, with what was changed before it ended."""
         rule, (_, _, term) = self._rules[case.rule], key.partition(":")
         about = f"{name_words(term)}: " if term else ""
@@ -323,56 +327,56 @@ class Watch:
             last_step=case.last,
             state="active" if case.active else "resolved",
             evidence=evidence,
-            title=report.title if case.active else self._past(key, case),
+            title=report.title if case.active else self._past_title(key, case),
             explanation=self._rules[case.rule].explanation,
             remedies=report.remedies if case.active else [],
         )
 
 
 _REMEMBERED = (
-    "_step", "_history", "_pulse", "_memories", "_cases", "_latest", "_weights", "_controls", "_changes",
+    "_step", "_history", "_plateau_detector", "_memories", "_cases", "_latest", "_weights", "_controls", "_changes",
     "_objective_step",
 )  # fmt: skip
 """All that a state holds."""
 
 
-def _of(kind: type[T], value: Any) -> T:
+def _check_type(kind: type[T], value: Any) -> T:
     """The same value. Raises TypeError unless it is of just this type: a truth value is no number."""
     if type(value) is not kind:
         raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
     return value
 
 
-def _number(value: Any) -> float:
+def _check_number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise TypeError(f"{str(value)[:60]!r} is no finite number")
     number: float = value
     return number
 
 
-def _case(values: Mapping[str, Any]) -> _Case:
+def _case_from_state(values: Mapping[str, Any]) -> _Case:
     """A case as `asdict` and JSON have made it."""
-    report = Report(**_copied(values["report"]))
+    report = Report(**_copy_plain(values["report"]))
     for kind, one in ((str, report.title), (list, report.numbers), (list, report.remedies)):
-        _of(kind, one)
+        _check_type(kind, one)
     for part in (*report.numbers, *report.remedies, *([] if report.figure is None else [report.figure])):
-        _of(dict, part)
+        _check_type(dict, part)
     found = _Case(**{**values, "report": report})
     for whole in (found.since, found.last, found.raised, found.looks, found.ended):
-        _of(int, whole)
+        _check_type(int, whole)
     for truth in (found.active, found.moving):
-        _of(bool, truth)
-    for name in _of(list, found.proposed):
-        _of(str, name)
+        _check_type(bool, truth)
+    for name in _check_type(list, found.proposed):
+        _check_type(str, name)
     if found.change is not None:
-        _of(dict, found.change)
+        _check_type(dict, found.change)
     if found.shown is not None:
-        _of(int, found.shown)
+        _check_type(int, found.shown)
     return found
 
 
-def _copied(value: Any) -> Any:
+def _copy_plain(value: Any) -> Any:
     """A deep copy of plain data, so that a restored watch shares nothing with the state it came from."""
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _copy_plain(item) for key, item in value.items()}
+    return [_copy_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qcore.diagnostics.positions import defined
+from qcore.diagnostics.positions import drop_undefined
 from qcore.probes import catalog
 
 
@@ -49,7 +49,7 @@ class ConceptAlignment:
             "cosine": self.cosine,
             "cosine_chance": self.cosine_chance,
         }
-        return defined({catalog.member(catalog.CONCEPT, name): value for name, value in names.items()})
+        return drop_undefined({catalog.member(catalog.CONCEPT, name): value for name, value in names.items()})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is stored under the name "concepts"."""

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qcore.diagnostics.positions import defined
+from qcore.diagnostics.positions import drop_undefined
 
 STILL = 1e-6
 """A centre of mass that moves less than this, in pixels, stands still: rounding has no direction."""
@@ -83,7 +83,7 @@ class FrameStatistics:
 
     def scalars(self) -> dict[str, float]:
         """Measures by name, without a prefix; undefined ones are left out."""
-        return defined({name: value for name, value in vars(self).items() if isinstance(value, float)})
+        return drop_undefined({name: value for name, value in vars(self).items() if isinstance(value, float)})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """similarity f32[F, F], singular f32[F], lag_change f32[F−1]."""
@@ -102,7 +102,7 @@ class AnchorStatistics:
 
     def scalars(self) -> dict[str, float]:
         """mean, spread, entropy; undefined ones are left out."""
-        return defined(vars(self))
+        return drop_undefined(vars(self))
 
 
 def frame_statistics(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qcore.diagnostics.positions import check_mask, defined, valid_positions
+from qcore.diagnostics.positions import check_mask, drop_undefined, valid_positions
 from qcore.probes import catalog
 
 KEPT_EIGENVALUES = 64
@@ -39,7 +39,7 @@ class HiddenGeometry:
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `geometry/`."""
-        return defined(
+        return drop_undefined(
             {catalog.GEOMETRY_EFFECTIVE_RANK: self.effective_rank, catalog.GEOMETRY_MEAN_COSINE: self.mean_cosine}
         )
 

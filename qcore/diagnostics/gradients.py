@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qcore.diagnostics.positions import defined
+from qcore.diagnostics.positions import drop_undefined
 from qcore.probes import catalog
 
 MAIN = ("ce", "flow")
@@ -43,7 +43,7 @@ class TermGradients:
             for index, name in enumerate(self.names):
                 series[catalog.grad("ratio", name)] = float(pull_K[index] / pull_K[main])
                 series[catalog.grad("cos", name)] = float(self.cosine_KK[main, index])
-        return defined(series)
+        return drop_undefined(series)
 
     def arrays(self, term_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """What is stored under the name "gradients"; `terms` indexes `term_names` (default: `names` itself).

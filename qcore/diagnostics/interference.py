@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qcore.diagnostics.positions import check_mask, check_shape, defined
+from qcore.diagnostics.positions import check_mask, check_shape, drop_undefined
 from qcore.probes import catalog
 
 KEPT_POSITIONS = 48
@@ -36,9 +36,9 @@ class InterferenceStatistics:
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `interference/`: means over layers and heads."""
-        return defined(
+        return drop_undefined(
             {
-                catalog.member(catalog.INTERFERENCE, name): _mean(getattr(self, f"{name}_LH"))
+                catalog.member(catalog.INTERFERENCE, name): _mean_known(getattr(self, f"{name}_LH"))
                 for name in ("participation", "constructive", "destructive", "entropy")
             }
         )
@@ -75,7 +75,7 @@ def interference_statistics(
     _check(kernels, mask_BT, tokens_BT)
     names = ("constructive", "destructive", "participation", "entropy")
     with torch.no_grad():
-        measured = [_layer(kernel.detach().float(), mask_BT) for kernel in kernels]
+        measured = [_layer_statistics(kernel.detach().float(), mask_BT) for kernel in kernels]
         values_4LH = torch.stack(measured, dim=1).cpu().numpy()
         kept = None
         if tokens_BT is not None:
@@ -108,7 +108,7 @@ def _check(kernels: Sequence[Tensor], mask_BT: Tensor | None, tokens_BT: Tensor 
         check_shape("tokens_BT", tokens_BT, (shape[0], shape[2]), "the kernels")
 
 
-def _layer(weight_BHTT: Tensor, mask_BT: Tensor | None) -> Tensor:
+def _layer_statistics(weight_BHTT: Tensor, mask_BT: Tensor | None) -> Tensor:
     """Constructive, destructive, participation and entropy of each head, [4, H]."""
     size_BHTT = weight_BHTT.abs()
     tokens = weight_BHTT.shape[-1]
@@ -133,6 +133,6 @@ def _layer(weight_BHTT: Tensor, mask_BT: Tensor | None) -> Tensor:
     return (values_4BHT * used_BHT).sum((1, 3)) / used_BHT.sum((0, 2))
 
 
-def _mean(values_LH: np.ndarray) -> float:
+def _mean_known(values_LH: np.ndarray) -> float:
     known = values_LH[~np.isnan(values_LH)]
     return float(known.mean()) if known.size else float("nan")

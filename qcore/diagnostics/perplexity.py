@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qcore.diagnostics.positions import check_mask, check_shape, defined, valid_positions
+from qcore.diagnostics.positions import check_mask, check_shape, drop_undefined, valid_positions
 from qcore.probes import catalog
 
 POSITIONS = 256
@@ -48,7 +48,7 @@ class CoherencePerplexity:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `perplexity/`."""
         names = ("teacher_forced", *BUCKETS, "coherence_weighted")
-        return defined({catalog.member(catalog.PERPLEXITY, name): getattr(self, name) for name in names})
+        return drop_undefined({catalog.member(catalog.PERPLEXITY, name): getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ShiftCheck:
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `shift/`."""
-        return defined({catalog.member(catalog.SHIFT, name): value for name, value in vars(self).items()})
+        return drop_undefined({catalog.member(catalog.SHIFT, name): value for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ContextStatistics:
 
     def scalars(self) -> dict[str, float]:
         """`tokens/row_variance`."""
-        return defined({catalog.TOKENS_ROW_VARIANCE: self.row_variance})
+        return drop_undefined({catalog.TOKENS_ROW_VARIANCE: self.row_variance})
 
 
 def local_coherence(phases_BTP: Tensor, window: int = 8) -> Tensor:
@@ -136,7 +136,7 @@ def coherence_perplexity(
         if not count:
             return CoherencePerplexity(0, *(math.nan,) * 5)
         coherence_N = coherence_BT.detach().flatten()[chosen_N].double()
-        nats_N = _nats(logits_BTV, targets_BT, chosen_N).double()
+        nats_N = _nats_per_token(logits_BTV, targets_BT, chosen_N).double()
         ordered_N = nats_N[coherence_N.argsort(stable=True)]
         edges = [count * third // 3 for third in range(4)]
         # where all coherences are equal, thirds would be told apart by their place in the text
@@ -174,8 +174,8 @@ def shift_check(logits_BTV: Tensor, inputs_BT: Tensor, targets_BT: Tensor, mask_
         inner_N = chosen_N[chosen_N % tokens < tokens - 1]
         return ShiftCheck(
             copy_rate=float(copied_N.float().mean()),
-            ce_here=float(_nats(logits_BTV, inputs_BT, chosen_N).mean()),
-            ce_next=float(_nats(logits_BTV, inputs_BT.roll(-1, 1), inner_N).mean()),
+            ce_here=float(_nats_per_token(logits_BTV, inputs_BT, chosen_N).mean()),
+            ce_next=float(_nats_per_token(logits_BTV, inputs_BT.roll(-1, 1), inner_N).mean()),
             targets_are_inputs=float((targets_BT == inputs_BT)[mask_BT].float().mean()),
         )
 
@@ -207,6 +207,6 @@ def _check(logits_BTV: Tensor, mask_BT: Tensor, **beside: Tensor) -> None:
         check_shape(name, tensor, wanted, "logits_BTV")
 
 
-def _nats(logits_BTV: Tensor, ids_BT: Tensor, chosen_N: Tensor) -> Tensor:
+def _nats_per_token(logits_BTV: Tensor, ids_BT: Tensor, chosen_N: Tensor) -> Tensor:
     logits_NV = logits_BTV.detach().flatten(0, 1)[chosen_N].float()
     return F.cross_entropy(logits_NV, ids_BT.flatten()[chosen_N], reduction="none")

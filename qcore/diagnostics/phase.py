@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qcore.diagnostics.positions import check_mask, check_shape, defined, strata
+from qcore.diagnostics.positions import check_mask, check_shape, drop_undefined, strata
 from qcore.probes import catalog
 
 BINS = 36
@@ -73,12 +73,12 @@ class PhaseStatistics:
         """Series by name, all under `phase/`. Those without a layer are means over the layers after the encoding."""
         order_L = self.resultant_LP.mean(1)
         series = {catalog.phase_r_layer(layer): float(value) for layer, value in enumerate(order_L)}
-        series[catalog.PHASE_R] = float(_after_encoding(order_L).mean())
+        series[catalog.PHASE_R] = float(_layers_after_encoding(order_L).mean())
         for name in ("coverage", "im_re_ratio", "dimension_variance", "semantic_coherence"):
             series[catalog.member(catalog.PHASE, name)] = getattr(self, name)
-        for width, value in zip(WINDOWS, _after_encoding(self.windows_LW).mean(0), strict=True):
+        for width, value in zip(WINDOWS, _layers_after_encoding(self.windows_LW).mean(0), strict=True):
             series[catalog.phase_window(width)] = float(value)
-        return defined(series)
+        return drop_undefined(series)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is stored under the name "phase"; the three portrait arrays are absent for a model without a wave."""
@@ -131,11 +131,11 @@ def phase_statistics(
         count = valid_BT.sum()
         sum_2LBP = unit_2LBTP.sum(3)
         # the sum of a row's lengths ÷ all positions is the mean over rows weighted by their tokens
-        resultant_LP = _length(sum_2LBP).sum(1) / count
-        variance_LP = 1 - _length(sum_2LBP.sum(2)) / count
+        resultant_LP = _vector_length(sum_2LBP).sum(1) / count
+        variance_LP = 1 - _vector_length(sum_2LBP.sum(2)) / count
         per_head = -(-angle_LBTP.shape[-1] // heads)
         heads_LH = torch.stack([chunk.mean(1) for chunk in resultant_LP.split(per_head, dim=1)], dim=1)
-        mass_LN = _circle(angle_LBTP.flatten(1), valid_BT.unsqueeze(-1).expand_as(angle_LBTP[0]).flatten())
+        mass_LN = _angle_histogram(angle_LBTP.flatten(1), valid_BT.unsqueeze(-1).expand_as(angle_LBTP[0]).flatten())
         # one list, brought over together: a probe that waits for the device eight times costs more than it measures
         packed = [
             resultant_LP,
@@ -143,17 +143,19 @@ def phase_statistics(
             variance_LP,
             mass_LN / mass_LN.sum(1, keepdim=True),
             _spectrum(unit_2LBTP),
-            _windows(unit_2LBTP, valid_BT),
+            _window_coherence(unit_2LBTP, valid_BT),
         ]
         resultant, by_head, variance, histogram, spectrum, windows = (values.cpu().numpy() for values in packed)
         portrait, coverage, ratio = None, _coverage(mass_LN[-1], count * angle_LBTP.shape[-1]), math.nan
         if state_BTP is not None:
             wave_NP = state_BTP.detach()[mask_BT]
             # weighted by amplitude: a silent phase may point anywhere
-            mass_N = _circle(wave_NP.angle().flatten().unsqueeze(0), wave_NP.abs().flatten())[0]
+            mass_N = _angle_histogram(wave_NP.angle().flatten().unsqueeze(0), wave_NP.abs().flatten())[0]
             coverage, ratio = _coverage(mass_N, torch.tensor(wave_NP.numel())), _balance(wave_NP)
             portrait = _portrait(state_BTP.detach(), mask_BT)
-        semantic = math.nan if hidden_BTD is None else _semantic(unit_2LBTP[:, -1], hidden_BTD.detach(), mask_BT)
+        semantic = (
+            math.nan if hidden_BTD is None else _semantic_coherence(unit_2LBTP[:, -1], hidden_BTD.detach(), mask_BT)
+        )
         enough = bool(count >= 2)
     return PhaseStatistics(
         resultant_LP=resultant,
@@ -164,7 +166,7 @@ def phase_statistics(
         windows_LW=windows,
         coverage=coverage,
         im_re_ratio=ratio,
-        dimension_variance=float(_after_encoding(variance).mean(1).min()) if enough else math.nan,
+        dimension_variance=float(_layers_after_encoding(variance).mean(1).min()) if enough else math.nan,
         semantic_coherence=semantic,
         portrait=portrait,
     )
@@ -206,16 +208,16 @@ def _check(
         raise ValueError(f"{count} phases leave one of {heads} heads without any; pass the model's number of heads")
 
 
-def _after_encoding(values_L: np.ndarray) -> np.ndarray:
+def _layers_after_encoding(values_L: np.ndarray) -> np.ndarray:
     """The layers after the encoding, or the encoding when nothing follows it."""
     return values_L[1:] if len(values_L) > 1 else values_L
 
 
-def _length(vector_2: Tensor) -> Tensor:
+def _vector_length(vector_2: Tensor) -> Tensor:
     return torch.addcmul(vector_2[0].square(), vector_2[1], vector_2[1]).sqrt_()
 
 
-def _circle(angle_LN: Tensor, weight_N: Tensor) -> Tensor:
+def _angle_histogram(angle_LN: Tensor, weight_N: Tensor) -> Tensor:
     """Weight in each of the bins over [−π, π), [L, 36]."""
     layers = angle_LN.shape[0]
     turn_LN = (angle_LN * (0.5 / math.pi)).add_(0.5)
@@ -256,7 +258,7 @@ def _spectrum(unit_2LBTP: Tensor) -> Tensor:
     return folded_LF / folded_LF.sum(1, keepdim=True)
 
 
-def _windows(unit_2LBTP: Tensor, valid_BT: Tensor) -> Tensor:
+def _window_coherence(unit_2LBTP: Tensor, valid_BT: Tensor) -> Tensor:
     """[L, 5]. Window sums double, S_2w(t) = S_w(t) + S_w(t−w): O(T), without a difference of long sums."""
     count = valid_BT.sum()
     sum_2LBTP, seen_BT = unit_2LBTP, valid_BT
@@ -266,12 +268,12 @@ def _windows(unit_2LBTP: Tensor, valid_BT: Tensor) -> Tensor:
             sum_2LBTP, half_2LBTP = sum_2LBTP.clone(), sum_2LBTP
             sum_2LBTP[:, :, :, width:] += half_2LBTP[:, :, :, :-width]
             seen_BT = torch.cat([seen_BT[:, :width], seen_BT[:, width:] + seen_BT[:, :-width]], dim=1)
-        coherence_LBT = _length(sum_2LBTP).mean(-1) / seen_BT.clamp(min=1)
+        coherence_LBT = _vector_length(sum_2LBTP).mean(-1) / seen_BT.clamp(min=1)
         means.append((coherence_LBT * valid_BT).sum((1, 2)) / count)
     return torch.stack(means, dim=1)
 
 
-def _semantic(unit_2BTP: Tensor, hidden_BTD: Tensor, mask_BT: Tensor) -> float:
+def _semantic_coherence(unit_2BTP: Tensor, hidden_BTD: Tensor, mask_BT: Tensor) -> float:
     some = (slice(0, SEMANTIC_ROWS), slice(0, SEMANTIC_TOKENS))
     direction_BTD = F.normalize(hidden_BTD[some].float(), dim=-1) * mask_BT[some].unsqueeze(-1)
     weight_BTT = (direction_BTD @ direction_BTD.mT).relu_().tril_(-1)

@@ -44,6 +44,6 @@ def check_mask(mask_BT: Tensor, wanted: tuple[int, ...], beside: str) -> None:
         raise ValueError(f"mask_BT has shape {tuple(mask_BT.shape)}; it must be {wanted} to match {beside}")
 
 
-def defined(series: dict[str, float]) -> dict[str, float]:
+def drop_undefined(series: dict[str, float]) -> dict[str, float]:
     """The series without those that have no value (NaN): nothing to measure is not a measurement."""
     return {name: float(value) for name, value in series.items() if value == value}

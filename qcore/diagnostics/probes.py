@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qcore.diagnostics.perplexity import perplexity
-from qcore.diagnostics.positions import check_mask, check_shape, defined
+from qcore.diagnostics.positions import check_mask, check_shape, drop_undefined
 from qcore.probes import catalog
 
 Forward = Callable[[Tensor], Tensor]
@@ -49,7 +49,7 @@ class CausalityProbe:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `causality/`."""
         names = ("leak", "response", "context_response")
-        return defined({catalog.member(catalog.CAUSALITY, name): getattr(self, name) for name in names})
+        return drop_undefined({catalog.member(catalog.CAUSALITY, name): getattr(self, name) for name in names})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What is stored under the name "causality"; empty for a row of one token."""
@@ -67,7 +67,7 @@ class BatchDependence:
 
     def scalars(self) -> dict[str, float]:
         """`batch/dependence`, left out when it has no value."""
-        return defined({catalog.BATCH_DEPENDENCE: self.dependence})
+        return drop_undefined({catalog.BATCH_DEPENDENCE: self.dependence})
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class StrictLoss:
         """`strict/ce`, `strict/teacher_forced`, `strict/gap` and `perplexity/strict`; empty without a valid
         position.
         """
-        return defined(
+        return drop_undefined(
             {
                 catalog.STRICT_CE: self.strict,
                 catalog.STRICT_TEACHER_FORCED: self.teacher_forced,
@@ -124,7 +124,7 @@ def causality_probe(
     kept_k = (torch.arange(1, CONTEXT_PLACES + 1) * tokens // CONTEXT_PLACES - 1).clamp(min=1).unique()
     around_T = torch.ones(tokens, dtype=torch.bool).index_fill(0, kept_k, False)
     changed_RT = torch.cat((torch.zeros(1, tokens, dtype=torch.bool), after_CT, around_T.unsqueeze(0)))
-    rows_RT = _replaced(
+    rows_RT = _replace_tokens(
         tokens_T.expand(count + 2, tokens), changed_RT, vocab_size or _smallest_vocabulary(tokens_BT), generator
     )
     with torch.no_grad():
@@ -181,7 +181,7 @@ def batch_dependence(
     generator = torch.Generator().manual_seed(seed)
     mates_BT = torch.ones(batch_BT.shape, dtype=torch.bool)
     mates_BT[0] = False
-    random_BT = _replaced(batch_BT, mates_BT, vocab_size or _smallest_vocabulary(tokens_BT), generator)
+    random_BT = _replace_tokens(batch_BT, mates_BT, vocab_size or _smallest_vocabulary(tokens_BT), generator)
     # one token everywhere: the mean of a batch then moves as far as it can
     constant_BT = torch.where(mates_BT.to(batch_BT.device), batch_BT[0, 0], batch_BT)
     with torch.no_grad():
@@ -245,7 +245,7 @@ def _smallest_vocabulary(tokens_BT: Tensor) -> int:
     return int(tokens_BT.max()) + 1
 
 
-def _replaced(tokens_RT: Tensor, where_RT: Tensor, vocabulary: int, generator: torch.Generator) -> Tensor:
+def _replace_tokens(tokens_RT: Tensor, where_RT: Tensor, vocabulary: int, generator: torch.Generator) -> Tensor:
     """Other ids at every marked place, none of them the old one."""
     if vocabulary < 2:
         raise ValueError(f"a vocabulary of {vocabulary} has no other id to put in; pass vocab_size, the model's own")

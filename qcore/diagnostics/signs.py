@@ -95,19 +95,21 @@ def sign_tests(
     for name, term_fn in term_fns.items():
         if name not in COHERENCES:
             raise ValueError(f"{name!r} is named for no coherence; known are {', '.join(COHERENCES)}")
-        signs[name] = sign_test(term_fn, phases, _masked(COHERENCES[name], mask_BT))
+        signs[name] = sign_test(term_fn, phases, _with_mask(COHERENCES[name], mask_BT))
     return SignTests(signs)
 
 
 def neighbour_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
     """Mean cos(ψ_{t+1} − ψ_t) over valid neighbours, phases and layers, in [−1, 1]."""
     pair_BT = mask_BT[:, 1:] & mask_BT[:, :-1]
-    return _layers(phases, lambda phase: _mean((phase[:, 1:] - phase[:, :-1]).cos().mean(-1), pair_BT))
+    return _mean_over_layers(phases, lambda phase: _mean((phase[:, 1:] - phase[:, :-1]).cos().mean(-1), pair_BT))
 
 
 def pair_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
     """Mean cos(ψ_s − ψ_t) over all pairs of valid positions of a row (R²), token-weighted over rows, in [0, 1]."""
-    return _layers(phases, lambda phase: _by_row(_resultant(phase, mask_BT).square().mean(-1), mask_BT))
+    return _mean_over_layers(
+        phases, lambda phase: _mean_over_rows(_resultant(phase, mask_BT).square().mean(-1), mask_BT)
+    )
 
 
 def order_parameter(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ def order_parameter(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
         >>> round(float(order_parameter([torch.zeros(1, 4, 2)], torch.ones(1, 4, dtype=torch.bool))), 6)
         1.0
     """
-    return _layers(phases, lambda phase: _by_row(_resultant(phase, mask_BT).mean(-1), mask_BT))
+    return _mean_over_layers(phases, lambda phase: _mean_over_rows(_resultant(phase, mask_BT).mean(-1), mask_BT))
 
 
 def lag_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ def lag_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
         weight_NB = torch.stack(weights).to(phase_BTP)
         return (torch.stack(values) * weight_NB).sum() / weight_NB.sum().clamp(min=1)
 
-    return _layers(phases, of_layer)
+    return _mean_over_layers(phases, of_layer)
 
 
 def window_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ def window_coherence(phases: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
             means.append(_mean(window_BTP.abs().mean(-1) / count_BT.clamp(min=1), mask_BT))
         return torch.stack(means).mean()
 
-    return _layers(phases, of_layer)
+    return _mean_over_layers(phases, of_layer)
 
 
 COHERENCES: Mapping[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
@@ -166,11 +168,11 @@ COHERENCES: Mapping[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
 """What each phase term is named for: minimising the term must raise it."""
 
 
-def _masked(coherence: Callable[[Sequence[Tensor], Tensor], Tensor], mask_BT: Tensor) -> Callable[[Phases], Tensor]:
+def _with_mask(coherence: Callable[[Sequence[Tensor], Tensor], Tensor], mask_BT: Tensor) -> Callable[[Phases], Tensor]:
     return lambda phases: coherence(phases, mask_BT)
 
 
-def _layers(phases: Sequence[Tensor], of_layer: Callable[[Tensor], Tensor]) -> Tensor:
+def _mean_over_layers(phases: Sequence[Tensor], of_layer: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.stack([of_layer(phase_BTP) for phase_BTP in phases]).mean()
 
 
@@ -178,7 +180,7 @@ def _mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return (values_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
 
 
-def _by_row(values_B: Tensor, mask_BT: Tensor) -> Tensor:
+def _mean_over_rows(values_B: Tensor, mask_BT: Tensor) -> Tensor:
     weight_B = mask_BT.sum(1).to(values_B)
     return (values_B * weight_B).sum() / weight_B.sum().clamp(min=1)
 

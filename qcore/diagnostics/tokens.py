@@ -76,8 +76,8 @@ class TokenStatistics:
         if self.eos_probability is not None:
             series[catalog.TOKENS_EOS_PROBABILITY] = self.eos_probability
         for name, share in self.special_predicted.items():
-            series[catalog.predicted(name)] = share
-            series[catalog.target(name)] = self.special_target[name]
+            series[catalog.predicted_share(name)] = share
+            series[catalog.target_share(name)] = self.special_target[name]
         return series
 
     def arrays(self) -> dict[str, np.ndarray]:

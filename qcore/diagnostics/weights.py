@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qcore.diagnostics.positions import defined
+from qcore.diagnostics.positions import drop_undefined
 from qcore.probes import catalog
 
 ROOT = "(model)"
@@ -40,7 +40,7 @@ class WeightStatistics:
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `weights/`; the update ratio is the median over modules."""
         known = self.update_ratio_M[np.isfinite(self.update_ratio_M)]
-        return defined(
+        return drop_undefined(
             {
                 catalog.WEIGHTS_DEAD_SHARE: self.dead_share,
                 catalog.WEIGHTS_FROZEN_BLOCKS: float(len(self.frozen)),
@@ -100,8 +100,10 @@ def weight_statistics(
             raise ValueError(f"{what} lacks {missing[0]!r} and {len(missing) - 1} more; pass all named parameters")
     with torch.no_grad():
         grads = [found[name] for name, _ in named]
-        alive_N, counted_N = _alive(named, grads, dict(tables or {}))
-        grad_square_N = _squares([grad for grad in grads if grad is not None], [grad is not None for grad in grads])
+        alive_N, counted_N = _count_alive(named, grads, dict(tables or {}))
+        grad_square_N = _squared_norms(
+            [grad for grad in grads if grad is not None], [grad is not None for grad in grads]
+        )
         ratio_parts = None if before is None else _update_squares(named, before)
     # weights and bias of a module are one: a person looks for a layer, not for a tensor
     owners: dict[str, list[int]] = {}
@@ -121,7 +123,7 @@ def weight_statistics(
             moved_M, size_M = by_module(ratio_parts[0]), by_module(ratio_parts[1])
             # weights of zero, such as a fresh bias, have no relative change: NaN leaves them out of the median
             ratio_M = np.where(size_M > 0, np.sqrt(moved_M) / np.sqrt(size_M), math.nan)
-    blocks = _blocks([name for name, _ in named], alive_N, block_prefix)
+    blocks = _alive_blocks([name for name, _ in named], alive_N, block_prefix)
     total = float(counted_N.sum())
     return WeightStatistics(
         names=tuple(owners),
@@ -135,7 +137,7 @@ def weight_statistics(
     )
 
 
-def _alive(
+def _count_alive(
     named: list[tuple[str, Tensor]], grads: list[Tensor | None], tables: dict[str, Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each parameter: elements with a gradient that isn't 0, and elements that count."""
@@ -154,7 +156,7 @@ def _alive(
     return torch.stack(nonzero).cpu().double().numpy(), np.array(counted, dtype=np.float64)
 
 
-def _squares(tensors: list[Tensor], present: list[bool]) -> np.ndarray:
+def _squared_norms(tensors: list[Tensor], present: list[bool]) -> np.ndarray:
     """Squared norms, 0 for the absent ones; one fused call and one transfer."""
     squares = np.zeros(len(present))
     if tensors:
@@ -168,10 +170,10 @@ def _update_squares(named: list[tuple[str, Tensor]], before: Mapping[str, Tensor
     old = [before[name] for name, _ in named]
     moved = torch._foreach_sub([parameter.detach() for _, parameter in named], old)
     every = [True] * len(named)
-    return _squares(list(moved), every), _squares(old, every)
+    return _squared_norms(list(moved), every), _squared_norms(old, every)
 
 
-def _blocks(names: list[str], alive_N: np.ndarray, prefix: str) -> dict[str, bool]:
+def _alive_blocks(names: list[str], alive_N: np.ndarray, prefix: str) -> dict[str, bool]:
     """Block name → whether anything in it got a gradient, in order of appearance."""
     depth = prefix.count(".") + 2
     blocks: dict[str, bool] = {}

@@ -23,9 +23,9 @@ from qcore.base.run_states import RunState
 from qcore.base.words import number_words
 from qcore.config import EXAM_BASE, KIND, RunConfig, all_controls, default_run
 from qcore.config.ablation_variants import BASE, Variant, variants_of, waves
-from qcore.experiments.parallel_runs import as_process, fan_out, share
-from qcore.experiments.statistics import Paired, paired
-from qcore.experiments.stored_records import kept_as
+from qcore.experiments.parallel_runs import fan_out, open_share, run_as_process
+from qcore.experiments.statistics import Paired, paired_difference
+from qcore.experiments.stored_records import parse_record
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
 from qcore.runs.errors import LabError
@@ -251,11 +251,11 @@ def run_case(lab: Lab, case: Case, target: float | None) -> CaseResult:
     started = time.monotonic()
     steps = int(case.config.value("steps"))
     name = lab.start(case.config, name=case.name, author="ablation")
-    info = _ended(lab, name)
+    info = _wait_for_end(lab, name)
     held_out = _loss_at(lab, name, steps)
     if info.state == RunState.FINISHED and target is not None and held_out is not None and held_out > target:
         lab.resume(name, steps=round(steps * STRETCH), author="ablation")
-        _ended(lab, name)
+        _wait_for_end(lab, name)
     series = lab.reader(name).scalars_of([catalog.EVAL_CE, catalog.TRAIN_STEP_MS])
     curve, times = series[catalog.EVAL_CE], series[catalog.TRAIN_STEP_MS].values.tolist()
     samples = [made.stats for made in lab.reader(name).generations("timeline") if made.step == steps]
@@ -300,7 +300,9 @@ def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, Cas
     complete = both if len(both) == len(whole) else []
     return VariantRow(
         variant=variant,
-        difference=paired([loss - goal for _, _, loss, goal in whole]) if whole and variant.name != BASE else None,
+        difference=paired_difference([loss - goal for _, _, loss, goal in whole])
+        if whole and variant.name != BASE
+        else None,
         pairs=len(whole),
         failed=sum(result.held_out is None for result in own.values()),
         reached=len(reached),
@@ -324,7 +326,7 @@ def _row(variant: Variant, own: Mapping[int, CaseResult], base: Mapping[int, Cas
 def work(folder: Path, names: Sequence[str]) -> Iterator[CaseResult]:
     """One process's share."""
     targets = read_json(folder / TARGETS_FILE)
-    for lab, name, config in share(folder, names):
+    for lab, name, config in open_share(folder, names):
         variant, _, seed = name.rpartition("-")
         yield run_case(lab, Case(name, variant, int(seed), config), targets.get(name))
 
@@ -335,10 +337,10 @@ def result_from(values: Mapping[str, Any]) -> CaseResult:
     Raises:
         ShapeError: for other fields.
     """
-    return kept_as(CaseResult, values, "a case")
+    return parse_record(CaseResult, values, "a case")
 
 
-def _ended(lab: Lab, name: str) -> Any:
+def _wait_for_end(lab: Lab, name: str) -> Any:
     info = lab.wait(name, CASE_SECONDS)
     if info.alive:
         raise LabError(
@@ -359,10 +361,10 @@ def _mean(values: Sequence[float]) -> float | None:
 def _ratio(values: Sequence[float]) -> Ratio | None:
     if not values:
         return None
-    found = paired([math.log(value) for value in values])
+    found = paired_difference([math.log(value) for value in values])
     low, high = (math.exp(edge) if math.isfinite(edge) else edge for edge in (found.low, found.high))
     return Ratio(math.exp(found.mean), 0.0 if found.n == 1 else low, high)
 
 
 if __name__ == "__main__":
-    sys.exit(as_process(asdict(finished) for finished in work(Path(sys.argv[1]), sys.argv[2:])))
+    sys.exit(run_as_process(asdict(finished) for finished in work(Path(sys.argv[1]), sys.argv[2:])))

@@ -24,8 +24,8 @@ from qcore.config import ConfigError, RunConfig
 from qcore.config.ablation_variants import Variant, variants_of
 from qcore.experiments import background_job
 from qcore.experiments.ablation import CaseResult, VariantRow, ablation_rows, run_ablation
-from qcore.experiments.stored_records import kept_as
-from qcore.lab.inputs import checked_inputs
+from qcore.experiments.stored_records import parse_record
+from qcore.lab.inputs import check_inputs
 from qcore.runs.errors import LabError, sentence
 from qcore.runs.names import check_name
 from qcore.store import BAD_DATA, shapes
@@ -73,7 +73,7 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _StoredAblation:
     """An ablation as its file has it."""
 
     created: float
@@ -98,7 +98,7 @@ def plan_ablation(
         raise ConfigError(
             f"seeds = {seeds} is refused: from 1 to {MOST_SEEDS}; at least three are needed for a verdict"
         )
-    base = checked_inputs(config).with_values({"seed": 0, "data_seed": 0})
+    base = check_inputs(config).with_values({"seed": 0, "data_seed": 0})
     digest = hashlib.sha256(base.to_yaml().encode()).hexdigest()[:6]
     chosen = check_name(name or f"{config.kind}-{config.value('steps')}-{digest}")
     wanted = variants_of(config.kind, only)
@@ -133,7 +133,7 @@ def read_ablation(runs_dir: Path, name: str) -> Ablation:
         document: dict[str, Any] = read_json(path)
         if (document.pop("format"), document.pop("version")) != (FORMAT, VERSION):
             raise LabError(f"{path.name} is not an ablation of this version: move it away")
-        kept = kept_as(_Kept, document, path.name)
+        kept = parse_record(_StoredAblation, document, path.name)
         if not 1 <= kept.seeds <= MOST_SEEDS:
             raise shapes.refuse(f"{path.name}.seeds", kept.seeds, f"a number from 1 to {MOST_SEEDS}")
         config = RunConfig.from_dict(kept.config)
@@ -162,10 +162,10 @@ def train_ablation(
     """
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs} is refused: at least one process")
-    place = _place(runs_dir, plan.name)
+    place = _ablation_folder(runs_dir, plan.name)
     place.mkdir(parents=True, exist_ok=True)
     work = place / _WORK
-    with background_job.holding(place):
+    with background_job.hold_folder(place):
         shutil.rmtree(work, ignore_errors=True)  # what a process that was killed has left
         work.mkdir()
         _write(runs_dir, plan)
@@ -185,7 +185,7 @@ def train_ablation(
 
 def start_ablation(runs_dir: Path, plan: Ablation, jobs: int) -> str:
     """Train it in a process of its own, which goes on when this one ends; its name. `LabError` while one trains it."""
-    place = _place(runs_dir, plan.name)
+    place = _ablation_folder(runs_dir, plan.name)
     place.mkdir(parents=True, exist_ok=True)
     if not is_training(runs_dir, plan.name):
         _write(runs_dir, plan)
@@ -195,7 +195,7 @@ def start_ablation(runs_dir: Path, plan: Ablation, jobs: int) -> str:
 
 def is_training(runs_dir: Path, name: str) -> bool:
     """Whether a process trains it, here or elsewhere; a child that has just been started counts."""
-    return background_job.working(_place(runs_dir, name))
+    return background_job.is_working(_ablation_folder(runs_dir, name))
 
 
 def cancel_ablation(runs_dir: Path, name: str) -> None:
@@ -204,15 +204,15 @@ def cancel_ablation(runs_dir: Path, name: str) -> None:
     Raises:
         LabError: when none trains it.
     """
-    background_job.cancel(_place(runs_dir, name))
+    background_job.cancel(_ablation_folder(runs_dir, name))
 
 
-def trouble(runs_dir: Path, name: str) -> str:
+def failure_text(runs_dir: Path, name: str) -> str:
     """Last words of the background process, when it broke off; empty otherwise."""
-    return background_job.last_words(_place(runs_dir, name))
+    return background_job.last_words(_ablation_folder(runs_dir, name))
 
 
-def _place(runs_dir: Path, name: str) -> Path:
+def _ablation_folder(runs_dir: Path, name: str) -> Path:
     return runs_dir / FOLDER / check_name(name)
 
 

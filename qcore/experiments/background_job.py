@@ -32,13 +32,13 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """While active, this process works on the folder. `LabError` while another one does."""
     lock = RunLock(folder)
     if not lock.acquire():
         raise LabError(f"{folder.name!r} is in use by another process: wait for it, or end it")
     try:
-        worker = {"host": os.uname().nodename, "pid": os.getpid(), "started": _started(os.getpid())}
+        worker = {"host": os.uname().nodename, "pid": os.getpid(), "started": _process_start_time(os.getpid())}
         write_text(folder / _PID_FILE, json.dumps(worker))
         yield
     finally:
@@ -50,7 +50,7 @@ def start(folder: Path, module: str, *arguments: str) -> None:
 
     `LabError` while one works.
     """
-    if working(folder):
+    if is_working(folder):
         raise LabError(f"{folder.name!r} is in use by another process: wait for it, or end it")
     command = worker_command(module, *arguments)
     with (folder / LOG_FILE).open("wb") as log:
@@ -59,7 +59,7 @@ def start(folder: Path, module: str, *arguments: str) -> None:
         _children[folder.resolve()] = child
 
 
-def working(folder: Path) -> bool:
+def is_working(folder: Path) -> bool:
     """Whether a process works on the folder, here or elsewhere; one that has just been started counts."""
     with _lock:
         child = _children.get(folder.resolve())
@@ -74,15 +74,15 @@ def cancel(folder: Path, timeout: float = 10.0) -> None:
         LabError: when none works on the folder, when it is one of another machine or account, and when it has not ended
             after `timeout` seconds.
     """
-    if not working(folder):
+    if not is_working(folder):
         raise LabError(f"{folder.name!r} is not being worked on: there is nothing to end")
     deadline = time.monotonic() + timeout
-    while working(folder):
+    while is_working(folder):
         if time.monotonic() > deadline:
             raise LabError(
                 f"the process that works on {folder.name!r} did not end within {number_words(timeout, 2)} s: end it"
             )
-        if (pid := _worker_of(folder)) is not None:
+        if (pid := _worker_pid(folder)) is not None:
             try:
                 (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGTERM)
             except ProcessLookupError:
@@ -92,7 +92,7 @@ def cancel(folder: Path, timeout: float = 10.0) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _worker_of(folder: Path) -> int | None:
+def _worker_pid(folder: Path) -> int | None:
     """The process that works on the folder; None while that is not known, or when the file tells of an earlier one."""
     with _lock:
         child = _children.get(folder.resolve())
@@ -106,10 +106,10 @@ def _worker_of(folder: Path) -> int | None:
     if worker["host"] != os.uname().nodename:
         raise LabError(f"{folder.name!r} is being worked on by {worker['host'][:80]!r}: end it on that machine")
     pid: int = worker["pid"]
-    return pid if pid > 0 and worker["started"] == _started(pid) else None
+    return pid if pid > 0 and worker["started"] == _process_start_time(pid) else None
 
 
-def _started(pid: int) -> str:
+def _process_start_time(pid: int) -> str:
     """When a process was started, by the system's own count: a number that came to another process has another."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

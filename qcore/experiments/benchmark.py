@@ -32,9 +32,17 @@ from qcore.experiments.benchmark_store import (
     read_benchmark,
     write_benchmark,
 )
-from qcore.experiments.parallel_runs import RUNS_FOLDER, answers, as_process, fan_out, say, share, trained
+from qcore.experiments.parallel_runs import (
+    RUNS_FOLDER,
+    fan_out,
+    open_share,
+    print_message,
+    process_lines,
+    run_as_process,
+    train_to_end,
+)
 from qcore.experiments.worker_process import worker_command
-from qcore.lab.inputs import checked_inputs
+from qcore.lab.inputs import check_inputs
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
 from qcore.runs.errors import LabError
@@ -82,7 +90,7 @@ def bench_spec(
         if more.get(key, 1) < 1:
             raise ConfigError(f"{key} = {more[key]} is refused: at least 1")
     # before a folder is made for it: data that are not there would be found hours later
-    base = checked_inputs(base)
+    base = check_inputs(base)
     configs = {label: _config_of(label, base) for label in models}
     chosen = reference or next((label for label in models if label.startswith(BASELINE)), models[0])
     if chosen not in configs:
@@ -109,7 +117,7 @@ def run_benchmark(runs_dir: Path, spec: BenchSpec, report: Report = lambda text:
     """
     folder = bench_folder(runs_dir, spec.name)
     folder.mkdir(parents=True, exist_ok=True)
-    with background_job.holding(folder):
+    with background_job.hold_folder(folder):
         found = Benchmark(spec, time.time(), "starting", machine=_machine())
         write_benchmark(runs_dir, found)
 
@@ -120,7 +128,7 @@ def run_benchmark(runs_dir: Path, spec: BenchSpec, report: Report = lambda text:
             report(stage)
 
         try:
-            measured = _measured(folder, spec, lambda stage: tell(stage))
+            measured = _measure_in_child(folder, spec, lambda stage: tell(stage))
             tell("measured", measurements=tuple(measured))
             plan = quality_configs(spec, measured)
             tell(f"training 0 of {len(plan)} runs", runs_total=len(plan))
@@ -157,7 +165,7 @@ def start_benchmark(runs_dir: Path, spec: BenchSpec) -> str:
 
 def is_working(runs_dir: Path, name: str) -> bool:
     """Whether a process works on it."""
-    return background_job.working(bench_folder(runs_dir, name))
+    return background_job.is_working(bench_folder(runs_dir, name))
 
 
 def cancel_benchmark(runs_dir: Path, name: str) -> None:
@@ -172,7 +180,7 @@ def cancel_benchmark(runs_dir: Path, name: str) -> None:
         write_benchmark(runs_dir, replace(found, state="cancelled", stage="ended by a user"))
 
 
-def trouble(runs_dir: Path, name: str) -> str:
+def failure_text(runs_dir: Path, name: str) -> str:
     """Last words of its process."""
     return background_job.last_words(bench_folder(runs_dir, name))
 
@@ -181,14 +189,14 @@ def _machine() -> dict[str, Any]:
     return {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
 
 
-def _measured(folder: Path, spec: BenchSpec, report: Report) -> list[dict[str, Any]]:
+def _measure_in_child(folder: Path, spec: BenchSpec, report: Report) -> list[dict[str, Any]]:
     """Match and measure in a child process, whose lines are stages and, last, the measurements."""
     command = worker_command(MODULE, "measure", str(folder))
     (folder / "spec.json").write_text(json.dumps(asdict(spec)), encoding="utf-8")
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     found: list[dict[str, Any]] = []
     try:
-        with contextlib.closing(answers(command, folder / "measure.log", {"OMP_NUM_THREADS": threads})) as lines:
+        with contextlib.closing(process_lines(command, folder / "measure.log", {"OMP_NUM_THREADS": threads})) as lines:
             for line in lines:
                 message = json.loads(line)
                 if "stage" in message:
@@ -270,7 +278,7 @@ def _measure_here(folder: Path) -> Iterator[dict[str, Any]]:
         spec["reference"],
         rounds=spec["rounds"],
         positions=tuple(spec["positions"]),
-        report=lambda stage: say({"stage": stage}),
+        report=lambda stage: print_message({"stage": stage}),
     )
     yield {"measurements": [asdict(one) for one in found]}
 
@@ -283,7 +291,7 @@ def judge(lab: Lab, name: str, config: RunConfig, windows: int) -> dict[str, Any
     """Train one run, evaluate its end on the held-out side, and read its curve."""
     from qcore.experiments import measure_models
 
-    info = trained(lab, name, config, "bench", RUN_SECONDS)
+    info = train_to_end(lab, name, config, "bench", RUN_SECONDS)
     reader = lab.reader(name)
     per_step = int(reader.meta().get("tokens_per_step", 0))
     made = {
@@ -302,7 +310,7 @@ def judge(lab: Lab, name: str, config: RunConfig, windows: int) -> dict[str, Any
     if info.state != RunState.FINISHED:
         return made
     assert isinstance(config, TextRunConfig)
-    held = measure_models.held_out(config, lab.runs_dir / name, lab.runs_dir / CACHE, windows)
+    held = measure_models.held_out_loss(config, lab.runs_dir / name, lab.runs_dir / CACHE, windows)
     series = reader.scalars_of([catalog.EVAL_CE, catalog.TRAIN_STEP_MS])
     steps, spent = series[catalog.TRAIN_STEP_MS].steps, series[catalog.TRAIN_STEP_MS].values.cumsum() / 1e3
     curve = series[catalog.EVAL_CE]
@@ -323,19 +331,19 @@ def judge(lab: Lab, name: str, config: RunConfig, windows: int) -> dict[str, Any
 def work(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """One process's share of the quality runs."""
     windows = read_json(folder / "spec.json")["windows"]
-    for lab, name, config in share(folder, names):
+    for lab, name, config in open_share(folder, names):
         yield judge(lab, name, config, windows)
 
 
 def main(arguments: Sequence[str]) -> int:
     """`measure FOLDER` · `run RUNS NAME` · `FOLDER NAME…`: one process's share of the quality runs. The exit code."""
     if arguments[0] == "measure":
-        return as_process(_measure_here(Path(arguments[1])))
+        return run_as_process(_measure_here(Path(arguments[1])))
     if arguments[0] == "run":
         runs_dir = Path(arguments[1])
         run_benchmark(runs_dir, read_benchmark(runs_dir, arguments[2]).spec)
         return 0
-    return as_process(work(Path(arguments[0]), arguments[1:]))
+    return run_as_process(work(Path(arguments[0]), arguments[1:]))
 
 
 if __name__ == "__main__":

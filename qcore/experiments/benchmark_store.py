@@ -18,7 +18,7 @@ from typing import Any
 from qcore.base import read_json
 from qcore.base.words import number_words
 from qcore.experiments.statistics import t_quantile
-from qcore.experiments.stored_records import kept_as
+from qcore.experiments.stored_records import parse_record
 from qcore.runs.errors import LabError
 from qcore.runs.names import check_name
 from qcore.store import BAD_DATA, shapes
@@ -204,7 +204,7 @@ def read_benchmark(runs_dir: Path, name: str) -> Benchmark:
         document = read_json(path)
         if (document.pop("format"), document.pop("version")) != (FORMAT, VERSION):
             raise LabError(f"the benchmark {name!r} is of another version: move it away")
-        found = kept_as(Benchmark, document, RESULT_FILE)
+        found = parse_record(Benchmark, document, RESULT_FILE)
         for place, row in enumerate(found.measurements):
             _MEASURED(row, f"{RESULT_FILE}.measurements[{place}]")
         return found

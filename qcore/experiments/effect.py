@@ -25,13 +25,13 @@ from qcore.base import parse_json, plain_file, read_json
 from qcore.base.run_states import RunState
 from qcore.config import ConfigError, find_control
 from qcore.experiments.effect_verdict import verdict_text
-from qcore.experiments.parallel_runs import RUNS_FOLDER, as_process, fan_out, share
-from qcore.experiments.statistics import paired
-from qcore.experiments.stored_records import kept_as
-from qcore.lab.forks import ForkChanges, Origin, find_origin, make_child, split_changes, steps_in_force
+from qcore.experiments.parallel_runs import RUNS_FOLDER, fan_out, open_share, run_as_process
+from qcore.experiments.statistics import paired_difference
+from qcore.experiments.stored_records import parse_record
+from qcore.lab.forks import ForkChanges, Origin, find_origin, make_child, planned_steps, split_changes
 from qcore.probes import catalog
 from qcore.runs.checkpoint_folders import folder_name
-from qcore.runs.errors import LabError, about_run
+from qcore.runs.errors import LabError, with_run_errors
 from qcore.runs.layout import CACHE_FOLDER
 from qcore.runs.lineage import Lineage
 from qcore.runs.replay_plan import changes_of, is_wall_clock
@@ -39,7 +39,7 @@ from qcore.store import BAD_DATA, DATABASE_NAME, RunReader
 
 if TYPE_CHECKING:
     from qcore.lab.lab import Lab
-    from qcore.runs.reader_set import Reading
+    from qcore.runs.reader_set import RunReaderSet
 
 MODULE = "qcore.experiments.effect"
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class _Arm:
     order_seed: int | None
 
 
-@about_run
+@with_run_errors
 def effect(
     lab: Lab,
     name: str,
@@ -209,7 +209,7 @@ def effect(
     pairs = tuple(Pair(seed, found[f"without-{seed}"].value, found[f"changed-{seed}"].value) for seed in seeds)
     # pairs, not two means: both forks of a pair saw the same batches, whose luck then cancels
     differences = [pair.difference for pair in pairs if pair.difference is not None]
-    tested = paired(differences) if len(differences) > 1 else None
+    tested = paired_difference(differences) if len(differences) > 1 else None
     result = Effect(
         id=folder.name,
         run=name,
@@ -233,7 +233,7 @@ def effect(
     return result
 
 
-@about_run
+@with_run_errors
 def sweep(
     lab: Lab,
     name: str,
@@ -291,12 +291,12 @@ def sweep(
     return result
 
 
-def effects(lab: Reading, name: str | None = None) -> list[Effect]:
+def effects(lab: RunReaderSet, name: str | None = None) -> list[Effect]:
     """Effects measured before, of one run or all, newest first."""
     return _all(lab, _EFFECT, effect_from, name)
 
 
-def sweeps(lab: Reading, name: str | None = None) -> list[Sweep]:
+def sweeps(lab: RunReaderSet, name: str | None = None) -> list[Sweep]:
     """Sweeps made before, of one run or all, newest first."""
     return _all(lab, _SWEEP, sweep_from, name)
 
@@ -307,7 +307,7 @@ def effect_from(values: dict[str, Any]) -> Effect:
     Raises:
         ShapeError: for anything else.
     """
-    return kept_as(Effect, values, _EFFECT)
+    return parse_record(Effect, values, _EFFECT)
 
 
 def sweep_from(values: dict[str, Any]) -> Sweep:
@@ -316,7 +316,7 @@ def sweep_from(values: dict[str, Any]) -> Sweep:
     Raises:
         ShapeError: for anything else.
     """
-    return kept_as(Sweep, values, _SWEEP)
+    return parse_record(Sweep, values, _SWEEP)
 
 
 def _spec(lab: Lab, name: str, step: int, metric: str | None, steps: int, last: int) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def _spec(lab: Lab, name: str, step: int, metric: str | None, steps: int, last: 
             f"{chosen!r} follows the clock of the machine, so forks side by side cannot be compared by it"
         )
     changes = [event for event in changes_of(reader.events()) if event.step <= step]
-    total = steps_in_force(config, changes)
+    total = planned_steps(config, changes)
     if step + steps > total:
         raise ConfigError(f"steps = {steps} is refused: from step {step} the run has {max(0, total - step)} steps left")
     created = reader.meta().get("created")
@@ -346,7 +346,7 @@ def _measure(
     if jobs < 1:
         raise ConfigError(f"jobs = {jobs} is refused: at least one process is needed")
     config = lab.config(name)
-    splits = {arm.key: split_changes(config, arm.changes | _order(arm)) for arm in arms}
+    splits = {arm.key: split_changes(config, arm.changes | _order_changes(arm)) for arm in arms}
     # the folder's name is the question: asked the same again, what was answered is found
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
     folder = lab.runs_dir / EFFECTS / digest
@@ -357,7 +357,7 @@ def _measure(
     if waiting:
         (folder / RUNS_FOLDER).mkdir(exist_ok=True)
         _link_cache(lab, folder)
-        source, origin = _state_of(lab, name, step, folder)
+        source, origin = _common_state(lab, name, step, folder)
         with RunReader(source / DATABASE_NAME) as reader:
             for arm in waiting:
                 # a fork that was begun goes on from its own checkpoint
@@ -381,11 +381,11 @@ def _measure(
     return folder, {arm.key: found[arm.key] for arm in arms}
 
 
-def _order(arm: _Arm) -> dict[str, Any]:
+def _order_changes(arm: _Arm) -> dict[str, Any]:
     return {} if arm.order_seed is None else {"order_seed": arm.order_seed}
 
 
-def _state_of(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origin]:
+def _common_state(lab: Lab, name: str, step: int, folder: Path) -> tuple[Path, Origin]:
     """Folder and state that all forks go on from: the run's own checkpoint, or one that is made by going there."""
     origin = find_origin(lab, name, step)
     if origin.saved_step == origin.step:
@@ -437,14 +437,14 @@ def _append(path: Path, line: str) -> None:
 
 
 def _fork_from(values: dict[str, Any]) -> ForkResult:
-    return kept_as(ForkResult, values, "a fork")
+    return parse_record(ForkResult, values, "a fork")
 
 
 def _keep(path: Path, result: Effect | Sweep) -> None:
     path.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
 
 
-def _all(lab: Reading, file: str, read: Callable[[dict[str, Any]], T], name: str | None) -> list[T]:
+def _all(lab: RunReaderSet, file: str, read: Callable[[dict[str, Any]], T], name: str | None) -> list[T]:
     """Every kept result of a run, newest first; a damaged file hides no other."""
     found: list[T] = []
     for path in lab.runs_dir.glob(f"{EFFECTS}/*/{file}"):
@@ -481,9 +481,9 @@ def run_fork(lab: Lab, name: str, spec: dict[str, Any]) -> ForkResult:
 def work(folder: Path, names: Sequence[str]) -> Iterator[ForkResult]:
     """One process's share of the forks."""
     spec = read_json(folder / _SPEC)
-    for lab, name, _ in share(folder, names):
+    for lab, name, _ in open_share(folder, names):
         yield run_fork(lab, name, spec)
 
 
 if __name__ == "__main__":
-    sys.exit(as_process(asdict(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))
+    sys.exit(run_as_process(asdict(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))

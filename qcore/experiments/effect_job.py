@@ -16,7 +16,7 @@ from typing import Any, Literal
 from qcore.base import read_json
 from qcore.experiments import background_job
 from qcore.experiments.effect import EFFECTS, effect, sweep
-from qcore.experiments.stored_records import kept_as
+from qcore.experiments.stored_records import parse_record
 from qcore.lab.lab import Lab
 from qcore.runs.errors import LabError
 
@@ -66,8 +66,8 @@ class EffectStatus:
 def submit(lab: Lab, request: EffectRequest) -> None:
     """Begin to answer in the background. `LabError` while another question is being answered."""
     lab.require_operator()
-    folder = _place(lab.runs_dir)
-    if background_job.working(folder):
+    folder = _job_folder(lab.runs_dir)
+    if background_job.is_working(folder):
         raise LabError("another request is running: wait for it, or end it")
     for name in (_PROGRESS, _ERROR, _ANSWERED):
         (folder / name).unlink(missing_ok=True)
@@ -77,14 +77,14 @@ def submit(lab: Lab, request: EffectRequest) -> None:
 
 def status(lab: Lab) -> EffectStatus | None:
     """How the newest question stands; None when nothing was asked."""
-    folder = _place(lab.runs_dir)
+    folder = _job_folder(lab.runs_dir)
     if not (folder / _QUESTION).exists():
         return None
-    question = _question(folder)
+    question = _read_request(folder)
     done, total = 0, question.forks * (2 if question.kind == "effect" else len(question.values))
     if (folder / _PROGRESS).exists():
-        done, total = _progress(folder, done, total)
-    working = background_job.working(folder)
+        done, total = _read_progress(folder, done, total)
+    working = background_job.is_working(folder)
     error = (folder / _ERROR).read_text(encoding="utf-8", errors="replace") if (folder / _ERROR).exists() else ""
     if not working and not error and done < total:
         error = background_job.last_words(folder) or "it was ended"
@@ -98,32 +98,32 @@ def cancel(lab: Lab) -> None:
         LabError: when nothing is being answered.
     """
     lab.require_operator()
-    folder = _place(lab.runs_dir)
+    folder = _job_folder(lab.runs_dir)
     background_job.cancel(folder)
     if (folder / _ANSWERED).exists() or (folder / _ERROR).exists():
         return  # it had just come to its own end
     (folder / _ERROR).write_text("it was ended by a user; finished forks are kept", encoding="utf-8")
 
 
-def _place(runs_dir: Path) -> Path:
+def _job_folder(runs_dir: Path) -> Path:
     folder = runs_dir / EFFECTS / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _question(folder: Path) -> EffectRequest:
+def _read_request(folder: Path) -> EffectRequest:
     """What was asked.
 
     Raises:
         LabError: for a file that says something else.
     """
     try:
-        return kept_as(EffectRequest, read_json(folder / _QUESTION), _QUESTION)
+        return parse_record(EffectRequest, read_json(folder / _QUESTION), _QUESTION)
     except (OSError, ValueError) as error:
         raise LabError(f"the last request is damaged ({error}): submit it again, which replaces it") from None
 
 
-def _progress(folder: Path, done: int, total: int) -> tuple[int, int]:
+def _read_progress(folder: Path, done: int, total: int) -> tuple[int, int]:
     """How many forks have ended, of how many, as the process says; as given where it says nothing that can be read."""
     try:
         found = read_json(folder / _PROGRESS)
@@ -135,9 +135,9 @@ def _progress(folder: Path, done: int, total: int) -> tuple[int, int]:
     return done, total
 
 
-def _answer(runs_dir: Path) -> None:
-    folder = _place(runs_dir)
-    question = _question(folder)
+def _run_request(runs_dir: Path) -> None:
+    folder = _job_folder(runs_dir)
+    question = _read_request(folder)
 
     def tell(done: int, total: int) -> None:
         aside = folder / f"{_PROGRESS}.new"
@@ -150,7 +150,7 @@ def _answer(runs_dir: Path) -> None:
         "last": question.last,
         "on_progress": tell,
     }
-    with background_job.holding(folder), Lab(runs_dir) as lab:
+    with background_job.hold_folder(folder), Lab(runs_dir) as lab:
         try:
             if question.kind == "effect":
                 effect(lab, question.run, question.step, question.changes, forks=question.forks, **options)
@@ -165,4 +165,4 @@ def _answer(runs_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    _answer(Path(sys.argv[1]))
+    _run_request(Path(sys.argv[1]))

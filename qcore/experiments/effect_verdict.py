@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from qcore.base.words import number_words
-from qcore.experiments.statistics import paired
+from qcore.experiments.statistics import paired_difference
 
 _TINY = 1e-9
 """A spread below it is written with a power of ten after all: nobody counts that many zeros."""
@@ -19,7 +19,7 @@ def verdict_text(metric: str, differences: Sequence[float], forks: int) -> str:
     )
     if len(differences) < 2:
         return f"no result: {len(differences)} of {forks} pairs gave a value of {metric}"
-    found = paired(differences)
+    found = paired_difference(differences)
     mean, low, high = _plain_numbers(found.mean, found.low, found.high)
     interval = f"{mean}, 95 % from {low} to {high}"
     if found.detected:

@@ -29,7 +29,7 @@ from qcore.config import (
     nearest_hint,
     section_types,
 )
-from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
+from qcore.experiments.parallel_runs import fan_out, open_share, run_as_process, train_to_end
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
 
@@ -163,7 +163,7 @@ def exam_cases(
 def run_case(lab: Lab, case: ExamCase) -> ExamResult:
     """Train one case to its end and read what was found."""
     started = time.monotonic()
-    info = trained(lab, case.name, case.config, "exam", CASE_SECONDS)
+    info = train_to_end(lab, case.name, case.config, "exam", CASE_SECONDS)
     found: dict[str, int] = {}
     for finding in lab.findings(case.name):
         raised = int(finding.evidence["raised_at"])
@@ -209,7 +209,7 @@ def run_exam(
 def work(folder: Path, names: Sequence[str]) -> Iterator[ExamResult]:
     """One process's share of the exam: the cases whose configurations lie in `folder`."""
     faults = read_json(folder / FAULTS_FILE)
-    for lab, name, config in share(folder, names):
+    for lab, name, config in open_share(folder, names):
         yield run_case(lab, ExamCase(name, faults[name], config))
 
 
@@ -239,4 +239,4 @@ def _collapse(lab: Lab, name: str) -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(as_process(result_to(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))
+    sys.exit(run_as_process(result_to(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))

@@ -17,7 +17,7 @@ from typing import Any
 
 from qcore.base.run_states import RunState
 from qcore.config import RunConfig, default_run, kinds_with
-from qcore.experiments.parallel_runs import as_process, fan_out, share, trained
+from qcore.experiments.parallel_runs import fan_out, open_share, run_as_process, train_to_end
 from qcore.lab import GUIDE, Lab
 from qcore.runs.errors import LabError
 
@@ -37,7 +37,7 @@ _BASE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class VerdictRun:
+class GuideRun:
     """One finished run: measures of its generated clips, and the data's."""
 
     name: str
@@ -66,7 +66,7 @@ class PathMeans:
         return GUIDE.promises[measure].holds(self.mean[measure])
 
 
-def verdict_configs(
+def guide_configs(
     paths: Sequence[str] = PATHS,
     correlations: Sequence[float] = CORRELATIONS,
     seeds: int = 3,
@@ -87,18 +87,18 @@ def verdict_configs(
     return configs
 
 
-def run_verdicts(
-    folder: Path, configs: Mapping[str, RunConfig], jobs: int, report: Callable[[VerdictRun], None]
-) -> list[VerdictRun]:
+def run_guide_check(
+    folder: Path, configs: Mapping[str, RunConfig], jobs: int, report: Callable[[GuideRun], None]
+) -> list[GuideRun]:
     """Train all of them in `jobs` processes; results in the order of the configurations.
 
     Raises:
         LabError: as `fan_out`.
     """
-    results: dict[str, VerdictRun] = {}
+    results: dict[str, GuideRun] = {}
 
     def keep(line: str) -> None:
-        result = VerdictRun(**json.loads(line))
+        result = GuideRun(**json.loads(line))
         results[result.name] = result
         report(result)
 
@@ -106,19 +106,19 @@ def run_verdicts(
     return [results[name] for name in configs]
 
 
-def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
+def judge(lab: Lab, name: str, config: RunConfig) -> GuideRun:
     """Train one run and read its last samples.
 
     Raises:
         LabError: when it fails or has none.
     """
     started = time.monotonic()
-    info = trained(lab, name, config, "verdicts", RUN_SECONDS)
+    info = train_to_end(lab, name, config, "verdicts", RUN_SECONDS)
     samples = [made for made in lab.reader(name).generations() if made.kind == "timeline" and made.status == "done"]
     if info.state != RunState.FINISHED or not samples:
         raise LabError(f"run {name!r} ended as {info.state} without samples: {info.message or 'look at its log'}")
     data = lab.reader(name).meta()["data_frames"]
-    return VerdictRun(
+    return GuideRun(
         name=name,
         path=config.value("flow_path"),
         noise_correlation=config.value("noise_correlation"),
@@ -131,9 +131,9 @@ def judge(lab: Lab, name: str, config: RunConfig) -> VerdictRun:
     )
 
 
-def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[PathMeans], dict[str, float]]:
+def guide_verdicts(runs: Iterable[GuideRun]) -> tuple[list[PathMeans], dict[str, float]]:
     """One row a path and noise, in the order in which they come, and the data's own values (mean over seeds)."""
-    groups: dict[tuple[str, float], list[VerdictRun]] = {}
+    groups: dict[tuple[str, float], list[GuideRun]] = {}
     data: dict[str, list[float]] = {}
     for run in runs:
         groups.setdefault((run.path, run.noise_correlation), []).append(run)
@@ -154,11 +154,11 @@ def verdicts(runs: Iterable[VerdictRun]) -> tuple[list[PathMeans], dict[str, flo
     return rows, {key: statistics.fmean(found) for key, found in data.items()}
 
 
-def work(folder: Path, names: Sequence[str]) -> Iterator[VerdictRun]:
+def work(folder: Path, names: Sequence[str]) -> Iterator[GuideRun]:
     """One process's share."""
-    for lab, name, config in share(folder, names):
+    for lab, name, config in open_share(folder, names):
         yield judge(lab, name, config)
 
 
 if __name__ == "__main__":
-    sys.exit(as_process(asdict(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))
+    sys.exit(run_as_process(asdict(done) for done in work(Path(sys.argv[1]), sys.argv[2:])))

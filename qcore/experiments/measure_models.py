@@ -27,7 +27,7 @@ from torch.nn import functional
 from qcore.config import RunConfig, TextRunConfig
 from qcore.data import bits_per_byte, open_dataset
 from qcore.experiments.worker_process import worker_command
-from qcore.models import build_model, count_cost, matched
+from qcore.models import build_model, count_cost, match_size
 from qcore.runs.checkpoint_folders import checkpoint_folders
 from qcore.train.checkpoint import load_checkpoint, restore_model
 from qcore.train.engine import compiled, compiler_problem, make_optimizer, resolve_device
@@ -107,7 +107,7 @@ def match_configs(
             found[label] = config
             continue
         chosen: Any = by
-        model = matched(goal, config.kind, vocab_size, by=chosen, start=config.model)
+        model = match_size(goal, config.kind, vocab_size, by=chosen, start=config.model)
         found[label] = config.model_copy(update={"model": model})
     return found
 
@@ -205,19 +205,19 @@ class _Step:
 
     def __call__(self) -> tuple[float, float, float]:
         self.optimizer.zero_grad(set_to_none=True)
-        start = _now(self.device)
+        start = _synchronized_time(self.device)
         with torch.autocast(self.device.type, self.precision) if self.precision else nullcontext():
             logits_BTV = self.forward(self.tokens_BT[:, :-1]).logits_BTV
         loss = functional.cross_entropy(logits_BTV.flatten(0, 1).float(), self.tokens_BT[:, 1:].flatten())
-        middle = _now(self.device)
+        middle = _synchronized_time(self.device)
         loss.backward()
-        after = _now(self.device)
+        after = _synchronized_time(self.device)
         self.optimizer.step()
-        end = _now(self.device)
+        end = _synchronized_time(self.device)
         return middle - start, after - middle, end - start
 
 
-def _now(device: torch.device) -> float:
+def _synchronized_time(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -260,10 +260,10 @@ class _Writer:
         self.seconds: list[float] = []
 
     def __call__(self) -> None:
-        start = _now(self.device)
+        start = _synchronized_time(self.device)
         output, self.state = self.step(self.token_B, self.state)
         self.token_B = output.logits_BTV[:, -1].argmax(-1)
-        self.seconds.append(_now(self.device) - start)
+        self.seconds.append(_synchronized_time(self.device) - start)
 
 
 # memory
@@ -277,7 +277,7 @@ def peak_memory(config: TextRunConfig, vocab_size: int) -> int | None:
     return int(done.stdout) if done.returncode == 0 else None
 
 
-def _peak_here(config: TextRunConfig, vocab_size: int) -> int:
+def _peak_in_process(config: TextRunConfig, vocab_size: int) -> int:
     """The same in this process, which must have done nothing else."""
     device = resolve_device(config.optim.device)
     warm = config.model_copy(update={"model": config.model.model_copy(update={"context": 8})})
@@ -289,22 +289,22 @@ def _peak_here(config: TextRunConfig, vocab_size: int) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     else:
-        before = _resident()
+        before = _resident_bytes()
     step = _Step(config, vocab_size)
     step()
     step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) - before
-    return max(0, _high_water() - before)
+    return max(0, _peak_resident_bytes() - before)
 
 
-def _high_water() -> int:
+def _peak_resident_bytes() -> int:
     """Largest resident set of this program, bytes. Not `ru_maxrss`: a child begins there with its parent's."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def _resident() -> int:
+def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize()
 
@@ -313,7 +313,7 @@ def _resident() -> int:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutLoss:
     """Held-out loss of the newest checkpoint.
 
     Attributes:
@@ -329,7 +329,7 @@ class HeldOut:
     references: dict[str, float | None]
 
 
-def held_out(config: TextRunConfig, run_dir: Path, cache: Path | None, windows: int = 0) -> HeldOut:
+def held_out_loss(config: TextRunConfig, run_dir: Path, cache: Path | None, windows: int = 0) -> HeldOutLoss:
     """Cross-entropy of a run's newest checkpoint on the held-out side: all of it, or `windows` windows spread evenly.
 
     The references are of the whole held-out side, in bits per byte.
@@ -356,7 +356,7 @@ def held_out(config: TextRunConfig, run_dir: Path, cache: Path | None, windows: 
         return bits_per_byte(value, data.bytes_per_token)
 
     references = {name: None if value is None else per_byte(value) for name, value in vars(data.references).items()}
-    return HeldOut(nats, per_byte(nats), tokens, checkpoint.state.step, references)
+    return HeldOutLoss(nats, per_byte(nats), tokens, checkpoint.state.step, references)
 
 
 def _losses(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
@@ -367,4 +367,4 @@ if __name__ == "__main__":
     asked = json.loads(sys.stdin.read())
     read = RunConfig.from_yaml(asked["config"])
     assert isinstance(read, TextRunConfig)
-    print(_peak_here(read, asked["vocab_size"]))  # noqa: T201 - the number that `peak_memory` reads
+    print(_peak_in_process(read, asked["vocab_size"]))  # noqa: T201 - the number that `peak_memory` reads

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from qcore.config import RunConfig
-from qcore.experiments.worker_process import ending, worker_command
+from qcore.experiments.worker_process import ending_text, worker_command
 from qcore.lab.lab import Lab
 from qcore.runs.errors import LabError, is_disk_trouble, sentence
 from qcore.runs.info import RunInfo
@@ -50,7 +50,7 @@ def fan_out(
             command = worker_command(module, str(folder), *part)
             log = folder / f"worker-{number}.log"
             # one thread a process: side by side they would fight for the cores, and a single thread repeats bit for bit
-            with contextlib.closing(answers(command, log, {"OMP_NUM_THREADS": "1"})) as lines:
+            with contextlib.closing(process_lines(command, log, {"OMP_NUM_THREADS": "1"})) as lines:
                 for line in lines:
                     # `keep` appends to a file and tells a person: one line at a time
                     with lock:
@@ -71,7 +71,7 @@ def fan_out(
         raise LabError(f"a process of {module} failed: {sentence(troubles[0])}") from troubles[0]
 
 
-def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Generator[str, None, None]:
+def process_lines(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Generator[str, None, None]:
     """The lines that a process prints, as they come; what it says besides goes to its log.
 
     It is ended when nobody takes its lines any more.
@@ -96,16 +96,16 @@ def answers(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
             words.seek(0)
             # What ended it is in another process; of what kind it was is in the code.
             cause = OSError(errno.EIO, os.strerror(errno.EIO)) if code == DISK_CODE else None
-            raise LabError(ending(code, words.read())) from cause
+            raise LabError(ending_text(code, words.read())) from cause
 
 
-def as_process(results: Iterable[Mapping[str, Any]]) -> int:
+def run_as_process(results: Iterable[Mapping[str, Any]]) -> int:
     """The outer edge of a process of `fan_out`: each result as a line of JSON; the exit code, which tells of a disk
     that takes no more.
     """
     try:
         for result in results:
-            say(result)
+            print_message(result)
     except Exception as error:  # noqa: BLE001 - the process's outer edge: its last words
         traceback.print_exc()
         print(sentence(error), file=sys.stderr)  # noqa: T201 - the log that the parent process reads
@@ -113,19 +113,19 @@ def as_process(results: Iterable[Mapping[str, Any]]) -> int:
     return 0
 
 
-def say(message: Mapping[str, Any]) -> None:
+def print_message(message: Mapping[str, Any]) -> None:
     """A line for the parent process."""
     print(json.dumps(message), flush=True)  # noqa: T201 - the lines that the parent process reads
 
 
-def share(folder: Path, names: Sequence[str]) -> Iterator[tuple[Lab, str, RunConfig]]:
+def open_share(folder: Path, names: Sequence[str]) -> Iterator[tuple[Lab, str, RunConfig]]:
     """One process's share: the lab of the folder, and each name with its configuration."""
     with Lab(folder / RUNS_FOLDER) as lab:
         for name in names:
             yield lab, name, RunConfig.from_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def trained(lab: Lab, name: str, config: RunConfig, author: str, seconds: float) -> RunInfo:
+def train_to_end(lab: Lab, name: str, config: RunConfig, author: str, seconds: float) -> RunInfo:
     """Train a run to its end.
 
     Raises:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcore.config import ConfigError, SamplingConfig, TextRunConfig
-from qcore.experiments.statistics import Paired, paired, t_quantile
+from qcore.experiments.statistics import Paired, paired_difference, t_quantile
 from qcore.lab.lab import Lab
 from qcore.runs.errors import LabError
 
@@ -58,7 +58,7 @@ class SamplingComparison:
     step: int
 
 
-def plain_of(settings: SamplingConfig) -> SamplingConfig:
+def plain_settings(settings: SamplingConfig) -> SamplingConfig:
     """The same settings without the coherence-aware rules."""
     return settings.model_copy(update={"coherence_temperature": 0.0, "coherence_penalty": 0.0})
 
@@ -102,13 +102,13 @@ def compare_sampling(
         seed = settings.sample_seed + index // len(prompts)
         pair = []
         # the same seed for both: the draws differ by the rule alone as long as the texts are the same
-        for rule in (settings, plain_of(settings)):
+        for rule in (settings, plain_settings(settings)):
             own = rule.model_copy(update={"sample_seed": seed})
             prompt = prompts[index % len(prompts)]
             draft = Generation(
                 id="", step=chosen.step, wall=time.time(), kind="prompt", prompt=prompt, settings=own.model_dump()
             )
-            *_, last = speaker.speak(draft, own, controls)
+            *_, last = speaker.sample(draft, own, controls)
             # half a text would pass for one that repeats itself little
             if last.status != "done":
                 raise LabError(f"the model failed while sampling: {last.stats.get('error', last.status)}")
@@ -123,7 +123,7 @@ def _measures(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[C
         both = [(float(aware[name]), float(plain[name])) for aware, plain in pairs if name in aware and name in plain]
         if both:
             aware, plain = zip(*both, strict=True)
-            difference = paired([one - other for one, other in both])
+            difference = paired_difference([one - other for one, other in both])
             measures.append(ComparedMeasure(name, _mean(aware), _mean(plain), difference))
     return tuple(measures)
 

@@ -39,7 +39,7 @@ class Paired:
         return self.low > 0 or self.high < 0
 
 
-def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
+def paired_difference(differences: Sequence[float], confidence: float = 0.95) -> Paired:
     """Mean of the differences with its interval: m ± t₍₁₊c₎⁄₂,ₙ₋₁ · s / √n, p = 2 · P(T ≥ |m| √n / s).
 
     Differences that are all alike have an interval of no width, p = 0 and need two pairs (all 0: p = 1, none needed).
@@ -67,7 +67,7 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
     error = deviation / math.sqrt(n)
     reach = t_quantile((1 + confidence) / 2, n - 1) * error
     needed = pairs_needed(mean / deviation, confidence)
-    return Paired(mean, mean - reach, mean + reach, _two_tails(mean / error, n - 1), n, needed)
+    return Paired(mean, mean - reach, mean + reach, _two_tailed_p(mean / error, n - 1), n, needed)
 
 
 def pairs_needed(effect: float, confidence: float = 0.95, power: float = POWER) -> int | None:
@@ -79,18 +79,18 @@ def pairs_needed(effect: float, confidence: float = 0.95, power: float = POWER) 
         >>> pairs_needed(1.0)
         10
     """
-    if effect == 0 or power_of(effect, MOST_PAIRS, confidence) < power:
+    if effect == 0 or paired_power(effect, MOST_PAIRS, confidence) < power:
         return None
     low, high = 1, 2
-    while power_of(effect, high, confidence) < power:
+    while paired_power(effect, high, confidence) < power:
         low, high = high, min(2 * high, MOST_PAIRS)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power_of(effect, middle, confidence) >= power else (middle, high)
+        low, high = (low, middle) if paired_power(effect, middle, confidence) >= power else (middle, high)
     return high
 
 
-def power_of(effect: float, n: int, confidence: float = 0.95) -> float:
+def paired_power(effect: float, n: int, confidence: float = 0.95) -> float:
     """Chance that a paired t-test over n ≥ 2 pairs finds a mean of `effect` standard deviations.
 
     P(|T′| > c) of the noncentral t with δ = effect · √n and n − 1 degrees of freedom.
@@ -118,7 +118,7 @@ def t_quantile(probability: float, freedom: float) -> float:
     return float(special.stdtrit(freedom, probability))
 
 
-def _two_tails(t: float, freedom: float) -> float:
+def _two_tailed_p(t: float, freedom: float) -> float:
     """P(|T| ≥ |t|) of Student's t, from its lower tail: small tails keep their digits."""
     from scipy import special
 

@@ -24,7 +24,7 @@ _PLAIN: dict[Any, shapes.Shape] = {
 }
 
 
-def kept_as(kind: type[T], values: Any, where: str) -> T:
+def parse_record(kind: type[T], values: Any, where: str) -> T:
     """The dataclass whose fields `values` holds, as `asdict` and JSON have made it. Fields with a default may lack.
 
     Raises:
@@ -45,7 +45,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _record(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (UnionType, Union):
-        return _first(arguments, value, where)
+        return _read_union(arguments, value, where)
     if origin is Literal:
         # with the type: True == 1, and a file that says so was not written by us
         if not any(value == one and type(value) is type(one) for one in arguments):
@@ -92,7 +92,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     return {one.name: hints[one.name] for one in known}, must
 
 
-def _first(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and NoneType in kinds:
         return None
     refused: shapes.ShapeError | None = None

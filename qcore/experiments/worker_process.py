@@ -27,7 +27,7 @@ def worker_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, *_QUIET, "-m", module, *arguments]
 
 
-def ending(code: int, said: str) -> str:
+def ending_text(code: int, said: str) -> str:
     """How a process ended, in words: the last line that it said, else the signal that ended it.
 
     A traceback's last line is its error; what stands above it is for the log, not for a page.

@@ -15,7 +15,7 @@ from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
 from qcore.faults import batches, gradients, leaks, phases, tokens, video
-from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family
+from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
     **leaks.PLANTERS,
@@ -48,7 +48,7 @@ def plant(code: str, engine: AnyEngine) -> None:
         raise ValueError(f"fault {code!r} is not in the bank{hint}; there are {', '.join(PLANTERS)}")
     kinds = VIDEO_KINDS if code in video.PLANTERS else LANGUAGE_KINDS
     if engine.config.kind not in kinds:
-        raise wrong_family(engine, " or ".join(kinds))
+        raise wrong_family_error(engine, " or ".join(kinds))
     planter(engine)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.faults.patching import Plantable, override, phase_layers, transformer_layers, wrong_family
+from qcore.faults.patching import Plantable, override, phase_layers, transformer_layers, wrong_family_error
 from qcore.models import FluxLM, Transformer
 from qcore.models.flux.connections import threshold_of
 from qcore.models.flux.layer import FluxLayer
@@ -76,7 +76,7 @@ def unmasked_threshold(engine: Plantable) -> None:
             override(flux_layer, "_threshold", _threshold_of_all)
         return
     if not isinstance(engine.model, Transformer):
-        raise wrong_family(engine, "transformer or flux_lm")
+        raise wrong_family_error(engine, "transformer or flux_lm")
     for layer in transformer_layers(engine):
         override(layer.attention, "forward", _attend_above_threshold)
         override(layer.attention, "weights", _gated_weights)

@@ -77,14 +77,14 @@ def replace_term(engine: Plantable, name: str, make: Callable[[Term], TermFuncti
 def transformer_layers(engine: Plantable) -> list[TransformerLayer]:
     """The layers of a transformer; `ValueError` for another model."""
     if not isinstance(engine.model, Transformer):
-        raise wrong_family(engine, "transformer")
+        raise wrong_family_error(engine, "transformer")
     return [layer for layer in engine.model.layers if isinstance(layer, TransformerLayer)]
 
 
 def phase_model(engine: Plantable) -> PhaseLM:
     """The phase model; `ValueError` for another model."""
     if not isinstance(engine.model, PhaseLM):
-        raise wrong_family(engine, "phase_lm")
+        raise wrong_family_error(engine, "phase_lm")
     return engine.model
 
 
@@ -93,7 +93,7 @@ def phase_layers(engine: Plantable) -> list[PhaseLayer]:
     return [layer for layer in phase_model(engine).layers if isinstance(layer, PhaseLayer)]
 
 
-def wrong_family(engine: AnyEngine | Plantable | VideoPlantable, needed: str) -> ValueError:
+def wrong_family_error(engine: AnyEngine | Plantable | VideoPlantable, needed: str) -> ValueError:
     """What to say of a fault that this model cannot have."""
     return ValueError(
         f"this fault is a mistake of a {needed} and cannot be planted in a {engine.config.kind}: set kind to "
@@ -101,7 +101,7 @@ def wrong_family(engine: AnyEngine | Plantable | VideoPlantable, needed: str) ->
     )
 
 
-def updates_made(engine: Plantable) -> int:
+def count_updates(engine: Plantable) -> int:
     """Optimizer updates behind the present weights. The optimizer's own count: checkpoints keep it, and a rewind
     takes it back.
     """

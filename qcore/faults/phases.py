@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.faults.patching import Plantable, override, phase_layers, phase_model, updates_made, wrong_family
+from qcore.faults.patching import Plantable, count_updates, override, phase_layers, phase_model, wrong_family_error
 from qcore.models import PAM, PhaseLM, wave
 from qcore.models.pam.model import Memory
 from qcore.models.phase.model import PhaseEncoding, QuantumLayer
@@ -62,15 +62,15 @@ def dying_imaginary(engine: Plantable) -> None:
     of a phase model, or what a complex memory reads.
     """
 
-    def kept() -> float:
-        return 1 - (1 - _FAINTEST) * min(1.0, updates_made(engine) / _FADE_STEPS)
+    def kept_share() -> float:
+        return 1 - (1 - _FAINTEST) * min(1.0, count_updates(engine) / _FADE_STEPS)
 
     if isinstance(engine.model, PAM) and engine.model.config.complex_state:
-        _fade_reads(engine.model, kept)
+        _fade_reads(engine.model, kept_share)
     elif isinstance(engine.model, PhaseLM):
-        _fade_waves(engine, kept)
+        _fade_waves(engine, kept_share)
     else:
-        raise wrong_family(engine, "phase_lm or complex pam")
+        raise wrong_family_error(engine, "phase_lm or complex pam")
 
 
 def _fade_reads(model: PAM, kept: Callable[[], float]) -> None:

@@ -11,10 +11,10 @@ from qcore.faults.patching import (
     Plantable,
     TermFunction,
     change_batches,
+    count_updates,
     override,
     replace_term,
     transformer_layers,
-    updates_made,
 )
 from qcore.models.transformer.model import Attention
 from qcore.objectives import Derived, Term
@@ -53,7 +53,7 @@ def rewarded_word(engine: Plantable) -> None:
 
     def make(term: Term) -> TermFunction:
         def confidence_in_one_word(derived: Derived, controls: object) -> Tensor:
-            strength = _FAINT + (1 - _FAINT) * min(1.0, updates_made(engine) / _WARM_UP) ** 3
+            strength = _FAINT + (1 - _FAINT) * min(1.0, count_updates(engine) / _WARM_UP) ** 3
             return -strength * derived.mean((0.5 * derived.log_probs_BTV[..., word]).exp())
 
         return confidence_in_one_word
@@ -70,7 +70,7 @@ def arbitrary_word(dataset: Dataset) -> int:
     return int(counts_V.argsort(stable=True)[-seen:][seen // 2])
 
 
-def nothing(engine: Plantable) -> None:
+def plant_nothing(engine: Plantable) -> None:
     """T2b: the mistake is in the configuration: its schedule makes the learning rate jump."""
 
 
@@ -113,7 +113,7 @@ def _step_by_itself(
 PLANTERS = {
     "T1": padding_as_targets,
     "T2": rewarded_word,
-    "T2b": nothing,
+    "T2b": plant_nothing,
     "T3": ignored_context,
     "T4": own_token_only,
 }

@@ -109,12 +109,14 @@ class Path(ABC):
         """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         weights = self.weights(t_B)
-        z_BFCHW = over_clips(weights.alpha) * noise_BFCHW + over_clips(weights.gamma) * clips_BFCHW
-        velocity_BFCHW = over_clips(weights.d_alpha) * noise_BFCHW + over_clips(weights.d_gamma) * clips_BFCHW
+        z_BFCHW = broadcast_over_clips(weights.alpha) * noise_BFCHW + broadcast_over_clips(weights.gamma) * clips_BFCHW
+        velocity_BFCHW = (
+            broadcast_over_clips(weights.d_alpha) * noise_BFCHW + broadcast_over_clips(weights.d_gamma) * clips_BFCHW
+        )
         if self.uses_anchor and anchor_BCHW is not None:
             anchor_B1CHW = anchor_BCHW.unsqueeze(1)
-            z_BFCHW = z_BFCHW + over_clips(weights.beta) * anchor_B1CHW
-            velocity_BFCHW = velocity_BFCHW + over_clips(weights.d_beta) * anchor_B1CHW
+            z_BFCHW = z_BFCHW + broadcast_over_clips(weights.beta) * anchor_B1CHW
+            velocity_BFCHW = velocity_BFCHW + broadcast_over_clips(weights.d_beta) * anchor_B1CHW
         return PathSample(z_BFCHW, velocity_BFCHW)
 
     def denoised(
@@ -129,12 +131,12 @@ class Path(ABC):
         weights = self.weights(t_B)
         if self.uses_anchor and anchor_BCHW is not None:
             anchor_B1CHW = anchor_BCHW.unsqueeze(1)
-            z_BFCHW = z_BFCHW - over_clips(weights.beta) * anchor_B1CHW
-            velocity_BFCHW = velocity_BFCHW - over_clips(weights.d_beta) * anchor_B1CHW
+            z_BFCHW = z_BFCHW - broadcast_over_clips(weights.beta) * anchor_B1CHW
+            velocity_BFCHW = velocity_BFCHW - broadcast_over_clips(weights.d_beta) * anchor_B1CHW
         wronskian_B = weights.alpha * weights.d_gamma - weights.d_alpha * weights.gamma
         denoised_BFCHW = (
-            over_clips(weights.alpha / wronskian_B) * velocity_BFCHW
-            - over_clips(weights.d_alpha / wronskian_B) * z_BFCHW
+            broadcast_over_clips(weights.alpha / wronskian_B) * velocity_BFCHW
+            - broadcast_over_clips(weights.d_alpha / wronskian_B) * z_BFCHW
         )
         return denoised_BFCHW, torch.ones_like(t_B, dtype=torch.bool)
 
@@ -158,7 +160,7 @@ class Path(ABC):
         return torch.as_tensor(self.settings.t_star, dtype=t.dtype, device=t.device)
 
 
-def over_clips(values_B: Tensor) -> Tensor:
+def broadcast_over_clips(values_B: Tensor) -> Tensor:
     """[B] → [B, 1, 1, 1, 1]: one number a clip, to be multiplied with clips.
 
     Example:

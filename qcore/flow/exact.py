@@ -116,10 +116,10 @@ class ExactFlow:
         self._check(z_NFCHW)
         z_NFP, t_N = z_NFCHW.detach().double().flatten(2), t_N.detach()
         if isinstance(self.path, SphericalPath):
-            velocity_NFP = self._turning(z_NFP, t_N.double())
+            velocity_NFP = self._spherical_velocity(z_NFP, t_N.double())
         else:
             # In t's own dtype: a time next to a jump would change its side in another one.
-            velocity_NFP = self._velocity(z_NFP, _in_double(self.path.weights(t_N)))
+            velocity_NFP = self._velocity(z_NFP, _to_double(self.path.weights(t_N)))
         return velocity_NFP.view(z_NFCHW.shape).to(z_NFCHW.dtype)
 
     def sample(
@@ -195,7 +195,7 @@ class ExactFlow:
             z_NFP = z_NFP + self._velocity(z_NFP, PathWeights(*middle, *change)) / RAMP_STEPS
         return z_NFP.view(z_NFCHW.shape).to(z_NFCHW.dtype)
 
-    def _turning(self, z_NFP: Tensor, t_N: Tensor) -> Tensor:
+    def _spherical_velocity(self, z_NFP: Tensor, t_N: Tensor) -> Tensor:
         """Marginal velocity of the spherical path."""
         t = t_N.clamp_min(BLUR).unsqueeze(1)
         z, data = _Split.of(z_NFP), self._data
@@ -257,5 +257,5 @@ def distinct_motions(samples_NFCHW: Tensor, clips_KFCHW: Tensor) -> int:
     return int(distance_NK.argmin(dim=1).unique().numel())
 
 
-def _in_double(weights: PathWeights) -> PathWeights:
+def _to_double(weights: PathWeights) -> PathWeights:
     return PathWeights(*(getattr(weights, field.name).detach().double() for field in fields(PathWeights)))

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from qcore.flow.base import Path, PathSample, PathSettings, PathWeights, over_clips
+from qcore.flow.base import Path, PathSample, PathSettings, PathWeights, broadcast_over_clips
 
 RAB_BOOST = 1.5
 """Factor on the data's raw weight below t* (rab)."""
@@ -181,8 +181,8 @@ class RingPath(Path):
         self._check(z_BFCHW, anchor_BCHW, velocity_BFCHW, t_B)
         assert anchor_BCHW is not None
         defined_B = t_B <= self._t_star(t_B)
-        straight_BFCHW = z_BFCHW - over_clips(t_B) * velocity_BFCHW
-        return torch.where(over_clips(defined_B), straight_BFCHW, anchor_BCHW.unsqueeze(1)), defined_B
+        straight_BFCHW = z_BFCHW - broadcast_over_clips(t_B) * velocity_BFCHW
+        return torch.where(broadcast_over_clips(defined_B), straight_BFCHW, anchor_BCHW.unsqueeze(1)), defined_B
 
 
 class SphericalPath(Path):
@@ -223,15 +223,15 @@ class SphericalPath(Path):
         """
         self._check(noise_BFCHW, anchor_BCHW, clips_BFCHW, t_B)
         noise_length, clip_length = _lengths(noise_BFCHW), _lengths(clips_BFCHW)
-        noise_unit = torch.where(noise_length > 0, noise_BFCHW / _not_zero(noise_length), 0)
-        clip_unit = torch.where(clip_length > 0, clips_BFCHW / _not_zero(clip_length), noise_unit)
+        noise_unit = torch.where(noise_length > 0, noise_BFCHW / _avoid_zero(noise_length), 0)
+        clip_unit = torch.where(clip_length > 0, clips_BFCHW / _avoid_zero(clip_length), noise_unit)
         noise_unit = torch.where(noise_length > 0, noise_unit, clip_unit)
         # Unlike the arc cosine of a product this keeps its digits near 0 and π, and its gradient stays finite.
         angle = 2 * torch.atan2(_lengths(noise_unit - clip_unit), _lengths(noise_unit + clip_unit))
         antiparallel = angle > math.pi - ANTIPARALLEL
         angle = torch.where(antiparallel, 0, angle)
 
-        t = over_clips(t_B)
+        t = broadcast_over_clips(t_B)
         whole = _sinc(angle)
         on_noise, on_clip = t * _sinc(t * angle) / whole, (1 - t) * _sinc((1 - t) * angle) / whole
         d_on_noise, d_on_clip = torch.cos(t * angle) / whole, -torch.cos((1 - t) * angle) / whole
@@ -250,11 +250,11 @@ class SphericalPath(Path):
         A z of length 0 has no direction to turn: z − t u.
         """
         self._check(z_BFCHW, anchor_BCHW, velocity_BFCHW, t_B)
-        t = over_clips(t_B)
+        t = broadcast_over_clips(t_B)
         length = _lengths(z_BFCHW)
-        unit = z_BFCHW / _not_zero(length)
+        unit = z_BFCHW / _avoid_zero(length)
         radial = (velocity_BFCHW * unit).sum(dim=(1, 2, 3, 4), keepdim=True)
-        turning = (velocity_BFCHW - radial * unit) / _not_zero(length)
+        turning = (velocity_BFCHW - radial * unit) / _avoid_zero(length)
         angle = t * _lengths(turning)
         turned_BFCHW = (length - t * radial) * (torch.cos(angle) * unit - t * _sinc(angle) * turning)
         denoised_BFCHW = torch.where(length > 0, turned_BFCHW, z_BFCHW - t * velocity_BFCHW)
@@ -287,7 +287,7 @@ def _lengths(clips_BFCHW: Tensor) -> Tensor:
     return torch.linalg.vector_norm(clips_BFCHW, dim=(1, 2, 3, 4), keepdim=True)
 
 
-def _not_zero(length: Tensor) -> Tensor:
+def _avoid_zero(length: Tensor) -> Tensor:
     """Fit to divide by, for values and gradients: 1 where a length is 0."""
     return torch.where(length > 0, length, 1)
 

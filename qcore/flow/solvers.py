@@ -84,7 +84,7 @@ def integrate(
     walk = _Walk(velocity, z_BFCHW, on_step, stop, cross)
     for end in ends:
         if method == "adaptive":
-            _adaptive(walk, end, tolerance)
+            _solve_adaptive(walk, end, tolerance)
         else:
             for t_next in _grid(steps, t_end, walk.t, end):
                 if walk.stopped():
@@ -153,7 +153,7 @@ class _Walk:
         self.move(t_next, self.z + size * slope)
 
 
-def _adaptive(walk: _Walk, end: float, tolerance: float) -> None:
+def _solve_adaptive(walk: _Walk, end: float, tolerance: float) -> None:
     """To `end` by Bogacki and Shampine's pair (Applied Mathematics Letters 2, 1989), the last short step without it."""
     goal = end + LAST_STEP
     size = FIRST_STEP

@@ -32,11 +32,11 @@ from qcore.config import ConfigError
 from qcore.lab.lab import Lab
 from qcore.runs.building import EXPORTING, IMPORTING, TakenError, building, sweep
 from qcore.runs.checkpoint_folders import checkpoint_folders, folder_name, listed_files, read_state
-from qcore.runs.errors import LabError, told
+from qcore.runs.errors import LabError, lab_errors
 from qcore.runs.info import IMPORTED
 from qcore.runs.layout import CONFIG_FILE, LABELS_FILE, ORIGIN_FILE, TOKENIZER_FILE, stored_config
 from qcore.runs.names import check_name
-from qcore.runs.reader_set import Reading
+from qcore.runs.reader_set import RunReaderSet
 from qcore.store import DATABASE_NAME, RunWriter, StoreAccessError, StoreBusyError
 from qcore.store.copies import drop_arrays, rebuild_database
 from qcore.store.schema import copy_database
@@ -66,7 +66,7 @@ _STATE = "state.json"
 _OTHER_NAME = "import it under another name"
 
 
-@told("the run cannot be exported")
+@lab_errors("the run cannot be exported")
 def export_run(
     lab: Lab, name: str, path: Path | IO[bytes], *, checkpoints: Checkpoints = "newest", arrays: bool = True
 ) -> int:
@@ -89,7 +89,7 @@ def export_run(
     """
     lab.info(name)
     run_dir = lab.runs_dir / name
-    steps = _chosen(lab, name, checkpoints)
+    steps = _chosen_steps(lab, name, checkpoints)
     beside = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
     with building(beside, EXPORTING) as site:
         sweep(beside)
@@ -121,7 +121,7 @@ def export_run(
     return len(files)
 
 
-@told("the file cannot be imported")
+@lab_errors("the file cannot be imported")
 def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Add an exported run under its own name or another; returns the name.
 
@@ -132,7 +132,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
     stack = contextlib.ExitStack()
     deadline = time.monotonic() + IMPORT_SECONDS
     try:
-        with _unpacking(), zipfile.ZipFile(source) as archive:
+        with _refuse_bad_archive(), zipfile.ZipFile(source) as archive:
             entries = _checked_entries(archive.infolist(), limit_bytes)
             manifest = _read_manifest(archive, entries)
             chosen = check_name(name if name is not None else manifest["name"])
@@ -141,7 +141,9 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
             if total > shutil.disk_usage(lab.runs_dir).free:
                 raise LabError(f"the file unpacks to {total:,} bytes, and the disk has less: free space first")
             site = stack.enter_context(building(lab.runs_dir, IMPORTING))
-            run_dir = site.inside(_INSIDE)  # under its own name, which may be that of a file of the hidden folder, last
+            run_dir = site.make_inside(
+                _INSIDE
+            )  # under its own name, which may be that of a file of the hidden folder, last
             for file, entry in entries.items():
                 _unpack(archive, entry, run_dir / file, manifest["files"][file], deadline)
         _take_over(run_dir, manifest)
@@ -155,7 +157,7 @@ def import_run(lab: Lab, source: Path | IO[bytes], name: str | None = None, *, l
     return chosen
 
 
-@told("the curves cannot be exported")
+@lab_errors("the curves cannot be exported")
 def export_table(
     lab: Lab,
     name: str,
@@ -178,7 +180,7 @@ def export_table(
     return write_csv(table, cast("TextIO", file)) if kind == "csv" else write_parquet(table, cast("IO[bytes]", file))
 
 
-def _chosen(lab: Lab, name: str, wanted: Checkpoints) -> list[int]:
+def _chosen_steps(lab: Lab, name: str, wanted: Checkpoints) -> list[int]:
     steps = [found.step for found in lab.checkpoints(name)]
     if isinstance(wanted, str):
         if wanted not in ("newest", "all", "none"):
@@ -239,7 +241,7 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
         # before the list of names, though that list would refuse these too: the message says what is wrong
         if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
             raise LabError(f"the file is refused: {shown!r} lies outside the run's folder")
-        if name not in (MANIFEST, DATABASE_NAME, *_FILES) and not _of_a_checkpoint(name):
+        if name not in (MANIFEST, DATABASE_NAME, *_FILES) and not _is_checkpoint_file(name):
             raise LabError(f"the file is refused: {shown!r} is nothing that a run has")
         if name in entries:
             raise LabError(f"the file is refused: it has {shown!r} twice")
@@ -260,7 +262,7 @@ def _checked_entries(infos: Sequence[zipfile.ZipInfo], limit_bytes: int) -> dict
     return entries
 
 
-def _of_a_checkpoint(name: str) -> bool:
+def _is_checkpoint_file(name: str) -> bool:
     found = _OF_A_CHECKPOINT.fullmatch(name)
     return found is not None and found[1] == folder_name(int(found[1][5:]))
 
@@ -294,7 +296,7 @@ def _read_manifest(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]
     return manifest
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     """Open a file that is its owner's alone."""
     return os.open(path, flags, 0o600)
 
@@ -309,7 +311,7 @@ def _unpack(
     """
     target.parent.mkdir(mode=0o700, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with archive.open(entry) as source, open(target, "xb", opener=_private) as file:
+    with archive.open(entry) as source, open(target, "xb", opener=_open_private) as file:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             # a packed stream may be longer than its header says: never write more than was checked
@@ -326,7 +328,7 @@ def _unpack(
 
 
 @contextmanager
-def _unpacking() -> Iterator[None]:
+def _refuse_bad_archive() -> Iterator[None]:
     """Turn whatever the reading of an archive raises into a refusal: its bytes are a stranger's."""
     try:
         yield
@@ -371,7 +373,7 @@ def read_through(run_dir: Path) -> None:
         LabError: where they would.
     """
     name = run_dir.name
-    reading = Reading(run_dir.parent)
+    reading = RunReaderSet(run_dir.parent)
     try:
         reader = reading.reader(name)
         reading.info(name)

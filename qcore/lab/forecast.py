@@ -38,12 +38,12 @@ def memory_forecast(config: RunConfig) -> MemoryForecast | None:
             **config.model.model_dump(exclude={"kind"}),
         }
     )
-    kept = _kept(relevant.to_yaml(), tokens)
+    kept = _cached_forecast(relevant.to_yaml(), tokens)
     return replace(kept, counted=counted, source=data.source, opening=data.peak, held=data.held).now()
 
 
 @lru_cache(maxsize=64)
-def _kept(text: str, vocab_size: int) -> MemoryForecast:
+def _cached_forecast(text: str, vocab_size: int) -> MemoryForecast:
     from qcore.train.memory_forecast import forecast
 
     config = RunConfig.from_yaml(text)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcore.base.run_states import RunState
 from qcore.config import ConfigError, RunConfig, SaveCheckpoint, Stop, check_live, find_control
-from qcore.lab.inputs import checked_inputs
+from qcore.lab.inputs import check_inputs
 from qcore.probes import catalog
 from qcore.runs.building import FORKING, TakenError, building
 from qcore.runs.checkpoint_folders import (
@@ -123,12 +123,12 @@ def fork(
     config = lab.config(name)
     split = split_changes(config, {**(config_changes or {}), **(changes or {})})
     if not _changes_data(config, split.config):  # else they have been looked at
-        checked_inputs(config.with_values(split.config))
+        check_inputs(config.with_values(split.config))
     if step is None and is_held(lab.folder(name)):
         _save_now(lab, name, author)
     origin = find_origin(lab, name, step)
     chosen = check_name(new_name) if new_name is not None else spare_name(lab.runs_dir, name, f"-fork-{origin.step}")
-    total = split.live.get("steps", steps_in_force(config, origin.changes))
+    total = split.live.get("steps", planned_steps(config, origin.changes))
     if start and origin.step >= total:
         raise LabError(
             f"run {name!r} ends at step {total}: a fork at step {origin.step} needs steps={origin.step + 100}"
@@ -176,7 +176,7 @@ def split_changes(config: RunConfig, changes: Mapping[str, Any]) -> ForkChanges:
             fixed[control.name] = control.check(value)
     changed = config.with_values(fixed)
     if _changes_data(config, fixed):
-        changed = checked_inputs(changed)
+        changed = check_inputs(changed)
     return ForkChanges(live, {name: changed.value(name) for name in fixed}, sizes)
 
 
@@ -190,7 +190,7 @@ def find_origin(lab: Workers, name: str, step: int | None) -> Origin:
     """
     reader, folder = lab.reader(name), lab.folder(name)
     events = changes_of(reader.events())
-    saved = _states(folder)
+    saved = _checkpoint_states(folder)
     if step is None:
         if not saved:
             raise LabError(f"run {name!r} has no checkpoint yet: let it train, or name a step that it has made")
@@ -265,9 +265,9 @@ def make_child(
                 writer.set_meta(CATCH_UP, origin.step)
             for event in _events(reader, config, origin, split, lineage, extra):
                 writer.add_event(event)
-            total = int(split.live.get("steps", steps_in_force(config, origin.changes)))
+            total = int(split.live.get("steps", planned_steps(config, origin.changes)))
             message = f"forked from {lineage.parent} at step {origin.step}"
-            writer.set_status(_stopped(origin.step, total, message, _figures(reader, origin.step)))
+            writer.set_status(_stopped_status(origin.step, total, message, _table_figures(reader, origin.step)))
         # whole or not at all: until now the folder has a hidden name that no list shows
         site.move_in(folder)
         site.keep()
@@ -292,7 +292,7 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
         first = min((event.seq for event in undone if event.step == step), default=None)
         kept: list[tuple[CheckpointState, Path]] = []
         dropped: list[tuple[CheckpointState, Path]] = []
-        for state, path in _states(folder):
+        for state, path in _checkpoint_states(folder):
             # a checkpoint of the step itself may hold changes that were made at it, which are undone now
             usable = state.step < step or (state.step == step and (first is None or state.event_seq < first))
             (kept if usable else dropped).append((state, path))
@@ -306,9 +306,9 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
             gone = {event.seq for event in undone} | {event.seq for event in events if event.step > step}
             newest = max((event.seq for event in events), default=0)
             payload = {"from_step": info.step, "to_step": step, "branch": branch}
-            total = steps_in_force(lab.config(name), [event for event in changes if event.seq not in gone])
+            total = planned_steps(lab.config(name), [event for event in changes if event.seq not in gone])
             message = f"rewound from step {info.step}; the run {branch} keeps what came after"
-            status = _stopped(step, total, message, _figures(reader, step))
+            status = _stopped_status(step, total, message, _table_figures(reader, step))
             try:  # a kill between the checkpoints and the rows, which go in one commit, leaves what can be told apart
                 set_aside((path for _, path in dropped), int(reader.meta()["epoch"]))
                 with writer.whole:
@@ -328,7 +328,7 @@ def rewind(lab: Workers, name: str, step: int, *, author: str = "person", start:
 
 def _check_step(lab: Workers, name: str, step: int) -> None:
     """Raise `LabError` for a step that the run has not made itself."""
-    found, saved = read_lineage(lab.reader(name)), _states(lab.folder(name))
+    found, saved = read_lineage(lab.reader(name)), _checkpoint_states(lab.folder(name))
     now = max(lab.info(name).step, saved[-1][0].step if saved else 0)  # a live run's status may be half a second old
     first = found.step if found is not None and found.forked else 0
     if isinstance(step, bool) or not isinstance(step, int) or not first <= step <= now:
@@ -349,10 +349,10 @@ def spare_name(runs_dir: Path, name: str, suffix: str) -> str:
 
 def _growth(config: RunConfig, changes: list[Event], sizes: dict[str, Any]) -> dict[str, Any]:
     """Payload of the growth that the fork begins with."""
-    from qcore.train.growth import grown_section, in_force
+    from qcore.train.growth import config_with_section, grown_section
 
     grown: dict[str, Any] = next((event.payload["model"] for event in reversed(changes) if event.kind == "grow"), {})
-    now = in_force(config, grown)
+    now = config_with_section(config, grown)
     section = grown_section(now, sizes)
     return {"old": {key: now.value(key) for key in sizes}, "new": sizes, "model": section}
 
@@ -394,7 +394,7 @@ def _keep_branch(lab: Workers, name: str, branch: str, step: int, author: str) -
         files = [path.name for path in run_dir.iterdir() if path.is_file()]
         left = (DATABASE_NAME, LOCK_FILE, RESERVE_FILE, WORDS_FILE)
         _copy_files(run_dir, aside, [file for file in files if not file.startswith(left)])
-        for state, path in _states(run_dir):
+        for state, path in _checkpoint_states(run_dir):
             link_folder(path, aside, state.reason)
         copy_database(run_dir / DATABASE_NAME, aside / DATABASE_NAME)
         lineage = Lineage(
@@ -443,7 +443,7 @@ def _stop(lab: Workers, name: str, author: str) -> None:
         time.sleep(0.02)
 
 
-def _states(folder: Path) -> list[tuple[CheckpointState, Path]]:
+def _checkpoint_states(folder: Path) -> list[tuple[CheckpointState, Path]]:
     """State and folder of every readable checkpoint, lowest step first."""
     found = []
     for path in checkpoint_folders(folder):
@@ -452,7 +452,7 @@ def _states(folder: Path) -> list[tuple[CheckpointState, Path]]:
     return found
 
 
-def steps_in_force(config: RunConfig, changes: list[Event]) -> int:
+def planned_steps(config: RunConfig, changes: list[Event]) -> int:
     """Where the run ends."""
     made = [event.payload["new"] for event in changes_that_hold(config, changes) if event.payload["name"] == "steps"]
     return int(made[-1]) if made else config.optim.steps
@@ -465,7 +465,7 @@ def _copy_files(source: Path, target: Path, names: list[str] | tuple[str, ...]) 
             (target / name).chmod(file_mode(target))
 
 
-def _figures(reader: RunReader, step: int) -> dict[str, float]:
+def _table_figures(reader: RunReader, step: int) -> dict[str, float]:
     """What the runs table shows of a run, as it was at a step."""
     found = {}
     for name, key in _SHOWN.items():
@@ -475,5 +475,5 @@ def _figures(reader: RunReader, step: int) -> dict[str, float]:
     return found
 
 
-def _stopped(step: int, total: int, message: str, extra: dict[str, float]) -> Status:
+def _stopped_status(step: int, total: int, message: str, extra: dict[str, float]) -> Status:
     return Status(RunState.STOPPED, step, total, time.time(), os.getpid(), os.uname().nodename, message, extra=extra)

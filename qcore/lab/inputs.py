@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from qcore.config import ConfigError, RunConfig, check_root, check_source
-from qcore.config.places import BUILDERS, expanded, is_remote, listed_files, looks_local
+from qcore.config.places import BUILDERS, expand_home, is_remote, listed_files, looks_local
 
 _SETTING = re.compile(r"(?:data\.)?(path|validation_path|hub_name|data_files)\b")
 _FRESH_SECONDS = 3.0
@@ -23,12 +23,12 @@ _FRESH_SECONDS = 3.0
 
 def place(text: str) -> Path:
     """What a person wrote as a path, in full: `~` replaced, absolute."""
-    return Path(os.path.abspath(expanded(text.strip())))
+    return Path(os.path.abspath(expand_home(text.strip())))
 
 
-def checked_inputs(config: RunConfig) -> RunConfig:
+def check_inputs(config: RunConfig) -> RunConfig:
     """The configuration with its paths in full. `ConfigError` names the setting, its value and what is wrong there."""
-    full = _in_full(config)
+    full = _resolve_paths(config)
     if getattr(config.data, "validation_path", "") and config.value("source") != "text":
         raise ConfigError(
             f"validation_path = {config.value('validation_path')!r} is refused: it goes with source = text, and the "
@@ -38,20 +38,20 @@ def checked_inputs(config: RunConfig) -> RunConfig:
     try:
         check_source(full)
     except ConfigError as error:
-        raise ConfigError(_said(config, full, str(error))) from None
+        raise ConfigError(_refusal_text(config, full, str(error))) from None
     return full
 
 
 def input_problems(config: RunConfig) -> dict[str, str]:
     """Setting → why what it names cannot be trained on; empty when all is there. Some seconds old at most."""
-    return dict(_looked(config.to_yaml(), int(time.monotonic() / _FRESH_SECONDS)))
+    return dict(_cached_problems(config.to_yaml(), int(time.monotonic() / _FRESH_SECONDS)))
 
 
 @lru_cache(maxsize=16)
-def _looked(text: str, moment: int) -> tuple[tuple[str, str], ...]:
+def _cached_problems(text: str, moment: int) -> tuple[tuple[str, str], ...]:
     del moment
     try:
-        checked_inputs(RunConfig.from_yaml(text))
+        check_inputs(RunConfig.from_yaml(text))
     except ConfigError as error:
         return ((_setting(str(error)), str(error)),)
     return ()
@@ -63,7 +63,7 @@ def _setting(message: str) -> str:
     return found[1] if found else "path"
 
 
-def _said(config: RunConfig, full: RunConfig, message: str) -> str:
+def _refusal_text(config: RunConfig, full: RunConfig, message: str) -> str:
     """A refusal, and what the person's own words stand for where they are other words."""
     name = _setting(message)
     typed, meant = str(getattr(config.data, name, "")), str(getattr(full.data, name, ""))
@@ -76,10 +76,10 @@ def _said(config: RunConfig, full: RunConfig, message: str) -> str:
     return said + message.removeprefix(whole) if message.startswith(whole) else f"{said}: {message}"
 
 
-def _in_full(config: RunConfig) -> RunConfig:
+def _resolve_paths(config: RunConfig) -> RunConfig:
     data = config.data
     changed = {}
-    for name in _paths(config):
+    for name in _path_settings(config):
         value = str(getattr(data, name))
         parts = listed_files(value) if name == "data_files" else [value]
         full = ",".join(str(place(part)) for part in parts)
@@ -88,7 +88,7 @@ def _in_full(config: RunConfig) -> RunConfig:
     return config.with_values(changed) if changed else config
 
 
-def _paths(config: RunConfig) -> list[str]:
+def _path_settings(config: RunConfig) -> list[str]:
     """Settings of the data that are paths of this machine and hold something."""
     source = str(getattr(config.data, "source", ""))
     if source == "text":

@@ -20,9 +20,9 @@ from qcore.config import (
 )
 from qcore.lab.forks import fork, rewind
 from qcore.lab.replay import replay
-from qcore.lab.sample import Speakers, sample_live
+from qcore.lab.sample import Samplers, sample_live
 from qcore.lab.workers import Workers
-from qcore.runs.errors import about_run, told
+from qcore.runs.errors import lab_errors, with_run_errors
 from qcore.runs.layout import is_held
 from qcore.runs.replay_plan import ReplayResult
 from qcore.store import Generation
@@ -42,9 +42,9 @@ class Lab(Workers):
 
     def __init__(self, runs_dir: Path | str, *, training: int = 1) -> None:
         super().__init__(runs_dir, training=training)
-        self._speakers = Speakers()
+        self._speakers = Samplers()
 
-    @about_run
+    @with_run_errors
     def replay(
         self, name: str, steps: int | None = None, on_progress: Callable[[int, int], None] | None = None
     ) -> ReplayResult:
@@ -66,7 +66,7 @@ class Lab(Workers):
         self.require_trainer(name)
         return replay(self, name, steps, on_progress)
 
-    @about_run
+    @with_run_errors
     def fork(
         self,
         name: str,
@@ -112,7 +112,7 @@ class Lab(Workers):
             until=until,
         )
 
-    @about_run
+    @with_run_errors
     def rewind(self, name: str, step: int, *, author: str = "person", start: bool | None = None) -> str:
         """Take a run back to a step, before the changes that were made at it (a schedule's stay); what came after is
         kept as a run of its own, whose name is returned. Forks of what came after hang on that run from now on.
@@ -154,7 +154,7 @@ class Lab(Workers):
             >>> last.status, last.stats["tokens"]
             ('done', 3.0)
         """
-        with told(f"run {name!r}"):
+        with lab_errors(f"run {name!r}"):
             self.require_trainer(name)
             if checkpoint is None and is_held(self.folder(name)):
                 yield from sample_live(self, name, prompt, settings, author)

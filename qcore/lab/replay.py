@@ -18,7 +18,7 @@ from qcore.runs.building import REPLAYING, Site, building
 from qcore.runs.checkpoint_folders import FORK, checkpoint_folders, link_folder, read_state
 from qcore.runs.errors import LabError
 from qcore.runs.layout import CONFIG_FILE, TOKENIZER_FILE
-from qcore.runs.replay_plan import Orders, ReplayResult, changes_of, compare, recording_of
+from qcore.runs.replay_plan import ReplayPlan, ReplayResult, changes_of, compare, recording_of
 from qcore.runs.slots import Slots
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
 
@@ -36,7 +36,7 @@ def replay(
     run_dir, reader = lab.folder(name), lab.reader(name)
     if steps is not None and steps < 1:
         raise LabError(f"steps = {steps} is refused: a replay makes at least one step")
-    base = _base(run_dir, reader)
+    base = _base_checkpoint(run_dir, reader)
     after = read_state(base).step if base else 0
     # the newest loss, not the status row: what was recorded is what can be compared
     last = reader.last(catalog.TRAIN_LOSS)
@@ -45,13 +45,13 @@ def replay(
     until = last[0] if steps is None else min(last[0], after + steps)
     with building(lab.runs_dir, REPLAYING) as site:
         _prepare(run_dir, reader, base, site.path)
-        _train(site, Orders(until, recording_of(reader, until)), name, until, on_progress)
+        _train(site, ReplayPlan(until, recording_of(reader, until)), name, until, on_progress)
         with RunReader(site.path / DATABASE_NAME) as again:
             result = compare(reader, again, after, until)
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _base(run_dir: Path, reader: RunReader) -> Path | None:
+def _base_checkpoint(run_dir: Path, reader: RunReader) -> Path | None:
     """The checkpoint that a fork began with; None for a run that began at its first step."""
     if not any(event.kind == "fork" for event in reader.events()):
         return None
@@ -78,7 +78,9 @@ def _prepare(run_dir: Path, reader: RunReader, base: Path | None, scratch: Path)
             writer.add_event(event)
 
 
-def _train(site: Site, orders: Orders, name: str, until: int, on_progress: Callable[[int, int], None] | None) -> None:
+def _train(
+    site: Site, orders: ReplayPlan, name: str, until: int, on_progress: Callable[[int, int], None] | None
+) -> None:
     from qcore.train.worker import Worker
 
     # The worker gives its hold back when it has ended; the folder is needed for the comparison after that.

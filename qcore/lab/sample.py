@@ -43,7 +43,7 @@ def sample_live(lab: Workers, name: str, prompt: str, settings: Section, author:
         time.sleep(POLL_SECONDS)
 
 
-class Speakers:
+class Samplers:
     """The checkpoint's model that was asked last stays open: a person asks it again."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Speakers:
                 self._open = (*key, load_speaker(lab.config(name), run_dir, folder))
             speaker, controls = self._open[2]
             grown = draft
-            for grown in speaker.speak(draft, settings, controls):
+            for grown in speaker.sample(draft, settings, controls):
                 yield grown
         # kept only when it is whole: what a person broke off is not the model's word
         with Inbox(run_dir / DATABASE_NAME) as inbox:

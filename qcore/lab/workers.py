@@ -34,17 +34,17 @@ from qcore.config import (
     nearest_hint,
     row_of,
 )
-from qcore.lab.inputs import checked_inputs
-from qcore.runs.building import STARTING, TakenError, building, is_run_folder, keeping_off, remove, sweep
+from qcore.lab.inputs import check_inputs
+from qcore.runs.building import STARTING, TakenError, building, is_run_folder, keep_workers_off, remove, sweep
 from qcore.runs.checkpoint_folders import newest_state
-from qcore.runs.errors import LabError, about_run, told
-from qcore.runs.failures import folder_gone
+from qcore.runs.errors import LabError, lab_errors, with_run_errors
+from qcore.runs.failures import folder_gone_error
 from qcore.runs.info import Hold, RunInfo
 from qcore.runs.last_words import Failure
 from qcore.runs.layout import CONFIG_FILE, RunLock, config_text, is_held, write_text
 from qcore.runs.names import check_name, fresh_name
-from qcore.runs.reader_set import Reading
-from qcore.runs.replay_plan import Orders
+from qcore.runs.reader_set import RunReaderSet
+from qcore.runs.replay_plan import ReplayPlan
 from qcore.runs.slots import Slots
 from qcore.store import DATABASE_NAME, Inbox, RunReader, RunWriter
 from qcore.store import Command as CommandRow
@@ -57,7 +57,7 @@ CLOSE_SECONDS = 30.0
 _NEEDS_WORKER = (Pause, Continue, Step, Stop, SaveCheckpoint, Sample, Grow, Restore)
 
 
-class Workers(Reading):
+class Workers(RunReaderSet):
     """All runs under `runs_dir`. `training` runs of this process train at a time; the others queue."""
 
     def __init__(self, runs_dir: Path | str, *, training: int = 1) -> None:
@@ -84,7 +84,7 @@ class Workers(Reading):
         try:
             return super().info(name)
         except LabError:
-            if (gone := self._gone(name)) is None:
+            if (gone := self._info_of_gone_run(name)) is None:
                 raise
             return gone
 
@@ -110,7 +110,7 @@ class Workers(Reading):
             'finished'
         """
         # paths in full: a run may be resumed from another folder than it was started in
-        config = checked_inputs(config)
+        config = check_inputs(config)
         # a name that is made up may be taken by another process between the choice and the move: then the next one
         while True:
             chosen = fresh_name(self.runs_dir, preset or config.kind) if name is None else check_name(name)
@@ -125,19 +125,19 @@ class Workers(Reading):
     def _start(self, name: str, config: RunConfig, preset: str, author: str) -> None:
         if (self.runs_dir / name / DATABASE_NAME).exists():  # before the work, not after it
             raise TakenError(name)
-        with told("the run cannot be started"), building(self.runs_dir, STARTING) as site:
+        with lab_errors("the run cannot be started"), building(self.runs_dir, STARTING) as site:
             write_text(site.path / CONFIG_FILE, config_text(config))
             with RunWriter(site.path / DATABASE_NAME) as writer:
                 writer.set_meta("preset", preset)
                 writer.set_meta("kind", config.kind)
             site.move_in(self.runs_dir / name)
             self._forget(name)  # of another run, which had this name until somebody deleted it
-            with self._held(name, author, lock=site.lock) as worker:
+            with self._hold_worker(name, author, lock=site.lock) as worker:
                 worker.start()
             site.lock = None  # the worker's from here on
             site.keep()
 
-    @about_run
+    @with_run_errors
     def resume(
         self,
         name: str,
@@ -180,7 +180,7 @@ class Workers(Reading):
         goal = goals[-1] if goals else self.controls(name)["steps"].value
         if goal <= info.step and info.state == RunState.FINISHED:
             raise LabError(f"run {name!r} has finished its {info.step} steps: resume it with steps={info.step + 100}")
-        with self._held(name, author, Orders(until)) as worker:
+        with self._hold_worker(name, author, ReplayPlan(until)) as worker:
             if not wanted:
                 worker.start()
                 return
@@ -195,7 +195,7 @@ class Workers(Reading):
 
     def _check_way_on(self, name: str, from_start: bool) -> None:
         """Raise `LabError` where resuming a run would erase what nobody said may be erased."""
-        if not from_start and (lost := self.stranded(name)):
+        if not from_start and (lost := self.stranded_steps(name)):
             raise LabError(
                 f"run {name!r} has recorded {lost} steps and has no checkpoint that can be read: start a new run of "
                 "its configuration, or say --from-start (from_start), which erases these steps and trains them again"
@@ -205,7 +205,7 @@ class Workers(Reading):
                 f"run {name!r} has a checkpoint of step {saved.step}: it is resumed from there, so leave out from_start"
             )
 
-    @about_run
+    @with_run_errors
     def delete(self, name: str) -> None:
         """Delete a run's folder for good.
 
@@ -218,7 +218,7 @@ class Workers(Reading):
         found = self.listed(name)
         if found.kind == EXTERNAL and found.alive:
             raise LabError(f"run {name!r} is being written by another program: end that before deleting it")
-        with keeping_off(folder, f"run {name!r} is training: stop it before deleting it"):
+        with keep_workers_off(folder, f"run {name!r} is training: stop it before deleting it"):
             self._forget(name)
             remove(folder)
 
@@ -251,7 +251,7 @@ class Workers(Reading):
 
     # commands
 
-    @about_run
+    @with_run_errors
     def command(
         self, name: str, command: Command, *, author: str = "person", idempotency_key: str | None = None
     ) -> int:
@@ -280,7 +280,7 @@ class Workers(Reading):
         """
         return SetControl(*self.config(name).check_change(change.name, change.value))
 
-    @about_run
+    @with_run_errors
     def outcome(self, name: str, command_id: int, timeout: float = 0.0) -> CommandRow:
         """The command's row, after at most `timeout` seconds of waiting for it to be applied or refused."""
         reader, deadline = self.reader(name), time.monotonic() + timeout
@@ -296,14 +296,14 @@ class Workers(Reading):
 
     def acknowledge(self, name: str, finding_id: str, *, author: str = "person") -> int:
         """Note that a person has seen a finding, of a living run or a finished one; returns the command's id."""
-        return self._about_finding(name, Acknowledge(finding_id), author)
+        return self._submit_about_finding(name, Acknowledge(finding_id), author)
 
     def mute(self, name: str, finding_id: str, muted: bool = True, *, author: str = "person") -> int:
         """Hide a finding, or show it again; returns the command's id."""
-        return self._about_finding(name, Mute(finding_id, muted), author)
+        return self._submit_about_finding(name, Mute(finding_id, muted), author)
 
-    @about_run
-    def _about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
+    @with_run_errors
+    def _submit_about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
         known = [finding.id for finding in self.reader(name).findings()]
         if command.finding not in known:
             raise LabError(f"run {name!r} has no finding {command.finding!r}{nearest_hint(command.finding, known)}")
@@ -316,7 +316,7 @@ class Workers(Reading):
         Raises:
             LabError: while one holds it.
         """
-        with keeping_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
+        with keep_workers_off(self.folder(name), f"run {name!r} is held by a worker: stop it first"):
             yield
 
     # lifetime
@@ -355,13 +355,15 @@ class Workers(Reading):
             worker.nudge()
         return command_id
 
-    def _gone(self, name: str) -> RunInfo | None:
+    def _info_of_gone_run(self, name: str) -> RunInfo | None:
         """What is known of a run of this process whose folder went while it trained; None for any other."""
         worker = self._workers.get(name)
         if worker is None or (worker.run_dir / DATABASE_NAME).exists():
             return None
         if worker.holds:
-            return RunInfo(name, RunState.RUNNING, message=str(folder_gone(worker.run_dir)), alive=True, here=True)
+            return RunInfo(
+                name, RunState.RUNNING, message=str(folder_gone_error(worker.run_dir)), alive=True, here=True
+            )
         failure = worker.ending.failure
         if failure is None or failure.cause != "folder gone":
             return None
@@ -376,8 +378,8 @@ class Workers(Reading):
                 reader.close()
 
     @contextlib.contextmanager
-    def _held(
-        self, name: str, author: str, orders: Orders | None = None, lock: RunLock | None = None
+    def _hold_worker(
+        self, name: str, author: str, orders: ReplayPlan | None = None, lock: RunLock | None = None
     ) -> Iterator[Worker]:
         """A worker that holds the run, to be started; whatever goes wrong before that gives the run back.
 

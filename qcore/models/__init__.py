@@ -11,7 +11,7 @@ from qcore.models.phase.family import published_phase_parameters
 from qcore.models.phase.interference import interference_kernel, interference_strength, wave
 from qcore.models.phase.model import PhaseLM, PhaseState
 from qcore.models.sizing.costs import Cost, Part, count_cost
-from qcore.models.sizing.matching import matched
+from qcore.models.sizing.matching import match_size
 from qcore.models.transformer.model import Transformer, TransformerState
 from qcore.models.video.anchor import AnchorNetwork, AnchorOutput
 from qcore.models.video.backbone import VideoFlow, VideoOutput, pack, unpack
@@ -43,7 +43,7 @@ __all__ = [
     "fit_codec",
     "interference_kernel",
     "interference_strength",
-    "matched",
+    "match_size",
     "pack",
     "parameter_count",
     "published_phase_parameters",

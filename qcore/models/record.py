@@ -86,7 +86,7 @@ SWIGLU = (
 )
 
 
-def in_chunks(tokens: int, chunk: int) -> dict[str, float]:
+def chunk_symbols(tokens: int, chunk: int) -> dict[str, float]:
     """C, n and S of a pass over `tokens` in chunks of at most `chunk`."""
     C = min(chunk, tokens)
     n = -(-tokens // C)

@@ -82,13 +82,13 @@ def coherence(derived: Derived, controls: Mapping[str, float]) -> Tensor:
         sum_BTP, count_BT = z_BTP, mask_BT.to(z_BTP.real.dtype)
         coherence_BT = count_BT
         for width in WINDOWS[:-1]:
-            sum_BTP, count_BT = _doubled(sum_BTP, width), _doubled(count_BT, width)
+            sum_BTP, count_BT = _double_window(sum_BTP, width), _double_window(count_BT, width)
             coherence_BT = coherence_BT + sum_BTP.abs().mean(-1) / count_BT.clamp(min=1)
         layers.append(derived.mean(1 - coherence_BT / len(WINDOWS)))
     return _layer_mean(layers)
 
 
-def _doubled(sum_BT: Tensor, width: int) -> Tensor:
+def _double_window(sum_BT: Tensor, width: int) -> Tensor:
     """Causal window sums of twice the width, from those of `width`, along dimension 1."""
     if width >= sum_BT.shape[1]:
         return sum_BT

@@ -204,15 +204,15 @@ def term_weights(controls: Controls, terms: tuple[Term, ...] = TERMS, step: int 
     Raises:
         ValueError: when a control is missing, when a weight is not finite, or when label_smoothing is outside [0, 1).
     """
-    weights = {term.name: _number(controls, term.control) for term in terms}
+    weights = {term.name: _control_number(controls, term.control) for term in terms}
     if "label_smoothing" in weights:
         smoothing = weights["label_smoothing"]
         if not 0 <= smoothing < 1:
             raise ValueError(f"label_smoothing is {smoothing}; it must be in [0, 1)")
-        ce = _number(controls, "ce_weight")
+        ce = _control_number(controls, "ce_weight")
         weights |= {"ce": ce * (1 - smoothing), "label_smoothing": ce * smoothing}
     for term in terms:
-        if term.warmup and step is not None and step < (steps := _number(controls, term.warmup)):
+        if term.warmup and step is not None and step < (steps := _control_number(controls, term.warmup)):
             weights[term.name] *= step / steps
     return weights
 
@@ -249,7 +249,7 @@ def total_loss(inputs: Inputs, controls: Controls, terms: tuple[Term, ...] = TER
     weights = term_weights(controls, terms, inputs.step)
     active = [term for term in terms if weights[term.name] != 0]
     for term in active:
-        if term.needs in _REMEDIES and not _has(inputs, term):
+        if term.needs in _REMEDIES and not _has_input(inputs, term):
             remedy = _REMEDIES[term.needs].format(control=term.control)
             raise ValueError(f"{term.control} is {weights[term.name]:g} but the batch has no {remedy}")
     parts = _evaluate(active, inputs, controls)
@@ -278,7 +278,7 @@ def nonfinite_parts(total: Total) -> list[str]:
 
 
 def _evaluate(terms: Iterable[Term], inputs: Inputs, controls: Controls) -> dict[str, Tensor]:
-    possible = [term for term in terms if _has(inputs, term)]
+    possible = [term for term in terms if _has_input(inputs, term)]
     for term in possible:
         for parameter in term.parameters:
             _setting(controls, parameter)
@@ -286,7 +286,7 @@ def _evaluate(terms: Iterable[Term], inputs: Inputs, controls: Controls) -> dict
     return {term.name: term.fn(derived, controls) for term in possible}
 
 
-def _has(inputs: Inputs, term: Term) -> bool:
+def _has_input(inputs: Inputs, term: Term) -> bool:
     """Whether the batch has what a term needs."""
     return not term.needs or getattr(inputs, term.needs) is not None
 
@@ -302,5 +302,5 @@ def _setting(controls: Controls, name: str) -> Any:
     return value
 
 
-def _number(controls: Controls, name: str) -> float:
+def _control_number(controls: Controls, name: str) -> float:
     return float(_setting(controls, name))

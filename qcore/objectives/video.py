@@ -87,11 +87,11 @@ class VideoDerived:
     def predicted_BFCHW(self) -> Tensor:
         """x̂₀, and the real clip where x̂₀ is not defined: whatever stands there must not reach a gradient."""
         defined_B1111 = self.inputs.defined_B.view(-1, 1, 1, 1, 1)
-        return torch.where(defined_B1111, _wide(self.inputs.denoised_BFCHW), self.real_BFCHW)
+        return torch.where(defined_B1111, _at_least_float32(self.inputs.denoised_BFCHW), self.real_BFCHW)
 
     @cached_property
     def real_BFCHW(self) -> Tensor:
-        return _wide(self.inputs.clips_BFCHW)
+        return _at_least_float32(self.inputs.clips_BFCHW)
 
     @cached_property
     def similarity_BFF(self) -> Tensor:
@@ -114,7 +114,7 @@ def flow(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
 
     Its floor is not 0: several clips pass through one z, and the best v is the mean of their velocities.
     """
-    return F.mse_loss(_wide(derived.inputs.velocity_BFCHW), _wide(derived.inputs.target_BFCHW))
+    return F.mse_loss(_at_least_float32(derived.inputs.velocity_BFCHW), _at_least_float32(derived.inputs.target_BFCHW))
 
 
 def orthogonality(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
@@ -132,7 +132,7 @@ def orthogonality(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
     target = controls["orthogonality_target"]
     if target not in ("none", "data"):
         raise ValueError(f"orthogonality_target is {target!r}; it must be 'none' or 'data'")
-    measure = _spanned if controls["orthogonal_projection"] else _mean_pair
+    measure = _spanned_share if controls["orthogonal_projection"] else _mean_pair
     shared_B = measure(derived.similarity_BFF)
     if target == "data":
         shared_B = F.relu(shared_B - measure(derived.data_similarity_BFF))
@@ -168,11 +168,11 @@ def anchor_kl(derived: VideoDerived, controls: Mapping[str, Any]) -> Tensor:
     mean_BCHW, log_variance_BCHW = derived.inputs.anchor_mean_BCHW, derived.inputs.anchor_log_variance_BCHW
     assert mean_BCHW is not None, "the term is left out of a batch without an anchor network"
     assert log_variance_BCHW is not None, "an anchor's mean and log-variance come together"
-    mean, log_variance = _wide(mean_BCHW), _wide(log_variance_BCHW)
+    mean, log_variance = _at_least_float32(mean_BCHW), _at_least_float32(log_variance_BCHW)
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean()
 
 
-def _wide(values: Tensor) -> Tensor:
+def _at_least_float32(values: Tensor) -> Tensor:
     """At least float32, for a reduction."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -190,7 +190,7 @@ def _mean_pair(values_BFF: Tensor) -> Tensor:
     return (values_BFF.sum((1, 2)) - on_diagonal_B) / max(1, frames * (frames - 1))
 
 
-def _spanned(similarity_BFF: Tensor) -> Tensor:
+def _spanned_share(similarity_BFF: Tensor) -> Tensor:
     """Mean share of each frame but the first that the frames before it span, [B]; 0 for one frame.
 
     Gram–Schmidt on the Gram matrix: with G + r·1 = L Lᵀ, L_ii² is the squared length that is left of unit frame i.

@@ -6,7 +6,7 @@ imports torch, so that a program which only declares series and probes stays lig
 """
 
 from qcore.probes.catalog import CAPABILITIES
-from qcore.probes.protocol import MissingError, Probe, Probed, ProbeInput, clips_of, text_of
+from qcore.probes.protocol import MissingError, Probe, ProbedRun, ProbeInput, clips_of, text_of
 from qcore.probes.registry import register, registered, unregister
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "MissingError",
     "Probe",
     "ProbeInput",
-    "Probed",
+    "ProbedRun",
     "clips_of",
     "register",
     "registered",

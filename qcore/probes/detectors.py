@@ -20,7 +20,7 @@ _PLANNED_POINTS = 4096
 _OF_THE_RATE = ("steps", "learning_rate", "lr_policy", "manual_learning_rate", "warmup_steps", "min_lr_ratio")
 
 
-class Judged(Protocol):
+class WatchedRun(Protocol):
     """A run that detectors watch: what they must know of it beside its measurements."""
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
@@ -33,7 +33,7 @@ class Judged(Protocol):
 class Detectors:
     """A `Watch` over one run that writes its verdicts as findings."""
 
-    def __init__(self, judged: Judged, writer: RunWriter, controls: Mapping[str, Any]) -> None:
+    def __init__(self, judged: WatchedRun, writer: RunWriter, controls: Mapping[str, Any]) -> None:
         self._judged = judged
         self._writer = writer
         self._controls = controls
@@ -53,12 +53,12 @@ class Detectors:
         if self.listener is not None:
             self.listener(values)
         self._keep(self._watch.observe(step, values, self._judged.term_weights(step, self._controls)))
-        for verdict in self._watch.looked():
-            self._writer.look_again(Finding(**vars(verdict)))
+        for verdict in self._watch.refreshed_verdicts():
+            self._writer.update_finding(Finding(**vars(verdict)))
 
     def control_changed(self, step: int, payload: Mapping[str, Any]) -> None:
         """A person, a schedule or a replay changed a control."""
-        self._watch.event(step, "control", payload)
+        self._watch.note_event(step, "control", payload)
         if payload["name"] in _OF_THE_RATE:
             self.planned_lr_sum = planned_lr_sum(self._controls)
             self.observe(step, {catalog.OPTIM_PLANNED_LR_SUM: self.planned_lr_sum})

@@ -12,7 +12,7 @@ JITTER = 0.02
 
 
 @contextlib.contextmanager
-def jittered(model: nn.Module, seed: int) -> Iterator[None]:
+def jitter_weights(model: nn.Module, seed: int) -> Iterator[None]:
     """Parameters moved by N(0, 0.02²), because a gate that starts at zero hides a leak; put back bit for bit."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     generator = torch.Generator().manual_seed(seed)

@@ -264,7 +264,7 @@ class Probe:
         return int(self.every if isinstance(self.every, int) else controls[self.every])
 
 
-class Probed(Protocol):
+class ProbedRun(Protocol):
     """A run that can be probed: what an engine provides, ours or a watched one's."""
 
     @property

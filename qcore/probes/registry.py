@@ -65,7 +65,7 @@ def registered() -> tuple[Probe, ...]:
 
 
 @cache
-def _installed() -> tuple[EntryPoint, ...]:
+def _installed_entry_points() -> tuple[EntryPoint, ...]:
     """Found once a process: reading the metadata of every package takes tens of milliseconds."""
     return tuple(entry_points(group=GROUP))
 
@@ -77,7 +77,7 @@ def register_installed(found: Iterable[EntryPoint] | None = None) -> list[str]:
         found: instead of those installed.
     """
     problems = []
-    for entry in _installed() if found is None else found:
+    for entry in _installed_entry_points() if found is None else found:
         try:
             brought = entry.load()
             for probe in [brought] if isinstance(brought, Probe) else brought:

@@ -20,7 +20,7 @@ from typing import Any
 
 from qcore.base import QcoreError
 from qcore.probes import catalog
-from qcore.probes.protocol import Probe, Probed, ProbeInput
+from qcore.probes.protocol import Probe, ProbedRun, ProbeInput
 from qcore.probes.registry import register_installed, registered
 from qcore.probes.scheduler import ProbeScheduler
 from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
@@ -34,7 +34,7 @@ class UndeclaredError(QcoreError):
 class Runner:
     """All probes of one run, run when they are due and within the budget."""
 
-    def __init__(self, probed: Probed, writer: RunWriter) -> None:
+    def __init__(self, probed: ProbedRun, writer: RunWriter) -> None:
         self.scheduler = ProbeScheduler()
         self.disabled: dict[str, str] = {}
         """Why each probe that threw is switched off."""
@@ -120,11 +120,11 @@ class Runner:
         """As of every probe; its arrays are kept as `own_…`, and what its series mean is kept, too."""
         # under a prefix: two authors may both call an array `map`
         own = replace(seen, keep=lambda name, arrays: seen.keep(f"own_{name}", arrays))
-        found = self._run(replace(probe, measure=lambda seen: _checked(probe.measure(seen))), own)
+        found = self._run(replace(probe, measure=lambda seen: _check_declared(probe.measure(seen))), own)
         # kept with the run, as whoever opens it later may not have the probe installed
         for name in sorted(found.keys() - self._kept):
             self._kept.add(name)
-            self._writer.set_meta(catalog.meta_key(name), catalog.as_row(name))
+            self._writer.set_meta(catalog.meta_key(name), catalog.declaration_row(name))
         return found
 
     def _run(self, probe: Probe, seen: ProbeInput) -> dict[str, float]:
@@ -142,7 +142,7 @@ class Runner:
         self._writer.add_log(step, "error", f"the probe {probe.name!r} is switched off:\n{details or why}")
 
 
-def _checked(measured: Mapping[str, float]) -> dict[str, float]:
+def _check_declared(measured: Mapping[str, float]) -> dict[str, float]:
     """Numbers of a probe from outside.
 
     Raises:

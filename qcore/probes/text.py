@@ -93,7 +93,7 @@ def _concepts(seen: ProbeInput) -> dict[str, float]:
 # with gradients of their own
 
 
-def _pull(seen: ProbeInput) -> dict[str, float]:
+def _hidden_gradients(seen: ProbeInput) -> dict[str, float]:
     """Gradients of the language terms at the last hidden state; terms of phases and concepts do not act there."""
     hidden_BTD = seen.hidden["last"][seen.rows].float().clone().requires_grad_()
     parts = text_of(seen).engine.parts_at(hidden_BTD)
@@ -167,7 +167,7 @@ PROBES = (
     Probe("terms", _TERMS, "phase_every", terms),
     Probe("phase", _TEXT, "phase_every", _phase),
     Probe("internals", _TEXT, "phase_every", _internals),
-    Probe("pull", _TEXT, "phase_every", _pull),
+    Probe("pull", _TEXT, "phase_every", _hidden_gradients),
     Probe("gradients", _TERMS, "gradients_every", gradients),
     Probe("weights", _WEIGHTS, "gradients_every", weights),
     Probe("causality", _TEXT, "checks_every", _causality),

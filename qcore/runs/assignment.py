@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qcore.runs.last_words import Ending
-from qcore.runs.replay_plan import Orders
+from qcore.runs.replay_plan import ReplayPlan
 from qcore.runs.slots import Slots
 
 
@@ -24,7 +24,7 @@ class Assignment:
     slots: Slots
     author: str
     since: float
-    orders: Orders = field(default_factory=Orders)
+    orders: ReplayPlan = field(default_factory=ReplayPlan)
     stopping: threading.Event = field(default_factory=threading.Event)
     nudge: threading.Event = field(default_factory=threading.Event)
     ending: Ending = field(default_factory=Ending)

@@ -27,7 +27,7 @@ from qcore.runs.layout import (
     ORIGIN_FILE,
     TOKENIZER_FILE,
     RunLock,
-    lives,
+    has_worker,
 )
 from qcore.store import DATABASE_NAME, RunReader
 
@@ -67,7 +67,7 @@ class Site:
         self.made = path
         self.kept = False
 
-    def inside(self, name: str) -> Path:
+    def make_inside(self, name: str) -> Path:
         """A folder in the hidden one, which is moved in instead of it."""
         self.made = self.path / name
         self.made.mkdir(mode=0o700)
@@ -128,7 +128,7 @@ def _new_site(parent: Path, kind: str) -> Site:
         lock = RunLock(path)
         try:
             path.mkdir(mode=0o700)
-            if lock.acquire(timeout=0.0) and lock.in_place:
+            if lock.acquire(timeout=0.0) and lock.is_in_place:
                 return Site(path, lock)
             lock.release()  # somebody takes it for a dead maker's: the next one
         except FileNotFoundError:
@@ -189,7 +189,7 @@ def remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def keeping_off(folder: Path, refusal: str) -> Iterator[None]:
+def keep_workers_off(folder: Path, refusal: str) -> Iterator[None]:
     """Keep every worker off a run for a while.
 
     Where there are no locks, what the run's status says of a worker is believed.
@@ -203,7 +203,7 @@ def keeping_off(folder: Path, refusal: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        free = not _speaks(folder)
+        free = not _has_live_worker(folder)
     if not free:
         raise LabError(refusal)
     try:
@@ -212,10 +212,10 @@ def keeping_off(folder: Path, refusal: str) -> Iterator[None]:
         lock.release()
 
 
-def _speaks(folder: Path) -> bool:
+def _has_live_worker(folder: Path) -> bool:
     with contextlib.suppress(LabError, OSError), RunReader(folder / DATABASE_NAME) as reader:
         status = reader.status()
-        return status is not None and lives(folder, status.state, status.heartbeat)
+        return status is not None and has_worker(folder, status.state, status.heartbeat)
     return False
 
 
@@ -251,7 +251,7 @@ def _remove_unheld(path: Path) -> bool:
     try:
         if not lock.acquire(timeout=0.0):
             return False
-        return lock.in_place and _rmtree(path)
+        return lock.is_in_place and _rmtree(path)
     finally:
         lock.release()
 
@@ -285,7 +285,7 @@ def _clear_ghost(folder: Path) -> bool:
         return False
     lock = RunLock(folder)
     try:
-        if not lock.acquire(timeout=0.0) or not lock.in_place or not is_ghost(folder):
+        if not lock.acquire(timeout=0.0) or not lock.is_in_place or not is_ghost(folder):
             return not folder.exists()
         remove(folder)
         return True

@@ -187,7 +187,7 @@ def newest_state(run_dir: Path) -> CheckpointState | None:
     return None
 
 
-def can_go_on(run_dir: Path) -> bool:
+def can_resume(run_dir: Path) -> bool:
     """Whether a worker finds a checkpoint to go on from: one that can be read, or one that it puts back, since its
     replacement or the cut that it was set aside for was interrupted.
     """

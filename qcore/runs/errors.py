@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from qcore.base import LabError
 from qcore.runs.failures import is_disk_trouble, sentence
 
-__all__ = ["FORESEEN", "LabError", "about_run", "is_disk_trouble", "sentence", "told"]
+__all__ = ["FORESEEN", "LabError", "is_disk_trouble", "lab_errors", "sentence", "with_run_errors"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,7 +22,7 @@ FORESEEN = (sqlite3.Error, OSError, UnicodeError)
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def lab_errors(what: str) -> Iterator[None]:
     """Turn what the system answers (full, forbidden, no locks …) into a `LabError` that begins with `what`."""
     try:
         yield
@@ -30,12 +30,12 @@ def told(what: str) -> Iterator[None]:
         raise LabError(sentence(error, what)) from error
 
 
-def about_run(method: Callable[Concatenate[S, str, P], R]) -> Callable[Concatenate[S, str, P], R]:
+def with_run_errors(method: Callable[Concatenate[S, str, P], R]) -> Callable[Concatenate[S, str, P], R]:
     """A method of a lab whose first argument names a run: what the system answers becomes a `LabError` about it."""
 
     @functools.wraps(method)
-    def asked(self: S, name: str, *rest: P.args, **options: P.kwargs) -> R:
-        with told(f"run {name!r}"):
+    def call_method(self: S, name: str, *rest: P.args, **options: P.kwargs) -> R:
+        with lab_errors(f"run {name!r}"):
             return method(self, name, *rest, **options)
 
-    return asked
+    return call_method

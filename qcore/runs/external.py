@@ -29,7 +29,7 @@ from qcore.base.run_states import RunState
 from qcore.config import Capability, Control, ExternalConfig
 from qcore.probes import catalog
 from qcore.runs.info import ENDED, ControlState, Hold, RunInfo
-from qcore.runs.layout import ACTIVE, BELIEVED_SECONDS, believed
+from qcore.runs.layout import ACTIVE, BELIEVED_SECONDS, has_recent_heartbeat
 from qcore.store import RunReader, StoreFormatError
 
 CONTROLS = "declared_controls"
@@ -65,7 +65,7 @@ def stored_capabilities(reader: RunReader, config: ExternalConfig) -> frozenset[
                 found.add("discs")
     if made:
         found.add("samples")
-    if there.intersection(_GRADIENT_ARRAYS) or catalog.kept_series(reader.meta()):
+    if there.intersection(_GRADIENT_ARRAYS) or catalog.stored_series(reader.meta()):
         found.add("gradients")
     return frozenset(found)
 
@@ -93,7 +93,7 @@ def external_info(run_dir: Path, reader: RunReader, config: ExternalConfig, hold
     if status is None:
         return replace(info, alive=bool(hold.held) or lately)
     extra, state, message, cause = status.extra, RunState(status.state), status.message, ""
-    alive = bool(hold.held) or believed(state, status.heartbeat)
+    alive = bool(hold.held) or has_recent_heartbeat(state, status.heartbeat)
     if state in ACTIVE and not alive:
         state, cause = RunState.INTERRUPTED, ENDED
         message = "its program has not been heard of for half a minute: it may have ended"

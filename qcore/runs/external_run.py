@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from qcore.config import EXTERNAL, Domain, ExternalConfig
 from qcore.runs.building import STARTING, TakenError, building
-from qcore.runs.errors import told
+from qcore.runs.errors import lab_errors
 from qcore.runs.external import CONTROLS, declared_controls
 from qcore.runs.layout import CONFIG_FILE, write_text
 from qcore.runs.names import check_name, open_folder
@@ -58,7 +58,7 @@ class ExternalRun:
         folder = open_folder(runs_dir)
         if (folder / self.name / DATABASE_NAME).exists():
             raise TakenError(self.name)
-        with told("the run cannot be started"), building(folder, STARTING) as site:
+        with lab_errors("the run cannot be started"), building(folder, STARTING) as site:
             write_text(site.path / CONFIG_FILE, config.to_yaml())
             with RunWriter(site.path / DATABASE_NAME) as writer:
                 writer.set_meta("kind", EXTERNAL)

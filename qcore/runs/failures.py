@@ -96,7 +96,7 @@ class RunError(QcoreError):
         super().__init__(message)
 
 
-def folder_gone(run_dir: Path) -> RunError:
+def folder_gone_error(run_dir: Path) -> RunError:
     """The error of a run whose folder is no longer where it was."""
     return RunError(
         "folder gone",
@@ -144,13 +144,13 @@ def cause_of(error: BaseException, *, opening: bool = False) -> str:
     if isinstance(error, LabError) and error.__cause__ is not None:  # what the system answered stands behind it
         return cause_of(error.__cause__, opening=opening)
     # where an error came through tells whose it is: the same OSError is the data's in one room, the disk's in another
-    if isinstance(error, TimeoutError) and _passed(error, "qcore.data"):
+    if isinstance(error, TimeoutError) and _came_through(error, "qcore.data"):
         return "data"
     if isinstance(error, OSError) and (error.errno in _DISK or isinstance(error, TimeoutError)):
         return "disk"
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return "memory"
-    if isinstance(error, ValueError | OSError | UnicodeError) and _passed(error, "qcore.data"):
+    if isinstance(error, ValueError | OSError | UnicodeError) and _came_through(error, "qcore.data"):
         return "data"
     if isinstance(error, OSError):
         return "files"
@@ -199,7 +199,7 @@ def _of_sqlite(error: sqlite3.Error) -> tuple[str, str]:
     return SQLITE_WORDS[code], _OF_SQLITE.get(code, "disk")
 
 
-def _passed(error: BaseException, room: str) -> bool:
+def _came_through(error: BaseException, room: str) -> bool:
     """Whether the error came through code of a room."""
     trace = error.__traceback__
     while trace is not None:

@@ -30,7 +30,7 @@ class FindingInfo(Finding):
     muted: bool = False
 
     @property
-    def calls(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether it calls for attention: active, not muted, and nobody has acknowledged it."""
         return self.state == "active" and not self.acknowledged and not self.muted
 

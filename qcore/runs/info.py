@@ -10,11 +10,11 @@ from qcore.base.run_states import ACTIVE, TRANSITIONS, RunState, Trigger
 from qcore.base.words import number_words
 from qcore.config import FAMILIES, Capability, Control, RunConfig, live_controls
 from qcore.probes import catalog
-from qcore.runs.checkpoint_folders import can_go_on
+from qcore.runs.checkpoint_folders import can_resume
 from qcore.runs.control_changes import changes_that_hold
 from qcore.runs.failures import CAUSES
 from qcore.runs.last_words import Failure, read_words
-from qcore.runs.layout import CATCH_UP, believed, held
+from qcore.runs.layout import CATCH_UP, has_recent_heartbeat, lock_state
 from qcore.store import RunReader, Status
 
 ENDED = "process ended"
@@ -150,7 +150,7 @@ class Hold:
     @staticmethod
     def of(run_dir: Path, here: bool, failure: Failure | None = None) -> Hold:
         """As it is now."""
-        return Hold(here, here or held(run_dir), failure)
+        return Hold(here, here or lock_state(run_dir), failure)
 
 
 def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> RunInfo:
@@ -158,14 +158,18 @@ def run_info(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) ->
     with reader.moment():
         info = _row(run_dir, reader, config, hold)
     # the hold was asked before the rows: a worker that began in between would look like one that was killed
-    if info.state == RunState.INTERRUPTED and hold.held is False and held(run_dir):  # it has begun since
+    if info.state == RunState.INTERRUPTED and hold.held is False and lock_state(run_dir):  # it has begun since
         return run_info(run_dir, reader, config, replace(hold, held=True))
     return info
 
 
 def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> RunInfo:
     meta, status, name = reader.meta(), reader.status(), run_dir.name
-    alive = bool(hold.held) if status is None or hold.held is not None else believed(status.state, status.heartbeat)
+    alive = (
+        bool(hold.held)
+        if status is None or hold.held is not None
+        else has_recent_heartbeat(status.state, status.heartbeat)
+    )
     capabilities = FAMILIES[config.kind].capabilities
     family = "video" if "clips" in capabilities else "text"
     created, preset = float(meta.get("created", 0.0)), str(meta.get("preset", ""))
@@ -197,7 +201,7 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
         state, message, cause = RunState.FAILED, words.message, words.cause
     elif state in ACTIVE and not alive:
         state, cause = TRANSITIONS[state][Trigger.KILL], ENDED
-        message = f"its worker exited without an error message; {_way_on(stranded(run_dir, reader))}"
+        message = f"its worker exited without an error message; {_resume_text(stranded_steps(run_dir, reader))}"
     step, extra = _newest(reader, status, catalog.EVAL_FLOW if family == "video" else catalog.EVAL_CE)
     return RunInfo(
         name=name,
@@ -229,21 +233,21 @@ def _row(run_dir: Path, reader: RunReader, config: RunConfig, hold: Hold) -> Run
     )
 
 
-def stranded(run_dir: Path, reader: RunReader) -> int:
+def stranded_steps(run_dir: Path, reader: RunReader) -> int:
     """Recorded steps that resuming a run would erase and train again, as no checkpoint of it can be read.
 
     0 where it can go on from one, where it has made no step yet, and where it is on its way to the step that a fork or
     a rewind has put it at: what it makes again there is kept by its parent, or by the branch that was left.
     """
     recorded = reader.newest_step()
-    if recorded < 1 or can_go_on(run_dir):
+    if recorded < 1 or can_resume(run_dir):
         return 0
     meta = reader.meta()
     goal = meta.get(CATCH_UP)
     return 0 if goal is not None and recorded <= goal and IMPORTED not in meta else recorded
 
 
-def _way_on(lost: int) -> str:
+def _resume_text(lost: int) -> str:
     if lost:
         return f"it has recorded {lost} steps and no checkpoint to be resumed from: start a new run from it"
     return "resume continues from the newest checkpoint"

@@ -98,7 +98,7 @@ def release_reserve(run_dir: Path) -> None:
         (run_dir / RESERVE_FILE).unlink(missing_ok=True)
 
 
-def leave(run_dir: Path, failure: Failure) -> None:
+def store_failure(run_dir: Path, failure: Failure) -> None:
     """Write a failure that the run's own writer could not: into the database, else beside it, else nowhere."""
     release_reserve(run_dir)
     if not (run_dir / DATABASE_NAME).exists():

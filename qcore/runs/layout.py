@@ -22,12 +22,12 @@ from qcore.config import (
     ConfigError,
     ExternalConfig,
     RunConfig,
-    decoded,
+    decode_text,
     external_in,
     parse_yaml,
 )
 from qcore.runs.checkpoint_folders import file_mode
-from qcore.runs.failures import folder_gone
+from qcore.runs.failures import folder_gone_error
 
 CONFIG_FILE = "config.yaml"
 TOKENIZER_FILE = "tokenizer.json"
@@ -83,7 +83,7 @@ class RunLock:
         return self._descriptor is not None
 
     @property
-    def in_place(self) -> bool:
+    def is_in_place(self) -> bool:
         """Whether the lock that is held is still the one of the folder: nobody has deleted or replaced it."""
         try:
             there = os.stat(self._path)
@@ -104,7 +104,7 @@ class RunLock:
             os.close(descriptor)
 
 
-def held(run_dir: Path) -> bool | None:
+def lock_state(run_dir: Path) -> bool | None:
     """Whether a worker of any process holds the run; None where that cannot be known: the file system has no locks, or
     the lock may not be looked at.
     """
@@ -128,26 +128,26 @@ def held(run_dir: Path) -> bool | None:
 
 def is_held(run_dir: Path) -> bool:
     """Whether a worker of any process is known to hold the run."""
-    return held(run_dir) is True
+    return lock_state(run_dir) is True
 
 
-def lives(run_dir: Path, state: str, heartbeat: float) -> bool:
+def has_worker(run_dir: Path, state: str, heartbeat: float) -> bool:
     """Whether a run has a worker.
 
     Args:
         state, heartbeat: of its status row.
     """
-    found = held(run_dir)
-    return believed(state, heartbeat) if found is None else found
+    found = lock_state(run_dir)
+    return has_recent_heartbeat(state, heartbeat) if found is None else found
 
 
-def believed(state: str, heartbeat: float) -> bool:
+def has_recent_heartbeat(state: str, heartbeat: float) -> bool:
     """Whether a run is taken to have a worker where there are no locks: it spoke lately, by its status row."""
     # the clocks of two machines on one disk differ, in either direction
     return state in ACTIVE and abs(time.time() - heartbeat) < BELIEVED_SECONDS
 
 
-def place_of(run_dir: Path) -> tuple[int, int]:
+def folder_identity(run_dir: Path) -> tuple[int, int]:
     """What a folder is on its disk, whatever it is called."""
     found = os.stat(run_dir)
     return found.st_dev, found.st_ino
@@ -156,11 +156,11 @@ def place_of(run_dir: Path) -> tuple[int, int]:
 def check_present(run_dir: Path, place: tuple[int, int]) -> None:
     """Raise `RunError` when the folder is no longer there, or is another one."""
     try:
-        present = place_of(run_dir) == place
+        present = folder_identity(run_dir) == place
     except OSError:
         present = False
     if not present:
-        raise folder_gone(run_dir)
+        raise folder_gone_error(run_dir)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -203,16 +203,16 @@ def config_text(config: RunConfig) -> str:
         same = config_of(text.encode()) == (config, {})
     except ConfigError as error:
         raise ConfigError(
-            f"this configuration could not be read again ({error}); its longest value: {_longest(config)}"
+            f"this configuration could not be read again ({error}); its longest value: {_longest_value(config)}"
         ) from None
     if not same:
         raise ConfigError(
-            f"this configuration could not be read back unchanged; look at its longest value: {_longest(config)}"
+            f"this configuration could not be read back unchanged; look at its longest value: {_longest_value(config)}"
         )
     return text
 
 
-def _longest(config: RunConfig) -> str:
+def _longest_value(config: RunConfig) -> str:
     """The value of a configuration that takes the most letters, and how many."""
     values = {
         f"{section}.{name}": len(str(value))
@@ -228,7 +228,7 @@ def description_of(data: bytes, name: str = CONFIG_FILE) -> RunConfig | External
     """What the file says that a run is: a configuration of ours, or the description of a run that another program
     wrote. Raises `ConfigError` for anything else.
     """
-    if EXTERNAL.encode() in data and external_in(values := parse_yaml(decoded(data, name), name)):
+    if EXTERNAL.encode() in data and external_in(values := parse_yaml(decode_text(data, name), name)):
         return ExternalConfig.from_dict(values)
     return config_of(data, name)[0]
 
@@ -237,7 +237,7 @@ def foreign_description(run_dir: Path, name: str = CONFIG_FILE) -> ExternalConfi
     """The description of a run whose file, if there is one, is none of ours."""
     try:
         with open(run_dir / name, "rb", opener=plain_file) as file:
-            text = decoded(file.read(LARGEST + 1), name)
+            text = decode_text(file.read(LARGEST + 1), name)
     except FileNotFoundError:
         return ExternalConfig()
     except (ConfigError, OSError) as error:
@@ -247,4 +247,4 @@ def foreign_description(run_dir: Path, name: str = CONFIG_FILE) -> ExternalConfi
 
 def config_of(data: bytes, name: str = CONFIG_FILE) -> tuple[RunConfig, dict[str, str]]:
     """As `stored_config`, of what the file holds."""
-    return RunConfig.from_stored(decoded(data, name), name, BEFORE)
+    return RunConfig.from_stored(decode_text(data, name), name, BEFORE)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qcore.runs.last_words import WORDS_FILE
-from qcore.runs.layout import BELIEVED_SECONDS, CONFIG_FILE, held
+from qcore.runs.layout import BELIEVED_SECONDS, CONFIG_FILE, lock_state
 from qcore.store import DATABASE_NAME, RunReader
 
 READERS = 16
@@ -31,7 +31,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Newest(OrderedDict[K, V]):
+class LruMapping(OrderedDict[K, V]):
     """A mapping that keeps the entries used last; what falls out is handed to `let_go`."""
 
     def __init__(self, most: int, let_go: Callable[[V], None] = lambda _: None) -> None:
@@ -53,12 +53,12 @@ class Newest(OrderedDict[K, V]):
             self._let_go(self.popitem(last=False)[1])
 
 
-def open_readers() -> Newest[str, RunReader]:
+def open_readers() -> LruMapping[str, RunReader]:
     """Readers by the name of their run."""
-    return Newest(READERS, RunReader.release)
+    return LruMapping(READERS, RunReader.release)
 
 
-def identity(path: Path | str) -> tuple[int, int, int, int] | None:
+def file_identity(path: Path | str) -> tuple[int, int, int, int] | None:
     """What tells a file from what it was, or from another at its place; None when there is none."""
     try:
         found = os.stat(path)
@@ -67,13 +67,13 @@ def identity(path: Path | str) -> tuple[int, int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
+def files_stamp(run_dir: Path, here: bool) -> tuple[Any, ...] | None:
     """The state of a run's files and of its lock; None while they may change without it, there is no database, or the
     lock cannot be known.
     """
-    database, alive = f"{run_dir}/{DATABASE_NAME}", here or held(run_dir)
+    database, alive = f"{run_dir}/{DATABASE_NAME}", here or lock_state(run_dir)
     names = (database, f"{database}-wal", f"{run_dir}/{CONFIG_FILE}", f"{run_dir}/{WORDS_FILE}")
-    files = [identity(path) for path in names]
+    files = [file_identity(path) for path in names]
     if files[0] is None or alive is None or here:  # for whom a run of this process waits is in no file
         return None
     if files[1] is not None and not files[1][3]:
@@ -90,7 +90,7 @@ class FactCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: Newest[tuple[str, str], tuple[tuple[Any, ...], Any]] = Newest(FACTS)
+        self._known: LruMapping[tuple[str, str], tuple[tuple[Any, ...], Any]] = LruMapping(FACTS)
 
     def get(self, name: str, kind: str, now: tuple[Any, ...] | None, read: Callable[[], T]) -> T:
         """The fact as it was read while the run had this stamp, or read now. What raises is not kept."""

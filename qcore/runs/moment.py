@@ -17,7 +17,7 @@ from typing import Any
 
 from qcore.runs.errors import LabError
 from qcore.runs.info import Hold, RunInfo
-from qcore.runs.reader_set import Reading
+from qcore.runs.reader_set import RunReaderSet
 from qcore.store import Command as CommandRow
 from qcore.store import RunReader
 
@@ -25,10 +25,10 @@ MOST = 16
 """Runs that can be held at once, as each takes an open file; any more are read as they are when they are asked for."""
 
 
-class Moment(Reading):
+class Moment(RunReaderSet):
     """A lab to be read from, at one moment. It belongs to one thread; `close` it, or `renew` it to read anew."""
 
-    def __init__(self, lab: Reading) -> None:  # not Reading's own: folder and caches are the lab's
+    def __init__(self, lab: RunReaderSet) -> None:  # not Reading's own: folder and caches are the lab's
         self.lab = lab
         self._readers_held: dict[str, RunReader] = {}
         self._holds: dict[str, Hold] = {}

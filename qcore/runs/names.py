@@ -8,7 +8,7 @@ import time
 import unicodedata
 from pathlib import Path
 
-from qcore.runs.errors import LabError, told
+from qcore.runs.errors import LabError, lab_errors
 
 MAX_BYTES = 120
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
@@ -55,7 +55,7 @@ def open_folder(runs_dir: Path | str) -> Path:
         LabError: for what cannot be one.
     """
     path = Path(os.path.realpath(runs_dir))  # unlike `Path.resolve`, it bears links that lead in a circle
-    with told("the runs folder cannot be used"):
+    with lab_errors("the runs folder cannot be used"):
         try:
             path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
@@ -66,14 +66,14 @@ def open_folder(runs_dir: Path | str) -> Path:
     return path
 
 
-def shown_name(name: str) -> str:
+def printable_name(name: str) -> str:
     """A name, or another text of a file, as a page can show it: bytes that are no UTF-8 become "?"."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def offered_name(runs_dir: Path, name: str) -> str:
+def suggest_name(runs_dir: Path, name: str) -> str:
     """A name that a run may have and none has, as near as can be to one that is refused."""
-    plain = unicodedata.normalize("NFC", shown_name(name))
+    plain = unicodedata.normalize("NFC", printable_name(name))
     plain = _FORBIDDEN.sub("-", plain).encode("utf-8")[: MAX_BYTES - 8].decode("utf-8", "ignore").strip(". ") or "run"
     found, number = plain, 2
     while (runs_dir / found).exists():

@@ -23,12 +23,12 @@ from qcore.runs.checkpoint_folders import CheckpointError, checkpoint_folders, r
 from qcore.runs.errors import LabError, sentence
 from qcore.runs.external import NO_TRAINER, external_controls, external_info
 from qcore.runs.findings import FindingInfo, finding_infos
-from qcore.runs.info import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info, stranded
+from qcore.runs.info import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info, stranded_steps
 from qcore.runs.last_words import Failure
 from qcore.runs.layout import CONFIG_FILE, LABELS_FILE, description_of, foreign_description
 from qcore.runs.lineage import Lineage, RunNode, history, read_lineage, run_tree
-from qcore.runs.listing import CONFIGS, FactCache, Newest, open_readers, stamp
-from qcore.runs.names import check_name, offered_name, open_folder, shown_name
+from qcore.runs.listing import CONFIGS, FactCache, LruMapping, files_stamp, open_readers
+from qcore.runs.names import check_name, open_folder, printable_name, suggest_name
 from qcore.store import BAD_DATA, DATABASE_NAME, RunReader, Series, StoreFormatError
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ _NO_DATABASE = "Put it back from a copy, or delete the run."
 _TRY_AGAIN = "Try again in a moment; its data are not changed."
 
 
-class Reading:
+class RunReaderSet:
     """All runs under `runs_dir`, to be looked at."""
 
     def __init__(self, runs_dir: Path | str) -> None:
         self.runs_dir = open_folder(runs_dir)
         self._lock = threading.RLock()
         self._readers = open_readers()
-        self._configs: Newest[str, RunConfig | ExternalConfig] = Newest(CONFIGS)
+        self._configs: LruMapping[str, RunConfig | ExternalConfig] = LruMapping(CONFIGS)
         self._facts = FactCache()
 
     def runs(self) -> list[RunInfo]:
@@ -64,42 +64,42 @@ class Reading:
     def listed(self, name: str) -> RunInfo:
         """One run as it stands in the list: it is `unreadable`, with the reason and what to do, where `info` raises."""
         try:
-            return self._fact(name, "info", lambda: self._looked_at(name))
+            return self._cached_fact(name, "info", lambda: self._read_listed_info(name))
         except (LabError, OSError) as error:  # locked, or a failing disk: asked again at the next look
-            return self._unreadable(name, str(error), _TRY_AGAIN)
+            return self._unreadable_info(name, str(error), _TRY_AGAIN)
         except BAD_DATA as error:  # whatever one run holds, the others are listed
             log.exception("run %r cannot be listed", name)
-            return self._unreadable(name, str(error) or type(error).__name__, _LIST_REMEDY)
+            return self._unreadable_info(name, str(error) or type(error).__name__, _LIST_REMEDY)
 
-    def _looked_at(self, name: str) -> RunInfo:
+    def _read_listed_info(self, name: str) -> RunInfo:
         refused = self._refused_name(name)
         if refused is not None:
             return refused
         if not (self.runs_dir / name / DATABASE_NAME).exists():
-            return self._unreadable(name, f"its database {DATABASE_NAME} is missing", _NO_DATABASE)
+            return self._unreadable_info(name, f"its database {DATABASE_NAME} is missing", _NO_DATABASE)
         try:
             with self._borrowed(name) as reader:
                 return self._info(name, reader)
         except (StoreFormatError, ConfigError) as error:
-            return self._unreadable(name, str(error), _LIST_REMEDY)
+            return self._unreadable_info(name, str(error), _LIST_REMEDY)
 
     def _refused_name(self, name: str) -> RunInfo | None:
         """What is said of a folder whose name no run may have; None for a good name."""
         try:
             if check_name(name) == name:
                 return None
-            reason = f"run name {shown_name(name)!r} is refused: its letters are written in another normal form"
+            reason = f"run name {printable_name(name)!r} is refused: its letters are written in another normal form"
         except LabError as error:
             reason = str(error)
-        new = offered_name(self.runs_dir, name)
+        new = suggest_name(self.runs_dir, name)
         remedy = f"Its data are intact. Rename the folder: {new!r} is free."
-        return self._unreadable(name, reason, remedy)
+        return self._unreadable_info(name, reason, remedy)
 
-    def _unreadable(self, name: str, reason: str, remedy: str) -> RunInfo:
+    def _unreadable_info(self, name: str, reason: str, remedy: str) -> RunInfo:
         created = 0.0
         with contextlib.suppress(OSError, ValueError):
             created = (self.runs_dir / name).stat().st_mtime
-        return RunInfo(shown_name(name), RunState.UNREADABLE, created=created, message=reason, remedy=remedy)
+        return RunInfo(printable_name(name), RunState.UNREADABLE, created=created, message=reason, remedy=remedy)
 
     def _folders(self) -> list[str]:
         """Names of the folders that hold a run's database, or what is left of a run without one."""
@@ -108,8 +108,8 @@ class Reading:
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
         return [name for name in names if is_run_folder(f"{self.runs_dir}/{name}")]
 
-    def _fact(self, name: str, kind: str, read: Any) -> Any:
-        now = stamp(self.runs_dir / name, self._is_here(name))
+    def _cached_fact(self, name: str, kind: str, read: Any) -> Any:
+        now = files_stamp(self.runs_dir / name, self._is_here(name))
         return self._facts.get(name, kind, now and (*now, self._failure(name)), read)
 
     def info(self, name: str) -> RunInfo:
@@ -294,7 +294,7 @@ class Reading:
             raise LabError(f"the token labels of run {name!r} cannot be read: {sentence(error)}") from error
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise LabError(f"{name}/{LABELS_FILE} is damaged: it must list texts; restore it from a copy")
-        return [shown_name(label) for label in labels]
+        return [printable_name(label) for label in labels]
 
     def checkpoints(self, name: str) -> list[CheckpointInfo]:
         """The run's readable checkpoints, lowest step first.
@@ -311,13 +311,13 @@ class Reading:
                 found.append(CheckpointInfo(state.step, state.reason, state.created, size, folder))
         return found
 
-    def stranded(self, name: str) -> int:
+    def stranded_steps(self, name: str) -> int:
         """Recorded steps of a run that has no checkpoint to be resumed from, which `resume` therefore refuses unless it
         is told to train them again; 0 where it can be resumed.
         """
         if isinstance(self._described(name), ExternalConfig):
             return 0
-        return stranded(self.folder(name), self.reader(name))
+        return stranded_steps(self.folder(name), self.reader(name))
 
     def findings(self, name: str) -> list[FindingInfo]:
         """What the detectors found in a run, with what was said about it; active ones first."""
@@ -328,7 +328,9 @@ class Reading:
         every = {}
         for info in self.runs():
             with contextlib.suppress(LabError, OSError):  # its own page says what is wrong with it
-                every[info.name] = self._fact(info.name, "findings", lambda name=info.name: self._findings_of(name))
+                every[info.name] = self._cached_fact(
+                    info.name, "findings", lambda name=info.name: self._findings_of(name)
+                )
         return {name: found for name, found in every.items() if found}
 
     def _findings_of(self, name: str) -> list[FindingInfo]:
@@ -348,7 +350,7 @@ class Reading:
             with self._borrowed(name) as reader:
                 return read_lineage(reader)
 
-        found: Lineage | None = self._fact(name, "lineage", read)
+        found: Lineage | None = self._cached_fact(name, "lineage", read)
         return found
 
     def run_tree(self) -> list[RunNode]:

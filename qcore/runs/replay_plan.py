@@ -55,7 +55,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Orders:
+class ReplayPlan:
     """What a worker is to do beside training.
 
     Attributes:
@@ -145,7 +145,7 @@ def compare(original: RunReader, replayed: RunReader, after: int, until: int) ->
     mine, again = set(original.names()), set(replayed.names())
     wall_clock = {name for name in mine if is_wall_clock(name)}
     # a probe from outside may be missing here
-    absent = {declared.name for declared in catalog.kept_series(original.meta())} - again
+    absent = {declared.name for declared in catalog.stored_series(original.meta())} - again
     left_out = wall_clock | (absent & mine)
     found: list[Difference] = []
     values = 0
@@ -188,7 +188,7 @@ def _probe_steps(names: list[str], ran: Series) -> dict[str, frozenset[int]]:
 
 def _added_steps(reader: RunReader) -> dict[str, frozenset[int]]:
     """When probes from outside ran."""
-    by_series = {name: probe for name in reader.names() if (probe := catalog.ran_of(name))}
+    by_series = {name: probe for name in reader.names() if (probe := catalog.probe_of_run_count(name))}
     found = reader.scalars_of(sorted(by_series))
     return {probe: frozenset(found[name].steps.astype(int).tolist()) for name, probe in by_series.items()}
 

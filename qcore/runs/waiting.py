@@ -9,7 +9,7 @@ from qcore.base.words import number_words
 from qcore.runs.info import RunInfo
 
 
-def ahead_of(info: RunInfo, infos: Iterable[RunInfo]) -> list[RunInfo]:
+def runs_ahead_of(info: RunInfo, infos: Iterable[RunInfo]) -> list[RunInfo]:
     """The runs that hold the places for which a queued run waits; empty for any other run.
 
     The process that trains it knows; another process tells by the process that both runs belong to.
@@ -21,9 +21,9 @@ def ahead_of(info: RunInfo, infos: Iterable[RunInfo]) -> list[RunInfo]:
     return [one for one in infos if one.pid == info.pid != 0 and one.state == RunState.RUNNING]
 
 
-def where(info: RunInfo) -> str:
+def progress_text(info: RunInfo) -> str:
     """How far a run is: `NAME (step 120 of 400, about 27 min left)`."""
-    left = f", about {_time(info.seconds_left)} left" if info.seconds_left is not None else ""
+    left = f", about {_time_text(info.seconds_left)} left" if info.seconds_left is not None else ""
     return f"{info.name} (step {info.step:,} of {info.total_steps:,}{left})"
 
 
@@ -35,7 +35,7 @@ def waiting_words(info: RunInfo, infos: Iterable[RunInfo], *, short: bool = Fals
         short: the name alone, for a table.
     """
     known = list(infos)
-    ahead = ahead_of(info, known)
+    ahead = runs_ahead_of(info, known)
     if not ahead:
         return ""
     if short:
@@ -45,11 +45,11 @@ def waiting_words(info: RunInfo, infos: Iterable[RunInfo], *, short: bool = Fals
     ]
     place = info.place or 1 + len(queued)
     whom = "it" if len(ahead) == 1 else "one of them"
-    names = ", ".join(map(where, ahead))
+    names = ", ".join(map(progress_text, ahead))
     return f"queued: waits for {names}, place {place}; pause or stop {whom} to go first"
 
 
-def _time(seconds: float) -> str:
+def _time_text(seconds: float) -> str:
     if seconds < 90:
         return f"{round(seconds)} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{number_words(seconds / 3600, places=1)} h"

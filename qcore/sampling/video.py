@@ -72,7 +72,7 @@ def draw_clips(
     """
     for start in range(0, len(noise_NFCHW), PIECE):
         piece = slice(start, start + PIECE)
-        told = None if on_step is None else _Telling(on_step, start)
+        told = None if on_step is None else _StepForwarder(on_step, start)
         with torch.no_grad():
             clips = integrate(
                 velocity(piece),
@@ -93,7 +93,7 @@ def draw_clips(
         yield clips
 
 
-class _Telling:
+class _StepForwarder:
     """Passes a solver's step on, with the number of the piece's first clip."""
 
     def __init__(self, told: Callable[[int, float, Tensor], None], start: int) -> None:

@@ -33,7 +33,7 @@ from qcore.config import (
     Stop,
     nearest_hint,
     preset,
-    shown,
+    short_repr,
     to_row,
 )
 from qcore.lab import LabError
@@ -51,7 +51,7 @@ _TAKEN = {
 _sampling = threading.Semaphore(1)  # a checkpoint is sampled in this process: one at a time, others are asked to wait
 
 
-def _at(name: str) -> str:
+def _run_url(name: str) -> str:
     return f"/v1/runs/{quote(name, safe='')}"
 
 
@@ -63,7 +63,7 @@ def _send(call: Call, command: Command) -> Answer:
     if call.key is not None and (row.kind, row.payload) != to_row(command):
         detail = f"this Idempotency-Key was used for command {number}, {row.kind} {row.payload}"
         raise Problem(422, "key-reused", detail, "Use a new key for a new command.")
-    return Answer(vars(row), 200, f"{_at(name)}/commands/{number}", number)
+    return Answer(vars(row), 200, f"{_run_url(name)}/commands/{number}", number)
 
 
 def _set(call: Call) -> Answer:
@@ -132,7 +132,7 @@ def _sample(call: Call) -> Answer:
         key = section.named(written)
         if key is None:
             hint = nearest_hint(written, section.model_fields)
-            raise ConfigError(f"unknown sampling setting {shown(written)}{hint}")
+            raise ConfigError(f"unknown sampling setting {short_repr(written)}{hint}")
         changed[key] = section.control(key).check(value)
     settings = section(**{**config.sampling.model_dump(), **changed})
     if checkpoint is None and call.lab.info(name).alive:
@@ -149,7 +149,7 @@ def _sample(call: Call) -> Answer:
         last = deque(grown, maxlen=1)[0]  # it yields at least the finished one
     finally:
         _sampling.release()
-    return Answer({"generation": last.id, **vars(last)}, location=f"{_at(name)}/generations/{last.id}")
+    return Answer({"generation": last.id, **vars(last)}, location=f"{_run_url(name)}/generations/{last.id}")
 
 
 def _start(call: Call) -> Answer:
@@ -171,7 +171,7 @@ def _start(call: Call) -> Answer:
         except LabError as error:
             raise Problem(422, "refused-name", str(error), "Choose another name, or leave it out.") from None
     started = call.trainer.start(config, name=name, preset=chosen, author=call.author)
-    return Answer(run_json(call.lab.info(started)), 201, _at(started))
+    return Answer(run_json(call.lab.info(started)), 201, _run_url(started))
 
 
 def _resume(call: Call) -> Answer:
@@ -185,7 +185,7 @@ def _fork(call: Call) -> Answer:
     name, values = call.run, call.values
     keys = ("step", "changes", "config_changes", "new_name", "reason", "start", "until")
     forked = call.trainer.fork(name, **{key: values[key] for key in keys}, author=call.author)
-    return Answer(run_json(call.lab.info(forked)), 201, _at(forked))
+    return Answer(run_json(call.lab.info(forked)), 201, _run_url(forked))
 
 
 def _rewind(call: Call) -> Answer:
@@ -233,7 +233,7 @@ _SAMPLE = (
 )  # fmt: skip
 
 
-def _steers(
+def _run_endpoint(
     name: str,
     tail: str,
     summary: str,
@@ -261,7 +261,7 @@ ACTIONS = (
         success={201: "The new run."},
         once=True,
     ),
-    _steers(
+    _run_endpoint(
         "set_control",
         "controls/{control}",
         "Change a live control before the next step; refused with the range when out of it.",
@@ -270,28 +270,28 @@ ACTIONS = (
         method="PUT",
         path_fields=(CONTROL,),
     ),
-    _steers("pause", "pause", "Wait before the next step; controls and samples still work.", _pause),
-    _steers("continue", "continue", "Continue after a pause.", _continue),
-    _steers("stop", "stop", "Write a checkpoint and end; the run can be resumed.", _stop),
-    _steers("checkpoint", "checkpoint", "Write a checkpoint before the next step; it is kept.", _checkpoint),
-    _steers(
+    _run_endpoint("pause", "pause", "Wait before the next step; controls and samples still work.", _pause),
+    _run_endpoint("continue", "continue", "Continue after a pause.", _continue),
+    _run_endpoint("stop", "stop", "Write a checkpoint and end; the run can be resumed.", _stop),
+    _run_endpoint("checkpoint", "checkpoint", "Write a checkpoint before the next step; it is kept.", _checkpoint),
+    _run_endpoint(
         "step",
         "step",
         "Train a few steps of a paused run.",
         _step,
         (Field("count", "How many steps.", "int", 1, low=1, high=100_000),),
     ),
-    _steers("restore", "restore", "Restore earlier weights; the run continues at its step.", _restore, _RESTORE),
-    _steers("grow", "grow", "Make the model larger, with the same outputs, while it trains.", _grow, _GROW),
-    _steers("sample", "samples", "Let the live model, or a checkpoint, continue a prompt.", _sample, _SAMPLE),
-    _steers(
+    _run_endpoint("restore", "restore", "Restore earlier weights; the run continues at its step.", _restore, _RESTORE),
+    _run_endpoint("grow", "grow", "Make the model larger, with the same outputs, while it trains.", _grow, _GROW),
+    _run_endpoint("sample", "samples", "Let the live model, or a checkpoint, continue a prompt.", _sample, _SAMPLE),
+    _run_endpoint(
         "acknowledge",
         "findings/{finding}/acknowledge",
         "Note that a finding has been seen.",
         _acknowledge,
         path_fields=(FINDING,),
     ),
-    _steers(
+    _run_endpoint(
         "mute",
         "findings/{finding}/mute",
         "Hide a finding, or show it again.",

@@ -32,10 +32,10 @@ from qcore.lab import Lab
 from qcore.server.actions import ACTIONS
 from qcore.server.bodies import client_of, key_of, query_of, values_of
 from qcore.server.endpoint import Answer, Call, Endpoint, to_json
-from qcore.server.fields import checked
+from qcore.server.fields import check_fields
 from qcore.server.guard import Guard
 from qcore.server.openapi import document
-from qcore.server.problems import MEDIA_TYPE, Problem, refusals, shortened
+from qcore.server.problems import MEDIA_TYPE, Problem, lab_problems, shorten
 from qcore.server.reads import READS
 from qcore.server.stream import POLL_SECONDS, Hub, Listener, StreamPosition, position_now
 from qcore.server.token import Token
@@ -111,13 +111,13 @@ class Protocol:
         self.app = Starlette(
             routes=routes,
             middleware=[Middleware(Guard, token=token, hosts=hosts, open_paths=open_paths)],
-            exception_handlers={HTTPException: _unrouted},
+            exception_handlers={HTTPException: _routing_problem},
         )
         self.app.router.redirect_slashes = False
 
     async def _serve(self, endpoint: Endpoint, request: Request) -> Response:
         try:
-            with refusals():
+            with lab_problems():
                 return await self._answer(endpoint, request)
         except Problem as problem:
             return _refusal(problem, request)
@@ -142,7 +142,7 @@ class Protocol:
         else:
             answer = await run_in_threadpool(act)
         if answer.waits_for is not None:
-            answer = await self._waited(answer, values)
+            answer = await self._wait_for_outcome(answer, values)
         if endpoint.method != "GET":
             self._kept.clear()
         headers = {"Location": answer.location} if answer.location else {}
@@ -169,7 +169,7 @@ class Protocol:
         future.set_result(body)
         return body
 
-    async def _waited(self, answer: Answer, values: dict[str, Any]) -> Answer:
+    async def _wait_for_outcome(self, answer: Answer, values: dict[str, Any]) -> Answer:
         """The command's row, after at most `wait` seconds for the trainer: 200, 202, or 409 when it was refused."""
         name, number = values["name"], answer.waits_for
         deadline, pause = time.monotonic() + values["wait"], POLLS[0]
@@ -187,7 +187,7 @@ class Protocol:
         return Answer(body, 202 if row.status == "pending" else answer.status, answer.location)
 
     async def _stream(self, endpoint: Endpoint, request: Request) -> Response:
-        values = checked(endpoint.in_path, request.path_params, "path")
+        values = check_fields(endpoint.in_path, request.path_params, "path")
         values |= query_of(endpoint.streams, request)
         name = await run_in_threadpool(lambda: Call(self._lab, self._trainer, values).run)
         given = request.headers.get("last-event-id")
@@ -210,7 +210,7 @@ class _EventStream(StreamingResponse):
 
 
 def _run(endpoint: Endpoint, call: Call) -> Answer:
-    with refusals():
+    with lab_problems():
         return endpoint.act(call)
 
 
@@ -225,10 +225,10 @@ def _route(path: str, serve: Callable[[Endpoint, Request], Any], endpoints: list
     return Route(path, act, methods=list(by_method))
 
 
-async def _unrouted(request: Request, error: Exception) -> Response:
+async def _routing_problem(request: Request, error: Exception) -> Response:
     """404 and 405 of the router."""
     assert isinstance(error, HTTPException)
-    path = shortened(request.url.path)
+    path = shorten(request.url.path)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{request.method} is not allowed for {path}; it takes {allowed}"

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from qcore.server.endpoint import Endpoint
-from qcore.server.fields import Field, checked
+from qcore.server.fields import Field, check_fields
 from qcore.server.problems import Problem
 
 LARGEST = 1 << 20
@@ -54,10 +54,10 @@ def key_of(headers: Headers, client: str) -> str | None:
 
 async def values_of(endpoint: Endpoint, request: Request) -> dict[str, Any]:
     """Every declared value of a request, checked. Raises `Problem`."""
-    values = checked(endpoint.in_path, request.path_params, "path")
+    values = check_fields(endpoint.in_path, request.path_params, "path")
     values |= query_of(endpoint.query, request)
     if request.method not in ("GET", "HEAD"):
-        values |= checked(endpoint.body, await _body(request), "body")
+        values |= check_fields(endpoint.body, await _body(request), "body")
     return values
 
 
@@ -74,7 +74,7 @@ def query_of(fields: Sequence[Field], request: Request) -> dict[str, Any]:
         if len(given) > 1 and name not in many:
             raise Problem(422, "refused-value", f"{name[:80]} is given {len(given)} times", "Give it once.")
         found[name] = given if name in many else given[0]
-    return checked(fields, found, "query")
+    return check_fields(fields, found, "query")
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -86,7 +86,7 @@ async def _body(request: Request) -> dict[str, Any]:
         detail = f"the body is {media[:80] or 'of no type'!r}"
         raise Problem(415, "media-type", detail, "Send JSON with Content-Type: application/json.")
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, an integer of thousands of digits, too deep
         raise Problem(400, "malformed-json", f"the body is not JSON: {error}", "Send a JSON object.") from None
     if not isinstance(value, dict):
@@ -95,7 +95,7 @@ async def _body(request: Request) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 

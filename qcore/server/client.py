@@ -100,10 +100,10 @@ class Client:
                 try:
                     status, text = self._exchange(method, path, data, headers)
                 except (OSError, http.client.HTTPException) as error:
-                    raise self._silent(error) from error
+                    raise self._unreachable_error(error) from error
             except OSError as error:
                 self._connection.close()
-                raise self._silent(error) from error
+                raise self._unreachable_error(error) from error
         try:
             found = json.loads(text)
         except ValueError:
@@ -119,5 +119,5 @@ class Client:
         response = self._connection.getresponse()
         return response.status, response.read()
 
-    def _silent(self, error: Exception) -> LabError:
+    def _unreachable_error(self, error: Exception) -> LabError:
         return LabError(f"no answer from {self._url} ({sentence(error)}): start the server with qcore serve")

@@ -87,9 +87,9 @@ class Door:
         try:
             shown = self._let_in(scope)
         except _AnswerError as answer:
-            await _say(scope, send, answer.status, answer.sentence, answer.headers)
+            await _send_page(scope, send, answer.status, answer.sentence, answer.headers)
         except Problem as problem:
-            await _say(scope, send, problem.status, f"{problem.detail}. {problem.remedy}", problem.headers)
+            await _send_page(scope, send, problem.status, f"{problem.detail}. {problem.remedy}", problem.headers)
         else:
             if scope["type"] == "websocket" and shown:
                 await self._socket(self._open(shown), scope, receive, send)
@@ -106,7 +106,7 @@ class Door:
             detail = "this app was started for its own machine only and has no login"
             raise Problem(403, "not-here", detail, "Start it with --server.address, and it will ask for a token.")
         self._entry.hosts.check(scope)
-        _say_the_same(scope)
+        _align_host(scope)
         if self._passes is None:
             return ""
         shown = next((one for one in _cookies(scope, self._passes.cookie) if self._passes.holds(one)), "")
@@ -163,7 +163,7 @@ class Door:
         with opened as left:
             ended = asyncio.ensure_future(left.wait())
 
-            async def receives() -> Message:
+            async def receive_until_end() -> Message:
                 # both at once: a quiet page sends nothing for hours, and its pass may end meanwhile
                 message = asyncio.ensure_future(receive())
                 try:
@@ -176,7 +176,7 @@ class Door:
                 return {"type": "websocket.disconnect", "code": 1008}
 
             try:
-                await self._app(scope, receives, send)
+                await self._app(scope, receive_until_end, send)
             finally:
                 ended.cancel()
 
@@ -214,7 +214,7 @@ class _AnswerError(Exception):
         self.status, self.sentence, self.headers = status, sentence, headers
 
 
-def _say_the_same(scope: Scope) -> None:
+def _align_host(scope: Scope) -> None:
     """Write the Host as the Origin does, where they are the same in other letters: Streamlit compares the texts, and
     asks an outside server for this machine's address when they differ.
     """
@@ -230,16 +230,16 @@ def _cookies(scope: Scope, name: str) -> list[str]:
 
 
 def _with_headers(send: Send) -> Send:
-    async def sends(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _APP]
             message = {**message, "headers": [*kept, *_APP.items()]}
         await send(message)
 
-    return sends
+    return send_with_headers
 
 
-async def _say(scope: Scope, send: Send, status: int, sentence: str, more: Mapping[str, str]) -> None:
+async def _send_page(scope: Scope, send: Send, status: int, sentence: str, more: Mapping[str, str]) -> None:
     """A page of one sentence; a websocket is refused, which HTTP calls 403."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})

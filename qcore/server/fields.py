@@ -97,7 +97,7 @@ class Field:
         return found
 
 
-def checked(fields: Sequence[Field], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_fields(fields: Sequence[Field], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All declared values of one part of a request, defaults filled in.
 
     Raises:

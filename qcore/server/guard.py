@@ -42,7 +42,7 @@ class Guard:
         if scope["type"] != "http":
             return
 
-        async def sends(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *SECURITY]
             await send(message)
@@ -50,11 +50,11 @@ class Guard:
         try:
             self._check(scope)
         except Problem as problem:
-            await refuse(problem, scope, sends)
+            await refuse(problem, scope, send_with_headers)
             return
         self._at_work += 1
         try:
-            await self._app(scope, receive, sends)
+            await self._app(scope, receive, send_with_headers)
         finally:
             self._at_work -= 1
 

@@ -50,7 +50,7 @@ class Hosts:
             ConfigError: for what is none.
         """
         listed = [*names, *(name for name in os.environ.get(HOSTS, "").split(",") if name.strip())]
-        checked = frozenset(_named(name) for name in listed)
+        checked = frozenset(_check_host_name(name) for name in listed)
         return Hosts(checked, any_address, remedy or Hosts.remedy)
 
     def check(self, scope: Scope) -> None:
@@ -130,7 +130,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _named(name: str) -> str:
+def _check_host_name(name: str) -> str:
     stripped = name.strip()
     bare = f"[{stripped}]" if ":" in stripped and not stripped.startswith("[") else stripped
     parts = split_netloc(bare)

@@ -32,7 +32,7 @@ from starlette.routing import Route
 
 from qcore.lab import LabError, close_shared
 from qcore.runs.errors import sentence
-from qcore.server.wire import Http, spare_the_log
+from qcore.server.wire import Http, limit_repeats_in_log
 
 IDLE_SECONDS = 60.0
 """A channel that nobody has asked for so long has ended; pages ask more often."""
@@ -145,7 +145,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
     """
     received: list[int] = []
     server = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
-    spare_the_log()
+    limit_repeats_in_log()
     if isinstance(server, uvicorn.Server):
         server.config.http_protocol_class = Http
         server.config.timeout_graceful_shutdown = server.config.timeout_graceful_shutdown or GRACE_SECONDS

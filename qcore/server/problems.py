@@ -51,12 +51,12 @@ class Problem(Exception):
             "type": KIND_PREFIX + self.kind,
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": shortened(self.detail),
+            "detail": shorten(self.detail),
         }
         if self.remedy:
             found["remedy"] = self.remedy
         if instance:
-            found["instance"] = shortened(instance)
+            found["instance"] = shorten(instance)
         return {**found, **self.more}
 
     def encoded(self, instance: str = "") -> bytes:
@@ -64,13 +64,13 @@ class Problem(Exception):
         return json.dumps(self.document(instance), ensure_ascii=True).encode("ascii")
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """`text` without a flood: what a client sent comes back in part only."""
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def lab_problems() -> Iterator[None]:
     """Turn the lab's own refusals into problems: 422 for a bad value, 409 for a run that is in no state for it, 503
     while another process keeps the database locked.
     """

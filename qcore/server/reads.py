@@ -17,7 +17,7 @@ from qcore.config import (
     find_control,
     nearest_hint,
     normal_name,
-    shown,
+    short_repr,
 )
 from qcore.lab import ControlState, FindingInfo, RunInfo
 from qcore.probes import catalog
@@ -58,7 +58,7 @@ def state_json(state: ControlState) -> dict[str, Any]:
 
 def finding_json(finding: FindingInfo) -> dict[str, Any]:
     """A finding with its evidence, remedies, and what was said of it."""
-    return {**vars(finding), "calls": finding.calls}
+    return {**vars(finding), "calls": finding.needs_attention}
 
 
 def _runs(call: Call) -> Answer:
@@ -68,7 +68,7 @@ def _runs(call: Call) -> Answer:
 def _run(call: Call) -> Answer:
     name = call.run
     info, findings = call.lab.info(name), call.lab.findings(name)
-    return Answer({**run_json(info), "findings_calling": sum(found.calls for found in findings)})
+    return Answer({**run_json(info), "findings_calling": sum(found.needs_attention for found in findings)})
 
 
 def _config(call: Call) -> Answer:
@@ -103,7 +103,9 @@ def known_control(call: Call) -> ControlState:
     try:
         name = find_control(written, kind).name
     except ConfigError:
-        detail = f"a run of kind {kind} has no control {shown(written)}{nearest_hint(normal_name(written), states)}"
+        detail = (
+            f"a run of kind {kind} has no control {short_repr(written)}{nearest_hint(normal_name(written), states)}"
+        )
         raise Problem(404, "unknown-control", detail, "GET /v1/runs/{name}/controls lists them.") from None
     if name in states:
         return states[name]

@@ -24,7 +24,7 @@ from qcore.server.problems import MEDIA_TYPE, Problem
 from qcore.server.stream import POLL_SECONDS
 from qcore.server.token import TOKEN_FILE, Token, open_token
 from qcore.server.trainer import TrainerProcess
-from qcore.server.wire import Http, spare_the_log
+from qcore.server.wire import Http, limit_repeats_in_log
 
 __all__ = ["HOST", "PORT", "Service", "is_loopback"]
 
@@ -68,7 +68,7 @@ class Service:
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         Hosts.of([host, *hosts])  # a name that is none is refused before anything is opened
-        self._socket = _listening(host, port)
+        self._socket = _bind_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.host = host
         self.lab = Lab(runs_dir)
@@ -88,7 +88,7 @@ class Service:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         self._server = uvicorn.Server(config)
-        spare_the_log()
+        limit_repeats_in_log()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._ready = threading.Event()
@@ -143,7 +143,7 @@ class Service:
         await self._server.serve(sockets=[self._socket])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _bind_socket(host: str, port: int) -> socket.socket:
     """A bound socket, so that the port is known, and taken, before the thread starts."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -157,7 +157,7 @@ class Feed:
             back = reader.meta()["rewinds"][-1]["step"]
             # first, so that a client has cut its curves before the points of the new way arrive
             news.insert(0, ("rewind", {"step": back}))
-            series = {name: _after(found, back) for name, found in series.items()}
+            series = {name: _points_after(found, back) for name, found in series.items()}
         self._seen = StreamPosition(max([self._seen.seq, *(event.seq for event in events)]), last)
         # equal wishes share the bytes: most listeners are pages that ask for the same curves
         shared: dict[tuple[str, ...], bytes] = {}
@@ -168,7 +168,7 @@ class Feed:
                 continue
             if listener.curves not in shared:
                 wanted = {name: found for name, found in series.items() if listener.wants(name)}
-                shared[listener.curves] = self._written(news, events, wanted)
+                shared[listener.curves] = self._write_messages(news, events, wanted)
             found_for.append(shared[listener.curves])
         return found_for
 
@@ -182,9 +182,9 @@ class Feed:
         events = [event for event in reader.events(listener.position.seq) if event.seq <= self._seen.seq]
         # from the listener's own step on: after a break it gets the gap, not the run
         names = [name for name in reader.names() if listener.wants(name)]
-        return self._written(news, events, reader.scalars_of(names, start=listener.position.step))
+        return self._write_messages(news, events, reader.scalars_of(names, start=listener.position.step))
 
-    def _written(self, news: list[tuple[str, Any]], events: list[Any], series: Mapping[str, Any]) -> bytes:
+    def _write_messages(self, news: list[tuple[str, Any]], events: list[Any], series: Mapping[str, Any]) -> bytes:
         seen = self._seen
         parts = [message(kind, data, seen) for kind, data in news]
         # An event row bears its own seq: a stream cut here goes on with the next row.
@@ -195,7 +195,7 @@ class Feed:
         return b"".join(parts)
 
 
-def _after(series: Any, step: int) -> Any:
+def _points_after(series: Any, step: int) -> Any:
     keep = series.steps > step
     return type(series)(series.steps[keep], series.wall[keep], series.values[keep])
 

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from qcore.config import ConfigError, RunConfig
 from qcore.lab import Lab, LabError, StoreBusyError
-from qcore.runs.errors import FORESEEN, sentence, told
+from qcore.runs.errors import FORESEEN, lab_errors, sentence
 
 CLOSE_SECONDS = 60.0
 _ERRORS: dict[str, type[ValueError]] = {
@@ -83,7 +83,7 @@ class TrainerProcess:
             if self._process is None or self._process.poll() is not None:
                 if self._process is not None:
                     _close_pipes(self._process)
-                with told("the process that trains cannot be started"):
+                with lab_errors("the process that trains cannot be started"):
                     self._process = subprocess.Popen(
                         self._command,
                         stdin=subprocess.PIPE,

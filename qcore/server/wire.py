@@ -69,15 +69,15 @@ class Http(H11Protocol):
         peer = self.client[0] if self.client else ""
         alike = [one for one in self.connections if (getattr(one, "client", None) or ("",))[0] == peer]
         crowded = bool(peer) and not is_loopback(peer) and len(alike) > max(2, int(PEER_SHARE * most))
-        if (crowded and not self._made_room(alike)) or (
-            len(self.connections) > most and not self._made_room(list(self.connections))
+        if (crowded and not self._make_room(alike)) or (
+            len(self.connections) > most and not self._make_room(list(self.connections))
         ):
             transport.write(_REFUSED)
             transport.close()
             return
         self._wait_for("head")
 
-    def _made_room(self, others: list[Any]) -> bool:
+    def _make_room(self, others: list[Any]) -> bool:
         """Drop the connections that are closing, whose answer nobody fetches; without any, the one that has waited for
         longest. Whether there was one.
         """
@@ -164,18 +164,18 @@ class Http(H11Protocol):
             return
         self._stop()
         self._waits_for, self._since, self._came = what, time.monotonic(), 0
-        self._due = self.loop.call_later(self._seconds, self._late)
+        self._due = self.loop.call_later(self._seconds, self._on_deadline)
 
     @property
     def _seconds(self) -> float:
         return self.head_seconds if self._waits_for == "head" else self.body_seconds + self._came / self.body_rate
 
-    def _late(self) -> None:
+    def _on_deadline(self) -> None:
         left = self._since + self._seconds - time.monotonic()
         if self._waits_for == "body" and self.flow.read_paused:
             left = max(left, 1.0)  # what came is more than was read: the server is slow, not the client
         if left > 0.001:
-            self._due = self.loop.call_later(left, self._late)
+            self._due = self.loop.call_later(left, self._on_deadline)
         else:
             self.hang_up()
 
@@ -186,7 +186,7 @@ class Http(H11Protocol):
             self._due = None
 
 
-class Sparing(logging.Filter):
+class RepeatLimit(logging.Filter):
     """Lets the first few of equal messages through in a stretch of time; the next one after it says how many were left
     out. What a stranger sends must not fill a log: warnings of bad requests, a line for each websocket that is refused,
     with the path that was asked for.
@@ -213,8 +213,8 @@ class Sparing(logging.Filter):
         return count < self._few
 
 
-def spare_the_log() -> None:
+def limit_repeats_in_log() -> None:
     """Bound what uvicorn writes about bad requests. A second call changes nothing."""
     logger = logging.getLogger("uvicorn.error")
-    if not any(isinstance(one, Sparing) for one in logger.filters):
-        logger.addFilter(Sparing())
+    if not any(isinstance(one, RepeatLimit) for one in logger.filters):
+        logger.addFilter(RepeatLimit())

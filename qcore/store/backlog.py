@@ -171,12 +171,12 @@ class Backlog:
             excess = len(self._items) - goal
             if excess <= 0:
                 break
-            self._items = self._thinned(kind, excess)
+            self._items = self._drop_evenly(kind, excess)
         self._array_bytes = _array_bytes(self._items)
         # When what remains may not be dropped, the next pass waits until a quarter more has come.
         self._thin_above = max(self._limit, len(self._items) + self._limit // 4)
 
-    def _thinned(self, kind: type[Item], excess: int) -> deque[Item]:
+    def _drop_evenly(self, kind: type[Item], excess: int) -> deque[Item]:
         """The queue without `excess` items of `kind` (or all of them), chosen evenly, the newest last to go."""
         count = sum(isinstance(item, kind) for item in self._items)
         drop = min(excess, count)

@@ -12,7 +12,7 @@ from typing import Any
 from qcore.store.blocks import extent
 from qcore.store.checks import checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
-from qcore.store.errors import damaged, decoding, store_errors
+from qcore.store.errors import damaged_error, decoding_errors, store_errors
 from qcore.store.guards import READ_PULSES, GuardedConnection
 from qcore.store.records import (
     MAX_META,
@@ -23,7 +23,7 @@ from qcore.store.records import (
     LogLine,
     Record,
     Status,
-    columns,
+    column_list,
     decode,
     from_json,
 )
@@ -53,12 +53,12 @@ def rebuild_database(source: Path, target: Path) -> None:
         StoreFormatError: when it declares anything that no run of this program has.
         DamagedRunError: when its pages or any of its values are not what they should be.
     """
-    with store_errors(source), contextlib.closing(open_foreign(source)) as old, decoding(source, "a value"):
+    with store_errors(source), contextlib.closing(open_foreign(source)) as old, decoding_errors(source, "a value"):
         # Each page is looked at once, so what is read after this is linear in the size of the file.
         old.begin_work(READ_PULSES + source.stat().st_size // 2**17)
         found = old.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise damaged(source, found)
+            raise damaged_error(source, found)
         with store_errors(target):
             create_database(target)
             connection = open_existing(target)
@@ -125,7 +125,7 @@ def _copy_arrays(old: GuardedConnection, new: _Target) -> None:
 
 
 def _copy_records(kind: type[Any], old: GuardedConnection, new: _Target) -> None:
-    names = columns(kind)
+    names = column_list(kind)
     key = {Status: "1, ", Generation: "rowid, ", Finding: "rowid, "}.get(kind, "")
     marks = ", ".join("?" * (names.count(",") + 1 + bool(key)))
     into = {"1, ": "id, "}.get(key, key) + names

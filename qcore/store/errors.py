@@ -46,7 +46,8 @@ class StoreTimeoutError(StoreError, TimeoutError):
 
     def __init__(self, path: Path, seconds: float) -> None:
         super().__init__(
-            f"{shown(path)} was not written within {seconds:g} s: the disk or its share is slow or hangs; check it, "
+            f"{database_name(path)} was not written within {seconds:g} s: the disk or its share is slow or hangs; "
+            "check it, "
             "then resume the run"
         )
 
@@ -74,36 +75,36 @@ SQLITE_WORDS = {**_ACCESS, **dict.fromkeys(_BUSY, f"it is locked: {_LOCKED}")}
 """What SQLite's primary result codes mean for a person, and what to do; any other says that the file is damaged."""
 
 
-def shown(path: Path) -> str:
+def database_name(path: Path) -> str:
     """A database as messages name it: its run's folder and its file."""
     return f"{path.parent.name}/{path.name}"
 
 
-def damaged(path: Path, reason: object) -> DamagedRunError:
+def damaged_error(path: Path, reason: object) -> DamagedRunError:
     """The error for a database that holds what it must not hold."""
     text = str(reason) or type(reason).__name__
     text = text if len(text) <= 300 else text[:299] + "…"
-    return DamagedRunError(f"{shown(path)} is damaged ({text}): restore it from a copy, or delete the run")
+    return DamagedRunError(f"{database_name(path)} is damaged ({text}): restore it from a copy, or delete the run")
 
 
-def error_of(error: sqlite3.Error, path: Path) -> StoreError:
+def as_store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """SQLite's error as one of the declared ones; it stays as the cause."""
-    found = _translated(error, path)
+    found = _translate(error, path)
     found.__cause__ = error
     return found
 
 
-def _translated(error: sqlite3.Error, path: Path) -> StoreError:
+def _translate(error: sqlite3.Error, path: Path) -> StoreError:
     plain = result_code(error)
     if plain in _BUSY:
-        return StoreBusyError(f"{shown(path)} is locked: {_LOCKED}")
+        return StoreBusyError(f"{database_name(path)} is locked: {_LOCKED}")
     if plain in _ACCESS:
-        return StoreAccessError(f"{shown(path)} cannot be used ({error}): {_ACCESS[plain]}")
+        return StoreAccessError(f"{database_name(path)} cannot be used ({error}): {_ACCESS[plain]}")
     if plain == sqlite3.SQLITE_INTERRUPT:
-        return damaged(path, "a query took longer than any run's does")
+        return damaged_error(path, "a query took longer than any run's does")
     if plain is None and isinstance(error, sqlite3.ProgrammingError):
-        return StoreAccessError(f"{shown(path)} was closed meanwhile: open the run again")
-    return damaged(path, error)
+        return StoreAccessError(f"{database_name(path)} was closed meanwhile: open the run again")
+    return damaged_error(path, error)
 
 
 def result_code(error: BaseException | None) -> int | None:
@@ -118,17 +119,17 @@ def store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise error_of(error, path) from error
+        raise as_store_error(error, path) from error
     except UnicodeDecodeError as error:  # a text, or even SQLite's own words about one, whose bytes are no UTF-8
-        raise damaged(path, error) from error
+        raise damaged_error(path, error) from error
 
 
 @contextmanager
-def decoding(path: Path, what: str) -> Iterator[None]:
+def decoding_errors(path: Path, what: str) -> Iterator[None]:
     """Turn whatever decoding raises within into `DamagedRunError`; `what` names the part that is read."""
     try:
         yield
     except StoreError:
         raise
     except BAD_DATA as error:
-        raise damaged(path, f"{what}: {str(error) or type(error).__name__}") from error
+        raise damaged_error(path, f"{what}: {str(error) or type(error).__name__}") from error

@@ -13,16 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from qcore.store.errors import decoding, error_of, store_errors
+from qcore.store.errors import as_store_error, decoding_errors, store_errors
 from qcore.store.records import (
     PUT_GENERATION,
     Command,
     Generation,
-    columns,
+    column_list,
     decode,
     encode,
     meta_json,
-    text,
+    storable_text,
     to_json,
 )
 from qcore.store.schema import OWN_META, open_existing, open_reader
@@ -99,7 +99,7 @@ class Inbox:
         """
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
-        values = (text("key", key), meta_json(key, value))
+        values = (storable_text("key", key), meta_json(key, value))
         with self._lock, store_errors(self._path), self._connection:
             self._connection.begin_work()
             self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
@@ -119,17 +119,17 @@ _INSERT = (
 def _values(kind: str, payload: dict[str, Any], author: str, key: str | None) -> tuple[Any, ...]:
     return (
         time.time(),
-        text("author", author),
-        text("kind", kind),
+        storable_text("author", author),
+        storable_text("kind", kind),
         to_json("payload", payload),
-        None if key is None else text("idempotency_key", key),
+        None if key is None else storable_text("idempotency_key", key),
     )
 
 
 class CommandReader:
     """Hands the training loop each pending command once, in order of submission. One per thread."""
 
-    _PENDING = f"SELECT {columns(Command)} FROM commands WHERE status = 'pending' AND id > ? ORDER BY id"
+    _PENDING = f"SELECT {column_list(Command)} FROM commands WHERE status = 'pending' AND id > ? ORDER BY id"
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
@@ -143,11 +143,11 @@ class CommandReader:
         try:  # by hand: the training thread comes by before every step
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
-            raise error_of(error, self._path) from error
+            raise as_store_error(error, self._path) from error
         # data_version changes with every commit of anybody else, and costs no look at a table
         if version == self._version:
             return []
-        with store_errors(self._path), decoding(self._path, "commands"):
+        with store_errors(self._path), decoding_errors(self._path, "commands"):
             self._connection.begin_work()
             commands = [decode(Command, row) for row in self._connection.execute(self._PENDING, (self._last_id,))]
         # after the rows: a commit between the two looks is seen at the next step instead of never

@@ -22,7 +22,7 @@ import numpy as np
 from qcore.store.blocks import STEP, VALUE
 from qcore.store.checks import SOUND, check_points, check_sound, check_step, checked_block, load_arrays, read_names
 from qcore.store.declared import check_meta
-from qcore.store.errors import StoreAccessError, decoding, shown, store_errors
+from qcore.store.errors import StoreAccessError, database_name, decoding_errors, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     MAX_META,
@@ -33,13 +33,13 @@ from qcore.store.records import (
     LogLine,
     R,
     Status,
-    columns,
+    check_one_of,
+    column_list,
     decode,
     from_json,
-    one_of,
 )
 from qcore.store.schema import open_reader
-from qcore.store.series import Series, ordered
+from qcore.store.series import Series, join_sorted
 from qcore.store.shapes import moment
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -157,7 +157,7 @@ class RunReader:
             ['eval/ce']
         """
         sql = "SELECT names FROM layouts WHERE EXISTS (SELECT 1 FROM blocks WHERE layout = layouts.id)"
-        with self._snapshot() as connection, decoding(self.path, "layouts"):
+        with self._snapshot() as connection, decoding_errors(self.path, "layouts"):
             return sorted({name for (names,) in connection.execute(sql) for name in read_names(names)})
 
     def scalars(
@@ -191,13 +191,13 @@ class RunReader:
         parts: dict[str, list[_Part]] = {name: [] for name in names}
         low = -(2**63) if start is None else start
         high = 2**63 - 1 if stop is None else stop - 1
-        with self._snapshot() as connection, decoding(self.path, "scalars"):
+        with self._snapshot() as connection, decoding_errors(self.path, "scalars"):
             for layout, row, wanted in _layouts(connection, names):
                 for index, part in _columns(connection, layout, wanted, len(row), low, high):
                     parts[row[index]].append(part)
         result = {}
         for name, found in parts.items():
-            series = ordered(found)
+            series = join_sorted(found)
             if start is not None or stop is not None:
                 inside = slice(np.searchsorted(series.steps, low), np.searchsorted(series.steps, high, side="right"))
                 series = Series(series.steps[inside], series.wall[inside], series.values[inside])
@@ -222,7 +222,7 @@ class RunReader:
         """
         wanted_names = None if names is None else tuple(names)
         parts: dict[str, list[_Part]] = {}
-        with self._snapshot() as connection, decoding(self.path, "scalars"):
+        with self._snapshot() as connection, decoding_errors(self.path, "scalars"):
             execute = connection.execute
             epoch = from_json(execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0], "meta.epoch")
             # after a rewind a block may have fewer rows than were seen: nothing can be added to, so all is read
@@ -248,19 +248,19 @@ class RunReader:
         # a sealed block never changes again and is not asked for any more
         still_open = tuple((block_id, rows) for block_id, _, rows, sealed, _ in found if not sealed)
         fresh = TailCursor(cursor.reset, epoch, wanted_names, newest, still_open)
-        return {name: ordered(found_parts) for name, found_parts in parts.items()}, fresh
+        return {name: join_sorted(found_parts) for name, found_parts in parts.items()}, fresh
 
     def check_blocks(self, after: int) -> None:
         """Raise `DamagedRunError` unless all that a rewind to step `after` cuts or a writer writes on is whole."""
         sql = "SELECT layout, rows, data FROM blocks WHERE last_step > ? OR sealed = 0"
-        with self._snapshot() as connection, decoding(self.path, "scalars"):
+        with self._snapshot() as connection, decoding_errors(self.path, "scalars"):
             widths = {layout: len(row) for layout, row, _ in _layouts(connection, None)}
             for layout, rows, data in connection.execute(sql, (after,)):
                 checked_block(data, rows, widths[layout])
 
     def _latest(self, names: list[str] | None) -> dict[str, tuple[int, float]]:
         best: dict[str, tuple[int, float, float]] = {}
-        with self._snapshot() as connection, decoding(self.path, "scalars"):
+        with self._snapshot() as connection, decoding_errors(self.path, "scalars"):
             sql = (
                 "SELECT data, rows, last_step FROM blocks"
                 " WHERE layout = :layout AND last_step = (SELECT max(last_step) FROM blocks WHERE layout = :layout)"
@@ -291,25 +291,25 @@ class RunReader:
             (4, ['tokens/mean_probability', 'tokens/predicted'])
         """
         sql = "SELECT step, data FROM arrays WHERE name = ? AND step <= ? ORDER BY step DESC, id DESC LIMIT 1"
-        with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
+        with self._snapshot() as connection, decoding_errors(self.path, f"arrays {name!r}"):
             row = connection.execute(sql, (name, 2**63 - 1 if step is None else step)).fetchone()
             return None if row is None else (check_step(row[0]), load_arrays(row[1], name, needs))
 
     def array_steps(self, name: str) -> list[int]:
         """The steps at which `name` has arrays, ascending."""
-        with self._snapshot() as connection, decoding(self.path, f"arrays {name!r}"):
+        with self._snapshot() as connection, decoding_errors(self.path, f"arrays {name!r}"):
             rows = connection.execute("SELECT DISTINCT step FROM arrays WHERE name = ? ORDER BY step", (name,))
             return [check_step(step) for (step,) in rows]
 
     def arrays_among(self, names: Collection[str]) -> set[str]:
         """Those of the names that have arrays at any step."""
         sql = "SELECT 1 FROM arrays WHERE name = ? LIMIT 1"
-        with self._snapshot() as connection, decoding(self.path, "arrays"):
+        with self._snapshot() as connection, decoding_errors(self.path, "arrays"):
             return {name for name in names if connection.execute(sql, (name,)).fetchone() is not None}
 
     def newest_wall(self) -> float:
         """Epoch seconds at which the newest scalar was logged; 0 without one."""
-        with self._snapshot() as connection, decoding(self.path, "scalars"):
+        with self._snapshot() as connection, decoding_errors(self.path, "scalars"):
             found = connection.execute("SELECT max(last_wall) FROM blocks").fetchone()[0]
             if found is None:
                 return 0.0
@@ -322,7 +322,7 @@ class RunReader:
         """All commands in order of submission, or those that are 'pending', 'applied' or 'refused'."""
         if status is None:
             return self._records(Command, "ORDER BY id")
-        one_of("command status", status, COMMAND_STATUSES)
+        check_one_of("command status", status, COMMAND_STATUSES)
         return self._records(Command, "WHERE status = ? ORDER BY id", status)
 
     def command(self, command_id: int) -> Command | None:
@@ -358,7 +358,7 @@ class RunReader:
 
     def newest_step(self) -> int:
         """The greatest step of any scalar; -1 without one. The status row, written twice a second, may be behind it."""
-        with self._snapshot() as connection, decoding(self.path, "scalars"):
+        with self._snapshot() as connection, decoding_errors(self.path, "scalars"):
             found = connection.execute("SELECT max(last_step) FROM blocks").fetchone()[0]
             return -1 if found is None else check_step(found)
 
@@ -375,13 +375,13 @@ class RunReader:
 
     def meta(self) -> dict[str, Any]:
         """The run's JSON values by key."""
-        with self._snapshot() as connection, decoding(self.path, "meta"):
+        with self._snapshot() as connection, decoding_errors(self.path, "meta"):
             rows = connection.execute("SELECT key, value FROM meta")
             return check_meta({key: from_json(value, f"meta.{key}", MAX_META) for key, value in rows})
 
     def _records(self, kind: type[R], condition: str, *values: object) -> list[R]:
-        sql = f"SELECT {columns(kind)} FROM {kind.TABLE} {condition}"
-        with self._snapshot() as connection, decoding(self.path, kind.TABLE):
+        sql = f"SELECT {column_list(kind)} FROM {kind.TABLE} {condition}"
+        with self._snapshot() as connection, decoding_errors(self.path, kind.TABLE):
             return [decode(kind, row) for row in connection.execute(sql, values)]
 
     @contextmanager
@@ -401,7 +401,7 @@ class RunReader:
         with store_errors(self.path):
             with self._lock:
                 if self._closed:
-                    raise StoreAccessError(f"{shown(self.path)} was closed meanwhile: open the run again")
+                    raise StoreAccessError(f"{database_name(self.path)} was closed meanwhile: open the run again")
                 connection = self._idle.pop() if self._idle else None
             connection = connection or open_reader(self.path, self._patience)
             with contextlib.ExitStack() as unless_kept:

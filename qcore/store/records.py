@@ -86,8 +86,8 @@ class Generation:
     command_id: int | None = None
 
     def __post_init__(self) -> None:
-        one_of("generation kind", self.kind, GENERATION_KINDS)
-        one_of("generation status", self.status, GENERATION_STATUSES)
+        check_one_of("generation kind", self.kind, GENERATION_KINDS)
+        check_one_of("generation status", self.status, GENERATION_STATUSES)
 
 
 @dataclass(frozen=True)
@@ -134,20 +134,20 @@ class Status:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("run state", self.state, KEPT)
+        check_one_of("run state", self.state, KEPT)
 
 
 Record = Command | Event | Generation | Finding | LogLine | Status
 R = TypeVar("R", Command, Event, Generation, Finding, LogLine, Status)
 
 
-def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ValueError when `value` is not one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"{what} {value!r} is not one of {', '.join(allowed)}")
 
 
-def columns(kind: type[R]) -> str:
+def column_list(kind: type[R]) -> str:
     """The record's columns in field order, for a SELECT or an INSERT."""
     return ", ".join(entry.name for entry in fields(kind))
 
@@ -166,19 +166,19 @@ def decode(kind: type[R], row: tuple[Any, ...]) -> R:
             except shapes.ShapeError as error:
                 if record.kind != CONTROL:
                     raise
-                return cast(Any, _refused(record, str(error)))
+                return cast(Any, _refused_event(record, str(error)))
         case Command():
             COMMANDS.get(record.kind, shapes.anything)(record.payload, f"commands.payload of {record.id}")
-            one_of("command status", record.status, COMMAND_STATUSES)
+            check_one_of("command status", record.status, COMMAND_STATUSES)
         case Finding():
-            one_of("finding state", record.state, FINDING_STATES)
+            check_one_of("finding state", record.state, FINDING_STATES)
         case Status():
             shapes.count(record.step, "status.step")
             shapes.count(record.total_steps, "status.total_steps")
     return record
 
 
-def _refused(event: Event, why: str) -> Event:
+def _refused_event(event: Event, why: str) -> Event:
     """A change of a control that nobody can make again: the change is refused, not the run that keeps it."""
     name, new = event.payload.get("name"), repr(event.payload.get("new"))
     known = name if isinstance(name, str) else "unknown"
@@ -259,14 +259,14 @@ def upsert(kind: type[R], key: str) -> str:
     return f"INSERT INTO {kind.TABLE} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {changes}"
 
 
-def text(name: str, value: Any) -> str:
+def storable_text(name: str, value: Any) -> str:
     """`value` as text SQLite can hold: a lone surrogate (from bytes decoded carelessly) becomes "?"."""
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r}: it must be text")
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def finite(name: str, value: Any) -> float:
+def check_finite(name: str, value: Any) -> float:
     """`value` as a finite float.
 
     Raises:
@@ -284,7 +284,7 @@ def finite(name: str, value: Any) -> float:
 def to_json(name: str, value: Any) -> str:
     """JSON text of `value`; NumPy numbers become plain ones, NaN and infinities survive the round trip."""
     try:
-        return json.dumps(value, separators=(",", ":"), default=_plain)
+        return json.dumps(value, separators=(",", ":"), default=_plain_number)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} cannot be stored as JSON: {error}") from error
 
@@ -301,7 +301,7 @@ def meta_json(key: str, value: Any) -> str:
     return found
 
 
-def int64(name: str, value: Any) -> int:
+def check_int64(name: str, value: Any) -> int:
     """`value` as an integer that SQLite can hold.
 
     Raises:
@@ -316,14 +316,14 @@ def int64(name: str, value: Any) -> int:
     return number
 
 
-def _plain(value: Any) -> Any:
+def _plain_number(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-_ENCODERS: dict[Any, Callable[[str, Any], Any]] = {int: int64, float: finite, str: text}
+_ENCODERS: dict[Any, Callable[[str, Any], Any]] = {int: check_int64, float: check_finite, str: storable_text}
 PUT_EVENT = upsert(Event, "seq")
 PUT_GENERATION = upsert(Generation, "id")
 PUT_FINDING = upsert(Finding, "id")
-PUT_STATUS = f"INSERT OR REPLACE INTO status (id, {columns(Status)}) VALUES (1{', ?' * len(fields(Status))})"
+PUT_STATUS = f"INSERT OR REPLACE INTO status (id, {column_list(Status)}) VALUES (1{', ?' * len(fields(Status))})"

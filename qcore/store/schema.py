@@ -15,7 +15,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from qcore.store.errors import StoreFormatError, damaged, error_of, result_code, shown, store_errors
+from qcore.store.errors import StoreFormatError, as_store_error, damaged_error, database_name, result_code, store_errors
 from qcore.store.guards import WRITE_PULSES, GuardedConnection
 
 DATABASE_NAME = "run.sqlite"
@@ -195,7 +195,7 @@ def copy_database(source: Path, target: Path) -> None:
                 from_run.backup(copy)
             except sqlite3.Error as error:
                 if result_code(error) in _OF_THE_SOURCE:
-                    raise error_of(error, source) from error
+                    raise as_store_error(error, source) from error
                 raise
 
 
@@ -226,48 +226,49 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
         if result_code(error) != sqlite3.SQLITE_NOTADB:
             raise
         raise StoreFormatError(
-            f"{shown(path)} is not an SQLite database: choose a run folder of Collapse Lab"
+            f"{database_name(path)} is not an SQLite database: choose a run folder of Collapse Lab"
         ) from error
     if application != APPLICATION_ID:
         raise StoreFormatError(
-            f"{shown(path)} belongs to another program (application_id {application:#x}, expected"
+            f"{database_name(path)} belongs to another program (application_id {application:#x}, expected"
             f" {APPLICATION_ID:#x}): choose a run folder of Collapse Lab"
         )
     if version > SCHEMA_VERSION:
         raise StoreFormatError(
-            f"{shown(path)} has schema version {version}, this Collapse Lab reads up to {SCHEMA_VERSION}:"
+            f"{database_name(path)} has schema version {version}, this Collapse Lab reads up to {SCHEMA_VERSION}:"
             " update Collapse Lab"
         )
 
     if version not in VERSIONS:
         raise StoreFormatError(
-            f"{shown(path)} has schema version {version}, which no Collapse Lab has written: use another copy"
+            f"{database_name(path)} has schema version {version}, which no Collapse Lab has written: use another copy"
         )
     _check_schema(connection, path, version)
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    known, own = _known(version), _declared(connection)
+    known, own = _schema_of_version(version), _schema_of(connection)
     for name in sorted(own.keys() | known.keys(), key=str):
         if name not in own:
-            raise damaged(path, f"it lacks {name!r}")
+            raise damaged_error(path, f"it lacks {name!r}")
         # a trigger or a view in a stranger's file would run with our rights when we write or read
         if own[name] != known.get(name):
             kind = own[name][0][0]
             raise StoreFormatError(
-                f"{shown(path)} holds the {kind} {name!r} as no run of Collapse Lab has it: it could run code of its"
+                f"{database_name(path)} holds the {kind} {name!r} as no run of Collapse Lab has it: it could run "
+                "code of its"
                 " own; use another copy"
             )
 
 
 @functools.cache
-def _known(version: int) -> dict[str, list[tuple[object, ...]]]:
+def _schema_of_version(version: int) -> dict[str, list[tuple[object, ...]]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
         memory.executescript(VERSIONS[version])
-        return _declared(memory)
+        return _schema_of(memory)
 
 
-def _declared(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+def _schema_of(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
     """Name → (type, table, definition) of all that the database declares, SQLite's own tables and indices among it."""
     found: dict[str, list[tuple[object, ...]]] = {}
     for kind, name, table, sql in connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"):

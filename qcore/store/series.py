@@ -39,7 +39,7 @@ class Series:
 
     def merged(self, newer: "Series") -> "Series":
         """This series with the points of `newer` (a tail read) added; at equal steps the one written last stays."""
-        return ordered([(self.steps, self.wall, self.values), (newer.steps, newer.wall, newer.values)])
+        return join_sorted([(self.steps, self.wall, self.values), (newer.steps, newer.wall, newer.values)])
 
     def downsampled(self, max_points: int, method: str | None = "minmax") -> "Series":
         """At most `max_points` of the points (all when there are no more than that, or when `method` is None).
@@ -62,7 +62,7 @@ class Series:
         return Series(self.steps[keep], self.wall[keep], self.values[keep], counted)
 
 
-def ordered(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Series:
+def join_sorted(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Series:
     """Join (steps, wall, values) parts into one series, sorted by step; at equal steps the latest `wall` wins.
 
     The writer makes `wall` strictly increasing, so "latest wall" is exactly "written last", across layouts too.
@@ -87,25 +87,25 @@ def _selection(steps: np.ndarray, values: np.ndarray, max_points: int, method: s
         finite = np.flatnonzero(is_finite)
         starts = ~is_finite
         starts[1:] &= is_finite[:-1]
-        gaps = _spread(np.flatnonzero(starts), steps, max_points // 4 - 1)
+        gaps = _spread_points(np.flatnonzero(starts), steps, max_points // 4 - 1)
         gaps = np.append(gaps, np.flatnonzero(~is_finite)[-1:])
     ends = np.array([0, len(steps) - 1])
     budget = max_points - len(gaps) - len(ends)
     chosen = np.sort(np.concatenate([ends, gaps, _finite_selection(finite, steps, values, budget, method)]))
-    return chosen[_firsts(chosen)]
+    return chosen[_first_of_each(chosen)]
 
 
-def _firsts(rising: np.ndarray) -> np.ndarray:
+def _first_of_each(rising: np.ndarray) -> np.ndarray:
     """Which elements of a sorted array differ from the one before (`np.unique` would import numpy.ma: 40 ms)."""
     return np.append(True, rising[1:] != rising[:-1])
 
 
-def _spread(points: np.ndarray, steps: np.ndarray, limit: int) -> np.ndarray:
+def _spread_points(points: np.ndarray, steps: np.ndarray, limit: int) -> np.ndarray:
     """At most `limit` of the indices `points`: the first in each of `limit` equal parts of the step range."""
     if len(points) <= limit:
         return points
     position = (steps[points] - steps[0]).astype(np.float64) / (float(steps[-1]) - float(steps[0]) + 1.0)
-    return points[_firsts((position * limit).astype(np.int64))][:limit]
+    return points[_first_of_each((position * limit).astype(np.int64))][:limit]
 
 
 def _finite_selection(

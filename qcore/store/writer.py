@@ -28,7 +28,7 @@ import safetensors.numpy
 from qcore.store.appending import BlockWriter
 from qcore.store.backlog import Arrays, Backlog, Item, LogWrite, Marker, Row, Scalars, Truncate, Write
 from qcore.store.declared import MAX_NAMES
-from qcore.store.errors import StoreTimeoutError, decoding, error_of, store_errors
+from qcore.store.errors import StoreTimeoutError, as_store_error, decoding_errors, store_errors
 from qcore.store.records import (
     COMMAND_STATUSES,
     PUT_EVENT,
@@ -39,11 +39,11 @@ from qcore.store.records import (
     Finding,
     Generation,
     Status,
+    check_int64,
+    check_one_of,
     encode,
-    int64,
     meta_json,
-    one_of,
-    text,
+    storable_text,
     to_json,
 )
 from qcore.store.schema import BUSY_SECONDS, OWN_META, is_locked, open_writer
@@ -136,7 +136,7 @@ class RunWriter:
             raise ValueError(f"scalars at step {step} must be real numbers: {error} in {dict(values)!r}") from error
         if self._closing:
             self._refuse()
-        self._backlog.add_scalars(int64("step", step), names, row)
+        self._backlog.add_scalars(check_int64("step", step), names, row)
 
     def log_arrays(self, step: int, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Queue named arrays of one probe (copied here).
@@ -159,11 +159,16 @@ class RunWriter:
             if copy.dtype.name not in _ARRAY_TYPES:
                 allowed = ", ".join(sorted(_ARRAY_TYPES))
                 raise ValueError(f"array {name}/{key} has dtype {copy.dtype}: use one of {allowed}")
-        self._queue(Arrays(int64("step", step), time.time(), text("name", name), copies))
+        self._queue(Arrays(check_int64("step", step), time.time(), storable_text("name", name), copies))
 
     def add_log(self, step: int, level: str, message: str) -> None:
         """Queue a line of the log."""
-        parameters = (time.time(), int64("step", step), text("level", level), text("message", message))
+        parameters = (
+            time.time(),
+            check_int64("step", step),
+            storable_text("level", level),
+            storable_text("message", message),
+        )
         self._queue(LogWrite(parameters))
 
     def add_event(self, event: Event) -> None:
@@ -173,7 +178,7 @@ class RunWriter:
     def forget_events(self, seqs: Iterable[int]) -> None:
         """Delete events: those of a branch that was abandoned, and that another run keeps."""
         for seq in seqs:
-            self._queue(Write("DELETE FROM events WHERE seq = ?", (int64("seq", seq),)), now=True)
+            self._queue(Write("DELETE FROM events WHERE seq = ?", (check_int64("seq", seq),)), now=True)
 
     def put_generation(self, generation: Generation) -> None:
         """Insert a generation, or replace the one with the same id; at once where a person waits for it (a prompt)."""
@@ -186,7 +191,7 @@ class RunWriter:
             self._backlog.drop(finding.id)
             self._queue(Write(PUT_FINDING, parameters))
 
-    def look_again(self, finding: Finding) -> None:
+    def update_finding(self, finding: Finding) -> None:
         """Replace a finding by what a later look at the same thing has shown; of many looks between two commits the
         last one alone is written. Its fields must be such as `put_finding` has taken before.
         """
@@ -217,18 +222,18 @@ class RunWriter:
         """
         if key in OWN_META:
             raise ValueError(f"meta key {key!r} belongs to the store: choose another")
-        parameters = (text("key", key), meta_json(key, value))
+        parameters = (storable_text("key", key), meta_json(key, value))
         self._queue(Write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", parameters))
 
     def resolve_command(self, command_id: int, status: str, step: int, message: str = "") -> None:
         """Record what became of a command ('applied' or 'refused', at which step) and commit at once."""
-        one_of("command outcome", status, COMMAND_STATUSES[1:])
+        check_one_of("command outcome", status, COMMAND_STATUSES[1:])
         parameters = (
             status,
-            int64("step", step),
-            text("message", message),
+            check_int64("step", step),
+            storable_text("message", message),
             time.time(),
-            int64("command_id", command_id),
+            check_int64("command_id", command_id),
         )
         sql = "UPDATE commands SET status = ?, step = ?, message = ?, resolved = ? WHERE id = ?"
         self._queue(Write(sql, parameters), now=True)
@@ -239,7 +244,7 @@ class RunWriter:
         Events are kept: those after `event_seq` (the last one before the checkpoint) are about to be replayed. The
         rewind is noted in the meta value `rewinds`, and readers holding a tail cursor are told to start again.
         """
-        self._queue(Truncate(int64("step", step), int64("event_seq", event_seq)), now=True)
+        self._queue(Truncate(check_int64("step", step), check_int64("event_seq", event_seq)), now=True)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Return when all that was queued before is committed.
@@ -275,7 +280,7 @@ class RunWriter:
     def _failure(self, error: BaseException | None = None) -> BaseException | None:
         """What went wrong in the thread, as a declared error where SQLite said it."""
         error = error or self.error
-        return error_of(error, self._path) if isinstance(error, sqlite3.Error) else error
+        return as_store_error(error, self._path) if isinstance(error, sqlite3.Error) else error
 
     def _queue(self, item: Item, *, now: bool = False) -> None:
         if self._closing:
@@ -303,7 +308,7 @@ class RunWriter:
             DamagedRunError: when what is to be written on is damaged; everything is left as it is.
         """
         execute = self._connection.execute
-        with self._connection, decoding(self._path, "what another writer left"):
+        with self._connection, decoding_errors(self._path, "what another writer left"):
             execute("BEGIN IMMEDIATE")
             row = execute("SELECT drops FROM status").fetchone()
             newest: float = execute("SELECT coalesce(max(last_wall), 0) FROM blocks").fetchone()[0]
@@ -393,7 +398,7 @@ class RunWriter:
             raise WriterReplacedError(f"{self._path} was opened by another writer: this one must be closed")
         if self._blocks is None:
             self._blocks = BlockWriter(self._connection)
-            with decoding(self._path, "open blocks"):
+            with decoding_errors(self._path, "open blocks"):
                 self._blocks.load()
         rows: list[Scalars] = []
         drops = self.drops
@@ -416,7 +421,7 @@ class RunWriter:
                 case Truncate(step, event_seq):
                     self._blocks.append(rows)
                     rows = []
-                    with decoding(self._path, "blocks"):
+                    with decoding_errors(self._path, "blocks"):
                         self._blocks.truncate_after(step)
                     self._forget_after(step, event_seq)
         self._blocks.append(rows)

@@ -15,11 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from qcore.automation.apply import Hands
+from qcore.automation.apply import TrainerActions
 from qcore.automation.control_board import ControlBoard
 from qcore.automation.events import EventLog
 from qcore.base.run_states import Trigger
-from qcore.runs.replay_plan import Orders
+from qcore.runs.replay_plan import ReplayPlan
 from qcore.store import RunWriter
 from qcore.train.engine import NonFiniteError, StepResult
 from qcore.train.workload import Workload
@@ -74,7 +74,7 @@ class Callback:
         """Takes that back from a checkpoint of `step`; empty where the checkpoint knows nothing of this duty."""
 
 
-class LoopActions(Hands, Protocol):
+class LoopActions(TrainerActions, Protocol):
     """What the loop lets its callbacks do and see, beside what schedules and rules need (`Hands`)."""
 
     end_author: str
@@ -149,5 +149,5 @@ class LoopContext:
     writer: RunWriter
     board: ControlBoard
     history: EventLog
-    orders: Orders
+    orders: ReplayPlan
     loop: LoopActions

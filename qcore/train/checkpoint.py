@@ -128,7 +128,7 @@ def decoding(folder: Path, part: str) -> Iterator[None]:
 def check_fits(saved: nn.Module, model: nn.Module, weights: Weights) -> None:
     """Raise `CheckpointError` unless weights and moments are exactly this model's. saved, model: see
     `save_checkpoint`."""
-    own = {name: (value.shape, value.dtype) for name, value in _unshared(saved).items()}
+    own = {name: (value.shape, value.dtype) for name, value in _unshared_tensors(saved).items()}
     _check_same(own, weights.model, weights.folder)
     try:
         _check_moments(dict(model.named_parameters()), weights.optimizer)
@@ -145,7 +145,7 @@ def put_back(saved: nn.Module, model: nn.Module, optimizer: torch.optim.Optimize
 
 def restore_model(model: nn.Module, checkpoint: Weights) -> None:
     """Copy the weights. Raises `CheckpointError`, and changes nothing, unless they are exactly this model's."""
-    own = _unshared(model)
+    own = _unshared_tensors(model)
     _check_same({name: (value.shape, value.dtype) for name, value in own.items()}, checkpoint.model, checkpoint.folder)
     with torch.no_grad():
         for name, value in checkpoint.model.items():
@@ -193,7 +193,7 @@ def _check_moments(parameters: Mapping[str, nn.Parameter], moments: Mapping[str,
             raise ValueError(f"the moments of {name} are {', '.join(sorted(keys))}, not {', '.join(sorted(_MOMENTS))}")
 
 
-def _unshared(model: nn.Module) -> dict[str, Tensor]:
+def _unshared_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name; a shared tensor stands once, under its first name."""
     seen: set[int] = set()
     tensors = {}
@@ -205,7 +205,7 @@ def _unshared(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous().cpu() for name, value in _unshared(model).items()}
+    return {name: value.detach().contiguous().cpu() for name, value in _unshared_tensors(model).items()}
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

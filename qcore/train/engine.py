@@ -173,7 +173,7 @@ class BaseEngine(ABC):
 
     def _update(self, step: int, grad_norm: float) -> bool:
         if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
-            broken = [name for name, parameter in self.model.named_parameters() if _broken(parameter.grad)]
+            broken = [name for name, parameter in self.model.named_parameters() if _is_nonfinite(parameter.grad)]
             self.optimizer.zero_grad(set_to_none=True)
             shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
             raise NonFiniteError(step, shown or ["the global norm overflowed"], "the gradient")
@@ -185,7 +185,7 @@ class BaseEngine(ABC):
     def _gradients_of(self, total: Total) -> dict[str, Tensor | None]:
         found: dict[str, Tensor | None] = dict.fromkeys(name for name, _ in self.model.named_parameters())
         if total.loss.requires_grad:
-            names, parameters = zip(*_learning(self.model), strict=True)
+            names, parameters = zip(*_trainable_parameters(self.model), strict=True)
             gradients = torch.autograd.grad(total.loss, parameters, allow_unused=True)
             found.update(zip(names, gradients, strict=True))
         return found
@@ -242,18 +242,18 @@ _step: Callable[..., Any] = inspect.unwrap(torch.optim.AdamW.step)
 
 def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     """AdamW over what learns; matrices decay, vectors do not."""
-    learning = [parameter for _, parameter in _learning(model)]
+    learning = [parameter for _, parameter in _trainable_parameters(model)]
     matrices = [parameter for parameter in learning if parameter.ndim >= 2]
     vectors = [parameter for parameter in learning if parameter.ndim < 2]
     groups = [{"params": matrices, "decayed": True}, {"params": vectors, "decayed": False}]
     return PlainAdamW([group for group in groups if group["params"]], lr=0.0, eps=1e-8, fused=True)
 
 
-def _learning(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+def _trainable_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def _broken(gradient: Tensor | None) -> bool:
+def _is_nonfinite(gradient: Tensor | None) -> bool:
     return gradient is not None and not bool(torch.isfinite(gradient).all())
 
 

@@ -22,7 +22,7 @@ SHOWN = 16
 
 
 @lru_cache(maxsize=1)
-def _known() -> tuple[ClipDataset, Tensor, FrameReference]:
+def _load_known_clips() -> tuple[ClipDataset, Tensor, FrameReference]:
     """The clips that the flow knows; the same for every setting."""
     dataset = open_clips(ClipsConfig(clips=CLIPS * 2))
     clips = dataset.train_batch(0, 0, CLIPS)
@@ -32,7 +32,7 @@ def _known() -> tuple[ClipDataset, Tensor, FrameReference]:
 def run_exact_flow(settings: ExactFlowSettings) -> ExactFlowResult:
     """See `qcore.lab.exact_flow`."""
     started = time.perf_counter()
-    dataset, clips, reference = _known()
+    dataset, clips, reference = _load_known_clips()
     path = make_path(settings.path, PathSettings(t_star=settings.t_star, repulsion=settings.repulsion))
     generator = torch.Generator().manual_seed(settings.seed)
     anchor_noise = torch.randn(3, len(clips), *clips.shape[2:], generator=generator)
@@ -53,13 +53,13 @@ def run_exact_flow(settings: ExactFlowSettings) -> ExactFlowResult:
         for name, found in (("data", clips), ("generated", samples))
     }
 
-    def shown(found: Tensor) -> np.ndarray:
+    def to_frames(found: Tensor) -> np.ndarray:
         pixels = dataset.to_pixels(found[:SHOWN]).permute(0, 1, 3, 4, 2)
         return np.ascontiguousarray(pixels.numpy())
 
     return ExactFlowResult(
-        clips=shown(samples),
-        data=shown(clips),
+        clips=to_frames(samples),
+        data=to_frames(clips),
         distinct=distinct_motions(samples, clips),
         samples=settings.samples,
         scalars=measured,

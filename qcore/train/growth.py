@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qcore.config import ConfigError, RunConfig, TextRunConfig, shown
+from qcore.config import ConfigError, RunConfig, TextRunConfig, short_repr
 from qcore.models import build_model
 from qcore.models.sizing.growth import grow_model, grow_moments, growth_plan
 from qcore.runs.replay_plan import UNSIZED
@@ -20,13 +20,13 @@ from qcore.train.text_engine import Engine
 _KEPT = ("kind", "context")
 
 
-def in_force(config: RunConfig, section: Mapping[str, Any]) -> RunConfig:
+def config_with_section(config: RunConfig, section: Mapping[str, Any]) -> RunConfig:
     """The configuration with the sizes of a model section; as it is for an empty one. `ConfigError` for a section that
     growth could not have made of this configuration's.
     """
     for name in _KEPT:
         if name in section and section[name] != config.value(name):
-            raise ConfigError(f"{name} = {shown(section[name])} is refused: the run has {config.value(name)!r}")
+            raise ConfigError(f"{name} = {short_repr(section[name])} is refused: the run has {config.value(name)!r}")
     sizes = {name: value for name, value in section.items() if name not in UNSIZED and config.value(name) != value}
     return config.with_values(sizes) if sizes else config
 
@@ -55,7 +55,7 @@ def grown_section(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, An
 
 def grow(engine: Engine, section: Mapping[str, Any]) -> None:
     """Put the grown model in the engine's place, moments carried over."""
-    config = _text(in_force(engine.config, section))
+    config = _text(config_with_section(engine.config, section))
     old, vocab_size = engine.model, engine.dataset.tokenizer.vocab_size
     moments = optimizer_tensors(old, engine.optimizer)
     with RANDOM_LOCK:
@@ -67,7 +67,7 @@ def grow(engine: Engine, section: Mapping[str, Any]) -> None:
 
 def resize(engine: Engine, section: Mapping[str, Any]) -> None:
     """Give the engine a fresh model of a checkpoint's size, to be filled from it; nothing when it has that already."""
-    config = _text(in_force(engine.config, section))
+    config = _text(config_with_section(engine.config, section))
     if config.model == engine.config.model:
         return
     with RANDOM_LOCK:

@@ -28,7 +28,7 @@ from qcore.config import RunConfig
 from qcore.runs.assignment import Assignment
 from qcore.runs.checkpoint_folders import RISKY
 from qcore.runs.last_words import release_reserve
-from qcore.runs.layout import check_present, place_of
+from qcore.runs.layout import check_present, folder_identity
 from qcore.store import CommandReader, Event, RunWriter
 from qcore.train.callback import Callback, End, LoopContext
 from qcore.train.checkpoint import Checkpoint, put_back
@@ -80,7 +80,7 @@ class Trainer:
         self.end_author = "trainer"
         self._assignment = assignment
         self._orders = assignment.orders
-        self._place = place_of(assignment.run_dir)
+        self._place = folder_identity(assignment.run_dir)
         self._workload = workload
         self._engine = workload.engine
         self._writer = database.writer
@@ -266,7 +266,7 @@ class Trainer:
 
     def grow(self, changes: dict[str, Any], author: str, command: int | None) -> str:
         """Make the model larger; what happened, in words. `ConfigError` when it cannot grow so."""
-        old, section = self._workload.section, self._workload.grown(changes)
+        old, section = self._workload.section, self._workload.section_after_growth(changes)
         self.save(RISKY)
         self._workload.grow(section)
         payload = {"old": {name: old[name] for name in changes}, "new": dict(changes), "model": section}

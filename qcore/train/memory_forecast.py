@@ -168,7 +168,7 @@ def video_forecast(config: RunConfig) -> MemoryForecast | None:
     with RANDOM_LOCK, FakeTensorMode():
         model = build_video_model(config.model, shape)
         assert isinstance(model, VideoFlow)
-        parameters, activations = parameter_count(model), _video_saved(model, config)
+        parameters, activations = parameter_count(model), _video_saved_bytes(model, config)
     size = 4 * parameters
     averaged = size if config.model.ema_decay else 0
     passing = activations // config.model.layers
@@ -177,7 +177,7 @@ def video_forecast(config: RunConfig) -> MemoryForecast | None:
     )
 
 
-def _video_saved(model: VideoFlow, config: VideoRunConfig) -> int:
+def _video_saved_bytes(model: VideoFlow, config: VideoRunConfig) -> int:
     """Bytes that autograd keeps of a micro-batch's forward pass and its squared error."""
     rows = config.optim.batch_size
     z_BFCHW = torch.zeros(rows, *model.latent_shape)
@@ -194,18 +194,20 @@ def _video_saved(model: VideoFlow, config: VideoRunConfig) -> int:
 def _measure(config: TextRunConfig, vocab: int) -> tuple[int, int, int]:
     """Parameters, bytes that one micro-batch holds at the start of its backward pass, and what comes on top in it."""
     model, rows, precision = config.model, config.optim.batch_size, config.optim.precision
-    parameters, held = _held(model.model_copy(update={"activation_checkpointing": False}), rows, vocab, precision)
+    parameters, held = _model_bytes(
+        model.model_copy(update={"activation_checkpointing": False}), rows, vocab, precision
+    )
     gradient_of_logits = rows * model.context * vocab * 4
     one_layer = held // model.layers
     if model.activation_checkpointing:
         # All that is outside of the layers, their inputs, and one layer at a time.
-        _, outside = _held(model, rows, vocab, precision)
+        _, outside = _model_bytes(model, rows, vocab, precision)
         inputs = model.layers * rows * model.context * (model.width + int(getattr(model, "phases", 0))) * 4
         held = min(held, outside + inputs + max(0, held - outside) // model.layers)
     return parameters, held, gradient_of_logits + one_layer
 
 
-def _held(model: LanguageConfig, rows: int, vocab: int, precision: str) -> tuple[int, int]:
+def _model_bytes(model: LanguageConfig, rows: int, vocab: int, precision: str) -> tuple[int, int]:
     """Parameters and `saved_bytes` of a model; of many layers two are looked at, for each is like the next."""
     found = []
     for layers in (1, 2) if model.layers > 2 else (model.layers,):

@@ -98,7 +98,7 @@ class Monitor(Callback):
         result = self._engine.preview(self._controls)
         scalars = {catalog.term(name): value for name, value in result.terms.items()}
         scalars[catalog.TRAIN_LOSS] = result.loss
-        found = self._workload.of_data(self._controls)
+        found = self._workload.data_measurements(self._controls)
         found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
         measured = self._runner.begin(result, self._controls)
         # The terms of the first batch are logged with the first update, which measures the same.
@@ -142,7 +142,7 @@ class Monitor(Callback):
         step = self._loop.step
         self.detectors.control_changed(step, payload)
         if payload["name"] in OF_THE_DATA:
-            self._log(step, self._workload.of_data(self._controls))
+            self._log(step, self._workload.data_measurements(self._controls))
 
     def evaluate(self, step: int) -> None:
         """Log the held-out loss after `step` updates."""

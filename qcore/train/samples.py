@@ -58,13 +58,13 @@ class Samples(Callback):
         samples = self._workload.timeline(controls)
         tasks: list[Iterator[object]] = []
         for place, (prompt, settings) in enumerate(samples, 1):
-            draft = _draft(f"timeline-{step}-{place}", "timeline", step, prompt, settings, None)
+            draft = _new_generation(f"timeline-{step}-{place}", "timeline", step, prompt, settings, None)
             tasks.append(self._heard(step, self._draw(draft, settings, controls), last=place == len(samples)))
         return tasks
 
     def asked(self, generation: str, step: int, prompt: str, settings: Section, command: int) -> Iterator[object]:
         """A sample that a command asked for."""
-        draft = _draft(generation, "prompt", step, prompt, settings, command)
+        draft = _new_generation(generation, "prompt", step, prompt, settings, command)
         return self._draw(draft, settings, dict(self._controls))
 
     def _heard(self, step: int, speaking: Iterator[Generation], *, last: bool) -> Iterator[None]:
@@ -87,14 +87,16 @@ class Samples(Callback):
             is_cut = is_cut or self._loop.must_end
             return is_cut
 
-        for grown in self._workload.speak(draft, settings, controls, ending):
+        for grown in self._workload.sample(draft, settings, controls, ending):
             if is_cut and draft.kind == "timeline" and grown.status == "done":
                 grown = replace(grown, status="failed", stats={**grown.stats, "error": CUT})
             self._writer.put_generation(grown)
             yield grown
 
 
-def _draft(generation: str, kind: str, step: int, prompt: str, settings: Section, command: int | None) -> Generation:
+def _new_generation(
+    generation: str, kind: str, step: int, prompt: str, settings: Section, command: int | None
+) -> Generation:
     return Generation(
         id=generation,
         step=step,

@@ -35,16 +35,16 @@ from qcore.runs.layout import (
     ORIGIN_FILE,
     TOKENIZER_FILE,
     check_present,
-    place_of,
+    folder_identity,
     read_config,
     stored_config,
 )
-from qcore.runs.replay_plan import Orders
+from qcore.runs.replay_plan import ReplayPlan
 from qcore.store import DATABASE_NAME, Command, CommandReader, RunReader, RunWriter, Status
 from qcore.train.loop import RunDatabase, Trainer
 from qcore.train.text_workload import TextWorkload, load_text
 from qcore.train.video_workload import VideoWorkload, load_video
-from qcore.train.workload import Speaker, Workload
+from qcore.train.workload import Sampler, Workload
 
 NEWEST_SAMPLES = 64
 _STOPPED = "stopped while the data was being opened"
@@ -58,7 +58,7 @@ def train_run(assignment: Assignment) -> None:
     what could not be written.
     """
     run_dir, ending = assignment.run_dir, assignment.ending
-    place = place_of(run_dir)
+    place = folder_identity(run_dir)
     recover_interrupted(run_dir)
     keep_reserve(run_dir)
     with RunWriter(run_dir / DATABASE_NAME) as writer:
@@ -69,7 +69,7 @@ def train_run(assignment: Assignment) -> None:
         states = _take_up(before)
         forget_words(run_dir)
 
-        def make_trainer(config: RunConfig, orders: Orders) -> Trainer:
+        def make_trainer(config: RunConfig, orders: ReplayPlan) -> Trainer:
             with stoppable(stop_asked):
                 workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
@@ -103,15 +103,15 @@ def train_run(assignment: Assignment) -> None:
                 named = getattr(config.data, "hub_name", "") if config.data.source == "huggingface" else ""  # type: ignore[attr-defined]
                 writer.set_status(_status(states, step, total, f"opening the data {named}".rstrip()))
                 goal = meta.get(CATCH_UP)
-                if goal is not None and not _is_there(run_dir, goal):
+                if goal is not None and not _has_reached(run_dir, goal):
                     way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
-                    trainer = make_trainer(way, Orders(until=goal, catching_up=True))
+                    trainer = make_trainer(way, ReplayPlan(until=goal, catching_up=True))
                     if trainer.run() == RunState.FAILED or assignment.stopping.is_set():
                         return
                     states.fire(Trigger.RESUME)  # the way there is over, and the run itself begins
                     if way != config:
                         meta.pop("data_fingerprint", None)  # the fork may be on other data
-                        _cut_way_back(run_dir, goal)
+                        _forget_origin(run_dir, goal)
                 trainer = make_trainer(config, assignment.orders)
                 trainer.run()
             except StopAskedError:
@@ -123,7 +123,7 @@ def train_run(assignment: Assignment) -> None:
             except Exception as error:  # noqa: BLE001 - the thread's outer edge: kept in the log, shown as the run's state
                 logger.warning("run %s failed: %s", run_dir.name, error)
                 states.fire(Trigger.FAIL)
-                told = _explained(error, run_dir, place)
+                told = _explain_error(error, run_dir, place)
                 first = ending.failure
                 failure = ending.failed(told, trainer.step if trainer else step, total, opening=trainer is None)
                 if cause_of(told) == "disk":
@@ -146,7 +146,7 @@ def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = No
     return TextWorkload(config, runs_dir / CACHE_FOLDER, tokenizer)
 
 
-def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Sampler, Mapping[str, Any]]:
     """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with; what it lacks, or has with a
     value that is refused, is as the run started with it. `CheckpointError` for a bad folder, `ConfigError` where its
     weights lie outside of the root for data."""
@@ -172,7 +172,7 @@ def _take_up(before: Status | None) -> RunStateMachine:
     return states
 
 
-def _explained(error: Exception, run_dir: Path, place: tuple[int, int]) -> Exception:
+def _explain_error(error: Exception, run_dir: Path, place: tuple[int, int]) -> Exception:
     """The error, or that the run's folder is gone, from which it follows."""
     try:
         check_present(run_dir, place)
@@ -181,13 +181,13 @@ def _explained(error: Exception, run_dir: Path, place: tuple[int, int]) -> Excep
     return error
 
 
-def _is_there(run_dir: Path, goal: int) -> bool:
+def _has_reached(run_dir: Path, goal: int) -> bool:
     """Whether the run has a checkpoint of the step that it was put at, or has gone beyond."""
     state = newest_state(run_dir)
     return state is not None and state.step >= goal
 
 
-def _cut_way_back(run_dir: Path, goal: int) -> None:
+def _forget_origin(run_dir: Path, goal: int) -> None:
     """Forget how a fork came to its first step: from here on its own configuration holds."""
     (run_dir / ORIGIN_FILE).unlink()
     for folder in checkpoint_folders(run_dir):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qcore.automation.learning_rate import learning_rate
 from qcore.config import TextRunConfig
-from qcore.data import Batch, Dataset, asked_for
+from qcore.data import Batch, Dataset, batch_for_run
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.probes import catalog
@@ -42,7 +42,7 @@ class TextResult(StepResult):
     @property
     def row_output(self) -> ModelOutput:
         """The output at those rows."""
-        return _each(self.output, lambda value: value[:MEASURED_ROWS])
+        return _map_tensors(self.output, lambda value: value[:MEASURED_ROWS])
 
 
 class Engine(BaseEngine):
@@ -202,7 +202,7 @@ class Engine(BaseEngine):
         tokenizer, shift, masked = self.dataset.tokenizer, int(controls["label_shift"]), bool(controls["mask_padding"])
         return [
             self._move(
-                asked_for(
+                batch_for_run(
                     self.dataset.train_batch(self.config.drawn_seed, position, optim.batch_size),
                     label_shift=shift,
                     mask_padding=masked,
@@ -242,13 +242,13 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def _detached(output: ModelOutput) -> ModelOutput:
-    return _each(output, Tensor.detach)
+    return _map_tensors(output, Tensor.detach)
 
 
-def _each(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
+def _map_tensors(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
     """The output with every tensor of it changed."""
 
-    def changed(value: Tensor | tuple[Tensor, ...] | None) -> Any:
+    def change_value(value: Tensor | tuple[Tensor, ...] | None) -> Any:
         return tuple(map(change, value)) if isinstance(value, tuple) else value if value is None else change(value)
 
-    return ModelOutput(**{name: changed(value) for name, value in vars(output).items()})
+    return ModelOutput(**{name: change_value(value) for name, value in vars(output).items()})

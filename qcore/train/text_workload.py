@@ -32,9 +32,9 @@ from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_t
 from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import decoding, load_checkpoint, restore_model, restore_optimizer
-from qcore.train.growth import grow, grown_section, in_force, resize
+from qcore.train.growth import config_with_section, grow, grown_section, resize
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
-from qcore.train.workload import EngineStep, Speaker, Workload
+from qcore.train.workload import EngineStep, Sampler, Workload
 
 UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
@@ -44,7 +44,7 @@ _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.w
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
 
-class TextSpeaker(Speaker):
+class TextSampler(Sampler):
     """A language model and its tokenizer."""
 
     def __init__(self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer) -> None:
@@ -52,7 +52,7 @@ class TextSpeaker(Speaker):
         self._model = model
         self._tokenizer = tokenizer
 
-    def speak(
+    def sample(
         self,
         draft: Generation,
         settings: SamplingConfig,
@@ -61,7 +61,7 @@ class TextSpeaker(Speaker):
     ) -> Iterator[Generation]:
         del controls
         self._check_sampling(settings)
-        return speak(self._model, self._tokenizer, draft, settings, stop)
+        return sample_text(self._model, self._tokenizer, draft, settings, stop)
 
     def settings(self, changes: Mapping[str, Any]) -> Section:
         """As of every family; also refused: a coherence-aware rule for a model without phases."""
@@ -77,7 +77,7 @@ class TextSpeaker(Speaker):
             raise ConfigError(str(error)) from error
 
 
-class TextWorkload(TextSpeaker, Workload):
+class TextWorkload(TextSampler, Workload):
     """One language run's engine and all that depends on its being one."""
 
     engine: Engine
@@ -88,7 +88,7 @@ class TextWorkload(TextSpeaker, Workload):
         super().__init__(config, self.engine.model, self.engine.dataset.tokenizer)
         self._check_sampling(config.sampling)
 
-    def grown(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+    def section_after_growth(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         return grown_section(self.engine.config, changes)
 
     def grow(self, section: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ class TextWorkload(TextSpeaker, Workload):
         del step
         return term_weights(controls)
 
-    def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
+    def data_measurements(self, controls: Mapping[str, Any]) -> dict[str, float]:
         tokenizer = self._tokenizer
         return target_statistics(self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id)
 
@@ -302,14 +302,14 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return tokenizer_from_json(file.read())
 
 
-def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampler, Mapping[str, Any]]:
     """Model on the CPU with a checkpoint's weights, and the run's tokenizer. Raises `CheckpointError` for a bad
     folder.
     """
     tokenizer = read_tokenizer(run_dir / TOKENIZER_FILE)
     checkpoint = load_checkpoint(folder)
     with decoding(folder, "model"):
-        sized = in_force(config, checkpoint.state.model)
+        sized = config_with_section(config, checkpoint.state.model)
     assert isinstance(sized, TextRunConfig)
     config = sized
     if config.fault:
@@ -323,7 +323,7 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Speak
     else:
         model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
         restore_model(model, checkpoint)
-    return TextSpeaker(config, model.eval(), tokenizer), checkpoint.state.controls
+    return TextSampler(config, model.eval(), tokenizer), checkpoint.state.controls
 
 
 def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
@@ -345,7 +345,7 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
     }
 
 
-def speak(
+def sample_text(
     model: LanguageModel,
     tokenizer: Tokenizer,
     draft: Generation,
@@ -367,7 +367,7 @@ def speak(
     forbidden = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id)
     status, reason = "done", None
 
-    def grown(status: str, stats: dict[str, object]) -> Generation:
+    def partial(status: str, stats: dict[str, object]) -> Generation:
         text = tokenizer.decode(ids, skip_special_tokens=True)
         return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
 
@@ -375,10 +375,10 @@ def speak(
         for token in generate(model, prompt_ids, settings, eos_id=tokenizer.eos_id, forbidden=forbidden, stop=stop):
             ids.append(token.id)
             sampled.append(token)
-            rows.append(_row(token, tokenizer))
+            rows.append(_token_row(token, tokenizer))
             if time.monotonic() - shown >= UPDATE_SECONDS:
                 shown = time.monotonic()
-                yield grown("running", {"unknown_prompt_tokens": unknown})
+                yield partial("running", {"unknown_prompt_tokens": unknown})
     except FloatingPointError as error:
         status, reason = "failed", str(error)
     stats: dict[str, object] = {
@@ -390,10 +390,10 @@ def speak(
         .items()
     }
     stats |= {"unknown_prompt_tokens": unknown, "seconds": time.monotonic() - started}
-    yield grown(status, stats | ({"error": reason} if reason else {}))
+    yield partial(status, stats | ({"error": reason} if reason else {}))
 
 
-def _row(token: SampledToken, tokenizer: Tokenizer) -> dict[str, object]:
+def _token_row(token: SampledToken, tokenizer: Tokenizer) -> dict[str, object]:
     top = zip(token.top_ids, token.top_probabilities, strict=True)
     return {
         "label": tokenizer.token_text(token.id),

@@ -283,7 +283,7 @@ class VideoEngine(BaseEngine):
         controls: Mapping[str, Any],
         *,
         autocast: bool = True,
-    ) -> _Seen:
+    ) -> _Forward:
         with torch.no_grad():
             latents = self.model.codec.encode(clips_BFCHW)
         bridge = self.bridge(latents, draw, controls)
@@ -293,7 +293,7 @@ class VideoEngine(BaseEngine):
         velocity = output.velocity_BFCHW.float()
         denoised, defined_B = bridge.path.denoised(z_BFCHW, velocity, bridge.anchor_BCHW, t_B)
         inputs = self._inputs(step, velocity, denoised, defined_B, latents, bridge)
-        return _Seen(step, clips_BFCHW, latents, bridge, inputs, output.hidden_BND)
+        return _Forward(step, clips_BFCHW, latents, bridge, inputs, output.hidden_BND)
 
     @staticmethod
     def _inputs(
@@ -420,7 +420,7 @@ class VideoEngine(BaseEngine):
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Forward:
     """A forward pass with its graph."""
 
     step: int

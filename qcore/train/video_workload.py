@@ -30,14 +30,14 @@ from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
 from qcore.train.video_engine import MEASURED_CLIPS, VideoEngine, VideoResult, sampling_correlation
-from qcore.train.workload import EngineStep, Speaker, Workload
+from qcore.train.workload import EngineStep, Sampler, Workload
 
 REFERENCE_CLIPS = 256
 KEPT_CLIPS = 8
 _SERIES = catalog.frames("generated", "")
 
 
-class VideoSpeaker(Speaker):
+class ClipSampler(Sampler):
     """A video model that draws clips. writer: takes the arrays of timeline samples, where there is one."""
 
     def __init__(self, config: VideoRunConfig, engine: VideoEngine) -> None:
@@ -48,7 +48,7 @@ class VideoSpeaker(Speaker):
         self._reference: FrameReference = frame_reference(clips)
         self._of_data = frame_statistics(clips, reference=self._reference).scalars()
 
-    def speak(
+    def sample(
         self,
         draft: Generation,
         settings: ClipSamplingConfig,
@@ -73,7 +73,7 @@ class VideoSpeaker(Speaker):
             for piece in self.engine.sample(settings, controls, count, on_step=remember, stop=stop):
                 pieces.append(piece.float().cpu())
                 wanted = settings.sampled_clips - len(rows)
-                rows += [_row(clip) for clip in self.engine.shown(pieces[-1][: max(0, wanted)])]
+                rows += [_clip_row(clip) for clip in self.engine.shown(pieces[-1][: max(0, wanted)])]
                 yield replace(draft, tokens=list(rows), status="running")
         except FloatingPointError as error:
             status, stats["error"] = "failed", str(error)
@@ -110,7 +110,7 @@ class VideoSpeaker(Speaker):
         }
 
 
-class VideoWorkload(VideoSpeaker, Workload):
+class VideoWorkload(ClipSampler, Workload):
     """One video run's engine and all that depends on its being one."""
 
     engine: VideoEngine
@@ -142,7 +142,7 @@ class VideoWorkload(VideoSpeaker, Workload):
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
         return term_weights(controls, self.engine.terms, step)
 
-    def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
+    def data_measurements(self, controls: Mapping[str, Any]) -> dict[str, float]:
         del controls
         return {catalog.frames("held_out", name): value for name, value in self._of_data.items()}
 
@@ -285,7 +285,7 @@ def build_video_engine(config: VideoRunConfig) -> VideoEngine:
     return engine
 
 
-def load_video(config: VideoRunConfig, folder: Path) -> tuple[Speaker, Mapping[str, Any]]:
+def load_video(config: VideoRunConfig, folder: Path) -> tuple[Sampler, Mapping[str, Any]]:
     """Model on the CPU with a checkpoint's weights. Raises `CheckpointError` for a bad folder."""
     checkpoint = load_checkpoint(folder)
     on_cpu = config.with_values({"device": "cpu"})
@@ -294,8 +294,8 @@ def load_video(config: VideoRunConfig, folder: Path) -> tuple[Speaker, Mapping[s
     restore_model(engine.saved, checkpoint)
     if config.fault:
         restore_optimizer(engine.model, engine.optimizer, checkpoint)
-    return VideoSpeaker(config, engine), checkpoint.state.controls
+    return ClipSampler(config, engine), checkpoint.state.controls
 
 
-def _row(pixels_FHWC: np.ndarray) -> dict[str, object]:
+def _clip_row(pixels_FHWC: np.ndarray) -> dict[str, object]:
     return {"shape": list(pixels_FHWC.shape), "pixels": base64.b64encode(pixels_FHWC.tobytes()).decode("ascii")}

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from qcore.runs.assignment import Assignment
-from qcore.runs.last_words import leave, release_reserve
+from qcore.runs.last_words import release_reserve, store_failure
 from qcore.runs.layout import RunLock
-from qcore.runs.replay_plan import Orders
+from qcore.runs.replay_plan import ReplayPlan
 from qcore.runs.slots import Slots
 from qcore.store import WriterReplacedError
 from qcore.train.allocator import keep_freed_memory, release_freed_memory
@@ -31,10 +31,10 @@ class Worker:
     """
 
     def __init__(
-        self, run_dir: Path, slots: Slots, author: str, orders: Orders | None = None, lock: RunLock | None = None
+        self, run_dir: Path, slots: Slots, author: str, orders: ReplayPlan | None = None, lock: RunLock | None = None
     ) -> None:
         self.run_dir = run_dir
-        self._assignment = Assignment(run_dir, slots, author, time.time(), orders or Orders())
+        self._assignment = Assignment(run_dir, slots, author, time.time(), orders or ReplayPlan())
         self.ending = self._assignment.ending
         self._lock = lock or RunLock(run_dir)
         # A daemon, because the interpreter would otherwise wait for it before the exit handlers that stop it run.
@@ -91,7 +91,7 @@ class Worker:
             logger.exception("the store of %s failed", self.run_dir.name)
             failure = self.ending.failed(error)
             if not isinstance(error, WriterReplacedError) and failure.cause != "folder gone":  # no longer ours to write
-                leave(self.run_dir, failure)
+                store_failure(self.run_dir, failure)
         finally:
             release_reserve(self.run_dir)
             self.let_go()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qcore.config import ConfigError, RunConfig, Section, nearest_hint
 from qcore.detect import Facts
-from qcore.probes.jitter import jittered
+from qcore.probes.jitter import jitter_weights
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.engine import BaseEngine, StepResult
@@ -54,16 +54,16 @@ class EngineStep:
         return terms
 
     def jittered(self, seed: int) -> AbstractContextManager[None]:
-        return jittered(self._engine.model, seed)
+        return jitter_weights(self._engine.model, seed)
 
 
-class Speaker(ABC):
+class Sampler(ABC):
     """A model that can be sampled: the live one of a run, or a checkpoint's."""
 
     config: RunConfig
 
     @abstractmethod
-    def speak(
+    def sample(
         self,
         draft: Generation,
         settings: Any,
@@ -86,7 +86,7 @@ class Speaker(ABC):
         return type(own).model_validate({**own.model_dump(), **checked})
 
 
-class Workload(Speaker):
+class Workload(Sampler):
     """One run's engine and all that depends on its family."""
 
     engine: BaseEngine
@@ -98,13 +98,13 @@ class Workload(Speaker):
         """The model section of the configuration in force."""
         return self.engine.config.model.model_dump()
 
-    def grown(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+    def section_after_growth(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The model section after growth. `ConfigError` when this model cannot grow so."""
         raise ConfigError(f"a {self.config.kind} cannot grow: start a new run with {', '.join(changes)} as you want")
 
     def grow(self, section: Mapping[str, Any]) -> None:
         """Make the model larger, its outputs and the optimizer's moments kept."""
-        self.grown(section)  # which refuses it
+        self.section_after_growth(section)  # which refuses it
 
     def resize(self, section: Mapping[str, Any]) -> None:
         """Take the model's size from a checkpoint that is about to be loaded; empty: from before there was growth."""
@@ -123,7 +123,7 @@ class Workload(Speaker):
         """Effective weight of each term at a step."""
 
     @abstractmethod
-    def of_data(self, controls: Mapping[str, Any]) -> dict[str, float]:
+    def data_measurements(self, controls: Mapping[str, Any]) -> dict[str, float]:
         """Measurements of the data alone, as they are trained on: at step 0, and when a control of the data changes."""
 
     @abstractmethod

@@ -10,28 +10,28 @@ from qcore.base.words import (
     name_words,
     number_words,
     percent_words,
-    prose,
+    spell_out_numbers,
     value_words,
 )
 from qcore.probes.catalog import distinct_words, group_words, series_words
 from qcore.viz.branches import Branch, branches
-from qcore.viz.clips import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
+from qcore.viz.clips import ClipRow, average_blocks, clip_bytes, spread_frames, stored_clips
 from qcore.viz.compare import pairs, side_by_side, sweep
 from qcore.viz.curves import NO_STEPS, SHARE, Extremes, Line, Mark, Reference, XAxis, YAxis, curves, ema, heading
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
 from qcore.viz.kernels import all_heads, causality_map, kernel, kernel_difference
-from qcore.viz.phases import coherence_map, layer_name, layer_style, layers_shown, portrait, rose, spectrum
+from qcore.viz.phases import coherence_map, layer_name, layer_style, portrait, rose, spectrum, spread_layers
 from qcore.viz.theme import LINE_COLORS, empty_figure, label, line_style
-from qcore.viz.tokens import histogram, leading, race, shares
+from qcore.viz.tokens import histogram, leading_tokens, race, shares
 from qcore.viz.units import UNIT_LABELS, UNITS, Unit, convert
 from qcore.viz.video import (
     SOURCES,
     anchor_spread,
+    curves_over_time,
     frame_spectrum,
     lag_changes,
-    over_time,
     path_weights,
     similarity_map,
     source_style,
@@ -63,7 +63,7 @@ __all__ = [
     "all_heads",
     "anchor_spread",
     "author_words",
-    "averaged",
+    "average_blocks",
     "branches",
     "causality_map",
     "change_words",
@@ -73,6 +73,7 @@ __all__ = [
     "convert",
     "cosine_matrix",
     "curves",
+    "curves_over_time",
     "distinct_words",
     "eigenvalues",
     "ema",
@@ -89,19 +90,16 @@ __all__ = [
     "lag_changes",
     "layer_name",
     "layer_style",
-    "layers_shown",
-    "leading",
+    "leading_tokens",
     "limit_words",
     "line_style",
     "module_tree",
     "name_words",
     "number_words",
-    "over_time",
     "pairs",
     "path_weights",
     "percent_words",
     "portrait",
-    "prose",
     "race",
     "rose",
     "script_file",
@@ -111,7 +109,9 @@ __all__ = [
     "similarity_map",
     "source_style",
     "spectrum",
+    "spell_out_numbers",
     "spread_frames",
+    "spread_layers",
     "stored_clips",
     "sweep",
     "term_bars",

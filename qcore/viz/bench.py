@@ -44,7 +44,7 @@ def generation_speed(rates: Mapping[str, Sequence[tuple[int, float]]], *, uirevi
         message="Generation was not measured.",
         height=320,
     )
-    return _along(figure, "position of the token", "position %{x:,d}")
+    return _with_x_axis(figure, "position of the token", "position %{x:,d}")
 
 
 def quality_curves(
@@ -77,14 +77,14 @@ def quality_curves(
         height=360,
     )
     what = "tokens seen" if against == "tokens" else "seconds of training"
-    return _along(figure, what, "%{x:,.3~s} " + against)
+    return _with_x_axis(figure, what, "%{x:,.3~s} " + against)
 
 
 def _style(index: int, seed: int) -> dict[str, str]:
     return {"color": LINE_COLORS[index % len(LINE_COLORS)], "dash": DASHES[seed % len(DASHES)]}
 
 
-def _along(figure: Figure, title: str, hover: str) -> Figure:
+def _with_x_axis(figure: Figure, title: str, hover: str) -> Figure:
     """The same figure with another horizontal axis than steps; an empty one stays as it is."""
     if "title" in figure.layout["xaxis"]:
         figure.layout["xaxis"] |= {"title": {"text": title, "standoff": 8}, "unifiedhovertitle": {"text": hover}}

@@ -57,7 +57,7 @@ def clip_bytes(rows: Sequence[ClipRow], *, layout: Literal["film", "strip"], alt
     Raises:
         ValueError: for clips that are not uint8 with five axes.
     """
-    kept = [_checked(row) for row in rows]
+    kept = [_check_clips(row) for row in rows]
     if layout == "strip":
         kept = [clips[:1] for clips in kept]
     most = STRIP_FRAMES if layout == "strip" else MOST_FRAMES
@@ -67,7 +67,7 @@ def clip_bytes(rows: Sequence[ClipRow], *, layout: Literal["film", "strip"], alt
     block = max(1, math.ceil(math.sqrt(total / MOST_BYTES)))
     heads, parts, offset = [], [], 0
     for row, clips, place in zip(rows, kept, places, strict=True):
-        shown = averaged(clips, max(block, math.ceil(max(clips.shape[2:4], default=1) / MOST_SIDE)))
+        shown = average_blocks(clips, max(block, math.ceil(max(clips.shape[2:4], default=1) / MOST_SIDE)))
         heads.append(
             {
                 "label": row.label,
@@ -93,7 +93,7 @@ def spread_frames(count: int, most: int) -> list[int]:
     return [place * (count - 1) // (most - 1) for place in range(most)]
 
 
-def averaged(clips_NFHWC: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
+def average_blocks(clips_NFHWC: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
     """Mean over squares of `block` pixels a side; what is left over at the right and the bottom is cut off."""
     if block <= 1 or not clips_NFHWC.size:
         return clips_NFHWC
@@ -126,7 +126,7 @@ def stored_clips(tokens: Sequence[Mapping[str, Any]]) -> NDArray[np.uint8]:
     return np.stack(found) if found else np.zeros((0, 1, 1, 1, 1), np.uint8)
 
 
-def _checked(row: ClipRow) -> NDArray[np.uint8]:
+def _check_clips(row: ClipRow) -> NDArray[np.uint8]:
     clips = np.asarray(row.clips_NFHWC)
     if clips.ndim != 5 or clips.dtype != np.uint8:
         raise ValueError(f"the clips of {row.label!r} must be uint8 [N, F, H, W, C], not {clips.dtype} {clips.shape}")

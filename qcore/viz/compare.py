@@ -85,7 +85,7 @@ def pairs(
     layout["showlegend"] = False
     layout["xaxis"] = {"tickvals": [0, 1], "ticktext": ["without", "with the change"], "range": [-0.35, 1.35]}
     layout["yaxis"] |= {"title": {"text": label(series_words(metric).text), "standoff": 6}}
-    say_notes(layout, _lost(len(both) - len(whole), "pair"), bool(title))
+    say_notes(layout, _lost_notes(len(both) - len(whole), "pair"), bool(title))
     traces = [
         {
             "type": "scatter",
@@ -139,7 +139,7 @@ def sweep(
     layout["showlegend"] = False
     layout["yaxis"] |= {"title": {"text": label(series_words(metric).text), "standoff": 6}}
     # a fork that diverged is an answer, and would be missing without a trace
-    say_notes(layout, _lost(ended - sum(map(len, found)), "fork"), bool(title))
+    say_notes(layout, _lost_notes(ended - sum(map(len, found)), "fork"), bool(title))
     shown = [label(str(value)) for value in values] if even or (log_x and min(numbers) <= 0) else list(values)
     layout["xaxis"] = {"type": "category" if shown != list(values) or even else ("log" if log_x else "linear")}
     dots = [(x, y) for x, row in zip(shown, found, strict=True) for y in row]
@@ -167,5 +167,5 @@ def sweep(
     )
 
 
-def _lost(count: int, what: str) -> list[str]:
+def _lost_notes(count: int, what: str) -> list[str]:
     return [f"{count} {what}{'' if count == 1 else 's'} ended with a value that is not finite"] if count else []

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from qcore.base.words import number_words
 from qcore.viz.curves import SHARE, Line, curves
 from qcore.viz.figure import Figure
-from qcore.viz.heat import TINT, Axis, Scale, heat, one_sided, rgba
+from qcore.viz.heat import TINT, Axis, Scale, heat, one_sided_scale, rgba
 from qcore.viz.theme import GREY, base_layout, empty_figure, label, line_style
 
 WIDTHS = ("D", "1.5 D", "2.25 D")
@@ -65,21 +65,21 @@ def alignment_curve(
 
 
 @dataclass(frozen=True)
-class Holding:
+class ConceptTokens:
     """What one concept holds: the tokens that have it first, the surest first."""
 
     concept: int
     tokens: list[int]
 
 
-def holdings(top_V: ArrayLike, share_V: ArrayLike) -> list[Holding]:
+def concept_tokens(top_V: ArrayLike, share_V: ArrayLike) -> list[ConceptTokens]:
     """Tokens of each concept, the fullest concept first; −1 in `top` is a token without concepts."""
     top, share = np.asarray(top_V), np.asarray(share_V)
     concepts, counts = np.unique(top[top >= 0], return_counts=True)
     found = []
     for concept in concepts[np.argsort(-counts, kind="stable")].tolist():
         tokens = np.flatnonzero(top == concept)
-        found.append(Holding(concept, tokens[np.argsort(-share[tokens], kind="stable")].tolist()))
+        found.append(ConceptTokens(concept, tokens[np.argsort(-share[tokens], kind="stable")].tolist()))
     return found
 
 
@@ -92,7 +92,7 @@ def common_steps(*series: tuple[ArrayLike, ArrayLike]) -> tuple[np.ndarray, ...]
     return np.array(steps, dtype=np.int64), *(np.array([column[step] for step in steps]) for column in columns)
 
 
-def shares_along(
+def stacked_shares(
     share_TN: ArrayLike, names: Sequence[str], *, uirevision: str, title: str = "", height: int = 280
 ) -> Figure:
     """What each token of a text chose: N shares that sum to 1, stacked over the positions."""
@@ -133,7 +133,11 @@ def expert_load(load_LE: ArrayLike, *, uirevision: str, title: str = "") -> Figu
         x=Axis("expert", {expert: str(expert + 1) for expert in range(0, experts, -(-experts // 16))}, "expert"),
         y=Axis("", [f"layer {layer + 1}" for layer in range(layers)]),
         scale=Scale(
-            0, high, one_sided(strongest=TINT), "share of choices", {0: "0", even: "even", high: number_words(high, 2)}
+            0,
+            high,
+            one_sided_scale(strongest=TINT),
+            "share of choices",
+            {0: "0", even: "even", high: number_words(high, 2)},
         ),
         uirevision=uirevision,
         title=title,

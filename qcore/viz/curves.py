@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcore.base.words import number_words
-from qcore.viz.extent import Curve, Extent, extent, outliers, unfinite
+from qcore.viz.extent import Curve, Extent, extent, nonfinite_text, outliers
 from qcore.viz.figure import Figure
 from qcore.viz.theme import CLEAR, GREY, LABEL_SIZE, PURPLE, base_layout, empty_figure, label, line_style
 
@@ -205,7 +205,7 @@ def curves(
         >>> heading(figure)
         'Loss, nats'
     """
-    in_full = title_with(title, y_title)
+    in_full = title_with_unit(title, y_title)
     if all(np.size(line.y) == 0 for line in lines):
         return empty_figure(message, height=height, uirevision=uirevision, title=in_full)
     layout = base_layout(height=height, uirevision=uirevision, title=in_full)
@@ -261,7 +261,7 @@ def heading(figure: Figure) -> str:
     return ". ".join([text, *figure.layout.get("meta", {}).get("notes", [])])
 
 
-def title_with(title: str, unit: str) -> str:
+def title_with_unit(title: str, unit: str) -> str:
     """A title in words with its unit: `Cross-entropy, nats per token`."""
     return f"{title}, {unit}" if title and unit and unit.lower() not in title.lower() else title
 
@@ -310,7 +310,7 @@ def _notes(lines: Sequence[Line], log_x: bool, log_y: bool) -> list[str]:
     notes, several = [], len(lines) > 1
     for line in lines:
         x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
-        if not line.gaps and (said := unfinite(line.name if several else "", x, y, line.counted)):
+        if not line.gaps and (said := nonfinite_text(line.name if several else "", x, y, line.counted)):
             notes.append(said)
     values = [np.asarray(line.y, dtype=np.float64) for line in lines]
     if log_y and (low := sum(int((y <= 0).sum()) for y in values)):
@@ -367,7 +367,7 @@ def _line_traces(
         "showlegend": not smooth and len(y) > 0,
         **({"hoverinfo": "skip"} if smooth else hover),
     }
-    alone = np.zeros(0, dtype=np.int64) if smooth or mode != "lines" else _alone(y)
+    alone = np.zeros(0, dtype=np.int64) if smooth or mode != "lines" else _isolated_points(y)
     averaged: dict[str, Any] = common | {
         "x": x if smooth else x[alone],
         "y": ema(x, np.where(aside, np.nan, y), span) if smooth else y[alone],
@@ -381,7 +381,7 @@ def _line_traces(
     return [raw, averaged]
 
 
-def _alone(y: NDArray[np.float64]) -> NDArray[np.int64]:
+def _isolated_points(y: NDArray[np.float64]) -> NDArray[np.int64]:
     """Places of finite values between two gaps: a line has no length there, and would not show them."""
     known = np.concatenate([[False], np.isfinite(y), [False]])
     return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])

@@ -109,7 +109,7 @@ def extent(
     low, high = float(pooled.min()), float(pooled.max())
     # a logarithmic axis shows a steep start as it is
     if settled and not log:
-        top = _settled(curves)
+        top = _settled_top(curves)
         if top is not None and top < high:
             start = high
             high = top
@@ -120,11 +120,11 @@ def extent(
     # both sides are fixed: Plotly would otherwise find its limits from the outliers too
     if len(aside):
         found.low, found.high = low, high
-        found.notes.append(_said_of(curves, aside))
+        found.notes.append(_outlier_text(curves, aside))
     span = _span(low, high, log)
     # a run's first points lie far from every floor; leaving the floor out would hide where it is going
     if len(pooled) >= FEWEST and references:
-        _place(found, references, low, high, log)
+        _place_references(found, references, low, high, log)
     if not log:
         wanted = max(least, LEAST_PART * max(abs(low), abs(high)), 1e-12)
         if span < wanted:
@@ -139,9 +139,9 @@ def extent(
     return found
 
 
-def _settled(curves: Sequence[Curve]) -> float | None:
+def _settled_top(curves: Sequence[Curve]) -> float | None:
     """The top of an axis that leaves the curves' start out; None where the start squeezes nothing."""
-    shown = [(curve.x[known], curve.y[known]) for curve in curves for known in [_drawn(curve)] if known.any()]
+    shown = [(curve.x[known], curve.y[known]) for curve in curves for known in [_drawable_points(curve)] if known.any()]
     if not shown or max(len(x) for x, _ in shown) < FEWEST:
         return None
     # by the steps, not by the count of points: downsampling leaves more of them where much happens
@@ -163,11 +163,11 @@ def _settled(curves: Sequence[Curve]) -> float | None:
     return top if most - low > _SQUEEZE / _ROOM * (top - low) else None
 
 
-def _drawn(curve: Curve) -> NDArray[np.bool_]:
+def _drawable_points(curve: Curve) -> NDArray[np.bool_]:
     return np.isfinite(curve.y) & ~curve.outliers
 
 
-def _said_of(curves: Sequence[Curve], aside: Values) -> str:
+def _outlier_text(curves: Sequence[Curve], aside: Values) -> str:
     furthest = float(aside[np.argmax(np.abs(aside))])
     step = next(
         float(curve.x[place])
@@ -179,7 +179,9 @@ def _said_of(curves: Sequence[Curve], aside: Values) -> str:
     return f"{count} left out, up to {number_words(furthest, 3)} at {number_words(step, 9)}"
 
 
-def _place(found: Extent, references: Sequence[tuple[str, float]], low: float, high: float, log: bool) -> None:
+def _place_references(
+    found: Extent, references: Sequence[tuple[str, float]], low: float, high: float, log: bool
+) -> None:
     """Leave references that are far from the curves out of the axis, and name them at its edge."""
     span = max(_span(low, high, log), 0.05 if log else LEAST_PART * max(abs(low), abs(high)))
     above, below, inside = [], [], [low, high]
@@ -218,7 +220,7 @@ def _span(low: float, high: float, log: bool) -> float:
     return math.log10(high / low) if log else high - low
 
 
-def unfinite(name: str, x: Values, y: Values, counted: tuple[int, int] | None) -> str:
+def nonfinite_text(name: str, x: Values, y: Values, counted: tuple[int, int] | None) -> str:
     """What a chart says of values that are not finite: `not finite at steps 40–90 (51 of 100 points)`; empty without.
 
     Args:

@@ -41,7 +41,7 @@ class Figure:
     def to_json(self) -> str:
         """JSON with `data` and `layout`."""
         parts = {"data": self.data, "layout": self.layout}
-        return json.dumps(parts, default=_plain, separators=(",", ":"), allow_nan=False)
+        return json.dumps(parts, default=_plain_json, separators=(",", ":"), allow_nan=False)
 
 
 def script_file() -> tuple[Path, str]:
@@ -49,7 +49,7 @@ def script_file() -> tuple[Path, str]:
     return Path(plotly.__file__).parent / "package_data" / "plotly.min.js", f"plotly-{plotly.__version__}.min.js"
 
 
-def _plain(value: object) -> Any:
+def _plain_json(value: object) -> Any:
     """Arrays as Plotly's typed arrays; whole numbers as 32 bits where they fit, else as float64."""
     if isinstance(value, np.generic):
         return value.item()

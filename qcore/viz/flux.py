@@ -81,7 +81,7 @@ def _paths(angle_LT: NDArray[Any], radius_LT: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def past_of(
+def past_figure(
     similarity_T: ArrayLike,
     connection_T: ArrayLike,
     threshold: float,
@@ -161,7 +161,7 @@ def past_of(
     return Figure(traces, layout)
 
 
-def along_text(
+def measures_along_text(
     lines: Sequence[tuple[str, ArrayLike]],
     labels: Sequence[str],
     *,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from qcore.base.words import number_words, percent_words
 from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
-from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided
+from qcore.viz.heat import TINT, Axis, Scale, heat, two_sided_scale
 from qcore.viz.theme import (
     BLUE,
     CLEAR,
@@ -104,7 +104,7 @@ def cosine_matrix(names: Sequence[str], cosine_KK: ArrayLike, *, uirevision: str
         cosine,
         x=Axis("", shown),
         y=Axis("", shown),
-        scale=Scale(-1, 1, two_sided(TINT), "opposed ← cosine → together", {-1: "−1", 0: "0", 1: "+1"}),
+        scale=Scale(-1, 1, two_sided_scale(TINT), "opposed ← cosine → together", {-1: "−1", 0: "0", 1: "+1"}),
         uirevision=uirevision,
         title=title,
         hover="cosine %{z:.3f}",

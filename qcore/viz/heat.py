@@ -63,12 +63,12 @@ def rgba(color: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def one_sided(color: str = BLUE, strongest: float = 1.0) -> list[list[Any]]:
+def one_sided_scale(color: str = BLUE, strongest: float = 1.0) -> list[list[Any]]:
     """Colour scale of values from 0 up: clear, then one hue."""
     return [[0.0, rgba(color, 0)], [1.0, rgba(color, strongest)]]
 
 
-def two_sided(strongest: float = 1.0) -> list[list[Any]]:
+def two_sided_scale(strongest: float = 1.0) -> list[list[Any]]:
     """Colour scale around 0: vermillion below, clear at 0, blue above."""
     return [
         [0.0, rgba(VERMILLION, strongest)],

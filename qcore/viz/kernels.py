@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qcore.base.words import number_words
 from qcore.viz.figure import Figure
-from qcore.viz.heat import Axis, Scale, heat, limit_of, one_sided, rgba, two_sided
+from qcore.viz.heat import Axis, Scale, heat, limit_of, one_sided_scale, rgba, two_sided_scale
 from qcore.viz.theme import BLUE, GREY, LABEL_SIZE, VERMILLION, empty_figure
 
 _LONGEST_LABEL = 12
@@ -49,11 +49,11 @@ def kernel(
     limit = limit or limit_of(weight)
     unit = "weight ÷ the row's largest" if each_row else "weight"
     scale = (
-        Scale(-limit, limit, two_sided(), f"destructive ← {unit} → constructive", _signed_ticks(limit))
+        Scale(-limit, limit, two_sided_scale(), f"destructive ← {unit} → constructive", _signed_ticks(limit))
         if signed
-        else Scale(0, limit, one_sided(), unit, {0: "0", limit: number_words(limit, 2)})
+        else Scale(0, limit, one_sided_scale(), unit, {0: "0", limit: number_words(limit, 2)})
     )
-    return _on_text(weight, labels, scale, uirevision, title, height, "weight %{z:.3f}")
+    return _text_heatmap(weight, labels, scale, uirevision, title, height, "weight %{z:.3f}")
 
 
 def kernel_difference(
@@ -68,8 +68,8 @@ def kernel_difference(
     """now − before: blue where the weight has grown, vermillion where it has fallen."""
     change = np.asarray(now_NN, dtype=np.float64) - np.asarray(before_NN, dtype=np.float64)
     limit = limit_of(change)
-    scale = Scale(-limit, limit, two_sided(), "less ← change of weight → more", _signed_ticks(limit))
-    return _on_text(change, labels, scale, uirevision, title, height, "change %{z:+.3f}")
+    scale = Scale(-limit, limit, two_sided_scale(), "less ← change of weight → more", _signed_ticks(limit))
+    return _text_heatmap(change, labels, scale, uirevision, title, height, "change %{z:+.3f}")
 
 
 def all_heads(weight_LHNN: ArrayLike, *, signed: bool, uirevision: str, title: str = "", height: int = 560) -> Figure:
@@ -99,9 +99,9 @@ def all_heads(weight_LHNN: ArrayLike, *, signed: bool, uirevision: str, title: s
         canvas,
         x=Axis("head", {round(head * (side + 1) + middle): str(head + 1) for head in range(H)}),
         y=Axis("layer", {round(layer * (side + 1) + middle): str(layer + 1) for layer in range(L)}),
-        scale=Scale(-limit, limit, two_sided(), "destructive ← weight → constructive", _signed_ticks(limit))
+        scale=Scale(-limit, limit, two_sided_scale(), "destructive ← weight → constructive", _signed_ticks(limit))
         if signed
-        else Scale(0, limit, one_sided(), "weight", {0: "0", limit: number_words(limit, 2)}),
+        else Scale(0, limit, one_sided_scale(), "weight", {0: "0", limit: number_words(limit, 2)}),
         uirevision=uirevision,
         title=title,
         height=height,
@@ -109,7 +109,9 @@ def all_heads(weight_LHNN: ArrayLike, *, signed: bool, uirevision: str, title: s
     figure.data[0]["hoverinfo"] = "skip"
     del figure.data[0]["hovertemplate"]
     figure.layout["shapes"] = [
-        _frame(column * (side + 1) - 0.5, row * (side + 1) - 0.5, side) for row in range(L) for column in range(H)
+        _square_outline(column * (side + 1) - 0.5, row * (side + 1) - 0.5, side)
+        for row in range(L)
+        for column in range(H)
     ]
     return figure
 
@@ -132,7 +134,7 @@ def causality_map(
         return empty_figure("No cut was probed.", height=height, uirevision=uirevision, title=title)
     order = np.argsort(cuts, kind="stable")
     cuts, change = cuts[order], change[order]
-    early_CT = _up_to(cuts, change.shape[1])
+    early_CT = _cells_up_to(cuts, change.shape[1])
     moved = np.isfinite(change) & (change > 0)
     logs = np.log10(np.where(moved, change, 1.0))
     allowed = np.where(moved & ~early_CT, logs, np.nan)
@@ -148,7 +150,7 @@ def causality_map(
             float(high),
             [[0.0, rgba(BLUE, 0.15)], [1.0, rgba(BLUE, 1)]],
             "largest change of a logit",
-            {float(end): f"10{_power(int(end))}" for end in (low, high)},
+            {float(end): f"10{_superscript(int(end))}" for end in (low, high)},
         ),
         uirevision=uirevision,
         title=title,
@@ -209,12 +211,12 @@ def _early_note(leaks_CT: NDArray[np.bool_], text: str) -> dict[str, Any]:
     }
 
 
-def _up_to(cuts_C: ArrayLike, count: int) -> NDArray[np.bool_]:
+def _cells_up_to(cuts_C: ArrayLike, count: int) -> NDArray[np.bool_]:
     """Cells at or before the cut of their row, [C, T]."""
     return np.arange(count) <= np.asarray(cuts_C).reshape(-1, 1)
 
 
-def _on_text(
+def _text_heatmap(
     z_NN: NDArray[np.float64],
     labels: Sequence[str],
     scale: Scale,
@@ -252,11 +254,11 @@ def _signed_ticks(limit: float) -> dict[float, str]:
     return {-limit: f"−{number_words(limit, 2)}", 0.0: "0", limit: f"+{number_words(limit, 2)}"}
 
 
-def _power(exponent: int) -> str:
+def _superscript(exponent: int) -> str:
     return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _frame(x: float, y: float, side: int) -> dict[str, Any]:
+def _square_outline(x: float, y: float, side: int) -> dict[str, Any]:
     return {
         "type": "rect",
         "xref": "x",

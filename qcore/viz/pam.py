@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from qcore.base.words import number_words, percent_words
 from qcore.viz.curves import NO_STEPS, SHARE, Line, YAxis, curves
 from qcore.viz.figure import Figure
-from qcore.viz.heat import Axis, Scale, heat, one_sided
-from qcore.viz.phases import layer_name, layer_style, layers_shown
+from qcore.viz.heat import Axis, Scale, heat, one_sided_scale
+from qcore.viz.phases import layer_name, layer_style, spread_layers
 from qcore.viz.theme import BLUE, GREY, LINE_COLORS, base_layout, empty_figure
 
 _OCTAVES = 12
@@ -44,7 +44,7 @@ def decay_spectrum(decay_LHT: ArrayLike, *, uirevision: str, title: str = "") ->
         share[kept],
         x=Axis("memory 1/(1−γ), tokens", {2 * power: f"{2**power:,}" for power in range(0, _OCTAVES + 1, 2)}),
         y=Axis("", {place: names[place] for place in range(0, len(kept), every)}),
-        scale=Scale(0, most, one_sided(), "share of tokens", {0: "0", most: percent_words(most, places=0)}),
+        scale=Scale(0, most, one_sided_scale(), "share of tokens", {0: "0", most: percent_words(most, places=0)}),
         uirevision=uirevision,
         title=title,
         height=max(260, 130 + 14 * len(kept)),
@@ -62,7 +62,7 @@ def decay_spectrum(decay_LHT: ArrayLike, *, uirevision: str, title: str = "") ->
 def decay_course(decay_HT: ArrayLike, *, uirevision: str, title: str = "") -> Figure:
     """γ of one layer's heads at each token of a text, a line a head (at most 8)."""
     decay = np.asarray(decay_HT, dtype=np.float64)
-    shown = layers_shown(len(decay)) if decay.ndim == 2 and decay.size else []
+    shown = spread_layers(len(decay)) if decay.ndim == 2 and decay.size else []
     place = np.arange(decay.shape[-1]) if shown else np.zeros(0)
     figure = curves(
         [Line(f"head {head + 1}", place, decay[head]) for head in shown],
@@ -74,7 +74,7 @@ def decay_course(decay_HT: ArrayLike, *, uirevision: str, title: str = "") -> Fi
         height=300,
         message="No decays measured.",
     )
-    return _over(figure, "position in the text, tokens", "position %{x}")
+    return _with_x_axis(figure, "position in the text, tokens", "position %{x}")
 
 
 def state_spectrum(singular_LHr: ArrayLike, *, uirevision: str, title: str = "") -> Figure:
@@ -90,7 +90,7 @@ def state_spectrum(singular_LHr: ArrayLike, *, uirevision: str, title: str = "")
         place = np.arange(1, singular.shape[2] + 1)
         lines = [
             Line(layer_name(layer + 1), place, relative[layer], layer_style(layer + 1))
-            for layer in layers_shown(len(relative))
+            for layer in spread_layers(len(relative))
         ]
     figure = curves(
         lines,
@@ -102,7 +102,7 @@ def state_spectrum(singular_LHr: ArrayLike, *, uirevision: str, title: str = "")
         height=300,
         message="No state measured.",
     )
-    return _over(figure, "singular value, largest first", "direction %{x}")
+    return _with_x_axis(figure, "singular value, largest first", "direction %{x}")
 
 
 def channel_balance(energy_L2: ArrayLike, *, uirevision: str, title: str = "") -> Figure:
@@ -146,7 +146,7 @@ def _half_line() -> dict[str, Any]:
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0.5, "y1": 0.5, "line": line}
 
 
-def _over(figure: Figure, title: str, hover: str) -> Figure:
+def _with_x_axis(figure: Figure, title: str, hover: str) -> Figure:
     """Curves over something else than steps."""
     if figure.data:
         figure.layout["xaxis"] |= {"title": {"text": title, "standoff": 8}, "unifiedhovertitle": {"text": hover}}

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from qcore.base.words import number_words
 from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
-from qcore.viz.heat import FAINT, TINT, Axis, Scale, add_scale, heat, one_sided
+from qcore.viz.heat import FAINT, TINT, Axis, Scale, add_scale, heat, one_sided_scale
 from qcore.viz.theme import (
     BLUE,
     CLEAR,
@@ -48,7 +48,7 @@ def layer_style(layer: int) -> dict[str, Any]:
     return line_style(layer - 1) if layer else {"color": GREY, "dash": "dot"}
 
 
-def layers_shown(count: int, most: int = 8) -> list[int]:
+def spread_layers(count: int, most: int = 8) -> list[int]:
     """At most `most` of the layers 0 … count − 1, evenly spread, the first and the last among them."""
     if count <= most:
         return list(range(count))
@@ -162,8 +162,8 @@ def coherence_map(
     figure = heat(
         table,
         x=Axis("", ticks),
-        y=Axis("", {layer: names[layer] for layer in layers_shown(layers, 16)}),
-        scale=Scale(0, 1, one_sided(strongest=TINT if small else 1), "R: spread → aligned", {0: "0", 1: "1"}),
+        y=Axis("", {layer: names[layer] for layer in spread_layers(layers, 16)}),
+        scale=Scale(0, 1, one_sided_scale(strongest=TINT if small else 1), "R: spread → aligned", {0: "0", 1: "1"}),
         uirevision=uirevision,
         title=title,
         height=max(300, 140 + (_ROW_PIXELS if small else 14) * layers),
@@ -197,7 +197,7 @@ def spectrum(power_LF: ArrayLike, *, uirevision: str, title: str = "", height: i
         return empty_figure("No spectrum measured.", height=height, uirevision=uirevision, title=title)
     frequency = np.linspace(0, 0.5, power.shape[1])
     figure = curves(
-        [Line(layer_name(layer), frequency, power[layer], layer_style(layer)) for layer in layers_shown(len(power))],
+        [Line(layer_name(layer), frequency, power[layer], layer_style(layer)) for layer in spread_layers(len(power))],
         uirevision=uirevision,
         title=title,
         y_title="share of power",

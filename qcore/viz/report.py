@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcore.base.words import author_words, limit_words, name_words, number_words, prose
+from qcore.base.words import author_words, limit_words, name_words, number_words, spell_out_numbers
 from qcore.probes import catalog
 from qcore.probes.catalog import group_words, series_words
-from qcore.viz.clips import averaged, spread_frames, stored_clips
+from qcore.viz.clips import average_blocks, spread_frames, stored_clips
 from qcore.viz.curves import Line, Mark, Reference, curves
 from qcore.viz.figure import Figure, script_file
 from qcore.viz.words import event_words
@@ -94,12 +94,12 @@ def report_html(
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(body)}"
-        f'<script type="application/json" id="figures">{_inert(data)}</script>'
+        f'<script type="application/json" id="figures">{_script_safe(data)}</script>'
         f"<script>{library}</script><script>{_SCRIPT}</script></body></html>\n"
     )
 
 
-def _inert(text: str) -> str:
+def _script_safe(text: str) -> str:
     """JSON that cannot end its script element."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -124,7 +124,9 @@ def _verdict(findings: Sequence[Mapping[str, Any]], judged: bool, watched: bool)
     if not active:
         past = " Some findings are over; see below." if findings else ""
         return f'<p class="verdict">No open findings in this run.{past}</p>'
-    names = "; ".join(prose(str(finding["title"])) for finding in active[:3]) + ("; …" if len(active) > 3 else "")
+    names = "; ".join(spell_out_numbers(str(finding["title"])) for finding in active[:3]) + (
+        "; …" if len(active) > 3 else ""
+    )
     count = f"{len(active)} finding{'' if len(active) == 1 else 's'}"
     said = f"This run has open findings, whatever its loss says ({count}): {names}."
     return f'<p class="verdict bad">{html.escape(said)}</p>'
@@ -211,17 +213,18 @@ def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]], judg
         drawn = evidence.get("figure") or {}
         plot = _plot(figures, _evidence(finding, drawn)) if drawn.get("lines") else ""
         remedies = "".join(
-            f"<li>{html.escape(name_words(prose(text)))}<span class='hint'> {html.escape(prose(why))}</span></li>"
+            f"<li>{html.escape(name_words(spell_out_numbers(text)))}<span class='hint'> "
+            f"{html.escape(spell_out_numbers(why))}</span></li>"
             for text, why in finding["remedies"]
         )
         at = evidence.get("shown_at")
         look = "" if at is None else f", here as of step {int(at):,}"
         quiet = "" if finding["state"] == "active" else " quiet"
         parts.append(
-            f'<div class="finding{quiet}"><h3>{html.escape(prose(str(finding["title"])))}</h3>'
+            f'<div class="finding{quiet}"><h3>{html.escape(spell_out_numbers(str(finding["title"])))}</h3>'
             f'<p class="hint">{html.escape(name_words(str(finding["name"])))}, {html.escape(str(finding["state"]))}, '
             f"since step {int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}{look}</p>"
-            f"<p>{html.escape(prose(str(finding['explanation'])))}</p>"
+            f"<p>{html.escape(spell_out_numbers(str(finding['explanation'])))}</p>"
             f"{_table([('measured', 'value', 'should be'), *numbers]) if numbers else ''}{plot}"
             f"{f'<p>What to do:</p><ul>{remedies}</ul>' if remedies else ''}</div>"
         )
@@ -259,7 +262,7 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
 def _strips(stored: Sequence[Mapping[str, Any]]) -> str:
     """The frames of the first clips side by side, a picture a clip."""
     clips = stored_clips(stored[:4])
-    clips = averaged(clips, max(1, -(-max(clips.shape[2:4]) // _SIDE)))[:, spread_frames(clips.shape[1], _FRAMES)]
+    clips = average_blocks(clips, max(1, -(-max(clips.shape[2:4]) // _SIDE)))[:, spread_frames(clips.shape[1], _FRAMES)]
     pictures = []
     for clip_FHWC in clips:
         strip_HWC = np.concatenate(list(clip_FHWC), axis=1)

@@ -25,7 +25,7 @@ def shares(counts_V: ArrayLike) -> NDArray[np.float64]:
     return counts / total if total > 0 else np.zeros_like(counts)
 
 
-def leading(counts_AV: Sequence[ArrayLike], top: int) -> list[int]:
+def leading_tokens(counts_AV: Sequence[ArrayLike], top: int) -> list[int]:
     """Ids with the largest share in any of the histograms, largest first; at most `top`, and none with share 0."""
     best_V = np.max([shares(counts) for counts in counts_AV], axis=0)
     order = np.argsort(-best_V, kind="stable")[:top]
@@ -48,7 +48,7 @@ def histogram(
     account for all positions. `labels` holds one text for each of the V tokens.
     """
     predicted, target = shares(predicted_V), shares(target_V)
-    chosen = leading([predicted, target], top)
+    chosen = leading_tokens([predicted, target], top)
     if not chosen:
         return empty_figure(message, uirevision=uirevision, title=title)
     axis_title = f"share of {int(np.sum(target_V)):,} positions"
@@ -116,7 +116,7 @@ def race(
     share_SV = np.array([shares(counts) for counts in predicted_SV])
     if share_SV.size == 0 or not share_SV.any():
         return empty_figure("No token histograms yet.", height=height, uirevision=uirevision, title=title)
-    leaders = {token for share_V in share_SV for token in leading([share_V], top)}
+    leaders = {token for share_V in share_SV for token in leading_tokens([share_V], top)}
     kept = sorted(sorted(leaders, key=lambda token: -share_SV[:, token].max())[:most])
     lines = [Line(labels[token], np.asarray(steps), share_SV[:, token]) for token in kept]
     figure = curves(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from qcore.base.words import number_words
 from qcore.viz.curves import NO_STEPS, Line, YAxis, curves
 from qcore.viz.figure import Figure
-from qcore.viz.heat import FAINT, Axis, Scale, heat, limit_of, one_sided, two_sided
+from qcore.viz.heat import FAINT, Axis, Scale, heat, limit_of, one_sided_scale, two_sided_scale
 from qcore.viz.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, empty_figure, label
 
 SOURCES = ("data", "denoised", "generated")
@@ -40,7 +40,7 @@ def similarity_map(similarity_FF: ArrayLike, *, uirevision: str, title: str = ""
         similarity,
         x=Axis("frame", ticks),
         y=Axis("frame", ticks),
-        scale=Scale(-1, 1, two_sided(), "opposed ← cosine → same picture", {-1: "−1", 0: "0", 1: "1"}),
+        scale=Scale(-1, 1, two_sided_scale(), "opposed ← cosine → same picture", {-1: "−1", 0: "0", 1: "1"}),
         uirevision=uirevision,
         title=title,
         height=height,
@@ -94,10 +94,10 @@ def path_weights(
     )
     if not figure.data:
         return figure
-    _over_time(figure)
+    _set_time_axis(figure)
     times = np.asarray(sampled, dtype=np.float64).ravel()
     figure.layout["showlegend"] = True
-    figure.layout["shapes"] = [_at_time(float(jump)) for jump in jumps]
+    figure.layout["shapes"] = [_time_marker(float(jump)) for jump in jumps]
     figure.layout["annotations"] = [_jump_label(float(jump)) for jump in jumps]
     if times.size:
         figure.data.extend(_drawn_times(times))
@@ -128,7 +128,7 @@ def tomography(
         share.T,
         x=Axis("t: noise → data", {place: number_words(t[place], 2) for place in places}),
         y=Axis("singular value", frame_ticks(share.shape[1])),
-        scale=Scale(0, 1, one_sided(PURPLE), "share of the sum", {0: "0", 1: "1: one picture"}),
+        scale=Scale(0, 1, one_sided_scale(PURPLE), "share of the sum", {0: "0", 1: "1: one picture"}),
         uirevision=uirevision,
         title=title,
         height=height,
@@ -206,7 +206,7 @@ def anchor_spread(spread_HW: ArrayLike, *, uirevision: str, title: str = "", hei
         spread,
         x=Axis("pixel", frame_ticks(spread.shape[1])),
         y=Axis("pixel", frame_ticks(spread.shape[0])),
-        scale=Scale(0, high, one_sided(ORANGE), "spread, standardised pixels"),
+        scale=Scale(0, high, one_sided_scale(ORANGE), "spread, standardised pixels"),
         uirevision=uirevision,
         title=title,
         height=height,
@@ -216,17 +216,17 @@ def anchor_spread(spread_HW: ArrayLike, *, uirevision: str, title: str = "", hei
     return figure
 
 
-def over_time(
+def curves_over_time(
     lines: Sequence[Line], *, uirevision: str, title: str = "", y_title: str = "", height: int = 300
 ) -> Figure:
     """Lines over the time t of sampling, noise on the left."""
     figure = curves(lines, uirevision=uirevision, title=title, y_title=y_title, height=height, x=NO_STEPS)
     if figure.data:
-        _over_time(figure)
+        _set_time_axis(figure)
     return figure
 
 
-def _over_time(figure: Figure) -> None:
+def _set_time_axis(figure: Figure) -> None:
     figure.layout["xaxis"] |= {
         "title": {"text": "t: noise → data", "standoff": 8},
         "range": [1.0, 0.0],
@@ -234,7 +234,7 @@ def _over_time(figure: Figure) -> None:
     }
 
 
-def _at_time(time: float) -> dict[str, Any]:
+def _time_marker(time: float) -> dict[str, Any]:
     return {
         "type": "line",
         "xref": "x",

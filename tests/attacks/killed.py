@@ -45,7 +45,7 @@ def act(runs: Path, name: str, what: str, config: RunConfig = CONFIG) -> None:
             case "train":
                 lab.start(config, name=name)
             case "resume":  # one that was killed before its first checkpoint, only from its start
-                lab.resume(name, from_start=bool(lab.stranded(name)))
+                lab.resume(name, from_start=bool(lab.stranded_steps(name)))
             case "fork":
                 lab.fork("twin", step=FORK_STEP, new_name=name)
             case "rewind":

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from qcore.automation.learning_rate import learning_rate
-from qcore.automation.planned_rates import RATE, board_now, planned_courses, tried_rates
+from qcore.automation.planned_rates import RATE, board_at, dry_run_rates, planned_courses
 from qcore.config import SetControl, check_schedule, default_run
 from qcore.lab import Lab
-from qcore.lab.forks import steps_in_force
+from qcore.lab.forks import planned_steps
 from qcore.runs.control_changes import changes_that_hold
 from qcore.store import Event
 from tests.attacks.cpu import bounded
@@ -93,7 +93,7 @@ def test_numbers_that_the_schedule_moves_have_their_past_and_their_future(lab):
     found = planned_courses(config, events, 25, recorded)["z_loss_weight"]
     course = dict(zip(found.steps, found.values, strict=True))
     assert [course[step] for step in (0, 10, 20, 25, 28, 40)] == pytest.approx([0.0, 0.1, 0.1, 0.3, 0.42, 0.5])
-    assert board_now(config, reader.events(), 9)["z_loss_weight"] == 0.0
+    assert board_at(config, reader.events(), 9)["z_loss_weight"] == 0.0
 
 
 def test_a_long_run_is_drawn_by_its_corners_and_each_point_is_exact(lab):
@@ -103,7 +103,7 @@ def test_a_long_run_is_drawn_by_its_corners_and_each_point_is_exact(lab):
     found = planned_courses(config, [], 0, {})[RATE]
     assert len(found.steps) < 3000
     [ramp] = check_schedule(config.value("schedule"), config.kind).ramps
-    tried = tried_rates(config, [(650_000, "learning_rate", 0.5)], config.value("schedule"), 700_000)
+    tried = dry_run_rates(config, [(650_000, "learning_rate", 0.5)], config.value("schedule"), 700_000)
     assert len(tried[0]) < 3000
     assert (tried[0][0], tried[0][-1]) == (1, 700_000)
     for steps, values in ((found.steps, found.values), tried):
@@ -136,8 +136,8 @@ def test_changes_that_cannot_be_made_are_in_no_plan(name: str) -> None:
         payloads.insert(0, {"name": name, "old": "old", "new": good[name]})
     events = [Event(seq, seq, 5.0, "person", "control", payload) for seq, payload in enumerate(payloads)]
     expected = {**config.live_values(), **({name: good[name]} if name in good else {})}
-    assert board_now(config, events, 20) == expected
-    assert steps_in_force(config, events) == expected["steps"]
+    assert board_at(config, events, 20) == expected
+    assert planned_steps(config, events) == expected["steps"]
     held = list(changes_that_hold(config, events))
     assert [event.payload["new"] for event in held] == ([good[name]] if name in good else [])
     assert [event.payload["old"] for event in held] == ([config.value(name)] if name in good else [])
@@ -163,5 +163,5 @@ def test_a_schedule_of_a_thousand_lines_is_planned_at_once(line: str) -> None:
     lines = [line.format(10 * place, 10 * place + 9) for place in range(1, 1000)]
     with bounded(20.0):
         found = planned_courses(config, [], 0, {}, lines)
-        tried_rates(config, [], lines, 2_000)
+        dry_run_rates(config, [], lines, 2_000)
     assert len(found["clip_norm"].steps) <= 8_000

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from qcore.config import PRESETS
-from qcore.models import build_model, matched, parameter_count
+from qcore.models import build_model, match_size, parameter_count
 
 STORY_VOCABULARY = 233
 
 
 def test_the_transformer_preset_is_matched_by_parameters():
     phase, transformer = (PRESETS[name].config.model for name in ("tiny", "tiny-transformer"))
-    assert transformer == matched(phase, "transformer", STORY_VOCABULARY)
+    assert transformer == match_size(phase, "transformer", STORY_VOCABULARY)
     counts = [parameter_count(build_model(config, STORY_VOCABULARY)) for config in (phase, transformer)]
     assert counts[1] == pytest.approx(counts[0], rel=0.02)
 

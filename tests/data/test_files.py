@@ -259,7 +259,7 @@ def test_a_file_beyond_the_memory_is_refused_before_it_is_read(tmp_path, monkeyp
 
     (tmp_path / "a.txt").write_text(PROSE)
     monkeypatch.setattr(size_limits, "memory_bytes", lambda: 2 * len(PROSE) - 2)
-    monkeypatch.setattr(files, "unpacked", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(files, "unpack_file", lambda *_: pytest.fail("it was read"))
     with pytest.raises(DataError, match=r"a\.txt' holds .* more than half of this machine's memory"):
         corpus(tmp_path / "a.txt")
 

@@ -50,7 +50,7 @@ def _jump(step: int, values: Values) -> Values | None:
 def test_a_learning_rate_jump_is_named_within_a_few_steps_with_the_way_back() -> None:
     watch = Watch(facts())
     run(watch, range(201))
-    watch.event(200, "control", {"name": "learning_rate", "old": 3e-3, "new": 0.5})
+    watch.note_event(200, "control", {"name": "learning_rate", "old": 3e-3, "new": 0.5})
     told = run(watch, range(201, 231), spoil=_jump)
     verdict = first(told, "token_collapse")
     assert verdict.since_step == 201
@@ -63,8 +63,8 @@ def test_a_learning_rate_jump_is_named_within_a_few_steps_with_the_way_back() ->
 def test_under_a_manual_policy_the_manual_rate_is_set() -> None:
     watch = Watch(facts())
     run(watch, range(201))
-    watch.event(200, "control", {"name": "manual_learning_rate", "old": 1e-3, "new": 0.05})
-    watch.event(200, "control", {"name": "lr_policy", "old": "cosine", "new": "manual"})
+    watch.note_event(200, "control", {"name": "manual_learning_rate", "old": 1e-3, "new": 0.05})
+    watch.note_event(200, "control", {"name": "lr_policy", "old": "cosine", "new": "manual"})
     told = run(watch, range(201, 231), spoil=_jump)
     changes = [remedy["changes"] for remedy in first(told, "token_collapse").remedies]
     assert {"manual_learning_rate": pytest.approx(1e-3)} in changes
@@ -136,7 +136,7 @@ def _raised(by: float) -> Any:
 def test_a_loss_that_moves_because_the_objective_was_changed_is_no_collapse(control: str) -> None:
     watch = Watch(facts())
     told = run(watch, range(201))
-    watch.event(200, "control", {"name": control, "old": 0.0, "new": 0.4})
+    watch.note_event(200, "control", {"name": control, "old": 0.0, "new": 0.4})
     assert told + run(watch, range(201, 401), spoil=_raised(0.6)) == []
 
 
@@ -146,14 +146,14 @@ def test_a_loss_may_take_some_steps_to_follow_a_change_of_the_objective() -> Non
 
     watch = Watch(facts())
     run(watch, range(201))
-    watch.event(200, "control", {"name": "entropy_floor", "old": 0.3, "new": 2.0})
+    watch.note_event(200, "control", {"name": "entropy_floor", "old": 0.3, "new": 2.0})
     assert run(watch, range(201, 401), spoil=climbs) == []
 
 
 def test_a_loss_above_token_frequencies_is_a_collapse_whatever_was_changed() -> None:
     watch = Watch(facts())
     run(watch, range(201))
-    watch.event(200, "control", {"name": "diversity_weight", "old": 0.0, "new": 5.0})
+    watch.note_event(200, "control", {"name": "diversity_weight", "old": 0.0, "new": 5.0})
     told = run(watch, range(201, 230), spoil=_raised(6.0))
     assert (told[0].id, told[0].since_step, told[0].last_step) == ("token_collapse", 205, 210)
     assert "token frequencies" in told[0].title
@@ -168,8 +168,8 @@ def test_a_changed_weight_is_noticed_without_its_event() -> None:
 def test_the_same_rise_without_a_change_of_the_objective_is_a_collapse() -> None:
     watch = Watch(facts())
     run(watch, range(201))
-    watch.event(200, "control", {"name": "learning_rate", "old": 3e-3, "new": 6e-3})
-    watch.event(200, "pause", {})
+    watch.note_event(200, "control", {"name": "learning_rate", "old": 3e-3, "new": 6e-3})
+    watch.note_event(200, "pause", {})
     assert names(run(watch, range(201, 401), spoil=_raised(0.6))) == {"token_collapse"}
 
 

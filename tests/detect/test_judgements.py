@@ -18,7 +18,7 @@ TOGETHER = {catalog.PHASE_R, catalog.PHASE_DIMENSION_VARIANCE}
 @pytest.mark.parametrize("series", _LIMITS)
 def test_a_healthy_range_is_that_of_a_rule_that_reads_the_series(series):
     rule, low, high = _LIMITS[series]
-    assert TABLE[rule].uses(series)
+    assert TABLE[rule].keeps_series(series)
     assert healthy_range(series) == (
         TABLE[rule].thresholds[low] if low else None,
         TABLE[rule].thresholds[high] if high else None,

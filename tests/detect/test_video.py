@@ -111,7 +111,7 @@ def test_the_cure_is_not_offered_twice_and_resolves_the_finding() -> None:
     watch = Watch(facts(controls={**SHARED, "t_star": 0.15}))
     told = run(watch, range(301), samples="shared", correlation=1.0)
     assert {"t_star": 0.15} not in [remedy["changes"] for remedy in told[0].remedies]
-    watch.event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
+    watch.note_event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
     for step in range(301, 602):
         values = measured(step - 300, np.random.default_rng(step))
         if step % 25 == 0:
@@ -126,7 +126,7 @@ def test_frames_that_overshoot_are_no_recovery_and_the_card_says_where_they_are(
     """Clips that flicker after a collapse are as far from the data as before, on the other side."""
     watch = Watch(facts(controls=SHARED))
     run(watch, range(301), samples="shared", correlation=1.0)
-    watch.event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
+    watch.note_event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
     told = []
     for step in range(325, 602, 25):
         told += watch.observe(step, sampled(kind, step - 300), weights())
@@ -143,9 +143,9 @@ def test_frames_that_overshoot_are_no_recovery_and_the_card_says_where_they_are(
 def test_a_finding_that_is_over_speaks_of_the_past_and_of_the_change_before_its_end() -> None:
     watch = Watch(facts(controls=SHARED))
     run(watch, range(301), samples="shared", correlation=1.0)
-    watch.event(301, "control", {"name": "learning_rate", "old": 4e-3, "new": 3e-3})
-    watch.event(302, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
-    watch.event(303, "control", {"name": "clip_norm", "old": 1.0, "new": 2.0})
+    watch.note_event(301, "control", {"name": "learning_rate", "old": 4e-3, "new": 3e-3})
+    watch.note_event(302, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
+    watch.note_event(303, "control", {"name": "clip_norm", "old": 1.0, "new": 2.0})
     told = []
     for step in range(325, 702, 25):
         told += watch.observe(step, sampled("healthy", step - 300), weights())
@@ -323,7 +323,7 @@ def test_another_noise_in_sampling_is_named_and_explains_freeze_and_explosion(
 def test_a_change_of_the_training_noise_is_no_mismatch_when_samples_follow_it() -> None:
     watch = Watch(facts())
     run(watch, range(301))
-    watch.event(301, "control", {"name": "noise_correlation", "old": 0.0, "new": 0.5})
+    watch.note_event(301, "control", {"name": "noise_correlation", "old": 0.0, "new": 0.5})
     assert watch.observe(325, {"flow/sample_noise_correlation": 0.5}, weights()) == []
 
 

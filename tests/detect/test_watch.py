@@ -17,8 +17,8 @@ from qcore.config import find_control
 from qcore.detect import RULES, Facts, Rule, Verdict, Watch
 from qcore.detect.history import CHART_POINTS, History, Track
 from qcore.detect.past import PAST
-from qcore.detect.pulse import Pulse
-from qcore.detect.rule import above, below, latch
+from qcore.detect.pulse import PlateauDetector
+from qcore.detect.rule import is_above, is_below, update_latch
 from qcore.probes import catalog
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
 
@@ -174,13 +174,13 @@ def test_one_clean_probe_does_not_clear_a_leak_and_two_do() -> None:
 def test_latches() -> None:
     store: dict[str, Any] = {}
     answers = [
-        latch(store, "x", step, bad, raise_after=2, clear_after=2)
+        update_latch(store, "x", step, bad, raise_after=2, clear_after=2)
         for step, bad in enumerate([True, None, True, True, False, None, False, False, True])
     ]
     assert answers == [False, False, False, True, True, True, True, False, False]
     assert store["x"]["since"] == 8
-    assert (above(2, 1, 0), above(0.5, 1, 0), above(0, 1, 0)) == (True, None, False)
-    assert (below(0, 1, 2), below(1.5, 1, 2), below(2, 1, 2)) == (True, None, False)
+    assert (is_above(2, 1, 0), is_above(0.5, 1, 0), is_above(0, 1, 0)) == (True, None, False)
+    assert (is_below(0, 1, 2), is_below(1.5, 1, 2), is_below(2, 1, 2)) == (True, None, False)
 
 
 # Restore
@@ -310,7 +310,7 @@ def test_every_series_that_a_detector_names_is_declared_by_a_rule() -> None:
             if isinstance(value, str) and catalog.find(value):
                 found.add(value)
     assert len(found) > 40
-    assert {name for name in found if not any(rule.uses(name) for rule in RULES)} == set()
+    assert {name for name in found if not any(rule.keeps_series(name) for rule in RULES)} == set()
 
 
 def test_an_ordinary_step_asks_only_the_rules_that_read_it() -> None:
@@ -329,8 +329,8 @@ def test_an_ordinary_step_asks_only_the_rules_that_read_it() -> None:
 def test_the_events_kept_are_bounded() -> None:
     watch = Watch(facts())
     for step in range(1000):
-        watch.event(step, "control", {"name": f"control_{step % 200}", "old": 0, "new": 1})
-        watch.event(step, "sample", {})
+        watch.note_event(step, "control", {"name": f"control_{step % 200}", "old": 0, "new": 1})
+        watch.note_event(step, "sample", {})
     assert len(watch.state()["changes"]) == 64
 
 
@@ -339,11 +339,11 @@ def test_the_events_kept_are_bounded() -> None:
 
 def test_a_pulse_needs_a_loss_under_the_unigram_and_information() -> None:
     for loss, information, armed in ((7.0, 3.0, False), (4.4, 0.1, False), (4.4, 0.5, False), (3.0, 1.0, True)):
-        pulse = Pulse(4.45)
+        pulse = PlateauDetector(4.45)
         for _ in range(10):
             pulse.observe({"term/ce": loss, "tokens/mutual_information": information})
         assert pulse.armed is armed
-    unknown = Pulse(None)
+    unknown = PlateauDetector(None)
     for loss in (7.0, 5.0, 3.0):
         for _ in range(5):
             unknown.observe({"term/ce": loss, "tokens/mutual_information": 1.0})
@@ -364,7 +364,7 @@ def test_the_last_look_is_the_last_look() -> None:
     looks: dict[str, list[int]] = {}
 
     def keep(step: int, told: list[Verdict]) -> None:
-        for verdict in [*told, *watch.looked()]:
+        for verdict in [*told, *watch.refreshed_verdicts()]:
             kept[verdict.id] = verdict
             if verdict.state == "active":
                 looks.setdefault(verdict.id, []).append(step)
@@ -386,7 +386,7 @@ def test_the_last_look_is_the_last_look() -> None:
     assert over.title.endswith("up to step 319")
     assert over.evidence["resolved"]["was"] == found.title
     assert over.evidence["resolved"]["step"] > 319
-    assert watch.looked() == []
+    assert watch.refreshed_verdicts() == []
 
 
 def test_what_a_look_offers_changes_at_every_tenth_only() -> None:
@@ -394,7 +394,7 @@ def test_what_a_look_offers_changes_at_every_tenth_only() -> None:
     offered = []
     for step in range(200, 260):
         told = watch.observe(step, {"batch/dependence": 0.6}, weights())
-        again = watch.looked()
+        again = watch.refreshed_verdicts()
         assert not {verdict.id for verdict in told} & {verdict.id for verdict in again}
         offered += [verdict.remedies for verdict in again if verdict.id == "batch_dependence"]
     assert offered

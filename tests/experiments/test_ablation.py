@@ -30,12 +30,12 @@ from qcore.experiments.ablation_store import (
     VERSION,
     ablations,
     cancel_ablation,
+    failure_text,
     is_training,
     plan_ablation,
     read_ablation,
     start_ablation,
     train_ablation,
-    trouble,
 )
 from qcore.lab import LabError
 from qcore.runs.layout import RunLock
@@ -282,7 +282,7 @@ def test_one_in_the_background_ends_on_demand_and_keeps_what_it_has(tmp_path):
     short = plan_ablation(tmp_path, tiny(4), [BASE], 1)
     start_ablation(tmp_path, short, 1)
     eventually(lambda: not is_training(tmp_path, short.name))
-    assert len(read_ablation(tmp_path, short.name).results) == 1, trouble(tmp_path, short.name)
+    assert len(read_ablation(tmp_path, short.name).results) == 1, failure_text(tmp_path, short.name)
 
 
 def test_bad_requests_and_damaged_files_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qcore.config import ConfigError, SamplingConfig
-from qcore.experiments.sampling_comparison import MEASURES, compare_sampling, plain_of
+from qcore.experiments.sampling_comparison import MEASURES, compare_sampling, plain_settings
 from qcore.lab import LabError
 from tests.support.configs import small_config, small_video
 
@@ -39,7 +39,7 @@ def test_a_rule_too_weak_to_turn_a_draw_shows_no_difference(lab):
     first = next(iter(compare_sampling(lab, name, ["Once a"], almost)))
     assert (first.pairs, first.total) == (1, 16)
     assert all(measure.difference.mean == 0 for measure in first.measures)
-    assert plain_of(AWARE).model_dump() == {
+    assert plain_settings(AWARE).model_dump() == {
         **AWARE.model_dump(),
         "coherence_temperature": 0.0,
         "coherence_penalty": 0.0,
@@ -51,7 +51,7 @@ def test_what_cannot_be_compared_is_refused(lab):
     with pytest.raises(ConfigError, match="has no phases"):
         next(iter(compare_sampling(lab, name, ["Once"], AWARE)))
     with pytest.raises(ConfigError, match="raise coherence_temperature or coherence_penalty"):
-        next(iter(compare_sampling(lab, name, ["Once"], plain_of(AWARE))))
+        next(iter(compare_sampling(lab, name, ["Once"], plain_settings(AWARE))))
     with pytest.raises(ConfigError, match="draws = 0 of 1 prompts"):
         next(iter(compare_sampling(lab, name, ["Once"], AWARE, draws=0)))
     with pytest.raises(LabError, match="no checkpoint of step 3"):

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from qcore.experiments.statistics import paired, pairs_needed, power_of, t_quantile
+from qcore.experiments.statistics import paired_difference, paired_power, pairs_needed, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -38,20 +38,20 @@ def test_quantiles_reach_the_normal_and_cauchy():
 
 
 def test_a_worked_example():
-    found = paired([0.1, 0.2, 0.15])
+    found = paired_difference([0.1, 0.2, 0.15])
     assert found.mean == pytest.approx(0.15)
     assert (found.low, found.high) == pytest.approx((0.15 - 4.302653 * 0.05 / 3**0.5, 0.15 + 4.302653 * 0.05 / 3**0.5))
     assert found.p == pytest.approx(0.035099, abs=1e-6)
     assert (found.n, found.needed, found.detected) == (3, 4, True)
-    wider = paired([0.1, 0.2, 0.15], 0.99)
+    wider = paired_difference([0.1, 0.2, 0.15], 0.99)
     assert wider.low < 0 < found.low
     assert not wider.detected
-    mirrored = paired([-0.1, -0.2, -0.15])
+    mirrored = paired_difference([-0.1, -0.2, -0.15])
     assert (mirrored.mean, mirrored.high, mirrored.p) == pytest.approx((-found.mean, -found.low, found.p))
 
 
 def test_limits_one_pair_equal_differences_and_nothing():
-    one = paired([0.3])
+    one = paired_difference([0.3])
     assert (one.mean, one.low, one.high, one.p, one.needed, one.detected) == (
         0.3,
         -math.inf,
@@ -60,28 +60,30 @@ def test_limits_one_pair_equal_differences_and_nothing():
         None,
         False,
     )
-    same = paired([0.1, 0.1, 0.1])
+    same = paired_difference([0.1, 0.1, 0.1])
     assert (same.low, same.high, same.p, same.needed) == (same.mean, same.mean, 0.0, 2)
-    none = paired([0.0, 0.0])
+    none = paired_difference([0.0, 0.0])
     assert (none.mean, none.p, none.needed, none.detected) == (0.0, 1.0, None, False)
     for bad in ([], [math.nan, 1.0], [math.inf]):
         with pytest.raises(ValueError, match="difference"):
-            paired(bad)
+            paired_difference(bad)
     with pytest.raises(ValueError, match="confidence = 95"):
-        paired([1.0, 2.0], 95)
+        paired_difference([1.0, 2.0], 95)
 
 
 @pytest.mark.parametrize(("effect", "pairs"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_pairs_needed_for_80_percent_power_are_the_published_ones(effect, pairs):
     assert pairs_needed(effect) == pairs_needed(-effect) == pairs
-    assert power_of(effect, pairs - 1) < 0.8 <= power_of(effect, pairs)
+    assert paired_power(effect, pairs - 1) < 0.8 <= paired_power(effect, pairs)
 
 
 def test_power_is_the_level_without_an_effect_and_grows_with_it():
     for n in (2, 3, 5, 20):
-        assert power_of(0.0, n) == pytest.approx(0.05, abs=1e-6)
-        assert power_of(0.5, n) < power_of(1.0, n) < power_of(3.0, n)
-    assert power_of(2.0, 3) == pytest.approx(0.470749, abs=1e-5)
+        assert paired_power(0.0, n) == pytest.approx(0.05, abs=1e-6)
+        assert paired_power(0.5, n) < paired_power(1.0, n) < paired_power(3.0, n)
+    assert paired_power(2.0, 3) == pytest.approx(0.470749, abs=1e-5)
     assert pairs_needed(0.0) is None
     assert pairs_needed(1e-4) is None
-    assert [power_of(effect, n) for effect, n in ((0.01, 10**6), (3.0, 100), (10.0, 10))] == pytest.approx([1.0] * 3)
+    assert [paired_power(effect, n) for effect, n in ((0.01, 10**6), (3.0, 100), (10.0, 10))] == pytest.approx(
+        [1.0] * 3
+    )

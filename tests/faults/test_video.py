@@ -7,7 +7,7 @@ import torch
 
 from qcore.diagnostics import frame_statistics, path_check, position_response
 from qcore.faults import plant
-from qcore.probes.jitter import jittered
+from qcore.probes.jitter import jitter_weights
 
 
 def velocity_error(engine, board):
@@ -24,7 +24,7 @@ def response(engine, board, model=None):
     def velocity(z, t):
         return engine.predict(model or engine.model, z, t, None, board).velocity_BFCHW
 
-    with jittered(engine.model, 0), torch.no_grad():
+    with jitter_weights(engine.model, 0), torch.no_grad():
         return position_response(velocity, result.bridge.sample.z_BFCHW, result.bridge.draw.t_B)
 
 

@@ -12,7 +12,7 @@ from qcore.data.text.files import read_files
 from qcore.data.text.tables import ColumnChoice
 from qcore.objectives import Total
 from qcore.runs.failures import CAUSES, RunError, cause_of, sentence
-from qcore.runs.last_words import WORDS_FILE, Failure, leave
+from qcore.runs.last_words import WORDS_FILE, Failure, store_failure
 from qcore.store import StoreTimeoutError
 from qcore.train import text_engine
 from tests.support.configs import eventually, small_config
@@ -107,7 +107,7 @@ def test_what_the_database_did_not_take_is_read_beside_it_until_the_next_worker(
     folder = lab.runs_dir / name
     blocker = sqlite3.connect(folder / "run.sqlite", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    leave(folder, Failure.of(OSError(errno.ENOSPC, "No space left on device", str(folder / "x")), 7, 12))
+    store_failure(folder, Failure.of(OSError(errno.ENOSPC, "No space left on device", str(folder / "x")), 7, 12))
     assert (folder / WORDS_FILE).exists()
     info = lab.info(name)
     assert (info.state, info.cause) == ("failed", "disk")

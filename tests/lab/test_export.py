@@ -94,7 +94,7 @@ def test_checkpoints_and_arrays_are_chosen(origin, lab, tmp_path):
         assert [found.step for found in lab.checkpoints(name)] == steps
         assert bool(lab.reader(name).array_steps("tokens")) == arrays
         assert series(lab, name) == series(origin, "first")
-        assert lab.stranded(name) == (0 if steps else 12)
+        assert lab.stranded_steps(name) == (0 if steps else 12)
         sizes[arrays, len(steps)] = path.stat().st_size
     assert sizes[True, 0] < sizes[True, 3]
     with pytest.raises(LabError, match=r"no checkpoint of step 11; there are 5, 10, 12"):
@@ -123,7 +123,7 @@ def test_without_a_checkpoint_nothing_is_erased_unless_it_is_said(origin, lab, t
     assert series(lab, branch) == series(lab, "bare") == series(origin, "first")
     with pytest.raises(LabError, match="has a checkpoint of step 12"):
         lab.resume("bare", steps=16, from_start=True)
-    assert lab.stranded(branch) == 12
+    assert lab.stranded_steps(branch) == 12
     lab.resume(branch, steps=14, from_start=True)
     assert lab.wait(branch, 60).step == 14
     assert [event.kind for event in lab.reader(branch).events() if event.kind in ("start", "resume")][-1] == "resume"

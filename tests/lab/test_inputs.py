@@ -8,9 +8,9 @@ import pytest
 from qcore.cli import main
 from qcore.config import ConfigError, default_run
 from qcore.config import places as of_places
-from qcore.config.places import matching
+from qcore.config.places import matching_files
 from qcore.experiments.benchmark import bench_spec
-from qcore.lab.inputs import checked_inputs, input_problems
+from qcore.lab.inputs import check_inputs, input_problems
 from qcore.server.trainer import TrainerProcess
 from tests.support.configs import small_config
 
@@ -54,7 +54,7 @@ def test_a_place_without_text_is_refused_with_its_reason(places, name, why):
         config = text_config(places / "good.txt").with_values({setting: str(places / name)})
         assert why in input_problems(config)[setting]
         with pytest.raises(ConfigError, match=rf"^data.{setting} = .*{name}'.*: "):
-            checked_inputs(config)
+            check_inputs(config)
 
 
 @pytest.mark.parametrize("name", ["good.txt", "mixed", "."])
@@ -73,7 +73,7 @@ def test_a_home_is_replaced_and_a_relative_path_is_kept_in_full(places, monkeypa
     monkeypatch.chdir(places)
     wanted = {"~/good.txt": "good.txt", "good.txt": "good.txt", " good.txt ": "good.txt"}
     for written, name in wanted.items():
-        assert checked_inputs(text_config(written)).value("path") == str(places / name)
+        assert check_inputs(text_config(written)).value("path") == str(places / name)
 
 
 def test_the_refusal_says_where_a_relative_path_starts_and_what_a_home_became(places, monkeypatch):
@@ -110,11 +110,11 @@ def test_patterns_and_odd_names_are_refused_in_words(places, monkeypatch):
         (places / name).parent.mkdir(parents=True, exist_ok=True)
         (places / name).write_text('[{"text": "one"}]')
     (places / "round").symlink_to(places)
-    found = {str(path.relative_to(places)) for path in matching(f"{places}/**/*.json", "data.data_files")}
+    found = {str(path.relative_to(places)) for path in matching_files(f"{places}/**/*.json", "data.data_files")}
     assert found == {"deep/er/x.json", "deep/y.json", "one.json"}
-    assert len(matching(f"{places}/de?p/**/[xy].json", "data.data_files")) == 2
-    assert len(matching(f"{places}/deep/**", "data.data_files")) == 2
-    assert len(matching(f"{places}/**/**/.hidden/*", "data.data_files")) == 1
+    assert len(matching_files(f"{places}/de?p/**/[xy].json", "data.data_files")) == 2
+    assert len(matching_files(f"{places}/deep/**", "data.data_files")) == 2
+    assert len(matching_files(f"{places}/**/**/.hidden/*", "data.data_files")) == 1
     assert "** stands alone between slashes" in told(places / "a**b.json")["data_files"]
     for text in (f"{places}/a\0/*.json", "~a\0b", "~a\0b/*.json", f"{places}/a\0b"):
         with pytest.raises(ConfigError, match=r"^data_files = .* without the character U\+0000$"):
@@ -129,7 +129,7 @@ def test_the_name_of_a_builder_stays_one_where_a_folder_has_it(places, monkeypat
     monkeypatch.chdir(places)
     (places / name).mkdir()
     (places / "one.txt").write_text(TEXT)
-    config = checked_inputs(small_config(source="huggingface", hub_name=name, data_files="one.txt"))
+    config = check_inputs(small_config(source="huggingface", hub_name=name, data_files="one.txt"))
     assert config.value("hub_name") == name
     assert config.value("data_files") == str(places / "one.txt")
 
@@ -138,7 +138,7 @@ def test_a_data_set_folder_by_a_bare_name_is_kept_in_full(places, monkeypatch):
     monkeypatch.chdir(places)
     (places / "set").mkdir()
     (places / "set" / "train.json").write_text('[{"text": "one"}]')
-    assert checked_inputs(small_config(source="huggingface", hub_name="set")).value("hub_name") == str(places / "set")
+    assert check_inputs(small_config(source="huggingface", hub_name="set")).value("hub_name") == str(places / "set")
 
 
 def test_a_held_out_path_without_the_source_text_is_refused(places):

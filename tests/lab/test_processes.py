@@ -14,8 +14,8 @@ import pytest
 
 from qcore.config import default_run
 from qcore.experiments import background_job
-from qcore.experiments.parallel_runs import answers, fan_out
-from qcore.experiments.worker_process import ending, worker_command
+from qcore.experiments.parallel_runs import fan_out, process_lines
+from qcore.experiments.worker_process import ending_text, worker_command
 from qcore.lab import LabError
 from qcore.runs.errors import is_disk_trouble
 from qcore.runs.layout import RunLock
@@ -142,7 +142,7 @@ def test_what_goes_wrong_with_an_answer_is_told_and_ends_the_process(tmp_path):
     with pytest.raises(LabError, match=r"a process of qcore.experiments.exam failed: .*there is no such file"):
         fan_out(tmp_path / "gone", {"a": default_run()}, 2, "qcore.experiments.exam", lambda line: None)
     endless = [sys.executable, "-c", "import time; print('first', flush=True); time.sleep(600)"]
-    with pytest.raises(KeyError), contextlib.closing(answers(endless, tmp_path / "log", {})) as lines, alarmed():
+    with pytest.raises(KeyError), contextlib.closing(process_lines(endless, tmp_path / "log", {})) as lines, alarmed():
         {}[next(lines)]
 
 
@@ -155,7 +155,7 @@ def test_a_full_disk_of_a_process_is_one_for_whoever_asked(tmp_path):
     for body, words, disk in ((full, "'/runs/a': the disk is full", True), (other, "no such text", False)):
         taken = []
         with pytest.raises(LabError, match=words) as refused:
-            taken.extend(answers([sys.executable, "-c", program.format(body)], tmp_path / "log", {}))
+            taken.extend(process_lines([sys.executable, "-c", program.format(body)], tmp_path / "log", {}))
         assert is_disk_trouble(refused.value) is disk
         assert [json.loads(line) for line in taken] == [{"a": 1}]
         assert "Traceback" in (tmp_path / "log").read_text()
@@ -183,7 +183,7 @@ def test_only_the_process_that_works_on_a_folder_is_ended(tmp_path):
 
 def test_how_a_process_ended_is_told_in_words():
     broken = subprocess.run([sys.executable, "-c", "raise ValueError('no such text')"], capture_output=True, text=True)
-    assert ending(broken.returncode, broken.stderr) == "ValueError: no such text"
-    assert "no memory" in ending(-signal.SIGKILL, "")
-    assert ending(-signal.SIGTERM, "") == "it was ended by SIGTERM"
-    assert ending(3, "  \n") == "it exited with code 3 and no message"
+    assert ending_text(broken.returncode, broken.stderr) == "ValueError: no such text"
+    assert "no memory" in ending_text(-signal.SIGKILL, "")
+    assert ending_text(-signal.SIGTERM, "") == "it was ended by SIGTERM"
+    assert ending_text(3, "  \n") == "it exited with code 3 and no message"

@@ -18,7 +18,7 @@ from qcore.lab.export import export_run, import_run
 from qcore.objectives import Total
 from qcore.runs import checkpoint_folders, last_words, layout
 from qcore.runs.building import Site
-from qcore.runs.layout import CONFIG_FILE, held, is_held
+from qcore.runs.layout import CONFIG_FILE, is_held, lock_state
 from qcore.store import RunWriter, schema
 from qcore.train import text_engine
 from tests.support.configs import eventually, small_config
@@ -228,7 +228,7 @@ def test_a_thread_that_cannot_be_had_leaves_nothing(lab, monkeypatch):
 def test_a_finished_run_is_read_where_there_are_no_locks(lab, monkeypatch):
     name = finished(lab)
     monkeypatch.setattr(layout.fcntl, "flock", no_locks)
-    assert held(lab.runs_dir / name) is None
+    assert lock_state(lab.runs_dir / name) is None
     assert lab.info(name).state == "finished"
     assert not lab.info(name).alive
     with pytest.raises(LabError, match="no locks"):
@@ -336,14 +336,14 @@ def small_disk(monkeypatch):
             connection.execute(f"PRAGMA max_page_count = {pages + room['pages']}")
         return connection
 
-    read_reserve = last_words.leave
+    read_reserve = last_words.store_failure
 
     def leave(run_dir, failure):
         room["pages"] = 0
         read_reserve(run_dir, failure)
 
     monkeypatch.setattr(schema, "_connect", limited)
-    monkeypatch.setattr("qcore.train.worker.leave", leave)
+    monkeypatch.setattr("qcore.train.worker.store_failure", leave)
     return room
 
 
@@ -355,7 +355,7 @@ def test_a_database_that_takes_no_more_fails_the_run_with_the_reason(lab, small_
     with Lab(lab.runs_dir) as other:  # who knows only what was written
         assert [(found.state, found.cause) for found in other.runs()] == [("failed", "disk")]
     small_disk["pages"] = None
-    lab.resume(name, steps=max(60, info.step + 10), from_start=bool(lab.stranded(name)))
+    lab.resume(name, steps=max(60, info.step + 10), from_start=bool(lab.stranded_steps(name)))
     assert lab.wait(name, 60).state == "finished"
 
 

@@ -90,5 +90,5 @@ def films(video_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """The lab of the app over these runs; the exact flow answers at once."""
     monkeypatch.setenv("QCORE_RUNS", str(video_dir))
     monkeypatch.setattr(exact_flow, "exact_flow", drawn_flow)
-    exact_flow._computed.cache_clear()
+    exact_flow._compute.cache_clear()
     return shared_lab(video_dir)

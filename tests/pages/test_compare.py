@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.views import differences
-from pages.views.curves import first_own
+from pages.views.curves import first_own_step
 from qcore.config import Stop
 from qcore.experiments import effect
 from qcore.lab import Lab, RunNode
@@ -73,11 +73,15 @@ def test_a_run_is_not_drawn_over_any_run_that_it_comes_from():
         node("left", "a", 30, 1, branch=True),
         node("other", "gone", 50),
     ]
-    assert first_own(nodes, "b", ["a", "b"]) == 40
-    assert first_own(nodes, "c", ["a", "b", "c"]) == 60
-    assert first_own(nodes, "c", ["a", "c"]) == 40  # from 40 to 60 it is b's line, which nobody draws
-    assert first_own(nodes, "early", ["a", "early"]) == 20
-    assert [first_own(nodes, name, ["c", "left", "other", "gone", "a"]) for name in ("a", "left", "other")] == [0, 0, 0]
+    assert first_own_step(nodes, "b", ["a", "b"]) == 40
+    assert first_own_step(nodes, "c", ["a", "b", "c"]) == 60
+    assert first_own_step(nodes, "c", ["a", "c"]) == 40  # from 40 to 60 it is b's line, which nobody draws
+    assert first_own_step(nodes, "early", ["a", "early"]) == 20
+    assert [first_own_step(nodes, name, ["c", "left", "other", "gone", "a"]) for name in ("a", "left", "other")] == [
+        0,
+        0,
+        0,
+    ]
 
 
 def test_answers_of_all_stay_with_the_step_that_gave_them(forked: Lab):
@@ -109,11 +113,11 @@ def samples_page() -> None:
     from pages.widgets import live_fragment, sidebar
 
     lab = open_lab()
-    with moment.within(lab):
+    with moment.consistent_reads(lab):
         sidebar.sidebar(lab)
-        live_fragment.begin(lab)
-        differences.samples(lab, selection.info_of(lab, "alive"))
-        live_fragment.end(lab)
+        live_fragment.begin_page(lab)
+        differences.samples(lab, selection.listed_run(lab, "alive"))
+        live_fragment.end_page(lab)
 
 
 def test_a_run_that_ends_while_all_are_asked_is_news_to_its_page(paused: Lab, monkeypatch: pytest.MonkeyPatch):

@@ -214,7 +214,7 @@ def test_a_damaged_clip_is_named_and_the_others_are_shown(empty: Lab, tmp_path: 
 
 
 def test_clips_of_a_generation_are_read_once(films: Lab, monkeypatch: pytest.MonkeyPatch):
-    state = read_cache.rewinds(films, "ghost")
+    state = read_cache.run_version(films, "ghost")
     first = read_cache.clips(films, state, "timeline-100-0")
     assert first.shape == (CLIPS, FRAMES, 8, 8, 1)
     assert read_cache.clips(films, state, "timeline-100-0") is first

@@ -162,11 +162,11 @@ def test_a_series_of_ones_own_is_declared_and_kept_as_a_row() -> None:
     assert (words.text, words.heading, words.healthy) == ("gap, nats", "Gap", (None, 1.0))
     assert catalog.is_from_outside(name)
     assert not catalog.is_from_outside(catalog.TRAIN_LOSS)
-    meta = json.loads(json.dumps({catalog.meta_key(name): catalog.as_row(name), "kind": "phase_lm"}))
-    assert catalog.kept_series(meta) == [words]
+    meta = json.loads(json.dumps({catalog.meta_key(name): catalog.declaration_row(name), "kind": "phase_lm"}))
+    assert catalog.stored_series(meta) == [words]
     meta[catalog.meta_key(name)] |= {"healthy": "of tomorrow", "more": 1}
-    assert catalog.kept_series(meta) == [replace(words, healthy=None)]
-    assert catalog.kept_series({catalog.meta_key(name): "broken"}) == []
+    assert catalog.stored_series(meta) == [replace(words, healthy=None)]
+    assert catalog.stored_series({catalog.meta_key(name): "broken"}) == []
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_probe_from_outside_is_measured_and_its_words_are_kept(tmp_path: Path)
     found, meta, log = begun(tmp_path, step=3)
     assert found[LENGTH] == 16
     assert found[catalog.cost_ran("length")] == 1
-    assert [declared.text for declared in catalog.kept_series(meta)] == ["length, tokens"]
+    assert [declared.text for declared in catalog.stored_series(meta)] == ["length, tokens"]
     assert "length" not in meta["probe_names"], "built-in ones have a place each, which a replay goes by"
     assert log == []
     with RunReader(tmp_path / "run.sqlite") as reader:

@@ -9,7 +9,7 @@ import torch
 
 from qcore.automation.control_board import ControlBoard
 from qcore.data import open_dataset
-from qcore.probes.jitter import jittered
+from qcore.probes.jitter import jitter_weights
 from qcore.probes.runner import Runner
 from qcore.store import RunReader, RunWriter
 from qcore.train.text_engine import Engine
@@ -86,7 +86,7 @@ def test_the_jitter_is_taken_back_bit_for_bit():
     before = [parameter.detach().clone() for parameter in engine.model.parameters()]
 
     def fail_inside():
-        with jittered(engine.model, 3):
+        with jitter_weights(engine.model, 3):
             assert all(not torch.equal(a, b) for a, b in zip(before, engine.model.parameters(), strict=True))
             raise RuntimeError("ill")
 

@@ -26,7 +26,7 @@ def test_a_leak_is_found_before_the_first_update(lab):
     name = lab.start(faulty("L1"))
     assert lab.wait(name, 60).state == "finished"
     [finding] = [finding for finding in lab.findings(name) if finding.name == "future_leak"]
-    assert (finding.since_step, finding.state, finding.calls) == (0, "active", True)
+    assert (finding.since_step, finding.state, finding.needs_attention) == (0, "active", True)
     assert finding.evidence["numbers"][0]["value"] > finding.evidence["numbers"][0]["limit"]
     json.dumps(finding.remedies)
     assert {"fault": ""} in [remedy["changes"] for remedy in finding.remedies]
@@ -47,7 +47,7 @@ def test_findings_of_a_finished_run_can_be_acknowledged_and_muted(lab):
     lab.acknowledge(name, finding.id)
     lab.mute(name, finding.id)
     told = lab.findings(name)[0]
-    assert (told.acknowledged, told.muted, told.calls) == (True, True, False)
+    assert (told.acknowledged, told.muted, told.needs_attention) == (True, True, False)
     lab.mute(name, finding.id, False)
     assert not lab.findings(name)[0].muted
     assert list(lab.all_findings()) == [name]
@@ -92,7 +92,7 @@ def test_a_finding_that_is_raised_anew_calls_again():
     for since, seen in ((4, True), (9, False)):
         [info] = finding_infos([Finding("f", "x", since, since, "active", {}, "t", "e")], [said(5)])
         assert info.acknowledged is seen
-        assert info.calls is not seen
+        assert info.needs_attention is not seen
 
 
 SCHEDULE = ["3: learning_rate = 0.001", "50%: label_smoothing = 0.1", "0: diversity_weight = 0.2"]

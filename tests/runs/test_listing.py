@@ -258,12 +258,12 @@ def test_what_nobody_foresaw_of_one_run_hides_no_other(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies(run, tmp_path, 2)
-    plain = Lab._looked_at
+    plain = Lab._read_listed_info
 
     def looked(self: Lab, name: str) -> object:
         return {}["key"] if name == "run-0000" else plain(self, name)
 
-    monkeypatch.setattr(Lab, "_looked_at", looked)
+    monkeypatch.setattr(Lab, "_read_listed_info", looked)
     with Lab(tmp_path) as lab:
         assert {info.name: info.state for info in lab.runs()} == {"run-0000": "unreadable", "run-0001": "finished"}
 

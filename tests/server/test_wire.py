@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from qcore.server import wire
-from qcore.server.wire import Http, Sparing
+from qcore.server.wire import Http, RepeatLimit
 from tests.support.configs import eventually
 
 LARGE = 24 << 20  # more than the kernel keeps for a client that does not read
@@ -146,7 +146,7 @@ def test_where_all_are_at_work_a_new_one_is_refused_and_one_peer_has_a_quarter(m
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
 def test_a_line_of_each_refused_handshake_does_not_fill_a_log(level: int):
     written: list[str] = []
-    spare = Sparing(few=3)
+    spare = RepeatLimit(few=3)
     for number in range(50):
         record = logging.LogRecord("uvicorn.error", level, "", 0, '%s - "WebSocket %s" 403', (number, "/x" * 99), None)
         if spare.filter(record):

@@ -49,7 +49,7 @@ def test_readers_see_a_step_with_all_that_was_said_of_it(tmp_path: Path) -> None
         for step in range(11, 3000):
             with writer.whole:
                 writer.log_scalars(step, {"a": 1.0})
-                writer.look_again(look(step))
+                writer.update_finding(look(step))
         writer.flush()
         over.set()
         watcher.join(20)
@@ -62,10 +62,10 @@ def test_of_many_looks_the_last_is_written_and_news_are_not_overtaken(tmp_path: 
     with RunWriter(path, commit_interval=60) as writer, RunReader(path) as reader:
         writer.put_finding(FOUND)
         for step in (11, 12, 13):
-            writer.look_again(look(step))
+            writer.update_finding(look(step))
         writer.flush()
         assert reader.findings() == [look(13)]
-        writer.look_again(look(14))
+        writer.update_finding(look(14))
         writer.put_finding(replace(look(15), state="resolved"))
         writer.flush()
         assert reader.findings() == [replace(look(15), state="resolved")]
@@ -75,7 +75,7 @@ def test_a_look_from_before_a_rewind_does_not_come_back_after_it(tmp_path: Path)
     path = tmp_path / "run" / "run.sqlite"
     with RunWriter(path, commit_interval=60) as writer, RunReader(path) as reader:
         writer.put_finding(FOUND)
-        writer.look_again(look(14))
+        writer.update_finding(look(14))
         writer.truncate_after(5, event_seq=0)
         writer.flush()
         assert reader.findings() == []

@@ -39,9 +39,9 @@ def experiments_here(patch: pytest.MonkeyPatch) -> None:
     """Every experiment trains here, and a benchmark measures here; the memory of its models is then of little worth."""
     for module in (ablation, benchmark, effect, exam, guide_check):
         patch.setattr(module, "fan_out", fan_out_here(module.work))
-    patch.setattr(benchmark, "_measured", _measured)
-    patch.setattr(benchmark, "say", lambda message: None)  # to the parent process, which is none
-    patch.setattr(measure_models, "peak_memory", measure_models._peak_here)
+    patch.setattr(benchmark, "_measure_in_child", _measured)
+    patch.setattr(benchmark, "print_message", lambda message: None)  # to the parent process, which is none
+    patch.setattr(measure_models, "peak_memory", measure_models._peak_in_process)
 
 
 def _measured(folder: Path, spec: BenchSpec, report: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def life(runs: Path) -> None:
     lab = Lab(runs)
     if (runs / "run" / "run.sqlite").exists() and lab.reader("run").meta().get("kind"):
         if lab.info("run").state != "finished":
-            lab.resume("run", from_start=bool(lab.stranded("run")))
+            lab.resume("run", from_start=bool(lab.stranded_steps("run")))
     else:
         lab.start(CONFIG, name="run")
     lab.wait("run")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qcore.viz import XAxis
-from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, expert_load, holdings, shares_along
+from qcore.viz.concepts import WIDTHS, alignment_curve, common_steps, concept_tokens, expert_load, stacked_shares
 
 
 def checked(figure):
@@ -26,17 +26,17 @@ def test_alignment_is_drawn_over_a_band_of_two_standard_errors():
 
 def test_nothing_measured_says_so():
     assert "No translations" in checked(alignment_curve([], [], [], [], uirevision="run")).layout.annotations[0].text
-    assert "No token" in checked(shares_along(np.zeros((0, 3)), WIDTHS, uirevision="run")).layout.annotations[0].text
+    assert "No token" in checked(stacked_shares(np.zeros((0, 3)), WIDTHS, uirevision="run")).layout.annotations[0].text
 
 
 def test_shares_are_stacked_to_one():
     share = np.random.default_rng(1).dirichlet(np.ones(3), size=20)
-    figure = checked(shares_along(share, WIDTHS, uirevision="run", title="Widths"))
+    figure = checked(stacked_shares(share, WIDTHS, uirevision="run", title="Widths"))
     assert [trace.name for trace in figure.data] == list(WIDTHS)
     np.testing.assert_allclose(sum(np.asarray(trace.y) for trace in figure.data), 1, rtol=1e-6)
     assert len({trace.stackgroup for trace in figure.data}) == 1
     with pytest.raises(ValueError, match="for 2 names"):
-        shares_along(share, ("one", "two"), uirevision="run")
+        stacked_shares(share, ("one", "two"), uirevision="run")
 
 
 def test_the_load_marks_what_is_even():
@@ -50,7 +50,7 @@ def test_the_load_marks_what_is_even():
 
 
 def test_a_concept_holds_its_words_the_surest_first_and_the_fullest_comes_first():
-    found = holdings([2, 0, 2, -1, 2], [0.5, 0.9, 0.8, 0.0, 0.6])
+    found = concept_tokens([2, 0, 2, -1, 2], [0.5, 0.9, 0.8, 0.0, 0.6])
     assert [(one.concept, one.tokens) for one in found] == [(2, [2, 4, 0]), (0, [1])]
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from qcore.viz.flux import along_text, disc, past_of
+from qcore.viz.flux import disc, measures_along_text, past_figure
 
 LABELS = ["<s>", "once", "a", "cat"]
 
@@ -38,7 +38,7 @@ def test_the_encoding_has_no_paths_and_a_missing_layer_is_refused():
 
 
 def test_the_past_is_parted_by_the_threshold():
-    figure = checked(past_of([0.2, 0.8, 0.5, 1.0], [0.0, 0.3, 0.1, 0.6], 0.5, LABELS, uirevision="run"))
+    figure = checked(past_figure([0.2, 0.8, 0.5, 1.0], [0.0, 0.3, 0.1, 0.6], 0.5, LABELS, uirevision="run"))
     above, below, threshold, weights = figure.data
     assert above.x.tolist() == [1, 2, 3]
     assert below.x.tolist() == [0]
@@ -49,14 +49,16 @@ def test_the_past_is_parted_by_the_threshold():
 
 
 def test_one_token_has_a_past_and_none_has_none():
-    assert len(checked(past_of([1.0], [1.0], 1.0, LABELS, uirevision="run")).data) == 4
-    assert not checked(past_of([], [], 0.5, LABELS, uirevision="run")).data
+    assert len(checked(past_figure([1.0], [1.0], 1.0, LABELS, uirevision="run")).data) == 4
+    assert not checked(past_figure([], [], 0.5, LABELS, uirevision="run")).data
 
 
 def test_measures_along_the_text_stand_over_its_words():
-    figure = checked(along_text([("threshold", [0.1, 0.2, 0.3, 0.4])], LABELS, uirevision="run", y_title="0 to 1"))
+    figure = checked(
+        measures_along_text([("threshold", [0.1, 0.2, 0.3, 0.4])], LABELS, uirevision="run", y_title="0 to 1")
+    )
     assert figure.layout.xaxis.ticktext == ("&lt;s&gt;", "once", "a", "cat")
     line = next(trace for trace in figure.data if trace.name == "threshold")
     np.testing.assert_allclose(line.y, [0.1, 0.2, 0.3, 0.4])
-    many = checked(along_text([("t", np.zeros(60))], ["word"] * 60, uirevision="run"))
+    many = checked(measures_along_text([("t", np.zeros(60))], ["word"] * 60, uirevision="run"))
     assert len(many.layout.xaxis.ticktext) <= 24

@@ -5,14 +5,14 @@ import pytest
 
 from qcore import viz
 from qcore.viz import Axis, Line, Scale, XAxis, heat, with_cursor
-from qcore.viz.heat import limit_of, one_sided, rgba, two_sided
+from qcore.viz.heat import limit_of, one_sided_scale, rgba, two_sided_scale
 
 X, Y = Axis("column", ["a", "<b>"]), Axis("row", ["r1", "r2", "r3"])
 
 
 def drawn(z, **options):
     """The map, checked by Plotly and by JSON."""
-    options = {"x": X, "y": Y, "scale": Scale(-1, 1, two_sided()), "uirevision": "run"} | options
+    options = {"x": X, "y": Y, "scale": Scale(-1, 1, two_sided_scale()), "uirevision": "run"} | options
     figure = heat(z, **options)
     json.loads(figure.to_json())
     return figure.to_plotly()
@@ -35,7 +35,7 @@ def test_numbers_stand_in_the_known_cells_only():
 
 
 def test_the_scale_shows_the_colours_of_the_cells_over_its_range():
-    figure = drawn(np.zeros((2, 2)), scale=Scale(0, 4, one_sided(), "weight <w>", {0: "0", 4: "four"}))
+    figure = drawn(np.zeros((2, 2)), scale=Scale(0, 4, one_sided_scale(), "weight <w>", {0: "0", 4: "four"}))
     cells, bar = figure.data[0], figure.data[-1]
     assert (cells.zmin, cells.zmax) == (bar.zmin, bar.zmax) == (0, 4)
     assert cells.colorscale == bar.colorscale
@@ -46,12 +46,12 @@ def test_the_scale_shows_the_colours_of_the_cells_over_its_range():
 
 
 def test_colour_fades_to_nothing_at_zero_from_both_sides():
-    scale = two_sided(0.5)
+    scale = two_sided_scale(0.5)
     assert [stop for stop, _ in scale] == [0, 0.5, 0.5, 1]
     assert scale[1][1].endswith(",0)")
     assert scale[2][1].endswith(",0)")
     assert scale[0][1].endswith(",0.5)")
-    assert one_sided("#0072B2")[0][1] == "rgba(0,114,178,0)"
+    assert one_sided_scale("#0072B2")[0][1] == "rgba(0,114,178,0)"
     assert rgba("#D55E00", 0.25) == "rgba(213,94,0,0.25)"
 
 

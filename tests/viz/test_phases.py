@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from qcore.viz import coherence_map, layer_name, layer_style, layers_shown, portrait, rose, spectrum
+from qcore.viz import coherence_map, layer_name, layer_style, portrait, rose, spectrum, spread_layers
 
 
 def checked(figure):
@@ -93,8 +93,8 @@ def test_the_spectrum_reaches_from_zero_to_half_a_cycle():
 
 
 def test_many_layers_are_thinned_with_the_first_and_the_last_kept():
-    assert layers_shown(4) == [0, 1, 2, 3]
-    shown = layers_shown(49)
+    assert spread_layers(4) == [0, 1, 2, 3]
+    shown = spread_layers(49)
     assert (len(shown), shown[0], shown[-1]) == (8, 0, 48)
     assert shown == sorted(set(shown))
     figure = checked(spectrum(np.ones((49, 33)), uirevision="run"))

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 
 from qcore import viz
-from qcore.viz import leading, shares
+from qcore.viz import leading_tokens, shares
 
 
 def histogram(*arguments: Any, **options: Any) -> go.Figure:
@@ -58,8 +58,8 @@ def test_without_positions_the_histogram_says_so():
 
 
 def test_leading_leaves_out_tokens_that_never_occur():
-    assert leading([[0, 5, 0, 1]], 3) == [1, 3]
-    assert leading([[0, 5, 0, 1], [9, 1, 0, 0]], 2) == [0, 1]
+    assert leading_tokens([[0, 5, 0, 1]], 3) == [1, 3]
+    assert leading_tokens([[0, 5, 0, 1], [9, 1, 0, 0]], 2) == [0, 1]
 
 
 def test_the_race_follows_every_token_that_ever_led():

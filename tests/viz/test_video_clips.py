@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from qcore.viz import ClipRow, averaged, clip_bytes, spread_frames, stored_clips
+from qcore.viz import ClipRow, average_blocks, clip_bytes, spread_frames, stored_clips
 from qcore.viz.clips import MOST_BYTES, MOST_FRAMES, MOST_SIDE, STRIP_FRAMES
 
 
@@ -66,13 +66,13 @@ def test_large_frames_are_averaged_so_that_all_rows_together_stay_small():
 def test_a_frame_is_averaged_over_whole_squares():
     frame = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4, 1)
     expected = np.rint(frame.reshape(1, 1, 2, 2, 2, 2, 1).astype(float).mean((3, 5)))
-    np.testing.assert_array_equal(averaged(frame, 2), expected)
-    assert averaged(frame, 1) is frame
+    np.testing.assert_array_equal(average_blocks(frame, 2), expected)
+    assert average_blocks(frame, 1) is frame
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 9), (9, 1)])
 def test_what_does_not_divide_is_cut_and_nothing_vanishes(shape):
-    found = averaged(np.full((1, 1, *shape, 1), 9, np.uint8), 3)
+    found = average_blocks(np.full((1, 1, *shape, 1), 9, np.uint8), 3)
     assert found.size > 0
     assert (found == 9).all()
 

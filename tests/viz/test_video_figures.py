@@ -7,9 +7,9 @@ from qcore.viz import (
     SOURCES,
     Line,
     anchor_spread,
+    curves_over_time,
     frame_spectrum,
     lag_changes,
-    over_time,
     path_weights,
     similarity_map,
     source_style,
@@ -136,7 +136,9 @@ def test_a_spread_of_zeros_is_drawn():
 
 
 def test_lines_over_time_run_from_noise_to_data():
-    figure = drawn(over_time([Line("a", [1, 0.5, 0], [0, 1, 2.0])], uirevision="run", title="Way", y_title="distance"))
+    figure = drawn(
+        curves_over_time([Line("a", [1, 0.5, 0], [0, 1, 2.0])], uirevision="run", title="Way", y_title="distance")
+    )
     assert list(figure.layout.xaxis.range) == [1, 0]
     assert titles(figure) == ("Way, distance", "t: noise → data", "")
 

@@ -11,8 +11,8 @@ from qcore.viz import (
     limit_words,
     number_words,
     percent_words,
-    prose,
     series_words,
+    spell_out_numbers,
     value_words,
 )
 
@@ -67,8 +67,10 @@ def test_places_signs_and_shares():
 
 def test_sentences_of_other_rooms_lose_their_powers_of_ten():
     said = "effect: the change moves eval/ce by +9.303e-05, 95 % from +8.424e-05 to +0.0001018"
-    assert prose(said) == "effect: the change moves eval/ce by +0.000093, 95 % from +0.0000842 to +0.0001018"
-    assert prose("learning_rate 1e-05, name2e5x stays") == "learning_rate 0.00001, name2e5x stays"
+    assert (
+        spell_out_numbers(said) == "effect: the change moves eval/ce by +0.000093, 95 % from +0.0000842 to +0.0001018"
+    )
+    assert spell_out_numbers("learning_rate 1e-05, name2e5x stays") == "learning_rate 0.00001, name2e5x stays"
 
 
 def test_values_never_show_python():

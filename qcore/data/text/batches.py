@@ -30,7 +30,7 @@ class Batch:
     mask_BT: Tensor
 
 
-def asked_for(batch: Batch, *, label_shift: int, mask_padding: bool, pad_id: int, eos_id: int) -> Batch:
+def batch_for_run(batch: Batch, *, label_shift: int, mask_padding: bool, pad_id: int, eos_id: int) -> Batch:
     """The batch as a run asks for it. Both changes are published mistakes, kept so that they can be watched and undone.
 
     label_shift s: position t is asked for token t + s; 1 is next-token prediction (the batch itself), 0 asks for the
@@ -87,10 +87,10 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
         )
     members = list(groups.values())
     wanted, validation = max(1, round(validation_fraction * len(documents))), set[int]()
-    order = shuffled(len(members), seed, stream=0)
+    order = shuffled_order(len(members), seed, stream=0)
     # a run of version 1 must be split as it was
     if version > 1:
-        order = _small_first(order, members, wanted)
+        order = _large_groups_last(order, members, wanted)
     # the last group stays: training needs at least one
     for group in order[:-1]:
         if len(validation) >= wanted:
@@ -103,7 +103,7 @@ def split_documents(documents: Sequence[str], validation_fraction: float, seed: 
     return Split(train, tuple(sorted(validation)), len(documents) - len(groups))
 
 
-def _small_first(order: np.ndarray, members: list[list[int]], wanted: int) -> np.ndarray:
+def _large_groups_last(order: np.ndarray, members: list[list[int]], wanted: int) -> np.ndarray:
     """Groups in their order, those larger than the share wanted at the end, and they from the smallest on."""
     sizes = np.array([len(members[group]) for group in order])
     large = sizes > wanted
@@ -127,7 +127,7 @@ def philox(seed: int, stream: int) -> np.random.Philox:
     return np.random.Philox(np.random.SeedSequence([seed, stream]))
 
 
-def shuffled(count: int, seed: int, stream: int) -> np.ndarray:
+def shuffled_order(count: int, seed: int, stream: int) -> np.ndarray:
     """A permutation of `count` numbers, a function of seed and stream."""
     return np.argsort(philox(seed, stream).random_raw(count), kind="stable")
 
@@ -164,7 +164,7 @@ class PackedStream:
     truncated = 0
 
     def __init__(self, documents: Sequence[np.ndarray], context: int) -> None:
-        self.context = _at_least_one(context)
+        self.context = _check_context(context)
         bos, eos = np.array([BOS], np.int32), np.array([EOS], np.int32)
         self.tokens_N = np.concatenate([part for ids in documents for part in (bos, ids, eos)])
         self.targets_N = np.arange(len(self.tokens_N)) > 0
@@ -185,7 +185,7 @@ class PackedStream:
                 f"the training documents hold {length} tokens and one window needs {self.context + 1}: use a context "
                 f"of at most {length - 1}, padded packing, or more text"
             )
-        starts = visit(self._epoch, length // self.context, seed, position, batch_size)
+        starts = epoch_items(self._epoch, length // self.context, seed, position, batch_size)
         window_BS = self.tokens_N[(starts[:, None] + np.arange(self.context + 1)) % length]
         return _batch(window_BS, np.ones((batch_size, self.context), bool))
 
@@ -204,7 +204,7 @@ class PaddedStream:
     """
 
     def __init__(self, documents: Sequence[np.ndarray], context: int) -> None:
-        self.context = _at_least_one(context)
+        self.context = _check_context(context)
         rows = [np.concatenate(([BOS], ids, [EOS]))[: context + 1] for ids in documents]
         self.truncated = sum(len(ids) + 2 > context + 1 for ids in documents)
         self.tokens_N = np.concatenate(rows).astype(np.int32)
@@ -216,11 +216,11 @@ class PaddedStream:
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     def _draw_epoch(self, seed: int, epoch: int) -> np.ndarray:
-        return shuffled(self.fixed_windows, seed, epoch)
+        return shuffled_order(self.fixed_windows, seed, epoch)
 
     def train_batch(self, seed: int, position: int, batch_size: int) -> Batch:
         """Batch number `position` (0, 1, …) of that size: every row once an epoch."""
-        return self.fixed_batch(visit(self._epoch, self.fixed_windows, seed, position, batch_size))
+        return self.fixed_batch(epoch_items(self._epoch, self.fixed_windows, seed, position, batch_size))
 
     def fixed_batch(self, windows: np.ndarray) -> Batch:
         """Rows by number."""
@@ -230,7 +230,7 @@ class PaddedStream:
         return _batch(np.where(inside_BS, self.tokens_N[at_BS], PAD), inside_BS[:, 1:])
 
 
-def visit(epoch_order: _EpochOrder, size: int, seed: int, position: int, batch_size: int) -> np.ndarray:
+def epoch_items(epoch_order: _EpochOrder, size: int, seed: int, position: int, batch_size: int) -> np.ndarray:
     """Items position·batch_size … of the endless sequence of epochs; touches only the epochs the batch reaches."""
     if position < 0 or batch_size < 1:
         raise ValueError(f"a batch needs position ≥ 0 and batch_size ≥ 1, got {position} and {batch_size}")
@@ -252,7 +252,7 @@ def _batch(window_BS: np.ndarray, mask_BT: np.ndarray) -> Batch:
     return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), torch.from_numpy(mask_BT))
 
 
-def _at_least_one(context: int) -> int:
+def _check_context(context: int) -> int:
     if context < 1:
         raise ValueError(f"the context is {context} tokens; it must be at least 1")
     return context

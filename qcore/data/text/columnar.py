@@ -13,7 +13,7 @@ from typing import Any
 
 from qcore.config import DataError
 from qcore.config.forms import Form
-from qcore.config.places import plain_error, shown
+from qcore.config.places import plain_error, printable_path
 from qcore.data.text.size_limits import Room
 
 Reader = Callable[[Path, Form], bytes]
@@ -27,7 +27,7 @@ _TEXTS = ("NONE", "UTF8", "JSON", "ENUM")
 _COMPRESSED, _BUFFERS, _RECORDS = 3, 2, 3
 
 
-def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Row]:
+def read_parquet_rows(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Row]:
     """(place, row) of a Parquet file; of the column wanted alone where there is one.
 
     Raises:
@@ -44,7 +44,7 @@ def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Ro
             # one column of many: the others may be pictures
             needed = [name for name in (wanted, wanted.split(".")[0]) if name in names][:1]
             leaves = [file.schema.column(number) for number in range(len(file.schema))]
-            packed = _packed_much(file.metadata)
+            packed = _is_highly_compressed(file.metadata)
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.converted_type in _TEXTS]
         # a dictionary may say one long text a million times in a few bytes: batches stay small enough to weigh before
         # they are written out
@@ -59,10 +59,10 @@ def of_parquet(path: Path, form: Form, read: Reader, wanted: str) -> Iterator[Ro
                     number += 1
     # all that a damaged file has been seen to raise in the library
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-        raise _unreadable(path, "Parquet", number, error) from error
+        raise _unreadable_error(path, "Parquet", number, error) from error
 
 
-def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
+def read_arrow_rows(path: Path, form: Form, read: Reader) -> Iterator[Row]:
     """(place, row) of an Arrow file or stream.
 
     Raises:
@@ -76,7 +76,7 @@ def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
         with source:
             begins = source.read(8)
             if begins.startswith(b"FEA1"):
-                raise DataError(f"{shown(path)!r} is Feather of version 1: write it again as Parquet")
+                raise DataError(f"{printable_path(path)!r} is Feather of version 1: write it again as Parquet")
             # A file is a stream behind its mark; what its end repeats of it is not needed.
             start = 8 if begins.startswith(b"ARROW1") else 0
             source.seek(start)
@@ -89,10 +89,10 @@ def of_arrow(path: Path, form: Form, read: Reader) -> Iterator[Row]:
                     yield f"row {number}", row
                     number += 1
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, IndexError, struct.error) as error:
-        raise _unreadable(path, "Arrow", number, error) from error
+        raise _unreadable_error(path, "Arrow", number, error) from error
 
 
-def _packed_much(metadata: Any) -> bool:
+def _is_highly_compressed(metadata: Any) -> bool:
     """Whether a column of a Parquet file is large, and packed to less than text packs to."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
@@ -154,10 +154,10 @@ def _weigh(source: Any, path: Path) -> None:
         except StopIteration:
             return
         if message.body is not None:
-            Room(path).take(_declared(memoryview(message.metadata), memoryview(message.body)))
+            Room(path).take(_unpacked_size(memoryview(message.metadata), memoryview(message.body)))
 
 
-def _declared(head: memoryview, body: memoryview) -> int:
+def _unpacked_size(head: memoryview, body: memoryview) -> int:
     """Bytes that the compressed buffers of a message unpack to; 0 for a message without any.
 
     The head is a flatbuffer `Message` (version, header type, header, …); a record batch, which a dictionary's message
@@ -199,11 +199,12 @@ def _declared(head: memoryview, body: memoryview) -> int:
     return total
 
 
-def _unreadable(path: Path, kind: str, number: int, error: BaseException) -> DataError:
+def _unreadable_error(path: Path, kind: str, number: int, error: BaseException) -> DataError:
     if isinstance(error, DataError):
         return error
     reason = plain_error(error).split("\n")[0][:200]
     return DataError(
-        f"{shown(path)!r}, after {number} rows: cannot be read as {kind} ({reason}): it is damaged or cut off; write "
+        f"{printable_path(path)!r}, after {number} rows: cannot be read as {kind} ({reason}): it is damaged or "
+        "cut off; write "
         "it again"
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qcore.config import DataConfig, DataError, SkippedFile
-from qcore.config.places import shown
+from qcore.config.places import printable_path
 from qcore.data.text import earlier
 from qcore.data.text.documents import cut_anywhere
 from qcore.data.text.files import Texts
@@ -83,7 +83,7 @@ def load_held_out(config: DataConfig) -> Corpus | None:
     return _corpus(_name(config.validation_path), found)
 
 
-def splittable(corpus: Corpus, version: int) -> Corpus:
+def make_splittable(corpus: Corpus, version: int) -> Corpus:
     """The corpus, in pieces where it would be one document only (or copies of one): a text without blank lines, lines
     and spaces can be cut anywhere. Written corpora, whose nats belong to whole documents, stay as they are.
     """
@@ -97,7 +97,7 @@ def splittable(corpus: Corpus, version: int) -> Corpus:
 
 
 def _name(location: str) -> str:
-    return shown(Path(location).expanduser().resolve().name)
+    return printable_path(Path(location).expanduser().resolve().name)
 
 
 def _texts(config: DataConfig, location: str, setting: str) -> Texts:

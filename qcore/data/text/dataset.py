@@ -17,9 +17,9 @@ import numpy as np
 from qcore.config import DataConfig
 from qcore.data.report import TextReport
 from qcore.data.text.batches import Batch, PackedStream, PaddedStream, Split, Stream, given_split, split_documents
-from qcore.data.text.corpora import Corpus, load_corpus, load_held_out, splittable
+from qcore.data.text.corpora import Corpus, load_corpus, load_held_out, make_splittable
 from qcore.data.text.overlap import overlap
-from qcore.data.text.references import References, cached, generator_nats, ngram_nats
+from qcore.data.text.references import References, generator_nats, load_or_compute, ngram_nats
 from qcore.data.text.tokenizers import UNK, Tokenizer, build_tokenizer
 
 
@@ -68,7 +68,7 @@ def open_corpus(config: DataConfig) -> tuple[Corpus, Split]:
     """
     corpus, apart = load_corpus(config), load_held_out(config)
     if apart is None:
-        corpus = splittable(corpus, config.data_version)
+        corpus = make_splittable(corpus, config.data_version)
         split = split_documents(
             corpus.documents, config.validation_fraction, config.data_seed, version=config.data_version
         )
@@ -108,7 +108,7 @@ def open_dataset(
     if config.packing == "packed":
         train.train_batch(0, 0, 1)  # too little text is refused here, not at the first step
     fingerprint = _fingerprint(tokenizer, config.packing, context, train, validation)
-    ngrams = cached(cache_dir, fingerprint, lambda: _references(tokenizer, train, validation))
+    ngrams = load_or_compute(cache_dir, fingerprint, lambda: _references(tokenizer, train, validation))
     predictions = int(validation.targets_N.sum())
     letters = sum(map(len, held_out)) / max(1, sum(map(len, held_out_ids)))
     report = TextReport(

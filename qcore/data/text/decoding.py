@@ -14,7 +14,7 @@ def decode(raw: bytes, name: str) -> str:
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        line = decoded_before(raw, error.start, encoding).count("\n") + 1
+        line = decode_before(raw, error.start, encoding).count("\n") + 1
         if encoding not in ("utf-8", "utf-8-sig"):
             raise DataError(
                 f"{name!r} begins with the mark of {encoding.upper()} and is none: byte offset {error.start}, line "
@@ -22,7 +22,7 @@ def decode(raw: bytes, name: str) -> str:
             ) from error
         raise DataError(
             f"{name!r} is not UTF-8: byte 0x{raw[error.start]:02X} at offset {error.start}, line {line}"
-            f"{_likely(raw)}; save it as UTF-8, or name its encoding in data.encoding"
+            f"{_likely_encoding(raw)}; save it as UTF-8, or name its encoding in data.encoding"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -30,12 +30,12 @@ def decode(raw: bytes, name: str) -> str:
     return text.removeprefix("\ufeff")
 
 
-def decoded_before(raw: bytes, end: int, encoding: str) -> str:
+def decode_before(raw: bytes, end: int, encoding: str) -> str:
     """The text before a byte, as far as it can be read."""
     return raw[:end].decode(encoding, "replace")
 
 
-def _likely(raw: bytes) -> str:
+def _likely_encoding(raw: bytes) -> str:
     """A guess at the encoding of bytes that are no UTF-8, for a message."""
     sample = raw[:_CHUNK]
     for encoding, words in (("shift_jis", "Shift-JIS"), ("euc_jp", "EUC-JP")):

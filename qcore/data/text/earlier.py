@@ -19,7 +19,7 @@ from qcore.config import ClipsConfig, DataConfig, DataError, nearest_hint
 from qcore.config.places import BUILDERS, is_remote, looks_local
 from qcore.data.text.documents import ARTICLE, articles, divide
 from qcore.data.text.hub_download import download
-from qcore.data.text.opening import load
+from qcore.data.text.opening import load_dataset
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ def read_text(location: str, setting: str = "data.path") -> list[str]:
         raise ValueError(f"{setting} is empty: the source 'text' needs the path of a UTF-8 file or a folder")
     path = Path(location).expanduser()
     if path.is_file():
-        return divide(_decoded(path))
+        return divide(_decode_file(path))
     if not path.is_dir():
         problem = "is neither a file nor a folder" if os.path.lexists(path) else "does not exist"
         raise ValueError(f"{setting} {location!r} {problem}: give a UTF-8 text file or a folder of them")
     texts = []
     for file in text_files(path):
         try:
-            texts.append(_decoded(file))
+            texts.append(_decode_file(file))
         except ValueError as error:
             log.warning("skipped: %s", error)
     if not texts:
@@ -64,7 +64,7 @@ def text_files(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
-def _decoded(path: Path) -> str:
+def _decode_file(path: Path) -> str:
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8")
@@ -93,7 +93,7 @@ def read_hugging_face(config: DataConfig) -> list[str]:
     try:
         if not looks_local(config.hub_name) and (config.hub_name not in BUILDERS or is_remote(config.data_files)):
             download(*wanted)
-        loaded = load(*wanted)
+        loaded = load_dataset(*wanted)
     except DataError:
         raise
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

@@ -18,11 +18,11 @@ from qcore.base.stopping import check_stop
 from qcore.config import DataError, SkippedFile
 from qcore.config.encodings import misfit
 from qcore.config.forms import BOMS, TABLES, Form
-from qcore.config.places import plain_error, shown
+from qcore.config.places import plain_error, printable_path
 from qcore.config.sources import (
     HEAD,
     opened_packing,
-    passed_reason,
+    skipped_table_reason,
     unpacked_form,
 )
 from qcore.data.text.decoding import decode
@@ -86,11 +86,14 @@ def read_files(
             texts.append(found)
             size += path.stat().st_size
     if texts and tables and skipped is not None:  # tables that only their contents have shown
-        skipped += [SkippedFile(_within(path, root), passed_reason(form), path.stat().st_size) for path, form in tables]
+        skipped += [
+            SkippedFile(_relative_name(path, root), skipped_table_reason(form), path.stat().st_size)
+            for path, form in tables
+        ]
         tables = []
     if tables:
         rows = table_documents(
-            [(path, form, unpacked) for path, form in tables],
+            [(path, form, unpack_file) for path, form in tables],
             column,
             None if skipped is None else partial(_leave_out, skipped, root),
         )
@@ -102,12 +105,12 @@ def read_files(
 
 def _leave_out(skipped: list[SkippedFile], root: Path, path: Path, error: DataError) -> None:
     """A file below `root` that could not be read, with the reason."""
-    reason = str(error).removeprefix(repr(shown(path))).lstrip(" ,")
-    skipped.append(SkippedFile(_within(path, root), reason, path.stat().st_size))
+    reason = str(error).removeprefix(repr(printable_path(path))).lstrip(" ,")
+    skipped.append(SkippedFile(_relative_name(path, root), reason, path.stat().st_size))
 
 
-def _within(path: Path, root: Path) -> str:
-    return shown(path.relative_to(root))
+def _relative_name(path: Path, root: Path) -> str:
+    return printable_path(path.relative_to(root))
 
 
 def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
@@ -116,24 +119,24 @@ def read_prose(path: Path, form: Form, *, as_prose: bool = False) -> str | Form:
 
     Errors: `DataError` naming file, line, byte and remedy.
     """
-    raw = unpacked(path, form)
+    raw = unpack_file(path, form)
     if form.packing:
         inner = unpacked_form(raw[:HEAD], path, form)
         if inner.refused:
-            raise DataError(f"{shown(path)!r} is {inner.words}, not text: {inner.remedy}")
+            raise DataError(f"{printable_path(path)!r} is {inner.words}, not text: {inner.remedy}")
         if inner.name not in TABLES:
             form = inner
         elif not as_prose:
             return replace(inner, encoding=form.encoding)
-    text = decode(raw, shown(path))
+    text = decode(raw, printable_path(path))
     if form.name == "html":
         text = page_text(text)
     if not text.strip():
-        raise DataError(f"{shown(path)!r} is empty: give a file with text")
+        raise DataError(f"{printable_path(path)!r} is empty: give a file with text")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def unpacked(path: Path, form: Form) -> bytes:
+def unpack_file(path: Path, form: Form) -> bytes:
     """The bytes of a file, unpacked, and in UTF-8 where its form names another encoding.
 
     Raises:
@@ -147,7 +150,7 @@ def unpacked(path: Path, form: Form) -> bytes:
     except UnicodeError as error:
         where = misfit(raw, form.encoding) or plain_error(error)
         raise DataError(
-            f"{shown(path)!r} is not {form.encoding}: {where}; set data.encoding to the file's own"
+            f"{printable_path(path)!r} is not {form.encoding}: {where}; set data.encoding to the file's own"
         ) from error
 
 
@@ -156,19 +159,20 @@ def _unpacked(path: Path, form: Form) -> bytes:
         if not form.packing:
             return path.read_bytes()
         with path.open("rb") as packed:
-            return _read_bounded(_opened(packed, form.packing), path)
+            return _read_bounded(_open_packed(packed, form.packing), path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         words = f" as {form.packing}" if form.packing else ""
         raise DataError(
-            f"{shown(path)!r} cannot be read{words} ({plain_error(error)}): it is damaged or cut off; give a whole file"
+            f"{printable_path(path)!r} cannot be read{words} ({plain_error(error)}): it is damaged or cut off; "
+            "give a whole file"
         ) from error
     except MemoryError as error:
-        raise DataError(f"{shown(path)!r} does not fit into memory: give a part of it") from error
+        raise DataError(f"{printable_path(path)!r} does not fit into memory: give a part of it") from error
 
 
-def _opened(packed: IO[bytes], packing: str) -> Any:
+def _open_packed(packed: IO[bytes], packing: str) -> Any:
     stream = opened_packing(packed, packing)
     if stream is not None:
         return stream

@@ -205,7 +205,7 @@ class Grammar:
         def rewrite_line(line: Alternative) -> Alternative:
             parts = [
                 ("{" + name + ("." + form if form else "") + "}") if name else change(literal)
-                for literal, name, form in _pieces(line.text)
+                for literal, name, form in _split_references(line.text)
             ]
             return Alternative(line.weight, "".join(parts), line.then)
 
@@ -227,7 +227,7 @@ class Grammar:
         return tuple(sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text)}))
 
 
-def _pieces(text: str) -> tuple[tuple[str, str, str], ...]:
+def _split_references(text: str) -> tuple[tuple[str, str, str], ...]:
     pieces, at = [], 0
     for match in _REFERENCE.finditer(text):
         if match.start() > at:
@@ -240,4 +240,4 @@ def _pieces(text: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def _compile(line: Alternative, probability: float) -> _Compiled:
-    return _Compiled(_pieces(line.text), probability, -math.log(probability), line.then)
+    return _Compiled(_split_references(line.text), probability, -math.log(probability), line.then)

@@ -29,13 +29,13 @@ from qcore.config.places import (
     looks_local,
     place,
     plain_error,
-    shown,
+    printable_path,
 )
-from qcore.config.sources import check_file, look, survey
+from qcore.config.sources import check_file, detect_form, survey
 from qcore.data.text.columnar import table_weight
-from qcore.data.text.files import Texts, read_files, unpacked
+from qcore.data.text.files import Texts, read_files, unpack_file
 from qcore.data.text.hub_download import download
-from qcore.data.text.opening import check_saved, innermost, load
+from qcore.data.text.opening import check_saved, load_dataset
 from qcore.data.text.size_limits import check_room
 from qcore.data.text.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
 
@@ -63,11 +63,12 @@ def read_hub(config: DataConfig, split: str) -> Texts:
         folder = place(config.hub_name, "data.hub_name", "the name of a data set, or a folder that holds one")
         if not folder.is_dir():
             raise DataError(
-                f"data.hub_name {shown(config.hub_name)!r} is a file: take hub_name=json (or csv, parquet, arrow, "
+                f"data.hub_name {printable_path(config.hub_name)!r} is a file: take hub_name=json (or csv, "
+                "parquet, arrow, "
                 "text) with data_files, or source=text with path"
             )
         return _read_folder(config, folder, split, column)
-    return _of_loaded(_by_name(config, split), column, config.hub_name)
+    return _loaded_texts(_load_by_name(config, split), column, config.hub_name)
 
 
 def read_saved(folder: Path, column: ColumnChoice, split: str = "train") -> Texts:
@@ -78,16 +79,18 @@ def read_saved(folder: Path, column: ColumnChoice, split: str = "train") -> Text
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # the library raises nothing narrower for a damaged folder
-        raise DataError(f"the saved data set {shown(folder)!r} cannot be opened: {innermost(error)}") from error
+        raise DataError(
+            f"the saved data set {printable_path(folder)!r} cannot be opened: {innermost_cause(error)}"
+        ) from error
     if isinstance(loaded, datasets.DatasetDict):
         name = split.split("[")[0]
         if name not in loaded:
             raise DataError(
-                f"the saved data set {shown(folder)!r} has no split {name!r}: set data.hub_split to "
+                f"the saved data set {printable_path(folder)!r} has no split {name!r}: set data.hub_split to "
                 f"{' or '.join(map(repr, loaded))}"
             )
         loaded = loaded[name]
-    return _of_loaded(_slice(loaded, split), column, shown(folder))
+    return _loaded_texts(_slice(loaded, split), column, printable_path(folder))
 
 
 def _read_local(config: DataConfig, split: str, column: ColumnChoice) -> Texts:
@@ -97,13 +100,13 @@ def _read_local(config: DataConfig, split: str, column: ColumnChoice) -> Texts:
     files: list[tuple[Path, Form]] = []
     form = BUILDERS[config.hub_name]
     for path in local_files(config.data_files):
-        said = f"data.data_files {shown(path)!r}"
+        said = f"data.data_files {printable_path(path)!r}"
         check_file(path, said, config.encoding)
-        found = look(path, config.encoding)
+        found = detect_form(path, config.encoding)
         if form in TABLES and found.name not in TABLES:
             found = replace(found, name=form)  # a table under another suffix
         files.append((path, found if form != "text" else replace(found, name=form, encoding=config.encoding)))
-    check_room(sum(path.stat().st_size for path, _ in files), f"data.data_files {shown(config.data_files)!r}")
+    check_room(sum(path.stat().st_size for path, _ in files), f"data.data_files {printable_path(config.data_files)!r}")
     texts = read_files(files, column, files[0][0].parent, divided=True, as_prose=form == "text")
     count = len(texts.documents)
     kept = [texts.documents[number] for number in _numbers(split, count, config)]
@@ -119,7 +122,8 @@ def _numbers(split: str, count: int, config: DataConfig) -> list[int]:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute({"train": count})
     except (ValueError, AssertionError, KeyError) as error:
         raise DataError(
-            f"data.hub_split {split!r} is refused ({innermost(error)}): local files are one split, train; take train, "
+            f"data.hub_split {split!r} is refused ({innermost_cause(error)}): local files are one split, train; "
+            "take train, "
             "train[:1000] or train[:10%]"
         ) from error
     return [number for part in parts for number in range(part.from_ or 0, count if part.to is None else part.to)]
@@ -134,7 +138,7 @@ def _slice(loaded: Any, split: str) -> Any:
     try:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(loaded)})
     except (ValueError, AssertionError, KeyError) as error:
-        raise DataError(f"data.hub_split {split!r} is refused ({innermost(error)}): take {name}[:10%]") from error
+        raise DataError(f"data.hub_split {split!r} is refused ({innermost_cause(error)}): take {name}[:10%]") from error
     numbers = [n for part in parts for n in range(part.from_ or 0, len(loaded) if part.to is None else part.to)]
     return loaded.select(numbers)
 
@@ -148,26 +152,26 @@ def _read_folder(config: DataConfig, folder: Path, split: str, column: ColumnCho
     except DataError:
         raise
     except Exception as error:  # see `read_saved`
-        cause = innermost(error)
+        cause = innermost_cause(error)
         if not found.tables and found.skipped:
             cause = "; ".join(f"{file.path} {file.reason}" for file in found.skipped[:3])
         if "zstd" in cause:
             cause += "; install the package zstandard, or unpack the files"
         for path, form in found.tables:  # which of them it was, and where
             try:
-                for _ in read_rows(path, form, unpacked, [], config.text_column):
+                for _ in read_rows(path, form, unpack_file, [], config.text_column):
                     pass
             except DataError as precise:
                 raise precise from error
         raise DataError(
-            f"the data set folder {shown(folder)!r} (configuration {config.hub_config or 'default'!r}, split "
+            f"the data set folder {printable_path(folder)!r} (configuration {config.hub_config or 'default'!r}, split "
             f"{split!r}) could not be opened: {cause}"
         ) from error
-    return _of_loaded(loaded, column, shown(folder))
+    return _loaded_texts(loaded, column, printable_path(folder))
 
 
 def _load(config: DataConfig, name: str, split: str) -> Any:
-    return load(name, config.hub_config, split, _files(config, name))
+    return load_dataset(name, config.hub_config, split, _files(config, name))
 
 
 def _files(config: DataConfig, name: str) -> str | list[str]:
@@ -175,9 +179,9 @@ def _files(config: DataConfig, name: str) -> str | list[str]:
     return files[0] if len(files) == 1 else files
 
 
-def _by_name(config: DataConfig, split: str) -> Any:
+def _load_by_name(config: DataConfig, split: str) -> Any:
     unreachable = "" if is_offline() else why_unreachable()
-    with offline() if unreachable else contextlib.nullcontext():
+    with offline_mode() if unreachable else contextlib.nullcontext():
         try:
             if not (unreachable or is_offline()):
                 download(config.hub_name, config.hub_config, split, _files(config, config.hub_name))
@@ -185,7 +189,7 @@ def _by_name(config: DataConfig, split: str) -> Any:
         except (DataError, StopAskedError):
             raise
         except Exception as error:  # see `read_saved`
-            cause = innermost(error)
+            cause = innermost_cause(error)
             network = unreachable or ("the library is offline by its setting" if is_offline() else "")
             if network:
                 remedy = (
@@ -200,7 +204,7 @@ def _by_name(config: DataConfig, split: str) -> Any:
             ) from error
 
 
-def _of_loaded(loaded: Any, column: ColumnChoice, name: str) -> Texts:
+def _loaded_texts(loaded: Any, column: ColumnChoice, name: str) -> Texts:
     """Documents of what the library has loaded; cells are read as they lie there, no picture is decoded."""
     plain = loaded.with_format("arrow")
     if not len(loaded):
@@ -237,7 +241,7 @@ def is_offline() -> bool:
 
 
 @contextlib.contextmanager
-def offline() -> Iterator[None]:
+def offline_mode() -> Iterator[None]:
     """The library takes what is in its cache and asks nobody, for one load."""
     import datasets
 

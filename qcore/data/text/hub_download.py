@@ -17,7 +17,7 @@ from typing import Any
 
 from qcore.base.stopping import check_stop, may_be_stopped
 from qcore.config import DataError
-from qcore.data.text.opening import innermost, load
+from qcore.data.text.opening import innermost, load_dataset
 
 _LOOK_EVERY = 0.2  # seconds
 _MODULE = "qcore.data.text.hub_download"
@@ -75,7 +75,7 @@ def main(asked: str) -> int:
     wanted: dict[str, Any] = json.loads(asked)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what the library prints is no reason
-            load(wanted["name"], wanted["part"], wanted["split"], wanted["files"])
+            load_dataset(wanted["name"], wanted["part"], wanted["split"], wanted["files"])
     except DataError as error:
         sys.stdout.write(str(error))
         return _REFUSED

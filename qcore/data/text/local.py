@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from qcore.config import DataError
-from qcore.config.places import place, shown
+from qcore.config.places import place, printable_path
 from qcore.config.sources import (
     check_file,
     data_set_folder,
-    look,
-    nothing_in,
-    passed_tables,
+    detect_form,
+    no_text_reason,
+    skipped_tables,
     survey,
 )
 from qcore.data.text.files import Texts, read_files
@@ -34,23 +34,23 @@ def read_place(location: str, setting: str, column: ColumnChoice, encoding: str 
             out as a data set.
     """
     path = place(location, setting, "a UTF-8 text file or a folder of them")
-    said = f"{setting} = {shown(location)!r}"
+    said = f"{setting} = {printable_path(location)!r}"
     if not path.is_dir():
         size = check_file(path, said, encoding).size
         # by the size on disk: what is packed is weighed again while it unpacks
         check_room(size, said)
-        found = read_files([(path, look(path, encoding))], column, path.parent, divided=True)
+        found = read_files([(path, detect_form(path, encoding))], column, path.parent, divided=True)
         return Texts(found.documents, size, (), found.notes)
     survey_ = survey(path, encoding)
     if survey_.card and not survey_.saved:
         raise DataError(f"{said} is refused: {data_set_folder(location)}")
     if survey_.saved:
         return read_saved(path, column)
-    used, passed = survey_.prose, passed_tables(path, survey_)
+    used, passed = survey_.prose, skipped_tables(path, survey_)
     if not used:
         used, passed = survey_.tables, ()
     if not used:
-        raise DataError(f"{said} is refused: {nothing_in(survey_)}")
+        raise DataError(f"{said} is refused: {no_text_reason(survey_)}")
     check_room(sum(file.stat().st_size for file, _ in used), said)
     skipped = [*survey_.skipped, *passed]
     hidden = (f"{survey_.hidden} hidden names were skipped",) if survey_.hidden else ()

@@ -12,12 +12,12 @@ from typing import Any
 
 from qcore.config import ConfigError, DataError, data_root
 from qcore.config.dataroot import DATA_ROOT, check_below
-from qcore.config.places import BUILDERS, is_remote, looks_local, plain_error, shown
+from qcore.config.places import BUILDERS, is_remote, looks_local, plain_error, printable_path
 
 _LARGEST_STATE = 16 << 20
 
 
-def load(name: str, part: str, split: str, files: str | list[str]) -> Any:
+def load_dataset(name: str, part: str, split: str, files: str | list[str]) -> Any:
     """`datasets.load_dataset`, once the files that it has found lie below the root.
 
     Raises:
@@ -42,14 +42,15 @@ def _check_resolved(name: str, found: Any) -> None:
         if is_remote(path):
             if at_hand or not path.startswith("hf://"):
                 raise DataError(
-                    f"data.hub_name = {shown(name)!r} is refused: it takes {shown(path)!r} from a network, and "
+                    f"data.hub_name = {printable_path(name)!r} is refused: it takes {printable_path(path)!r} from "
+                    "a network, and "
                     f"{DATA_ROOT} restricts this lab to {str(data_root())!r}"
                 )
             continue
         try:
             check_below(path, "data.hub_name" if name not in BUILDERS else "data.data_files")
         except ConfigError as error:
-            raise DataError(f"data.hub_name = {shown(name)!r} is refused: of its files, {error}") from None
+            raise DataError(f"data.hub_name = {printable_path(name)!r} is refused: of its files, {error}") from None
 
 
 def check_saved(folder: Path) -> None:
@@ -65,18 +66,22 @@ def _names(path: Path, key: str) -> list[str]:
         if not path.is_file():
             return []
         if path.stat().st_size > _LARGEST_STATE:
-            raise DataError(f"{shown(path)!r} holds more than {_LARGEST_STATE >> 20} MB: give a whole data set")
+            raise DataError(
+                f"{printable_path(path)!r} holds more than {_LARGEST_STATE >> 20} MB: give a whole data set"
+            )
         record = json.loads(path.read_bytes())
         listed = record[key] if isinstance(record, dict) else []
         names = [one["filename"] if isinstance(one, dict) else one for one in listed]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"the saved data set {shown(path.parent)!r} cannot be opened: {path.name} is damaged ({plain_error(error)})"
+            f"the saved data set {printable_path(path.parent)!r} cannot be opened: {path.name} is damaged "
+            f"({plain_error(error)})"
         ) from error
     for name in names:
         if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
             raise DataError(
-                f"the saved data set {shown(path.parent)!r} is refused: its {path.name} names {shown(str(name))!r}, "
+                f"the saved data set {printable_path(path.parent)!r} is refused: its {path.name} names "
+                f"{printable_path(str(name))!r}, "
                 "and a data set's parts lie in its own folder"
             )
     return names

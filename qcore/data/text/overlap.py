@@ -56,7 +56,11 @@ def overlap(train: Sequence[str], held_out: Sequence[str]) -> Overlap:
     trained = set(train)
     equal = [document in trained for document in chosen]
     asked = [number for number, same in enumerate(equal) if not same]
-    near = _contained([chosen[number][:_HELD_OUT_LETTERS] for number in asked], _spread(train)) if asked else []
+    near = (
+        _contained_documents([chosen[number][:_HELD_OUT_LETTERS] for number in asked], _spread_sample(train))
+        if asked
+        else []
+    )
     close = [asked[at] for at in near]
     shown = [*(number for number, same in enumerate(equal) if same), *close][:3]
     examples = tuple(" ".join(chosen[number].split())[:80] for number in shown)
@@ -94,7 +98,7 @@ def sampled_runs(documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return found[first], owner[first]
 
 
-def _spread(documents: Sequence[str]) -> list[str]:
+def _spread_sample(documents: Sequence[str]) -> list[str]:
     """Documents evenly spread over all, of at most eight million characters."""
     total = sum(map(len, documents))
     if total <= _TRAINING_LETTERS:
@@ -103,7 +107,7 @@ def _spread(documents: Sequence[str]) -> list[str]:
     return [document[:_TRAINING_LETTERS] for document in documents[::every]]
 
 
-def _contained(held_out: Sequence[str], train: Sequence[str]) -> list[int]:
+def _contained_documents(held_out: Sequence[str], train: Sequence[str]) -> list[int]:
     """Which held-out documents stand in one training document by `SHARE` of their runs."""
     runs, owner = sampled_runs(held_out)
     count = len(held_out)

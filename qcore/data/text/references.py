@@ -74,7 +74,7 @@ def ngram_nats(
     nats = []
     for n in range(1, order + 1):
         if n > 1:
-            train_context_N, evaluate_context_M = _longer(
+            train_context_N, evaluate_context_M = _extend_contexts(
                 train_N, evaluate_M, train_context_N, evaluate_context_M, vocab_size
             )
         # a position whose context reaches over the start has none of this length
@@ -92,7 +92,7 @@ def ngram_nats(
     return np.stack(nats)
 
 
-def _longer(
+def _extend_contexts(
     train_N: np.ndarray, evaluate_M: np.ndarray, train_context: np.ndarray, evaluate_context: np.ndarray, vocab: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Context ids one token longer: (context before the previous token, previous token), numbered as in training."""
@@ -132,7 +132,7 @@ def generator_nats(document_nats: list[float], predictions: int) -> float:
     return math.fsum(document_nats) / predictions
 
 
-def cached(cache_dir: Path | None, fingerprint: str, compute: Callable[[], References]) -> References:
+def load_or_compute(cache_dir: Path | None, fingerprint: str, compute: Callable[[], References]) -> References:
     """The n-gram references kept under the data's fingerprint, else computed and kept.
 
     A damaged file is computed anew. `generator` is not kept: it depends on where the text came from, not on its tokens.

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from qcore.config import DataError
-from qcore.config.places import shown
+from qcore.config.places import printable_path
 
 FREE_BYTES = 64 << 20
 MOST_TIMES = 200
@@ -52,6 +52,7 @@ class Room:
         taken = self.taken + size
         if taken > self._most or (taken > FREE_BYTES and taken > MOST_TIMES * self._size):
             raise DataError(
-                f"{shown(self._path)!r} unpacks to more than {taken >> 20} MB from {self._size >> 10} kB, which is no "
+                f"{printable_path(self._path)!r} unpacks to more than {taken >> 20} MB from {self._size >> 10} "
+                "kB, which is no "
                 "text or does not fit into memory: give a part of it"
             )

@@ -18,8 +18,8 @@ from typing import Any
 
 from qcore.config import DataError, nearest_hint
 from qcore.config.forms import TEXT_COLUMNS, Form
-from qcore.config.places import shown
-from qcore.data.text.columnar import Reader, Row, of_arrow, of_parquet
+from qcore.config.places import printable_path
+from qcore.data.text.columnar import Reader, Row, read_arrow_rows, read_parquet_rows
 from qcore.data.text.decoding import decode
 from qcore.data.text.documents import ARTICLE, articles
 from qcore.data.text.size_limits import Room, check_room
@@ -90,7 +90,7 @@ def table_documents(
         missing += found.missing
         letters += found.letters
         # before the texts are added: the sum is what the machine must hold, not the largest file
-        check_room(letters, f"{shown(path)!r}, and the files before it,")
+        check_room(letters, f"{printable_path(path)!r}, and the files before it,")
         texts += found.texts
     # nothing is left to train on, so the first reason is the answer; with others left it is a note
     if unread and len(unread) == len(files):
@@ -101,7 +101,7 @@ def table_documents(
     if missing:
         notes.append(f"{missing:,} rows have no text in that column and were skipped")
     if not any(text.strip() for text in texts):
-        names = ", ".join(shown(path.name) for path, _, _ in files[:3])
+        names = ", ".join(printable_path(path.name) for path, _, _ in files[:3])
         raise DataError(f"column {column.name!r} of {names} holds no text: every row is empty; choose another column")
     return Rows(joined_articles(texts), tuple(notes), size)
 
@@ -121,13 +121,13 @@ def _cells(path: Path, form: Form, read: Reader, column: ColumnChoice) -> _Cells
     # the column is chosen by the first rows, and these are then read again from memory: a stream cannot be rewound
     beginning = list(islice(rows, _LOOKED_AT))
     if not beginning:
-        raise DataError(f"{shown(path)!r} holds no rows: give a table with a column of text")
+        raise DataError(f"{printable_path(path)!r} holds no rows: give a table with a column of text")
     sample = [row for _, row in beginning]
-    chosen, note = choose_column(sample, column, shown(path))
+    chosen, note = choose_column(sample, column, printable_path(path))
     found = _Cells([], [*([note] if note else []), *notes], 0, 0)
     room = Room(path)
     for where, row in chain(beginning, rows):
-        text = text_of(row, chosen, f"{shown(path)!r}, {where}", sample)
+        text = text_of(row, chosen, f"{printable_path(path)!r}, {where}", sample)
         if text is None:
             found.missing += 1
         else:
@@ -162,12 +162,12 @@ def choose_column(rows: list[Any], column: ColumnChoice, name: str) -> tuple[tup
     asked: tuple[tuple[str, ...], ...] = ((column.name,), tuple(column.name.split(".")))
     # a column whose name has a dot goes before the field inside a column
     for path in asked:
-        if any(_has(row, path) for row in rows):
+        if any(_has_path(row, path) for row in rows):
             return path, ""
     usable = usable_columns(rows)
     # a name that a person wrote is taken at its word; only the default may be replaced by a guess
     if column.by_default and usable:
-        chats = [found for found in usable if found[-1] in _CHATS and is_chat(_first(rows, found))]
+        chats = [found for found in usable if found[-1] in _CHATS and is_chat(_first_value(rows, found))]
         flat = [found for found in usable if len(found) == 1 and found not in chats]
         named = [found for found in usable if found[-1].lower() == _DEFAULT]
         # from the likeliest on: a column named like the default, chats, texts at the top level, texts anywhere. Two of
@@ -198,16 +198,16 @@ def usable_columns(rows: list[Any]) -> list[tuple[str, ...]]:
                 if part is not None and part != []:
                     good = isinstance(part, str) or is_chat(part)
                     found[path] = found.get(path, True) and good
-                    if isinstance(part, str) or (good and rendered(part)):
+                    if isinstance(part, str) or (good and render_chat(part)):
                         said.add(path)
     return [path for path, good in found.items() if good and path in said]
 
 
-def _first(rows: list[Any], path: tuple[str, ...]) -> Any:
+def _first_value(rows: list[Any], path: tuple[str, ...]) -> Any:
     return next((value for row in rows if (value := _value(row, path)) not in (None, [])), None)
 
 
-def _has(row: Any, path: tuple[str, ...]) -> bool:
+def _has_path(row: Any, path: tuple[str, ...]) -> bool:
     for key in path:
         if not isinstance(row, dict) or key not in row:
             return False
@@ -231,7 +231,7 @@ def text_of(row: Any, path: tuple[str, ...], where: str, rows: list[Any]) -> str
     if value is None or isinstance(value, str):
         return value
     if value == [] or is_chat(value):
-        return rendered(value) or None
+        return render_chat(value) or None
     name = ".".join(path) or "the row"
     usable = [found for found in usable_columns([one for one in rows if isinstance(one, dict)]) if found != path]
     others = ", ".join(repr(".".join(found)) for found in usable)
@@ -259,7 +259,7 @@ def is_chat(value: Any) -> bool:
     )
 
 
-def rendered(messages: list[dict[str, Any]]) -> str:
+def render_chat(messages: list[dict[str, Any]]) -> str:
     """A chat as text: "role: what was said" for each message, a blank line between two; tool calls have no text."""
     lines = []
     for message in messages:
@@ -279,46 +279,50 @@ def rendered(messages: list[dict[str, Any]]) -> str:
 def read_rows(path: Path, form: Form, read: Reader, notes: list[str], wanted: str) -> Iterator[Row]:
     """(place, row) of a table: a mapping from column to cell, or a text where a line is one."""
     if form.name == "parquet":
-        return of_parquet(path, form, read, wanted)
+        return read_parquet_rows(path, form, read, wanted)
     if form.name == "arrow":
-        return of_arrow(path, form, read)
-    text = decode(read(path, form), shown(path))
+        return read_arrow_rows(path, form, read)
+    text = decode(read(path, form), printable_path(path))
     if not text.strip():
-        raise DataError(f"{shown(path)!r} is empty: give a table with a column of text")
+        raise DataError(f"{printable_path(path)!r} is empty: give a table with a column of text")
     if form.name == "csv":
-        return _of_csv(path, text, notes, wanted)
-    return _of_json(path, text) if form.name == "json" else _of_json_lines(path, text)
+        return _csv_rows(path, text, notes, wanted)
+    return _json_rows(path, text) if form.name == "json" else _json_lines_rows(path, text)
 
 
-def _parsed(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _of_json_lines(path: Path, text: str) -> Iterator[Row]:
+def _json_lines_rows(path: Path, text: str) -> Iterator[Row]:
     lines = io.StringIO(text)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"line {number}"
         try:
-            row = _parsed(line.rstrip())
+            row = _parse_json(line.rstrip())
         except ValueError as error:
             # an indented document has no JSON in its first line
-            if number == 1 and (whole := _whole(text)) is not None:
-                yield from _rows_of(path, whole)
+            if number == 1 and (whole := _parse_whole(text)) is not None:
+                yield from _document_rows(path, whole)
                 return
             # what is cut off fails in its last line: a person downloads again instead of mending it
             last = " (the file seems to be cut off there)" if not lines.read(1) else ""
             reason = f"{_json_words(error)} at column {getattr(error, 'colno', 1)}"
-            raise DataError(f"{shown(path)!r}, {where}: no JSON: {reason}{last}; repair or remove the line") from error
+            raise DataError(
+                f"{printable_path(path)!r}, {where}: no JSON: {reason}{last}; repair or remove the line"
+            ) from error
         if not isinstance(row, dict | str):
             if number == 1 and isinstance(row, list):
-                yield from _rows_of(path, row if row and isinstance(row[0], dict) else _whole(text))
+                yield from _document_rows(path, row if row and isinstance(row[0], dict) else _parse_whole(text))
                 return
-            raise DataError(f'{shown(path)!r}, {where}: holds {kind_of(row)}, and a row is an object {{"text": …}}')
+            raise DataError(
+                f'{printable_path(path)!r}, {where}: holds {kind_of(row)}, and a row is an object {{"text": …}}'
+            )
         yield where, row
 
 
@@ -326,32 +330,34 @@ def _json_words(error: ValueError) -> str:
     return str(getattr(error, "msg", error)).removesuffix(" at").removesuffix(" starting")
 
 
-def _whole(text: str) -> Any:
+def _parse_whole(text: str) -> Any:
     try:
-        return _parsed(text)
+        return _parse_json(text)
     except ValueError:
         return None
 
 
-def _of_json(path: Path, text: str) -> Iterator[Row]:
+def _json_rows(path: Path, text: str) -> Iterator[Row]:
     try:
-        whole = _parsed(text)
+        whole = _parse_json(text)
     except ValueError as error:
         first = next(line for line in text.split("\n") if line.strip())
-        if _whole(first) is not None and text.strip() != first.strip():  # JSON lines under another name
-            return _of_json_lines(path, text)
+        if _parse_whole(first) is not None and text.strip() != first.strip():  # JSON lines under another name
+            return _json_lines_rows(path, text)
         reason = f"line {getattr(error, 'lineno', 1)}: no JSON: {_json_words(error)}"
-        raise DataError(f"{shown(path)!r}, {reason} at column {getattr(error, 'colno', 1)}; repair the file") from error
-    return _rows_of(path, whole)
+        raise DataError(
+            f"{printable_path(path)!r}, {reason} at column {getattr(error, 'colno', 1)}; repair the file"
+        ) from error
+    return _document_rows(path, whole)
 
 
-def _rows_of(path: Path, whole: Any) -> Iterator[Row]:
+def _document_rows(path: Path, whole: Any) -> Iterator[Row]:
     """Rows of a JSON document: a list of objects, an object of one such list, or an object of equal columns."""
     if isinstance(whole, dict):
         lists = [value for value in whole.values() if isinstance(value, list)]
         of_rows = [value for value in lists if value and all(isinstance(one, dict) for one in value)]
         # one list of objects beside counts and versions, as many exports are; a chat is such a list, and a row
-        if len(of_rows) == 1 and not (is_chat(of_rows[0]) and rendered(of_rows[0])):
+        if len(of_rows) == 1 and not (is_chat(of_rows[0]) and render_chat(of_rows[0])):
             whole = of_rows[0]
         # columns: every value a list, and all of one length
         elif lists and len(lists) == len(whole) and len({len(value) for value in lists}) == 1 and not of_rows:
@@ -359,19 +365,21 @@ def _rows_of(path: Path, whole: Any) -> Iterator[Row]:
         else:
             whole = [whole]
     if not isinstance(whole, list):
-        raise DataError(f"{shown(path)!r} holds {kind_of(whole)}, not rows: give a list of objects, or JSON lines")
+        raise DataError(
+            f"{printable_path(path)!r} holds {kind_of(whole)}, not rows: give a list of objects, or JSON lines"
+        )
     for number, row in enumerate(whole):
         if not isinstance(row, dict | str):
             raise DataError(
-                f'{shown(path)!r}, item {number}: holds {kind_of(row)}, and a row is an object {{"text": …}}'
+                f'{printable_path(path)!r}, item {number}: holds {kind_of(row)}, and a row is an object {{"text": …}}'
             )
         yield f"item {number}", row
 
 
-def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Row]:
+def _csv_rows(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Row]:
     delimiter = _delimiter(path, text, wanted)
     if delimiter != ",":
-        notes.append(f"the fields of {shown(path.name)} are separated by {_DELIMITERS[delimiter]}")
+        notes.append(f"the fields of {printable_path(path.name)} are separated by {_DELIMITERS[delimiter]}")
     # the library's limit is 128 kB, less than an article
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -387,7 +395,7 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
             if "unexpected end" in words:
                 words = "a quotation mark is opened and never closed"
             raise DataError(
-                f"{shown(path)!r}, line {begun}: no row of a CSV file separated by {_DELIMITERS[delimiter]} "
+                f"{printable_path(path)!r}, line {begun}: no row of a CSV file separated by {_DELIMITERS[delimiter]} "
                 f"({words}); repair the line"
             ) from error
         if row is None:
@@ -400,12 +408,13 @@ def _of_csv(path: Path, text: str, notes: list[str], wanted: str) -> Iterator[Ro
             # two columns of one name would hide one another in the row's mapping
             if len(header) > _MOST_FIELDS or len(set(header)) < len(header):
                 problem = f"{len(header)} columns" if len(header) > _MOST_FIELDS else "two columns of one name"
-                raise DataError(f"{shown(path)!r}, line {begun}: the header has {problem}; repair the header")
+                raise DataError(f"{printable_path(path)!r}, line {begun}: the header has {problem}; repair the header")
             continue
         # a comma inside an unquoted text would silently cut it: too few fields are empty cells, too many are a mistake
         if len(row) > len(header):
             raise DataError(
-                f"{shown(path)!r}, line {begun}: {len(row)} fields separated by {_DELIMITERS[delimiter]}, and the "
+                f"{printable_path(path)!r}, line {begun}: {len(row)} fields separated by "
+                f"{_DELIMITERS[delimiter]}, and the "
                 f"header has {len(header)}: quote texts that hold {_DELIMITERS[delimiter]}, or repair the line"
             )
         cells = [None if cell in _MISSING else cell for cell in row]

@@ -98,7 +98,7 @@ class ByteTokenizer(_Specials):
         """The text of ids; bytes that are no UTF-8 become U+FFFD."""
         raw = bytearray()
         for token in ids:
-            if _checked(token, self.vocab_size) >= len(SPECIALS):
+            if _check_token(token, self.vocab_size) >= len(SPECIALS):
                 raw.append(token - len(SPECIALS))
             elif not skip_special_tokens:
                 raw += SPECIALS[token].encode()
@@ -106,7 +106,7 @@ class ByteTokenizer(_Specials):
 
     def token_text(self, token: int) -> str:
         """A printable label: the character for ASCII, ␣ ⏎ ⇥ for blanks, ⟨E2⟩ for other bytes, <pad> … for specials."""
-        if _checked(token, self.vocab_size) < len(SPECIALS):
+        if _check_token(token, self.vocab_size) < len(SPECIALS):
             return SPECIALS[token]
         byte = token - len(SPECIALS)
         return _label(chr(byte)) if byte < 128 else f"⟨{byte:02X}⟩"
@@ -130,21 +130,21 @@ class VocabularyTokenizer(_Specials):
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Ids of a text."""
-        ids = list(self._inner.encode(_without_surrogates(text), add_special_tokens=False).ids)
+        ids = list(self._inner.encode(_replace_surrogates(text), add_special_tokens=False).ids)
         return [BOS, *ids, EOS] if add_special_tokens else ids
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The same of many texts, so many at a time that they fit into memory."""
         arrays: list[np.ndarray] = []
         for start in range(0, len(texts), _ENCODE_CHUNK):
-            whole = [_without_surrogates(text) for text in texts[start : start + _ENCODE_CHUNK]]
+            whole = [_replace_surrogates(text) for text in texts[start : start + _ENCODE_CHUNK]]
             found = self._inner.encode_batch_fast(whole, add_special_tokens=False)
             arrays += [np.array(encoding.ids, np.int32) for encoding in found]
         return arrays
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids; words are joined by blanks."""
-        checked = [_checked(token, self.vocab_size) for token in ids]
+        checked = [_check_token(token, self.vocab_size) for token in ids]
         kept = [token for token in checked if token >= len(SPECIALS)] if skip_special_tokens else checked
         parts: list[str] = []
         for special, run in groupby(kept, key=lambda token: token < len(SPECIALS)):
@@ -158,7 +158,7 @@ class VocabularyTokenizer(_Specials):
 
     def token_text(self, token: int) -> str:
         """A printable label: ␣ for a space, ⏎ for a newline; ⟨…⟩ (the byte alphabet) where it is half a character."""
-        if _checked(token, self.vocab_size) < len(SPECIALS):
+        if _check_token(token, self.vocab_size) < len(SPECIALS):
             return SPECIALS[token]
         text = self._inner.decode([token], skip_special_tokens=False)
         return f"⟨{self._inner.id_to_token(token)}⟩" if "\ufffd" in text else "".join(map(_label, text))
@@ -204,7 +204,7 @@ def build_tokenizer(config: DataConfig, training_documents: Sequence[str]) -> To
         )
     else:
         raise ValueError(f"data.tokenizer is {config.tokenizer!r}; choose byte, word or bpe")
-    inner.train_from_iterator(map(_without_surrogates, training_documents), trainer)
+    inner.train_from_iterator(map(_replace_surrogates, training_documents), trainer)
     # Training registers the specials as added tokens, which the parser would then find inside a person's text.
     description = json.loads(inner.to_str())
     description["added_tokens"] = []
@@ -225,25 +225,25 @@ def tokenizer_from_json(text: str) -> Tokenizer:
             return ByteTokenizer()
         if description["kind"] not in ("word", "bpe"):
             raise ValueError(f"the kind is {description['kind']!r}")
-        return VocabularyTokenizer(description["kind"], _parsed(json.dumps(description["tokenizer"])))
+        return VocabularyTokenizer(description["kind"], _parse_tokenizer(json.dumps(description["tokenizer"])))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"not a tokenizer of this lab (expected {FORMAT}): {error!r}") from error
 
 
-def _parsed(text: str) -> hf.Tokenizer:
+def _parse_tokenizer(text: str) -> hf.Tokenizer:
     try:
         return hf.Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing narrower for a damaged description
         raise ValueError(str(error)) from error
 
 
-def _checked(token: int, vocab_size: int) -> int:
+def _check_token(token: int, vocab_size: int) -> int:
     if not 0 <= token < vocab_size:
         raise ValueError(f"token id {token} is outside the vocabulary 0 … {vocab_size - 1}")
     return int(token)
 
 
-def _without_surrogates(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Lone surrogates are not Unicode text and have no UTF-8 form; each becomes "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qcore.config import SkippedFile
-from qcore.data.text.batches import shuffled, visit
+from qcore.data.text.batches import epoch_items, shuffled_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class ClipDataset:
             ValueError: for a negative seed or position, or an empty batch.
         """
         order = partial(epoch_order, self.train_count)
-        return self._standardised(self.train_NFCHW, visit(order, self.train_count, seed, position, batch_size))
+        return self._standardised(self.train_NFCHW, epoch_items(order, self.train_count, seed, position, batch_size))
 
     def train_text(self, seed: int, position: int, batch_size: int) -> TextStates | None:
         """Prompt embeddings of the clips of `train_batch` with the same arguments; None where the data bring none."""
@@ -151,4 +151,4 @@ class ClipDataset:
 @lru_cache(maxsize=4)
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Clip numbers of an epoch, in visiting order."""
-    return shuffled(count, seed, epoch)
+    return shuffled_order(count, seed, epoch)

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from qcore.config import ClipsConfig
-from qcore.data.text.batches import philox, shuffled
+from qcore.data.text.batches import philox, shuffled_order
 
 # Streams of random bits, beyond those that order the epochs: with equal seeds, neither may predict the other.
 _STREAM = 2**32
@@ -37,7 +37,7 @@ def digit_clips(config: ClipsConfig) -> tuple[np.ndarray, np.ndarray]:
             f"a digit of {config.digit_size} px does not fit a canvas of {config.canvas} px: lower digit_size"
         )
     digits_KSS = _digits(config.digit_size)
-    order_K = shuffled(len(digits_KSS), config.data_seed, _SPLIT)
+    order_K = shuffled_order(len(digits_KSS), config.data_seed, _SPLIT)
     held_out = max(1, round(config.validation_fraction * len(order_K)))
     validation = max(1, round(config.validation_fraction * config.clips))
     train_NFCHW = _draw(config, digits_KSS[order_K[held_out:]], config.clips - validation, _TRAIN)

@@ -19,8 +19,8 @@ import numpy as np
 
 from qcore.base.stopping import check_stop
 from qcore.config import ClipsConfig, DataError, SkippedFile
-from qcore.config.places import place, shown
-from qcore.config.sources import odd_kind, walk
+from qcore.config.places import place, printable_path
+from qcore.config.sources import special_file_kind, walk
 from qcore.data.text import earlier
 from qcore.data.text.batches import split_documents
 from qcore.data.video.frames import Said, UnusableError, frames_of, gaps, picture, sequences
@@ -81,7 +81,7 @@ def video_clips(config: ClipsConfig) -> Footage:
         )
     # of one file its end is held out, as clips cut side by side are nearly the same
     train, validation = _by_file(config, clips, seen) if len(clips) > 1 else _by_time(config, *clips.values())
-    name = shown(Path(config.path).expanduser().resolve().name)
+    name = printable_path(Path(config.path).expanduser().resolve().name)
     return Footage(name, np.stack(train), np.stack(validation), tuple(skipped), tuple(notes))
 
 
@@ -109,9 +109,9 @@ def _sources(config: ClipsConfig) -> tuple[list[tuple[str, Path | list[Path]]], 
         return [(str(file.relative_to(root)), file) for file in files], [], []
     groups, others = sequences(files)
     notes = [f"{hidden} hidden names were skipped"] if hidden else []
-    named: list[tuple[str, Path | list[Path]]] = [(shown(file.relative_to(root)), file) for file in others]
+    named: list[tuple[str, Path | list[Path]]] = [(printable_path(file.relative_to(root)), file) for file in others]
     for group in groups:
-        first, last = (shown(path.relative_to(root)) for path in (group[0], group[-1]))
+        first, last = (printable_path(path.relative_to(root)) for path in (group[0], group[-1]))
         named.append((f"{first} … {Path(last).name}", group))
         notes.append(f"{len(group)} pictures, {first} … {Path(last).name}, are read as one sequence")
     return sorted(named, key=lambda pair: pair[0]), list(odd), notes
@@ -254,8 +254,10 @@ def _video_files(location: str, version: int) -> tuple[list[Path], Path, tuple[S
     if path.is_file():
         return [path], path.parent, (), 0
     if not path.is_dir():
-        kind = odd_kind(path.stat().st_mode)
-        raise DataError(f"data.path = {shown(location)!r} is {kind}, not a file: give a folder of videos, or one video")
+        kind = special_file_kind(path.stat().st_mode)
+        raise DataError(
+            f"data.path = {printable_path(location)!r} is {kind}, not a file: give a folder of videos, or one video"
+        )
     if version < 2:
         return earlier.text_files(path), path, (), 0
     found = walk(path)

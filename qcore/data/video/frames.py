@@ -71,11 +71,11 @@ def frames_of(
     scale = VideoReformatter().reformat  # one for the file: it keeps the scaler's tables from frame to frame
     number = 0
     try:
-        step = _uneven_step(path)
+        step = _step_if_uneven(path)
         with av.open(str(path), metadata_errors="replace") as container:
             stream = _stream_of(container, said)
             aspect = _note_shape(stream, step, said)
-            placed = _in_time(container.decode(stream), step)
+            placed = _resample_in_time(container.decode(stream), step)
             for frame in placed:
                 if frame is None:
                     yield None
@@ -91,7 +91,7 @@ def frames_of(
                 else:
                     yield True
                 number += 1
-            said.broken = _missing_end(container, stream, said.frames, step)
+            said.broken = _truncation_text(container, stream, said.frames, step)
     except (av.FFmpegError, OSError, OverflowError, MemoryError) as error:
         said.broken = f"cannot be decoded ({plain_error(error)})"
 
@@ -108,7 +108,7 @@ def _check_head(path: Path) -> None:
         raise UnusableError("is an animated WebP, which the decoder cannot read: convert it to GIF or a video")
 
 
-def _moving(container: Any) -> list[Any]:
+def _video_streams(container: Any) -> list[Any]:
     """The streams of moving pictures, the largest first, which is the one that is read; a cover is none."""
     import av
 
@@ -119,7 +119,7 @@ def _moving(container: Any) -> list[Any]:
 def _stream_of(container: Any, said: Said) -> Any:
     if container.format.name == "tty":  # the decoder of terminal art, which takes any text
         raise UnusableError("is text, not a video")
-    streams = _moving(container)
+    streams = _video_streams(container)
     if not streams:
         has = "only a cover picture, no" if container.streams.video else "no"
         raise UnusableError(f"has {has} video stream")
@@ -155,7 +155,7 @@ def _note_shape(stream: Any, step: Fraction | None, said: Said) -> Fraction:
     return Fraction(ratio)
 
 
-def _missing_end(container: Any, stream: Any, frames: int, step: Fraction | None) -> str:
+def _truncation_text(container: Any, stream: Any, frames: int, step: Fraction | None) -> str:
     """What is said of a file that ends before its own head says it does."""
     expected = int(stream.frames or 0)
     if not expected and container.duration and stream.average_rate and step is None:
@@ -165,12 +165,12 @@ def _missing_end(container: Any, stream: Any, frames: int, step: Fraction | None
     return ""
 
 
-def _uneven_step(path: Path) -> Fraction | None:
+def _step_if_uneven(path: Path) -> Fraction | None:
     """Time between frames, s, where the first few thousand come at uneven times; None where they are even or untold."""
     import av
 
     with av.open(str(path), metadata_errors="replace") as container:
-        streams = _moving(container)
+        streams = _video_streams(container)
         if container.format.name == "tty" or not streams:
             return None
         stream = streams[0]
@@ -189,7 +189,7 @@ def _uneven_step(path: Path) -> Fraction | None:
     return usual * base if uneven > max(1, _UNEVEN_SHARE * len(gaps)) else None
 
 
-def _in_time(frames: Iterator[Any], step: Fraction | None) -> Iterator[Any]:
+def _resample_in_time(frames: Iterator[Any], step: Fraction | None) -> Iterator[Any]:
     """Frames on an even grid of times: held where the next comes late, left out where two share a place; None where
     nothing is shown for long. Without a step they pass as they come.
     """

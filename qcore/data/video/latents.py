@@ -20,9 +20,9 @@ from torch import Tensor
 
 from qcore.config import DataError, SkippedFile
 from qcore.config.ltx import LatentsConfig
-from qcore.config.places import place, plain_error, shown
+from qcore.config.places import place, plain_error, printable_path
 from qcore.config.sources import walk
-from qcore.data.text.batches import philox, split_documents, visit
+from qcore.data.text.batches import epoch_items, philox, split_documents
 from qcore.data.text.earlier import text_files
 from qcore.data.video.dataset import ClipDataset, TextStates, epoch_order
 
@@ -80,7 +80,7 @@ class LatentClips(ClipDataset):
         if self.texts is None:
             return None
         order = partial(epoch_order, self.train_count)
-        return self.texts.take(self.train_text_N[visit(order, self.train_count, seed, position, batch_size)])
+        return self.texts.take(self.train_text_N[epoch_items(order, self.train_count, seed, position, batch_size)])
 
     def validation_text(self, count: int) -> TextStates | None:
         """Prompt embeddings of the clips of `validation_clips` with the same count."""
@@ -95,12 +95,12 @@ class LatentClips(ClipDataset):
         Not a picture: red, green and blue are the first three principal channels of the training latents (grey the
         first), from −2.5 to 2.5 of their standard deviations. The published autoencoder is what decodes latents.
         """
-        axes_KC, spread_K = self._principal
+        axes_KC, spread_K = self._principal_axes
         shown = torch.einsum("kc,...chw->...khw", axes_KC, x.detach().float()) / spread_K[:, None, None]
         return ((shown / _SPREAD + 1) * 127.5).round().nan_to_num(0.0).clamp(0, 255).to(torch.uint8)
 
     @cached_property
-    def _principal(self) -> tuple[Tensor, Tensor]:
+    def _principal_axes(self) -> tuple[Tensor, Tensor]:
         """Directions of greatest variance among channels, the largest entry of each positive, and their spread."""
         flat_CN = self.train_NFCHW.movedim(2, 0).flatten(1).double()
         values_C, vectors_CC = torch.linalg.eigh(torch.cov(flat_CN).reshape(self.channels, self.channels))
@@ -135,7 +135,7 @@ def open_latents(config: LatentsConfig) -> LatentClips:
     if config.source == "random":
         waves = _waves(config)
         held_out = max(1, round(config.validation_fraction * len(waves)))
-        return _normalised(config, "random waves", waves[:-held_out], waves[-held_out:], ())
+        return _normalize_clips(config, "random waves", waves[:-held_out], waves[-held_out:], ())
     files, skipped = _read_folder(config)
     names = sorted(files)
     texts = _texts([files[name] for name in names])
@@ -159,7 +159,7 @@ def open_latents(config: LatentsConfig) -> LatentClips:
         sides = [_side([files[names[number]] for number in side], side) for side in (split.train, split.validation)]
     (train, train_text), (validation, validation_text) = sides
     name = Path(config.path).expanduser().resolve().name
-    return _normalised(config, name, train, validation, skipped, texts, train_text, validation_text)
+    return _normalize_clips(config, name, train, validation, skipped, texts, train_text, validation_text)
 
 
 def _side(files: list[_File], numbers: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:
@@ -167,7 +167,7 @@ def _side(files: list[_File], numbers: tuple[int, ...]) -> tuple[Tensor, np.ndar
     return torch.cat([file.clips_NFCHW for file in files]), np.repeat(np.array(numbers, np.int64), counts)
 
 
-def _normalised(
+def _normalize_clips(
     config: LatentsConfig,
     name: str,
     train: Tensor,
@@ -238,7 +238,7 @@ def _read_folder(config: LatentsConfig) -> tuple[dict[str, _File], tuple[Skipped
         skipped += found.odd
     wanted = config.clips
     for number, path in enumerate(paths):
-        name = path.name if path == root else shown(path.relative_to(root))
+        name = path.name if path == root else printable_path(path.relative_to(root))
         try:
             file = _read(path, config)
             # clips of another size or channel count cannot be in one batch
@@ -275,11 +275,11 @@ def _read(path: Path, config: LatentsConfig) -> _File:
         raise _UnusableError(f"cannot be read ({plain_error(error)})") from error
     if "latents" not in keys:
         raise _UnusableError(f"has no tensor 'latents' (it has {', '.join(sorted(keys)) or 'none'})")
-    latents_CFHW = _unpacked(tensors, notes)
+    latents_CFHW = _unpack_latents(tensors, notes)
     if not torch.isfinite(latents_CFHW).all():
         raise _UnusableError("holds values that are not finite")
     if config.normalisation == "stored":
-        latents_CFHW = _by_stored(latents_CFHW, tensors)
+        latents_CFHW = _normalize_by_stored(latents_CFHW, tensors)
     frames = latents_CFHW.shape[1]
     count = frames // config.frames
     if not count:
@@ -288,7 +288,7 @@ def _read(path: Path, config: LatentsConfig) -> _File:
     return _File(used.permute(1, 2, 0, 3, 4).contiguous(), *_prompt(tensors))
 
 
-def _unpacked(tensors: dict[str, Tensor], notes: dict[str, str]) -> Tensor:
+def _unpack_latents(tensors: dict[str, Tensor], notes: dict[str, str]) -> Tensor:
     """`latents` as float32 [C, F, H, W]."""
     latents = tensors["latents"].float()
     if latents.dim() == 4:
@@ -308,7 +308,7 @@ def _unpacked(tensors: dict[str, Tensor], notes: dict[str, str]) -> Tensor:
     return latents.T.unflatten(1, sizes)
 
 
-def _by_stored(latents_CFHW: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+def _normalize_by_stored(latents_CFHW: Tensor, tensors: dict[str, Tensor]) -> Tensor:
     channels = len(latents_CFHW)
     for name in ("latents_mean", "latents_std"):
         if name not in tensors or tensors[name].numel() != channels:

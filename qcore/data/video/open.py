@@ -38,7 +38,7 @@ def open_clips(config: ClipsConfig | LatentsConfig) -> ClipDataset:
     drawn = config.source == "digits"
     footage = Footage("digits", *digit_clips(config), skipped=()) if drawn else video_clips(config)
     train, validation = torch.from_numpy(footage.train_NFCHW), torch.from_numpy(footage.validation_NFCHW)
-    mean, std = _moments(train)
+    mean, std = _mean_and_deviation(train)
     if std == 0:
         raise DataError(
             f"every pixel of the training clips of {footage.name!r} is {mean:g}: give data with something to see"
@@ -46,7 +46,7 @@ def open_clips(config: ClipsConfig | LatentsConfig) -> ClipDataset:
     return ClipDataset(footage.name, train, validation, mean, std, footage.skipped, notes=footage.notes)
 
 
-def _moments(clips_NFCHW: Tensor) -> tuple[float, float]:
+def _mean_and_deviation(clips_NFCHW: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of uint8 pixels, from their histogram: exact, whatever the number of pixels."""
     counts = torch.bincount(clips_NFCHW.flatten(), minlength=256).tolist()
     total = sum(counts)

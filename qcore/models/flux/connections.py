@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qcore.models.flux.gate import SELF_WEIGHT, TIE, Gate, Mixed, augmented, strength_of, with_ones
+from qcore.models.flux.gate import SELF_WEIGHT, TIE, Gate, Mixed, append_ones, augmented, strength_of
 from qcore.models.phase.interference import no_autocast
 
 _CHUNK = 32
@@ -78,7 +78,7 @@ def thresholds(query_NTp: Tensor, state_NTp: Tensor, spread: Tensor | float) -> 
         C = min(_CHUNK, T)
         n = -(-T // C)
         first = state_NTp[:, :1]
-        query, state = _in_chunks(query_NTp, n, C), _in_chunks(state_NTp - first, n, C)
+        query, state = _split_into_chunks(query_NTp, n, C), _split_into_chunks(state_NTp - first, n, C)
         seen = torch.ones(C, C, device=state.device, dtype=state.dtype).tril()
         product = torch.matmul(query, state.transpose(-1, -2)) * seen
         total, square = product.sum(-1), product.square().sum(-1)
@@ -112,9 +112,9 @@ def connect(
         value = value_NTm.to(state_NTp.dtype)
         query, key, level = augmented(query_NTp, state_NTp, tau_NT, gate)
         if query.is_cuda and fused_available():
-            from qcore.models.flux.connections_triton import fused
+            from qcore.models.flux.connections_triton import connect_fused
 
-            mixed, total = fused(query, key, value, level, gate.hard)
+            mixed, total = connect_fused(query, key, value, level, gate.hard)
         else:
             mixed, total = _Tiles.apply(query, key, value, level, gate.hard, block)
         return Mixed(mixed, strength_of(total, gate))
@@ -158,7 +158,7 @@ class _Tiles(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, level: Tensor, hard: bool, block: int
     ) -> tuple[Tensor, Tensor]:
-        key_t, counted_t = _flat(key), _flat(with_ones(value))
+        key_t, counted_t = _transpose_tokens(key), _transpose_tokens(append_ones(value))
         read_t = torch.zeros_like(counted_t)
         work = _buffers(query, block)
         for rows, tiles in _tiles(query, block):
@@ -175,10 +175,14 @@ class _Tiles(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_mixed: Tensor, d_total: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, level, mixed, total = ctx.saved_tensors
-        query_t, key_t, counted_t = _flat(query), _flat(key), _flat(with_ones(value))
+        query_t, key_t, counted_t = (
+            _transpose_tokens(query),
+            _transpose_tokens(key),
+            _transpose_tokens(append_ones(value)),
+        )
         d_query_t, d_key_t, d_level = torch.zeros_like(query_t), torch.zeros_like(key_t), torch.zeros_like(level)
         scaled = d_mixed / (total + SELF_WEIGHT)[..., None]
-        scaled_t = _flat(scaled)
+        scaled_t = _transpose_tokens(scaled)
         d_value_t = scaled_t * SELF_WEIGHT
         # dw = [scaled, offset]·[v, 1]: one product a tile.
         left = torch.cat((scaled, (d_total - (scaled * mixed).sum(-1))[..., None]), dim=-1)
@@ -187,7 +191,7 @@ class _Tiles(torch.autograd.Function):
             for columns, seen in tiles:
                 weight, gate = _weights(query[:, rows], key_t[:, :, columns], level[:, rows], ctx.hard, seen, work)
                 d_value_t[:, :, columns].baddbmm_(scaled_t[:, :, rows], weight)
-                d_weight = torch.bmm(left[:, rows], counted_t[:, :, columns], out=_shaped(work[2], weight.shape))
+                d_weight = torch.bmm(left[:, rows], counted_t[:, :, columns], out=_view_shaped(work[2], weight.shape))
                 if ctx.hard:
                     d_product = d_weight.mul_(gate)
                 else:
@@ -199,7 +203,7 @@ class _Tiles(torch.autograd.Function):
         return *(x.transpose(1, 2) for x in (d_query_t, d_key_t, d_value_t)), d_level, None, None
 
 
-def _flat(x_NTf: Tensor) -> Tensor:
+def _transpose_tokens(x_NTf: Tensor) -> Tensor:
     """→ [N, f, T]: products with a few long rows are several times faster than with many short ones."""
     return x_NTf.transpose(1, 2).contiguous()
 
@@ -209,8 +213,8 @@ def _weights(
 ) -> tuple[Tensor, Tensor]:
     """w and the gate g of one tile, in the first two buffers; 0 where `seen` is 0."""
     shape = torch.Size((*query.shape[:2], key_t.shape[2]))
-    product = torch.bmm(query, key_t, out=_shaped(work[0], shape))
-    above = torch.sub(product, level[..., None], out=_shaped(work[1], shape))
+    product = torch.bmm(query, key_t, out=_view_shaped(work[0], shape))
+    above = torch.sub(product, level[..., None], out=_view_shaped(work[1], shape))
     gate = above.ge_(0) if hard else above.sigmoid_()
     if seen is not None:
         gate.mul_(seen)
@@ -224,7 +228,7 @@ def _buffers(query: Tensor, block: int) -> Tensor:
     return query.new_empty(3, N * rows * max(rows, min(_COLUMNS, T)))
 
 
-def _shaped(buffer: Tensor, shape: torch.Size) -> Tensor:
+def _view_shaped(buffer: Tensor, shape: torch.Size) -> Tensor:
     return buffer[: shape.numel()].view(shape)
 
 
@@ -240,7 +244,7 @@ def _tiles(query: Tensor, block: int) -> Iterator[tuple[slice, list[tuple[slice,
         yield slice(start, start + size), [*tiles, (slice(start, start + size), seen[:size, :size])]
 
 
-def _in_chunks(x_NTp: Tensor, n: int, C: int) -> Tensor:
+def _split_into_chunks(x_NTp: Tensor, n: int, C: int) -> Tensor:
     """→ [N, n, C, p], zeros after the last token."""
     N, T, p = x_NTp.shape
     return (functional.pad(x_NTp, (0, 0, 0, n * C - T)) if n * C != T else x_NTp).reshape(N, n, C, p)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from qcore.models.flux.gate import SELF_WEIGHT, Gate, Mixed, augmented, strength_of, with_ones
+from qcore.models.flux.gate import SELF_WEIGHT, Gate, Mixed, append_ones, augmented, strength_of
 from qcore.models.phase.interference import no_autocast
 
 TOLERANCE = 1e-2
@@ -90,7 +90,7 @@ def connect_on_grid(
         k = -(-T // C)
         value = value_NTm.to(state_NTp.dtype)
         query, key, level = augmented(query_NTp, state_NTp, tau_NT, gate)
-        chunked = [_in_chunks(x, k, C) for x in (query, key, with_ones(value), level[..., None])]
+        chunked = [_split_into_chunks(x, k, C) for x in (query, key, append_ones(value), level[..., None])]
         points = chebyshev_nodes(nodes_needed(gate.temperature)).to(key)
         carried = value.new_zeros(N, len(points) ** 2, value.shape[-1] + 1)
         reads = []
@@ -121,7 +121,7 @@ def _segment(
     moments = torch.matmul(_on_grid(key[..., :2], points).transpose(-1, -2), counted)
     after = carried_NGm[:, None] + moments.cumsum(1)
     before = torch.cat((carried_NGm[:, None], after[:, :-1]), dim=1)
-    grid = with_ones(torch.cartesian_prod(points, points)[None])[0]
+    grid = append_ones(torch.cartesian_prod(points, points)[None])[0]
     return near + torch.matmul(_weights(query, grid, level), before), after[:, -1]
 
 
@@ -163,7 +163,7 @@ def _weights(query: Tensor, key: Tensor, level: Tensor) -> Tensor:
     return product * torch.sigmoid(product - level)
 
 
-def _in_chunks(x_NTf: Tensor, k: int, C: int) -> Tensor:
+def _split_into_chunks(x_NTf: Tensor, k: int, C: int) -> Tensor:
     """→ [N, k, C, f], zeros after the last token."""
     N, T, f = x_NTf.shape
     return (functional.pad(x_NTf, (0, 0, 0, k * C - T)) if k * C != T else x_NTf).reshape(N, k, C, f)

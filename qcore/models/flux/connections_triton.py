@@ -27,7 +27,7 @@ _BLOCK = 64
 _LEAST = 16  # the smallest side of a matrix product on the chip
 
 
-def fused(query: Tensor, key: Tensor, value: Tensor, level: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
+def connect_fused(query: Tensor, key: Tensor, value: Tensor, level: Tensor, hard: bool) -> tuple[Tensor, Tensor]:
     """What a row reads and its sum of weights, as `_Tiles` of connections.py computes them; float32."""
     mixed, total = _Fused.apply(query, key, value, level, hard)
     return mixed, total

@@ -7,7 +7,7 @@ from torch import Tensor
 from qcore.config import FluxConfig
 from qcore.models.flux.model import FluxLM
 from qcore.models.phase.interference import CHUNK
-from qcore.models.record import EMBEDDING, FEED_FORWARD, HEAD, MIXING, LanguageFamily, in_chunks
+from qcore.models.record import EMBEDDING, FEED_FORWARD, HEAD, MIXING, LanguageFamily, chunk_symbols
 
 
 def _build(config: FluxConfig, vocab_size: int, token_counts: Tensor | None) -> FluxLM:
@@ -23,7 +23,7 @@ def _symbols(config: FluxConfig, s: int) -> dict[str, float]:
         "q": 2 * config.planes // config.heads,
         "F": config.ffn_width or 2 * (2 * config.planes + config.values),
         "A": sum(min(config.block, s - at) * (at + min(config.block, s - at)) for at in starts),
-    } | in_chunks(s, CHUNK)
+    } | chunk_symbols(s, CHUNK)
 
 
 def _formulas(config: FluxConfig, s: int) -> dict[str, str]:

@@ -59,9 +59,9 @@ def strength_of(total_NT: Tensor, gate: Gate) -> Tensor:
 def augmented(query_NTp: Tensor, state_NTp: Tensor, tau_NT: Tensor, gate: Gate) -> tuple[Tensor, Tensor, Tensor]:
     """Vectors [N, T, p+1] whose scalar product is sim ÷ scale, and the threshold in that unit: one product a tile."""
     half = 0.5 / gate.scale
-    return with_ones(query_NTp) * half, with_ones(state_NTp), (tau_NT - TIE if gate.hard else tau_NT) / gate.scale
+    return append_ones(query_NTp) * half, append_ones(state_NTp), (tau_NT - TIE if gate.hard else tau_NT) / gate.scale
 
 
-def with_ones(value_NTm: Tensor) -> Tensor:
+def append_ones(value_NTm: Tensor) -> Tensor:
     """One more channel, all ones: what is summed with weights then also counts them."""
     return torch.cat((value_NTm, value_NTm.new_ones(*value_NTm.shape[:2], 1)), dim=-1)

@@ -101,7 +101,7 @@ class FluxLayer(nn.Module):
             self.step_logit = nn.Parameter(torch.zeros(()))
         self.radius_rate = nn.Parameter(torch.full((), _RADIUS_RATE))
         if config.query_turn:
-            self.turned = nn.Parameter(_looks_back(config))
+            self.turned = nn.Parameter(_initial_turns(config))
         if config.values:
             self.value_norm, self.value = RMSNorm(D), linear(D, config.values)
             self.carried_norm = RMSNorm(config.values // H)
@@ -229,16 +229,16 @@ class FluxLayer(nn.Module):
             state = states.reshape(B * H, 1, 2 * P)
             dt_B = self._steps(states, fixed=True)
             dt = dt_B.repeat_interleave(H)[:, None, None]
-            first, now = self._newest(state, self._with_values(state, self._values(x_B1D)), pasts[0])
+            first, now = self._connect_newest(state, self._with_values(state, self._values(x_B1D)), pasts[0])
             here = first.values[..., : 2 * P]
             middle = state + dt * (here - state)
-            second, later = self._newest(middle, middle, pasts[1])
+            second, later = self._connect_newest(middle, middle, pasts[1])
             evolved = heun(state, here, second.values, dt).view_as(states)
             strength = first.strength.view(B, H, 1)
             flow = Flow(self._finish(states, evolved, strength, dt_B), first.values[..., 2 * P :], strength)
         return self._read_out(x_B1D, flow, cos, sin), flow.states, (now, later)
 
-    def _newest(self, state_N1p: Tensor, value_N1m: Tensor, past: Past) -> tuple[Mixed, Past]:
+    def _connect_newest(self, state_N1p: Tensor, value_N1m: Tensor, past: Past) -> tuple[Mixed, Past]:
         past = past.with_token(state_N1p, value_N1m)
         query = self._query(state_N1p)
         tau = past.threshold(query, self.spread_of(state_N1p.shape[0]))
@@ -288,7 +288,7 @@ def frequencies(config: FluxConfig) -> Tensor:
     return (rate.view(H, 1, 1) if P == 1 else rate.expand(H, 1, P)).clone()
 
 
-def _looks_back(config: FluxConfig) -> Tensor:
+def _initial_turns(config: FluxConfig) -> Tensor:
     """Turns [H, P] with which group h starts out: most like itself is the state h tokens earlier."""
     back = torch.arange(config.heads, dtype=torch.float32)[:, None]
     return -back * frequencies(config)[:, 0]

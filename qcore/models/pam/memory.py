@@ -82,7 +82,7 @@ class Writes:
     scale: float
 
 
-def chunked(
+def cut_into_chunks(
     qkv_BTHd: tuple[Tensor, Tensor, Tensor],
     log_decay_BTH: Tensor,
     clock_Tp: Tensor | None,
@@ -114,24 +114,24 @@ def chunked(
     clock = still if clock_Tp is None else clock_Tp.unsqueeze(0)
     rows = B * H * n
     writes = Writes(
-        _laid_out(query, clock, n).view(rows, C, d),
-        _laid_out(key, torch.cat((clock, 1j * clock)) if is_complex else clock, n).view(rows, -1, C, d),
-        _laid_out(value, torch.cat((still, 1j * still)) if is_complex else still, n).view(rows, -1, C, d),
+        _lay_out_chunks(query, clock, n).view(rows, C, d),
+        _lay_out_chunks(key, torch.cat((clock, 1j * clock)) if is_complex else clock, n).view(rows, -1, C, d),
+        _lay_out_chunks(value, torch.cat((still, 1j * still)) if is_complex else still, n).view(rows, -1, C, d),
         decay.reshape(rows, C),
         (d // 2 if is_complex else d) ** -0.5,
     )
     return writes, n
 
 
-def _laid_out(x_BTHd: Tensor, turns_MTp: Tensor, n: int) -> Tensor:
+def _lay_out_chunks(x_BTHd: Tensor, turns_MTp: Tensor, n: int) -> Tensor:
     """[B, H, n, M, C, d] contiguous, turned by each of M unit numbers a token; a single 1 stands for no turn."""
     x = x_BTHd.unflatten(1, (n, -1))
     if turns_MTp.numel() == 1:
         return x.permute(0, 3, 1, 2, 4).contiguous()
-    return _Turned.apply(x, turns_MTp.unflatten(1, (n, -1)) if turns_MTp.shape[1] > 1 else turns_MTp[:, None])
+    return _TurnPairs.apply(x, turns_MTp.unflatten(1, (n, -1)) if turns_MTp.shape[1] > 1 else turns_MTp[:, None])
 
 
-class _Turned(torch.autograd.Function):
+class _TurnPairs(torch.autograd.Function):
     """x [B, n, C, H, d] as complex pairs times turns [M, n, C, p] (n, C or p may be 1) → [B, H, n, M, C, d]."""
 
     @staticmethod

@@ -33,8 +33,8 @@ from qcore.models.pam.memory import (
     as_complex,
     as_pairs,
     associate,
-    chunked,
     clock_angle,
+    cut_into_chunks,
     final_state,
     phase_of,
     rotation,
@@ -66,7 +66,7 @@ class MemoryState:
 
 
 @dataclass(frozen=True)
-class Asked:
+class MemoryInputs:
     """What a layer makes of its input.
 
     Attributes:
@@ -111,19 +111,19 @@ class Memory(nn.Module):
         self.read_norm = RMSNorm(self.head_width)
         self.out = residual_linear(D, D, depth)
 
-    def _ask(self, x_BTD: Tensor) -> Asked:
+    def _ask(self, x_BTD: Tensor) -> MemoryInputs:
         """Queries, keys, values, decays and gates of inputs that the short convolution has mixed."""
         D, H = x_BTD.shape[-1], self.heads
         together, *gate = self.enter(x_BTD).split([3 * D, *([D] if self.has_gate else [])], dim=-1)
-        query, key, value = _precise(together).unflatten(-1, (3, H, D // H)).unbind(2)
+        query, key, value = _at_least_float32(together).unflatten(-1, (3, H, D // H)).unbind(2)
         with no_autocast(x_BTD):
-            decay_logit = self.decay(_precise(x_BTD))
-        return Asked((query, key, value), decay_logit, gate[0] if gate else None)
+            decay_logit = self.decay(_at_least_float32(x_BTD))
+        return MemoryInputs((query, key, value), decay_logit, gate[0] if gate else None)
 
-    def _write(self, asked: Asked, clock_Tp: Tensor | None, chunk: int) -> tuple[Writes, int]:
+    def _write(self, asked: MemoryInputs, clock_Tp: Tensor | None, chunk: int) -> tuple[Writes, int]:
         """The writes of the tokens, in chunks of at most `chunk`, and how many chunks."""
         log_decay = functional.logsigmoid(asked.decay_logit)
-        return chunked(asked.qkv, log_decay, clock_Tp, chunk, is_complex=self.is_complex)
+        return cut_into_chunks(asked.qkv, log_decay, clock_Tp, chunk, is_complex=self.is_complex)
 
     def _mix_lags(self, x_BTD: Tensor) -> Tensor:
         return ShortConvolution.apply(x_BTD, self.lag_weight.to(x_BTD.dtype))
@@ -267,14 +267,14 @@ class PAM(LanguageModel):
 
     def _read_out(self, x_BTD: Tensor, reads: list[Tensor], phases: tuple[Tensor, ...] | None) -> ModelOutput:
         hidden = self.norm(x_BTD)
-        wave = as_complex(_precise(reads[-1])) if self.config.complex_state else None
+        wave = as_complex(_at_least_float32(reads[-1])) if self.config.complex_state else None
         return ModelOutput(self.read_out(hidden), hidden, wave, phases)
 
     def _phases(self, key_BTD: Tensor, reads: list[Tensor]) -> tuple[Tensor, ...] | None:
         """Angles of the first layer's keys, with the clock's turns, and of what each layer reads."""
         if not self.config.complex_state:
             return None
-        first, *others = phase_of(torch.stack([key_BTD, *(_precise(read) for read in reads)])).unbind(0)
+        first, *others = phase_of(torch.stack([key_BTD, *(_at_least_float32(read) for read in reads)])).unbind(0)
         if self.rate is not None:
             first = first + clock_angle(0, key_BTD.shape[1], self.rate).repeat(1, self.config.heads)
         return first, *others
@@ -308,7 +308,7 @@ class PAM(LanguageModel):
         """Shares of what each layer reads, signed; the real part where complex."""
         check_tokens(tokens_BT)
         clock = self._clock(0, tokens_BT.shape[1])
-        return tuple(memory.weights(entered, clock) for memory, entered, _ in self._entered(tokens_BT))
+        return tuple(memory.weights(entered, clock) for memory, entered, _ in self._layer_inputs(tokens_BT))
 
     @torch.no_grad()
     def internals(self, tokens_BT: Tensor) -> Internals:
@@ -323,7 +323,7 @@ class PAM(LanguageModel):
         check_tokens(tokens_BT)
         looks, reads = [], []
         clock = self._clock(0, tokens_BT.shape[1])
-        for memory, entered, read in self._entered(tokens_BT):
+        for memory, entered, read in self._layer_inputs(tokens_BT):
             looks.append(memory.look(entered, clock))
             reads.append(read)
         log_decay_LBTH = torch.stack([look.log_decay for look in looks])
@@ -348,7 +348,7 @@ class PAM(LanguageModel):
         arrays = {"decay": decay[:, 0].transpose(1, 2), "singular": singular_LBHr[:, 0], "energy": energy}
         return Internals(scalars, arrays)
 
-    def _entered(self, tokens_BT: Tensor) -> list[tuple[Memory, Tensor, Tensor]]:
+    def _layer_inputs(self, tokens_BT: Tensor) -> list[tuple[Memory, Tensor, Tensor]]:
         """Each layer's memory, its input and what it reads."""
         x_BTD, found = self._embed(tokens_BT), []
         clock = self._clock(0, tokens_BT.shape[1])
@@ -385,5 +385,5 @@ def pam_ffn_width(config: PAMConfig) -> int:
     return config.ffn_width or max(8, round(3.5 * config.width / 8) * 8)
 
 
-def _precise(x: Tensor) -> Tensor:
+def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -154,11 +154,11 @@ class ConceptLayer(nn.Module):
             expected_BTK = (1 - SURPRISE_FLOOR) * raw_BTK.softmax(-1) + SURPRISE_FLOOR / raw_BTK.shape[-1]
             accent_BTD = gate_BTL @ self.accents
             meant_BTD = expected_BTK @ self.vectors
-        update = self.out(_gently(mixed_BTD) * accent_BTD)
-        boost = HEAD_SHARE * self.head(_gently(meant_BTD) * accent_BTD)
+        update = self.out(_damp_gradient(mixed_BTD) * accent_BTD)
+        boost = HEAD_SHARE * self.head(_damp_gradient(meant_BTD) * accent_BTD)
         return ConceptOutput(update, boost, shares_BTK, expected_BTK)
 
 
-def _gently(x: Tensor) -> Tensor:
+def _damp_gradient(x: Tensor) -> Tensor:
     """x, whose gradient is multiplied by GENTLE."""
     return GENTLE * x + ((1 - GENTLE) * x).detach()

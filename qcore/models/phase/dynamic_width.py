@@ -53,7 +53,7 @@ class DynamicWidth(nn.Module):
         with no_autocast(x_B1D):
             level = window_BWD.square().mean((1, 2))
             spread = window_BWD.mean(1).square().mean(-1)
-            shares_B13 = self._shares(_varied(spread, level)[:, None])
+            shares_B13 = self._shares(_variation(spread, level)[:, None])
         return self._update(x_B1D, shares_B13), window_BWD[:, 1 - WINDOW :]
 
     def _shares(self, complexity_BT: Tensor) -> Tensor:
@@ -86,8 +86,8 @@ def complexity(x_BTD: Tensor, window: int = WINDOW) -> Tensor:
     0 for one token and for equal ones, 1 − 1/n for n orthogonal ones of equal length.
     """
     level = window_mean(x_BTD.square().mean(-1, keepdim=True), window)[..., 0]
-    return _varied(window_mean(x_BTD, window).square().mean(-1), level)
+    return _variation(window_mean(x_BTD, window).square().mean(-1), level)
 
 
-def _varied(mean_square: Tensor, square_mean: Tensor) -> Tensor:
+def _variation(mean_square: Tensor, square_mean: Tensor) -> Tensor:
     return (1 - mean_square / square_mean.clamp(min=1e-12)).clamp(0, 1)

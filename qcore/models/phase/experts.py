@@ -40,8 +40,8 @@ class Experts(nn.Module):
         probability_BTE = self.router(x_BTD).float().softmax(-1)
         # Oldest first, the batch inside: what comes later lies behind in every group and moves nothing before it.
         x_ND = x_BTD.transpose(0, 1).reshape(T * B, D)
-        share_Nk, expert_Nk = chosen(probability_BTE.transpose(0, 1).reshape(T * B, -1), self.active)
-        slot_M, filled, block_expert = _blocks(expert_Nk.flatten(), probability_BTE.shape[-1])
+        share_Nk, expert_Nk = choose_experts(probability_BTE.transpose(0, 1).reshape(T * B, -1), self.active)
+        slot_M, filled, block_expert = _block_slots(expert_Nk.flatten(), probability_BTE.shape[-1])
         rows = x_ND.new_zeros(filled, D).index_copy(0, slot_M, x_ND.repeat_interleave(self.active, dim=0))
         done_SD = self._feed(rows.view(-1, BLOCK, D), block_expert).flatten(0, 1)
         y_NkD = done_SD.index_select(0, slot_M).view(T * B, self.active, D)
@@ -60,7 +60,7 @@ class Experts(nn.Module):
         return torch.cat(done)
 
 
-def chosen(probability_NE: Tensor, active: int) -> tuple[Tensor, Tensor]:
+def choose_experts(probability_NE: Tensor, active: int) -> tuple[Tensor, Tensor]:
     """Share and number of the `active` likeliest experts of each token, [N, k]; shares sum to 1 for k > 1."""
     top_Nk, expert_NE = probability_NE.sort(dim=-1, descending=True, stable=True)
     top_Nk = top_Nk[..., :active]
@@ -68,14 +68,14 @@ def chosen(probability_NE: Tensor, active: int) -> tuple[Tensor, Tensor]:
     return share_Nk, expert_NE[..., :active]
 
 
-def load(probability_BTE: Tensor, active: int) -> Tensor:
+def expert_load(probability_BTE: Tensor, active: int) -> Tensor:
     """Share of all assignments that each expert takes, [E], sums to 1."""
     E = probability_BTE.shape[-1]
-    expert_Nk = chosen(probability_BTE.flatten(0, 1), active)[1]
+    expert_Nk = choose_experts(probability_BTE.flatten(0, 1), active)[1]
     return torch.bincount(expert_Nk.flatten(), minlength=E) / expert_Nk.numel()
 
 
-def _blocks(expert_M: Tensor, experts: int) -> tuple[Tensor, int, list[int]]:
+def _block_slots(expert_M: Tensor, experts: int) -> tuple[Tensor, int, list[int]]:
     """Slot of each assignment when the experts' groups are filled up to whole blocks; slots, and blocks by expert."""
     if expert_M.is_meta or isinstance(expert_M, FakeTensor):  # only shapes are asked for: as if the load were even
         blocks = [-(-len(expert_M) // (BLOCK * experts))] * experts

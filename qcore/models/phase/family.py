@@ -17,7 +17,7 @@ from qcore.models.record import (
     Growth,
     GrowthRule,
     LanguageFamily,
-    in_chunks,
+    chunk_symbols,
 )
 
 _EXPERTS = (
@@ -110,7 +110,7 @@ def _symbols(config: PhaseLMConfig, s: int) -> dict[str, float]:
         "p": phases_per_head(config.phases, config.heads),
         "F": config.ffn_width or 2 * config.width,
     }
-    return own | in_chunks(s, CHUNK)
+    return own | chunk_symbols(s, CHUNK)
 
 
 def _formulas(config: PhaseLMConfig, s: int) -> dict[str, str]:

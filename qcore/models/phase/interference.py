@@ -163,7 +163,7 @@ def wave_features(z_BTP: Tensor, heads: int) -> Tensor:
     return torch.view_as_real(split_phases(z_BTP, heads)).flatten(-2)
 
 
-def _in_chunks(x_BTHx: Tensor, n: int, C: int) -> Tensor:
+def _split_into_chunks(x_BTHx: Tensor, n: int, C: int) -> Tensor:
     """→ contiguous [B, H, n, C, x], zeros after the last token."""
     B, T, H, x = x_BTHx.shape
     if n * C != T:
@@ -185,9 +185,9 @@ def interference_attention(
         n = -(-T // C)
         feature_BTHp = wave_features(z_BTP, heads)
         strength = interference_strength(amplitude_BTP.to(feature_BTHp.dtype), heads).transpose(1, 2)
-        query = _in_chunks(feature_BTHp / strength[..., None], n, C)  # narrower than the output to divide
-        feature = _in_chunks(feature_BTHp, n, C)
-        value = _in_chunks(value_BTD.to(feature.dtype).unflatten(-1, (heads, D // heads)), n, C)
+        query = _split_into_chunks(feature_BTHp / strength[..., None], n, C)  # narrower than the output to divide
+        feature = _split_into_chunks(feature_BTHp, n, C)
+        value = _split_into_chunks(value_BTD.to(feature.dtype).unflatten(-1, (heads, D // heads)), n, C)
         seen = torch.ones(C, C, device=value.device, dtype=value.dtype).tril()  # its product is 3 × faster than tril()
         out = torch.matmul(torch.matmul(query, feature.transpose(-1, -2)) * seen, value)
         # what came before a chunk is a state of fixed size: this is what makes it linear in T

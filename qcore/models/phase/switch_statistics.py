@@ -11,7 +11,7 @@ from torch import Tensor
 from qcore.config import PhaseLMConfig
 from qcore.models.blocks import Internals
 from qcore.models.phase.dynamic_width import mean_width, width_flops
-from qcore.models.phase.experts import load
+from qcore.models.phase.experts import expert_load
 from qcore.probes import catalog
 
 
@@ -49,7 +49,7 @@ def phase_internals(
         scalars[catalog.LANGUAGE_CERTAINTY] = float(gate_BTL.amax(-1).mean())
         arrays["language/gate"] = gate_BTL[0]
     if routers:
-        load_LE = torch.stack([load(router, config.experts_active) for router in routers])
+        load_LE = torch.stack([expert_load(router, config.experts_active) for router in routers])
         scalars[catalog.MOE_LOAD_MAX] = float(load_LE.amax(-1).mean()) * config.experts
         scalars[catalog.MOE_ENTROPY] = float(_entropy(load_LE).mean()) / math.log(config.experts)
         arrays["moe/load"] = load_LE

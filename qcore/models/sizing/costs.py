@@ -117,7 +117,7 @@ class Cost:
         return sum(part.flops for part in self.parts)
 
 
-def evaluate(formula: str, symbols: Mapping[str, float]) -> float:
+def evaluate_formula(formula: str, symbols: Mapping[str, float]) -> float:
     """A sum of products such as `2·b·s·D² + 4·b·s·D`.
 
     Raises:
@@ -148,13 +148,13 @@ def count_cost(config: LanguageConfig, vocab_size: int, *, batch: int = 1, token
     with torch.device("meta"):
         model = build_model(config, vocab_size)
         window = torch.zeros(batch, s, dtype=torch.int64)
-        counter, written = flop_counter(), _Written()
+        counter, written = flop_counter(), _WrittenValues()
         with torch.no_grad(), counter, written:
             model(window)
-    learned = _learned(model)
+    learned = _count_learned(model)
     symbols = _symbols(config, vocab_size, batch, s)
     parts = [
-        Part(name, formula, evaluate(formula, symbols), learned.pop(name, 0))
+        Part(name, formula, evaluate_formula(formula, symbols), learned.pop(name, 0))
         for name, formula in FAMILIES[config.kind].formulas(config, s).items()
     ]
     seen = counter.get_total_flops()
@@ -166,16 +166,16 @@ def count_cost(config: LanguageConfig, vocab_size: int, *, batch: int = 1, token
 
 def flop_counter() -> FlopCounterMode:
     """PyTorch's counter, which shall also see the product that is added in place."""
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _added_product})
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _product_flops})
 
 
-def _added_product(_: Any, a_shape: Any, b_shape: Any, **more: Any) -> int:
+def _product_flops(_: Any, a_shape: Any, b_shape: Any, **more: Any) -> int:
     """2·rows·columns·inner for each of a batch of products, from their shapes."""
     del more
     return 2 * math.prod(a_shape) * int(b_shape[-1])
 
 
-class _Written(TorchDispatchMode):
+class _WrittenValues(TorchDispatchMode):
     """Adds up the values that operations write, matrix products and views aside."""
 
     values = 0.0
@@ -190,7 +190,7 @@ class _Written(TorchDispatchMode):
         return out
 
 
-def _learned(model: torch.nn.Module) -> dict[str, int]:
+def _count_learned(model: torch.nn.Module) -> dict[str, int]:
     """Learned values by part, from the names of the modules that hold them; tied ones count once, as embedding."""
     found: dict[str, int] = {}
     for name, parameter in model.named_parameters():

@@ -22,7 +22,7 @@ _PLANES = ("planes", 1, 2048)
 _WIDTH_STEPS = 24
 
 
-def matched(
+def match_size(
     config: LanguageConfig,
     kind: str,
     vocab_size: int,
@@ -41,7 +41,7 @@ def matched(
     Raises:
         ValueError: if none matches.
     """
-    base = start or _shared(config, kind)
+    base = start or _shared_base(config, kind)
     if base.kind != kind:
         raise ValueError(f"start is a {base.kind}, and a {kind} is asked for: give switches of that family")
     target = size_of(config, vocab_size, by)
@@ -49,7 +49,7 @@ def matched(
         found = _solve(base.model_copy(update={"width": width}), vocab_size, by, target, tolerance)
         if found is not None:
             return found
-    name = _free(base)[0]
+    name = _free_size(base)[0]
     raise ValueError(
         f"no {kind} of {base.layers} layers and a width near {base.width} has {target:,.0f} {_UNITS[by]} within "
         f"{tolerance:.0%}, whatever its {name}: choose more similar sizes of the two models"
@@ -69,14 +69,14 @@ def size_of(config: LanguageConfig, vocab_size: int, by: By) -> float:
     return cost.flops + cost.elementwise
 
 
-def _shared(config: LanguageConfig, kind: str) -> Any:
+def _shared_base(config: LanguageConfig, kind: str) -> Any:
     """The family's defaults with the sizes it shares with `config`; its free size starts at its own default."""
     cls = LANGUAGE_KINDS[kind]
     kept = {"width", "layers", "heads", "phases", "context", "dropout", "activation_checkpointing"}
     return cls(**{name: value for name, value in config if name in kept & set(cls.model_fields)})
 
 
-def _free(base: LanguageConfig) -> tuple[str, int, int]:
+def _free_size(base: LanguageConfig) -> tuple[str, int, int]:
     """Name of the size that is solved for, its least and largest value (planes: in multiples of the heads)."""
     return _PLANES if isinstance(base, FluxConfig) and base.read_out == "linear" else _FFN
 
@@ -90,15 +90,15 @@ def _widths(base: LanguageConfig) -> list[int]:
 
 def _solve(base: LanguageConfig, vocab_size: int, by: By, target: float, tolerance: float) -> LanguageConfig | None:
     """The free size at which `base` meets the target, by bisection: cost grows with it."""
-    name, low, high = _free(base)
+    name, low, high = _free_size(base)
     # planes are divided among the heads: only whole shares are models
     unit = base.heads if isinstance(base, FluxConfig) and name == "planes" else 1
 
-    def sized(value: int) -> LanguageConfig:
+    def with_size(value: int) -> LanguageConfig:
         return base.model_copy(update={name: value * unit})
 
     def excess(value: int) -> float:
-        return size_of(sized(value), vocab_size, by) / target - 1
+        return size_of(with_size(value), vocab_size, by) / target - 1
 
     if excess(low) > tolerance:
         return None
@@ -112,5 +112,5 @@ def _solve(base: LanguageConfig, vocab_size: int, by: By, target: float, toleran
     rounded = round(nearest / 8) * 8
     for value in (rounded, nearest):
         if value >= 1 and abs(excess(value)) <= tolerance:
-            return sized(value)
+            return with_size(value)
     return None

@@ -17,7 +17,7 @@ from qcore.models.record import (
     Growth,
     GrowthRule,
     LanguageFamily,
-    in_chunks,
+    chunk_symbols,
 )
 from qcore.models.transformer.model import Transformer, transformer_ffn_width
 
@@ -44,7 +44,7 @@ def _build(config: TransformerConfig, vocab_size: int, token_counts: Tensor | No
 
 
 def _symbols(config: TransformerConfig, s: int) -> dict[str, float]:
-    return {"F": transformer_ffn_width(config)} | in_chunks(s, CHUNK)
+    return {"F": transformer_ffn_width(config)} | chunk_symbols(s, CHUNK)
 
 
 def _formulas(config: TransformerConfig, s: int) -> dict[str, str]:

@@ -89,10 +89,10 @@ class AnchorNetwork(nn.Module):
         x_BFCHW = clips_BFCHW if jitter_BFCHW is None else clips_BFCHW + jitter_BFCHW
         encoded = self.encoder(x_BFCHW.flatten(0, 1)).unflatten(0, (B, F))
         h_BhwFK = encoded.permute(0, 3, 4, 1, 2)
-        h_BhwFK = h_BhwFK + self._attend(_normalised(h_BhwFK))
-        h_BhwFK = h_BhwFK + self.enhancer(_normalised(h_BhwFK))
+        h_BhwFK = h_BhwFK + self._attend(_layer_norm(h_BhwFK))
+        h_BhwFK = h_BhwFK + self.enhancer(_layer_norm(h_BhwFK))
         # In float32: the variance of bfloat16 values is mostly rounding, and it is multiplied by s.
-        h_BhwFK = _normalised(h_BhwFK).to(torch.promote_types(h_BhwFK.dtype, torch.float32))
+        h_BhwFK = _layer_norm(h_BhwFK).to(torch.promote_types(h_BhwFK.dtype, torch.float32))
         pooled_BhwK = h_BhwFK.mean(3) + superposition * h_BhwFK.var(3, correction=0)
         values_BVhw = self.head(pooled_BhwK.to(encoded.dtype)).permute(0, 3, 1, 2)
         mean, raw = functional.pixel_shuffle(values_BVhw, self.patch).to(clips_BFCHW.dtype).chunk(2, dim=1)
@@ -112,5 +112,5 @@ class AnchorNetwork(nn.Module):
         return output.mean_BCHW + (0.5 * output.log_variance_BCHW).exp() * noise_BCHW
 
 
-def _normalised(h: Tensor) -> Tensor:
+def _layer_norm(h: Tensor) -> Tensor:
     return functional.layer_norm(h, h.shape[-1:])

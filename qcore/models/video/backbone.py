@@ -88,14 +88,14 @@ class SpaceTimeLayer(nn.Module):
         B, F, S, D = x_BFSD.shape
         modulation = self.modulation(time_BD).view(B, 3 * _BRANCHES, 1, 1, D).unbind(1)
         space, time, ffn = (modulation[at : at + 3] for at in range(0, 3 * _BRANCHES, 3))
-        mixed = self.space(_modulated(x_BFSD, space).flatten(0, 1)).view(B, F, S, D)
+        mixed = self.space(_modulate(x_BFSD, space).flatten(0, 1)).view(B, F, S, D)
         x_BFSD = x_BFSD + (1 + space[2]) * mixed
-        across = _modulated(x_BFSD, time).transpose(1, 2).flatten(0, 1)
+        across = _modulate(x_BFSD, time).transpose(1, 2).flatten(0, 1)
         x_BFSD = x_BFSD + (1 + time[2]) * self.time(across).view(B, S, F, D).transpose(1, 2)
-        return x_BFSD + (1 + ffn[2]) * self.ffn(_modulated(x_BFSD, ffn))
+        return x_BFSD + (1 + ffn[2]) * self.ffn(_modulate(x_BFSD, ffn))
 
 
-def _modulated(x_BFSD: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
+def _modulate(x_BFSD: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
     scale, shift, _ = modulation
     return functional.layer_norm(x_BFSD, x_BFSD.shape[-1:]) * (1 + scale) + shift
 

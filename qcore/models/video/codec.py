@@ -157,7 +157,7 @@ def fit_codec(codec: Codec, batches: Iterable[Tensor], steps: int, seed: int) ->
     optimizer = torch.optim.AdamW(codec.parameters(), lr=_LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     recent: deque[Tensor] = deque(maxlen=_MEASURED)
-    endless = _endless(batches)
+    endless = _repeat_forever(batches)
     codec.requires_grad_(True)
     try:
         with torch.enable_grad():
@@ -195,7 +195,7 @@ def _draw_weights(codec: ConvCodec, seed: int) -> None:
                 module.bias.zero_()
 
 
-def _endless(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+def _repeat_forever(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     while True:
         empty = True
         for batch in batches:

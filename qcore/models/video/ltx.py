@@ -62,7 +62,7 @@ class LTXVideo(nn.Module):
         if data_shape[1] != channels:
             raise ValueError(f"the latents have {data_shape[1]} channels and variant {config.variant} reads {channels}")
         self.transformer.requires_grad_(False)
-        self.register_buffer(_mark(self.transformer), torch.empty(0))
+        self.register_buffer(_weights_digest(self.transformer), torch.empty(0))
         _add_lora(self.transformer, config)
         if config.activation_checkpointing:
             self.transformer.enable_gradient_checkpointing()
@@ -151,7 +151,7 @@ class LTXVideo(nn.Module):
         """What trains, detached but not copied, and the mark of its base. LoRA has the names that diffusers'
         `load_lora_weights` reads (it takes alpha = rank unless told otherwise).
         """
-        return {_public(name): value.detach() for name, value in self.state_dict().items()}
+        return {_public_name(name): value.detach() for name, value in self.state_dict().items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LTXVideo:
         memo.update({id(value): value for value in self.parameters() if not value.requires_grad})
@@ -223,7 +223,7 @@ def load_transformer(config: LTXVideoConfig) -> Any:
 
 
 @contextlib.contextmanager
-def _explained(source: str, config: LTXVideoConfig) -> Iterator[None]:
+def _explain_load_errors(source: str, config: LTXVideoConfig) -> Iterator[None]:
     """Turn what diffusers raises while it reads weights into a ValueError that names the source and the remedy."""
     try:
         yield
@@ -252,11 +252,11 @@ def _from_folder(source: str, config: LTXVideoConfig, dtype: torch.dtype) -> Any
     place = {"cache_dir": config.cache_dir or None, "local_files_only": config.offline}
     if not os.path.exists(os.path.join(source, _CONFIG)):
         place["subfolder"] = _SUBFOLDER
-    with _explained(source, config):
+    with _explain_load_errors(source, config):
         sizes = model_class.load_config(source, **place)
     _check_sizes(source, sizes, config)
     _check_memory(source, _count(sizes), dtype)
-    with _explained(source, config):
+    with _explain_load_errors(source, config):
         model, report = model_class.from_pretrained(
             source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, **place
         )
@@ -273,12 +273,12 @@ def _from_file(path: Path, config: LTXVideoConfig) -> Any:
     model_class = _libraries()[0]
     sizes = _sizes(config.variant)
     _check_memory(str(path), _count(sizes), torch.bfloat16)
-    with _explained(str(path), config):
+    with _explain_load_errors(str(path), config):
         weights = single_file_utils.load_single_file_checkpoint(str(path), local_files_only=True)
         found = single_file_utils.convert_ltx_transformer_checkpoint_to_diffusers(dict(weights))
     wanted = _empty(sizes).state_dict()
     _check_whole(str(path), [name for name in wanted if name not in found or found[name].shape != wanted[name].shape])
-    with tempfile.TemporaryDirectory() as folder, _explained(str(path), config):
+    with tempfile.TemporaryDirectory() as folder, _explain_load_errors(str(path), config):
         # with the sizes beside it, nothing has to be downloaded
         (Path(folder) / _CONFIG).write_text(json.dumps({**sizes, "_class_name": model_class.__name__}), "utf-8")
         return model_class.from_single_file(weights, config=folder, local_files_only=True)
@@ -366,7 +366,7 @@ def _add_lora(transformer: Any, config: LTXVideoConfig) -> None:
             parameter.data = parameter.data.float()  # moments of a bfloat16 weight would lose small updates
 
 
-def _mark(transformer: nn.Module) -> str:
+def _weights_digest(transformer: nn.Module) -> str:
     """A name that stands for the frozen weights: a digest of names, shapes and evenly spaced values of each."""
     digest = hashlib.sha256()
     for name, value in transformer.named_parameters():
@@ -381,5 +381,5 @@ def _leave_out_frozen(_: nn.Module, state: dict[str, Any], prefix: str, __: Any)
         del state[name]
 
 
-def _public(name: str) -> str:
+def _public_name(name: str) -> str:
     return name.replace(".default.", ".")

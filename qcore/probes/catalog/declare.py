@@ -17,7 +17,7 @@ __all__ = [
     "CAPABILITIES",
     "Declared",
     "Range",
-    "as_row",
+    "declaration_row",
     "declare",
     "declared_as_named",
     "declared_patterns",
@@ -28,10 +28,10 @@ __all__ = [
     "groups",
     "in_group",
     "is_from_outside",
-    "kept_series",
     "member",
     "meta_key",
     "series_words",
+    "stored_series",
 ]
 
 CAPABILITIES = {
@@ -272,12 +272,12 @@ def meta_key(name: str) -> str:
     return f"{_META}{name}"
 
 
-def as_row(name: str) -> dict[str, Any]:
+def declaration_row(name: str) -> dict[str, Any]:
     """A declaration from outside as plain values, which a run keeps."""
     return asdict(_outside[name])
 
 
-def kept_series(meta: Mapping[str, Any]) -> list[Declared]:
+def stored_series(meta: Mapping[str, Any]) -> list[Declared]:
     """Series from outside that a run keeps, by name; of what another version wrote, the known fields."""
     found = (_from_row(value) for key, value in sorted(meta.items()) if key.startswith(_META))
     return [declared for declared in found if declared.name]

@@ -325,12 +325,12 @@ GENERATION_MEAN_ENTROPY = series(
 _TOKENS = {"eos": "the end of the text", "pad": "padding", "bos": "the start of the text", "unk": "unknown words"}
 
 
-def predicted(token: str) -> str:
+def predicted_share(token: str) -> str:
     """Share of a special token (`eos`, `pad`, `bos`, `unk`) among the predictions: `tokens/predicted_<token>`."""
     return f"tokens/predicted_{token}"
 
 
-def target(token: str) -> str:
+def target_share(token: str) -> str:
     """Share of a special token among the targets: `tokens/target_<token>`."""
     return f"tokens/target_{token}"
 

@@ -219,7 +219,7 @@ def cost_ran(probe: str) -> str:
     return f"cost/{probe}_ran"
 
 
-def ran_of(name: str) -> str:
+def probe_of_run_count(name: str) -> str:
     """Whose runs a series `cost/<probe>_ran` counts; "" for every other series."""
     first, _, rest = name.partition("/")
     return rest.removesuffix("_ran") if first == COST and rest.endswith("_ran") else ""
@@ -244,7 +244,7 @@ def _term(name: str) -> Declared:
     return Declared(term(name), title, unit, "Value of this part of the loss at the update, before its weight.")
 
 
-def _pull(place: str, kind: str, name: str) -> Declared:
+def _pull_words(place: str, kind: str, name: str) -> Declared:
     title, unit, meaning = _OF_A_TERM[kind]
     where = " at the last hidden state" if place == HIDDEN else ""
     shown = {"ce": "cross-entropy", "flow": "flow loss"}.get(name, name_words(name))
@@ -254,7 +254,7 @@ def _pull(place: str, kind: str, name: str) -> Declared:
 pattern(r"term/(.+)", _term, "term/<term>")
 pattern(
     r"(grad|hidden)/(norm|ratio|cos|value)/(.+)",
-    _pull,
+    _pull_words,
     *(f"{place}/{kind}/<term>" for place in (GRAD, HIDDEN) for kind in _OF_A_TERM),
 )
 pattern(

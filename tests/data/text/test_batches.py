@@ -8,7 +8,7 @@ import torch
 
 from qcore.config import DataConfig
 from qcore.data import open_dataset
-from qcore.data.text.batches import Batch, PackedStream, PaddedStream, asked_for, split_documents
+from qcore.data.text.batches import Batch, PackedStream, PaddedStream, batch_for_run, split_documents
 from qcore.data.text.tokenizers import BOS, EOS, PAD
 
 CONTEXT = 64
@@ -211,7 +211,7 @@ def padded() -> Batch:
 
 
 def asked(**changes: Any) -> Batch:
-    return asked_for(padded(), **{"label_shift": 1, "mask_padding": True, "pad_id": 0, "eos_id": 2, **changes})
+    return batch_for_run(padded(), **{"label_shift": 1, "mask_padding": True, "pad_id": 0, "eos_id": 2, **changes})
 
 
 def test_a_batch_is_itself_unless_a_mistake_is_asked_for() -> None:

@@ -9,7 +9,7 @@ import pytest
 from qcore.config import DataConfig
 from qcore.data import bits_per_byte, ngram_nats, open_dataset
 from qcore.data.text.dataset import Dataset
-from qcore.data.text.references import References, cached
+from qcore.data.text.references import References, load_or_compute
 
 
 def slow_witten_bell(train, context, word, vocab_size):
@@ -155,7 +155,7 @@ def test_an_unusable_cache_folder_does_not_stop_the_run(tmp_path, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     found = References(1.0, 1.0, 1.0, 1.0, None)
-    assert cached(blocked, "x", lambda: found) == found
+    assert load_or_compute(blocked, "x", lambda: found) == found
     assert "could not be kept" in caplog.text
 
 

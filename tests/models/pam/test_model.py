@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from qcore.config import PAMConfig
 from qcore.models import PAM, build_model, parameter_count
-from qcore.models.pam.memory import ShortConvolution, associate, chunked, clock_angle, phase_of, rotation
+from qcore.models.pam.memory import ShortConvolution, associate, clock_angle, cut_into_chunks, phase_of, rotation
 
 VOCAB = 23
 SMALL = PAMConfig(width=24, layers=2, heads=3, context=64)
@@ -40,7 +40,7 @@ def random_decay(B: int, T: int, H: int, low: float = -1.0) -> Tensor:
 def read(qkv: tuple[Tensor, Tensor, Tensor], log_decay: Tensor, clock: Tensor | None, chunk: int, *, is_complex: bool):
     """y [B, T, H, d] of the chunked form."""
     B, T, H, d = qkv[0].shape
-    writes, n = chunked(qkv, log_decay, clock, chunk, is_complex=is_complex)
+    writes, n = cut_into_chunks(qkv, log_decay, clock, chunk, is_complex=is_complex)
     return associate(writes, n).view(B, H, -1, d)[:, :, :T].transpose(1, 2)
 
 

@@ -13,7 +13,7 @@ from qcore.config import PhaseLMConfig
 from qcore.models import PhaseLM, build_model
 from qcore.models.phase.concepts import ConceptLayer, ConceptState, LanguageGate, LanguagePhases
 from qcore.models.phase.dynamic_width import WIDTHS, DynamicWidth, complexity, mean_width, width_flops
-from qcore.models.phase.experts import Experts, chosen, load
+from qcore.models.phase.experts import Experts, choose_experts, expert_load
 from qcore.models.phase.interference import decayed_sum, window_mean
 from qcore.models.phase.softmax_attention import PhaseAttention
 from qcore.models.phase.switch_statistics import phase_internals
@@ -171,7 +171,7 @@ def test_varied_neighbourhoods_are_wider_and_tokens_choose_for_themselves() -> N
 def test_experts_equal_the_dense_loop_over_all() -> None:
     layer, x = Experts(16, 24, 3, 5, 2), draw(3, 50, 16)
     y, probability = layer(x)
-    share, number = chosen(probability, 2)
+    share, number = choose_experts(probability, 2)
     torch.testing.assert_close(share.sum(-1), torch.ones(3, 50))
     expected = torch.zeros_like(y)
     for e in range(5):
@@ -206,7 +206,7 @@ def test_a_token_that_all_send_to_one_expert_is_not_dropped() -> None:
     y, probability = layer(x)
     torch.testing.assert_close(y, y[:1, :1].expand_as(y))
     assert y.abs().max().item() > 0
-    assert load(probability, 1).max() == 1
+    assert expert_load(probability, 1).max() == 1
 
 
 # concepts and languages

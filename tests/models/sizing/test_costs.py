@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from qcore.config import PRESETS, FluxConfig, LanguageConfig, PAMConfig, PhaseLMConfig, TransformerConfig
-from qcore.models import build_model, count_cost, matched, parameter_count, published_phase_parameters
+from qcore.models import build_model, count_cost, match_size, parameter_count, published_phase_parameters
 from qcore.models.record import HEAD, MIXING, REST
-from qcore.models.sizing.costs import evaluate, flop_counter
+from qcore.models.sizing.costs import evaluate_formula, flop_counter
 from qcore.models.sizing.matching import size_of
 
 SMALL = {"width": 32, "layers": 2, "context": 100}
@@ -54,10 +54,10 @@ def test_a_switch_without_a_formula_is_counted_and_said() -> None:
 
 
 def test_a_formula_is_what_it_says() -> None:
-    assert evaluate("2·b·s·D² + 4·b·s", {"b": 2, "s": 3, "D": 5}) == 2 * 2 * 3 * 25 + 4 * 2 * 3
-    assert evaluate("0", {}) == 0
+    assert evaluate_formula("2·b·s·D² + 4·b·s", {"b": 2, "s": 3, "D": 5}) == 2 * 2 * 3 * 25 + 4 * 2 * 3
+    assert evaluate_formula("0", {}) == 0
     with pytest.raises(ValueError, match="unknown symbol 'Q'"):
-        evaluate("2·Q", {"b": 1})
+        evaluate_formula("2·Q", {"b": 1})
 
 
 def test_the_dense_transformer_layer_and_the_head_have_the_published_counts() -> None:
@@ -97,7 +97,7 @@ def test_the_published_phase_models_have_their_published_sizes(preset: str, publ
 def test_the_matched_transformer_has_the_same_size(size: tuple[int, ...], attention: bool, vocab: int) -> None:
     D, L, H, P, T = size
     config = PhaseLMConfig(width=D, layers=L, heads=H, phases=P, context=T, interference_attention=attention)
-    match = matched(config, "transformer", vocab)
+    match = match_size(config, "transformer", vocab)
     assert (match.width, match.layers, match.context) == (D, L, T)
     assert match.model_dump()["heads"] == H
     assert abs(size_of(match, vocab, "parameters") / size_of(config, vocab, "parameters") - 1) <= 0.02
@@ -109,7 +109,7 @@ PAIRS = ("phase", "pam", "flux", "transformer")
 @pytest.mark.parametrize("to", PAIRS)
 @pytest.mark.parametrize("of", PAIRS)
 def test_any_family_is_matched_to_any_other(of: str, to: str) -> None:
-    match = matched(FAMILIES[of], FAMILIES[to].kind, 50)
+    match = match_size(FAMILIES[of], FAMILIES[to].kind, 50)
     assert match.kind == FAMILIES[to].kind
     assert match.layers == FAMILIES[of].layers
     assert size_of(match, 50, "parameters") == pytest.approx(size_of(FAMILIES[of], 50, "parameters"), rel=0.02)
@@ -118,7 +118,7 @@ def test_any_family_is_matched_to_any_other(of: str, to: str) -> None:
 @pytest.mark.parametrize("to", ["transformer", "phase_lm"])
 def test_compute_is_matched_and_switches_are_kept(to: str) -> None:
     start = {"transformer": TransformerConfig(**SMALL, heads=2), "phase_lm": PhaseLMConfig(**SMALL, heads=2, phases=6)}
-    found = matched(FAMILIES["phase"], to, 50, by="compute", start=start[to])
+    found = match_size(FAMILIES["phase"], to, 50, by="compute", start=start[to])
     assert size_of(found, 50, "compute") == pytest.approx(size_of(FAMILIES["phase"], 50, "compute"), rel=0.02)
     assert found.model_dump()["heads"] == 2
 
@@ -126,6 +126,6 @@ def test_compute_is_matched_and_switches_are_kept(to: str) -> None:
 def test_what_cannot_be_matched_is_refused() -> None:
     large = TransformerConfig(width=16, layers=1, heads=2, context=16, ffn_width=1)
     with pytest.raises(ValueError, match="no transformer of 48 layers"):
-        matched(large, "transformer", 50, start=TransformerConfig(width=512, layers=48, heads=64))
+        match_size(large, "transformer", 50, start=TransformerConfig(width=512, layers=48, heads=64))
     with pytest.raises(ValueError, match="start is a phase_lm"):
-        matched(large, "transformer", 50, start=PhaseLMConfig())
+        match_size(large, "transformer", 50, start=PhaseLMConfig())

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from pages.session import debounce
-from pages.session.debounce import Settling
+from pages.session.debounce import Debouncer
 from tests.support.configs import eventually
 
 
 @pytest.fixture
 def settling():
-    made = Settling()
+    made = Debouncer()
     yield made
     made.close()
     assert not [one for one in threading.enumerate() if one.name == "settling knobs"]

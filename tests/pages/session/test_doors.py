@@ -125,7 +125,7 @@ def test_a_login_that_is_no_table_stops_the_start(
     monkeypatch.setattr(doors.net_util, "get_external_ip", None)
     monkeypatch.setattr(doors.net_util, "get_internal_ip", None)
     with pytest.raises(SystemExit) as ended:
-        doors.opened()
+        doors.open_door()
     assert ended.value.code == 2
     assert "[auth]" in capsys.readouterr().err
-    assert not doors.served()
+    assert not doors.serves_app()

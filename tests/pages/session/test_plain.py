@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from pages.session.plain import plain
+from pages.session.plain import escape_markdown
 from tests.pages.linked import TEXTS
 
 
@@ -19,12 +19,12 @@ def read_back(markdown: str) -> str:
 
 @pytest.mark.parametrize("text", [*TEXTS, "", "x" * 10_000, ":" * 3000, "@" * 3000, "http://" * 1000, "-" * 3000])
 def test_every_letter_comes_back(text: str):
-    assert read_back(plain(text)) == text
+    assert read_back(escape_markdown(text)) == text
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_no_piece_holds_what_becomes_something_else(text: str):
-    pieces = [re.sub(r"\\(.)", r"\1", piece) for piece in re.split(r":color\[\\.\]", plain(text))]
+    pieces = [re.sub(r"\\(.)", r"\1", piece) for piece in re.split(r":color\[\\.\]", escape_markdown(text))]
     for piece in pieces:
         assert not re.search(
             r"https?://|www\.|@|:[\w+/-]+:|(?:^|\s)(?:<->|->|<-|--|>=|<=|~=)(?:\s|$)", piece, re.IGNORECASE
@@ -32,4 +32,4 @@ def test_no_piece_holds_what_becomes_something_else(text: str):
 
 
 def test_only_what_would_be_a_link_is_taken_apart():
-    assert plain("step 5: lr 0.1 (a.b)") == r"step 5\: lr 0.1 \(a.b\)"
+    assert escape_markdown("step 5: lr 0.1 (a.b)") == r"step 5\: lr 0.1 \(a.b\)"

@@ -311,7 +311,7 @@ def test_a_channel_ends_with_the_login_the_rights_and_the_connection(monkeypatch
     monkeypatch.setattr(roles, "get_script_run_ctx", lambda **_: SimpleNamespace(session_id="mine", user_info=ALICE))
     monkeypatch.setattr(roles.runtime, "get_instance", lambda: sessions)
     monkeypatch.setattr(st, "user", SimpleNamespace(to_dict=lambda: dict(ALICE)))
-    here = roles.presence()
+    here = roles.connection_check()
     assert here()
     sessions.connected = False
     assert not here()
@@ -327,7 +327,7 @@ def test_a_channel_ends_with_the_login_the_rights_and_the_connection(monkeypatch
 
 
 def test_a_viewers_lab_reads_and_refuses_the_rest(finished: Lab):
-    viewer: Any = roles._PersonsLab(finished, roles.Person(False))
+    viewer: Any = roles._UserLab(finished, roles.User(False))
     assert viewer.info("done").state == "finished"
     assert viewer == finished
     assert hash(viewer) == hash(finished)
@@ -347,7 +347,7 @@ def test_a_viewers_lab_reads_and_refuses_the_rest(finished: Lab):
 
 
 def test_an_operators_lab_signs_with_the_e_mail_unless_told_otherwise(paused: Lab):
-    lab: Any = roles._PersonsLab(paused, roles.Person(True, "a@b", "a@b"))
+    lab: Any = roles._UserLab(paused, roles.User(True, "a@b", "a@b"))
     first = lab.command("alive", Pause())
     second = lab.command("alive", Pause(), author="schedule")
     assert [paused.reader("alive").command(row).author for row in (first, second)] == ["a@b", "schedule"]

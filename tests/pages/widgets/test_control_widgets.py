@@ -39,7 +39,7 @@ def view(at, name):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    inputs._looked.cache_clear()
+    inputs._cached_problems.cache_clear()
 
 
 def story(sentences: int) -> str:
@@ -356,6 +356,6 @@ def test_a_run_whose_text_vanished_says_so_and_not_the_learning_rate(empty: Lab,
 
 def test_titles_and_names_are_one():
     for name in ("learning_rate", "learning rate", "Learning rate", "LEARNING-RATE"):
-        assert changes_text.declared(name, "phase_lm") == "learning_rate"
-    assert changes_text.declared("EOS weight", "phase_lm") == "eos_weight"
-    assert changes_text.declared("Width (channels)", "phase_lm") == "width"
+        assert changes_text.declared_name(name, "phase_lm") == "learning_rate"
+    assert changes_text.declared_name("EOS weight", "phase_lm") == "eos_weight"
+    assert changes_text.declared_name("Width (channels)", "phase_lm") == "width"

@@ -28,7 +28,7 @@ def script() -> None:
 
     lab = open_lab()
     message_list.show_messages()
-    share_dialog.show_share(lab, selection.selected(lab))
+    share_dialog.show_share(lab, selection.selected_run(lab))
 
 
 def opened(folder: Path, monkeypatch: pytest.MonkeyPatch, run: str | None) -> AppTest:
@@ -56,7 +56,7 @@ def test_nothing_is_packed_until_it_is_asked_for(runs: Path, monkeypatch: pytest
 
 def test_each_download_holds_what_it_says(runs: Path):
     with Lab(runs) as lab:
-        with zipfile.ZipFile(io.BytesIO(share_dialog._zipped(lab, "seen", "newest", True))) as archive:
+        with zipfile.ZipFile(io.BytesIO(share_dialog._zip_run(lab, "seen", "newest", True))) as archive:
             assert {"run.sqlite", "config.yaml", "manifest.json"} <= set(archive.namelist())
         assert share_dialog._csv(lab, "seen", ["train/loss"]).startswith(b"step,train/loss\r\n0,6.0\r\n")
         assert share_dialog._csv(lab, "seen", []).count(b"\n") == 4

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.session import selection
 from pages.widgets import step_slider
-from pages.widgets.step_slider import Position, following, nearest, offered
+from pages.widgets.step_slider import Position, nearest_step, slider_steps, step_after
 from qcore.lab import Lab
 from qcore.store import DATABASE_NAME, RunReader, RunWriter
 from tests.pages.drive import GRADIENTS, INTERFERENCE, PHASE, charts, open_app, press
@@ -19,29 +19,29 @@ from tests.pages.sent import charts_of
 
 
 def test_a_short_history_is_offered_whole():
-    assert offered([0, 20, 40]) == [0, 20, 40]
-    assert offered([7]) == [7]
+    assert slider_steps([0, 20, 40]) == [0, 20, 40]
+    assert slider_steps([7]) == [7]
 
 
 def test_a_long_history_is_thinned_and_keeps_its_ends_and_the_chosen_step():
     steps = list(range(0, 100_001, 20))
-    shown = offered(steps, chosen=61_460)
+    shown = slider_steps(steps, chosen=61_460)
     assert len(shown) <= step_slider.MOST + 2
     assert {0, 61_460, 100_000} <= set(shown) <= set(steps)
     assert shown == sorted(shown)
-    assert 61_450 not in offered(steps, chosen=61_450)
+    assert 61_450 not in slider_steps(steps, chosen=61_450)
 
 
 def test_what_is_offered_stays_while_the_history_grows_until_it_doubles():
     steps = list(range(0, 20_000, 20))
-    before, after = offered(steps[:900]), offered(steps[:1000])
+    before, after = slider_steps(steps[:900]), slider_steps(steps[:1000])
     assert set(before[:-1]) <= set(after)
 
 
 def test_the_step_of_a_link_is_the_newest_at_or_before_it():
     steps = [10, 20, 30]
-    assert [nearest(steps, wanted) for wanted in (5, 10, 29, 30, 10**9)] == [10, 10, 20, 30, 30]
-    assert [following(steps, step) for step in (10, 15, 30, 99)] == [20, 20, 30, 30]
+    assert [nearest_step(steps, wanted) for wanted in (5, 10, 29, 30, 10**9)] == [10, 10, 20, 30, 30]
+    assert [step_after(steps, step) for step in (10, 15, 30, 99)] == [20, 20, 30, 30]
 
 
 class _Rerun(Exception):
@@ -62,7 +62,7 @@ def film(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return function
 
     monkeypatch.setattr(step_slider, "fragment", fragment)
-    monkeypatch.setattr(step_slider, "words", lambda *_: None)
+    monkeypatch.setattr(step_slider, "html_element", lambda *_: None)
     monkeypatch.setattr(step_slider, "st", stage)
     monkeypatch.setattr(selection, "st", stage)
     return stage
