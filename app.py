@@ -13,7 +13,7 @@ from streamlit.watcher import polling_path_watcher
 from pages.session import doors, moment
 from pages.session.lab import open_lab
 from pages.session.page_list import PAGES
-from pages.widgets import browser_history, edge, live_fragment, run_heading, sidebar
+from pages.widgets import browser_history, error_boundary, live_fragment, run_heading, sidebar
 from qcore.server.live import route
 
 # A file of our own: icons by name are fetched from a server outside.
@@ -30,12 +30,12 @@ def draw() -> None:
         lab = open_lab()
         unless_opened.pop_all()
     browser_history.forget_on_navigation()
-    with edge.show_errors(), moment.consistent_reads(lab):
+    with error_boundary.show_errors(), moment.consistent_reads(lab):
         to_show = run_heading.to_show(lab)
         page = st.navigation([one.entry(to_show) for one in PAGES])
         sidebar.sidebar(lab)
         live_fragment.begin_page(lab)
-        with edge.show_errors():
+        with error_boundary.show_errors():
             page.run()
         live_fragment.end_page(lab)
 

@@ -6,7 +6,7 @@ One advice for all failures is wrong for most of them: a lower learning rate bri
 from __future__ import annotations
 
 from pages.session import family_words
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from qcore.base.run_states import RunState
 from qcore.lab import Lab, RunInfo
 from qcore.runs.waiting import waiting_words

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import CONTROL_ROOM, TOKENS
 from pages.session.page_list import VIDEO as VIDEO_PAGE
-from pages.session.plain import escape_markdown
 from qcore.base.run_states import RunState
 from qcore.lab import RunInfo
 from qcore.probes import catalog

@@ -25,7 +25,7 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.session import doors
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from qcore.config import ConfigError
 from qcore.lab import Lab, LabError
 from qcore.runs.reader_set import RunReaderSet

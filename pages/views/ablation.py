@@ -8,7 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import looks, messages, phrases, roles, selection
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import message_list
 from pages.widgets.chart import chart
 from qcore.base.words import number_words

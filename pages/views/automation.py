@@ -13,7 +13,7 @@ import streamlit as st
 
 from pages.session import messages, phrases, roles
 from pages.session.looks import table
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import message_list
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import rerun_when_changed

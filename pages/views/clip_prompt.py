@@ -9,10 +9,10 @@ from typing import Any
 import streamlit as st
 
 from pages.session import looks, phrases, read_cache, roles
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import fragment
-from pages.session.plain import escape_markdown
 from pages.views import prompt
-from pages.widgets import clip_player, control_widgets, edge
+from pages.widgets import clip_player, control_widgets, error_boundary
 from pages.widgets.frame_measures import MEASURES
 from qcore.config import ClipSamplingConfig
 from qcore.lab import Lab, RunInfo
@@ -25,7 +25,7 @@ _FIRST = ("sampled_clips", "sample_seed", "solver", "solver_steps", "sample_nois
 
 
 @fragment
-@edge.with_errors_shown
+@error_boundary.with_errors_shown
 def panel(lab: Lab, info: RunInfo) -> None:
     """Settings, model, and the answers. A fragment of its own: nothing else redraws while clips are made."""
     name = info.name

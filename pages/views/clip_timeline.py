@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from pages.session import advice, phrases, read_cache
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import clip_player
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES

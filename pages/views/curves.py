@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, looks, phrases, selection
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.views import external_run
 from pages.widgets import metric_row, run_picker
 from pages.widgets.chart import chart

@@ -9,9 +9,9 @@ import streamlit as st
 
 from pages.session import family_words, phrases, read_cache, roles, selection
 from pages.session.looks import table
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import fragment
-from pages.session.plain import escape_markdown
-from pages.widgets import clip_player, control_widgets, edge, run_picker
+from pages.widgets import clip_player, control_widgets, error_boundary, run_picker
 from pages.widgets.token_text import generation_html
 from qcore.base.words import number_words
 from qcore.config import ExternalConfig, all_controls
@@ -111,7 +111,7 @@ def samples(lab: Lab, info: RunInfo) -> None:
 
 
 @fragment
-@edge.with_errors_shown
+@error_boundary.with_errors_shown
 def _sample_all(lab: Lab, info: RunInfo, names: list[str]) -> None:
     """One question to all of them, and the answers to the last one. A fragment of its own: asking takes long, and what
     stands around it stays of its moment.

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, messages, phrases, roles
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets.changes_text import changes_box, control_title, read_changes
 from pages.widgets.chart import chart
 from qcore.config import ConfigError, find_control, live_controls

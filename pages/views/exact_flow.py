@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import boxes, clip_player, metric_row
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import cells

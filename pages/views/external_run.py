@@ -14,8 +14,8 @@ from typing import Any
 import streamlit as st
 
 from pages.session import looks, phrases, selection
+from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import FINDINGS
-from pages.session.plain import escape_markdown
 from pages.widgets import live_fragment, metric_row, run_heading, share_dialog
 from pages.widgets.chart import with_last_step
 from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, looks, phrases, read_cache
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import clip_player
 from pages.widgets.chart import chart
 from pages.widgets.live_panel import html_element

@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import advice, family_words, looks, messages, roles, selection
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import boxes
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import rerun_when_changed

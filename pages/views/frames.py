@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import phrases
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import boxes, clip_player, metric_row, step_slider
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES, cells, guide_limits, measure_figure

@@ -10,8 +10,8 @@ import streamlit as st
 
 from pages.session import advice, family_words, looks, messages, phrases, roles, selection
 from pages.session.ancestors import ancestor_series
+from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import FINDINGS
-from pages.session.plain import escape_markdown
 from pages.views import live_run_charts, new_run
 from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
 from pages.widgets.boxes import message_html

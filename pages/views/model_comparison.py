@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import looks, messages, roles, selection
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import control_widgets, message_list
 from pages.widgets.chart import chart
 from qcore.base.words import number_words

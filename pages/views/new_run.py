@@ -14,8 +14,8 @@ from typing import Any
 import streamlit as st
 
 from pages.session import messages, phrases, roles, selection
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import consistent_reads
-from pages.session.plain import escape_markdown
 from pages.widgets import control_widgets, queue_words
 from qcore.base.run_states import RunState
 from qcore.base.words import number_words

@@ -8,10 +8,10 @@ import streamlit as st
 
 from pages.session import phrases, roles, selection
 from pages.session.looks import table
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import fragment
-from pages.session.plain import escape_markdown
 from pages.views import sampling_rules
-from pages.widgets import control_widgets, edge
+from pages.widgets import control_widgets, error_boundary
 from pages.widgets.token_text import generation_html
 from qcore.base.words import number_words, percent_words
 from qcore.config import SamplingConfig
@@ -25,7 +25,7 @@ _STATISTICS = ("distinct_1", "distinct_2", "distinct_3", "repetition", "mean_ent
 
 
 @fragment
-@edge.with_errors_shown
+@error_boundary.with_errors_shown
 def prompt_panel(lab: Lab, info: RunInfo) -> None:
     """Prompt, model, settings, and the answer. A fragment of its own: nothing else redraws while text grows."""
     name = info.name

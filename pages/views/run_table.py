@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import family_words, looks, messages, phrases, roles, selection
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.views import findings, new_run
 from pages.widgets.live_fragment import rerun_when_changed
 from qcore.lab import Lab, LabError, RunInfo

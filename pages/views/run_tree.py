@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.session import family_words, looks, messages, phrases, roles
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import queue_words, run_picker
 from pages.widgets.changes_text import changes_box, read_changes
 from pages.widgets.chart import chart

@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from pages.session import looks, roles
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import renew
-from pages.session.plain import escape_markdown
 from qcore.config import SamplingConfig
 from qcore.experiments.sampling_comparison import (
     ComparedMeasure,

@@ -2,7 +2,7 @@
 
 They look like Streamlit's own captions, headings and coloured boxes, and take the same Markdown, as far as pages use
 it: **bold**, *italic*, `code`, a backslash before a letter that stands for itself, an empty line between paragraphs,
-and the piece of its own that `pages.session.plain` gives to a letter.
+and the piece of its own that `pages.session.markdown_escape` gives to a letter.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import control_widgets
 from qcore import config
 from qcore.config import (

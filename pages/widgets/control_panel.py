@@ -17,9 +17,9 @@ import streamlit as st
 
 from pages.session import messages, phrases, roles
 from pages.session.debounce import HELD_SECONDS, UNASKED_SECONDS, settling
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import fragment
-from pages.session.plain import escape_markdown
-from pages.widgets import control_widgets, edge
+from pages.widgets import control_widgets, error_boundary
 from pages.widgets.live_panel import rerun_when_stale
 from qcore.config import CURRICULA, FAMILIES, ConfigError, Control, SetControl
 from qcore.lab import ControlState, Lab, LabError
@@ -35,7 +35,7 @@ ASK_SECONDS = 0.2
 
 
 @fragment
-@edge.with_errors_shown
+@error_boundary.with_errors_shown
 def knobs(lab: Lab, run: str) -> None:
     """All knobs, a section at a time."""
     states = lab.controls(run)

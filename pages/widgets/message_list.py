@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.session import messages, phrases, selection
 from pages.session.lab import open_lab
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from pages.widgets import boxes
 from qcore.lab import LabError, StoreBusyError
 

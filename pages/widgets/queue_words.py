@@ -7,7 +7,7 @@ import contextlib
 import streamlit as st
 
 from pages.session import phrases
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from qcore.base.run_states import RunState
 from qcore.config import Pause
 from qcore.lab import Lab, LabError, RunInfo

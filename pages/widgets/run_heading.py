@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import advice, family_words, phrases, selection
+from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import CONTROL_ROOM, PAGES
-from pages.session.plain import escape_markdown
 from pages.widgets import boxes
 from qcore.base.run_states import RunState
 from qcore.config import Capability

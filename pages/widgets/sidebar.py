@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.session import looks, phrases, roles, selection
+from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import FINDINGS
-from pages.session.plain import escape_markdown
 from pages.widgets import boxes
 from pages.widgets.live_panel import html_element
 from qcore.lab import Lab, RunInfo

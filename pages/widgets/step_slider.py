@@ -17,7 +17,7 @@ import streamlit as st
 
 from pages.session import advice, selection
 from pages.session.moment import fragment
-from pages.widgets import edge
+from pages.widgets import error_boundary
 from pages.widgets.live_fragment import rerun_when_changed
 from pages.widgets.live_panel import html_element, progress_html
 from qcore.lab import Lab, RunInfo
@@ -202,7 +202,7 @@ def _play(lab: Lab, position: Position, draw: Callable[[int], None]) -> None:
             st.rerun()
 
     if position.playing:
-        fragment(edge.with_errors_shown(picture), position.seconds)(lab)
+        fragment(error_boundary.with_errors_shown(picture), position.seconds)(lab)
     else:
         draw(position.shown)
 

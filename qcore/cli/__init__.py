@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import typer
 
-from qcore.cli import ablation, bench, branching, exam, looking, serving, sharing, steering, training, verdicts
+from qcore.cli import ablation, bench, branching, exam, guide_check, inspection, serving, sharing, steering, training
 from qcore.cli.base import app
-from qcore.cli.looking import controls_markdown, rules_markdown
+from qcore.cli.inspection import controls_markdown, rules_markdown
 from qcore.runs.errors import FORESEEN, is_disk_trouble, sentence
 
 __all__ = [
@@ -26,14 +26,14 @@ __all__ = [
     "branching",
     "controls_markdown",
     "exam",
-    "looking",
+    "guide_check",
+    "inspection",
     "main",
     "rules_markdown",
     "serving",
     "sharing",
     "steering",
     "training",
-    "verdicts",
 ]
 
 LONGEST = 2000

@@ -25,7 +25,7 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
-from qcore.detect.pulse import BLOCK
+from qcore.detect.plateau import BLOCK
 from qcore.detect.rule import (
     Limits,
     Memory,

@@ -17,7 +17,7 @@ from qcore.base.words import change_words, name_words
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
 from qcore.detect.past import PAST
-from qcore.detect.pulse import PlateauDetector
+from qcore.detect.plateau import PlateauDetector
 from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report

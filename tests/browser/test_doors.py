@@ -24,7 +24,7 @@ SHOWN = """
 import sys
 sys.path.insert(0, {root!r})
 import streamlit as st
-from pages.session.plain import plain
+from pages.session.markdown_escape import plain
 from tests.pages.linked import TEXTS
 for number, text in enumerate(TEXTS):
     st.markdown(plain(text))

@@ -17,7 +17,7 @@ from qcore.config import find_control
 from qcore.detect import RULES, Facts, Rule, Verdict, Watch
 from qcore.detect.history import CHART_POINTS, History, Track
 from qcore.detect.past import PAST
-from qcore.detect.pulse import PlateauDetector
+from qcore.detect.plateau import PlateauDetector
 from qcore.detect.rule import is_above, is_below, update_latch
 from qcore.probes import catalog
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights

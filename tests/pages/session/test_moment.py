@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from pages.session import moment, phrases
+from pages.session.markdown_escape import escape_markdown
 from pages.session.moment import consistent_reads, page_lab
-from pages.session.plain import escape_markdown
 from pages.widgets import boxes
 from pages.widgets.chart import with_last_step
 from qcore.config import SetControl

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from tests.pages.linked import TEXTS
 
 

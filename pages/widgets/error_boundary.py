@@ -9,7 +9,7 @@ from typing import ParamSpec
 
 import streamlit as st
 
-from pages.session.plain import escape_markdown
+from pages.session.markdown_escape import escape_markdown
 from qcore.lab import LabError, StoreBusyError
 
 P = ParamSpec("P")
