@@ -105,7 +105,7 @@ def test_json_without_nan_is_written_in_one_place():
     assert found == {
         "qcore/base/plain_json.py": ["allow_nan=False"],
         "qcore/viz/figure.py": ["allow_nan=False"],  # refuses: numbers of a figure are typed arrays
-        "qcore/server/bodies.py": ["parse_constant=_no_constant"],  # reads: a body with NaN is refused
+        "qcore/server/bodies.py": ["parse_constant=_refuse_constant"],  # reads: a body with NaN is refused
     }
 
 

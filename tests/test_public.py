@@ -26,7 +26,14 @@ NAMES = [
     "__version__",
 ]
 # Of the machine, of the code, or an answer of the protocol: no words of their own with a remedy.
-OTHERS = {"ImpossibleTransitionError", "NonFiniteError", "Problem", "UnusableError", "WriterReplacedError"}
+OTHERS = {
+    "ImpossibleTransitionError",
+    "NonFiniteError",
+    "Problem",
+    "StopAskedError",
+    "UnusableError",
+    "WriterReplacedError",
+}
 
 
 def test_these_names_are_public_and_documented() -> None:

@@ -68,7 +68,7 @@ def remedy(info: RunInfo, stranded: int = 0) -> str:
     """What to do, in Markdown.
 
     Args:
-        stranded: as of `Lab.stranded`.
+        stranded: as of `Lab.stranded_steps`.
     """
     text = _ADVICE[cause(info)][0]
     return text.replace(_RESUME, _AGAIN) if stranded else text
@@ -78,7 +78,7 @@ def how_to_continue(stranded: int) -> str:
     """How a run that has ended goes on, in Markdown.
 
     Args:
-        stranded: as of `Lab.stranded`.
+        stranded: as of `Lab.stranded_steps`.
     """
     if not stranded:
         return (

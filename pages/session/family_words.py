@@ -120,8 +120,10 @@ def has_clips(info: RunInfo) -> bool:
 
 
 def elsewhere(info: RunInfo, what: str) -> None:
-    """Say of a run that another program wrote that this cannot be done or shown here, and where to look. what: one or
-    two sentences in Markdown.
+    """Say of a run that another program wrote that this cannot be done or shown here, and where to look.
+
+    Args:
+        what: one or two sentences in Markdown.
     """
     st.info(f"{what} Another program wrote this run{_source(info)}; see what it holds in the *Control room*.")
     CONTROL_ROOM.link("Open the control room")

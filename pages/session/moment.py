@@ -11,10 +11,10 @@ the page says it shows. When it has changed, the script of the whole page runs a
 
 Show. Streamlit hands elements to the browser one by one, and a page between two moments would be seen for as long as
 its script takes. Elements of our own therefore wait, in the browser, until the script has ended, and then change in one
-task (`pages/assets/hub.js`); what names a state or a step is drawn by them (`pages.widgets.live_panel.html_element`), and
-native widgets name none that the run's progress changes: a slider at its newest place says `newest`, and at any other
-an arrow before its step says that the pictures are on their way to it. In a live update words and charts change in one
-task, too. A chart that cannot be drawn then (out of sight, or in a person's hand) says to which step it goes.
+task (`pages/assets/hub.js`); what names a state or a step is drawn by them (`pages.widgets.live_panel.html_element`),
+and native widgets name none that the run's progress changes: a slider at its newest place says `newest`, and at any
+other an arrow before its step says that the pictures are on their way to it. In a live update words and charts change
+in one task, too. A chart that cannot be drawn then (out of sight, or in a person's hand) says to which step it goes.
 """
 
 from __future__ import annotations

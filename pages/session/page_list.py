@@ -29,8 +29,10 @@ class Page:
     needs: Capability | None = None
 
     def entry(self, capabilities: frozenset[Capability] | None = None) -> StreamlitPage:
-        """As the navigation takes it; the first page of the list opens where the URL names none. capabilities: of the
-        selected run; None where there is none, or it cannot be read, and every page is listed.
+        """As the navigation takes it; the first page of the list opens where the URL names none.
+
+        Args:
+            capabilities: of the selected run; None where there is none, or it cannot be read, and every page is listed.
         """
         is_empty = self.needs is not None and capabilities is not None and self.needs not in capabilities
         return st.Page(

@@ -342,7 +342,7 @@ def _refusal(info: RunInfo, remedy: dict[str, Any], controls: Mapping[str, Contr
     """Why a remedy cannot be pressed now; empty when it can.
 
     Args:
-        dead: as of `_needs_life`.
+        dead: as of `_why_unchangeable`.
     """
     kind = remedy["kind"]
     if kind == "new_run":

@@ -81,7 +81,11 @@ def pick_clip(count: int) -> int:
 
 
 def skipped_files(skipped: Sequence[Any], count: int | None) -> None:
-    """Name files of a folder that could not be read. count: of all of them; None in a run that kept each by name."""
+    """Name files of a folder that could not be read.
+
+    Args:
+        count: of all of them; None in a run that kept each by name.
+    """
     if not skipped:
         return
     total = count or len(skipped)

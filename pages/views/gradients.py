@@ -147,7 +147,11 @@ def _all_learn(arrays: dict[str, Any]) -> bool:
 
 
 def _say_facts(when: str, is_alone: bool, all_learn: bool, is_well: bool, words: Words) -> None:
-    """What the pictures that are left out would show. is_well: the rules, too, find nothing in this run."""
+    """What the pictures that are left out would show.
+
+    Args:
+        is_well: the rules, too, find nothing in this run.
+    """
     facts = []
     if all_learn:
         facts.append("every weight gets gradient")

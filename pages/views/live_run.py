@@ -127,7 +127,7 @@ def _resume(lab: Lab, info: RunInfo, stranded: int) -> None:
     """Choose until when, and go on.
 
     Args:
-        stranded: as of `Lab.stranded`; then nobody can.
+        stranded: as of `Lab.stranded_steps`; then nobody can.
     """
     with st.popover(
         "Resume",

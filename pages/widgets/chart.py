@@ -52,7 +52,11 @@ def with_last_step(figure: Figure, step: int) -> Figure:
 
 
 def plot_json(figure: Figure, alt: str, key: str) -> str:
-    """A figure as `pages/assets/chart.js` takes it. key: names the chart on its page."""
+    """A figure as `pages/assets/chart.js` takes it.
+
+    Args:
+        key: names the chart on its page.
+    """
     return f'{{"figure":{figure.to_json()},"alt":{json.dumps(alt)},"url":{json.dumps(_URL)},"key":{json.dumps(key)}}}'
 
 

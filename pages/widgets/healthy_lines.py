@@ -8,7 +8,11 @@ from qcore.viz import Reference, number_words
 
 
 def healthy_lines(series: str, shown: str = "") -> list[Reference]:
-    """The limits that this series is judged by; none for a series without. shown: its name in a chart of several."""
+    """The limits that this series is judged by; none for a series without.
+
+    Args:
+        shown: its name in a chart of several.
+    """
     return range_lines(healthy_range(series), shown)
 
 

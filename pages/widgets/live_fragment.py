@@ -24,7 +24,7 @@ class _Page(local):
     """What this thread has drawn of its page.
 
     Attributes:
-        info, around: the run that the sidebar shows and what it says of it, as of `selection.around`.
+        info, around: the run that the sidebar shows and what it says of it, as of `selection.shared_state`.
     """
 
     followed = False

@@ -22,8 +22,10 @@ _LEGEND = (
 
 
 def generation_html(prompt: str, tokens: Sequence[dict[str, Any]], *, text: str = "", running: bool = False) -> str:
-    """The prompt, then the tokens; `tokens` as the store keeps them. text: shown where there are no tokens. All is
-    escaped.
+    """The prompt, then the tokens; `tokens` as the store keeps them.
+
+    Args:
+        text: shown where there are no tokens. All is escaped.
     """
     parts = ['<div class="gen">', f'<span class="prompt">{_escape(prompt)}</span>']
     parts += [_token(token) for token in tokens] or [_escape(text)]

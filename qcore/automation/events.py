@@ -82,7 +82,7 @@ class EventLog:
         self._writer.add_event(gone)
         self._writer.add_log(step, "warning", f"the change made at step {event.step} is left out: {why}")
 
-    def made_again(self, step: int, event: Event, board: ControlBoard) -> SetControl | None:
+    def redo_change(self, step: int, event: Event, board: ControlBoard) -> SetControl | None:
         """Change a control as an event says; None, and the event is refused, where that cannot be done any more."""
         try:
             wanted = board.check(event.payload.get("name"), event.payload.get("new"), stored=True)
@@ -99,7 +99,7 @@ class EventLog:
         for name, why in refused.items():
             made = [event for event in self.events if event.kind == "control" and event.payload.get("name") == name]
             for event in reversed([event for event in made if event.seq <= event_seq]):
-                if self.made_again(step, event, board) is not None:
+                if self.redo_change(step, event, board) is not None:
                     break
             self._writer.add_log(step, "warning", f"{why}; the run continues with {name} = {short_repr(board[name])}")
 
@@ -110,10 +110,10 @@ class EventLog:
         last = {str(payload.get("finding")): payload.get("muted") is True for payload in mutes}
         return [finding for finding, muted in last.items() if muted]
 
-    def happened(self, *kinds: str) -> bool:
+    def has_event(self, *kinds: str) -> bool:
         """Whether there is an event of one of these kinds."""
         return any(event.kind in kinds for event in self.events)
 
-    def last_of(self, *kinds: str) -> Event | None:
+    def newest_event(self, *kinds: str) -> Event | None:
         """The newest event of these kinds."""
         return next((event for event in reversed(self.events) if event.kind in kinds), None)

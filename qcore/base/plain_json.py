@@ -26,11 +26,14 @@ def plain_json(
 ) -> str:
     """JSON text of dataclasses and plain values, without blanks where nothing is indented.
 
-    default: what stands for a value that JSON does not know · ascii_only: other letters are escaped. A number that is
-    not finite becomes null; half a surrogate pair, which UTF-8 cannot hold, "?".
+    Args:
+        default: what stands for a value that JSON does not know.
+        ascii_only: other letters are escaped. A number that is not finite becomes null; half a surrogate pair, which
+            UTF-8 cannot hold, "?".
 
-    >>> plain_json({"loss": float("nan"), "steps": (1, 2)})
-    '{"loss":null,"steps":[1,2]}'
+    Example:
+        >>> plain_json({"loss": float("nan"), "steps": (1, 2)})
+        '{"loss":null,"steps":[1,2]}'
     """
     try:
         text = _dumped(value, default, indent, ascii_only)

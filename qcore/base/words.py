@@ -62,7 +62,11 @@ def spell_out_numbers(text: str) -> str:
 
 
 def percent_words(share: float | None, *, places: int | None = None) -> str:
-    """A share as a percentage: `12 %`, under 10 % with one decimal. places: exactly so many decimals instead."""
+    """A share as a percentage: `12 %`, under 10 % with one decimal.
+
+    Args:
+        places: exactly so many decimals instead.
+    """
     if share is None or not math.isfinite(share):
         return number_words(share)
     decimals = places if places is not None else 0 if abs(share) >= 0.0995 else 1

@@ -25,9 +25,13 @@ Domain = Literal["", "text", "video"]
 
 
 class ExternalConfig(BaseModel):
-    """What is known of a run of another program. source: what wrote it, in a few words · domain: what its model makes,
-    "" where nobody says · settings: values of that program that are worth knowing, by dotted name · note: a sentence
-    that stands beside them.
+    """What is known of a run of another program.
+
+    Attributes:
+        source: what wrote it, in a few words.
+        domain: what its model makes, "" where nobody says.
+        settings: values of that program that are worth knowing, by dotted name.
+        note: a sentence that stands beside them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

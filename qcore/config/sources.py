@@ -267,7 +267,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def survey(folder: Path, encoding: str = "") -> Survey:
-    """Every file below a folder by its form; encoding: as of `look`. A file about the folder (README, LICENSE) is never
+    """Every file below a folder by its form; encoding: as of `detect_form`. A file about the folder (README, LICENSE) is never
     prose.
     """
     found = walk(folder)
@@ -392,7 +392,7 @@ def no_text_reason(found: Survey) -> str:
 
 
 def check_file(path: Path, said: str, encoding: str = "") -> SourceCheck:
-    """One file that is to give text; encoding: as of `look`. `DataError` names what it is and the remedy."""
+    """One file that is to give text; encoding: as of `detect_form`. `DataError` names what it is and the remedy."""
     try:
         form, size = detect_form(path, encoding), path.stat().st_size
     except (ValueError, OSError) as error:

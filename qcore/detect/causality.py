@@ -13,8 +13,11 @@ from qcore.detect.healthy import threshold
 
 @dataclass(frozen=True)
 class Causality:
-    """What a causality probe found. early_cells: cells up to a cut that moved · early, later: the largest |Δlogit|
-    up to and after a cut.
+    """What a causality probe found.
+
+    Attributes:
+        early_cells: cells up to a cut that moved.
+        early, later: the largest |Δlogit| up to and after a cut.
     """
 
     early_cells: int

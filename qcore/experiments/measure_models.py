@@ -30,7 +30,7 @@ from qcore.experiments.worker_process import worker_command
 from qcore.models import build_model, count_cost, match_size
 from qcore.runs.checkpoint_folders import checkpoint_folders
 from qcore.train.checkpoint import load_checkpoint, restore_model
-from qcore.train.engine import compiled, compiler_problem, make_optimizer, resolve_device
+from qcore.train.engine import compile_lazily, compiler_problem, make_optimizer, resolve_device
 from qcore.train.memory_forecast import forecast
 from qcore.train.text_workload import build_engine
 
@@ -196,7 +196,7 @@ class _Step:
         self.model = build_model(config.model, vocab_size, seed=config.seed).to(self.device).train()
         self.forward: Callable[..., Any] = self.model
         if optim.compile and not compiler_problem(self.device):
-            self.forward = compiled(self.model)
+            self.forward = compile_lazily(self.model)
         self.optimizer = make_optimizer(self.model)
         self.precision = torch.bfloat16 if optim.precision == "bf16" else None
         generator = torch.Generator().manual_seed(config.seed)
@@ -255,7 +255,7 @@ class _Writer:
         self.state = model.start(1)
         self.step: Callable[..., Any] = model.step
         if config.optim.compile and not compiler_problem(self.device):
-            self.step = compiled(model.step, changing=True)
+            self.step = compile_lazily(model.step, changing=True)
         self.token_B = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.seconds: list[float] = []
 

@@ -93,9 +93,9 @@ def compare_sampling(
         raise LabError(f"run {name!r} has no checkpoint {'yet' if checkpoint is None else f'of step {checkpoint}'}")
     # torch comes with what follows: settings are refused without those seconds
     from qcore.store import Generation
-    from qcore.train.session import load_speaker
+    from qcore.train.session import load_sampler
 
-    speaker, controls = load_speaker(config, lab.runs_dir / name, chosen.path)
+    speaker, controls = load_sampler(config, lab.runs_dir / name, chosen.path)
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []
     total = draws * len(prompts)
     for index in range(total):

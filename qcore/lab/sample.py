@@ -52,7 +52,7 @@ class Samplers:
 
     def sample(self, lab: Workers, name: str, prompt: str, settings: Section, step: int | None) -> Iterator[Generation]:
         """Ask the checkpoint of `step`, or the newest, and keep what it said."""
-        from qcore.train.session import load_speaker
+        from qcore.train.session import load_sampler
 
         available = [info.step for info in lab.checkpoints(name)]
         if not available:
@@ -77,7 +77,7 @@ class Samplers:
             # with its creation: a rewind may write another checkpoint into a folder of the same name
             key = (folder, read_state(folder).created)
             if self._open is None or self._open[:2] != key:
-                self._open = (*key, load_speaker(lab.config(name), run_dir, folder))
+                self._open = (*key, load_sampler(lab.config(name), run_dir, folder))
             speaker, controls = self._open[2]
             grown = draft
             for grown in speaker.sample(draft, settings, controls):

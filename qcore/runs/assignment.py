@@ -15,9 +15,13 @@ from qcore.runs.slots import Slots
 class Assignment:
     """One run to train, by the worker that holds its lock since `since` (epoch seconds).
 
-    slots: the places of the runs that train · author: who started it · orders: what to do beside training · stopping:
-    set by whoever wants the run to end · nudge: set with each command, so that a waiting trainer looks at once ·
-    ending: told what ends the run, before anything is written of it.
+    Attributes:
+        slots: the places of the runs that train.
+        author: who started it.
+        orders: what to do beside training.
+        stopping: set by whoever wants the run to end.
+        nudge: set with each command, so that a waiting trainer looks at once.
+        ending: told what ends the run, before anything is written of it.
     """
 
     run_dir: Path

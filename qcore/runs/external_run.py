@@ -82,7 +82,11 @@ class ExternalRun:
         self.close("finished" if error is None else "failed", "" if error is None else f"{kind.__name__}: {error}")  # type: ignore[union-attr]
 
     def tell(self, step: int, total_steps: int | None = None, *, state: str = "running", message: str = "") -> None:
-        """Say how far the program is; a sign of life, too. total_steps: as told before when it is left out."""
+        """Say how far the program is; a sign of life, too.
+
+        Args:
+            total_steps: as told before when it is left out.
+        """
         self._step, self._total = step, self._total if total_steps is None else total_steps
         self.writer.set_status(_status(state, self._step, self._total, message))
 

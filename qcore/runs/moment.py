@@ -28,7 +28,7 @@ MOST = 16
 class Moment(RunReaderSet):
     """A lab to be read from, at one moment. It belongs to one thread; `close` it, or `renew` it to read anew."""
 
-    def __init__(self, lab: RunReaderSet) -> None:  # not Reading's own: folder and caches are the lab's
+    def __init__(self, lab: RunReaderSet) -> None:  # not RunReaderSet's own: folder and caches are the lab's
         self.lab = lab
         self._readers_held: dict[str, RunReader] = {}
         self._holds: dict[str, Hold] = {}

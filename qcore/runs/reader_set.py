@@ -222,7 +222,9 @@ class RunReaderSet:
         return self._described(name)
 
     def _described(self, name: str, reader: RunReader | None = None) -> RunConfig | ExternalConfig:
-        """reader: of the run, where there is one open already."""
+        """Args:
+        reader: of the run, where there is one open already.
+        """
         try:
             return self._stored_description(name)
         except (LabError, _DamagedConfigError):

@@ -46,25 +46,32 @@ class Callback:
 
     def before_step(self) -> None:
         """Runs in every turn of the loop, also while the run is paused, queued or at queued work; may change controls,
-        weights (only where nothing is queued, as a sample is drawn of the model as it is) and the run's state."""
+        weights (only where nothing is queued, as a sample is drawn of the model as it is) and the run's state.
+        """
 
     def after_step(self, result: StepResult, seconds: float) -> None:
         """Runs after every update, with what it measured and how long it took; may measure, log and queue work."""
 
     def on_control_change(self, payload: Mapping[str, Any]) -> None:
         """Runs after a control has got another value, whoever changed it and also when a change of the past is made
-        again; may measure and log. payload: the event's."""
+        again; may measure and log.
+
+        Args:
+            payload: the event's.
+        """
 
     def on_resize(self) -> None:
         """Runs after the model has got another size; may look at it anew."""
 
     def at_end(self, end: End) -> None:
         """Runs once at a step at which the run is to end, before its state says so; may measure, and queues what the
-        run does last. A control that is changed before that is done may still let the run go on."""
+        run does last. A control that is changed before that is done may still let the run go on.
+        """
 
     def on_failure(self, error: NonFiniteError) -> None:
         """Runs once when a loss or gradient was not finite, with the weights still the last good ones; what it wants to
-        keep it keeps at once, as queued work is not done any more."""
+        keep it keeps at once, as queued work is not done any more.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """What this duty must still know after a resume, JSON-able; taken whenever a checkpoint is written."""
@@ -75,7 +82,7 @@ class Callback:
 
 
 class LoopActions(TrainerActions, Protocol):
-    """What the loop lets its callbacks do and see, beside what schedules and rules need (`Hands`)."""
+    """What the loop lets its callbacks do and see, beside what schedules and rules need (`TrainerActions`)."""
 
     end_author: str
 
@@ -142,7 +149,12 @@ class LoopActions(TrainerActions, Protocol):
 
 @dataclass(frozen=True)
 class LoopContext:
-    """What the callbacks of one run share. board: values of its controls now · history: its events."""
+    """What the callbacks of one run share.
+
+    Attributes:
+        board: values of its controls now.
+        history: its events.
+    """
 
     run_dir: Path
     workload: Workload

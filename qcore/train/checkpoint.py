@@ -32,7 +32,11 @@ _UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, Recur
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of a model and of its optimizer, by name. folder: where they lie, or would."""
+    """Tensors of a model and of its optimizer, by name.
+
+    Attributes:
+        folder: where they lie, or would.
+    """
 
     folder: Path
     model: dict[str, Tensor]
@@ -64,8 +68,10 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint of now and return its folder; see `write_folder`.
 
-    saved: the module whose state is kept · model: the one whose parameters the optimizer moves; often the same ·
-    section: the model section of the configuration that the weights belong to.
+    Args:
+        saved: the module whose state is kept.
+        model: the one whose parameters the optimizer moves; often the same.
+        section: the model section of the configuration that the weights belong to.
     """
     state = CheckpointState(
         step=step,
@@ -115,7 +121,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 @contextlib.contextmanager
-def decoding(folder: Path, part: str) -> Iterator[None]:
+def checkpoint_errors(folder: Path, part: str) -> Iterator[None]:
     """Turn whatever goes wrong with a part of a checkpoint within into `CheckpointError`."""
     try:
         yield
@@ -126,8 +132,11 @@ def decoding(folder: Path, part: str) -> Iterator[None]:
 
 
 def check_fits(saved: nn.Module, model: nn.Module, weights: Weights) -> None:
-    """Raise `CheckpointError` unless weights and moments are exactly this model's. saved, model: see
-    `save_checkpoint`."""
+    """Raise `CheckpointError` unless weights and moments are exactly this model's.
+
+    Args:
+        saved, model: see `save_checkpoint`.
+    """
     own = {name: (value.shape, value.dtype) for name, value in _unshared_tensors(saved).items()}
     _check_same(own, weights.model, weights.folder)
     try:

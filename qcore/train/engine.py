@@ -47,7 +47,11 @@ class NonFiniteError(FloatingPointError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update measured before it was made. units: real target tokens, or frames, that it has seen."""
+    """What one update measured before it was made.
+
+    Attributes:
+        units: real target tokens, or frames, that it has seen.
+    """
 
     loss: float
     terms: dict[str, float]
@@ -60,8 +64,12 @@ class StepResult:
 class BaseEngine(ABC):
     """Model, optimizer and scaler of one run on its device.
 
-    saved: the module whose state a checkpoint keeps · unit: what `StepResult.units` counts · eval_name: series of the
-    held-out loss · speed_name: series of how many it sees in a second · compiles: whether the family knows `compile`.
+    Attributes:
+        saved: the module whose state a checkpoint keeps.
+        unit: what `StepResult.units` counts.
+        eval_name: series of the held-out loss.
+        speed_name: series of how many it sees in a second.
+        compiles: whether the family knows `compile`.
     """
 
     model: nn.Module
@@ -233,7 +241,11 @@ class PlainAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update. closure: computes the loss anew."""
+        """One update.
+
+        Args:
+            closure: computes the loss anew.
+        """
         return _step(self, closure)
 
 
@@ -276,9 +288,11 @@ def compiler_problem(device: torch.device) -> str:
     return ""
 
 
-def compiled(function: Callable[..., Any], *, changing: bool = False) -> Callable[..., Any]:
-    """A model's forward pass, or its step of a generation, compiled at the first call. changing: its sizes will differ
-    from call to call, as those of a cache do.
+def compile_lazily(function: Callable[..., Any], *, changing: bool = False) -> Callable[..., Any]:
+    """A model's forward pass, or its step of a generation, compiled at the first call.
+
+    Args:
+        changing: its sizes will differ from call to call, as those of a cache do.
     """
     made: Callable[..., Any] = torch.compile(function, dynamic=changing or None)
     return made

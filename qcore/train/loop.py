@@ -52,8 +52,13 @@ measurements, too; last the checkpoint, which so holds all that is known of its 
 
 @dataclass(frozen=True)
 class RunDatabase:
-    """A run's database as a trainer finds it. commands: those not yet obeyed · events: all of the run's past · drawn:
-    how many samples of the timeline are whole, by step, of the newest."""
+    """A run's database as a trainer finds it.
+
+    Attributes:
+        commands: those not yet obeyed.
+        events: all of the run's past.
+        drawn: how many samples of the timeline are whole, by step, of the newest.
+    """
 
     writer: RunWriter
     commands: CommandReader
@@ -109,7 +114,8 @@ class Trainer:
 
     def run(self) -> RunState:
         """Restore the newest good checkpoint, if there is one, and train until the end, a stop or a failure; the state
-        in which it ended."""
+        in which it ended.
+        """
         try:
             failure = self._run()
         finally:
@@ -123,7 +129,7 @@ class Trainer:
         """Why the run failed; empty when it did not."""
         self.step, resumed = self._checkpoints.restore()
         if not self._orders.catching_up:
-            kind = "resume" if self._history.happened("start", "resume") else "start"
+            kind = "resume" if self._history.has_event("start", "resume") else "start"
             self.add_event(kind, {"from_step": self.step}, self._assignment.author)
         self._set_threads()
         try:
@@ -336,7 +342,8 @@ class Trainer:
 
     def publish(self, message: str = "", *, force: bool = False, cause: str = "") -> None:
         """Write the status row when the state changed or half a second has passed. Raises `RunError` when the run's
-        folder is gone, as everything written from then on would be lost."""
+        folder is gone, as everything written from then on would be lost.
+        """
         state, total = self._states.state.kept, int(self._board["steps"])
         if self._monitor.publish(state, self.step, total, message, force=force, cause=cause):
             check_present(self._assignment.run_dir, self._place)

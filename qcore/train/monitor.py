@@ -82,7 +82,11 @@ class Monitor(Callback):
         self.detectors.failed(error.step, error.terms, str(error))
 
     def tell_failure_again(self, payload: Mapping[str, Any]) -> None:
-        """The run is resumed after it failed: the finding of that stands. payload: of the event of the failure."""
+        """The run is resumed after it failed: the finding of that stands.
+
+        Args:
+            payload: of the event of the failure.
+        """
         terms = payload["terms"]
         named = [str(term) for term in terms] if isinstance(terms, list) else []
         self.detectors.failed(payload["at_step"], named, payload["message"])
@@ -177,8 +181,11 @@ class Monitor(Callback):
     def publish(
         self, state: RunState, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""
     ) -> bool:
-        """Write the status row when the state changed or half a second has passed, and tell whether it did. cause: of a
-        failure."""
+        """Write the status row when the state changed or half a second has passed, and tell whether it did.
+
+        Args:
+            cause: of a failure.
+        """
         now = time.time()
         when, what = self._published
         if not force and state == what and now - when < STATUS_SECONDS:

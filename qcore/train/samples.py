@@ -21,7 +21,8 @@ CUT = "the run ended before this sample was finished"
 
 class Samples(Callback):
     """Draws samples of one run and keeps them. drawn: how many samples of the timeline are whole, by step, of the
-    newest, when the run is taken up."""
+    newest, when the run is taken up.
+    """
 
     def __init__(self, context: LoopContext, monitor: Monitor, drawn: Mapping[int, int]) -> None:
         self._loop = context.loop
@@ -53,7 +54,8 @@ class Samples(Callback):
 
     def timeline(self, step: int) -> list[Iterator[object]]:
         """Samples of the fixed prompts or seeds, one task each. Their ids follow from step and place: a sample that was
-        cut short is replaced when it is drawn again."""
+        cut short is replaced when it is drawn again.
+        """
         controls = dict(self._controls)
         samples = self._workload.timeline(controls)
         tasks: list[Iterator[object]] = []

@@ -32,7 +32,7 @@ from qcore.train.checkpoint import (
     WATCH_FILE,
     Checkpoint,
     check_fits,
-    decoding,
+    checkpoint_errors,
     load_checkpoint,
     put_back,
     save_checkpoint,
@@ -103,15 +103,15 @@ class Checkpoints(Callback):
         context, history = self._context, self._context.history
         recover_interrupted(context.run_dir)
         configured = context.workload.section  # before a checkpoint of a grown model gives it another
-        checkpoint = newest_good(context.run_dir, self._take, self._warn)
+        checkpoint = load_newest_good(context.run_dir, self._take, self._warn)
         if checkpoint is None:
             self._plan_repeat(0, 0)
-            return 0, history.happened("start", "resume")
+            return 0, history.has_event("start", "resume")
         state = checkpoint.state
         history.settle(context.board, context.board.restore(state.controls), state.step, state.event_seq)
         self._monitor.seconds_trained = state.seconds_trained
         # A resume that came after the failure has told it already; a failure that came last was never resumed from.
-        ending = history.last_of("failed", "resume")
+        ending = history.newest_event("failed", "resume")
         if ending is not None and ending.kind == "failed":
             self._monitor.tell_failure_again(ending.payload)
         self._undoable = state.step if state.reason == RISKY else -1
@@ -123,10 +123,14 @@ class Checkpoints(Callback):
     def state_before(self, step: int) -> Checkpoint:
         """The newest good checkpoint from before a step's trouble. `ConfigError` when there is none."""
         workload, events = self._context.workload, self._context.history.events
-        return before_trouble(self._context.run_dir, step, events, workload.engine, workload.section)
+        return checkpoint_before_trouble(self._context.run_dir, step, events, workload.engine, workload.section)
 
     def _save_later(self, reason: str, then: str = "") -> Iterator[None]:
-        """Queued work: a checkpoint of the step at which the loop comes to it. then: the event of the run's end."""
+        """Queued work: a checkpoint of the step at which the loop comes to it.
+
+        Args:
+            then: the event of the run's end.
+        """
         if then:
             self._context.loop.add_event(then, {}, self._context.loop.end_author if then == "stop" else "trainer")
         self.save(reason)
@@ -156,11 +160,11 @@ class Checkpoints(Callback):
     def _take(self, checkpoint: Checkpoint) -> None:
         """Take weights, moments and what was remembered. `CheckpointError` for what this run cannot use."""
         folder, state, engine = checkpoint.folder, checkpoint.state, self._context.workload.engine
-        with decoding(folder, "model"):
+        with checkpoint_errors(folder, "model"):
             self._context.workload.resize(state.model)
         put_back(engine.saved, engine.model, engine.optimizer, checkpoint)
         restore_scaler(engine, state.scaler, folder)
-        with decoding(folder, WATCH_FILE):
+        with checkpoint_errors(folder, WATCH_FILE):
             self._context.loop.load_state_dicts(callback_states(checkpoint.watch), state.step)
 
     def _warn(self, error: CheckpointError) -> None:
@@ -174,31 +178,36 @@ class Checkpoints(Callback):
 
 def watch_document(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What `watch.json` holds of the callbacks' states, by name: each under its name, and the monitor's entries at the
-    top, where they have stood since there were detectors. So a checkpoint of any version is one of every version."""
+    top, where they have stood since there were detectors. So a checkpoint of any version is one of every version.
+    """
     others = {name: state for name, state in states.items() if name != Monitor.name}
     return {**states.get(Monitor.name, {}), **others}
 
 
 def callback_states(watch: Mapping[str, Any]) -> dict[str, Any]:
     """Those states again. The monitor is given the whole document, of which it reads its own entries; a callback that
-    the checkpoint does not know has none."""
+    the checkpoint does not know has none.
+    """
     return {**watch, Monitor.name: watch}
 
 
 def restore_scaler(engine: BaseEngine, state: Mapping[str, Any], folder: Path) -> None:
     """Take the loss scale of a checkpoint, where both have one: fp16 on a CPU has none. Raises `CheckpointError`."""
     if engine.scaler.is_enabled() and state:
-        with decoding(folder, "scaler"):
+        with checkpoint_errors(folder, "scaler"):
             _SCALER(state, "scaler")
             engine.scaler.load_state_dict(dict(state))
 
 
-def newest_good(
+def load_newest_good(
     run_dir: Path, take: Callable[[Checkpoint], None], refused: Callable[[CheckpointError], None]
 ) -> Checkpoint | None:
-    """The newest checkpoint that `take` takes; None when there are none. refused: told of each that cannot be used.
+    """The newest checkpoint that `take` takes; None when there are none.
 
     Raises `CheckpointError` when none can: a fresh start would throw work away.
+
+    Args:
+        refused: told of each that cannot be used.
     """
     first, count = None, 0
     for folder in reversed(checkpoint_folders(run_dir)):
@@ -217,13 +226,16 @@ def newest_good(
     )
 
 
-def before_trouble(
+def checkpoint_before_trouble(
     run_dir: Path, step: int, events: Sequence[Event], engine: BaseEngine, section: Mapping[str, Any]
 ) -> Checkpoint:
     """The newest good checkpoint from before a trouble that began at `step`: from before its likely cause, too, the
-    newest risky change of a control in the 200 steps before it. section: of the model, which the checkpoint must fit.
+    newest risky change of a control in the 200 steps before it.
 
     `ConfigError` when there is none, with what is wrong with the last one that was tried.
+
+    Args:
+        section: of the model, which the checkpoint must fit.
     """
     controls = live_controls(str(section["kind"]))
     changes = [event for event in events if event.kind == "control" and step - RECENT <= event.step < step]

@@ -137,7 +137,8 @@ def train_run(assignment: Assignment) -> None:
 def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = None) -> Workload:
     """Open the data and build the engine of a configuration. `ValueError` for data that cannot be used.
 
-    tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
+    Args:
+        tokenizer: file of the one to use, so that token ids mean the same on other data; None makes one from the data.
     """
     check_root(config)
     if isinstance(config, VideoRunConfig):
@@ -146,10 +147,11 @@ def open_workload(config: RunConfig, runs_dir: Path, tokenizer: Path | None = No
     return TextWorkload(config, runs_dir / CACHE_FOLDER, tokenizer)
 
 
-def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Sampler, Mapping[str, Any]]:
+def load_sampler(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Sampler, Mapping[str, Any]]:
     """A checkpoint's model on the CPU, ready to speak, and the controls it was saved with; what it lacks, or has with a
     value that is refused, is as the run started with it. `CheckpointError` for a bad folder, `ConfigError` where its
-    weights lie outside of the root for data."""
+    weights lie outside of the root for data.
+    """
     check_root(config)
     if isinstance(config, VideoRunConfig):
         speaker, saved = load_video(config, folder)
@@ -162,7 +164,11 @@ def load_speaker(config: RunConfig, run_dir: Path, folder: Path) -> tuple[Sample
 
 
 def _take_up(before: Status | None) -> RunStateMachine:
-    """The states of a run that its new worker takes up. before: what its last one left of its state, if it had one."""
+    """The states of a run that its new worker takes up.
+
+    Args:
+        before: what its last one left of its state, if it had one.
+    """
     if before is None:
         return RunStateMachine(RunState.QUEUED)
     states = RunStateMachine(RunState(before.state))

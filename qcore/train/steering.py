@@ -58,7 +58,7 @@ class RepeatedChanges(Callback):
             step, engine = event.payload["from_step"], context.workload.engine
             weights = self._passed.get(step) or load_checkpoint(context.run_dir / folder_name(step))
             put_back(engine.saved, engine.model, engine.optimizer, weights)
-        elif (wanted := context.history.made_again(loop.step, event, context.board)) is not None:
+        elif (wanted := context.history.redo_change(loop.step, event, context.board)) is not None:
             loop.tell_control_change({**event.payload, "name": wanted.name})
 
 

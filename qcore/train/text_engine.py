@@ -22,7 +22,7 @@ from qcore.data import Batch, Dataset, batch_for_run
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.probes import catalog
-from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, compiled, make_optimizer
+from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, compile_lazily, make_optimizer
 
 MEASURED_ROWS = 2
 
@@ -103,7 +103,7 @@ class Engine(BaseEngine):
     @cached_property
     def _trained(self) -> Callable[..., ModelOutput]:
         """The forward pass of a training step; compiled at the first one, when any fault has been planted."""
-        return compiled(self.model) if self.config.optim.compile else self.model
+        return compile_lazily(self.model) if self.config.optim.compile else self.model
 
     def first_batches(self, count: int, controls: Mapping[str, Any]) -> list[Batch]:
         """The first micro-batch of each of the first updates."""

@@ -31,7 +31,7 @@ from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
-from qcore.train.checkpoint import decoding, load_checkpoint, restore_model, restore_optimizer
+from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Sampler, Workload
@@ -286,7 +286,11 @@ class TextStep(EngineStep):
 
 
 def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:
-    """The engine of a run, with its fault planted if it asks for one. tokenizer: file of a tokenizer to keep."""
+    """The engine of a run, with its fault planted if it asks for one.
+
+    Args:
+        tokenizer: file of a tokenizer to keep.
+    """
     kept = read_tokenizer(tokenizer) if tokenizer is not None and tokenizer.exists() else None
     engine = Engine(config, open_dataset(config.data, config.model.context, cache, tokenizer=kept))
     if config.fault:
@@ -308,7 +312,7 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
     """
     tokenizer = read_tokenizer(run_dir / TOKENIZER_FILE)
     checkpoint = load_checkpoint(folder)
-    with decoding(folder, "model"):
+    with checkpoint_errors(folder, "model"):
         sized = config_with_section(config, checkpoint.state.model)
     assert isinstance(sized, TextRunConfig)
     config = sized
@@ -328,7 +332,8 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
 
 def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
     """`data/target_top1_share`: largest share of one token among the unmasked targets; `data/pad_is_target`: share of
-    them that are padding, whether written as pad or as an end of sequence after another."""
+    them that are padding, whether written as pad or as an end of sequence after another.
+    """
     targets: list[Tensor] = []
     padding = 0
     for batch in batches:

@@ -47,7 +47,8 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread of a run that is held. It queues now: runs train in the order of their start, whichever has
-        opened its data first. Raises `OSError` when this process gets no further thread."""
+        opened its data first. Raises `OSError` when this process gets no further thread.
+        """
         self._assignment.slots.request(self.run_dir.name)
         try:
             self._thread.start()

@@ -127,7 +127,10 @@ def causality_map(
 ) -> Figure:
     """log₁₀ of |Δlogits| by position (column) when all after a cut (row) was replaced; no colour where nothing moved.
 
-    Left of a row's line nothing may move: a cell that did is vermillion and named. early: what such a cell is called.
+    Left of a row's line nothing may move: a cell that did is vermillion and named.
+
+    Args:
+        early: what such a cell is called.
     """
     cuts, change = np.asarray(cuts_C), np.asarray(change_CT, dtype=np.float64)
     if not change.size:

@@ -59,6 +59,6 @@ def test_a_new_change_replaces_the_ones_ahead(writer, tmp_path):
 def test_new_events_go_on_counting(writer):
     history = EventLog([control(4, 3)], writer)
     history.add(5, "pause", {}, "person")
-    assert history.last_of("pause", "control").seq == 5
-    assert history.happened("pause")
-    assert not history.happened("stop", "finish")
+    assert history.newest_event("pause", "control").seq == 5
+    assert history.has_event("pause")
+    assert not history.has_event("stop", "finish")

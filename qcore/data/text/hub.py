@@ -35,7 +35,7 @@ from qcore.config.sources import check_file, detect_form, survey
 from qcore.data.text.columnar import table_weight
 from qcore.data.text.files import Texts, read_files, unpack_file
 from qcore.data.text.hub_download import download
-from qcore.data.text.opening import check_saved, load_dataset
+from qcore.data.text.opening import check_saved, innermost_cause, load_dataset
 from qcore.data.text.size_limits import check_room
 from qcore.data.text.tables import ColumnChoice, choose_column, joined_articles, read_rows, text_of
 

@@ -15,9 +15,10 @@ import sys
 import threading
 from typing import Any
 
+from qcore.base import QcoreError
 from qcore.base.stopping import check_stop, may_be_stopped
 from qcore.config import DataError
-from qcore.data.text.opening import innermost, load_dataset
+from qcore.data.text.opening import innermost_cause, load_dataset
 
 _LOOK_EVERY = 0.2  # seconds
 _MODULE = "qcore.data.text.hub_download"
@@ -25,7 +26,7 @@ _QUIET = ("-W", "ignore::RuntimeWarning:runpy")
 _FAILED, _REFUSED = 1, 2
 
 
-class DownloadError(RuntimeError):
+class DownloadError(QcoreError, RuntimeError):
     """The library could not open the data set in that process; the message is its own."""
 
 
@@ -33,8 +34,8 @@ def download(name: str, part: str, split: str, files: str | list[str]) -> None:
     """Bring a data set into the library's cache, where somebody may ask for a stop; elsewhere do nothing: the library
     does so itself when it is asked for the data set.
 
-    Arguments as of `opening.load`. Raises `DownloadError` with the library's innermost reason, `DataError` for what
-    `load` refuses, and `StopAskedError` within a second of a stop: the process has ended then.
+    Arguments as of `opening.load_dataset`. Raises `DownloadError` with the library's innermost reason, `DataError` for what
+    `load_dataset` refuses, and `StopAskedError` within a second of a stop: the process has ended then.
     """
     if not may_be_stopped():
         return
@@ -80,7 +81,7 @@ def main(asked: str) -> int:
         sys.stdout.write(str(error))
         return _REFUSED
     except Exception as error:  # noqa: BLE001 - the process's outer edge: whatever the library raises is told
-        sys.stdout.write(innermost(error))
+        sys.stdout.write(innermost_cause(error))
         return _FAILED
     return 0
 

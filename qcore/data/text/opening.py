@@ -87,7 +87,7 @@ def _names(path: Path, key: str) -> list[str]:
     return names
 
 
-def innermost(error: BaseException) -> str:
+def innermost_cause(error: BaseException) -> str:
     """The cause that an error began with, in one line: libraries wrap it in sentences that say nothing."""
     seen: set[int] = set()
     while id(error) not in seen:
