@@ -34,8 +34,8 @@ def download(name: str, part: str, split: str, files: str | list[str]) -> None:
     """Bring a data set into the library's cache, where somebody may ask for a stop; elsewhere do nothing: the library
     does so itself when it is asked for the data set.
 
-    Arguments as of `opening.load_dataset`. Raises `DownloadError` with the library's innermost reason, `DataError` for what
-    `load_dataset` refuses, and `StopAskedError` within a second of a stop: the process has ended then.
+    Arguments as of `opening.load_dataset`. Raises `DownloadError` with the library's innermost reason, `DataError`
+    for what `load_dataset` refuses, and `StopAskedError` within a second of a stop: the process has ended then.
     """
     if not may_be_stopped():
         return
