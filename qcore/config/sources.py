@@ -267,8 +267,8 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def survey(folder: Path, encoding: str = "") -> Survey:
-    """Every file below a folder by its form; encoding: as of `detect_form`. A file about the folder (README, LICENSE) is
-    never prose.
+    """Every file below a folder by its form; encoding: as of `detect_form`. A file about the folder (README,
+    LICENSE) is never prose.
     """
     found = walk(folder)
     prose: list[tuple[Path, Form]] = []
