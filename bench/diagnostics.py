@@ -29,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qcore.automation.control_board import ControlBoard
-from qcore.automation.events import History
+from qcore.automation.events import EventLog
 from qcore.config import preset
 from qcore.runs.replay_plan import ReplayPlan
 from qcore.store import RunWriter
@@ -134,7 +134,7 @@ def main() -> None:
             engine.step(step, board)
         # There is no loop here: the monitor is told of each step by hand, and its hooks are not called.
         no_loop: Any = None
-        context = LoopContext(Path(scratch), workload, writer, board, History([], writer), ReplayPlan(), no_loop)
+        context = LoopContext(Path(scratch), workload, writer, board, EventLog([], writer), ReplayPlan(), no_loop)
         monitor = Monitor(context)
         monitor.begin()
         arms: dict[str, Any] = {"plain": plain, f"diagnostics at {chosen.budget:g} %": lab(monitor, writer)}

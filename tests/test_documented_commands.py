@@ -229,14 +229,15 @@ def serving(words: list[str], environment: dict[str, str]) -> Iterator[tuple[str
     child = subprocess.Popen(
         [sys.executable, "-m", "qcore", *words, "--port", "0", "--json"], env=environment, stdout=subprocess.PIPE
     )
+    assert child.stdout is not None
     try:
-        assert child.stdout is not None
         found = re.search(r"http://[\w.\[\]:]+\d", child.stdout.read1(4096).decode())
         assert found, "it did not say where it answers"
         yield found.group(), child
     finally:
         child.terminate()
         child.wait(DEADLINE)
+        child.stdout.close()
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.words[0] == "qcore"], ids=str)

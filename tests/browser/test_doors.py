@@ -24,14 +24,14 @@ SHOWN = """
 import sys
 sys.path.insert(0, {root!r})
 import streamlit as st
-from pages.session.markdown_escape import plain
+from pages.session.markdown_escape import escape_markdown
 from tests.pages.linked import TEXTS
 for number, text in enumerate(TEXTS):
-    st.markdown(plain(text))
-    st.error(f"**It broke.** {{plain(text)}}")
-    st.caption(f"*{{plain(text)}}* by {{plain(text)}}")
-    st.button("b", key=str(number), help=plain(text))
-st.toast(plain(TEXTS[0]), duration="infinite")
+    st.markdown(escape_markdown(text))
+    st.error(f"**It broke.** {{escape_markdown(text)}}")
+    st.caption(f"*{{escape_markdown(text)}}* by {{escape_markdown(text)}}")
+    st.button("b", key=str(number), help=escape_markdown(text))
+st.toast(escape_markdown(TEXTS[0]), duration="infinite")
 st.markdown("RAW http://own.example")
 """
 
