@@ -20,10 +20,13 @@ from qcore.base.run_states import (
 OVER = {RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.INTERRUPTED}
 
 
+NEVER_WRITTEN = {RunState.INTERRUPTED, RunState.RECORDED, RunState.UNREADABLE}
+
+
 def test_the_words_are_those_that_files_have_always_held() -> None:
     assert KEPT == ("queued", "running", "paused", "finished", "stopped", "failed")
-    assert (*KEPT, "interrupted", "unreadable") == SHOWN
-    assert {state.kept for state in RunState if state not in (RunState.INTERRUPTED, RunState.UNREADABLE)} == set(KEPT)
+    assert (*KEPT, "interrupted", "recorded", "unreadable") == SHOWN
+    assert {state.kept for state in RunState if state not in NEVER_WRITTEN} == set(KEPT)
     assert [f"{state}" for state in KEPT] == [str.__str__(state) for state in KEPT]
 
 
@@ -52,10 +55,10 @@ def test_every_state_of_a_run_is_reached_from_its_first_and_only_a_new_worker_le
     while edge:
         edge = set(itertools.chain.from_iterable(TRANSITIONS[state].values() for state in edge)) - reached
         reached |= edge
-    assert reached == set(RunState) - {RunState.UNREADABLE}
+    assert reached == set(RunState) - {RunState.RECORDED, RunState.UNREADABLE}
     for state in OVER:
         leaving = {trigger for trigger, after in TRANSITIONS[state].items() if after not in OVER}
         assert leaving == {Trigger.RESUME}
-    for state in set(RunState) - OVER - {RunState.UNREADABLE}:
+    for state in set(RunState) - OVER - {RunState.RECORDED, RunState.UNREADABLE}:
         assert state.kept in ACTIVE
         assert {Trigger.STOP, Trigger.FINISH, Trigger.FAIL, Trigger.KILL} <= set(TRANSITIONS[state])

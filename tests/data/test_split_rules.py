@@ -166,12 +166,12 @@ def test_the_report_says_shares_and_what_is_amiss(tmp_path):
         DataConfig(source="text", path=str(tmp_path), data_seed=2, validation_fraction=0.3), 16, None
     ).report
     said = report.sentences()
-    assert said[0] == "42 training documents, 18 held out (30 %) from 54.1 kB"
+    assert said[0] == "42 training documents, 18 held out (30 %) from 54 kB"
     assert "9 of 60 documents (15 %) repeat another" in said
     near = report.overlap.near
     assert 1 <= near <= 5
     assert f"{near} of 18 held-out documents that were compared stand in training (0 whole, {near} nearly)" in said
-    assert any(line.startswith("1 file not used (60.0 kB, 53 % of the bytes): photo.jpg is a JPEG") for line in said)
+    assert any(line.startswith("1 file not used (60 kB, 53 % of the bytes): photo.jpg is a JPEG") for line in said)
     assert report.facts()["skipped_share"] == pytest.approx(60_004 / (60_004 + report.size))
     assert set(report.warnings()) <= set(said)
 

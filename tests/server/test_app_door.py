@@ -185,7 +185,7 @@ def test_who_leaves_has_left_everywhere(ask: Asked):
     status, headers, body = ask("/_lab/leave", cookie=cookie, sec_fetch_site="same-origin")
     assert status == 200
     assert "Max-Age=0" in headers["set-cookie"]
-    assert "left" in body
+    assert "logged out" in body
     assert ask(cookie=cookie)[0] == 401
     assert ask(cookie=kept)[0] == 200
     assert Asked(passes=ask.passes, base="lab")("/lab/_lab/leave", cookie=kept)[0] == 200
