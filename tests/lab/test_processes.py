@@ -147,7 +147,10 @@ def test_what_goes_wrong_with_an_answer_is_told_and_ends_the_process(tmp_path):
 
 
 def test_a_full_disk_of_a_process_is_one_for_whoever_asked(tmp_path):
-    program = "import errno, sys; from qcore.experiments.parallel_runs import run_as_process\n{}sys.exit(run_as_process(work()))"
+    program = (
+        "import errno, sys; from qcore.experiments.parallel_runs import run_as_process\n"
+        "{}sys.exit(run_as_process(work()))"
+    )
     full = "def work():\n yield {'a': 1}\n raise OSError(errno.ENOSPC, 'x', '/runs/a')\n"
     other = "def work():\n yield {'a': 1}\n raise ValueError('no such text')\n"
     for body, words, disk in ((full, "'/runs/a': the disk is full", True), (other, "no such text", False)):
