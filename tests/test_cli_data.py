@@ -47,7 +47,7 @@ def test_train_and_show_say_what_the_data_are(folder: Path, tmp_path: Path, caps
     assert re.fullmatch(r"[\d,]+ training tokens, 1\.0 characters each", said[1])
     assert "59 of 100 documents (59 %) repeat another" in said
     [skipped] = [line for line in said if "not used" in line]
-    assert re.match(r"3 files not used \(20\.9 kB, \d\d % of the bytes\): ", skipped)
+    assert re.match(r"3 files not used \(21 kB, \d\d % of the bytes\): ", skipped)
     for name in ("README.md is about the folder", "photo.png is a PNG picture", "rows.jsonl is a table"):
         assert name in skipped
     assert cli.main(["show", "r", "--runs", str(runs)]) == 0
