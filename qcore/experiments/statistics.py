@@ -48,7 +48,7 @@ def paired_difference(differences: Sequence[float], confidence: float = 0.95) ->
         ValueError: for no difference, one that is not finite, or a confidence outside (0, 1).
 
     Example:
-        >>> found = paired([-0.02, -0.03, -0.025, -0.028])
+        >>> found = paired_difference([-0.02, -0.03, -0.025, -0.028])
         >>> found.detected, round(found.low, 3), round(found.high, 3)
         (True, -0.033, -0.019)
     """

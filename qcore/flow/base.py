@@ -164,7 +164,7 @@ def broadcast_over_clips(values_B: Tensor) -> Tensor:
     """[B] → [B, 1, 1, 1, 1]: one number a clip, to be multiplied with clips.
 
     Example:
-        >>> over_clips(torch.tensor([0.0, 1.0])).shape
+        >>> broadcast_over_clips(torch.tensor([0.0, 1.0])).shape
         torch.Size([2, 1, 1, 1, 1])
     """
     return values_B.view(-1, 1, 1, 1, 1)

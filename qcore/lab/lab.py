@@ -36,7 +36,7 @@ class Lab(Workers):
         >>> with Lab(folder / "runs") as own:
         ...     name = own.start(preset("tiny").config.with_values({"steps": 3}), name="a")
         ...     info = own.wait(name)
-        >>> info.state, info.step
+        >>> str(info.state), info.step
         ('finished', 3)
     """
 

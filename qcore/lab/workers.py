@@ -106,7 +106,7 @@ class Workers(RunReaderSet):
 
         Example:
             >>> name = lab.start(lab.config("first").with_values({"seed": 1}), name="second")
-            >>> lab.wait(name).state
+            >>> str(lab.wait(name).state)
             'finished'
         """
         # paths in full: a run may be resumed from another folder than it was started in
@@ -162,7 +162,7 @@ class Workers(RunReaderSet):
 
         Example:
             >>> lab.resume("first", steps=lab.info("first").step + 1)
-            >>> lab.wait("first").state
+            >>> str(lab.wait("first").state)
             'finished'
         """
         self.require_trainer(name)
