@@ -104,8 +104,8 @@ def test_another_page_of_this_machine_neither_frames_nor_opens_the_app(browser: 
         command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(tmp_path / "evil")]
         other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
                                  env={"PYTHONUNBUFFERED": "1"})  # fmt: skip
+        assert other.stdout is not None
         try:
-            assert other.stdout is not None
             port = other.stdout.readline().split(" port ")[1].split()[0]
             with contextlib.closing(browser.new_context()) as context:
                 page = context.new_page()
@@ -117,6 +117,7 @@ def test_another_page_of_this_machine_neither_frames_nor_opens_the_app(browser: 
         finally:
             other.terminate()
             other.wait()
+            other.stdout.close()
 
 
 def test_a_page_whose_channel_has_ended_draws_itself_anew_and_follows_on(page: Page, tmp_path: Path):
