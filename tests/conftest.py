@@ -8,11 +8,13 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from qcore.lab import Lab
 from tests.growing import Growing
@@ -36,12 +38,9 @@ def growing(bare_lab: Lab):
 
 
 FIRST = (
-    "tests/browser/test_moment.py",
-    "tests/browser/test_app.py",
-    "tests/lab/test_kill.py",
-    "tests/browser/test_jobs.py",
-    "tests/test_documented_commands.py",
     "tests/browser/",
+    "tests/lab/test_kill.py",
+    "tests/test_documented_commands.py",
     "tests/pages/test_pages.py",
     "tests/pages/session/test_roles.py",
     "tests/lab/test_forks.py",
@@ -53,6 +52,21 @@ FIRST = (
     "tests/experiments/",
 )
 """The files that take long, the longest first, then their rooms."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Files go to processes whole, and those with a browser all to one: that saves an app and a browser, and two live
+    pages at a time cost the cores more than one after the other.
+    """
+    return _OneBrowser(config, log)
+
+
+class _OneBrowser(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return _BROWSER if nodeid.startswith(_BROWSER) else super()._split_scope(nodeid)
+
+
+_BROWSER = "tests/browser/"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
