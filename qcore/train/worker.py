@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from qcore.runs.assignment import Assignment
-from qcore.runs.last_words import release_reserve, store_failure
+from qcore.runs.failures import folder_gone_error
+from qcore.runs.last_words import Failure, release_reserve, store_failure
 from qcore.runs.layout import RunLock
 from qcore.runs.replay_plan import ReplayPlan
 from qcore.runs.slots import Slots
-from qcore.store import WriterReplacedError
+from qcore.store import DATABASE_NAME, WriterReplacedError
 from qcore.train.allocator import keep_freed_memory, release_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,11 @@ class Worker:
             if not isinstance(error, WriterReplacedError) and failure.cause != "folder gone":  # no longer ours to write
                 store_failure(self.run_dir, failure)
         finally:
+            first = self.ending.failure
+            # A folder goes file by file: what broke first, while half of it was there, followed from that.
+            if first is not None and not (self.run_dir / DATABASE_NAME).exists():
+                gone = folder_gone_error(self.run_dir)
+                self.ending.failure = Failure.of(gone, first.step, first.total_steps)
             release_reserve(self.run_dir)
             self.let_go()
             release_freed_memory()

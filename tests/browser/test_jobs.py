@@ -194,7 +194,11 @@ def test_own_text_with_a_mistake_is_named_and_nothing_typed_is_lost(page, app, l
     expect(page.get_by_role("button", name="New run from this one")).to_be_visible()
     page.get_by_role("radio", name="New run").or_(page.get_by_role("button", name="New run", exact=True)).first.click()
     expect(page.get_by_label("Path", exact=True).first).to_have_value(wrong)
-    assert not [info for info in lab.runs() if info.kind and lab.config(info.name).value("source") == "text"]
+    assert not [
+        info
+        for info in lab.runs()
+        if "trainer" in info.capabilities and lab.config(info.name).value("source") == "text"
+    ]
 
 
 def test_downloads_come_back_as_a_run(page, app, lab, done, tmp_path):

@@ -277,6 +277,17 @@ def test_a_folder_deleted_while_it_trains_is_said(lab):
     assert lab.wait(name, 60).state == "finished"
 
 
+def test_what_breaks_while_half_of_the_folder_is_gone_is_said_as_that(lab, monkeypatch):
+    def broken(assignment):
+        (assignment.run_dir / "run.sqlite").unlink()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("qcore.train.session.train_run", broken)
+    lab.start(small_config(), name="halved")
+    info = lab.wait("halved", 60)
+    assert (info.state, info.cause) == ("failed", "folder gone")
+
+
 # disk full
 
 
