@@ -18,10 +18,21 @@ from enum import StrEnum
 from typing import Self
 
 
-class RunState(StrEnum):
-    """What a run is doing. A member equals its word; `about` says it in a sentence, as pages and docs do."""
+class _Explained(StrEnum):
+    """Members that equal a word, each with a sentence."""
 
     about: str
+
+    def __new__(cls, word: str, about: str = "") -> Self:
+        """A member that is its word."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.about = about
+        return member
+
+
+class RunState(_Explained):
+    """What a run is doing. A member equals its word; `about` says it in a sentence, as pages and docs do."""
 
     QUEUED = "queued", "Waiting until another run has ended or is paused."
     RUNNING = "running", "Training now."
@@ -35,23 +46,14 @@ class RunState(StrEnum):
     RECORDED = "recorded", "Written by another program that does not report its state."
     UNREADABLE = "unreadable", "The folder holds no run that can be read."
 
-    def __new__(cls, word: str, about: str = "") -> Self:
-        """A member that is its word."""
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.about = about
-        return member
-
     @property
     def kept(self) -> RunState:
         """The state as the status row has it: one of `KEPT`."""
         return _KEPT_AS.get(self, self)
 
 
-class Trigger(StrEnum):
+class Trigger(_Explained):
     """What may happen to a run; `about` says when."""
-
-    about: str
 
     PAUSE = "pause", "a user, a rule or the autopilot pauses it"
     CONTINUE = "continue", "a user lets a paused run continue"
@@ -64,13 +66,6 @@ class Trigger(StrEnum):
     FAIL = "fail", "an error ends it, or the loss is no number"
     KILL = "kill", "its process ends and says nothing; readers find out, nobody writes it"
     RESUME = "resume", "a worker takes it up again"
-
-    def __new__(cls, word: str, about: str = "") -> Self:
-        """A member that is its word."""
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.about = about
-        return member
 
 
 _S, _T = RunState, Trigger

@@ -25,7 +25,7 @@ VERSION = 1
 RISKY, FORK = "risky change", "fork"
 KEPT_REASONS = ("automatic change", "requested", RISKY, FORK)
 """Checkpoints written for these reasons are never pruned."""
-_WRITING, _REPLACED, _ABANDONED = ".writing-", ".replaced-", ".abandoned-"
+_WRITING, _REPLACED, _ABANDONED, _DELETING = ".writing-", ".replaced-", ".abandoned-", ".deleting-"
 _NAME = re.compile(r"step-[0-9]+")
 _EPOCH = re.compile(r"[0-9]{1,18}")
 
@@ -220,8 +220,9 @@ def recover_interrupted(run_dir: Path) -> None:
             shutil.rmtree(replaced)
         else:
             os.rename(replaced, target)
-    for unfinished in run_dir.glob(f"{_WRITING}*"):
-        shutil.rmtree(unfinished)
+    for hidden in (_WRITING, _DELETING):
+        for unfinished in run_dir.glob(f"{hidden}*"):
+            shutil.rmtree(unfinished)
 
 
 def _settle_abandoned(run_dir: Path) -> None:
@@ -256,11 +257,17 @@ def prune_checkpoints(run_dir: Path, keep: int) -> list[Path]:
 
 
 def delete_folder(folder: Path) -> None:
-    """Delete a checkpoint; of a link to one, the link alone."""
+    """Delete a checkpoint; of a link to one, the link alone.
+
+    It loses its name first: half of one, left by a kill, would look like one that can be taken.
+    """
     if folder.is_symlink():
         folder.unlink()
-    else:
-        shutil.rmtree(folder)
+        return
+    aside = folder.with_name(f"{_DELETING}{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(folder, aside)
+    shutil.rmtree(aside)
 
 
 def refusal(folder: Path, reason: str) -> CheckpointError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +24,13 @@ from qcore.base.run_states import ACTIVE, RunState, RunStateMachine, Trigger
 from qcore.base.stopping import StopAskedError, stoppable
 from qcore.config import RunConfig, Stop, TextRunConfig, VideoRunConfig, check_root
 from qcore.runs.assignment import Assignment
-from qcore.runs.checkpoint_folders import checkpoint_folders, newest_state, read_state, recover_interrupted
+from qcore.runs.checkpoint_folders import (
+    checkpoint_folders,
+    delete_folder,
+    newest_state,
+    read_state,
+    recover_interrupted,
+)
 from qcore.runs.failures import RunError, cause_of, sentence
 from qcore.runs.last_words import forget_words, keep_reserve, release_reserve
 from qcore.runs.layout import (
@@ -73,7 +78,7 @@ def train_run(assignment: Assignment) -> None:
             with stoppable(stop_asked):
                 workload = open_workload(config, run_dir.parent, run_dir / TOKENIZER_FILE)
             _check_same_data(meta, workload)
-            _describe(run_dir, writer, workload, first="data_fingerprint" not in meta)
+            _describe(run_dir, writer, workload, first=meta.get("data_fingerprint") is None)
             writer.flush()
             with RunReader(run_dir / DATABASE_NAME) as reader:
                 events, newest = reader.events(), reader.generations("timeline", limit=NEWEST_SAMPLES)
@@ -103,15 +108,16 @@ def train_run(assignment: Assignment) -> None:
                 named = getattr(config.data, "hub_name", "") if config.data.source == "huggingface" else ""  # type: ignore[attr-defined]
                 writer.set_status(_status(states, step, total, f"opening the data {named}".rstrip()))
                 goal = meta.get(CATCH_UP)
+                way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
                 if goal is not None and not _has_reached(run_dir, goal):
-                    way = read_config(run_dir, ORIGIN_FILE) if (run_dir / ORIGIN_FILE).exists() else config
                     trainer = make_trainer(way, ReplayPlan(until=goal, catching_up=True))
                     if trainer.run() == RunState.FAILED or assignment.stopping.is_set():
                         return
                     states.fire(Trigger.RESUME)  # the way there is over, and the run itself begins
-                    if way != config:
-                        meta.pop("data_fingerprint", None)  # the fork may be on other data
-                        _forget_origin(run_dir, goal)
+                # Also where another worker came this far and went no further.
+                if goal is not None and way != config:
+                    meta["data_fingerprint"] = None
+                    _forget_origin(run_dir, goal, writer)
                 trainer = make_trainer(config, assignment.orders)
                 trainer.run()
             except StopAskedError:
@@ -193,17 +199,22 @@ def _has_reached(run_dir: Path, goal: int) -> bool:
     return state is not None and state.step >= goal
 
 
-def _forget_origin(run_dir: Path, goal: int) -> None:
-    """Forget how a fork came to its first step: from here on its own configuration holds."""
-    (run_dir / ORIGIN_FILE).unlink()
+def _forget_origin(run_dir: Path, goal: int, writer: RunWriter) -> None:
+    """Forget how a fork came to its first step: from here on its own configuration holds, and its own data.
+
+    The file goes last: whoever is killed before that does it again.
+    """
+    writer.set_meta("data_fingerprint", None)
+    writer.flush()
     for folder in checkpoint_folders(run_dir):
         if read_state(folder).step < goal:
-            shutil.rmtree(folder)
+            delete_folder(folder)
+    (run_dir / ORIGIN_FILE).unlink()
 
 
 def _check_same_data(meta: dict[str, Any], workload: Workload) -> None:
     """Raise `RunError` when a run that goes on would see other data than it started with."""
-    if meta.get("data_fingerprint", workload.fingerprint) != workload.fingerprint:
+    if meta.get("data_fingerprint") not in (None, workload.fingerprint):
         raise RunError(
             "data",
             "the data of this run has changed since it started, so it cannot continue as the same run: restore the "

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from qcore.config import ConfigError, SetControl
 from qcore.lab import Lab, LabError, forks
 from qcore.runs.checkpoint_folders import read_state, recover_interrupted
 from qcore.store import DATABASE_NAME, RunWriter
+from qcore.train import session
 from tests.support.configs import eventually, small_config, small_video
 from tests.support.steered import applied, first_difference, points, running, steered
 
@@ -107,6 +109,32 @@ def test_a_fork_on_other_data_keeps_the_tokenizer(lab):
     between = lab.fork(parent, step=8, changes={"documents": 60})
     assert trained(lab, between).step == 20
     assert lab.replay(between).identical
+
+
+@pytest.mark.parametrize("instant", ["before anything is forgotten", "before the file goes"])
+def test_a_fork_on_other_data_that_broke_off_at_its_first_step_goes_on(lab, monkeypatch, instant):
+    """What the way there left (its data's fingerprint, its configuration) is not taken for the fork's own."""
+    parent = finished(lab, small_config(steps=20, dropout=0.1, checkpoint_every=10, tokenizer="word"))
+    whole, broken = (lab.fork(parent, step=8, changes={"documents": 60}, new_name=name, start=False) for name in "ab")
+    lab.resume(whole)
+    trained(lab, whole)
+    forget = session._forget_origin
+
+    def breaks_off(run_dir, goal, writer):
+        if instant == "before the file goes":
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "unlink", lambda path: None)
+                forget(run_dir, goal, writer)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_forget_origin", breaks_off)
+        lab.resume(broken)
+        assert lab.wait(broken, 60).state == "failed"
+    lab.resume(broken)
+    assert trained(lab, broken).step == 20
+    assert points(lab, broken) == points(lab, whole)
+    assert not (lab.folder(broken) / "origin.yaml").exists()
 
 
 def test_a_fork_of_a_training_run_is_of_now(lab):

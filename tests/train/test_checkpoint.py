@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -186,6 +187,25 @@ def test_an_interrupted_replacement_is_undone(saved, survivor):
     recover_interrupted(folder.parent)
     assert [path.name for path in folder.parent.iterdir()] == ["step-000003"]
     load_checkpoint(folder)
+
+
+def test_a_checkpoint_that_is_half_deleted_is_none(saved, monkeypatch):
+    engine, board, folder = saved
+    write(engine, board, folder.parent, 4, "interval")
+    delete = shutil.rmtree
+
+    def breaks_off(path, **options):
+        if Path(path).exists():
+            next(Path(path).glob("*.safetensors")).unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        prune_checkpoints(folder.parent, 1)
+    monkeypatch.setattr(shutil, "rmtree", delete)
+    assert [path.name for path in checkpoint_folders(folder.parent)] == ["step-000004"]
+    recover_interrupted(folder.parent)
+    assert [path.name for path in folder.parent.iterdir()] == ["step-000004"]
 
 
 def test_pruning_keeps_the_newest_and_the_wanted(saved):
