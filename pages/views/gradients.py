@@ -114,10 +114,15 @@ def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words:
     is_alone = all(_is_main_alone(one, meta, words) for one in (terms, found[TERMS]))
     all_learn = modules is not None and _all_learn(modules[1])
     if is_alone or all_learn:
-        is_well = (
-            is_alone and all_learn and is_newest and not any(finding.needs_attention for finding in lab.findings(run))
-        )
         measured = modules if all_learn else found[TERMS]
+        is_well = (
+            is_alone
+            and all_learn
+            and is_newest
+            and measured is not None
+            and measured[0] > 0  # before the first update nothing was learned yet
+            and not any(finding.needs_attention for finding in lab.findings(run))
+        )
         _say_facts(phrases.step_words(measured and measured[0], step), is_alone, all_learn, is_well, words)
     if not is_alone:
         left, right = st.columns(2, gap="large")
@@ -157,13 +162,13 @@ def _say_facts(when: str, is_alone: bool, all_learn: bool, is_well: bool, words:
         facts.append("every weight gets gradient")
     if is_alone:
         facts.append(f"no term but the {words.main_words} has a weight, so nothing pulls against it")
-    said = f"At {when} {' and '.join(facts)}."
+    said = f"{' and '.join(facts)}."
     if is_well:
         boxes.message_box(
-            "gradients", "success", f"**All is well.** {said} No rule has found anything wrong in this run."
+            "gradients", "success", f"**Nothing wrong at {when}:** {said} No rule has found anything wrong in this run."
         )
     else:
-        boxes.caption("gradients", said)
+        boxes.caption("gradients", f"At {when} {said}")
     if is_alone:
         st.caption("Give another term a weight in the control room, and its pull shows here.")
 

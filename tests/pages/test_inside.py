@@ -158,7 +158,7 @@ def test_without_other_terms_the_gradients_page_says_how_to_get_some(empty: Lab,
     assert set(charts_of(at)) == {"dead", "updates", "rank", "eigenvalues"}  # the modules were not looked at
     assert "no term but the cross-entropy has a weight" in texts(at)
     assert "Give another term a weight in the control room" in texts(at)
-    assert "All is well" not in texts(at)
+    assert "Nothing wrong" not in texts(at)
     assert at.dataframe[0].value["probe"].tolist() == ["signs"]
     assert at.dataframe[0].value["cost (ms)"].isna().all()
 
@@ -181,13 +181,28 @@ def test_a_healthy_run_has_no_empty_places_and_is_called_well_when_it_was_judged
     at = open_app(GRADIENTS, run="short")
     assert not at.exception
     assert set(charts_of(at)) == {"updates", "rank", "eigenvalues"}
-    assert "At step 20 every weight gets gradient and no term but the cross-entropy has a weight" in texts(at)
-    assert ("All is well." in texts(at)) == (not found)
+    assert "every weight gets gradient and no term but the cross-entropy has a weight" in texts(at)
+    assert ("Nothing wrong at step 20:" in texts(at)) == (not found)
+    assert ("At step 20 every weight" in texts(at)) == bool(found)
     assert set(charts_of(open_app(GRADIENTS, run="short", compared="last hidden state"))) >= {"terms", "cosine"}
     at = open_app(GRADIENTS, run="short", step="0")
     assert "dead" in charts_of(at)
     assert "every weight gets gradient" not in texts(at)
-    assert "All is well" not in texts(at)
+    assert "Nothing wrong" not in texts(at)
+
+
+def test_what_was_measured_before_the_first_update_alone_is_not_called_well(empty: Lab, tmp_path: Path):
+    write_run(tmp_path, "short", last=0)
+    with RunWriter(tmp_path / "short" / DATABASE_NAME) as writer:
+        writer.truncate_after(-1, event_seq=0)
+        one = np.ones(1, np.float32)
+        writer.log_arrays(0, "gradients", {"norm": one, "cosine": one.reshape(1, 1), "terms": np.zeros(1, np.int32)})
+        modules = {"dead_share": one * 0, "update_ratio": one * np.nan, "grad_norm": one, "parameters": one}
+        writer.log_arrays(0, "modules", modules)
+    at = open_app(GRADIENTS, run="short")
+    assert not at.exception
+    assert "At step 0 every weight gets gradient" in texts(at)
+    assert "Nothing wrong" not in texts(at)
 
 
 @pytest.mark.parametrize("terms", [[1], [0, 1]], ids=["another term alone", "another term beside it"])
