@@ -10,11 +10,9 @@ from collections.abc import Callable
 
 from qcore.base.words import percent_words
 from qcore.detect.finding import Report, known_numbers, number, pause, remedy, rounded_text
-from qcore.detect.rule import Limits, Memory, Rule, RuleContext, Signal, signal_of, update_latch
-from qcore.probes import catalog
+from qcore.detect.rule import Limits, Memory, RuleContext, Signal, signal_of, update_latch
 
 _NEW = "new_run"
-_COUNTED = "0 of the 12 data sets of the presets; it counts"
 
 
 def _report_once(seen: RuleContext, memory: Memory, bad: bool, report: Callable[[], Report]) -> list[Signal]:
@@ -107,54 +105,3 @@ def unknown_tokens(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         return Report(title, numbers, None, fixes)
 
     return _report_once(seen, memory, share > limits["share"], report)
-
-
-DATA_RULES: tuple[Rule, ...] = (
-    Rule(
-        "skipped_files",
-        (),
-        "Files of the data were left out",
-        "Some files of the folder could not be read as what the run learns from, and were skipped. "
-        "The run continues with what is left, which may not be what you wanted it to learn.",
-        {"files": 0, "share": 0.05},
-        "it only counts what was skipped",
-        (catalog.OPTIM_PLANNED_LR_SUM,),
-        skipped_files,
-        families=("text", "video"),
-    ),
-    Rule(
-        "repeated_documents",
-        (),
-        "Documents come many times",
-        "Many documents are exact copies of others. Each copy is learned again, so that the loss falls through "
-        "memorisation; all copies of a document are kept on one side, training where they are many.",
-        {"share": 0.1, "documents": 12},
-        _COUNTED,
-        (catalog.OPTIM_PLANNED_LR_SUM,),
-        repeated_documents,
-    ),
-    Rule(
-        "held_out_in_training",
-        (),
-        "Held-out text is also in training",
-        "Held-out documents are also in the training set, whole or with a few words changed. The held-out loss, and "
-        "the "
-        "references beside it, then say how well the text is memorised, not how well new text would be predicted.",
-        {"share": 0.1, "documents": 12, "nearly_all": 0.9},
-        f"{_COUNTED}, on a sample of 300 documents",
-        (catalog.OPTIM_PLANNED_LR_SUM,),
-        held_out_in_training,
-    ),
-    Rule(
-        "unknown_tokens",
-        (),
-        "The vocabulary does not fit the text",
-        "Much of the text is the unknown token: words that the vocabulary does not hold, or sentences taken for words "
-        "where no spaces stand between them. The model learns that token, and writes none of the text.",
-        {"share": 0.3},
-        _COUNTED,
-        (catalog.OPTIM_PLANNED_LR_SUM,),
-        unknown_tokens,
-    ),
-)
-"""The rules about the data, for the one table."""

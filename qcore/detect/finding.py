@@ -15,6 +15,10 @@ from qcore.base.words import number_words
 PHASE_TERMS = frozenset({"local_energy", "global_energy", "entanglement", "stability", "coherence"})
 """Terms that read phases; the others read predictions."""
 Family = Literal["text", "video"]
+ANY_FAMILY: tuple[Family, ...] = ("text", "video")
+CLIP_FAMILY: tuple[Family, ...] = ("video",)
+Role = Literal["cause", "symptom"]
+Grade = Literal["broken", "weak", "note"]
 _SMALLEST_RATE, _LARGEST_WEIGHT = 1e-7, 10.0
 
 

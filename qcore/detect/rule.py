@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qcore.detect.finding import Facts, Family, Report
+from qcore.detect.finding import Facts, Family, Grade, Report, Role
 from qcore.detect.history import History
 
 Limits = Mapping[str, float]
@@ -99,12 +99,16 @@ class Rule:
     Attributes:
         faults: codes of the fault bank that it names.
         title, explanation: in general, for documentation; a verdict has its own title with numbers.
+        past: the title of a case that is over: a green card must not read as if something were wrong now.
         thresholds: all numbers the detector compares with.
         false_alarms: how often it spoke in healthy runs, as measured.
         reads: series that make it look, a trailing * for a family.
         shows: further series that it needs or charts.
         per_term: a verdict for each term, withdrawn when the term loses its weight.
         families: of models that it is about; it is silent on others.
+        role: whether it names what is wrong, or what follows from something that is.
+        grade: how bad it is: the run is broken, weaker than it could be, or this is only worth knowing.
+        explained_by: names of the causes that a symptom may come from, the likeliest first.
     """
 
     name: str
@@ -118,6 +122,10 @@ class Rule:
     shows: tuple[str, ...] = ()
     per_term: bool = False
     families: tuple[Family, ...] = ("text",)
+    past: str = ""
+    role: Role = "cause"
+    grade: Grade = "broken"
+    explained_by: tuple[str, ...] = ()
 
     def reads_series(self, series: str) -> bool:
         """Whether a measurement of `series` makes this rule look."""

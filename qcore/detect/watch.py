@@ -16,7 +16,6 @@ from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
-from qcore.detect.past import PAST
 from qcore.detect.plateau import PlateauDetector
 from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
@@ -294,7 +293,7 @@ class Watch:
         """Title of a case that is over, in the past tense, with what was changed before it ended."""
         rule, (_, _, term) = self._rules[case.rule], key.partition(":")
         about = f"{name_words(term)}: " if term else ""
-        title = f"{about}{PAST[rule.name]}, up to step {case.last:,}"
+        title = f"{about}{rule.past}, up to step {case.last:,}"
         if case.change is None:
             return title
         change = case.change

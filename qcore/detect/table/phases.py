@@ -1,0 +1,72 @@
+"""Rules about phases and hidden states."""
+
+from __future__ import annotations
+
+from qcore.detect import phases
+from qcore.detect.rule import Rule
+from qcore.probes import catalog
+
+_MEASURED = "0 of 60 healthy exam runs"
+_WITH_PHASES = "0 of 30 healthy exam runs with phases"
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "half_circle",
+        ("P1",),
+        "Half of the phase circle is empty",
+        "The wave uses only half of the circle, as when amplitude and phase come from one projection. "
+        "Opposite phases never meet, so waves can hardly cancel and interference loses half of its meaning.",
+        {"coverage": 0.55, "release": 0.65, "aligned": 0.95, "dead": 0.2},
+        _WITH_PHASES,
+        (catalog.PHASE_COVERAGE,),
+        phases.half_circle,
+        shows=(catalog.PHASE_IM_RE_RATIO, catalog.PHASE_R),
+        past="Half of the phase circle was empty",
+    ),
+    Rule(
+        "aligned_phases",
+        ("P2",),
+        "All phases are aligned",
+        "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
+        "Equal phases tell no token from another, so coherence costs all the information that the phases could carry.",
+        {"R": 0.95, "variance": 0.05, "release": 0.9},
+        _WITH_PHASES,
+        (catalog.PHASE_R,),
+        phases.aligned_phases,
+        shows=(catalog.PHASE_DIMENSION_VARIANCE, catalog.TERM_CE),
+        past="All phases were aligned",
+    ),
+    Rule(
+        "dead_imaginary",
+        ("P3", "P3b"),
+        "The imaginary channel is dead",
+        "Almost none of the wave's variance is left in its imaginary part. "
+        "The wave is effectively a real number, and only signs are left of the phases.",
+        {"ratio": 0.05, "release": 0.1},
+        _WITH_PHASES,
+        (catalog.PHASE_IM_RE_RATIO,),
+        phases.dead_imaginary,
+        past="The imaginary channel was dead",
+    ),
+    Rule(
+        "rank_collapse",
+        ("R1",),
+        "Hidden states share one direction",
+        "All tokens have nearly the same hidden state, as in a stack without residual connections. "
+        "The output cannot tell tokens apart, and the gradient that could change that is tiny.",
+        {
+            "cosine": 0.5,
+            "cosine_alone": 0.8,
+            "rank": 0.3,
+            "cosine_later": 0.9,
+            "rank_later": 0.1,
+            "release": 0.4,
+            "repeated": 0.4,
+        },
+        _MEASURED,
+        (catalog.GEOMETRY_MEAN_COSINE,),
+        phases.rank_collapse,
+        shows=(catalog.GEOMETRY_EFFECTIVE_RANK, catalog.DATA_TARGET_TOP1_SHARE),
+        past="Hidden states shared one direction",
+    ),
+)

@@ -1,0 +1,107 @@
+"""Rules about what is predicted, and what a language model writes."""
+
+from __future__ import annotations
+
+from qcore.detect import collapse, leaks, tokens
+from qcore.detect.rule import Rule
+from qcore.probes import catalog
+
+_MEASURED = "0 of 60 healthy exam runs"
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "padding_targets",
+        ("T1",),
+        "Padding counts as a target",
+        "Most of what the model is asked to predict is padding or one single token. "
+        "The easiest solution is that token everywhere, and a falling loss will reward nothing else.",
+        {"top1": 0.4, "padding": 0.05},
+        _MEASURED,
+        (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET),
+        tokens.padding_targets,
+        shows=(catalog.predicted_share("eos"), catalog.target_share("eos")),
+        past="Padding counted as a target",
+    ),
+    Rule(
+        "eos_collapse",
+        ("T1",),
+        "Predictions collapse onto the end of the text",
+        "The end of the sequence is predicted far more often than it comes. "
+        "The model is learning to stop instead of to write, and its samples will be empty.",
+        {"share": 0.3, "ratio": 3.0, "padding_share": 0.4, "headroom": 0.5},
+        _MEASURED,
+        (catalog.predicted_share("eos"), catalog.predicted_share("pad")),
+        tokens.eos_collapse,
+        shows=(
+            catalog.target_share("eos"),
+            catalog.target_share("pad"),
+            catalog.TOKENS_EOS_PROBABILITY,
+            catalog.DATA_PAD_IS_TARGET,
+        ),
+        past="Predictions collapsed onto the end of the text",
+    ),
+    Rule(
+        "token_collapse",
+        ("T2", "T2b"),
+        "The model loses what it had learned",
+        "Loss, gradients or predictions have left the range that this run itself had reached. "
+        "Runs that end with one token everywhere begin like this, and they rarely recover by themselves.",
+        {
+            "ce": 0.3,
+            "ce_jump": 1.0,
+            "ce_worse": 0.1,
+            "noise": 4.0,
+            "norm_ratio": 1.8,
+            "information": 0.7,
+            "share": 0.3,
+            "cosine": 0.15,
+            "top1": 0.3,
+            "top1_calm": 0.15,
+            "wait": 30,
+        },
+        _MEASURED,
+        (
+            catalog.TERM_CE,
+            catalog.TRAIN_GRAD_NORM,
+            catalog.TOKENS_MUTUAL_INFORMATION,
+            catalog.TOKENS_TOP1_SHARE,
+            catalog.GEOMETRY_MEAN_COSINE,
+        ),
+        collapse.token_collapse,
+        shows=(catalog.TOKENS_TARGET_TOP1_SHARE, catalog.TOKENS_COVERAGE, catalog.TRAIN_LR, catalog.grad("cos", "*")),
+        past="The model lost what it had learned",
+    ),
+    Rule(
+        "repetition",
+        ("T4",),
+        "Samples repeat themselves while the loss falls",
+        "Free-running samples loop although the teacher-forced loss keeps improving, and that loss is still worse than "
+        "a table of token pairs. The model has learned which tokens are common, not how they follow one another.",
+        {"repetition": 0.5, "margin": 0.02, "improved": 0.2, "lr_sum": 0.15},
+        _MEASURED,
+        (catalog.GENERATION_REPETITION, catalog.EVAL_CE),
+        leaks.repetition,
+        shows=(catalog.GENERATION_DISTINCT_2, catalog.OPTIM_LR_SUM),
+        past="Samples repeated themselves while the loss fell",
+    ),
+    Rule(
+        "stuck",
+        (),
+        "The run cannot leave the plateau",
+        "The learning rates of all steps together are too small to get beyond the frequencies of tokens, or have been "
+        "large enough without doing so. The loss will settle where the context is not used.",
+        {
+            "planned": 0.05,
+            "spent": 0.1,
+            "information": 0.3,
+            "share": 0.3,
+            "enough": 0.2,
+            "good_rate": 3e-3,
+        },
+        _MEASURED,
+        (catalog.OPTIM_PLANNED_LR_SUM, catalog.TOKENS_MUTUAL_INFORMATION),
+        tokens.stuck,
+        shows=(catalog.OPTIM_LR_SUM, catalog.TERM_CE, catalog.TRAIN_LR),
+        past="The run could not leave the plateau",
+    ),
+)
