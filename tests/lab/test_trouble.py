@@ -22,6 +22,7 @@ from qcore.runs.layout import CONFIG_FILE, is_held, lock_state
 from qcore.store import RunWriter, schema
 from qcore.train import text_engine
 from tests.support.configs import eventually, small_config
+from tests.support.trained import finished_run
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,7 @@ def locked(lab, name):
 
 
 def finished(lab, name="base", **changes):
-    lab.start(small_config(**changes), name=name)
-    assert lab.wait(name, 60).state == "finished"
-    return name
+    return finished_run(lab, small_config(**changes), name)
 
 
 def losses(lab, name):
