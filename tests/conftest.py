@@ -5,12 +5,14 @@ files that take long come first; and a lab with a run that is written by hand.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.disable()  # while modules and thousands of cases come, which all stay: each look at them finds nothing to free
 
 import pytest
 import torch
@@ -74,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((place for place, at in enumerate(FIRST) if item.nodeid.startswith(at)), len(FIRST))
     )
+
+
+def pytest_collection_finish() -> None:
+    """What has come stays, and is not looked at again while the tests run."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
