@@ -110,7 +110,7 @@ PROBES = (
     Probe("path", _FRAMES, "frames_every", _path),
     Probe("hidden", frozenset({"hidden"}), "frames_every", _hidden),
     Probe("gradients", _TERMS, "gradients_every", gradients),
-    Probe("weights", frozenset({"weights"}), "gradients_every", weights),
+    Probe("weights", frozenset({"weights"}), "gradients_every", weights, records_update=True),
     Probe("velocity", _FRAMES, "checks_every", _velocity),
     Probe("positions", _FRAMES, "checks_every", _positions),
 )
