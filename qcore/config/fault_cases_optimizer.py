@@ -43,7 +43,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "nothing",
         "weights that need no gradient, whole blocks of them",
         "frozen_weights",
-        0,
+        10,
         layers=4,
     ),
     _case(
@@ -61,7 +61,8 @@ CASES: tuple[dict[str, Any], ...] = (
         "updates that are smaller than half of the last digit of their weights",
         "lost_to_rounding",
         50,
-        learning_rate=3e-4,
+        learning_rate=6e-4,
+        lr_policy="constant",
     ),
     _case(
         "O6",
@@ -93,7 +94,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a gradient norm that is four times as large",
         "each micro-batch is in the accumulated gradient with more than its share",
         "accumulation_undivided",
-        1,
+        10,
         **_ACCUMULATED,
     ),
     _case(
@@ -102,7 +103,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "nothing",
         "micro-batches of unlike size have equal weights in the accumulated gradient",
         "accumulation_uneven",
-        1,
+        10,
         **_ACCUMULATED,
     ),
 )

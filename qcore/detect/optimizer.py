@@ -64,7 +64,7 @@ def frozen_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         ]
         title = f"{percent_words(share)} of the weights are switched off for training"
         if blocks:
-            title += f", {rounded_text(blocks, 0)} whole blocks among them"
+            title += f", {rounded_text(blocks, 0)} of {rounded_text(seen.latest.get(catalog.WEIGHTS_BLOCKS, blocks), 0)} blocks"
         why = "Set requires_grad of these parameters to True and build the optimizer after that, unless it is meant so."
         return _report(seen, title, numbers, catalog.WEIGHTS_UNTRAINED_SHARE, [stop(why)])
 
@@ -86,7 +86,8 @@ def still_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
             ("updates lost to rounding", seen.latest.get(catalog.UPDATE_LOST_SHARE), "", None),
             ("learning rate in the optimizer", seen.latest.get(catalog.UPDATE_RATE_USED), "", None),
         ]
-        title = f"{rounded_text(modules, 0)} modules have a gradient and did not move"
+        counted = "1 module has" if modules == 1 else f"{rounded_text(modules, 0)} modules have"
+        title = f"{counted} a gradient and did not move"
         why = "Something puts these weights back after each step, or the optimizer moves a copy of them: look there."
         return _report(seen, title, numbers, catalog.UPDATE_STILL_SHARE, [stop(why)])
 

@@ -93,8 +93,7 @@ class Movement:
     """Share that did not move; NaN where nothing was to move."""
     lost_share_M: Array
     """Share that did not move because the update was below half a unit in the weight's last place. Where the formula of
-    the optimizer is unknown: share that did not move in tensors whose values were rounded to fewer digits than their
-    type has."""
+    the optimizer is unknown: share that did not move in tensors whose values hold fewer digits than float32's."""
     still_modules: int
     """Modules that had a gradient of some size of which nothing moved, and not for rounding."""
     still_share: float
@@ -246,7 +245,7 @@ def _optional(parts: list[Tensor | None], counts_T: NDArray[np.int64]) -> Array:
 
 
 def _digits(updates: Sequence[TensorUpdate]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Digits of mantissa that each tensor really holds, and whether its values are rounded to fewer than its type's."""
+    """Digits of mantissa that each tensor really holds, and whether they are fewer than float32's."""
     digits_T = np.array([_DIGITS.get(one.after.dtype, _DIGITS[torch.float32]) for one in updates])
     read = [one.after[:_READ].float().cpu().numpy() for one in updates]
     starts_T = np.cumsum([0, *map(len, read[:-1])])
@@ -255,14 +254,19 @@ def _digits(updates: Sequence[TensorUpdate]) -> tuple[NDArray[np.int64], NDArray
     # what has four digits or fewer (0, 1, ½ …) is of every type, and tells nothing
     telling_N = (bits_N & 0x000F_FFFF) != 0
     telling_T = np.add.reduceat(telling_N.astype(np.int64), starts_T)
-    rounded_T = np.zeros(len(updates), dtype=bool)
+    rounded_T = digits_T < _DIGITS[torch.float32]
     with np.errstate(over="ignore"):
         fits = {7: (bits_N & 0xFFFF) == 0, 10: value_N.astype(np.float16).astype(np.float32) == value_N}
     for digits, fits_N in fits.items():
         whole_T = np.add.reduceat((telling_N & ~fits_N).astype(np.int64), starts_T) == 0
         coarser_T = whole_T & (telling_T >= _TELLING) & (digits < digits_T)
-        rounded_T |= coarser_T
+        rounded_T = rounded_T | coarser_T
         digits_T = np.where(coarser_T, digits, digits_T)
+    # fresh norms and biases are 1 and 0: they hold what the others hold
+    told_T = telling_T >= _TELLING
+    if told_T.any() and rounded_T[told_T].all():
+        digits_T = np.where(told_T, digits_T, np.minimum(digits_T, digits_T[told_T].max()))
+        rounded_T[:] = True
     return digits_T, rounded_T
 
 

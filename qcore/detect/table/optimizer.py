@@ -52,6 +52,7 @@ RULES: tuple[Rule, ...] = (
         shows=(
             catalog.WEIGHTS_FROZEN_BLOCKS,
             catalog.WEIGHTS_UNTRAINED_SHARE,
+            catalog.WEIGHTS_FIXED_SHARE,
             catalog.GEOMETRY_EFFECTIVE_RANK,
             catalog.EVAL_CE,
         ),
