@@ -391,4 +391,5 @@ _CASES = (
 FAULTS: dict[str, FaultCase] = {
     case.code: case for case in (*_CASES, *(FaultCase(**case) for case in fault_cases_optimizer.CASES))
 }
-"""Every case by its code: O optimizer, L leaks, G gradients, P phases, T tokens, V video, B batches, N numbers, R rank."""
+"""Every case by its code: L leaks, G gradients, O optimizer, P phases, T tokens, V video, B batches, N numbers, R rank.
+"""

@@ -8,7 +8,9 @@ _TRANSFORMER = {"kind": "transformer"}
 _ACCUMULATED = {**_TRANSFORMER, "accumulation": 4, "batch_size": 2, "packing": "padded"}
 
 
-def _case(code: str, title: str, seen: str, tell: str, finding: str, within: int, **changes: Any) -> dict[str, Any]:
+def _case(code: str, *words: str, within: int, **changes: Any) -> dict[str, Any]:
+    """A case; its words are title, what was seen, what gives it away, and the finding that names it."""
+    title, seen, tell, finding = words
     return {
         "code": code,
         "title": title,
@@ -27,7 +29,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a loss that falls slowly",
         "trainable weights that stand in no parameter group",
         "weights_without_optimizer",
-        0,
+        within=0,
     ),
     _case(
         "O2",
@@ -35,7 +37,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "nothing",
         "a matrix of the forward pass that stems from no parameter",
         "weights_without_optimizer",
-        0,
+        within=0,
     ),
     _case(
         "O3",
@@ -43,7 +45,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "nothing",
         "weights that need no gradient, whole blocks of them",
         "frozen_weights",
-        10,
+        within=10,
         layers=4,
     ),
     _case(
@@ -52,7 +54,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "nothing",
         "weights with gradient and rate that are the same to the last bit after the step",
         "still_weights",
-        10,
+        within=10,
     ),
     _case(
         "O5",
@@ -60,7 +62,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a loss that stops falling early",
         "updates that are smaller than half of the last digit of their weights",
         "lost_to_rounding",
-        50,
+        within=50,
         learning_rate=6e-4,
         lr_policy="constant",
     ),
@@ -70,7 +72,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a gradient norm that grows with the steps",
         "the first backward pass of a step finds the gradient of the one before",
         "stale_gradient",
-        10,
+        within=10,
     ),
     _case(
         "O7",
@@ -78,7 +80,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a loss that hardly falls",
         "gradients smaller than the optimizer's epsilon",
         "gradient_below_eps",
-        20,
+        within=20,
     ),
     _case(
         "O8",
@@ -86,7 +88,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a learning rate as planned, and a loss that stays",
         "the rate in the groups, and the one that the weights followed, are not the scheduled one",
         "wrong_rate",
-        10,
+        within=10,
     ),
     _case(
         "O9",
@@ -94,7 +96,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "a gradient norm that is four times as large",
         "each micro-batch is in the accumulated gradient with more than its share",
         "accumulation_undivided",
-        10,
+        within=10,
         **_ACCUMULATED,
     ),
     _case(
@@ -103,7 +105,7 @@ CASES: tuple[dict[str, Any], ...] = (
         "nothing",
         "micro-batches of unlike size have equal weights in the accumulated gradient",
         "accumulation_uneven",
-        10,
+        within=10,
         **_ACCUMULATED,
     ),
 )

@@ -347,7 +347,9 @@ def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     if memory.get("connected"):
         share = min(share, limits["share"] / 2)
     # whole blocks, and a table that something else than a parameter has taken the place of, have rules of their own
-    frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0 or seen.latest.get(catalog.WEIGHTS_FIXED_SHARE, 0.0) > 0
+    frozen = (
+        seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0 or seen.latest.get(catalog.WEIGHTS_FIXED_SHARE, 0.0) > 0
+    )
     update_latch(store, "dead", seen.step, None if frozen else is_above(share, limits["share"], limits["share"] / 2))
 
     def report() -> Report:

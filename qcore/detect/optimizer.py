@@ -8,6 +8,7 @@ rounding and not fitted to any run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
@@ -21,7 +22,9 @@ _Number = tuple[str, float | None, str, float | None]
 def weights_without_optimizer(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Trainable weights in no parameter group, or a matrix in the model that is no parameter at all."""
     store = memory.setdefault("all", {})
-    unknown, fixed = (seen.values.get(name) for name in (catalog.WEIGHTS_WITHOUT_OPTIMIZER, catalog.WEIGHTS_FIXED_SHARE))
+    unknown, fixed = (
+        seen.values.get(name) for name in (catalog.WEIGHTS_WITHOUT_OPTIMIZER, catalog.WEIGHTS_FIXED_SHARE)
+    )
     if unknown is not None:
         update_latch(store, "groups", seen.step, unknown > limits["share"], clear_after=1)
     if fixed is not None:
@@ -64,7 +67,8 @@ def frozen_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         ]
         title = f"{percent_words(share)} of the weights are switched off for training"
         if blocks:
-            title += f", {rounded_text(blocks, 0)} of {rounded_text(seen.latest.get(catalog.WEIGHTS_BLOCKS, blocks), 0)} blocks"
+            every = seen.latest.get(catalog.WEIGHTS_BLOCKS, blocks)
+            title += f", {rounded_text(blocks, 0)} of {rounded_text(every, 0)} blocks"
         why = "Set requires_grad of these parameters to True and build the optimizer after that, unless it is meant so."
         return _report(seen, title, numbers, catalog.WEIGHTS_UNTRAINED_SHARE, [stop(why)])
 
@@ -152,7 +156,9 @@ def gradient_below_eps(seen: RuleContext, limits: Limits, memory: Memory) -> lis
             ("size of an update ÷ size of the weights", seen.latest.get(catalog.UPDATE_RATIO), "", None),
         ]
         title = f"The gradients are {number_words(ratio, 2)} times the optimizer's epsilon, so updates shrink"
-        why = "Scale the loss up, or lower eps of the optimizer: below it the step is no longer of the size of the rate."
+        why = (
+            "Scale the loss up, or lower eps of the optimizer: below it the step is no longer of the size of the rate."
+        )
         return _report(seen, title, numbers, catalog.UPDATE_EPS_RATIO, [pause(why)])
 
     return signal_of(store, report)
@@ -193,21 +199,17 @@ def wrong_rate(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal
 
 def accumulation_lost(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Micro-batches whose gradient is not in the accumulated one."""
-    return _of_weights(seen, limits, memory, _is_lost, _lost_title, "zero_grad() stands inside the loop of micro-batches")
+    return _of_weights(seen, limits, memory, _LOST)
 
 
 def accumulation_undivided(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Micro-batches that are all in the accumulated gradient with more than their share."""
-    return _of_weights(
-        seen, limits, memory, _is_undivided, _undivided_title, "the loss of a micro-batch is not divided by their number"
-    )
+    return _of_weights(seen, limits, memory, _UNDIVIDED)
 
 
 def accumulation_uneven(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Micro-batches that count alike although they hold unlike numbers of targets."""
-    return _of_weights(
-        seen, limits, memory, _is_uneven, _uneven_title, "each loss is a mean over its own targets: sum them over all"
-    )
+    return _of_weights(seen, limits, memory, _UNEVEN)
 
 
 def has_weights(seen: RuleContext) -> bool:
@@ -246,14 +248,23 @@ def _uneven_title(count: int, smallest: float, largest: float) -> str:
     return f"{count} micro-batches of unlike size weigh alike: {shares} of the targets"
 
 
-def _of_weights(
-    seen: RuleContext,
-    limits: Limits,
-    memory: Memory,
-    judge: Callable[[float, float, float, Limits], bool],
-    say: Callable[[int, float, float], str],
-    where: str,
-) -> list[Signal]:
+@dataclass(frozen=True)
+class _Mistake:
+    """How the weights of micro-batches can be wrong."""
+
+    judge: Callable[[float, float, float, Limits], bool]
+    """Of the smallest and the largest weight relative to their shares, and their unevenness."""
+    title: Callable[[int, float, float], str]
+    where: str
+    """Where in a loop it is made."""
+
+
+_LOST = _Mistake(_is_lost, _lost_title, "zero_grad() stands inside the loop of micro-batches")
+_UNDIVIDED = _Mistake(_is_undivided, _undivided_title, "the loss of a micro-batch is not divided by their number")
+_UNEVEN = _Mistake(_is_uneven, _uneven_title, "each loss is a mean over its own targets: sum them over all")
+
+
+def _of_weights(seen: RuleContext, limits: Limits, memory: Memory, mistake: _Mistake) -> list[Signal]:
     """The sign of a rule about the weights of micro-batches; they are only measured where the gradient is wrong."""
     error = seen.values.get(catalog.ACCUMULATION_ERROR)
     if error is None:
@@ -264,7 +275,7 @@ def _of_weights(
         for name in (catalog.ACCUMULATION_SMALLEST, catalog.ACCUMULATION_LARGEST, catalog.ACCUMULATION_UNEVENNESS)
     )
     is_told = has_weights(seen) and error > limits["error"]
-    bad = is_told and judge(smallest, largest, unevenness, limits)
+    bad = is_told and mistake.judge(smallest, largest, unevenness, limits)
     if not bad and not store:
         return []
     update_latch(store, "weights", seen.step, bad)
@@ -277,9 +288,9 @@ def _of_weights(
             ("largest weight of a micro-batch ÷ its share", largest, "", None),
             ("micro-batches of a step", float(count), "", None),
         ]
-        why = f"One micro-batch a step needs no accumulation, so nothing can go wrong until the loop is fixed: {where}."
+        why = f"One micro-batch a step needs no accumulation, until the loop is fixed: {mistake.where}."
         fixes = [remedy("Start without accumulation", why, "new_run", {"accumulation": 1})]
-        return _report(seen, say(count, smallest, largest), numbers, catalog.ACCUMULATION_ERROR, fixes)
+        return _report(seen, mistake.title(count, smallest, largest), numbers, catalog.ACCUMULATION_ERROR, fixes)
 
     return signal_of(store, report)
 

@@ -1,9 +1,9 @@
 """What an accumulated gradient is made of: how much of each micro-batch's own gradient is in it.
 
-The accumulated gradient must be Σᵢ (cᵢ ÷ C)·gᵢ over the micro-batches with cᵢ of C targets. Solving a = argmin ‖g − Σ aᵢgᵢ‖
-by least squares gives the weights that it really has, and they name what went wrong: one that is 0 is a micro-batch
-that was lost; all larger than their share are sums that were never divided; all equal, with unequal cᵢ, are means of
-means, in which a short batch counts as much as a long one.
+The accumulated gradient must be Σᵢ (cᵢ ÷ C)·gᵢ over the micro-batches with cᵢ of C targets. Solving
+a = argmin ‖g − Σ aᵢgᵢ‖ by least squares gives the weights that it really has, and they name what went wrong: one that
+is 0 is a micro-batch that was lost; all larger than their share are sums that were never divided; all equal, with
+unequal cᵢ, are means of means, in which a short batch counts as much as a long one.
 """
 
 from __future__ import annotations

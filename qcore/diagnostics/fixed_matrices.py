@@ -16,12 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 _SMALLEST_SIDE = 8
 _DISTINCT = 0.5
-_PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "convolution", "embedding", "linear"})
+_PRODUCTS = frozenset(
+    {"linear", "matmul", "__matmul__", "__rmatmul__", "mm", "addmm", "bmm", "baddbmm", "einsum", "embedding"}
+    | {"conv1d", "conv2d", "conv3d"}
+)
+"""Names of torch's functions that multiply by a matrix or look up its rows."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def fixed_matrices(
     return list(found.values())
 
 
-class _Origins(TorchDispatchMode):
+class _Origins(TorchFunctionMode):
     """Notes of every product the operands that were there before and stem from nothing that learns or is read."""
 
     def __init__(self, known: list[Tensor], buffers: list[Tensor]) -> None:
@@ -82,12 +86,12 @@ class _Origins(TorchDispatchMode):
         self.last_width = -1
         """Last axis of the last product."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         operands = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
         results = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         places = [_place(operand) for operand in operands]
-        if str(func.overloadpacket).rpartition(".")[2] in _PRODUCTS and results:
+        if getattr(func, "__name__", "") in _PRODUCTS and results:
             self.last_width = results[0].shape[-1] if results[0].ndim else -1
             for operand, place in zip(operands, places, strict=True):
                 if place not in self._known and place not in self._made and _is_matrix(operand):

@@ -5,10 +5,10 @@ are kept in few digits. So nothing here is rebuilt from moments: sampled element
 every step, are copied before the step and compared after it. Three things are exact:
 
 - an element *moved* or it did not, bit for bit;
-- an update below half a unit in the last place of its weight, ½·ulp(w), is rounded away: ulp(w) = 2^(⌊log₂|w|⌋ − d) with
-  d digits of mantissa (52, 23, 10, 7 for float64, float32, float16, bfloat16). Weights that were rounded to fewer digits
-  than their type has count as of the smaller type: *all* their values are then representable in it, which values of
-  23 digits are not by chance;
+- an update below half a unit in the last place of its weight, ½·ulp(w), is rounded away: ulp(w) = 2^(⌊log₂|w|⌋ − d)
+  with d digits of mantissa (52, 23, 10, 7 for float64, float32, float16, bfloat16). Weights that were rounded to fewer
+  digits than their type has count as of the smaller type: *all* their values are then representable in it, which values
+  of 23 digits are not by chance;
 - for AdamW the step is lr·d with a direction d known from its moments (`adamw_direction`), so the rate that the weights
   followed is ⟨Δw, d⟩ ÷ ⟨d, d⟩, whatever the schedule says.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,14 +139,7 @@ class Movement:
 
 
 def adamw_direction(
-    weight: Tensor,
-    average: Tensor,
-    average_square: Tensor,
-    *,
-    step: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
+    weight: Tensor, average: Tensor, average_square: Tensor, step: float, group: Mapping[str, Any]
 ) -> Tensor:
     """Δw of AdamW's step at rate 1: d = −m̂ ÷ (√v̂ + ε) − λ·w, m̂ = m ÷ (1 − β₁ᵗ), v̂ = v ÷ (1 − β₂ᵗ); in float64.
 
@@ -153,9 +147,11 @@ def adamw_direction(
         weight: before the step.
         average, average_square: the moments m and v after it.
         step: t, the count of updates behind the moments.
+        group: the parameter group, with betas, eps and weight_decay.
     """
+    betas, eps = group["betas"], float(group["eps"])
     mean, square = average.double() / (1 - betas[0] ** step), average_square.double() / (1 - betas[1] ** step)
-    return -mean / (square.sqrt() + eps) - weight_decay * weight.double()
+    return -mean / (square.sqrt() + eps) - float(group["weight_decay"]) * weight.double()
 
 
 def measure_movement(updates: Sequence[TensorUpdate]) -> Movement:
@@ -167,8 +163,8 @@ def measure_movement(updates: Sequence[TensorUpdate]) -> Movement:
         ValueError: no tensor.
 
     Example:
-        >>> w, g = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.5])
-        >>> moved = measure_movement([TensorUpdate("a.weight", 2, w, w - 0.1 * g * torch.tensor([1.0, 0.0]), g, rate=0.1)])
+        >>> before, after, gradient = torch.tensor([1.0, 2.0]), torch.tensor([0.9, 2.0]), torch.tensor([0.5, 0.5])
+        >>> moved = measure_movement([TensorUpdate("a.weight", 2, before, after, gradient, rate=0.1)])
         >>> moved.names, moved.still_share
         (('a',), 0.5)
     """
@@ -202,7 +198,8 @@ def measure_movement(updates: Sequence[TensorUpdate]) -> Movement:
     stands_T = elements_T / counts_T
 
     def total(values_N: Array) -> Array:
-        return np.bincount(module_T, weights=np.add.reduceat(values_N, starts_T) * stands_T, minlength=len(names))
+        of_T = np.add.reduceat(values_N, starts_T) * stands_T
+        return np.bincount(module_T, weights=of_T, minlength=len(names)).astype(np.float64)
 
     elements_M = np.bincount(module_T, weights=elements_T, minlength=len(names)).astype(np.int64)
     meant_M, still_M, lost_M = (total(one.astype(np.float64)) for one in (meant_N, still_N, lost_N))

@@ -62,8 +62,7 @@ class ModelAccess(Protocol):
         """Gradient of the weighted loss of the whole batch by parameter name; `.grad` is not touched."""
 
     def before_update(self) -> Mapping[str, Tensor] | None:
-        """Parameters as they were before the last update, from the optimizer's moments; None where they do not say it.
-        """
+        """Parameters before the last update, from the optimizer's moments; None where those do not say it."""
 
     def update(self) -> UpdateRecord | None:
         """What the optimizer did in the last update; None where it was not recorded."""

@@ -50,8 +50,7 @@ class Callback:
         """
 
     def before_update(self) -> None:
-        """Runs right before every update, when it is certain to be made; may look at the weights, and changes nothing.
-        """
+        """Runs right before an update that is certain to be made; may look at the weights, and changes nothing."""
 
     def after_step(self, result: StepResult, seconds: float) -> None:
         """Runs after every update, with what it measured and how long it took; may measure, log and queue work."""

@@ -22,9 +22,12 @@ class Updated(Protocol):
     """A model and whatever moves it."""
 
     @property
-    def model(self) -> nn.Module: ...
+    def model(self) -> nn.Module:
+        """What is trained."""
+
     @property
-    def optimizer(self) -> Any: ...
+    def optimizer(self) -> Any:
+        """What moves its weights, with parameter groups."""
 
 
 class UpdateRecorder:
@@ -128,12 +131,9 @@ class UpdateRecorder:
         if group.get("amsgrad") or group.get("maximize") or not group["eps"] or not float(state["step"]):
             return None, math.nan
         average, square = (self._sampler.take(state[name]) for name in ("exp_avg", "exp_avg_sq"))
-        step, betas = float(state["step"]), tuple(group["betas"])
-        direction = adamw_direction(
-            before, average, square, step=step, betas=betas, eps=group["eps"], weight_decay=group["weight_decay"]
-        )
-        size = math.sqrt(float(square.double().mean()) / (1 - betas[1] ** step))
-        return direction, size / float(group["eps"])
+        step = float(state["step"])
+        size = math.sqrt(float(square.double().mean()) / (1 - float(group["betas"][1]) ** step))
+        return adamw_direction(before, average, square, step, group), size / float(group["eps"])
 
 
 def _filled(engine: Updated) -> list[Any]:

@@ -23,7 +23,6 @@ UNIGRAM, BIGRAM, GENERATOR = 4.45, 2.2, 0.6
 Values = dict[str, float]
 
 
-
 def micro_batches(error: float, smallest: float, largest: float, unevenness: float) -> Values:
     """An accumulated gradient that was taken apart."""
     weights_of_them = {"smallest": smallest, "largest": largest, "unevenness": unevenness, "residual": 1e-4}

@@ -1,4 +1,4 @@
-"""What an optimizer did, measured: movement of sampled elements, updates lost to rounding, the rate that was followed."""
+"""What an optimizer did, measured: movement of sampled elements, updates lost to rounding, the rate followed."""
 
 import math
 
@@ -45,9 +45,7 @@ def test_weights_follow_the_rate_of_adamw_and_no_other():
     stepped(optimizer, parameter)
     before, gradient = stepped(optimizer, parameter)
     state, group = optimizer.state[parameter], optimizer.param_groups[0]
-    direction = adamw_direction(
-        before, state["exp_avg"], state["exp_avg_sq"], step=2, betas=group["betas"], eps=1e-8, weight_decay=0.1
-    )
+    direction = adamw_direction(before, state["exp_avg"], state["exp_avg_sq"], 2, group)
     one = TensorUpdate("w", 500, before, parameter.detach(), gradient, direction, rate=3e-3)
     assert measure_movement([one]).rate_moved == pytest.approx(3e-3, rel=1e-3)
 
