@@ -22,6 +22,7 @@ from qcore.diagnostics.generations import GenerationStatistics, generation_stati
 from qcore.diagnostics.geometry import HiddenGeometry, hidden_geometry
 from qcore.diagnostics.gradients import TermGradients, term_gradients
 from qcore.diagnostics.interference import InterferenceStatistics, interference_statistics
+from qcore.diagnostics.layers import LayerStatistics, LossParts, layer_statistics, loss_parts
 from qcore.diagnostics.movement import (
     ElementSampler,
     Movement,
@@ -30,6 +31,7 @@ from qcore.diagnostics.movement import (
     UpdateRecord,
     adamw_direction,
     measure_movement,
+    module_names,
     trained_weights,
 )
 from qcore.diagnostics.perplexity import (
@@ -72,6 +74,8 @@ __all__ = [
     "GenerationStatistics",
     "HiddenGeometry",
     "InterferenceStatistics",
+    "LayerStatistics",
+    "LossParts",
     "Movement",
     "MovingPoint",
     "PhaseStatistics",
@@ -99,8 +103,11 @@ __all__ = [
     "generation_statistics",
     "hidden_geometry",
     "interference_statistics",
+    "layer_statistics",
     "local_coherence",
+    "loss_parts",
     "measure_movement",
+    "module_names",
     "path_check",
     "phase_statistics",
     "position_response",

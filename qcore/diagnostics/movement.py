@@ -118,6 +118,8 @@ class Movement:
             {
                 catalog.UPDATE_RATIO: float(np.median(known_M)) if known_M.size else math.nan,
                 catalog.UPDATE_RMS: float(np.sqrt((weight_M * self.update_rms_M**2).sum())),
+                catalog.UPDATE_WEIGHT_RMS: float(np.sqrt((weight_M * self.weight_rms_M**2).sum())),
+                catalog.UPDATE_GRADIENT_RMS: float(np.sqrt((weight_M * np.nan_to_num(self.gradient_rms_M) ** 2).sum())),
                 catalog.UPDATE_STILL_SHARE: self.still_share,
                 catalog.UPDATE_LOST_SHARE: self.lost_share,
                 catalog.UPDATE_STILL_MODULES: float(self.still_modules),
@@ -126,16 +128,22 @@ class Movement:
             }
         )
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What is stored under the name "movement", in the order of `names`."""
-        return {
-            "update_ratio": self.ratio_M.astype(np.float32),
-            "update_rms": self.update_rms_M.astype(np.float32),
-            "weight_rms": self.weight_rms_M.astype(np.float32),
-            "gradient_rms": self.gradient_rms_M.astype(np.float32),
-            "still_share": self.still_share_M.astype(np.float32),
-            "lost_share": self.lost_share_M.astype(np.float32),
+    def arrays(self, modules: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """What is stored under the name "movement", in the order of `modules` (default: of `names`); NaN for a module
+        of which nothing was compared.
+        """
+        found = {
+            "update_ratio": self.ratio_M,
+            "update_rms": self.update_rms_M,
+            "weight_rms": self.weight_rms_M,
+            "gradient_rms": self.gradient_rms_M,
+            "still_share": self.still_share_M,
+            "lost_share": self.lost_share_M,
         }
+        places = {name: place for place, name in enumerate(self.names)}
+        # one more at the end, for those that are not there
+        order = [places.get(name, len(places)) for name in modules or self.names]
+        return {name: np.append(values, math.nan)[order].astype(np.float32) for name, values in found.items()}
 
 
 def adamw_direction(
@@ -275,11 +283,16 @@ def _rate_moved(delta_N: Array, direction_N: Array, starts_T: NDArray[np.int64])
     return float(np.median(along_T[there] / square_T[there])) if there.any() else math.nan
 
 
+def module_names(parameters: Iterable[str]) -> tuple[str, ...]:
+    """The modules that own parameters of these names, in the order of their first one."""
+    return tuple(dict.fromkeys(name.rpartition(".")[0] or ROOT for name in parameters))
+
+
 def _modules(names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Modules in the order of their first tensor, and whose each tensor is."""
-    places: dict[str, int] = {}
-    of_T = [places.setdefault(name.rpartition(".")[0] or ROOT, len(places)) for name in names]
-    return tuple(places), np.array(of_T, dtype=np.int64)
+    modules = module_names(names)
+    places = {name: place for place, name in enumerate(modules)}
+    return modules, np.array([places[name.rpartition(".")[0] or ROOT] for name in names], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -292,6 +305,7 @@ class UpdateRecord:
         rate_lowest: of any group.
         eps_ratio: √v̂ (RMS) ÷ ε of Adam, median over tensors with gradient; NaN for other optimizers.
         leftover: share of the steps since the last measurement that began with a gradient of an earlier step.
+        modules: every module of the model that owns parameters, in order.
     """
 
     movement: Movement | None
@@ -299,6 +313,7 @@ class UpdateRecord:
     rate_lowest: float = math.nan
     eps_ratio: float = math.nan
     leftover: float = math.nan
+    modules: tuple[str, ...] = ()
 
     def scalars(self) -> dict[str, float]:
         """Series by name, all under `update/`."""

@@ -70,6 +70,9 @@ class ModelAccess(Protocol):
     def trained_weights(self) -> TrainedWeights:
         """Which parameters learn, and which of those the optimizer knows."""
 
+    def block_outputs(self, call: Callable[[], Any]) -> Sequence[Tensor]:
+        """What each of the model's blocks gives while `call` asks the model, in their order; empty without blocks."""
+
     def fixed_matrices(self, call: Callable[[], Any], inputs: Sequence[Tensor]) -> Sequence[FixedMatrix]:
         """Matrices that `call`, a forward pass of the model on `inputs`, multiplies by and that nothing can train."""
 

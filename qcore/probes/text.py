@@ -24,6 +24,7 @@ from qcore.diagnostics import (
     token_statistics,
 )
 from qcore.probes import catalog
+from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import gradients, terms, weights
 
@@ -182,5 +183,6 @@ PROBES = (
     Probe("accumulation", _TEXT, "checks_every", _accumulation),
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
+    Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
 )
 """In the order in which they are measured."""

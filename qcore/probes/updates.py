@@ -22,7 +22,7 @@ def update_measurements(seen: ProbeInput) -> dict[str, float]:
     if record is None:
         return found
     if record.movement is not None:
-        seen.keep("movement", record.movement.arrays())
+        seen.keep("movement", record.movement.arrays(record.modules))
     return found | record.scalars()
 
 

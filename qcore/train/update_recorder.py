@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qcore.diagnostics import ElementSampler, TensorUpdate, UpdateRecord, adamw_direction, measure_movement
+from qcore.diagnostics import (
+    ElementSampler,
+    TensorUpdate,
+    UpdateRecord,
+    adamw_direction,
+    measure_movement,
+    module_names,
+)
 
 
 class Updated(Protocol):
@@ -113,6 +120,7 @@ class UpdateRecorder:
             rate_used=sum(rate * (size / count) for rate, size in rates) if count else math.nan,
             rate_lowest=min((rate for rate, _ in rates), default=math.nan),
             eps_ratio=float(np.median(ratios)) if ratios else math.nan,
+            modules=module_names(name for name, _ in self._engine.model.named_parameters()),
             leftover=self._leftovers / self._steps if self._steps else math.nan,
         )
         self._before, self._gradients = {}, None

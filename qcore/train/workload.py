@@ -66,6 +66,21 @@ class EngineStep:
     def trained_weights(self) -> TrainedWeights:
         return trained_weights(self.counted_parameters(), self._engine.optimizer.param_groups)
 
+    def block_outputs(self, call: Callable[[], Any]) -> Sequence[Tensor]:
+        states: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: Any) -> None:
+            # a block may give more beside its states, such as those of a memory
+            states.append(output if isinstance(output, Tensor) else output[0])
+
+        hooks = [layer.register_forward_hook(keep) for layer in getattr(self._engine.model, "layers", ())]
+        try:
+            call()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return states
+
     def fixed_matrices(self, call: Callable[[], Any], inputs: Sequence[Tensor]) -> Sequence[FixedMatrix]:
         model = self._engine.model
         return fixed_matrices(call, model.parameters(), inputs, model.buffers())

@@ -25,6 +25,20 @@ UPDATE_RMS = series(
     "Root mean square of the change of all weights in the last update, from sampled weights before and after it.",
     needs="weights",
 )
+UPDATE_WEIGHT_RMS = series(
+    "update/weight_rms",
+    "size of the weights",
+    "root mean square",
+    "Root mean square of all weights before the last update, from sampled ones.",
+    needs="weights",
+)
+UPDATE_GRADIENT_RMS = series(
+    "update/gradient_rms",
+    "size of the gradients",
+    "root mean square",
+    "Root mean square of the gradients as the optimizer was given them, after clipping, from sampled ones.",
+    needs="weights",
+)
 UPDATE_STILL_SHARE = series(
     "update/still_share",
     "weights with gradient that did not move",
