@@ -78,7 +78,7 @@ def draw(info: RunInfo, reader: Any, shown: int | None) -> None:
     words = catalog.series_words(chosen.series)
     values = LayerValues(_names(reader, chosen, rows), steps, value_MS)
     figure = layer_map(values, words, uirevision=info.name, shown=shown)
-    chart(figure, "chart:layers", f"{words.heading} of each layer over the measured steps", info.step)
+    chart(figure, "chart:layers", f"{words.heading} of each layer over the measured steps")
     st.caption(f"{words.meaning} Here it is shown for each layer or module by itself; the frame is the step above.")
 
 
