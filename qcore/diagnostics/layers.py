@@ -88,10 +88,10 @@ class LossParts:
     normaliser: float
 
     def scalars(self) -> dict[str, float]:
-        """Series by name, under `loss/` and `logits/`."""
+        """Series by name, under `loss/` and `output/`."""
         found = {catalog.loss_at_part(place + 1): value for place, value in enumerate(self.by_position)}
         found |= {catalog.LOSS_COMMON: self.common, catalog.LOSS_RARE: self.rare}
-        return drop_undefined(found | {catalog.LOGITS_RMS: self.logit_rms, catalog.LOGITS_NORMALISER: self.normaliser})
+        return drop_undefined(found | {catalog.OUTPUT_RMS: self.logit_rms, catalog.OUTPUT_NORMALISER: self.normaliser})
 
 
 def loss_parts(

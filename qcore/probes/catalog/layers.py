@@ -6,7 +6,7 @@ from qcore.probes.catalog.declare import Declared, group, pattern, series
 from qcore.probes.catalog.units import TOKEN_NATS
 
 LAYERS = group("layers", "layers")
-LOGITS = group("logits", "logits")
+OUTPUT = group("output", "outputs")
 LOSS = group("loss", "where the loss lies")
 
 LAYERS_RMS = series(
@@ -30,15 +30,15 @@ LAYERS_KURTOSIS = series(
     "How much few numbers dwarf the others behind a layer; of the layer where it is largest.",
     needs="hidden",
 )
-LOGITS_RMS = series(
-    "logits/rms",
+OUTPUT_RMS = series(
+    "output/rms",
     "spread of the logits",
     "root mean square",
     "Root mean square of the logits of a position about their mean.",
     needs="text",
 )
-LOGITS_NORMALISER = series(
-    "logits/normaliser",
+OUTPUT_NORMALISER = series(
+    "output/normaliser",
     "normaliser of the logits",
     "nats",
     "Mean size of log Σ exp of the logits: it says nothing of the prediction, and rounding suffers where it is large.",
