@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from qcore.automation.learning_rate import learning_rate
 from qcore.config import RunConfig
 from qcore.objectives import Term, Total, nonfinite_parts
-from qcore.train.update_recorder import UpdateRecorder
+from qcore.probes.update_recorder import UpdateRecorder
 
 _COMPILERS = ("g++", "clang++", "c++")
 RANDOM_LOCK = threading.Lock()
