@@ -10,20 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from pages.widgets.chart import chart
 from qcore.lab import RunInfo
 from qcore.probes import catalog
-from qcore.viz import LayerValues, layer_map
+from qcore.viz import layer_map, layer_values
 
 MOST_COLUMNS = 60
 MOVEMENT, LAYERS = "movement", "layers"
 
 
 @dataclass(frozen=True)
-class Measurement:
+class LayerMeasurement:
     """What the map can show.
 
     Attributes:
@@ -38,15 +37,15 @@ class Measurement:
 
 
 MEASUREMENTS = (
-    Measurement(MOVEMENT, "update_ratio", catalog.UPDATE_RATIO),
-    Measurement(MOVEMENT, "update_rms", catalog.UPDATE_RMS),
-    Measurement(MOVEMENT, "weight_rms", catalog.UPDATE_WEIGHT_RMS),
-    Measurement(MOVEMENT, "gradient_rms", catalog.UPDATE_GRADIENT_RMS),
-    Measurement(MOVEMENT, "still_share", catalog.UPDATE_STILL_SHARE),
-    Measurement(MOVEMENT, "lost_share", catalog.UPDATE_LOST_SHARE),
-    Measurement(LAYERS, "rms", catalog.LAYERS_RMS),
-    Measurement(LAYERS, "largest", catalog.LAYERS_LARGEST),
-    Measurement(LAYERS, "kurtosis", catalog.LAYERS_KURTOSIS),
+    LayerMeasurement(MOVEMENT, "update_ratio", catalog.UPDATE_RATIO),
+    LayerMeasurement(MOVEMENT, "update_rms", catalog.UPDATE_RMS),
+    LayerMeasurement(MOVEMENT, "weight_rms", catalog.UPDATE_WEIGHT_RMS),
+    LayerMeasurement(MOVEMENT, "gradient_rms", catalog.UPDATE_GRADIENT_RMS),
+    LayerMeasurement(MOVEMENT, "still_share", catalog.UPDATE_STILL_SHARE),
+    LayerMeasurement(MOVEMENT, "lost_share", catalog.UPDATE_LOST_SHARE),
+    LayerMeasurement(LAYERS, "rms", catalog.LAYERS_RMS),
+    LayerMeasurement(LAYERS, "largest", catalog.LAYERS_LARGEST),
+    LayerMeasurement(LAYERS, "kurtosis", catalog.LAYERS_KURTOSIS),
 )
 
 
@@ -70,19 +69,14 @@ def draw(info: RunInfo, reader: Any, shown: int | None) -> None:
     chosen = known[said if said in known else next(iter(known))]
     steps = _spread(there[chosen.arrays])
     columns = [_values(reader, chosen, step) for step in steps]
-    rows = max(map(len, columns))
-    # a model that has grown has more of them than before
-    value_MS = np.full((rows, len(steps)), np.nan)
-    for place, column in enumerate(columns):
-        value_MS[: len(column), place] = column
     words = catalog.series_words(chosen.series)
-    values = LayerValues(_names(reader, chosen, rows), steps, value_MS)
+    values = layer_values(_names(reader, chosen, max(map(len, columns))), steps, columns)
     figure = layer_map(values, words, uirevision=info.name, shown=shown)
     chart(figure, "chart:layers", f"{words.heading} of each layer over the measured steps")
     st.caption(f"{words.meaning} Here it is shown for each layer or module by itself; the frame is the step above.")
 
 
-def _words(one: Measurement) -> str:
+def _words(one: LayerMeasurement) -> str:
     return catalog.series_words(one.series).heading
 
 
@@ -90,15 +84,16 @@ def _spread(steps: Sequence[int]) -> list[int]:
     """At most 60 of the steps, the first and the newest among them."""
     if len(steps) <= MOST_COLUMNS:
         return list(steps)
-    return [steps[round(place)] for place in np.linspace(0, len(steps) - 1, MOST_COLUMNS)]
+    last = len(steps) - 1
+    return [steps[place * last // (MOST_COLUMNS - 1)] for place in range(MOST_COLUMNS)]
 
 
-def _values(reader: Any, chosen: Measurement, step: int) -> np.ndarray:
+def _values(reader: Any, chosen: LayerMeasurement, step: int) -> Sequence[float]:
     found = reader.arrays(chosen.arrays, step)
-    return np.asarray([] if found is None else found[1].get(chosen.key, []), dtype=np.float64)
+    return [] if found is None else found[1].get(chosen.key, [])
 
 
-def _names(reader: Any, chosen: Measurement, rows: int) -> list[str]:
+def _names(reader: Any, chosen: LayerMeasurement, rows: int) -> list[str]:
     if chosen.arrays == LAYERS:
         return [f"layer {place + 1}" for place in range(rows)]
     names = list(reader.meta().get("module_names") or [])

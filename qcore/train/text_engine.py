@@ -142,10 +142,6 @@ class Engine(BaseEngine):
         """The start of the first held-out row, [1, ≤ tokens]: the same at every step."""
         return self._held_out()[0].inputs_BT[:1, :tokens]
 
-    def accumulation_error(self, step: int, controls: Mapping[str, Any]) -> float:
-        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the cross-entropy of update `step`; NaN where it cannot be compared."""
-        return self.check_accumulation(step, controls)[0]
-
     def check_accumulation(
         self, step: int, controls: Mapping[str, Any]
     ) -> tuple[float, Callable[[], AccumulationWeights]]:

@@ -196,6 +196,7 @@ class TextProbed:
         return (name for name, _ in self._engine.model.named_parameters())
 
     def record_update(self) -> None:
+        """Record the update that is about to be made."""
         self._engine.updates.arm()
 
     def probe_input(self, step: int, result: TextResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
@@ -285,6 +286,7 @@ class TextStep(EngineStep):
             return layer.shares(every_V[None])[0]
 
     def check_accumulation(self) -> tuple[float, Callable[[], AccumulationWeights]]:
+        """Error of the accumulated gradient of the next update, and what it is made of."""
         return self._engine.check_accumulation(self._step + 1, self._controls)
 
 

@@ -207,6 +207,7 @@ class VideoProbed:
         return (name for name, _ in self._engine.model.named_parameters())
 
     def record_update(self) -> None:
+        """Record the update that is about to be made."""
         self._engine.updates.arm()
 
     def probe_input(self, step: int, result: VideoResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:

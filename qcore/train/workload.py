@@ -36,6 +36,7 @@ class EngineStep:
         return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
 
     def counted_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Every parameter but those that the family freezes by design."""
         model = self._engine.model
         by_design = tuple(getattr(model, "frozen_by_design", ()))
         return [
@@ -60,13 +61,16 @@ class EngineStep:
         return before
 
     def update(self) -> UpdateRecord | None:
+        """What the last update did, if it was recorded."""
         record: UpdateRecord | None = self._engine.updates.record(skipped=self._result.skipped)
         return record
 
     def trained_weights(self) -> TrainedWeights:
+        """Which parameters learn, and which of those the optimizer knows."""
         return trained_weights(self.counted_parameters(), self._engine.optimizer.param_groups)
 
     def block_outputs(self, call: Callable[[], Any]) -> Sequence[Tensor]:
+        """What each block gives while `call` asks the model."""
         states: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: Any) -> None:
@@ -82,6 +86,7 @@ class EngineStep:
         return states
 
     def fixed_matrices(self, call: Callable[[], Any], inputs: Sequence[Tensor]) -> Sequence[FixedMatrix]:
+        """Matrices of the forward pass `call` that nothing can train."""
         model = self._engine.model
         return fixed_matrices(call, model.parameters(), inputs, model.buffers())
 

@@ -41,6 +41,15 @@ class LayerValues:
             raise ValueError(f"the map has {shape} values for {len(self.names)} layers at {len(self.steps)} steps")
 
 
+def layer_values(names: Sequence[str], steps: Sequence[int], columns: Sequence[ArrayLike]) -> LayerValues:
+    """Values of one step after the other; a model that has grown has fewer layers in earlier columns."""
+    value_MS = np.full((len(names), len(steps)), np.nan)
+    for place, column in enumerate(columns):
+        known = np.asarray(column, dtype=np.float64)[: len(names)]
+        value_MS[: len(known), place] = known
+    return LayerValues(names, steps, value_MS)
+
+
 def layer_map(values: LayerValues, words: Declared, *, uirevision: str, shown: int | None = None) -> Figure:
     """A map of the values.
 
