@@ -20,6 +20,7 @@ from qcore.detect.finding import (
     stop,
     without_fault,
 )
+from qcore.detect.optimizer import has_weights
 from qcore.detect.rule import (
     Limits,
     Memory,
@@ -281,7 +282,10 @@ def lost_accumulation(seen: RuleContext, limits: Limits, memory: Memory) -> list
     store = memory.setdefault("all", {})
     mean_terms = any(seen.weighted(term) for term in _MEAN_TERMS)
     limit = limits["mean_term_error"] if mean_terms else limits["error"]
-    update_latch(store, "error", seen.step, is_above(error, limit, limit / 2))
+    bad = is_above(error, limit, limit / 2)
+    if has_weights(seen) and seen.values.get(catalog.ACCUMULATION_LARGEST, 0.0) > limits["largest"]:
+        bad = False  # it was taken apart, and what is wrong has a name of its own
+    update_latch(store, "error", seen.step, bad)
 
     def report() -> Report:
         count = seen.facts.accumulation
@@ -305,6 +309,8 @@ def frozen_blocks(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     frozen = seen.values.get(catalog.WEIGHTS_FROZEN_BLOCKS)
     if frozen is None or _is_behind_new_head(seen):
         return []
+    # blocks that are switched off for training have a rule of their own
+    frozen -= seen.values.get(catalog.WEIGHTS_UNTRAINED_BLOCKS, 0.0)
     store = memory.setdefault("all", {})
     update_latch(store, "frozen", seen.step, frozen > limits["blocks"])
 
@@ -329,12 +335,21 @@ def _is_behind_new_head(seen: RuleContext) -> bool:
 
 
 def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
-    """A large share of the parameters gets no gradient, although no whole block is frozen."""
+    """A large share of the parameters has never had a gradient, although no whole block is frozen."""
     share = seen.values.get(catalog.WEIGHTS_DEAD_SHARE)
     if share is None or _is_behind_new_head(seen):
         return []
+    share -= seen.values.get(catalog.WEIGHTS_UNTRAINED_SHARE, 0.0)
     store = memory.setdefault("all", {})
-    frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0
+    if not is_on(store, "dead") and share <= limits["share"]:
+        # units that die later, as after too high a rate, were connected: that is what a blow-up leaves behind
+        memory["connected"] = True
+    if memory.get("connected"):
+        share = min(share, limits["share"] / 2)
+    # whole blocks, and a table that something else than a parameter has taken the place of, have rules of their own
+    frozen = (
+        seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0 or seen.latest.get(catalog.WEIGHTS_FIXED_SHARE, 0.0) > 0
+    )
     update_latch(store, "dead", seen.step, None if frozen else is_above(share, limits["share"], limits["share"] / 2))
 
     def report() -> Report:
