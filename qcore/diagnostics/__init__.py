@@ -4,6 +4,14 @@ Each returns a frozen dataclass whose `scalars()` are the series of a run and wh
 """
 
 from qcore.diagnostics.concepts import ConceptAlignment, concept_alignment
+from qcore.diagnostics.flow_inputs import (
+    DrawnTimes,
+    PixelOrder,
+    drawn_times,
+    input_responses,
+    pixel_order,
+    untrained_frames,
+)
 from qcore.diagnostics.frames import (
     AnchorStatistics,
     FrameReference,
@@ -41,6 +49,7 @@ from qcore.diagnostics.probes import (
 )
 from qcore.diagnostics.signs import COHERENCES, SignTests, sign_test, sign_tests
 from qcore.diagnostics.tokens import TokenStatistics, token_statistics
+from qcore.diagnostics.training_rows import RowOrder, TargetCheck, row_order, target_check
 from qcore.diagnostics.weights import WeightStatistics, weight_statistics
 
 __all__ = [
@@ -51,6 +60,7 @@ __all__ = [
     "CoherencePerplexity",
     "ConceptAlignment",
     "ContextStatistics",
+    "DrawnTimes",
     "Forward",
     "FrameReference",
     "FrameStatistics",
@@ -58,11 +68,14 @@ __all__ = [
     "HiddenGeometry",
     "InterferenceStatistics",
     "MovingPoint",
+    "PixelOrder",
     "PhaseStatistics",
     "Portrait",
+    "RowOrder",
     "ShiftCheck",
     "SignTests",
     "StrictLoss",
+    "TargetCheck",
     "TermGradients",
     "TokenStatistics",
     "WeightStatistics",
@@ -72,22 +85,28 @@ __all__ = [
     "coherence_perplexity",
     "concept_alignment",
     "context_statistics",
+    "drawn_times",
     "frame_reference",
     "frame_statistics",
     "generation_statistics",
     "hidden_geometry",
+    "input_responses",
     "interference_statistics",
     "local_coherence",
     "path_check",
     "phase_statistics",
+    "pixel_order",
     "position_response",
     "real_axis_share",
+    "row_order",
     "shift_check",
     "sign_test",
     "sign_tests",
     "singular_spectrum",
     "strict_loss",
+    "target_check",
     "term_gradients",
     "token_statistics",
+    "untrained_frames",
     "weight_statistics",
 ]

@@ -104,6 +104,9 @@ class TextAccess(Protocol):
     def accumulation_error(self) -> float:
         """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the next update; NaN where nothing is accumulated."""
 
+    def trained_rows(self) -> TrainedRows:
+        """Rows of several updates as they are trained on: of those behind the step, before the first of those ahead."""
+
 
 class WeightsAtTimes(Protocol):
     """Weights of a path at times t: z_t = α·noise + β·anchor + γ·clip."""
@@ -140,6 +143,35 @@ class ClipAccess(Protocol):
     def velocity(self, z_BFCHW: Tensor, t_B: Tensor, anchor_BCHW: Tensor) -> Tensor:
         """What the live model predicts, float32, in evaluation mode."""
 
+    def times(self) -> Tensor:
+        """Times t [K] of several updates, as they are drawn for training."""
+
+    def velocity_gradient(self) -> Tensor | None:
+        """Gradient of the weighted loss at the step's predicted velocity, [B, F, C, H, W]; None where the loss does not
+        depend on it.
+        """
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """Rows of several updates, and the text that they come from; on the CPU.
+
+    Attributes:
+        inputs_RT, targets_RT, mask_RT: as an update has them.
+        update_R: which update each row belongs to.
+        text_WT: as many windows of the training text, evenly spread over it.
+        windows: how many windows one epoch has.
+        tokens_N: the training text.
+    """
+
+    inputs_RT: np.ndarray
+    targets_RT: np.ndarray
+    mask_RT: np.ndarray
+    update_R: np.ndarray
+    text_WT: np.ndarray
+    windows: int
+    tokens_N: np.ndarray
+
 
 @dataclass(frozen=True)
 class TextInput:
@@ -153,6 +185,7 @@ class TextInput:
         eos_id, special_ids: where the tokenizer has them.
         token_counts: how often each id occurs in the training data, where that is known.
         pairs: ids of translations, where the data have two languages.
+        surprise_V: −ln of each id's share of the training targets, where that is known.
     """
 
     inputs_BT: Tensor
@@ -165,6 +198,7 @@ class TextInput:
     special_ids: Mapping[str, int] = field(default_factory=dict)
     token_counts: np.ndarray | None = None
     pairs: Sequence[tuple[int, int]] = ()
+    surprise_V: Tensor | None = None
 
 
 @dataclass(frozen=True)

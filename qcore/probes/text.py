@@ -24,6 +24,7 @@ from qcore.diagnostics import (
     token_statistics,
 )
 from qcore.probes import catalog
+from qcore.probes.inputs import surprise, text_inputs
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import gradients, terms, weights
 
@@ -177,5 +178,7 @@ PROBES = (
     Probe("accumulation", _TEXT, "checks_every", _accumulation),
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
+    Probe("targets", _TEXT, "checks_every", text_inputs),
+    Probe("surprise", _TEXT, 1, surprise),
 )
 """In the order in which they are measured."""

@@ -23,6 +23,13 @@ WALL_CLOCK_STATS = ("seconds",)
 PROBES_RUN = catalog.COST_PROBES_RUN
 """Series: which probes ran at a step, bit i for the i-th of the meta value `PROBE_NAMES`; they fit a double exactly."""
 PROBE_NAMES = "probe_names"
+FIRST_PROBES = "first_probes"
+"""Meta value: the built-in probes that measured before the first update."""
+_EARLIEST_PROBES = frozenset(
+    "tokens terms phase internals pull gradients weights causality batch strict signs accumulation concepts kernels "
+    "frames path hidden velocity positions".split()
+)
+"""What runs measured before the first update that do not say it. A newer program that resumes one knows more probes."""
 BEFORE_TRAINING, PLANNED_LR_SUM = catalog.COST_BEFORE_TRAINING_MS, catalog.OPTIM_PLANNED_LR_SUM
 """Series of step 0: with the probes, and always."""
 CHANGES = ("control", "grow", "restore")
@@ -44,6 +51,7 @@ class Recording:
     Attributes:
         probes: steps by name of the probe; None for a run from before they were recorded.
         opened, began: whether the data, and everything else, was measured before the first update.
+        first: names of the built-in probes that were measured then.
         evaluations, samples: steps.
     """
 
@@ -52,6 +60,7 @@ class Recording:
     began: bool
     evaluations: frozenset[int]
     samples: frozenset[int]
+    first: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class ReplayResult:
 
 def recording_of(reader: RunReader, until: int) -> Recording:
     """When the run measured what, up to step `until`."""
-    names = reader.meta().get(PROBE_NAMES)
+    names, begun = reader.meta().get(PROBE_NAMES), reader.meta().get(FIRST_PROBES)
     evaluations = {
         int(step)
         for series in reader.scalars_of(
@@ -127,6 +136,7 @@ def recording_of(reader: RunReader, until: int) -> Recording:
         began=bool(len(first[BEFORE_TRAINING])),
         evaluations=frozenset(evaluations),
         samples=frozenset(samples),
+        first=_EARLIEST_PROBES if begun is None else frozenset(begun),
     )
 
 

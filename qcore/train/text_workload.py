@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
 from qcore.probes import ProbeInput, catalog
 from qcore.probes import text as text_probes
-from qcore.probes.protocol import Keep, TextInput
+from qcore.probes.protocol import Keep, TextInput, TrainedRows
 from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.sampling import SampledToken, check_phases, generate
@@ -37,6 +38,8 @@ from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Sampler, Workload
 
 UPDATE_SECONDS = 0.1
+LOOKED_AT_TOKENS, LOOKED_AT_ROWS, LOOKED_AT_RANGE = 32_768, 64, 512
+"""Of what updates are trained on: tokens, rows of a micro-batch, and how many updates back or ahead."""
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
@@ -179,6 +182,9 @@ class TextProbed:
         tokenizer = engine.dataset.tokenizer
         self._special_ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")}
         self._pairs = translation_pairs(tokenizer) if engine.config.data.source == "bilingual" else ()
+        # half a count for every token: a target that the training text lacks is rare, not impossible
+        counts_V = torch.as_tensor(engine.dataset.token_counts).float() + 0.5
+        self._surprise_V = (counts_V.sum() / counts_V).log()
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -221,6 +227,7 @@ class TextProbed:
                 heads=self._engine.config.model.heads,
                 token_counts=self._engine.dataset.token_counts,
                 pairs=self._pairs,
+                surprise_V=self._surprise_V,
                 engine=access,
             ),
         )
@@ -283,6 +290,51 @@ class TextStep(EngineStep):
 
     def accumulation_error(self) -> float:
         return self._engine.accumulation_error(self._step + 1, self._controls)
+
+    def trained_rows(self) -> TrainedRows:
+        optim, stream = self._engine.config.optim, self._engine.dataset.train
+        per_update = optim.batch_size * optim.accumulation * self._engine.config.model.context
+        # thoroughly once; in training a quarter of it, since the budget is the run's
+        tokens = LOOKED_AT_TOKENS if self._step == 0 else LOOKED_AT_TOKENS // 4
+        updates = looked_at_updates(self._step, int(self._controls["steps"]), tokens // per_update)
+        found: list[Batch] = []
+        numbers: list[int] = []
+        for update in updates:
+            for batch in self._engine._micro_batches(update, self._controls):
+                found.append(Batch(*(value[:LOOKED_AT_ROWS].cpu() for value in vars(batch).values())))
+                numbers += [update] * len(found[-1].mask_BT)
+        columns = zip(*(vars(batch).values() for batch in found), strict=True)
+        inputs, targets, mask = (torch.cat(column).numpy() for column in columns)
+        windows = np.arange(min(len(inputs), stream.fixed_windows))
+        text = stream.fixed_batch(windows * stream.fixed_windows // len(windows)).inputs_BT
+        context = self._engine.config.model.context
+        packed = self._engine.config.data.packing == "packed"
+        epoch = len(stream.tokens_N) // context if packed else stream.fixed_windows
+        return TrainedRows(
+            inputs_RT=inputs,
+            targets_RT=targets,
+            mask_RT=mask,
+            update_R=np.array(numbers),
+            text_WT=text.numpy(),
+            windows=max(1, epoch),
+            tokens_N=stream.tokens_N,
+        )
+
+
+def looked_at_updates(step: int, steps: int, count: int) -> list[int]:
+    """Updates whose rows are compared: some in a row up to `step` (before the first: from it on), others evenly spread
+    over the 512 before (after), 4 to 64 in all.
+    """
+    count = min(64, max(4, count))
+    near = min(8, count // 2)
+    if step > 0:
+        first = max(1, step - LOOKED_AT_RANGE + 1)
+        row, rest = range(max(first, step - near + 1), step + 1), range(first, max(first, step - near + 1))
+    else:
+        last = min(max(1, steps), LOOKED_AT_RANGE)
+        row, rest = range(1, min(near, last) + 1), range(near + 1, last + 1)
+    wanted = min(count - len(row), len(rest))
+    return sorted({*row, *(rest[at * len(rest) // wanted] for at in range(wanted))})
 
 
 def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:
