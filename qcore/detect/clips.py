@@ -92,9 +92,7 @@ def input_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     return _ignored(seen, limits, memory, catalog.CLIPS_INPUT_RESPONSE, "noisy clip z", "what it is to denoise")
 
 
-def _ignored(
-    seen: RuleContext, limits: Limits, memory: Memory, series: str, what: str, unknown: str
-) -> list[Signal]:
+def _ignored(seen: RuleContext, limits: Limits, memory: Memory, series: str, what: str, unknown: str) -> list[Signal]:
     response = seen.values.get(series)
     if response is None:
         return []
@@ -104,7 +102,7 @@ def _ignored(
     def report() -> Report:
         response = seen.latest.get(series, 0.0)
         numbers = known_numbers((f"response to another {what}", response, "", AtLeast(limits["response"])))
-        title = f"Another {what} changes the velocity by {number_words(response, 2)} of its size: it does not reach it"
+        title = f"The velocity is the same for another {what} (change ÷ size {number_words(response, 2)})"
         why = f"The model does not know {unknown}; look at where {what} enters it."
         return Report(title, numbers, None, [*without_fault(seen.facts), stop(why)])
 

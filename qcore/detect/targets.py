@@ -217,7 +217,9 @@ def neighbouring_batches(seen: RuleContext, limits: Limits, memory: Memory) -> l
         return []
     store = memory.setdefault("all", {})
     known = seen.latest.get(catalog.BATCHES_POSSIBLE, 0.0) >= limits["possible"]
-    near = spread is not None and spread < limits["spread"]
+    # rows that repeat within a step stand at one place: that has a rule of its own
+    apart = seen.latest.get(catalog.BATCHES_DISTINCT_IN_UPDATE, 1.0) >= limits["apart"]
+    near = apart and spread is not None and spread < limits["spread"]
     in_order = continued is not None and continued > limits["continued"]
     update_latch(store, "order", seen.step, known and (near or in_order), clear_after=1)
 

@@ -100,9 +100,7 @@ def untrained_frames(gradient_BFCHW: Tensor) -> float:
     return float((by_frame_F <= _SAME * largest).double().mean())
 
 
-def input_responses(
-    velocity: Callable[[Tensor, Tensor], Tensor], z_BFCHW: Tensor, t_B: Tensor
-) -> tuple[float, float]:
+def input_responses(velocity: Callable[[Tensor, Tensor], Tensor], z_BFCHW: Tensor, t_B: Tensor) -> tuple[float, float]:
     """How much a velocity changes with t alone (half a unit away), and with z alone (another clip's), relative to it;
     NaN where there is no velocity or only one clip.
     """

@@ -171,9 +171,9 @@ def _of_other_rows(
         if len(rows) < 2:
             continue
         counted = counted_RT[rows, :-1]
-        same_RR = (
-            (targets_RT[rows, None, :-1] == inputs_RT[None, rows, 1:]) & counted[:, None]
-        ).sum(-1) / np.maximum(1, counted.sum(-1))[:, None]
+        same_RR = ((targets_RT[rows, None, :-1] == inputs_RT[None, rows, 1:]) & counted[:, None]).sum(-1) / np.maximum(
+            1, counted.sum(-1)
+        )[:, None]
         np.fill_diagonal(same_RR, 0.0)
         found += int((same_RR.max(1) > 0.9).sum())
         total += len(rows)

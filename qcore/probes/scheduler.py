@@ -42,9 +42,7 @@ class ProbeScheduler:
         self._begins = True
         self._first: frozenset[str] | None = None
 
-    def follow(
-        self, plan: Mapping[str, frozenset[int]], *, begins: bool, first: frozenset[str] | None = None
-    ) -> None:
+    def follow(self, plan: Mapping[str, frozenset[int]], *, begins: bool, first: frozenset[str] | None = None) -> None:
         """Run each probe at exactly these steps, whatever it costs, and before training or not: a replay measures when
         the run that it repeats did, which depended on the speed of the machine.
 

@@ -26,10 +26,10 @@ PROBE_NAMES = "probe_names"
 FIRST_PROBES = "first_probes"
 """Meta value: the built-in probes that measured before the first update."""
 _EARLIEST_PROBES = frozenset(
-    "tokens terms phase internals pull gradients weights causality batch strict signs accumulation concepts kernels "
-    "frames path hidden velocity positions".split()
+    {"tokens", "terms", "phase", "internals", "pull", "gradients", "weights", "causality", "batch", "strict", "signs"}
+    | {"accumulation", "concepts", "kernels", "frames", "path", "hidden", "velocity", "positions"}
 )
-"""What runs measured before the first update that do not say it. A newer program that resumes one knows more probes."""
+"""What runs that do not say it measured before the first update; a newer program that resumes one knows more probes."""
 BEFORE_TRAINING, PLANNED_LR_SUM = catalog.COST_BEFORE_TRAINING_MS, catalog.OPTIM_PLANNED_LR_SUM
 """Series of step 0: with the probes, and always."""
 CHANGES = ("control", "grow", "restore")

@@ -287,9 +287,7 @@ class VideoStep(EngineStep):
     def velocity_gradient(self) -> Tensor | None:
         result, bridge = self._result, self._result.bridge
         velocity = result.velocity_BFCHW.clone().requires_grad_()
-        denoised, defined_B = bridge.path.denoised(
-            bridge.sample.z_BFCHW, velocity, bridge.anchor_BCHW, bridge.draw.t_B
-        )
+        denoised, defined_B = bridge.path.denoised(bridge.sample.z_BFCHW, velocity, bridge.anchor_BCHW, bridge.draw.t_B)
         seen = self._engine._inputs(result.step, velocity, denoised, defined_B, result.latents_BFCHW, bridge)
         total = total_loss(seen, self._controls, self._engine.terms)
         if not total.loss.requires_grad:
