@@ -4,6 +4,8 @@ model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import AtLeast, Report, known_numbers, rounded_text, stop, without_fault
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, signal_of, update_latch
@@ -84,15 +86,25 @@ def untrained_frames(seen: RuleContext, limits: Limits, memory: Memory) -> list[
 
 def time_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Another time changes nothing of the velocity."""
-    return _ignored(seen, limits, memory, catalog.CLIPS_TIME_RESPONSE, "time t", "how much noise there is")
+    return _ignored(seen, limits, memory, _Unheard(catalog.CLIPS_TIME_RESPONSE, "time t", "how much noise there is"))
 
 
 def input_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Another noisy clip changes nothing of the velocity."""
-    return _ignored(seen, limits, memory, catalog.CLIPS_INPUT_RESPONSE, "noisy clip z", "what it is to denoise")
+    return _ignored(seen, limits, memory, _Unheard(catalog.CLIPS_INPUT_RESPONSE, "noisy clip z", "what to denoise"))
 
 
-def _ignored(seen: RuleContext, limits: Limits, memory: Memory, series: str, what: str, unknown: str) -> list[Signal]:
+@dataclass(frozen=True)
+class _Unheard:
+    """An input of the model: the series of its response, its name, and what a model without it does not know."""
+
+    series: str
+    what: str
+    unknown: str
+
+
+def _ignored(seen: RuleContext, limits: Limits, memory: Memory, about: _Unheard) -> list[Signal]:
+    series, what = about.series, about.what
     response = seen.values.get(series)
     if response is None:
         return []
@@ -103,7 +115,7 @@ def _ignored(seen: RuleContext, limits: Limits, memory: Memory, series: str, wha
         response = seen.latest.get(series, 0.0)
         numbers = known_numbers((f"response to another {what}", response, "", AtLeast(limits["response"])))
         title = f"The velocity is the same for another {what} (change ÷ size {number_words(response, 2)})"
-        why = f"The model does not know {unknown}; look at where {what} enters it."
+        why = f"The model does not know {about.unknown}; look at where {what} enters it."
         return Report(title, numbers, None, [*without_fault(seen.facts), stop(why)])
 
     return signal_of(store, report)

@@ -108,8 +108,8 @@ def held_out_contained(seen: RuleContext, limits: Limits, memory: Memory) -> lis
         )
         title = f"{percent_words(share)} of the held-out text stands in training, word for word, piece by piece"
         why = (
-            "The held-out loss then measures memorisation; cut documents that do not overlap, or hold out other text, in "
-            "a new run."
+            "The held-out loss then measures memorisation; cut documents that do not overlap, or hold out other text, "
+            "in a new run."
         )
         return Report(title, numbers, None, [pause(why)])
 
@@ -133,8 +133,8 @@ def language_without_spaces(seen: RuleContext, limits: Limits, memory: Memory) -
             ("characters per token", seen.facts.data.get("characters_per_token"), "characters", None),
         )
         title = (
-            f"{percent_words(spaceless)} of the text is written without spaces between words: {percent_words(share)} of "
-            "the tokens are <unk>"
+            f"{percent_words(spaceless)} of the text is written without spaces between words: {percent_words(share)} "
+            "of the tokens are <unk>"
         )
         why = "Byte-level pieces represent any text and need no spaces."
         fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]

@@ -3,8 +3,8 @@ update gets.
 
 The target at a position is the input at the next one: exact for every text. Where that is broken, the broken targets
 say what was done to them, and only one of the rules speaks: the token itself is `unshifted_labels`, another lag
-`label_lag`, an input that is its own answer `answers_in_inputs`, and the rest `foreign_targets`. Which tokens count, and
-whether ends do, is judged only where targets are the next tokens.
+`label_lag`, an input that is its own answer `answers_in_inputs`, and the rest `foreign_targets`. Which tokens count,
+and whether ends do, is judged only where targets are the next tokens.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def end_never_target(seen: RuleContext, limits: Limits, memory: Memory) -> list[
     def report() -> Report:
         ends, targets = latest.get(catalog.LABELS_ENDS, 0.0), latest.get(catalog.LABELS_END_TARGETS, 0.0)
         title = (
-            f"{rounded_text(ends, 0)} texts end in the rows looked at, and the end is a target {rounded_text(targets, 0)} "
-            "times"
+            f"{rounded_text(ends, 0)} texts end in the rows looked at, and the end is a target "
+            f"{rounded_text(targets, 0)} times"
         )
         numbers = [
             number("ends of a text in the inputs", ends, "texts", None),
@@ -216,10 +216,10 @@ def neighbouring_batches(seen: RuleContext, limits: Limits, memory: Memory) -> l
     if spread is None and continued is None:
         return []
     store = memory.setdefault("all", {})
-    known = seen.latest.get(catalog.BATCHES_POSSIBLE, 0.0) >= limits["possible"]
-    # rows that repeat within a step stand at one place: that has a rule of its own
-    apart = seen.latest.get(catalog.BATCHES_DISTINCT_IN_UPDATE, 1.0) >= limits["apart"]
-    near = apart and spread is not None and spread < limits["spread"]
+    possible, distinct = (seen.latest.get(name, 0.0) for name in (catalog.BATCHES_POSSIBLE, catalog.BATCHES_DISTINCT))
+    # the same few rows stand at a few places: that has a rule of its own
+    known = possible >= limits["possible"] and distinct >= limits["repeated"] * possible
+    near = spread is not None and spread < limits["spread"]
     in_order = continued is not None and continued > limits["continued"]
     update_latch(store, "order", seen.step, known and (near or in_order), clear_after=1)
 

@@ -49,7 +49,7 @@ from qcore.diagnostics.probes import (
 )
 from qcore.diagnostics.signs import COHERENCES, SignTests, sign_test, sign_tests
 from qcore.diagnostics.tokens import TokenStatistics, token_statistics
-from qcore.diagnostics.training_rows import RowOrder, TargetCheck, row_order, target_check
+from qcore.diagnostics.training_rows import RowOrder, TargetCheck, TrainedRows, row_order, target_check
 from qcore.diagnostics.weights import WeightStatistics, weight_statistics
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "TargetCheck",
     "TermGradients",
     "TokenStatistics",
+    "TrainedRows",
     "WeightStatistics",
     "anchor_statistics",
     "batch_dependence",

@@ -124,9 +124,9 @@ class PixelOrder:
     Attributes:
         roughness: mean square of the differences of neighbours (in time, height and width), over that of the smoothest
             other reading of the same numbers; NaN where there is no other reading.
-        time_alike, space_alike: correlation of pixels at least half a side apart, over time and along the longer-lasting
-            direction of a frame; NaN unless a frame has as many rows or columns as the clip has frames, where another
-            reading only exchanges the axes and is exactly as smooth.
+        time_alike, space_alike: correlation of pixels at least half a side apart, over time and along the direction of
+            a frame where it is larger; NaN unless a frame has as many rows or columns as the clip has frames: another
+            reading then only exchanges the axes, and is exactly as smooth.
         time_near: correlation from one frame to the next.
     """
 

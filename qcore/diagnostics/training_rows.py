@@ -32,6 +32,27 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
+class TrainedRows:
+    """Rows of several updates, and the text that they come from; on the CPU.
+
+    Attributes:
+        inputs_RT, targets_RT, mask_RT: as an update has them.
+        update_R: which update each row belongs to.
+        text_WT: as many windows of the training text, evenly spread over it.
+        windows: how many windows one epoch has.
+        tokens_N: the training text.
+    """
+
+    inputs_RT: np.ndarray
+    targets_RT: np.ndarray
+    mask_RT: np.ndarray
+    update_R: np.ndarray
+    text_WT: np.ndarray
+    windows: int
+    tokens_N: np.ndarray
+
+
+@dataclass(frozen=True)
 class TargetCheck:
     """How the targets of some rows relate to their inputs.
 
@@ -82,29 +103,21 @@ class TargetCheck:
         )
 
 
-def target_check(
-    inputs_RT: np.ndarray,
-    targets_RT: np.ndarray,
-    mask_RT: np.ndarray,
-    update_R: np.ndarray,
-    *,
-    pad_id: int,
-    bos_id: int,
-    eos_id: int,
-) -> TargetCheck:
+def target_check(trained: TrainedRows, *, pad_id: int, bos_id: int, eos_id: int) -> TargetCheck:
     """Compare targets with inputs, exactly.
 
     Args:
-        update_R: number of the update that each row belongs to; rows are exchanged within one.
+        pad_id, bos_id, eos_id: of the tokenizer, −1 for one that it does not have.
 
     Example:
-        >>> ids = np.array([[5, 6, 7, 8, 9, 5, 8, 7, 6, 9, 7, 5]])
-        >>> every = np.ones((1, 10), bool)
-        >>> found = target_check(ids[:, :-2], ids[:, 2:], every, np.zeros(1), pad_id=0, bos_id=1, eos_id=2)
+        >>> ids, every, none = np.array([[5, 6, 7, 8, 9, 5, 8, 7, 6, 9, 7, 5]]), np.ones((1, 10), bool), np.zeros(1)
+        >>> rows = TrainedRows(ids[:, :-2], ids[:, 2:], every, none, ids, 1, ids[0])
+        >>> found = target_check(rows, pad_id=0, bos_id=1, eos_id=2)
         >>> found.wrong, found.lag, found.lag_share
         (1.0, 2.0, 1.0)
     """
-    rows, tokens = inputs_RT.shape
+    inputs_RT, targets_RT, mask_RT = trained.inputs_RT, trained.targets_RT, trained.mask_RT
+    tokens = inputs_RT.shape[1]
     is_end, after_end = targets_RT == eos_id, (inputs_RT == eos_id) | (inputs_RT == pad_id)
     real = (targets_RT != pad_id) & ~(is_end & after_end)
     # an end whose input and next input are ends too is the filling of a row, not the end of a text
@@ -112,12 +125,12 @@ def target_check(
     next_end[:, :-1] = after_end[:, 1:]
     padding = mask_RT & ((targets_RT == pad_id) | (is_end & after_end & next_end))
     asked = int(mask_RT.sum())
-    trained = mask_RT & real
-    at = np.flatnonzero(trained.any(0))
+    counted = mask_RT & real
+    at = np.flatnonzero(counted.any(0))
     # a text begins in a row only behind the end of another
     begun = int((inputs_RT[:, 1:] == bos_id).sum())
     ended = int(((inputs_RT == eos_id)[:, 1:] & (inputs_RT[:, :-1] != eos_id) & (inputs_RT[:, :-1] != pad_id)).sum())
-    broken = mask_RT & real
+    broken = counted.copy()
     broken[:, -1] = False
     judged = int(broken.sum())
     broken[:, :-1] &= targets_RT[:, :-1] != inputs_RT[:, 1:]
@@ -133,13 +146,13 @@ def target_check(
         lag=lag,
         lag_share=lag_share,
         shown_share=shown,
-        other_share=_of_other_rows(inputs_RT, targets_RT, mask_RT & real, update_R) if wrong > judged / 2 else 0.0,
-        trained=float(trained.sum() / max(1, (real | trained).sum())) if asked else np.nan,
-        covered=len(at) / max(1, int((real | trained).any(0).sum())) if asked else np.nan,
+        other_share=_of_other_rows(trained, counted) if wrong > judged / 2 else 0.0,
+        trained=float(counted.sum() / max(1, real.sum())) if asked else np.nan,
+        covered=len(at) / max(1, int(real.any(0).sum())) if asked else np.nan,
         first=at[0] / tokens if len(at) else np.nan,
         last=(at[-1] + 1) / tokens if len(at) else np.nan,
         ends=max(ended, begun),
-        end_targets=int((trained & is_end).sum()),
+        end_targets=int((counted & is_end).sum()),
         padding=int(padding.sum()) / asked if asked else np.nan,
     )
 
@@ -161,10 +174,9 @@ def _best_lag(inputs_RT: np.ndarray, targets_RT: np.ndarray, broken: np.ndarray)
     return best, share if share >= 0 else np.nan
 
 
-def _of_other_rows(
-    inputs_RT: np.ndarray, targets_RT: np.ndarray, counted_RT: np.ndarray, update_R: np.ndarray
-) -> float:
+def _of_other_rows(trained: TrainedRows, counted_RT: np.ndarray) -> float:
     """Share of the rows whose targets continue the input of another row of their update, at nine positions of ten."""
+    inputs_RT, targets_RT, update_R = trained.inputs_RT, trained.targets_RT, trained.update_R
     found = total = 0
     for update in np.unique(update_R)[:4]:
         rows = np.flatnonzero(update_R == update)[:_PARTNERS]
@@ -216,36 +228,25 @@ class RowOrder:
         )
 
 
-def row_order(
-    inputs_RT: np.ndarray,
-    targets_RT: np.ndarray,
-    update_R: np.ndarray,
-    *,
-    text_WT: np.ndarray,
-    windows: int,
-    tokens_N: np.ndarray,
-    counts_V: np.ndarray,
-) -> RowOrder:
+def row_order(trained: TrainedRows, counts_V: np.ndarray) -> RowOrder:
     """Repeats of rows within and over updates, and the spread of their places.
 
     Args:
-        text_WT: as many windows of the training text, evenly spread: what a text repeats by itself.
-        windows: windows of one epoch.
-        tokens_N: the training text.
-        counts_V: how often each token occurs in it.
+        counts_V: how often each token occurs in the training text.
     """
+    inputs_RT, update_R, windows = trained.inputs_RT, trained.update_R, trained.windows
     hashes = row_hashes(inputs_RT)
     updates = [np.flatnonzero(update_R == update) for update in np.unique(update_R)]
     within = [len(np.unique(hashes[rows])) / min(len(rows), windows) for rows in updates]
-    own = len(np.unique(row_hashes(text_WT))) / max(1, len(text_WT))
+    own = len(np.unique(row_hashes(trained.text_WT))) / max(1, len(trained.text_WT))
     possible = max(1, round(min(len(hashes), windows) * own))
     return RowOrder(
         rows=len(hashes),
         distinct=len(np.unique(hashes)),
         distinct_in_update=float(np.minimum(1.0, within).mean()),
         possible=possible,
-        spread=_spread(inputs_RT, updates, tokens_N, counts_V),
-        continued=_continued(inputs_RT, targets_RT, updates),
+        spread=_spread(inputs_RT, updates, trained.tokens_N, counts_V),
+        continued=_continued(inputs_RT, trained.targets_RT, updates),
     )
 
 

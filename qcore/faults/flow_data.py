@@ -1,4 +1,4 @@
-"""X1–X6: what a flow is trained on: unscaled pixels, times, frames that the loss leaves out, inputs that do not arrive."""
+"""X1–X6: unscaled pixels, times that are never drawn, frames that the loss leaves out, inputs that do not arrive."""
 
 from __future__ import annotations
 

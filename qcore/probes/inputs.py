@@ -26,25 +26,10 @@ def text_inputs(seen: ProbeInput) -> dict[str, float]:
     """Targets against inputs, and rows against each other, over several updates."""
     text = text_of(seen)
     rows, ids = text.engine.trained_rows(), text.special_ids
-    found = target_check(
-        rows.inputs_RT,
-        rows.targets_RT,
-        rows.mask_RT,
-        rows.update_R,
-        pad_id=ids.get("pad", -1),
-        bos_id=ids.get("bos", -1),
-        eos_id=-1 if text.eos_id is None else text.eos_id,
-    ).scalars()
+    end = -1 if text.eos_id is None else text.eos_id
+    found = target_check(rows, pad_id=ids.get("pad", -1), bos_id=ids.get("bos", -1), eos_id=end).scalars()
     if text.token_counts is not None:
-        found |= row_order(
-            rows.inputs_RT,
-            rows.targets_RT,
-            rows.update_R,
-            text_WT=rows.text_WT,
-            windows=rows.windows,
-            tokens_N=rows.tokens_N,
-            counts_V=text.token_counts,
-        ).scalars()
+        found |= row_order(rows, text.token_counts).scalars()
     unread = _without_gradient(seen)
     return found if math.isnan(unread) else found | {catalog.LABELS_WITHOUT_GRADIENT: unread}
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from qcore.diagnostics import FrameReference, MovingPoint
+    from qcore.diagnostics import FrameReference, MovingPoint, TrainedRows
 
 Keep: TypeAlias = "Callable[[str, Mapping[str, np.ndarray]], None]"
 """Stores arrays of a step under a name."""
@@ -150,27 +150,6 @@ class ClipAccess(Protocol):
         """Gradient of the weighted loss at the step's predicted velocity, [B, F, C, H, W]; None where the loss does not
         depend on it.
         """
-
-
-@dataclass(frozen=True)
-class TrainedRows:
-    """Rows of several updates, and the text that they come from; on the CPU.
-
-    Attributes:
-        inputs_RT, targets_RT, mask_RT: as an update has them.
-        update_R: which update each row belongs to.
-        text_WT: as many windows of the training text, evenly spread over it.
-        windows: how many windows one epoch has.
-        tokens_N: the training text.
-    """
-
-    inputs_RT: np.ndarray
-    targets_RT: np.ndarray
-    mask_RT: np.ndarray
-    update_R: np.ndarray
-    text_WT: np.ndarray
-    windows: int
-    tokens_N: np.ndarray
 
 
 @dataclass(frozen=True)

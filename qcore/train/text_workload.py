@@ -21,13 +21,13 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import generation_statistics
+from qcore.diagnostics import TrainedRows, generation_statistics
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
 from qcore.probes import ProbeInput, catalog
 from qcore.probes import text as text_probes
-from qcore.probes.protocol import Keep, TextInput, TrainedRows
+from qcore.probes.protocol import Keep, TextInput
 from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
 from qcore.sampling import SampledToken, check_phases, generate

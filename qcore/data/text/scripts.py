@@ -1,4 +1,6 @@
-"""Which share of a text is written without spaces between words: there, a vocabulary of words takes sentences for words."""
+"""The share of a text that is written without spaces between words, where a vocabulary of words takes sentences for
+words.
+"""
 
 from __future__ import annotations
 

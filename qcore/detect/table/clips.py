@@ -28,7 +28,7 @@ RULES: tuple[Rule, ...] = (
         "time_distribution",
         ("X2",),
         "Times are not drawn as asked for",
-        "The times at which the model is trained are not distributed as time_sampling says: a constant, both ends only, "
+        "The times at which the model is trained are not distributed as time_sampling says: a constant, both ends, "
         "or half of the range. A sampler passes through all of it.",
         {"distance": 0.15, "values": 0.5},
         "once in thirty million looks, by the law of Kolmogorov and Smirnov",

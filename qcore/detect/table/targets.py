@@ -96,13 +96,13 @@ RULES: tuple[Rule, ...] = (
         "neighbouring_batches",
         ("D7",),
         "The rows of a step are neighbours",
-        "The text is not shuffled: the rows of a step follow each other in it. Gradients of such a step agree with each "
-        "other and not with the next one's, so the loss swings and learning is slower.",
-        {"spread": 0.25, "continued": 0.5, "possible": 16, "apart": 0.6},
+        "The text is not shuffled: the rows of a step follow each other in it. Gradients of such a step agree with "
+        "each other and not with the next one's, so the loss swings and learning is slower.",
+        {"spread": 0.25, "continued": 0.5, "possible": 16, "repeated": 0.5},
         "rows drawn at random have a spread of 1.0 ± 0.15",
         (catalog.BATCHES_SPREAD, catalog.BATCHES_CONTINUED),
         targets.neighbouring_batches,
-        shows=(catalog.BATCHES_POSSIBLE, catalog.BATCHES_DISTINCT_IN_UPDATE),
+        shows=(catalog.BATCHES_POSSIBLE, catalog.BATCHES_DISTINCT),
         past="The rows of a step were neighbours",
         grade="weak",
     ),

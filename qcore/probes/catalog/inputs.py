@@ -1,4 +1,4 @@
-"""Series of what updates are trained on: targets against inputs, rows within and over updates, and what a flow acts on."""
+"""Series of what updates are trained on: targets against inputs, rows against each other, and what a flow acts on."""
 
 from __future__ import annotations
 
