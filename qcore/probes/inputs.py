@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import torch
 from torch import Tensor
@@ -49,12 +50,16 @@ def _without_gradient(seen: ProbeInput) -> float:
 
 
 def surprise(seen: ProbeInput) -> dict[str, float]:
-    """How rare the step's own targets are in the training text."""
-    surprise_V = text_of(seen).surprise_V
-    if surprise_V is None:
+    """How rare the targets of the newest updates are in the training text: usual, largest, and where that was."""
+    found = text_of(seen).engine.surprises()
+    if not found:
         return {}
-    nats_N = surprise_V.to(seen.targets.device)[seen.targets][seen.mask]
-    return {catalog.BATCHES_SURPRISE: float(nats_N.mean())} if len(nats_N) else {}
+    odd = max(found, key=lambda update: found[update])
+    return {
+        catalog.BATCHES_SURPRISE: statistics.median(found.values()),
+        catalog.BATCHES_SURPRISE_LARGEST: found[odd],
+        catalog.BATCHES_SURPRISE_STEP: float(odd),
+    }
 
 
 def clip_inputs(seen: ProbeInput) -> dict[str, float]:

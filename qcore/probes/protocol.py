@@ -104,6 +104,11 @@ class TextAccess(Protocol):
     def accumulation_error(self) -> float:
         """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the next update; NaN where nothing is accumulated."""
 
+    def surprises(self) -> Mapping[int, float]:
+        """Mean −ln of how frequent the targets of an update are in training, by its number, for the newest ones; before
+        the first update, for those to come.
+        """
+
     def trained_rows(self) -> TrainedRows:
         """Rows of several updates as they are trained on: of those behind the step, before the first of those ahead."""
 
@@ -164,7 +169,6 @@ class TextInput:
         eos_id, special_ids: where the tokenizer has them.
         token_counts: how often each id occurs in the training data, where that is known.
         pairs: ids of translations, where the data have two languages.
-        surprise_V: −ln of each id's share of the training targets, where that is known.
     """
 
     inputs_BT: Tensor
@@ -177,7 +181,6 @@ class TextInput:
     special_ids: Mapping[str, int] = field(default_factory=dict)
     token_counts: np.ndarray | None = None
     pairs: Sequence[tuple[int, int]] = ()
-    surprise_V: Tensor | None = None
 
 
 @dataclass(frozen=True)

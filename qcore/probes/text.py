@@ -179,6 +179,6 @@ PROBES = (
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
     Probe("targets", _TEXT, "checks_every", text_inputs),
-    Probe("surprise", _TEXT, 1, surprise),
+    Probe("surprise", _TEXT, "tokens_every", surprise),
 )
 """In the order in which they are measured."""

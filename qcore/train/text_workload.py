@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Sampler, Workload
 
 UPDATE_SECONDS = 0.1
+SURPRISED_UPDATES = 16
 LOOKED_AT_TOKENS, LOOKED_AT_ROWS, LOOKED_AT_RANGE = 32_768, 64, 512
 """Of what updates are trained on: tokens, rows of a micro-batch, and how many updates back or ahead."""
 FIRST_BATCHES = 4
@@ -182,9 +184,6 @@ class TextProbed:
         tokenizer = engine.dataset.tokenizer
         self._special_ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos", "unk")}
         self._pairs = translation_pairs(tokenizer) if engine.config.data.source == "bilingual" else ()
-        # half a count for every token: a target that the training text lacks is rare, not impossible
-        counts_V = torch.as_tensor(engine.dataset.token_counts).float() + 0.5
-        self._surprise_V = (counts_V.sum() / counts_V).log()
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -227,7 +226,6 @@ class TextProbed:
                 heads=self._engine.config.model.heads,
                 token_counts=self._engine.dataset.token_counts,
                 pairs=self._pairs,
-                surprise_V=self._surprise_V,
                 engine=access,
             ),
         )
@@ -238,6 +236,14 @@ class TextStep(EngineStep):
 
     _engine: Engine
     _result: TextResult
+
+    @cached_property
+    def _surprise_V(self) -> Tensor:
+        """−ln of each token's share of the training targets; half a count for every one: a target that the training
+        text lacks is rare, not impossible.
+        """
+        counts_V = torch.as_tensor(self._engine.dataset.token_counts).float() + 0.5
+        return (counts_V.sum() / counts_V).log()
 
     def lookup_tables(self) -> dict[str, Tensor]:
         names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
@@ -291,7 +297,19 @@ class TextStep(EngineStep):
     def accumulation_error(self) -> float:
         return self._engine.accumulation_error(self._step + 1, self._controls)
 
+    def surprises(self) -> dict[int, float]:
+        """By update, of the newest (before the first: of those to come), from their own targets."""
+        first = max(1, self._step - SURPRISED_UPDATES + 1)
+        found = {}
+        for update in range(first, max(self._step, SURPRISED_UPDATES if self._step == 0 else 1) + 1):
+            batches = self._engine._micro_batches(update, self._controls)
+            nats_N = torch.cat([self._surprise_V[batch.targets_BT.cpu()][batch.mask_BT.cpu()] for batch in batches])
+            if len(nats_N):
+                found[update] = float(nats_N.mean())
+        return found
+
     def trained_rows(self) -> TrainedRows:
+        """Rows as the engine draws them, a function of the number of the update."""
         optim, stream = self._engine.config.optim, self._engine.dataset.train
         per_update = optim.batch_size * optim.accumulation * self._engine.config.model.context
         # thoroughly once; in training a quarter of it, since the budget is the run's

@@ -277,6 +277,7 @@ class VideoStep(EngineStep):
         return output.velocity_BFCHW.float()
 
     def times(self) -> Tensor:
+        """From the draws of the newest updates, or of the first ones."""
         clips = self._result.clips_BFCHW
         updates = max(1, min(TIMED_DRAWS, -(-TIMED_CLIPS // len(clips))))
         last = self._step * self._engine.config.optim.accumulation
@@ -285,6 +286,7 @@ class VideoStep(EngineStep):
         return torch.cat([draw.t_B for draw in draws])
 
     def velocity_gradient(self) -> Tensor | None:
+        """Without the model: its velocity is where the gradient begins."""
         result, bridge = self._result, self._result.bridge
         velocity = result.velocity_BFCHW.clone().requires_grad_()
         denoised, defined_B = bridge.path.denoised(bridge.sample.z_BFCHW, velocity, bridge.anchor_BCHW, bridge.draw.t_B)

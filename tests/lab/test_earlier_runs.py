@@ -136,8 +136,9 @@ def samples(lab: Lab, name: str, after: int) -> list[list[Any]]:
 def test_a_fork_of_one_is_its_parent_bit_for_bit_and_its_checkpoints_speak(earlier: Lab) -> None:
     child = earlier.fork("words", step=9)
     assert earlier.wait(child, 120).state == "finished"
-    theirs = points(earlier, child, after=9)
-    assert theirs == {name: found for name, found in points(earlier, "words", after=9).items() if name in theirs}
+    known = points(earlier, "words", after=9)
+    theirs = {name: found for name, found in points(earlier, child, after=9).items() if name in known}
+    assert theirs == {name: found for name, found in known.items() if name in theirs}
     assert len(theirs["train/loss"]) == 3
     *_, said = earlier.sample("words", "The", earlier.config("words").sampling, checkpoint=9)
     assert said.status == "done"

@@ -84,14 +84,6 @@ def overlap(train: Sequence[str], held_out: Sequence[str]) -> Overlap:
     return Overlap(len(chosen), sum(equal), len(close), examples, *searched.contained_runs(len(sample), rest))
 
 
-def sampled_runs(documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of a sample of the documents' runs of `RUN` characters, uint64, and the number of each one's document.
-
-    Within a document no hash comes twice; they are in order of document and hash.
-    """
-    return _sample(*_hashes(documents), RUN, _ONE_IN)
-
-
 def _hashes(documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """A hash of the run of `RUN` characters at every place of the documents, one after another, and each character's
     document.

@@ -86,8 +86,8 @@ RULES: tuple[Rule, ...] = (
         "scrambled_pixels",
         ("X6",),
         "Frames are put together in another order",
-        "The numbers of the clips make pictures that move only in another order of their axes, as when an array was "
-        "reshaped where it had to be permuted, and rows of several frames interleave.",
+        "The numbers of the clips make pictures that move only in another order of their axes. So it is when an array "
+        "was reshaped where it had to be permuted, and rows of several frames interleave.",
         {"roughness": 1.3, "gap": 0.25, "near": 0.3, "bars": 0.95},
         "of moving digits of 6 sizes and of films, no other reading was smoother than 0.7 times",
         (catalog.CLIPS_ROUGHNESS, catalog.CLIPS_TIME_ALIKE),

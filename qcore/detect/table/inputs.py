@@ -66,8 +66,8 @@ RULES: tuple[Rule, ...] = (
         "language_without_spaces",
         (),
         "The language has no spaces between words",
-        "The vocabulary is one of words, and the text is of a language that writes none apart: whole sentences are "
-        "taken for words, and those that are new are the unknown token.",
+        "The vocabulary is one of words, and the text is of a language that writes no spaces between them. Whole "
+        "sentences are taken for words, and those that are new become the unknown token.",
         _SPACELESS,
         _COUNTED,
         (catalog.OPTIM_PLANNED_LR_SUM,),

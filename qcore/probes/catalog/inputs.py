@@ -166,11 +166,27 @@ BATCHES_CONTINUED = series(
 )
 BATCHES_SURPRISE = series(
     "batches/surprise",
-    "surprise of a step's targets by token frequency",
+    "usual surprise of a step's targets",
     TOKEN_NATS,
-    "Mean −ln of how frequent the targets of a step are in training: a step of another kind of text stands out, "
-    "whatever the model has learned.",
+    "Mean −ln of how frequent the targets of a step are in training, median of the newest 16 steps: it knows nothing "
+    "of the model.",
     form=".3f",
+    needs="text",
+)
+BATCHES_SURPRISE_LARGEST = series(
+    "batches/surprise_largest",
+    "largest surprise of a step's targets",
+    TOKEN_NATS,
+    "The same of the most surprising of the newest 16 steps: a step of another kind of text stands out.",
+    form=".3f",
+    needs="text",
+)
+BATCHES_SURPRISE_STEP = series(
+    "batches/surprise_step",
+    "step with the most surprising targets",
+    "step",
+    "Which of the newest 16 steps it was (before training: of the first 16).",
+    form=".0f",
     needs="text",
 )
 CLIPS_STD = series(
