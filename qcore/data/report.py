@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class TextReport:
         spaceless_share: share of its letters that are of scripts without spaces between words.
         packed: rows are cut out of the running text.
         by_words: the vocabulary is one of whole words.
+        wrappings: shares of the text that are tags, JSON around a text, base64 or no text; empty for written corpora.
         notes: further sentences.
     """
 
@@ -48,6 +49,7 @@ class TextReport:
     spaceless_share: float = 0.0
     packed: bool = False
     by_words: bool = False
+    wrappings: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def documents(self) -> int:
@@ -78,6 +80,7 @@ class TextReport:
             "spaceless_share": self.spaceless_share,
             "packed": float(self.packed),
             "by_words": float(self.by_words),
+            **{f"{kind}_share": share for kind, share in self.wrappings.items()},
         }
 
     def sentences(self) -> list[str]:

@@ -143,6 +143,32 @@ def language_without_spaces(seen: RuleContext, limits: Limits, memory: Memory) -
     return _report_once(seen, memory, _is_spaceless(seen, limits), report)
 
 
+_WRAPPINGS = {
+    "tags": "are tags in angle brackets",
+    "json": "are JSON objects around one text",
+    "base64": "are base64, not text",
+    "binary": "are control characters or bytes that could not be read, not text",
+}
+
+
+def not_prose(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
+    """Much of the text is what a text was wrapped in."""
+    shares = {kind: _data_fact(seen, f"{kind}_share") for kind in _WRAPPINGS}
+    over = {kind: share / limits[kind] for kind, share in shares.items()}
+    most = max(over, key=lambda kind: over[kind])
+
+    def report() -> Report:
+        labels = {"tags": "tags", "json": "JSON around one text", "base64": "base64", "binary": "no text"}
+        numbers = [number(f"share that is {labels[kind]}", shares[kind], "", limits[kind]) for kind in _WRAPPINGS]
+        title = f"{percent_words(shares[most])} of the characters looked at {_WRAPPINGS[most]}"
+        why = (
+            "The model learns what it is given: if the text alone was meant, take it out of there and start a new run."
+        )
+        return Report(title, numbers, None, [pause(why)])
+
+    return _report_once(seen, memory, over[most] > 1, report)
+
+
 def unknown_tokens(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Much of the held-out text is the unknown token, as in languages without spaces."""
     share, train = _data_fact(seen, "held_out_unknown_share"), _data_fact(seen, "unknown_share")

@@ -23,6 +23,7 @@ README = (("README.md", "is about the folder"),)
 RULES = {"skipped_files", "repeated_documents", "held_out_in_training", "unknown_tokens"} | {
     "held_out_contained",
     "language_without_spaces",
+    "not_prose",
 }
 
 
@@ -105,6 +106,11 @@ def test_text_in_pieces_is_named_where_whole_documents_are_not() -> None:
     assert (name, title.split(" of")[0]) == ("held_out_contained", "80 %")
     assert [name for name, _ in told(**pieces, held_out_near=200.0)] == ["held_out_in_training"]
     assert told(contained_share=0.8, long_runs=20.0) == []
+
+
+def test_a_wrapping_is_noted_by_what_was_measured() -> None:
+    assert told(tags_share=0.31) == [("not_prose", "31 % of the characters looked at are tags in angle brackets")]
+    assert told(tags_share=0.1, json_share=0.3, base64_share=0.1, binary_share=0.01) == []
 
 
 def test_the_unknown_token_as_commonest_target_is_no_padding() -> None:

@@ -28,6 +28,7 @@ _BAD_DATA = {
     "held_out_compared": 36.0,
     "held_out_equal": 30.0,
     "held_out_unknown_share": 0.6,
+    "tags_share": 0.4,
     "characters_per_token": 9.0,
 }
 _IN_PIECES = {

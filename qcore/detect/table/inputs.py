@@ -75,6 +75,19 @@ RULES: tuple[Rule, ...] = (
         past="The language had no spaces between words",
     ),
     Rule(
+        "not_prose",
+        (),
+        "The text is wrapped in something else",
+        "Much of the text is tags, JSON around each text, base64 or no text at all. The model learns these as it "
+        "learns words, which may not be what you wanted.",
+        {"tags": 0.2, "json": 0.5, "base64": 0.3, "binary": 0.02},
+        "code, logs, tables and DNA are not meant, and have 0.00 to 0.02",
+        (catalog.OPTIM_PLANNED_LR_SUM,),
+        data.not_prose,
+        past="The text was wrapped in something else",
+        grade="note",
+    ),
+    Rule(
         "unknown_tokens",
         (),
         "The vocabulary does not fit the text",
