@@ -349,7 +349,8 @@ def looked_at_updates(step: int, steps: int, count: int) -> list[int]:
         first = max(1, step - LOOKED_AT_RANGE + 1)
         row, rest = range(max(first, step - near + 1), step + 1), range(first, max(first, step - near + 1))
     else:
-        last = min(max(1, steps), LOOKED_AT_RANGE)
+        # a run of a few steps has the same loader as a long one
+        last = min(max(64, steps), LOOKED_AT_RANGE)
         row, rest = range(1, min(near, last) + 1), range(near + 1, last + 1)
     wanted = min(count - len(row), len(rest))
     return sorted({*row, *(rest[at * len(rest) // wanted] for at in range(wanted))})
