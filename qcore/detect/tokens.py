@@ -31,30 +31,50 @@ _MASK_IT = "Masking the padding is the best rescue that was measured; packed row
 def _mask_padding(seen: RuleContext) -> list[dict[str, object]]:
     if seen.controls.get("mask_padding") is False:
         return [remedy("Mask the padding", _MASK_IT, "set", {"mask_padding": True}), *without_fault(seen.facts)]
+    if seen.facts.data.get("packed"):
+        return without_fault(seen.facts) or [pause("Look at the rows: they are packed, and need no filling.")]
     packed = remedy("Start with packed rows", _MASK_IT, "new_run", {"packing": "packed"})
     return [*without_fault(seen.facts), packed]
+
+
+def _is_filling(seen: RuleContext, top: float) -> bool:
+    """Whether the commonest target may be padding: it is not the unknown token, and where rows are packed and have no
+    filling, it is the end of texts or padding.
+    """
+    if seen.facts.data.get("unknown_share", 0.0) > top / 2:
+        return False
+    ends = [seen.latest.get(catalog.target_share(token)) for token in _END_TOKENS]
+    return not seen.facts.data.get("packed") or any(end is not None and end > top / 2 for end in ends)
 
 
 def padding_targets(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Padding counts as a target, or one token is most of what there is to predict."""
     store = memory.setdefault("all", {})
     if (top := seen.values.get(catalog.DATA_TARGET_TOP1_SHARE)) is not None:
-        update_latch(store, "top", seen.step, is_above(top, limits["top1"], 0.75 * limits["top1"]), clear_after=1)
+        bad = is_above(top, limits["top1"], 0.75 * limits["top1"])
+        update_latch(store, "top", seen.step, bad and _is_filling(seen, top), clear_after=1)
     if (padding := seen.values.get(catalog.DATA_PAD_IS_TARGET)) is not None:
         update_latch(
             store, "padding", seen.step, is_above(padding, limits["padding"], limits["padding"] / 2), clear_after=1
         )
+    if (filling := seen.values.get(catalog.LABELS_PADDING)) is not None:
+        # only where targets are the next tokens: of a token that is its own target, ends repeat too
+        shifted = seen.latest.get(catalog.LABELS_WRONG, 0.0) > limits["wrong"]
+        update_latch(store, "filling", seen.step, filling > limits["filling"] and not shifted, clear_after=1)
 
     def report() -> Report:
         top, padding = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE), seen.latest.get(catalog.DATA_PAD_IS_TARGET)
+        filling = seen.latest.get(catalog.LABELS_PADDING)
+        if is_on(store, "filling") and filling is not None:
+            padding = max(padding or 0.0, filling)
         title = (
             f"{percent_words(padding)} of the targets are padding"
-            if padding is not None and padding > limits["padding"]
+            if padding is not None and (padding > limits["padding"] or is_on(store, "filling"))
             else f"One token is {percent_words(top or 0.0)} of all targets"
         )
         numbers = known_numbers(
             ("largest share of one token among the targets", top, "", limits["top1"]),
-            ("targets that are padding", padding, "", limits["padding"]),
+            ("targets that are padding", padding, "", limits["filling"]),
         )
         lines = {"predicted end": catalog.predicted_share("eos"), "target end": catalog.target_share("eos")}
         figure = seen.history.chart("Share of the end-of-sequence token", "share", lines)

@@ -6,6 +6,14 @@ Each returns a frozen dataclass whose `scalars()` are the series of a run and wh
 from qcore.diagnostics.accumulation import AccumulationWeights, accumulation_weights
 from qcore.diagnostics.concepts import ConceptAlignment, concept_alignment
 from qcore.diagnostics.fixed_matrices import FixedMatrix, fixed_matrices
+from qcore.diagnostics.flow_inputs import (
+    DrawnTimes,
+    PixelOrder,
+    drawn_times,
+    input_responses,
+    pixel_order,
+    untrained_frames,
+)
 from qcore.diagnostics.frames import (
     AnchorStatistics,
     FrameReference,
@@ -55,6 +63,7 @@ from qcore.diagnostics.probes import (
 )
 from qcore.diagnostics.signs import COHERENCES, SignTests, sign_test, sign_tests
 from qcore.diagnostics.tokens import TokenStatistics, token_statistics
+from qcore.diagnostics.training_rows import RowOrder, TargetCheck, TrainedRows, row_order, target_check
 from qcore.diagnostics.weights import WeightStatistics, weight_statistics
 
 __all__ = [
@@ -66,6 +75,7 @@ __all__ = [
     "CoherencePerplexity",
     "ConceptAlignment",
     "ContextStatistics",
+    "DrawnTimes",
     "ElementSampler",
     "FixedMatrix",
     "Forward",
@@ -79,13 +89,17 @@ __all__ = [
     "Movement",
     "MovingPoint",
     "PhaseStatistics",
+    "PixelOrder",
     "Portrait",
+    "RowOrder",
     "ShiftCheck",
     "SignTests",
     "StrictLoss",
+    "TargetCheck",
     "TensorUpdate",
     "TermGradients",
     "TokenStatistics",
+    "TrainedRows",
     "TrainedWeights",
     "UpdateRecord",
     "WeightStatistics",
@@ -97,11 +111,13 @@ __all__ = [
     "coherence_perplexity",
     "concept_alignment",
     "context_statistics",
+    "drawn_times",
     "fixed_matrices",
     "frame_reference",
     "frame_statistics",
     "generation_statistics",
     "hidden_geometry",
+    "input_responses",
     "interference_statistics",
     "layer_statistics",
     "local_coherence",
@@ -110,15 +126,19 @@ __all__ = [
     "module_names",
     "path_check",
     "phase_statistics",
+    "pixel_order",
     "position_response",
     "real_axis_share",
+    "row_order",
     "shift_check",
     "sign_test",
     "sign_tests",
     "singular_spectrum",
     "strict_loss",
+    "target_check",
     "term_gradients",
     "token_statistics",
     "trained_weights",
+    "untrained_frames",
     "weight_statistics",
 ]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
-from qcore.faults import batches, gradients, leaks, optimizer, phases, tokens, video
+from qcore.faults import batches, data, flow_data, gradients, leaks, optimizer, phases, tokens, video
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
@@ -25,6 +25,8 @@ PLANTERS: dict[str, Callable[[Any], None]] = {
     **tokens.PLANTERS,
     **batches.PLANTERS,
     **video.PLANTERS,
+    **data.PLANTERS,
+    **flow_data.PLANTERS,
 }
 """What plants each fault, by the codes of the bank."""
 
@@ -47,7 +49,7 @@ def plant(code: str, engine: AnyEngine) -> None:
         close = difflib.get_close_matches(code.upper(), by_capitals, n=1, cutoff=0.3)
         hint = f"; did you mean {by_capitals[close[0]]!r}?" if close else ""
         raise ValueError(f"fault {code!r} is not in the bank{hint}; there are {', '.join(PLANTERS)}")
-    kinds = VIDEO_KINDS if code in video.PLANTERS else LANGUAGE_KINDS
+    kinds = VIDEO_KINDS if code in video.PLANTERS or code in flow_data.PLANTERS else LANGUAGE_KINDS
     if engine.config.kind not in kinds:
         raise wrong_family_error(engine, " or ".join(kinds))
     planter(engine)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         FixedMatrix,
         FrameReference,
         MovingPoint,
+        TrainedRows,
         TrainedWeights,
         UpdateRecord,
     )
@@ -130,6 +131,14 @@ class TextAccess(Protocol):
         accumulated gradient is made of, which costs a backward pass for each micro-batch.
         """
 
+    def surprises(self) -> Mapping[int, float]:
+        """Mean −ln of how frequent the targets of an update are in training, by its number, for the newest ones; before
+        the first update, for those to come.
+        """
+
+    def trained_rows(self) -> TrainedRows:
+        """Rows of several updates as they are trained on: of those behind the step, before the first of those ahead."""
+
 
 class WeightsAtTimes(Protocol):
     """Weights of a path at times t: z_t = α·noise + β·anchor + γ·clip."""
@@ -165,6 +174,14 @@ class ClipAccess(Protocol):
 
     def velocity(self, z_BFCHW: Tensor, t_B: Tensor, anchor_BCHW: Tensor) -> Tensor:
         """What the live model predicts, float32, in evaluation mode."""
+
+    def times(self) -> Tensor:
+        """Times t [K] of several updates, as they are drawn for training."""
+
+    def velocity_gradient(self) -> Tensor | None:
+        """Gradient of the weighted loss at the step's predicted velocity, [B, F, C, H, W]; None where the loss does not
+        depend on it.
+        """
 
 
 @dataclass(frozen=True)

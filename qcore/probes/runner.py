@@ -23,7 +23,7 @@ from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbedRun, ProbeInput
 from qcore.probes.registry import register_installed, registered
 from qcore.probes.scheduler import ProbeScheduler
-from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
+from qcore.runs.replay_plan import BEFORE_TRAINING, FIRST_PROBES, PROBE_NAMES
 from qcore.store import RunWriter
 
 
@@ -71,7 +71,9 @@ class Runner:
         started = time.perf_counter()
         found: dict[str, float] = {}
         seen = self._input(0, result, controls)
-        for probe in self.probes:
+        first = [probe for probe in self.probes if self.scheduler.begins_with(probe.name)]
+        self._writer.set_meta(FIRST_PROBES, [probe.name for probe in first])
+        for probe in first:
             # asked for its cadence to be known; whether it is due does not matter before the first step
             self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
             found |= self._run(probe, seen)

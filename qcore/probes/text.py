@@ -24,6 +24,7 @@ from qcore.diagnostics import (
     token_statistics,
 )
 from qcore.probes import catalog
+from qcore.probes.inputs import surprise, text_inputs
 from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import gradients, terms, weights
@@ -184,5 +185,7 @@ PROBES = (
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
     Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
+    Probe("targets", _TEXT, "checks_every", text_inputs),
+    Probe("surprise", _TEXT, "tokens_every", surprise),
 )
 """In the order in which they are measured."""

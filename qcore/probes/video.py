@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qcore.diagnostics import anchor_statistics, frame_statistics, hidden_geometry, path_check, position_response
 from qcore.probes import catalog
+from qcore.probes.inputs import clip_inputs
 from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, clips_of
 from qcore.probes.terms import gradients, terms, weights
@@ -115,5 +116,6 @@ PROBES = (
     Probe("velocity", _FRAMES, "checks_every", _velocity),
     Probe("positions", _FRAMES, "checks_every", _positions),
     Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
+    Probe("clips", _FRAMES, "checks_every", clip_inputs),
 )
 """In the order in which they are measured."""

@@ -28,6 +28,13 @@ MEASURES, MEASURES_VERSION = catalog.COST_MEASURES, 2
 """Series of the first step of each worker: which measurements it knew. What only a replay has is no difference at steps
 that an earlier version trained, which did not measure it yet. Add one whenever a built-in measurement is added.
 """
+FIRST_PROBES = "first_probes"
+"""Meta value: the built-in probes that measured before the first update."""
+_EARLIEST_PROBES = frozenset(
+    {"tokens", "terms", "phase", "internals", "pull", "gradients", "weights", "causality", "batch", "strict", "signs"}
+    | {"accumulation", "concepts", "kernels", "frames", "path", "hidden", "velocity", "positions"}
+)
+"""What runs that do not say it measured before the first update; a newer program that resumes one knows more probes."""
 BEFORE_TRAINING, PLANNED_LR_SUM = catalog.COST_BEFORE_TRAINING_MS, catalog.OPTIM_PLANNED_LR_SUM
 """Series of step 0: with the probes, and always."""
 CHANGES = ("control", "grow", "restore")
@@ -49,6 +56,7 @@ class Recording:
     Attributes:
         probes: steps by name of the probe; None for a run from before they were recorded.
         opened, began: whether the data, and everything else, was measured before the first update.
+        first: names of the built-in probes that were measured then.
         evaluations, samples: steps.
     """
 
@@ -57,6 +65,7 @@ class Recording:
     began: bool
     evaluations: frozenset[int]
     samples: frozenset[int]
+    first: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class ReplayResult:
 
 def recording_of(reader: RunReader, until: int) -> Recording:
     """When the run measured what, up to step `until`."""
-    names = reader.meta().get(PROBE_NAMES)
+    names, begun = reader.meta().get(PROBE_NAMES), reader.meta().get(FIRST_PROBES)
     evaluations = {
         int(step)
         for series in reader.scalars_of(
@@ -132,6 +141,7 @@ def recording_of(reader: RunReader, until: int) -> Recording:
         began=bool(len(first[BEFORE_TRAINING])),
         evaluations=frozenset(evaluations),
         samples=frozenset(samples),
+        first=_EARLIEST_PROBES if begun is None else frozenset(begun),
     )
 
 

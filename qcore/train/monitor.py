@@ -46,7 +46,8 @@ class Monitor(Callback):
         self._catching_up = context.orders.catching_up
         self._runner = context.workload.runner(context.writer)
         if self._recording is not None:
-            self._runner.scheduler.follow(self._recording.probes or {}, begins=self._recording.began)
+            plan, first = self._recording.probes or {}, self._recording.first
+            self._runner.scheduler.follow(plan, begins=self._recording.began, first=first)
         self._evaluated = -1
         self._is_marked = False
         self._units_per_second = 0.0

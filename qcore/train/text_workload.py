@@ -10,9 +10,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import AccumulationWeights, generation_statistics
+from qcore.diagnostics import AccumulationWeights, TrainedRows, generation_statistics
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -37,6 +39,9 @@ from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Sampler, Workload
 
 UPDATE_SECONDS = 0.1
+SURPRISED_UPDATES = 16
+LOOKED_AT_TOKENS, LOOKED_AT_ROWS, LOOKED_AT_RANGE = 32_768, 64, 512
+"""Of what updates are trained on: tokens, rows of a micro-batch, and how many updates back or ahead."""
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
@@ -236,6 +241,14 @@ class TextStep(EngineStep):
     _engine: Engine
     _result: TextResult
 
+    @cached_property
+    def _surprise_V(self) -> Tensor:
+        """−ln of each token's share of the training targets; half a count for every one: a target that the training
+        text lacks is rare, not impossible.
+        """
+        counts_V = torch.as_tensor(self._engine.dataset.token_counts).float() + 0.5
+        return (counts_V.sum() / counts_V).log()
+
     def lookup_tables(self) -> dict[str, Tensor]:
         names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
         return dict.fromkeys(names, self._result.batch.inputs_BT)
@@ -288,6 +301,64 @@ class TextStep(EngineStep):
     def check_accumulation(self) -> tuple[float, Callable[[], AccumulationWeights]]:
         """Error of the accumulated gradient of the next update, and what it is made of."""
         return self._engine.check_accumulation(self._step + 1, self._controls)
+
+    def surprises(self) -> dict[int, float]:
+        """By update, of the newest (before the first: of those to come), from their own targets."""
+        first = max(1, self._step - SURPRISED_UPDATES + 1)
+        found = {}
+        for update in range(first, max(self._step, SURPRISED_UPDATES if self._step == 0 else 1) + 1):
+            batches = self._engine._micro_batches(update, self._controls)
+            nats_N = torch.cat([self._surprise_V[batch.targets_BT.cpu()][batch.mask_BT.cpu()] for batch in batches])
+            if len(nats_N):
+                found[update] = float(nats_N.mean())
+        return found
+
+    def trained_rows(self) -> TrainedRows:
+        """Rows as the engine draws them, a function of the number of the update."""
+        optim, stream = self._engine.config.optim, self._engine.dataset.train
+        per_update = optim.batch_size * optim.accumulation * self._engine.config.model.context
+        # thoroughly once; in training a quarter of it, since the budget is the run's
+        tokens = LOOKED_AT_TOKENS if self._step == 0 else LOOKED_AT_TOKENS // 4
+        updates = looked_at_updates(self._step, int(self._controls["steps"]), tokens // per_update)
+        found: list[Batch] = []
+        numbers: list[int] = []
+        for update in updates:
+            for batch in self._engine._micro_batches(update, self._controls):
+                found.append(Batch(*(value[:LOOKED_AT_ROWS].cpu() for value in vars(batch).values())))
+                numbers += [update] * len(found[-1].mask_BT)
+        columns = zip(*(vars(batch).values() for batch in found), strict=True)
+        inputs, targets, mask = (torch.cat(column).numpy() for column in columns)
+        windows = np.arange(min(len(inputs), stream.fixed_windows))
+        text = stream.fixed_batch(windows * stream.fixed_windows // len(windows)).inputs_BT
+        context = self._engine.config.model.context
+        packed = self._engine.config.data.packing == "packed"
+        epoch = len(stream.tokens_N) // context if packed else stream.fixed_windows
+        return TrainedRows(
+            inputs_RT=inputs,
+            targets_RT=targets,
+            mask_RT=mask,
+            update_R=np.array(numbers),
+            text_WT=text.numpy(),
+            windows=max(1, epoch),
+            tokens_N=stream.tokens_N,
+        )
+
+
+def looked_at_updates(step: int, steps: int, count: int) -> list[int]:
+    """Updates whose rows are compared: some in a row up to `step` (before the first: from it on), others evenly spread
+    over the 512 before (after), 4 to 64 in all.
+    """
+    count = min(64, max(4, count))
+    near = min(8, count // 2)
+    if step > 0:
+        first = max(1, step - LOOKED_AT_RANGE + 1)
+        row, rest = range(max(first, step - near + 1), step + 1), range(first, max(first, step - near + 1))
+    else:
+        # a run of a few steps has the same loader as a long one
+        last = min(max(64, steps), LOOKED_AT_RANGE)
+        row, rest = range(1, min(near, last) + 1), range(near + 1, last + 1)
+    wanted = min(count - len(row), len(rest))
+    return sorted({*row, *(rest[at * len(rest) // wanted] for at in range(wanted))})
 
 
 def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:

@@ -22,7 +22,7 @@ from qcore.detect import Facts
 from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, frame_statistics, singular_spectrum
 from qcore.flow import PathSample, PathWeights
 from qcore.models import parameter_count
-from qcore.objectives import term_weights
+from qcore.objectives import term_weights, total_loss
 from qcore.probes import ProbeInput, catalog
 from qcore.probes import video as video_probes
 from qcore.probes.protocol import ClipInput, Keep
@@ -34,6 +34,8 @@ from qcore.train.workload import EngineStep, Sampler, Workload
 
 REFERENCE_CLIPS = 256
 KEPT_CLIPS = 8
+TIMED_CLIPS, TIMED_DRAWS = 256, 32
+"""Times that are held against the distribution asked for: as many clips as this, of no more draws."""
 _SERIES = catalog.frames("generated", "")
 
 
@@ -277,6 +279,27 @@ class VideoStep(EngineStep):
         self._engine.model.eval()
         output = self._engine.predict(self._engine.model, z_BFCHW, t_B, anchor_BCHW, self._controls)
         return output.velocity_BFCHW.float()
+
+    def times(self) -> Tensor:
+        """From the draws of the newest updates, or of the first ones."""
+        clips = self._result.clips_BFCHW
+        updates = max(1, min(TIMED_DRAWS, -(-TIMED_CLIPS // len(clips))))
+        last = self._step * self._engine.config.optim.accumulation
+        first = max(0, last - updates)
+        draws = (self._engine.draw(position, clips, self._controls) for position in range(first, first + updates))
+        return torch.cat([draw.t_B for draw in draws])
+
+    def velocity_gradient(self) -> Tensor | None:
+        """Without the model: its velocity is where the gradient begins."""
+        result, bridge = self._result, self._result.bridge
+        velocity = result.velocity_BFCHW.clone().requires_grad_()
+        denoised, defined_B = bridge.path.denoised(bridge.sample.z_BFCHW, velocity, bridge.anchor_BCHW, bridge.draw.t_B)
+        seen = self._engine._inputs(result.step, velocity, denoised, defined_B, result.latents_BFCHW, bridge)
+        total = total_loss(seen, self._controls, self._engine.terms)
+        if not total.loss.requires_grad:
+            return None
+        gradient: Tensor | None = torch.autograd.grad(total.loss, velocity, allow_unused=True)[0]
+        return gradient
 
 
 def build_video_engine(config: VideoRunConfig) -> VideoEngine:

@@ -29,6 +29,23 @@ def micro_batches(error: float, smallest: float, largest: float, unevenness: flo
     return {"accumulation/error": error} | {f"accumulation/{name}": value for name, value in weights_of_them.items()}
 
 
+WELL_FED: Values = {
+    "labels/wrong": 0.0,
+    "labels/trained": 1.0,
+    "labels/covered": 1.0,
+    "labels/without_gradient": 0.0,
+    "labels/padding": 0.0,
+    "labels/ends": 300.0,
+    "labels/end_targets": 299.0,
+    "batches/rows": 512.0,
+    "batches/distinct": 512.0,
+    "batches/possible": 512.0,
+    "batches/distinct_in_update": 1.0,
+    "batches/spread": 0.97,
+    "batches/continued": -0.01,
+}
+"""Targets and rows of a healthy run."""
+
 AT_START: dict[str, tuple[Values, dict[str, float], dict[str, Any]]] = {
     "future_leak": ({"causality/leak": 0.4}, {}, {}),
     "constant_term:diversity": ({"term/diversity": 3.7123, "grad/norm/diversity": 0.0}, {"diversity": 0.5}, {}),
@@ -70,6 +87,21 @@ AT_START: dict[str, tuple[Values, dict[str, float], dict[str, Any]]] = {
     "context_ignored": ({"causality/context_response": 0.0}, {}, {}),
     "batch_dependence": ({"batch/dependence": 0.2}, {}, {}),
     "unshifted_labels": ({"shift/targets_are_inputs": 1.0}, {}, {}),
+    "label_lag": ({"labels/wrong": 1.0, "labels/lag": 2.0, "labels/lag_share": 1.0}, {}, {}),
+    "answers_in_inputs": (
+        {"labels/wrong": 0.05, "labels/lag": 0.0, "labels/lag_share": 0.1, "labels/shown": 1.0},
+        {},
+        {},
+    ),
+    "foreign_targets": (
+        {"labels/wrong": 1.0, "labels/lag": 3.0, "labels/lag_share": 0.1, "labels/other_row": 1.0},
+        {},
+        {},
+    ),
+    "few_targets": ({"labels/wrong": 0.0, "labels/trained": 0.02, "labels/covered": 0.02}, {}, {}),
+    "end_never_target": ({"labels/wrong": 0.0, "labels/ends": 300.0, "labels/end_targets": 0.0}, {}, {}),
+    "repeated_batches": ({"batches/rows": 204.0, "batches/distinct": 12.0, "batches/possible": 204.0}, {}, {}),
+    "neighbouring_batches": ({"batches/spread": 0.01, "batches/distinct": 200.0, "batches/possible": 200.0}, {}, {}),
     "stuck": ({"optim/planned_lr_sum": 0.015}, {}, {}),
     "rank_collapse": ({"geometry/mean_cosine": 0.7, "geometry/effective_rank": 0.1}, {}, {}),
 }

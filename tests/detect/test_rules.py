@@ -9,7 +9,7 @@ from qcore.config.fault_bank import FAULTS
 from qcore.detect import RULES, Watch
 from qcore.detect.finding import restore, set_rate, set_weight
 from qcore.detect.published_guide import guide_remedies
-from tests.detect.streams import AT_START, Values, facts, first, healthy_loss, names, run, weights
+from tests.detect.streams import AT_START, WELL_FED, Values, facts, first, healthy_loss, names, run, weights
 
 VALUES = {"diversity": 0.8, "coherence": 0.4}
 """Healthy values of terms that cannot be negative."""
@@ -33,7 +33,7 @@ def test_a_fault_that_is_mended_is_resolved_and_stays_so(key: str) -> None:
         | {f"term/{term}": VALUES.get(term, -0.3) for term in weighted}
     )
     mended |= {"data/pad_is_target": 0.0, "data/target_top1_share": 0.09, "shift/targets_are_inputs": 0.0}
-    mended |= {"optim/planned_lr_sum": 0.6, "geometry/mean_cosine": 0.1, "accumulation/error": 1e-6}
+    mended |= {"optim/planned_lr_sum": 0.6, "geometry/mean_cosine": 0.1, "accumulation/error": 1e-6} | WELL_FED
     told = run(
         Watch(facts(**known)),
         range(0, 1001, 100),

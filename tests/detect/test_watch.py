@@ -28,7 +28,16 @@ _BAD_DATA = {
     "held_out_compared": 36.0,
     "held_out_equal": 30.0,
     "held_out_unknown_share": 0.6,
+    "tags_share": 0.4,
     "characters_per_token": 9.0,
+}
+_IN_PIECES = {
+    "held_out_compared": 36.0,
+    "contained_share": 0.9,
+    "long_runs": 5000.0,
+    "held_out_unknown_share": 0.6,
+    "spaceless_share": 0.9,
+    "by_words": 1.0,
 }
 
 
@@ -40,6 +49,7 @@ def _every_verdict() -> list[Verdict]:
             told += run(watch, range(0, 401, 50), spoil=lambda s, v: values, term_weights=weights(**weighted))  # noqa: B023
         told += run(Watch(facts(fault=fault)), range(400), spoil=_broken)
         told += run(Watch(facts(fault=fault, data=_BAD_DATA, skipped=(("a", "is a PNG picture"),))), range(50))
+        told += run(Watch(facts(fault=fault, data=_IN_PIECES)), range(50))
         watch = Watch(facts(fault=fault))
         run(watch, range(50))
         told.append(watch.failure(50, ["z_loss", "layers.0.weight"], "the gradient is not finite"))

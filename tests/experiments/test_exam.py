@@ -10,7 +10,8 @@ from qcore.experiments.exam import HEALTHY_KINDS, ExamCase, ExamResult, exam_cas
 from qcore.lab import Lab
 from qcore.store import RunWriter
 
-AT_ONCE = [code for code, case in FAULTS.items() if case.within <= 1]
+# what is trained on has thirteen cases, all seen by one look each that tests/faults takes at unit size
+AT_ONCE = [code for code, case in FAULTS.items() if case.within <= 1 and (code[0] not in "DX" or code in ("D6", "X5"))]
 
 
 @pytest.mark.parametrize("code", AT_ONCE)

@@ -12,7 +12,7 @@ from qcore.faults import PLANTERS, plant
 from qcore.sampling import generate
 
 CODES = [code for code, case in FAULTS.items() if case.planted]
-VIDEO = ["V2", "V3", "V5"]
+VIDEO = ["V2", "V3", "V5", "X1", "X2", "X3", "X4", "X5", "X6"]
 CONFIGURATIONS = ["V1", "V4", "V6"]
 PHASE_ONLY = ["L1", "P1", "P2", "P3"]
 TRANSFORMER_ONLY = ["L2", "L3", "G8", "T3", "T4", "R1"]
@@ -43,7 +43,7 @@ def test_every_case_is_a_valid_run_and_a_preset(code):
     case = FAULTS[code]
     config = default_run().with_values(case.preset_changes)
     assert config.fault == (code if case.planted else "")
-    assert (config.kind == "video_flow") == code.startswith("V")
+    assert (config.kind == "video_flow") == code.startswith(("V", "X"))
     assert RunConfig.from_yaml(config.to_yaml()) == config
     assert preset(f"fault-{code.lower()}").config == config
     assert config.optim.steps >= case.within

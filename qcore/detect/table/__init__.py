@@ -7,7 +7,7 @@ takes, stands beside the detector.
 from __future__ import annotations
 
 from qcore.detect.rule import Rule
-from qcore.detect.table import inputs, leaks, optimizer, phases, terms, tokens, updates, video
+from qcore.detect.table import clips, inputs, leaks, optimizer, phases, targets, terms, tokens, updates, video
 from qcore.detect.table.video import MOTIONS
 
 RULES: tuple[Rule, ...] = (
@@ -19,6 +19,8 @@ RULES: tuple[Rule, ...] = (
     *tokens.RULES,
     *inputs.RULES,
     *video.RULES,
+    *targets.RULES,
+    *clips.RULES,
 )
 """Every rule. Those of one call are told in this order."""
 

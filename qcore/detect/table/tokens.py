@@ -15,11 +15,16 @@ RULES: tuple[Rule, ...] = (
         "Padding counts as a target",
         "Most of what the model is asked to predict is padding or one single token. "
         "The easiest solution is that token everywhere, and a falling loss will reward nothing else.",
-        {"top1": 0.4, "padding": 0.05},
+        {"top1": 0.4, "padding": 0.05, "filling": 0.002, "wrong": 0.002},
         _MEASURED,
-        (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET),
+        (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET, catalog.LABELS_PADDING),
         tokens.padding_targets,
-        shows=(catalog.predicted_share("eos"), catalog.target_share("eos")),
+        shows=(
+            catalog.LABELS_WRONG,
+            catalog.target_share("pad"),
+            catalog.predicted_share("eos"),
+            catalog.target_share("eos"),
+        ),
         past="Padding counted as a target",
     ),
     Rule(
