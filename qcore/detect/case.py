@@ -37,6 +37,8 @@ class Case:
     """Step of the look that `report` is of, where it is not `last`."""
     role: Role = "cause"
     grade: Grade = "broken"
+    now: dict[str, Any] | None = None
+    """Of a case in transition: step and numbers of the newest look; `report` is of the last one that showed it."""
     causes: dict[str, Any] | None = None
     """Of a symptom: what was known of its causes when it was last told (`Explanation`)."""
 
@@ -60,6 +62,11 @@ def case_from_state(values: Mapping[str, Any], rule: Rule) -> Case:
         raise ValueError(f"a finding is {str(found.role)[:20]!r} and {str(found.grade)[:20]!r}")
     if found.causes is not None:
         found.causes = _checked_causes(found.causes)
+    _check_case(found)
+    return found
+
+
+def _check_case(found: Case) -> None:
     for whole in (found.since, found.last, found.raised, found.looks, found.ended):
         check_type(int, whole)
     for truth in (found.active, found.moving):
@@ -68,9 +75,12 @@ def case_from_state(values: Mapping[str, Any], rule: Rule) -> Case:
         check_type(str, name)
     if found.change is not None:
         check_type(dict, found.change)
+    if found.now is not None:
+        check_type(int, found.now["step"])
+        for one in check_type(list, found.now["numbers"]):
+            check_type(dict, one)
     if found.shown is not None:
         check_type(int, found.shown)
-    return found
 
 
 def _checked_causes(values: Any) -> dict[str, Any]:

@@ -99,6 +99,14 @@ class AtLeast(float):
     """A limit that healthy values lie above. Any other limit is one that they lie below."""
 
 
+def room_of(facts: Facts) -> float | None:
+    """Nats that the context can give at least: from token frequencies down to the best that is known to be possible, a
+    table of pairs or of triples, or the text's own generator; None where that is not known.
+    """
+    best = [one for one in (facts.bigram, facts.trigram, facts.generator) if one is not None]
+    return None if facts.unigram is None or not best else max(0.0, facts.unigram - min(best))
+
+
 def side_of(limit: float) -> str:
     """On which side of a limit a healthy value lies, in words."""
     if not isinstance(limit, AtLeast):

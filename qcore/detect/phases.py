@@ -4,6 +4,8 @@ the imaginary channel dead; and hidden states that share one direction.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qcore.base.words import percent_words
 from qcore.detect.finding import (
     PHASE_TERMS,
@@ -13,6 +15,7 @@ from qcore.detect.finding import (
     number,
     pause,
     remedy,
+    room_of,
     rounded_text,
     set_weight,
     without_fault,
@@ -147,7 +150,11 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
 
     On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
-    reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme.
+    reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme. Two things are no
+    collapse: a state that all tokens share and that tells them apart beside it (a bias does that: the cosine counts it,
+    the rank, of centred states, does not), and states that are alike because nothing can be told from the context. The
+    latter is so where no table of pairs or triples predicts better than frequencies; and states of a model that does
+    predict better than those are told apart, whatever their angle.
     """
     cosine, rank = seen.values.get(catalog.GEOMETRY_MEAN_COSINE), seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK)
     store = memory.setdefault("all", {})
@@ -155,12 +162,16 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     repeated = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["repeated"]
     if cosine is None or (not is_on(store, "direction") and repeated):
         return []
+    room, loss = room_of(seen.facts), seen.latest.get(catalog.TERM_CE)
+    useless = room is not None and room < limits["room"]
+    told_apart = loss is not None and seen.facts.unigram is not None and loss < seen.facts.unigram - limits["room"]
     if seen.step == 0:
         narrow = rank is not None and rank < limits["rank"]
-        bad = cosine > limits["cosine_alone"] or (cosine > limits["cosine"] and narrow)
+        bad = narrow and cosine > limits["cosine"]
     else:
         bad = rank is not None and cosine > limits["cosine_later"] and rank < limits["rank_later"]
-    clear = cosine <= limits["release"]
+        bad = bad and not useless and not told_apart
+    clear = cosine <= limits["release"] or (seen.step > 0 and told_apart)
     update_latch(
         store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2
     )
@@ -180,4 +191,5 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
         fixes.append(pause(why))
         return Report(f"Hidden states share one direction: mean cosine {rounded_text(cosine)}", numbers, figure, fixes)
 
-    return signal_of(store, report)
+    # before anything was learned it is the design that makes them so; later something has happened to them
+    return [replace(sign, role="cause" if sign.on and sign.since == 0 else None) for sign in signal_of(store, report)]

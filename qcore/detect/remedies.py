@@ -1,18 +1,17 @@
 """Which remedies are offered: only those that would change something, and none that was tried and did not help.
 
-`MEASURED` is what `qcore exam --remedies` has found: the fault was planted, the finding waited for, and the run forked at
-that step with the remedy and without it; `helped` counts the forks in which the finding was over, or the held-out loss
-clearly lower, where the fork without the remedy had neither. What was not measured is offered as "not tried" and is
-never acted on by the autopilot. Holding or ending a run cures nothing and is not counted.
+The first is judged where a finding is told, with the values of that moment; the second where it is read, so that what
+was measured since counts for findings of old, too. `MEASURED` is what `qcore exam --remedies` has found: the fault was
+planted, the finding waited for, and the run forked at that step with the remedy and without it; `helped` counts the
+forks in which the finding was over, or the held-out loss clearly lower, where the run without the remedy had neither.
+What was not measured is offered as "not tried" and is never acted on by the autopilot. Holding or ending a run cures
+nothing and is not counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-ACTING = ("set", "restore")
-"""Kinds of remedies that change a run, as the autopilot may."""
 
 
 class Tried(NamedTuple):
@@ -57,11 +56,16 @@ def tried(rule: str, remedy: Mapping[str, Any]) -> Tried | None:
     return MEASURED.get((rule, remedy_key(remedy)))
 
 
-def offered(
-    rule: str, remedies: Iterable[Mapping[str, Any]], controls: Mapping[str, Any], settings: Mapping[str, Any]
+def helps(rule: str, remedy: Mapping[str, Any]) -> bool:
+    """Whether a remedy was seen to help; one that was not tried was not."""
+    measured = tried(rule, remedy)
+    return measured is not None and measured.helps
+
+
+def that_change(
+    remedies: Iterable[Mapping[str, Any]], controls: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The remedies that change something now and were not found to be of no use, each with what was measured of it
-    (`tried`: helped, runs), the first ones first that helped.
+    """The remedies that would change something now.
 
     Args:
         controls: values of the live controls now.
@@ -70,25 +74,29 @@ def offered(
     found = []
     for remedy in remedies:
         known = {**settings, **controls} if remedy["kind"] == "new_run" else controls
-        if remedy["kind"] in ("set", "new_run") and not _differs(remedy.get("changes") or {}, known):
-            continue
-        measured = tried(rule, remedy)
-        if measured is not None and not measured.helps:
-            continue
-        one = {key: value for key, value in remedy.items() if key != "tried"}
-        found.append(one if measured is None else {**one, "tried": measured._asdict()})
+        if remedy["kind"] not in ("set", "new_run") or _differs(remedy.get("changes") or {}, known):
+            found.append(dict(remedy))
     return found
 
 
-def helps(rule: str, remedy: Mapping[str, Any]) -> bool:
-    """Whether a remedy was seen to help; one that was not tried was not."""
-    measured = tried(rule, remedy)
-    return measured is not None and measured.helps
+def offered(rule: str, remedies: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The remedies that were not found to be of no use, each with what was measured of it (`tried`: helped, runs)."""
+    found = []
+    for remedy in remedies:
+        measured = tried(rule, remedy)
+        if measured is None or measured.helps:
+            found.append({**remedy, "tried": None if measured is None else measured._asdict()})
+    return found
 
 
 def tried_words(remedy: Mapping[str, Any]) -> str:
-    """What was measured of an offered remedy; empty for one that cures nothing by itself, such as a pause."""
-    if remedy.get("kind") in ("pause", "stop"):
+    """What was measured of an offered remedy; empty for one that cures nothing by itself, such as a pause, and for the
+    same run without its planted fault.
+
+    >>> tried_words({"kind": "set", "changes": {}, "tried": {"helped": 2, "runs": 3}})
+    'helped in 2 of 3 planted runs'
+    """
+    if remedy.get("kind") in ("pause", "stop") or "fault" in (remedy.get("changes") or {}):
         return ""
     said = remedy.get("tried")
     return Tried(int(said["helped"]), int(said["runs"])).words if said else "not tried"
@@ -100,7 +108,7 @@ def measured_remedies(rule: str) -> Sequence[tuple[str, Tried]]:
 
 
 def _differs(changes: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    return any(name not in known or known[name] != value for name, value in changes.items())
+    return not changes or any(name not in known or known[name] != value for name, value in changes.items())
 
 
 def _control(name: str) -> str:

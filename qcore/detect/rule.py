@@ -81,6 +81,7 @@ class Signal:
         report: made only when asked.
         moving: in transition: still on, although the newest measurement no longer shows it. The value lies between the
             two limits, or on the other side of what is healthy, or is well and has not been so long enough.
+        retold: the report's title speaks of the transition; otherwise the title stays that of what was found.
         role, grade: of this case, where they are not the rule's: the same sight may be a mistake of the design before
             the first step, and a consequence later.
     """
@@ -91,6 +92,7 @@ class Signal:
     report: Callable[[], Report]
     key: str = ""
     moving: bool = False
+    retold: bool = False
     role: Role | None = None
     grade: Grade | None = None
 

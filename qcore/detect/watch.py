@@ -20,7 +20,7 @@ from qcore.detect.causes import Grounds, StandingCase, cause_words, explain
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
 from qcore.detect.plateau import PlateauDetector
-from qcore.detect.remedies import offered
+from qcore.detect.remedies import that_change
 from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
@@ -94,8 +94,14 @@ class Watch:
                 self.evaluations += 1
                 memory = self._memories.setdefault(rule.name, {})
                 for sign in rule.detector(seen, rule.thresholds, memory):
-                    if (key := self._take(rule, sign)) is not None:
-                        told.append(key)
+                    if (key := self._take(rule, sign)) is None:
+                        continue
+                    told.append(key)
+                    # a rule that comes later may read it: what follows from what is judged in one call
+                    if (case := self._cases[key]).active:
+                        active[key] = case.since
+                    else:
+                        active.pop(key, None)
         # last, when all rules have spoken: a cause may be found in the same call, after what follows from it
         told += [key for key in self._symptoms_to_tell_again() if key not in told] if told else []
         return [self._told(key) for key in told]
@@ -108,8 +114,12 @@ class Watch:
         for key, sign in self._again.items():
             case, fresh = self._cases[key], sign.report()
             # the remedies stay: they must not change under a person's hand
-            case.report = Report(fresh.title, fresh.numbers, fresh.figure, case.report.remedies)
-            case.shown = self._step if case.moving else None
+            remedies, keeps = case.report.remedies, sign.moving and not sign.retold
+            title, numbers = (case.report if keeps else fresh).title, (case.report if keeps else fresh).numbers
+            case.report = Report(title, numbers, fresh.figure, remedies)
+            case.now = {"step": self._step, "numbers": fresh.numbers} if keeps else None
+            if not keeps:
+                case.shown = self._step if sign.retold else None
             told.append(self._told(key))
         self._again.clear()
         return told
@@ -245,7 +255,7 @@ class Watch:
             controls=self._controls,
             changes=self._changes,
             objective_step=self._objective_step,
-            active=active or {},
+            active={} if active is None else active,
         )
 
     def _take(self, rule: Rule, sign: Signal) -> str | None:
@@ -261,8 +271,10 @@ class Watch:
             return key
         role, grade = sign.role or rule.role, sign.grade or rule.grade
         if case is not None and case.active:
-            case.moving, case.role, case.grade = sign.moving, role, grade
-            if sign.moving:
+            case.moving = sign.moving
+            if not sign.moving:  # a case keeps what it was when it was seen last
+                case.role, case.grade = role, grade
+            else:
                 self._again[key] = sign
                 return None
             if sign.last < self._step:  # not seen this time: its numbers would show less than what was found
@@ -272,7 +284,7 @@ class Watch:
             if case.looks % TELL_EVERY:
                 self._again[key] = sign
                 return None
-            case.report, case.shown = sign.report(), None
+            case.report, case.shown, case.now = sign.report(), None, None
             return key
         report = sign.report()
         proposed = sorted({name for remedy in report.remedies for name in remedy.get("changes") or {}})
@@ -311,7 +323,7 @@ class Watch:
                 if is_symptom
                 else None
             )
-            remedies = offered(case.rule, case.report.remedies, self._controls, self.facts.settings)
+            remedies = that_change(case.report.remedies, self._controls, self.facts.settings)
             case.report = Report(case.report.title, case.report.numbers, case.report.figure, remedies)
         return self._verdict(key)
 
@@ -328,7 +340,7 @@ class Watch:
 
     def _end(self, case: Case) -> None:
         """Note that a case is over, since when, and after which change: one that was proposed, else the newest."""
-        case.active, case.moving, case.ended = False, False, self._step
+        case.active, case.moving, case.now, case.ended = False, False, None, self._step
         since = [(name, change) for name, change in self._changes.items() if change.step >= case.since]
         wanted = [one for one in since if one[0] in case.proposed] or since
         if wanted:
@@ -345,6 +357,8 @@ class Watch:
         explained = any(one["active"] for one in causes.get("causes", ()))
         if case.moving:
             evidence["moving"] = True
+        if case.now is not None:
+            evidence["now"] = case.now
         if case.shown is not None and case.shown != case.last:
             evidence["shown_at"] = case.shown
         if not case.active:

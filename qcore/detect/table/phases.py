@@ -63,12 +63,12 @@ RULES: tuple[Rule, ...] = (
         "The output cannot tell tokens apart, and the gradient that could change that is tiny.",
         {
             "cosine": 0.5,
-            "cosine_alone": 0.8,
             "rank": 0.3,
             "cosine_later": 0.9,
             "rank_later": 0.1,
             "release": 0.4,
             "repeated": 0.4,
+            "room": 0.2,
         },
         _MEASURED,
         (catalog.GEOMETRY_MEAN_COSINE,),

@@ -99,13 +99,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "stuck",
         (),
-        "The run cannot leave the plateau",
-        "The learning rates of all steps together are too small to get beyond the frequencies of tokens, or have been "
-        "large enough without doing so. The loss will settle where the context is not used.",
+        "The run stays on the plateau",
+        "The learning rates of all steps together are less than what other runs needed to get beyond the frequencies "
+        "of tokens, or have been enough without doing so. A loss that settles there is that of a model that does not "
+        "use its context.",
         {
             "planned": 0.05,
             "spent": 0.1,
             "information": 0.3,
+            "part": 0.25,
+            "room": 0.2,
             "share": 0.3,
             "enough": 0.2,
             "good_rate": 3e-3,
@@ -114,7 +117,7 @@ RULES: tuple[Rule, ...] = (
         (catalog.OPTIM_PLANNED_LR_SUM, catalog.TOKENS_MUTUAL_INFORMATION),
         tokens.stuck,
         shows=(catalog.OPTIM_LR_SUM, catalog.TERM_CE, catalog.TRAIN_LR),
-        past="The run could not leave the plateau",
+        past="The run stayed on the plateau",
         role="symptom",
         grade="weak",
         explained_by=EXPLAINED_BY["stuck"],

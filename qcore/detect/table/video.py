@@ -28,6 +28,7 @@ RULES: tuple[Rule, ...] = (
             "divergence": 0.5,
             "release": 0.65,
             "overshoot": 1.5,
+            "backwards": -0.1,
             "likeness": 0.5,
             "motion": 0.5,
             "shared": _SHARED,
