@@ -5,8 +5,9 @@ the imaginary channel dead; and hidden states that share one direction.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from qcore.base.words import percent_words
+from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import (
     PHASE_TERMS,
     AtLeast,
@@ -103,7 +104,7 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         )
         figure = seen.history.chart("Order parameter of the phases", "R", {"R": catalog.PHASE_R}, limits["R"])
         why = "The terms that reward alignment outweigh the loss; at a twentieth they shape phases and leave them free."
-        fixes = [*without_fault(seen.facts), *(set_weight(term, seen.weights[term] / 20, why) for term in terms[:2])]
+        fixes = [*without_fault(seen.facts), *_lowered(seen, terms, why)]
         fixes = fixes or [pause("No phase term has a weight; look at what makes the phases stand still.")]
         return Report(
             f"All phases are aligned: R = {rounded_text(order, 3)}, variance {rounded_text(variance, 3)}",
@@ -113,6 +114,19 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         )
 
     return signal_of(store, report)
+
+
+def _lowered(seen: RuleContext, terms: list[str], why: str) -> list[dict[str, Any]]:
+    """A twentieth of the weight of all terms together: as long as one of them is high, phases stay aligned."""
+    changes = {
+        name: value
+        for term in terms
+        for name, value in set_weight(term, seen.weights[term] / 20, why)["changes"].items()
+    }
+    if not changes:
+        return []
+    values = " and ".join(f"{name} to {number_words(value)}" for name, value in changes.items())
+    return [remedy(f"Set {values}", why, "set", changes)]
 
 
 def dead_imaginary(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
