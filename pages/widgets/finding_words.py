@@ -78,7 +78,8 @@ def badges_html(finding: FindingInfo) -> str:
     kind, evidence = kind_of(finding), finding.evidence or {}
     state = "moving" if finding.condition == "in transition" else "seen" if finding.acknowledged else ""
     state = kind if kind != ACTIVE else state
-    data = {"finding": finding.id, "last": evidence.get("shown_at", finding.last_step)}
+    at = _look(evidence)
+    data = {"finding": finding.id, "last": finding.last_step if at is None else at}
     colour, about = _GRADES[finding.grade]
     parts = []
     if kind == ACTIVE:
@@ -86,7 +87,8 @@ def badges_html(finding: FindingInfo) -> str:
         parts.append(boxes.badge_html(finding.grade, "gray" if quiet else colour, about, grade=finding.grade, **data))
     if state:
         colour, word, about = _STATES[state]
-        parts.append(boxes.badge_html(word, colour, about, state=state, **data))
+        # the first badge says of which finding and look the card is
+        parts.append(boxes.badge_html(word, colour, about, state=state, **({} if parts else data)))
     parts.append(boxes.badge_html(finding.role, "gray", _ROLES[finding.role], role=finding.role))
     return "".join(parts)
 
@@ -98,9 +100,15 @@ def when_words(finding: FindingInfo) -> str:
     since = f"step {finding.since_step:,}" if finding.since_step else "before the first step"
     first = f"{'found at' if over else 'since'} {since}" if finding.since_step else f"{'found ' if over else ''}{since}"
     until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
-    at = evidence.get("shown_at")
+    at = _look(evidence)
     look = "" if over or at is None else f", here as of step {at:,}"
     return f"{first}{until}{look}{_end_words(evidence) if over else ''} · {name_words(finding.name)}"
+
+
+def _look(evidence: Mapping[str, Any]) -> int | None:
+    """Step of the look that the card is of, where that is not the last one that showed the finding."""
+    now = evidence.get("now") or {}
+    return now.get("step", evidence.get("shown_at"))
 
 
 def _end_words(evidence: Mapping[str, Any]) -> str:

@@ -73,8 +73,8 @@ def _try_remedies(only: list[str] | None, seeds: int, jobs: int, keep: Path | No
         trials = run_trials(folder, configs, jobs, lambda one: print(_trial_line(one), file=sys.stderr, flush=True))
     found = tally(trials)
     if as_json:
-        rows = [{"rule": rule, "remedy": key, "helped": k, "runs": n} for (rule, key), (k, n) in found.items()]
-        print_json({"tally": rows, "trials": [{**vars(one), "helped": one.helped} for one in trials]})
+        tallied = [{"rule": rule, "remedy": key, "helped": k, "runs": n} for (rule, key), (k, n) in found.items()]
+        print_json({"tally": tallied, "trials": [{**vars(one), "helped": one.helped} for one in trials]})
     else:
         rows = [(rule, key, f"{k} of {n}") for (rule, key), (k, n) in found.items()]
         print_table([("finding", "remedy", "helped"), *rows])

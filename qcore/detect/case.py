@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Case:
+class FindingCase:
     """A verdict that was told, and how often it has been seen since."""
 
     rule: str
@@ -50,14 +50,14 @@ def check_type(kind: type[T], value: Any) -> T:
     return value
 
 
-def case_from_state(values: Mapping[str, Any], rule: Rule) -> Case:
+def case_from_state(values: Mapping[str, Any], rule: Rule) -> FindingCase:
     """A case as `asdict` and JSON have made it; what an earlier version did not write is the rule's."""
     report = Report(**copy_plain(values["report"]))
     for kind, one in ((str, report.title), (list, report.numbers), (list, report.remedies)):
         check_type(kind, one)
     for part in (*report.numbers, *report.remedies, *([] if report.figure is None else [report.figure])):
         check_type(dict, part)
-    found = Case(**{"role": rule.role, "grade": rule.grade, **values, "report": report})
+    found = FindingCase(**{"role": rule.role, "grade": rule.grade, **values, "report": report})
     if found.role not in ROLES or found.grade not in GRADES:
         raise ValueError(f"a finding is {str(found.role)[:20]!r} and {str(found.grade)[:20]!r}")
     if found.causes is not None:
@@ -66,7 +66,7 @@ def case_from_state(values: Mapping[str, Any], rule: Rule) -> Case:
     return found
 
 
-def _check_case(found: Case) -> None:
+def _check_case(found: FindingCase) -> None:
     for whole in (found.since, found.last, found.raised, found.looks, found.ended):
         check_type(int, whole)
     for truth in (found.active, found.moving):

@@ -22,8 +22,8 @@ class Tried(NamedTuple):
 
     @property
     def helps(self) -> bool:
-        """Whether it helped in at least half of them."""
-        return self.helped > 0 and 2 * self.helped >= self.runs
+        """Whether it helped in more than half of them."""
+        return 2 * self.helped > self.runs
 
     @property
     def words(self) -> str:
@@ -32,31 +32,30 @@ class Tried(NamedTuple):
 
 
 MEASURED: Mapping[tuple[str, str], Tried] = {
-    ("aligned_phases", "set weight"): Tried(0, 2),
     ("averaging_collapse", "set anchor_decay"): Tried(0, 1),
     ("averaging_collapse", "set frame_amplification"): Tried(0, 1),
     ("averaging_collapse", "set repulsion"): Tried(0, 1),
     ("averaging_collapse", "set t_star"): Tried(0, 1),
     ("averaging_collapse", "set weight"): Tried(0, 1),
-    ("constant_term", "set weight off"): Tried(1, 1),
+    ("constant_term", "set weight off"): Tried(2, 2),
     ("flicker", "set flow_path plain"): Tried(0, 1),
     ("flicker", "set frame_amplification"): Tried(0, 1),
     ("flicker", "set orthogonality_target data"): Tried(0, 1),
-    ("frames_unordered", "set frame_amplification"): Tried(1, 1),
+    ("frames_unordered", "set frame_amplification"): Tried(2, 2),
     ("harmful_term", "set weight"): Tried(2, 2),
     ("harmful_term", "set weight off"): Tried(2, 2),
-    ("noise_mismatch", "set noise_correlation"): Tried(1, 1),
-    ("noise_mismatch", "set sample_noise_correlation"): Tried(1, 1),
+    ("noise_mismatch", "set noise_correlation"): Tried(2, 2),
+    ("noise_mismatch", "set sample_noise_correlation"): Tried(2, 2),
     ("padding_targets", "set mask_padding on"): Tried(2, 2),
     ("raised_rate", "restore learning_rate"): Tried(2, 2),
     ("raised_rate", "set learning_rate"): Tried(1, 2),
     ("real_phases", "set weight off"): Tried(1, 1),
     ("saturated_term", "set weight off"): Tried(1, 1),
-    ("stuck", "set learning_rate"): Tried(1, 1),
-    ("unscaled_term", "set weight"): Tried(1, 1),
-    ("unscaled_term", "set weight off"): Tried(1, 1),
+    ("stuck", "set learning_rate"): Tried(2, 2),
+    ("unscaled_term", "set weight"): Tried(1, 2),
+    ("unscaled_term", "set weight off"): Tried(2, 2),
     ("unshifted_labels", "set label_shift"): Tried(2, 2),
-    ("wrong_sign", "set weight off"): Tried(1, 1),
+    ("wrong_sign", "set weight off"): Tried(2, 2),
     ("wrong_velocity", "set flow_path plain"): Tried(1, 1),
 }
 """(rule, `remedy_key`) → what came of it."""

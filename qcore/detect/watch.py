@@ -15,7 +15,7 @@ from typing import Any
 
 from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
-from qcore.detect.case import Case, case_from_state, check_type, copy_plain
+from qcore.detect.case import FindingCase, case_from_state, check_type, copy_plain
 from qcore.detect.causes import Grounds, StandingCase, cause_words, explain
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
@@ -49,7 +49,7 @@ class Watch:
         self._history = History()
         self._plateau_detector = PlateauDetector(facts.unigram)
         self._memories: dict[str, Memory] = {}
-        self._cases: dict[str, Case] = {}
+        self._cases: dict[str, FindingCase] = {}
         self._latest: dict[str, float] = {}
         self._weights: dict[str, float] = {}
         self._controls: dict[str, Any] = dict(facts.controls)
@@ -149,7 +149,9 @@ class Watch:
         signal = {"on": True, "bad": 1, "clear": 0, "since": step, "last": step}
         memory.update({"failed": step, "terms": named, "all": {"failure": signal}})
         report = failure_report(self._seen(self._step, {}), step, named)
-        self._cases[rule.name] = Case(rule.name, True, step, step, step, 0, report, role=rule.role, grade=rule.grade)
+        self._cases[rule.name] = FindingCase(
+            rule.name, True, step, step, step, 0, report, role=rule.role, grade=rule.grade
+        )
         return self._told(rule.name)
 
     @property
@@ -288,7 +290,7 @@ class Watch:
             return key
         report = sign.report()
         proposed = sorted({name for remedy in report.remedies for name in remedy.get("changes") or {}})
-        self._cases[key] = Case(
+        self._cases[key] = FindingCase(
             rule.name, True, sign.since, sign.last, self._step, 0, report, proposed=proposed, role=role, grade=grade
         )
         return key
@@ -327,7 +329,7 @@ class Watch:
             case.report = Report(case.report.title, case.report.numbers, case.report.figure, remedies)
         return self._verdict(key)
 
-    def _past_title(self, key: str, case: Case) -> str:
+    def _past_title(self, key: str, case: FindingCase) -> str:
         """Title of a case that is over, in the past tense, with what was changed before it ended."""
         rule, (_, _, term) = self._rules[case.rule], key.partition(":")
         about = f"{name_words(term)}: " if term else ""
@@ -338,7 +340,7 @@ class Watch:
         moved = change_words(change["name"], change["old"], change["new"])
         return f"{title}; over after {moved} at step {change['step']:,}"
 
-    def _end(self, case: Case) -> None:
+    def _end(self, case: FindingCase) -> None:
         """Note that a case is over, since when, and after which change: one that was proposed, else the newest."""
         case.active, case.moving, case.now, case.ended = False, False, None, self._step
         since = [(name, change) for name, change in self._changes.items() if change.step >= case.since]
