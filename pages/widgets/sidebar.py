@@ -63,7 +63,9 @@ def _alarm(lab: Lab, run: str) -> None:
     if found:
         calls = [one for one in found if one.needs_attention]
         colour = finding_words.colour_of(finding_words.worst_grade(calls)) if calls else "gray"
-        count = f"{len(found)} finding{'s' if len(found) > 1 else ''}: {finding_words.count_words(found)}"
+        count = finding_words.count_words(found)
+        if " · " not in count:  # room for the word
+            count += f" finding{'s' if len(found) > 1 else ''}"
         st.page_link(
             FINDINGS.path,
             label=f":{colour}-badge[:material/{'error' if calls else 'visibility'}: {count}]",
