@@ -3,7 +3,7 @@
 The first is judged where a finding is told, with the values of that moment; the second where it is read, so that what
 was measured since counts for findings of old, too. `MEASURED` is what `qcore exam --remedies` has found: the fault was
 planted, the finding waited for, and the run forked at that step with the remedy and without it; `helped` counts the
-forks in which the finding was over, or the held-out loss clearly lower, where the run without the remedy had neither.
+forks that ended without showing the finding, or with a clearly lower held-out loss, where the run itself did neither.
 What was not measured is offered as "not tried" and is never acted on by the autopilot. Holding or ending a run cures
 nothing and is not counted.
 """
@@ -34,13 +34,14 @@ class Tried(NamedTuple):
 MEASURED: Mapping[tuple[str, str], Tried] = {
     ("averaging_collapse", "set anchor_decay"): Tried(0, 1),
     ("averaging_collapse", "set frame_amplification"): Tried(0, 1),
+    ("averaging_collapse", "set noise_correlation off"): Tried(2, 2),
     ("averaging_collapse", "set repulsion"): Tried(0, 1),
     ("averaging_collapse", "set t_star"): Tried(0, 1),
     ("averaging_collapse", "set weight"): Tried(0, 1),
     ("constant_term", "set weight off"): Tried(2, 2),
     ("flicker", "set flow_path plain"): Tried(0, 1),
     ("flicker", "set frame_amplification"): Tried(0, 1),
-    ("flicker", "set orthogonality_target data"): Tried(0, 1),
+    ("flicker", "set orthogonality_target data"): Tried(1, 1),
     ("frames_unordered", "set frame_amplification"): Tried(2, 2),
     ("harmful_term", "set weight"): Tried(2, 2),
     ("harmful_term", "set weight off"): Tried(2, 2),

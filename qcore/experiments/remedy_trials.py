@@ -1,7 +1,7 @@
 """Do remedies help? A fault is planted, its finding waited for, and the run forked with each remedy that is proposed.
 
 What the run itself does to its end, without any remedy, is the comparison: same weights, same batches, same length. A
-remedy *helped* when the finding is over at the end of its fork and not at the end of the run, with a held-out loss that
+remedy *helped* when the end of its fork no longer shows the finding and the end of the run does, with a held-out loss that
 is no worse; or when the held-out loss is clearly lower. A remedy that puts weights back is tried from the step before
 the trouble began. What comes out is the table `qcore.detect.remedies.MEASURED`.
 """
@@ -59,7 +59,7 @@ class Trial:
         remedy: as of `remedy_key`.
         label: as it was offered.
         step: at which it was given.
-        over, over_without: whether the finding was over at the end, with the remedy and without it.
+        over, over_without: whether the end no longer showed the finding, with the remedy and without it.
         loss, loss_without: held out, at the end.
         comparable: whether the two are losses of one and the same task.
     """
@@ -164,7 +164,7 @@ def try_remedies(lab: Lab, name: str, config: RunConfig) -> Iterator[Trial]:
                 label=str(remedy["label"]),
                 step=step,
                 over=_is_over(lab, child, finding.id),
-                over_without=finding.state == "resolved",
+                over_without=finding.state == "resolved" or bool(finding.evidence.get("moving")),
                 loss=_held_out(lab, child),
                 loss_without=without,
                 comparable=not _OTHER_TASK.intersection(remedy["changes"]),
@@ -189,9 +189,9 @@ def _fork_step(finding: Finding, remedy: Mapping[str, Any], last: int, *, failed
 
 
 def _is_over(lab: Lab, name: str, finding: str) -> bool:
-    """Whether a finding is over at the end of a fork that ended well; one that never came up there is, too."""
-    state = next((one.state for one in lab.reader(name).findings() if one.id == finding), "resolved")
-    return state == "resolved" and lab.info(name).state == RunState.FINISHED
+    """Whether the end of a fork that ended well no longer shows a finding: resolved, in transition, or never raised."""
+    shown = [one for one in lab.reader(name).findings() if one.id == finding and one.state == "active"]
+    return all(one.evidence.get("moving") for one in shown) and lab.info(name).state == RunState.FINISHED
 
 
 def _held_out(lab: Lab, name: str) -> float | None:
