@@ -1,8 +1,8 @@
 """Do remedies help? A fault is planted, its finding waited for, and the run forked with each remedy that is proposed.
 
 What the run itself does to its end, without any remedy, is the comparison: same weights, same batches, same length. A
-remedy *helped* when the end of its fork no longer shows the finding and the end of the run does, with a held-out loss that
-is no worse; or when the held-out loss is clearly lower. A remedy that puts weights back is tried from the step before
+remedy *helped* when the end of its fork no longer shows the finding and the end of the run does, with a held-out loss
+that is no worse; or when the held-out loss is clearly lower. A remedy that puts weights back is tried from the step before
 the trouble began. What comes out is the table `qcore.detect.remedies.MEASURED`.
 """
 
