@@ -2,8 +2,8 @@
 
 What the run itself does to its end, without any remedy, is the comparison: same weights, same batches, same length. A
 remedy *helped* when the end of its fork no longer shows the finding and the end of the run does, with a held-out loss
-that is no worse; or when the held-out loss is clearly lower. A remedy that puts weights back is tried from the step before
-the trouble began. What comes out is the table `qcore.detect.remedies.MEASURED`.
+that is no worse; or when the held-out loss is clearly lower. A remedy that puts weights back is tried from the step
+before the trouble began. What comes out is the table `qcore.detect.remedies.MEASURED`.
 """
 
 from __future__ import annotations
