@@ -1,12 +1,13 @@
-"""exam: plant every fault of the bank, train healthy runs beside them, and print what was named."""
+"""exam: plant every fault of the bank, train healthy runs beside them, and print what was named; or try remedies."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from qcore.base.words import number_words
 from qcore.cli.base import AsJson, Changes, app, print_json, print_table
 from qcore.config import FAULTS, ConfigError, read_changes
 from qcore.experiments.exam import HEALTHY_KINDS, ExamResult, exam_cases, result_to, run_exam
+from qcore.experiments.remedy_trials import Trial, run_trials, tally, trial_configs
 
 
 @app.command()
@@ -30,17 +32,20 @@ def exam(
     changes: Changes = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2,
     keep: Annotated[Path | None, typer.Option("--keep", help="New folder in which the runs are kept.")] = None,
+    remedies: Annotated[
+        bool, typer.Option("--remedies", help="Try what findings propose: a fork for each remedy, in planted runs.")
+    ] = False,
+    seeds: Annotated[int, typer.Option("--seeds", help="Planted runs of each kind, with --remedies.")] = 1,
     as_json: AsJson = False,
 ) -> int:
     """Plant every fault and train healthy runs: detected or missed, at which step, false alarms. 1 when one fails."""
     if jobs < 1 or healthy < 0:
         raise ConfigError(f"--jobs {jobs} --healthy {healthy} is refused: at least one process, no negative count")
+    if remedies:
+        return _try_remedies(only, seeds, jobs, keep, as_json)
     cases = exam_cases(only, healthy, read_changes(changes or []), kinds or HEALTHY_KINDS)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
-        folder = keep or Path(scratch)
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=False)
+    with _folder(keep) as folder:
         results = run_exam(folder, cases, jobs, lambda result: print(_line(result), file=sys.stderr, flush=True))
     summary = summarize(results) | {"seconds": time.monotonic() - started}
     if as_json:
@@ -48,6 +53,39 @@ def exam(
     else:
         _print(results, summary)
     return 0 if all(result.passed for result in results) else 1
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """A new folder for the runs, that stays or does not."""
+    with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=False)
+        yield keep or Path(scratch)
+
+
+def _try_remedies(only: list[str] | None, seeds: int, jobs: int, keep: Path | None, as_json: bool) -> int:
+    """Print rule, remedy, and in how many planted runs it helped: rows of `qcore.detect.remedies.MEASURED`."""
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds} is refused: at least one planted run of each kind")
+    configs = trial_configs(only, seeds)
+    with _folder(keep) as folder:
+        trials = run_trials(folder, configs, jobs, lambda one: print(_trial_line(one), file=sys.stderr, flush=True))
+    found = tally(trials)
+    if as_json:
+        tallied = [{"rule": rule, "remedy": key, "helped": k, "runs": n} for (rule, key), (k, n) in found.items()]
+        print_json({"tally": tallied, "trials": [{**vars(one), "helped": one.helped} for one in trials]})
+    else:
+        rows = [(rule, key, f"{k} of {n}") for (rule, key), (k, n) in found.items()]
+        print_table([("finding", "remedy", "helped"), *rows])
+    return 0
+
+
+def _trial_line(trial: Trial) -> str:
+    end = f"{'over' if trial.over else 'stands'}, without it {'over' if trial.over_without else 'stands'}"
+    loss = f"{number_words(trial.loss, places=3)} against {number_words(trial.loss_without, places=3)}"
+    word = "helped" if trial.helped else "no help"
+    return f"{word:7}  {trial.case}  {trial.rule}: {trial.label} at step {trial.step}; {end}; held out {loss}"
 
 
 def summarize(results: Sequence[ExamResult]) -> dict[str, float | int | None]:

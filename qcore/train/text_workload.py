@@ -43,6 +43,8 @@ SURPRISED_UPDATES = 16
 LOOKED_AT_TOKENS, LOOKED_AT_ROWS, LOOKED_AT_RANGE = 32_768, 64, 512
 """Of what updates are trained on: tokens, rows of a micro-batch, and how many updates back or ahead."""
 FIRST_BATCHES = 4
+_PROPOSED = ("packing", "tokenizer", "accumulation", "layers")
+"""What only a new run can change, and remedies propose to."""
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
@@ -130,6 +132,7 @@ class TextWorkload(TextSampler, Workload):
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
             data=engine.dataset.report.facts(),
+            settings={name: self.config.value(name) for name in _PROPOSED if name not in controls},
         )
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ takes, stands beside the detector.
 from __future__ import annotations
 
 from qcore.detect.rule import Rule
-from qcore.detect.table import clips, inputs, leaks, optimizer, phases, targets, terms, tokens, updates, video
+from qcore.detect.table import clips, inputs, leaks, optimizer, phases, rates, targets, terms, tokens, updates, video
 from qcore.detect.table.video import MOTIONS
 
 RULES: tuple[Rule, ...] = (
@@ -21,6 +21,8 @@ RULES: tuple[Rule, ...] = (
     *video.RULES,
     *targets.RULES,
     *clips.RULES,
+    # after the rules whose findings they explain
+    *rates.RULES,
 )
 """Every rule. Those of one call are told in this order."""
 

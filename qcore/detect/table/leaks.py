@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcore.detect import leaks
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
 from qcore.detect.targets import IDENTITY
 from qcore.probes import catalog
 
@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
             catalog.LABELS_WRONG,
         ),
         past="The future leaked into the past",
+        clear=(Clear(catalog.CAUSALITY_LEAK, high="leak"),),
     ),
     Rule(
         "context_ignored",
@@ -42,6 +43,10 @@ RULES: tuple[Rule, ...] = (
         leaks.context_ignored,
         shows=(catalog.TOKENS_MUTUAL_INFORMATION, catalog.EVAL_CE),
         past="The context was ignored",
+        clear=(
+            Clear(catalog.CAUSALITY_CONTEXT_RESPONSE, low="response"),
+            Clear(catalog.TOKENS_ROW_VARIANCE, low="row_variance"),
+        ),
     ),
     Rule(
         "batch_dependence",
@@ -55,6 +60,7 @@ RULES: tuple[Rule, ...] = (
         (catalog.BATCH_DEPENDENCE,),
         leaks.batch_dependence,
         past="Rows depended on their batch mates",
+        clear=(Clear(catalog.BATCH_DEPENDENCE, high="change"),),
     ),
     Rule(
         "unshifted_labels",
@@ -76,5 +82,6 @@ RULES: tuple[Rule, ...] = (
             catalog.LABELS_SHOWN,
         ),
         past="The labels were not shifted",
+        clear=(Clear(catalog.SHIFT_TARGETS_ARE_INPUTS, high="same"),),
     ),
 )
