@@ -38,6 +38,8 @@ class Facts:
         data: what opening a text has counted: documents, duplicates, skipped_share (of the bytes), held_out_compared,
             held_out_equal, held_out_near, unknown_share, held_out_unknown_share, characters_per_token.
         family: what the model makes, by which the rules are chosen.
+        steps_per_pass: updates in which all training data come once; 0 when unknown.
+        starts_near_uniform: an untrained model of this form scores near ln V.
     """
 
     kind: str
@@ -57,6 +59,8 @@ class Facts:
     skipped: tuple[tuple[str, str], ...] = ()
     data: Mapping[str, float] = field(default_factory=dict)
     family: Family = "text"
+    steps_per_pass: float = 0.0
+    starts_near_uniform: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qcore.detect.finding import Facts, Family, Grade, Report, Role
@@ -40,6 +40,8 @@ class RuleContext:
             learned wait for it.
         controls, changes: as known from the facts and from events.
         objective_step: step of the newest change of what the loss is made of.
+        curves: what `qcore.detect.curves` keeps of losses, norms and rates; rules only read it.
+        broken: values of this call that are not finite.
     """
 
     facts: Facts
@@ -52,6 +54,8 @@ class RuleContext:
     controls: Mapping[str, Any]
     changes: Mapping[str, Change]
     objective_step: int | None
+    curves: dict[str, Any] = field(default_factory=dict)
+    broken: Mapping[str, float] = field(default_factory=dict)
 
     def measured(self, prefix: str) -> Iterator[tuple[str, float]]:
         """(rest of the name, value) of the values under `prefix` in this call."""
@@ -109,6 +113,7 @@ class Rule:
         role: whether it names what is wrong, or what follows from something that is.
         grade: how bad it is: the run is broken, weaker than it could be, or this is only worth knowing.
         explained_by: names of the causes that a symptom may come from, the likeliest first.
+        reads_nonfinite: it also looks when any value that arrives is not finite, and when one of such a series is again.
     """
 
     name: str
@@ -126,6 +131,7 @@ class Rule:
     role: Role = "cause"
     grade: Grade = "broken"
     explained_by: tuple[str, ...] = ()
+    reads_nonfinite: bool = False
 
     def reads_series(self, series: str) -> bool:
         """Whether a measurement of `series` makes this rule look."""

@@ -53,15 +53,27 @@ class Monitor(Callback):
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
         self._heard: list[dict[str, float]] = []
+        self._events = context.history
+        self._failed_probes: set[str] = set()
 
     def before_training(self, resumed: bool) -> None:
         recording = self._recording
+        if resumed and recording is None and not self._catching_up:
+            self._note_resume()
         if resumed or (recording is not None and not recording.opened):
             return
         # The held-out loss comes first: what detectors hear at step 0 they must hear in the same order in a replay.
         if recording is None or 0 in recording.evaluations:
             self.evaluate(0)
         self.begin()
+
+    def _note_resume(self) -> None:
+        """A run that is taken up again should go on as it was; a fork may differ from where it comes from."""
+        begun = self._events.newest_event("start", "resume")
+        if begun is not None and begun.kind == "resume":
+            self.detectors.resumed(self._loop.step)
+        else:
+            self.detectors.restarted(self._loop.step)
 
     def after_step(self, result: StepResult, seconds: float) -> None:
         step = self._loop.step
@@ -108,6 +120,7 @@ class Monitor(Callback):
         # The terms of the first batch are logged with the first update, which measures the same.
         self._writer.log_scalars(0, found | measured)
         self.detectors.observe(0, scalars | found | measured)
+        self._tell_failed_probes(0)
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
@@ -138,8 +151,16 @@ class Monitor(Callback):
             if added:  # apart, so that a run with such a probe is a run without it in all the rest
                 self._writer.log_scalars(step, added)
             self.detectors.observe(step, scalars | measured | added)
+            if len(self._runner.disabled) > len(self._failed_probes):
+                self._tell_failed_probes(step)
         probes = self._runner.scheduler.spent - probing
         self._runner.scheduler.charge(time.perf_counter() - started - probes)
+
+    def _tell_failed_probes(self, step: int) -> None:
+        for name, why in self._runner.disabled.items():
+            if name not in self._failed_probes:
+                self._failed_probes.add(name)
+                self.detectors.probe_failed(step, name, why)
 
     def on_control_change(self, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""
@@ -176,7 +197,11 @@ class Monitor(Callback):
         """Take note of another model size: its modules, its parameters, and what the detectors know of it."""
         self._runner.name_modules()
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
-        self.detectors.resized()
+        self.detectors.resized(self._loop.step)
+
+    def on_restore(self) -> None:
+        """Take note that the weights are those of an earlier step."""
+        self.detectors.restarted(self._loop.step)
 
     def publish(
         self, state: RunState, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""

@@ -125,7 +125,16 @@ class TextWorkload(TextSampler, Workload):
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
             data=engine.dataset.report.facts(),
+            steps_per_pass=self._steps_per_pass(),
         )
+
+    def _steps_per_pass(self) -> float:
+        """Updates in which as many targets come as the training text has."""
+        optim, dataset = self.config.optim, self.engine.dataset
+        rows = optim.batch_size * optim.accumulation
+        if self.config.data.packing == "padded":  # a document a row, whatever its length
+            return dataset.report.train_documents / rows
+        return float(dataset.token_counts.sum()) / (rows * self.config.model.context)
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
         del step
