@@ -6,6 +6,7 @@
 from qcore.detect.causality import Causality, causality_of
 from qcore.detect.finding import Facts, Verdict
 from qcore.detect.healthy import healthy_range
+from qcore.detect.judge import judge_curves
 from qcore.detect.motions import motion_choice
 from qcore.detect.published_guide import GUIDE, Band, Fix, Guide
 from qcore.detect.rule import Rule
@@ -25,5 +26,6 @@ __all__ = [
     "Watch",
     "causality_of",
     "healthy_range",
+    "judge_curves",
     "motion_choice",
 ]

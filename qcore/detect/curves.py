@@ -64,13 +64,17 @@ def observe_curves(shared: Shared, step: int, values: Mapping[str, float]) -> No
         shared["by_term"] = True
     elif not shared.get("by_term"):
         loss = values.get(catalog.TRAIN_LOSS)
-    held_out = held_out_of(values)
-    if loss is not None:
-        if step == 0:
-            shared["at_start"] = loss
-        else:
-            shared.setdefault("first", [step, loss])
-            _observe_loss(shared, step, loss)
+    if loss is not None and step == 0:
+        shared["at_start"] = loss
+    elif loss is not None:
+        shared.setdefault("first", [step, loss])
+        _observe_loss(shared, step, loss)
+    _observe_step(shared, step, values, has_loss=loss is not None)
+    if (held_out := held_out_of(values)) is not None:
+        _observe_held_out(shared, step, held_out)
+
+
+def _observe_step(shared: Shared, step: int, values: Mapping[str, float], *, has_loss: bool) -> None:
     norm, rate = values.get(catalog.TRAIN_GRAD_NORM), values.get(catalog.TRAIN_LR)
     if norm is not None:
         shared["norm_now"] = norm
@@ -78,13 +82,11 @@ def observe_curves(shared: Shared, step: int, values: Mapping[str, float]) -> No
             _observe_track(shared.setdefault("norm", _new_track()), norm)
     if rate is not None:
         _observe_rate(shared, step, rate)
-    if loss is not None:
+    if has_loss:
         shared["longest_gap"] = max(shared.get("longest_gap", 0), shared.get("without_loss", 0))
         shared["without_loss"] = 0
     elif norm is not None or rate is not None:
         shared["without_loss"] = shared.get("without_loss", 0) + 1
-    if held_out is not None:
-        _observe_held_out(shared, step, held_out)
 
 
 def held_out_of(values: Mapping[str, float]) -> float | None:

@@ -7,7 +7,6 @@ Each looks at the rows that `curves` keeps, one an evaluation, or at the losses 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -65,13 +64,12 @@ def overfit(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
 
 
 def _wiggle(seen: RuleContext) -> float:
-    """Scatter of the held-out loss around its trend, from how much each change differs from the one before."""
+    """Standard deviation of the held-out loss around a smooth curve, from its second differences."""
     losses = [row["held_out"] for row in seen.curves.get("rows", [])][-12:]
     if len(losses) < BLOCK:
         return 0.0
-    changes = [later - earlier for earlier, later in pairwise(losses)]
-    middle = median(changes)
-    return MAD * median(abs(change - middle) for change in changes) / math.sqrt(2)
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False)]
+    return MAD * median(bends) / math.sqrt(6)
 
 
 def _overfit_report(seen: RuleContext, limits: Limits, row: dict[str, Any], lowest: dict[str, Any]) -> Report:
@@ -97,7 +95,7 @@ def _overfit_report(seen: RuleContext, limits: Limits, row: dict[str, Any], lowe
     why = f"The lowest held-out loss was at step {best}: what is trained after it is memorised, not learned."
     fixes = [*without_fault(seen.facts)]
     control, rate = rate_control(seen)
-    if rate and seen.facts.controls:
+    if rate and control in seen.controls:
         fixes.append(restore(control, rate / 3, lowest["step"] + 1, why))
     return Report(title, numbers, figure, [*fixes, stop(why)])
 
@@ -314,7 +312,7 @@ def _gap_report(seen: RuleContext, limits: Limits, row: dict[str, Any]) -> Repor
         ("loss of the text's own generator", seen.facts.generator, "nats", None),
     )
     figure = seen.history.chart("Training and held-out loss", unit(seen), loss_lines(seen))
-    why = "In training the same batches come again, the answer is among the inputs, or held-out data are scored otherwise."
+    why = "The same batches come again, the answer is among the inputs, or held-out data are scored otherwise."
     return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
 

@@ -53,7 +53,7 @@ def _zero_report(seen: RuleContext, since: int, planned: float) -> Report:
     why = "The schedule is shorter than the run, or counts faster: plan as many steps as are made."
     fixes = [*without_fault(seen.facts)]
     control, own = rate_control(seen)
-    if seen.facts.controls and own is not None and own < highest / 2:
+    if control in seen.controls and own is not None and own < highest / 2:
         fixes.append(set_rate(control, highest, why))
     return Report(title, numbers, figure, [*fixes, pause(why)])
 

@@ -113,7 +113,7 @@ class Rule:
         role: whether it names what is wrong, or what follows from something that is.
         grade: how bad it is: the run is broken, weaker than it could be, or this is only worth knowing.
         explained_by: names of the causes that a symptom may come from, the likeliest first.
-        reads_nonfinite: it also looks when any value that arrives is not finite, and when one of such a series is again.
+        reads_nonfinite: it also looks when a value that arrives is not finite, and when one of such a series is again.
     """
 
     name: str

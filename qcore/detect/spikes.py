@@ -22,24 +22,23 @@ from qcore.detect.curves import (
     unit,
 )
 from qcore.detect.finding import Report, known_numbers, pause, restore, rounded_text, without_fault
-from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_on, signal_of, update_latch
+from qcore.detect.rule import Limits, Memory, RuleContext, Signal, Store, is_above, is_on, signal_of, update_latch
 from qcore.detect.tokens import rate_control
 from qcore.probes import catalog
 
 _CALM, _LONG, _ODD = 3, 12, 10
-"""Steps of calm that end a spike; steps after which it is the model's, whatever its end; most of a run of odd batches."""
+"""Steps of calm that end a spike; steps after which it is the model's, whatever its end; most odd batches in a row."""
 
 
 def loss_spike(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """The loss of single steps against the median of 50, in median deviations."""
-    shared = seen.curves
-    track, event = shared.get("loss"), shared.get("spiking")
+    track, event = seen.curves.get("loss"), seen.curves.get("spiking")
     store = memory.setdefault("all", {})
-    if track is None or track["centre"] is None or shared["step"] != seen.step or memory.get("at") == seen.step:
+    if track is None or track["centre"] is None or seen.curves["step"] != seen.step or memory.get("at") == seen.step:
         return []
     memory["at"] = seen.step
     _note_norm(seen, limits, memory)
-    excess = shared["now"] - track["centre"]
+    excess = seen.curves["now"] - track["centre"]
     if event is None:
         limit = max(
             limits["deviations"] * track["spread"], nats(seen, limits["least"]), limits["share"] * abs(track["centre"])
@@ -53,24 +52,29 @@ def loss_spike(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal
         event = _begin(seen, track, limit, memory)
     _follow(seen, event, excess)
     if event["calm"] >= _CALM:
-        shared.pop("spiking")
-        if _is_odd_batch(event):
-            if _is_foreign(seen, event):
-                memory["shown"] = event
-                update_latch(store, "batch", event["start"], True)
-        elif event["last"] - event["start"] >= BLOCK and not event["restart"]:
-            memory["shown"] = event
-            update_latch(store, "model", event["start"], True)
+        seen.curves.pop("spiking")
+        _end(seen, event, memory, store)
     elif event["last"] - event["start"] >= _LONG and not event["restart"]:
-        memory["shown"] = event
-        if not is_on(store, "model"):
-            update_latch(store, "model", event["start"], True)
-        update_latch(store, "model", seen.step, True if event["last"] == seen.step else None)
+        _tell_long(seen, event, memory, store)
         if seen.step - event["start"] > limits["longest"]:  # this is where the loss is now: another rule's matter
-            shared.pop("spiking")
-            for name in ("loss", "norm"):
-                shared.pop(name, None)
+            for name in ("spiking", "loss", "norm"):
+                seen.curves.pop(name, None)
     return signal_of(store, lambda: _spike_report(seen, limits, memory))
+
+
+def _end(seen: RuleContext, event: dict[str, Any], memory: Memory, store: Store) -> None:
+    """A spike is over: a foreign batch is told, and one of the model that lasted; others are forgotten."""
+    odd = _is_odd_batch(event)
+    if _is_foreign(seen, event) if odd else event["last"] - event["start"] >= BLOCK and not event["restart"]:
+        memory["shown"] = event
+        update_latch(store, "batch" if odd else "model", event["start"], True)
+
+
+def _tell_long(seen: RuleContext, event: dict[str, Any], memory: Memory, store: Store) -> None:
+    memory["shown"] = event
+    if not is_on(store, "model"):
+        update_latch(store, "model", event["start"], True)
+    update_latch(store, "model", seen.step, True if event["last"] == seen.step else None)
 
 
 def _note_norm(seen: RuleContext, limits: Limits, memory: Memory) -> None:
@@ -163,7 +167,7 @@ def _spike_report(seen: RuleContext, limits: Limits, memory: Memory) -> Report:
     figure = seen.history.chart("Training loss", unit(seen), {label: loss_lines(seen)[label]})
     fixes = [*without_fault(seen.facts)]
     control, rate = rate_control(seen)
-    if not odd and rate and seen.facts.controls:
+    if not odd and rate and control in seen.controls:
         lower = event["raised"][0] if event["raised"] else rate / 3
         fixes.append(restore(control, lower, start, why))
     return Report(title, numbers, figure, [*fixes, pause(why)])
@@ -229,7 +233,7 @@ def divergence(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal
         why = f"What was learned is lost: go back to before step {since:,}, with a smaller rate."
         fixes = [*without_fault(seen.facts)]
         control, own = rate_control(seen)
-        if own and seen.facts.controls:
+        if own and control in seen.controls:
             fixes.append(restore(control, raised[0] if raised else own / 10, since, why))
         return Report(title, numbers, figure, [*fixes, pause(why)])
 

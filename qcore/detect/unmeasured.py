@@ -7,6 +7,7 @@ says so in the catalogue (`catalog.may_be_undefined`), and only its infinities c
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from qcore.detect.curves import loss_lines
@@ -58,7 +59,7 @@ def _judge_silence(seen: RuleContext, limits: Limits, memory: Memory, store: dic
 
 def _report(seen: RuleContext, memory: Memory) -> Report:
     kinds = memory["kinds"]
-    on = {name: latch for name, latch in memory["all"].items() if latch["on"]}
+    on = {name: latch for name, latch in memory["all"].items() if latch["on"]} or memory["all"]
     first = min(on, key=lambda name: on[name]["since"])
     words = catalog.series_words(first)
     more = f" and {len(on) - 1} more" if len(on) > 1 else ""
@@ -79,8 +80,10 @@ def probe_failed(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sign
     if not memory.get("resumed"):
         return []
     memory["resumed"] = False
-    return [Signal(False, 0, 0, lambda name=name: probe_report(seen, name, why), name)  # type: ignore[misc]
-            for name, why in memory.get("failed", {}).items()]  # fmt: skip
+    return [
+        Signal(False, 0, 0, partial(probe_report, seen, name, why), name)
+        for name, why in memory.get("failed", {}).items()
+    ]
 
 
 def probe_report(seen: RuleContext, name: str, why: str) -> Report:

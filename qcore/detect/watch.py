@@ -107,9 +107,7 @@ class Watch:
                 rules[rule.name] = rule
         self._plateau_detector.observe(found)
         observe_curves(self._curves, step, found)
-        for rule in self._of_nonfinite:
-            if broken or not found.keys().isdisjoint(self._memories.get(rule.name, {}).get("all", ())):
-                rules[rule.name] = rule
+        rules |= self._rules_of_nonfinite(found, broken)
         told = self._withdraw_unweighted()
         if rules:
             seen = self._seen(step, found, broken)
@@ -121,6 +119,14 @@ class Watch:
                     if (verdict := self._take(rule, sign)) is not None:
                         told.append(verdict)
         return told
+
+    def _rules_of_nonfinite(self, found: Mapping[str, float], broken: Mapping[str, float]) -> dict[str, Rule]:
+        """Rules that look because a value is not finite, or is again."""
+        return {
+            rule.name: rule
+            for rule in self._of_nonfinite
+            if broken or not found.keys().isdisjoint(self._memories.get(rule.name, {}).get("all", ()))
+        }
 
     def refreshed_verdicts(self) -> list[Verdict]:
         """The active verdicts that the call just made has shown again without news, as that look has them. A verdict's
