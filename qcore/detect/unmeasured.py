@@ -1,7 +1,7 @@
 """Rules about numbers that are missing: series that are not finite, a loss that has stopped coming, failed probes.
 
 A NaN compares as false with every limit, so that no other rule can say a word about it. What may rightly be undefined
-says so in the catalogue (`catalog.may_be_undefined`), and only its infinities count.
+(a ratio to nothing, a mean over nothing) is left out by whoever measures it, and never arrives as NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def nonfinite_series(seen: RuleContext, limits: Limits, memory: Memory) -> list[
         return []
     kinds = memory.setdefault("kinds", {})
     for name, value in seen.broken.items():
-        if (math.isnan(value) and catalog.may_be_undefined(name)) or (name not in store and len(store) >= _MOST):
+        if name not in store and len(store) >= _MOST:
             continue
         kinds[name] = "NaN" if math.isnan(value) else "infinite"
         update_latch(store, name, seen.step, True, raise_after=_wanted(name, limits))

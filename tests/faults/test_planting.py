@@ -13,7 +13,7 @@ from qcore.sampling import generate
 
 CODES = [code for code, case in FAULTS.items() if case.planted]
 VIDEO = ["V2", "V3", "V5"]
-CONFIGURATIONS = ["V1", "V4", "V6"]
+CONFIGURATIONS = ["V1", "V4", "V6", "H1"]
 PHASE_ONLY = ["L1", "P1", "P2", "P3"]
 TRANSFORMER_ONLY = ["L2", "L3", "G8", "T3", "T4", "R1"]
 

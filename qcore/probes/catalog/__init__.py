@@ -9,6 +9,5 @@ from qcore.probes.catalog.declare import *  # noqa: F403
 from qcore.probes.catalog.mechanisms import *  # noqa: F403
 from qcore.probes.catalog.text import *  # noqa: F403
 from qcore.probes.catalog.training import *  # noqa: F403
-from qcore.probes.catalog.undefined import *  # noqa: F403
 from qcore.probes.catalog.units import *  # noqa: F403
 from qcore.probes.catalog.video import *  # noqa: F403
