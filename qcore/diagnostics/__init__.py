@@ -4,6 +4,7 @@ Each returns a frozen dataclass whose `scalars()` are the series of a run and wh
 """
 
 from qcore.diagnostics.concepts import ConceptAlignment, concept_alignment
+from qcore.diagnostics.copies import longest_copy
 from qcore.diagnostics.frames import (
     AnchorStatistics,
     FrameReference,
@@ -78,6 +79,7 @@ __all__ = [
     "hidden_geometry",
     "interference_statistics",
     "local_coherence",
+    "longest_copy",
     "path_check",
     "phase_statistics",
     "position_response",

@@ -45,6 +45,7 @@ class Recording:
         probes: steps by name of the probe; None for a run from before they were recorded.
         opened, began: whether the data, and everything else, was measured before the first update.
         evaluations, samples: steps.
+        series: names of all that was measured; None where nobody asked.
     """
 
     probes: Mapping[str, frozenset[int]] | None
@@ -52,6 +53,11 @@ class Recording:
     began: bool
     evaluations: frozenset[int]
     samples: frozenset[int]
+    series: frozenset[str] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether a replay should measure a series: an earlier version may not have known it."""
+        return self.series is None or name in self.series
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def recording_of(reader: RunReader, until: int) -> Recording:
         began=bool(len(first[BEFORE_TRAINING])),
         evaluations=frozenset(evaluations),
         samples=frozenset(samples),
+        series=frozenset(reader.names()),
     )
 
 

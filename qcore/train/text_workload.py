@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import generation_statistics
+from qcore.diagnostics import generation_statistics, longest_copy
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -40,6 +41,8 @@ UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
+_SEARCHED, _MOST_COMPARED = 1 << 16, 128
+"""Tokens of the training text, and of a sample, that are compared: about a hundredth of what drawing it takes."""
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
@@ -169,6 +172,17 @@ class TextWorkload(TextSampler, Workload):
         length = min(int(controls["sample_length"]), _LONGEST)
         settings = self.config.sampling.model_copy(update={"max_tokens": length})
         return [(prompt, settings) for prompt in self.config.probes.prompts]
+
+    def copied(self, sample: Generation) -> dict[str, float]:
+        ids = np.array([row["id"] for row in sample.tokens][:_MOST_COMPARED], dtype=np.int64)
+        if not len(ids):
+            return {}
+        train, held_out = self.engine.dataset.train.tokens_N, self.engine.dataset.validation.tokens_N
+        searched_N = train[:_SEARCHED]
+        return {
+            catalog.GENERATION_COPIED: float(longest_copy(ids, searched_N)),
+            catalog.GENERATION_COPIED_HELD_OUT: float(longest_copy(held_out[: len(ids)], searched_N)),
+        }
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         return {
