@@ -189,7 +189,7 @@ def _plateau_report(seen: RuleContext, limits: Limits, row: dict[str, Any], unig
 def first_loss(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """Before the first update the loss is far above ln V, in a model that should start near it."""
     even = uniform(seen)
-    if even is None or not seen.facts.starts_near_uniform:
+    if even is None or not seen.facts.starts_level:
         return []
     limit, store = limits["times"] * even + limits["more"], memory.setdefault("all", {})
     held_out = seen.values.get(catalog.EVAL_CE)

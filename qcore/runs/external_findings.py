@@ -53,7 +53,7 @@ def judged_findings(reader: RunReader, config: ExternalConfig) -> list[Finding]:
 
 def _facts(meta: Mapping[str, Any], family: Any, total_steps: int) -> Facts:
     references = meta.get("references") or {}
-    known = {name: _number(references.get(name)) for name in _REFERENCES}
+    unigram, bigram, trigram, generator = (_number(references.get(name)) for name in _REFERENCES)
     return Facts(
         kind="external",
         family=family,
@@ -61,7 +61,10 @@ def _facts(meta: Mapping[str, Any], family: Any, total_steps: int) -> Facts:
         accumulation=int(_number(meta.get("accumulation")) or 1),
         steps_per_pass=_number(meta.get("steps_per_pass")) or 0.0,
         controls={"steps": total_steps} if total_steps else {},
-        **known,
+        unigram=unigram,
+        bigram=bigram,
+        trigram=trigram,
+        generator=generator,
     )
 
 

@@ -146,7 +146,7 @@ CASES: dict[str, tuple[Curve, set[str], int, dict[str, Any], Events]] = {
     "loss times accumulation": (scaled, {"loss_scale"}, 25, {"accumulation": 4}, ()),
     "rate zero": (rate_gone, {"rate_zero_early"}, 125, {"controls": {"steps": 400}}, ()),
     "rate zero, no plan": (rate_gone, {"rate_zero_early"}, 130, {}, ()),
-    "a start far off": (far_start, {"first_loss"}, 0, {"starts_near_uniform": True}, ()),
+    "a start far off": (far_start, {"first_loss"}, 0, {"starts_level": True}, ()),
     "no warm-up": (full_rate, {"missing_warmup"}, 15, {}, ()),
     "plateau": (plateau, {"worse_than_unigram"}, 300, {"unigram": 4.45, "bigram": 2.2}, ()),
     "optimizer state lost": (resumed, {"resume_jump", "loss_spike"}, 205, {}, [(200, "resume", {})]),
