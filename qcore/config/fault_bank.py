@@ -311,10 +311,56 @@ _CASES = (
         {**_TRANSFORMER, "layers": 6, "batch_size": 1, "context": 128},
     ),
     *INPUT_CASES,
+    FaultCase(
+        "H1",
+        "A handful of documents, many times",
+        "a training loss near 0, and samples that are the training text",
+        "the held-out loss rises from its lowest while the training loss falls",
+        ("overfit",),
+        300,
+        {**_TRANSFORMER, "documents": 24, "steps": 400},
+        planted=False,
+    ),
+    FaultCase(
+        "H2",
+        "Batches of junk in the data",
+        "spikes in the loss; the learning rate was lowered for them",
+        "the loss of a batch is above a uniform guess and back at the next one; held-out data have not moved",
+        ("loss_spike",),
+        100,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "H3",
+        "A schedule that counts twice as fast",
+        "a loss that stops falling half-way",
+        "the learning rate is 0 with half of the run ahead",
+        ("rate_zero_early",),
+        110,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "H4",
+        "The evaluation is NaN",
+        "no curve of the held-out loss",
+        "a measured series is not finite",
+        ("nonfinite_series",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "H6",
+        "The answer is given in training alone",
+        "a perfect training loss",
+        "a training loss under that of the text's own generator, far below the held-out loss within the first pass",
+        ("below_entropy", "gap_at_once"),
+        100,
+        _TRANSFORMER,
+    ),
 )
 
 FAULTS: dict[str, FaultCase] = {
     case.code: case for case in (*_CASES, *(FaultCase(**case) for case in fault_cases_optimizer.CASES))
 }
 """Every case by its code: L leaks, G gradients, O optimizer, P phases, T tokens, V video, B batches, N numbers, R rank,
-D data and targets, X what a flow is trained on."""
+D data and targets, X what a flow is trained on, H curves."""

@@ -107,7 +107,7 @@ def unshifted_labels(seen: RuleContext, limits: Limits, memory: Memory) -> list[
     )
     if copied is not None and here is not None and after is not None and trained is not None and not padded:
         # what is trained falls with the loss of copying and not with that of the next token
-        follows = after - here > limits["gap"] and trained - here < limits["follows"] * (after - here)
+        follows = after - here > limits["gap"] and abs(trained - here) < limits["follows"] * (after - here)
         update_latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
     if catalog.LABELS_WRONG in values:
         some = broken_by(seen, limits) == "lag" and latest.get(catalog.LABELS_LAG) == 0

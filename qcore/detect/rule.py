@@ -41,6 +41,8 @@ class RuleContext:
         controls, changes: as known from the facts and from events.
         objective_step: step of the newest change of what the loss is made of.
         active: id of each finding that is active now → the step since which it is.
+        curves: what `qcore.detect.curves` keeps of losses, norms and rates; rules only read it.
+        broken: values of this call that are not finite.
     """
 
     facts: Facts
@@ -54,6 +56,8 @@ class RuleContext:
     changes: Mapping[str, Change]
     objective_step: int | None
     active: Mapping[str, int] = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
+    broken: Mapping[str, float] = field(default_factory=dict)
 
     def measured(self, prefix: str) -> Iterator[tuple[str, float]]:
         """(rest of the name, value) of the values under `prefix` in this call."""
@@ -136,6 +140,7 @@ class Rule:
             is passed over.
         clear: the numbers that rule it out, the one that must have been measured first; without any, those of
             `healthy`, or else its own latches (see `causes`).
+        reads_nonfinite: it also looks when a value that arrives is not finite, and when one of such a series is again.
     """
 
     name: str
@@ -154,6 +159,7 @@ class Rule:
     grade: Grade = "broken"
     explained_by: tuple[str, ...] = ()
     clear: tuple[Clear, ...] = ()
+    reads_nonfinite: bool = False
 
     def reads_series(self, series: str) -> bool:
         """Whether a measurement of `series` makes this rule look."""

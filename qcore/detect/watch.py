@@ -17,6 +17,7 @@ from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
 from qcore.detect.case import FindingCase, case_from_state, check_type, copy_plain
 from qcore.detect.causes import Grounds, StandingCase, cause_words, explain
+from qcore.detect.curves import SHARED, note_resume, observe_curves, restart_curves, restarts_curves
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
 from qcore.detect.plateau import PlateauDetector
@@ -24,6 +25,7 @@ from qcore.detect.remedies import that_change
 from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
+from qcore.detect.unmeasured import probe_report
 
 VERSION = 3
 _READABLE = (2, VERSION)
@@ -40,11 +42,12 @@ _CHANGES_KEPT = 64
 class Watch:
     """Detectors over one run. Not thread-safe: it belongs to the training thread."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, rules: Iterable[Rule] = RULES) -> None:
         self.facts = facts
         self.evaluations = 0
         """How often a rule has looked, since the start or the restore."""
-        self._rules = {rule.name: rule for rule in RULES if facts.family in rule.families}
+        self._rules = {rule.name: rule for rule in rules if facts.family in rule.families}
+        self._of_nonfinite = tuple(rule for rule in self._rules.values() if rule.reads_nonfinite)
         self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
         self._history = History()
         self._plateau_detector = PlateauDetector(facts.unigram)
@@ -61,7 +64,8 @@ class Watch:
     def observe(self, step: int, values: Mapping[str, float], weights: Mapping[str, float]) -> list[Verdict]:
         """Judge what was measured at `step` (0: before the first update) and say what is new or has changed.
 
-        Values that are not finite, and series that no rule reads, are passed over. May be called several times a step,
+        Values that are not finite are told to the rules that ask for them alone; series that no rule reads are passed
+        over. May be called several times a step,
         each with what has just arrived.
 
         Args:
@@ -71,10 +75,12 @@ class Watch:
         self._again.clear()
         self._note_weights(step, weights)
         found: dict[str, float] = {}
+        broken: dict[str, float] = {}
         rules: dict[str, Rule] = {}
         for name, value in values.items():
-            # a NaN compares as false with every limit: it would pass for healthy, and `failure` is told of it
+            # a NaN compares as false with every limit: it would pass for healthy
             if not math.isfinite(value):
+                broken[name] = value
                 continue
             # most series are read by no rule; which ones was looked up once
             kept, readers = self._routes.get(name) or self._route(name)
@@ -85,10 +91,12 @@ class Watch:
             for rule in readers:
                 rules[rule.name] = rule
         self._plateau_detector.observe(found)
+        observe_curves(self._curves, step, found)
+        rules |= self._rules_of_nonfinite(found, broken)
         told = self._withdraw_unweighted()
         active = {key: case.since for key, case in self._cases.items() if case.active}
         if rules:
-            seen = self._seen(step, found, active)
+            seen = self._seen(step, found, active, broken)
             # each rule once, however many of its series have arrived
             for rule in rules.values():
                 self.evaluations += 1
@@ -105,6 +113,14 @@ class Watch:
         # last, when all rules have spoken: a cause may be found in the same call, after what follows from it
         told += [key for key in self._symptoms_to_tell_again() if key not in told] if told else []
         return [self._told(key) for key in told]
+
+    def _rules_of_nonfinite(self, found: Mapping[str, float], broken: Mapping[str, float]) -> dict[str, Rule]:
+        """Rules that look because a value is not finite, or is again."""
+        return {
+            rule.name: rule
+            for rule in self._of_nonfinite
+            if broken or not found.keys().isdisjoint(self._memories.get(rule.name, {}).get("all", ()))
+        }
 
     def refreshed_verdicts(self) -> list[Verdict]:
         """The active verdicts that the call just made has shown again without news, as that look has them. A verdict's
@@ -125,10 +141,20 @@ class Watch:
         return told
 
     def note_event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
-        """Take note of a change of a control (kind "control", payload name, old, new); other events say nothing.
+        """Take note of what has happened to the run; kinds that are not named here say nothing.
 
         What the loss is made of restarts the baselines that it invalidates; the learning rate restarts none.
+
+        Args:
+            kind: `control` (payload name, old, new), a change of a control; `resume`, the run was taken up again as it
+                was; `restart`, weights, model or data are others than at the step before.
         """
+        if kind == "resume":
+            note_resume(self._curves, step)
+            if "probe_failed" in self._memories:
+                self._memories["probe_failed"]["resumed"] = True
+        if kind == "restart":
+            restart_curves(self._curves, step)
         if kind != "control" or "name" not in payload:
             return
         name, new = str(payload["name"]), payload.get("new")
@@ -141,6 +167,17 @@ class Watch:
             del self._changes[next(iter(self._changes))]
         if name.endswith("_weight") or name in _OBJECTIVE:
             self._objective_step = step
+        if restarts_curves(name):
+            restart_curves(self._curves, step)
+
+    def probe_failed(self, step: int, name: str, why: str) -> Verdict:
+        """The probe `name` has thrown and is switched off."""
+        rule = self._rules["probe_failed"]
+        self._memories.setdefault(rule.name, {}).setdefault("failed", {})[name] = why
+        key = f"{rule.name}:{name}"
+        report = probe_report(self._seen(step, {}), name, why)
+        self._cases[key] = FindingCase(rule.name, True, step, step, step, 0, report)
+        return self._verdict(key)
 
     def failure(self, step: int, terms: Iterable[str], message: str) -> Verdict:
         """The loss or the gradient of update `step` was not finite; `message` stands in when no term is named."""
@@ -201,7 +238,11 @@ class Watch:
         self._step = check_type(int, state["step"])
         self._history.restore(state["history"])
         self._plateau_detector.restore(state["pulse"])
-        memories = {name: check_type(dict, memory) for name, memory in state["memories"].items() if name in self._rules}
+        memories = {
+            name: check_type(dict, memory)
+            for name, memory in state["memories"].items()
+            if name in self._rules or name == SHARED
+        }
         self._memories = copy_plain(memories)
         self._cases = {
             key: case_from_state(case, self._rules[case["rule"]])
@@ -230,6 +271,7 @@ class Watch:
             return
         if self._weights:
             self._objective_step = step
+            restart_curves(self._curves, step)
         self._weights = dict(weights)
 
     def _withdraw_unweighted(self) -> list[str]:
@@ -245,7 +287,18 @@ class Watch:
                 told.append(key)
         return told
 
-    def _seen(self, step: int, values: dict[str, float], active: Mapping[str, int] | None = None) -> RuleContext:
+    @property
+    def _curves(self) -> dict[str, Any]:
+        """What rules about the curves share: kept among the memories, where a state of before them has none."""
+        return self._memories.setdefault(SHARED, {})
+
+    def _seen(
+        self,
+        step: int,
+        values: dict[str, float],
+        active: Mapping[str, int] | None = None,
+        broken: Mapping[str, float] | None = None,
+    ) -> RuleContext:
         return RuleContext(
             facts=self.facts,
             step=step,
@@ -258,6 +311,8 @@ class Watch:
             changes=self._changes,
             objective_step=self._objective_step,
             active={} if active is None else active,
+            curves=self._curves,
+            broken=broken or {},
         )
 
     def _take(self, rule: Rule, sign: Signal) -> str | None:

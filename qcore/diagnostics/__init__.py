@@ -5,6 +5,7 @@ Each returns a frozen dataclass whose `scalars()` are the series of a run and wh
 
 from qcore.diagnostics.accumulation import AccumulationWeights, accumulation_weights
 from qcore.diagnostics.concepts import ConceptAlignment, concept_alignment
+from qcore.diagnostics.copies import longest_copy
 from qcore.diagnostics.fixed_matrices import FixedMatrix, fixed_matrices
 from qcore.diagnostics.flow_inputs import (
     DrawnTimes,
@@ -121,6 +122,7 @@ __all__ = [
     "interference_statistics",
     "layer_statistics",
     "local_coherence",
+    "longest_copy",
     "loss_parts",
     "measure_movement",
     "module_names",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
-from qcore.faults import batches, data, flow_data, gradients, leaks, optimizer, phases, tokens, video
+from qcore.faults import batches, curves, data, flow_data, gradients, leaks, optimizer, phases, tokens, video
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
@@ -24,6 +24,7 @@ PLANTERS: dict[str, Callable[[Any], None]] = {
     **phases.PLANTERS,
     **tokens.PLANTERS,
     **batches.PLANTERS,
+    **curves.PLANTERS,
     **video.PLANTERS,
     **data.PLANTERS,
     **flow_data.PLANTERS,

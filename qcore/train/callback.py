@@ -66,6 +66,9 @@ class Callback:
     def on_resize(self) -> None:
         """Runs after the model has got another size; may look at it anew."""
 
+    def on_restore(self) -> None:
+        """Runs after weights and moments of an earlier step have been put back, also when that is made again."""
+
     def at_end(self, end: End) -> None:
         """Runs once at a step at which the run is to end, before its state says so; may measure, and queues what the
         run does last. A control that is changed before that is done may still let the run go on.
@@ -136,6 +139,9 @@ class LoopActions(TrainerActions, Protocol):
 
     def tell_resize(self) -> None:
         """Call every callback's `on_resize`."""
+
+    def tell_restore(self) -> None:
+        """Call every callback's `on_restore`."""
 
     def state_dicts(self) -> dict[str, dict[str, Any]]:
         """State of every callback that has one, by name."""

@@ -22,7 +22,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import AccumulationWeights, TrainedRows, generation_statistics
+from qcore.diagnostics import AccumulationWeights, TrainedRows, generation_statistics, longest_copy
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -47,6 +47,8 @@ _PROPOSED = ("packing", "tokenizer", "accumulation", "layers")
 """What only a new run can change, and remedies propose to."""
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
+_SEARCHED, _MOST_COMPARED = 1 << 16, 128
+"""Tokens of the training text, and of a sample, that are compared: about a hundredth of what drawing it takes."""
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
@@ -133,7 +135,16 @@ class TextWorkload(TextSampler, Workload):
             skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
             data=engine.dataset.report.facts(),
             settings={name: self.config.value(name) for name in _PROPOSED if name not in controls},
+            steps_per_pass=self._steps_per_pass(),
         )
+
+    def _steps_per_pass(self) -> float:
+        """Updates in which as many targets come as the training text has."""
+        optim, dataset = self.config.optim, self.engine.dataset
+        rows = optim.batch_size * optim.accumulation
+        if self.config.data.packing == "padded":  # a document a row, whatever its length
+            return dataset.report.train_documents / rows
+        return float(dataset.token_counts.sum()) / (rows * self.config.model.context)
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
         del step
@@ -168,6 +179,20 @@ class TextWorkload(TextSampler, Workload):
         length = min(int(controls["sample_length"]), _LONGEST)
         settings = self.config.sampling.model_copy(update={"max_tokens": length})
         return [(prompt, settings) for prompt in self.config.probes.prompts]
+
+    def copied(self, sample: Generation) -> dict[str, float]:
+        """Longest stretch of the sample, and of as much held-out text, that stands in the first 65,536 tokens of the
+        training text.
+        """
+        ids = np.array([row["id"] for row in sample.tokens][:_MOST_COMPARED], dtype=np.int64)
+        if not len(ids):
+            return {}
+        train, held_out = self.engine.dataset.train.tokens_N, self.engine.dataset.validation.tokens_N
+        searched_N = train[:_SEARCHED]
+        return {
+            catalog.GENERATION_COPIED: float(longest_copy(ids, searched_N)),
+            catalog.GENERATION_COPIED_HELD_OUT: float(longest_copy(held_out[: len(ids)], searched_N)),
+        }
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         return {

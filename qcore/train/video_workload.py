@@ -126,7 +126,7 @@ class VideoWorkload(ClipSampler, Workload):
         return Runner(VideoProbed(self.engine, self._reference), writer)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
-        model = self.config.model
+        model, optim = self.config.model, self.config.optim
         return Facts(
             kind=model.kind,
             family="video",
@@ -135,10 +135,11 @@ class VideoWorkload(ClipSampler, Workload):
             planned_lr_sum=planned_lr_sum,
             term_ranges={term.name: (term.low, term.high) for term in self.engine.terms},
             hinges=frozenset(term.name for term in self.engine.terms if term.hinge),
-            accumulation=self.config.optim.accumulation,
+            accumulation=optim.accumulation,
             fault=self.config.fault,
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in self.engine.dataset.skipped),
+            steps_per_pass=len(self.engine.dataset.train_NFCHW) / (optim.batch_size * optim.accumulation),
         )
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:

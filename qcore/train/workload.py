@@ -175,6 +175,13 @@ class Workload(Sampler):
     def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Prompts and settings of the samples that are taken at a cadence."""
 
+    def copied(self, sample: Generation) -> dict[str, float]:
+        """Series, by name, of what a timeline sample has in common with the training data; the largest of a step's
+        samples counts.
+        """
+        del sample
+        return {}
+
     @abstractmethod
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         """Series, by name, that the statistics of a timeline sample give."""

@@ -19,6 +19,7 @@ from qcore.detect.history import CHART_POINTS, History, Track
 from qcore.detect.plateau import PlateauDetector
 from qcore.detect.rule import is_above, is_below, update_latch
 from qcore.probes import catalog
+from tests.detect import test_curves
 from tests.detect.streams import AT_START, Values, facts, healthy, run, weights
 
 _BAD_DATA = {
@@ -53,7 +54,9 @@ def _every_verdict() -> list[Verdict]:
         watch = Watch(facts(fault=fault))
         run(watch, range(50))
         told.append(watch.failure(50, ["z_loss", "layers.0.weight"], "the gradient is not finite"))
-    return told
+    for curve, _, _, known, events in test_curves.CASES.values():
+        told += test_curves.feed(curve, range(401), known, events)
+    return [*told, Watch(facts()).probe_failed(5, "kernels", "ValueError: no heads")]
 
 
 def _broken(step: int, values: Values) -> Values:
@@ -333,9 +336,10 @@ def test_an_ordinary_step_asks_only_the_rules_that_read_it() -> None:
     for step in range(101, 110):
         free = healthy(step, np.random.default_rng(step))
         watch.observe(step, {**free, "train/step_ms": 10.0, "cost/tokens_ms": 1.0}, weights())
-    assert watch.evaluations - before == 9 * 4  # token_collapse, unscaled_term, nonfinite and raised_rate
+    # token_collapse, unscaled_term, nonfinite, raised_rate; six of the curves, which mostly return at their first line
+    assert watch.evaluations - before == 9 * (4 + 6)
     before = watch.evaluations
-    watch.observe(110, {"train/step_ms": 10.0, "train/lr": 1e-3}, weights())
+    watch.observe(110, {"train/step_ms": 10.0, "cost/tokens_ms": 1.0}, weights())
     assert watch.evaluations == before
 
 

@@ -13,7 +13,7 @@ from qcore.sampling import generate
 
 CODES = [code for code, case in FAULTS.items() if case.planted]
 VIDEO = ["V2", "V3", "V5", "X1", "X2", "X3", "X4", "X5", "X6"]
-CONFIGURATIONS = ["V1", "V4", "V6"]
+CONFIGURATIONS = ["V1", "V4", "V6", "H1"]
 PHASE_ONLY = ["L1", "P1", "P2", "P3"]
 TRANSFORMER_ONLY = ["L2", "L3", "G8", "T3", "T4", "R1"]
 
@@ -100,7 +100,7 @@ def test_a_planted_engine_trains_evaluates_and_speaks(planted, code):
     engine, board = planted(code)
     losses = [engine.step(step, board).loss for step in range(1, 5)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert math.isfinite(engine.evaluate(board))
+    assert math.isfinite(engine.evaluate(board)) is (code != "H4")
     if code in VIDEO:
         assert torch.cat(list(engine.sample(engine.config.sampling, board, 2))).isfinite().all()
         return
@@ -124,7 +124,7 @@ def test_a_planted_run_resumes_bit_for_bit(planted, code):
     for old, new in zip(engine.model.parameters(), resumed.model.parameters(), strict=True):
         if moments := engine.optimizer.state.get(old):
             resumed.optimizer.state[new] = {name: value.clone() for name, value in moments.items()}
-    assert resumed.evaluate(board) == engine.evaluate(board)
+    assert resumed.evaluate(board) == pytest.approx(engine.evaluate(board), abs=0, rel=0, nan_ok=True)
     assert_equal(trained(engine, board, [4]), trained(resumed, board, [4]))
 
 

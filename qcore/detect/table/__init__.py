@@ -7,7 +7,20 @@ takes, stands beside the detector.
 from __future__ import annotations
 
 from qcore.detect.rule import Rule
-from qcore.detect.table import clips, inputs, leaks, optimizer, phases, rates, targets, terms, tokens, updates, video
+from qcore.detect.table import (
+    clips,
+    curves,
+    inputs,
+    leaks,
+    optimizer,
+    phases,
+    rates,
+    targets,
+    terms,
+    tokens,
+    updates,
+    video,
+)
 from qcore.detect.table.video import MOTIONS
 
 RULES: tuple[Rule, ...] = (
@@ -23,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     *clips.RULES,
     # after the rules whose findings they explain
     *rates.RULES,
+    *curves.RULES,
 )
 """Every rule. Those of one call are told in this order."""
 

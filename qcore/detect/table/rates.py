@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qcore.detect import rates
+from qcore.detect import raised_rate
 from qcore.detect.rule import Rule
 from qcore.probes import catalog
 
@@ -16,7 +16,7 @@ RULES: tuple[Rule, ...] = (
         {"times": 3.0, "release": 1.5, "steps": 60},
         "it needs a raise by hand, schedule or rule, and a loss that left its range",
         (catalog.TERM_CE,),
-        rates.raised_rate,
+        raised_rate.raised_rate,
         shows=(catalog.TRAIN_LR,),
         past="The learning rate was raised too far",
     ),
