@@ -22,6 +22,7 @@ from qcore.detect.finding import (
 )
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_on, signal_of, update_latch
+from qcore.detect.sampler import gives_probabilities
 from qcore.probes import catalog
 
 _END_TOKENS = ("eos", "pad")
@@ -115,6 +116,8 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     that an earlier one has taught, such as a fork with a schedule that ends low.
     """
     store = memory.setdefault("all", {})
+    if gives_probabilities(seen):  # no rate and no number of steps helps outputs that stay nearly even
+        return []
     planned, spent = seen.values.get(catalog.OPTIM_PLANNED_LR_SUM), seen.latest.get(catalog.OPTIM_LR_SUM, 0.0)
     if planned is not None or (seen.armed and "planned" in store):
         # judged only where it was just measured: an old plan may have been changed since

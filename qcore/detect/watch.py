@@ -28,6 +28,7 @@ not change under a person's hand. Title, numbers and chart of every look are in 
 _MOST_ROUTES = 4096
 _OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
 _CHANGES_KEPT = 64
+_WORDS = 200
 T = TypeVar("T")
 
 
@@ -127,10 +128,14 @@ class Watch:
         return told
 
     def note_event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
-        """Take note of a change of a control (kind "control", payload name, old, new); other events say nothing.
+        """Take note of a change of a control (kind "control", payload name, old, new), or of a sample that failed (kind
+        "sample", payload prompt, error); other events say nothing.
 
         What the loss is made of restarts the baselines that it invalidates; the learning rate restarts none.
         """
+        if kind == "sample":
+            failed = {"step": step, "prompt": str(payload["prompt"])[:_WORDS], "error": str(payload["error"])[:_WORDS]}
+            self._memories.setdefault("failed_samples", {})["failed"] = failed
         if kind != "control" or "name" not in payload:
             return
         name, new = str(payload["name"]), payload.get("new")

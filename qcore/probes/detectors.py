@@ -63,6 +63,10 @@ class Detectors:
             self.planned_lr_sum = planned_lr_sum(self._controls)
             self.observe(step, {catalog.OPTIM_PLANNED_LR_SUM: self.planned_lr_sum})
 
+    def sample_failed(self, step: int, prompt: str, error: str) -> None:
+        """A sample of the timeline ended with an error."""
+        self._watch.note_event(step, "sample", {"prompt": prompt, "error": error})
+
     def resized(self) -> None:
         """The model has another size than before; what was remembered stays."""
         self._watch.facts = self._judged.facts(self._controls, self.planned_lr_sum)

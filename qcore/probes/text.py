@@ -7,6 +7,7 @@ import math
 import torch
 
 from qcore.diagnostics import (
+    UnrepeatableError,
     batch_dependence,
     causality_probe,
     coherence_perplexity,
@@ -23,7 +24,7 @@ from qcore.diagnostics import (
     term_gradients,
     token_statistics,
 )
-from qcore.probes import catalog
+from qcore.probes import catalog, sampler
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import gradients, terms, weights
 
@@ -125,10 +126,13 @@ def _signs(seen: ProbeInput) -> dict[str, float]:
 
 def _causality(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    with seen.engine.jittered(seen.step):
-        probe = causality_probe(
-            text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
-        )
+    try:
+        with seen.engine.jittered(seen.step):
+            probe = causality_probe(
+                text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
+            )
+    except UnrepeatableError:  # the probe of repeated calls says so
+        return {}
     if arrays := probe.arrays():
         seen.keep("causality", arrays)
     return probe.scalars()
@@ -136,9 +140,12 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    probe = batch_dependence(
-        text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
-    )
+    try:
+        probe = batch_dependence(
+            text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
+        )
+    except UnrepeatableError:
+        return {}
     return probe.scalars()
 
 
@@ -177,5 +184,6 @@ PROBES = (
     Probe("accumulation", _TEXT, "checks_every", _accumulation),
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
+    *sampler.PROBES,
 )
 """In the order in which they are measured."""

@@ -20,7 +20,7 @@ from qcore.probes import catalog
 from qcore.probes.detectors import Detectors
 from qcore.probes.scheduler import running_mean
 from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN
-from qcore.store import Status
+from qcore.store import Generation, Status
 from qcore.train.callback import Callback, End, LoopContext
 from qcore.train.engine import NonFiniteError, StepResult
 
@@ -53,6 +53,7 @@ class Monitor(Callback):
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
         self._heard: list[dict[str, float]] = []
+        self._samples: list[Generation] = []
 
     def before_training(self, resumed: bool) -> None:
         recording = self._recording
@@ -159,16 +160,23 @@ class Monitor(Callback):
         self._log(step, {name: value, catalog.COST_EVAL_MS: seconds * 1e3})
         self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
-    def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
-        """Take the statistics of a finished timeline sample; after the last one of a step, log their means."""
-        self._heard.append({name: value for name, value in self._workload.heard(stats).items() if math.isfinite(value)})
+    def heard(self, step: int, sample: Generation, *, last: bool) -> None:
+        """Take a finished timeline sample; after the last one of a step, log the means of their statistics, and how
+        they agree with the model that is trained.
+        """
+        heard = self._workload.heard(sample.stats)
+        self._heard.append({name: value for name, value in heard.items() if math.isfinite(value)})
+        self._samples.append(sample)
+        if sample.status == "failed":
+            self.detectors.sample_failed(step, sample.prompt, str(sample.stats.get("error", "")))
         if last:
             names = {name for sample in self._heard for name in sample}
             means = {}
             for name in sorted(names):
                 values = [sample[name] for sample in self._heard if name in sample]
                 means[name] = sum(values) / len(values)
-            self._heard = []
+            means |= self._workload.compare_samples(self._samples)
+            self._heard, self._samples = [], []
             if means:
                 self._log(step, means)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import generation_statistics
+from qcore.diagnostics import SampleScore, generation_statistics
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -33,10 +33,13 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
+from qcore.train.sample_checks import compare_texts, data_round_trip, score_generation, weight_versions
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import EngineStep, Sampler, Workload
 
 UPDATE_SECONDS = 0.1
+SAMPLE_ERRORS = (FloatingPointError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a broken model or sampler raises: a sample that failed is shown, and found; training goes on without it."""
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
@@ -44,13 +47,20 @@ _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.w
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
 
-class TextSampler(Sampler):
-    """A language model and its tokenizer."""
+DrawText = Callable[..., Iterator[SampledToken]]
+"""(the sampler, model, prompt ids, settings, …) → tokens, as `Engine.draw_text`."""
 
-    def __init__(self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer) -> None:
+
+class TextSampler(Sampler):
+    """A language model and its tokenizer, and the engine's way of drawing where there is one."""
+
+    def __init__(
+        self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer, draw_text: DrawText | None = None
+    ) -> None:
         self.config: TextRunConfig = config
         self._model = model
         self._tokenizer = tokenizer
+        self._draw_text = draw_text
 
     def sample(
         self,
@@ -61,7 +71,7 @@ class TextSampler(Sampler):
     ) -> Iterator[Generation]:
         del controls
         self._check_sampling(settings)
-        return sample_text(self._model, self._tokenizer, draft, settings, stop)
+        return sample_text(self._model, self._tokenizer, draft, settings, stop, self._draw_text)
 
     def settings(self, changes: Mapping[str, Any]) -> Section:
         """As of every family; also refused: a coherence-aware rule for a model without phases."""
@@ -85,8 +95,9 @@ class TextWorkload(TextSampler, Workload):
     def __init__(self, config: TextRunConfig, cache: Path, tokenizer: Path | None = None) -> None:
         self.engine = build_engine(config, cache, tokenizer)
         self.fingerprint = self.engine.dataset.fingerprint
-        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer)
+        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer, self.engine.draw_text)
         self._check_sampling(config.sampling)
+        self._scores: dict[str, SampleScore] = {}
 
     def section_after_growth(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         return grown_section(self.engine.config, changes)
@@ -133,7 +144,10 @@ class TextWorkload(TextSampler, Workload):
 
     def data_measurements(self, controls: Mapping[str, Any]) -> dict[str, float]:
         tokenizer = self._tokenizer
-        return target_statistics(self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id)
+        targets = target_statistics(
+            self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id
+        )
+        return targets | data_round_trip(self.engine.dataset)
 
     def describe(self, run_dir: Path) -> dict[str, Any]:
         tokenizer, dataset, optim = self._tokenizer, self.engine.dataset, self.config.optim
@@ -160,6 +174,25 @@ class TextWorkload(TextSampler, Workload):
         length = min(int(controls["sample_length"]), _LONGEST)
         settings = self.config.sampling.model_copy(update={"max_tokens": length})
         return [(prompt, settings) for prompt in self.config.probes.prompts]
+
+    def sample(
+        self,
+        draft: Generation,
+        settings: SamplingConfig,
+        controls: Mapping[str, Any],
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Generation]:
+        """As of any sampler; a sample of the timeline is scored by the trained model."""
+        versions = weight_versions(self.engine.model)
+        for partial in super().sample(draft, settings, controls, stop):
+            # a rewind may put other weights in while a sample is drawn: it is then of neither
+            if partial.status == "done" and draft.kind == "timeline" and weight_versions(self.engine.model) == versions:
+                self._scores[partial.id] = score_generation(self.engine, partial, settings)
+            yield partial
+
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        scores, self._scores = self._scores, {}
+        return compare_texts(self.engine, samples, scores)
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         return {
@@ -239,6 +272,12 @@ class TextStep(EngineStep):
     def logits(self, tokens_BT: Tensor) -> Tensor:
         return self._engine.logits(tokens_BT)
 
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        return self._engine.logits_as_generated(tokens_BT)
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        return self._engine.stepped_logits(tokens_BT)
+
     def internals(self, tokens_BT: Tensor) -> Internals:
         self._engine.model.eval()
         with torch.no_grad():
@@ -315,7 +354,7 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
     with checkpoint_errors(folder, "model"):
         sized = config_with_section(config, checkpoint.state.model)
     assert isinstance(sized, TextRunConfig)
-    config = sized
+    config, draw_text = sized, None
     if config.fault:
         # A planted fault belongs to the whole engine, data and optimizer included, so all of it is built.
         on_cpu = config.with_values({"device": "cpu"})
@@ -323,11 +362,11 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
         engine = build_engine(on_cpu, run_dir.parent / CACHE_FOLDER, run_dir / TOKENIZER_FILE)
         restore_model(engine.model, checkpoint)
         restore_optimizer(engine.model, engine.optimizer, checkpoint)
-        model = engine.model
+        model, draw_text = engine.model, engine.draw_text
     else:
         model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
         restore_model(model, checkpoint)
-    return TextSampler(config, model.eval(), tokenizer), checkpoint.state.controls
+    return TextSampler(config, model.eval(), tokenizer, draw_text), checkpoint.state.controls
 
 
 def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
@@ -356,6 +395,7 @@ def sample_text(
     draft: Generation,
     settings: SamplingConfig,
     stop: Callable[[], bool] | None = None,
+    draw_text: DrawText | None = None,
 ) -> Iterator[Generation]:
     """Yield `draft` as it grows, at most every 0.1 s, and last with its statistics and status `done`.
 
@@ -377,15 +417,17 @@ def sample_text(
         return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
 
     try:
-        for token in generate(model, prompt_ids, settings, eos_id=tokenizer.eos_id, forbidden=forbidden, stop=stop):
+        asked = (model, prompt_ids, settings)
+        rest: dict[str, Any] = {"eos_id": tokenizer.eos_id, "forbidden": forbidden, "stop": stop}
+        for token in draw_text(generate, *asked, **rest) if draw_text else generate(*asked, **rest):
             ids.append(token.id)
             sampled.append(token)
             rows.append(_token_row(token, tokenizer))
             if time.monotonic() - shown >= UPDATE_SECONDS:
                 shown = time.monotonic()
                 yield partial("running", {"unknown_prompt_tokens": unknown})
-    except FloatingPointError as error:
-        status, reason = "failed", str(error)
+    except SAMPLE_ERRORS as error:
+        status, reason = "failed", str(error) or type(error).__name__
     stats: dict[str, object] = {
         name.partition("/")[2]: value
         for name, value in generation_statistics(

@@ -7,7 +7,7 @@ itself in the run's folder, and speaks: text that grows token by token, or clips
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -137,3 +137,7 @@ class Workload(Sampler):
     @abstractmethod
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         """Series, by name, that the statistics of a timeline sample give."""
+
+    @abstractmethod
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """Series, by name, of how all timeline samples of a step agree with the model that is trained."""
