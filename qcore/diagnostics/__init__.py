@@ -40,6 +40,7 @@ from qcore.diagnostics.probes import (
     causality_probe,
     strict_loss,
 )
+from qcore.diagnostics.sampled_flow import SampledFlowCheck, sampled_flow_check, times_outside
 from qcore.diagnostics.sampler import (
     CachedStepCheck,
     SampleScore,
@@ -74,6 +75,7 @@ __all__ = [
     "PhaseStatistics",
     "Portrait",
     "SampleScore",
+    "SampledFlowCheck",
     "ShiftCheck",
     "SignTests",
     "StrictLoss",
@@ -103,6 +105,7 @@ __all__ = [
     "real_axis_share",
     "round_trip_loss",
     "rounding_unit",
+    "sampled_flow_check",
     "score_sample",
     "shift_check",
     "sign_test",
@@ -110,6 +113,7 @@ __all__ = [
     "singular_spectrum",
     "strict_loss",
     "term_gradients",
+    "times_outside",
     "token_statistics",
     "weight_statistics",
 ]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from qcore.config import SamplingConfig
 from qcore.data import Dataset, Tokenizer
@@ -46,11 +45,6 @@ class _Noted:
     id: int
     logprob: float
     chosen_probability: float
-
-
-def weight_versions(model: nn.Module) -> int:
-    """A number that is another one after any change of a weight in place."""
-    return sum(parameter._version for parameter in model.parameters())
 
 
 def score_generation(engine: Engine, sample: Generation, settings: SamplingConfig) -> SampleScore:

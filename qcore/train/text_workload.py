@@ -33,13 +33,11 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
-from qcore.train.sample_checks import compare_texts, data_round_trip, score_generation, weight_versions
+from qcore.train.sample_checks import compare_texts, data_round_trip, score_generation
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
-from qcore.train.workload import EngineStep, Sampler, Workload
+from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
 UPDATE_SECONDS = 0.1
-SAMPLE_ERRORS = (FloatingPointError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a broken model or sampler raises: a sample that failed is shown, and found; training goes on without it."""
 FIRST_BATCHES = 4
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000

@@ -57,6 +57,15 @@ class EngineStep:
         return jitter_weights(self._engine.model, seed)
 
 
+SAMPLE_ERRORS = (FloatingPointError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a broken model or sampler raises: a sample that failed is shown, and found; training goes on without it."""
+
+
+def weight_versions(model: nn.Module) -> int:
+    """A number that is another one after any change of a weight in place."""
+    return sum(parameter._version for parameter in model.parameters())
+
+
 class Sampler(ABC):
     """A model that can be sampled: the live one of a run, or a checkpoint's."""
 

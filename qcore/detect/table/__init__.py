@@ -7,7 +7,7 @@ takes, stands beside the detector.
 from __future__ import annotations
 
 from qcore.detect.rule import Rule
-from qcore.detect.table import inputs, leaks, optimizer, phases, sampler, terms, tokens, video
+from qcore.detect.table import clip_sampler, inputs, leaks, optimizer, phases, sampler, terms, tokens, video
 from qcore.detect.table.video import MOTIONS
 
 RULES: tuple[Rule, ...] = (
@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     *inputs.RULES,
     *video.RULES,
     *sampler.RULES,
+    *clip_sampler.RULES,
 )
 """Every rule. Those of one call are told in this order."""
 

@@ -57,7 +57,6 @@ SAMPLER_ROUNDING = series(
     "rounding of the model's numbers",
     "relative",
     "Unit of rounding of the coarsest number type among the weights; differences are counted in it.",
-    needs="text",
 )
 SAMPLER_SCORE_ERROR = series(
     "sampler/score_error",
@@ -256,6 +255,14 @@ SAMPLER_TIME_HIGH = series(
     _TIME,
     "Of the times drawn for several updates.",
     form=".3f",
+    needs="frames",
+)
+SAMPLER_STEPS = series(
+    "sampler/steps",
+    "steps of the sampler",
+    "steps",
+    "From noise to data, as the solver told them.",
+    form=".0f",
     needs="frames",
 )
 AVERAGE_LOSS_RATIO = series(
