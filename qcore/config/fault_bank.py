@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from qcore.config import fault_cases_sampling
+
 EXAM_BASE: dict[str, Any] = {
     "width": 48,
     "layers": 2,
@@ -386,5 +388,12 @@ _CASES = (
     ),
 )
 
-FAULTS: dict[str, FaultCase] = {case.code: case for case in _CASES}
-"""Every case by its code: L leaks, G gradients, P phases, T tokens, V video, B batches, N numbers, R rank."""
+_SAMPLING = (
+    *(FaultCase(**case) for case in fault_cases_sampling.TEXT_CASES),
+    *(FaultCase(**case, base=VIDEO_EXAM_BASE) for case in fault_cases_sampling.CLIP_CASES),
+)
+
+FAULTS: dict[str, FaultCase] = {case.code: case for case in (*_CASES, *_SAMPLING)}
+"""Every case by its code: L leaks, G gradients, P phases, T tokens, V video, B batches, N numbers, R rank, S and W the
+sampling of text and of clips.
+"""

@@ -82,7 +82,7 @@ def sampler_times(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
         if is_on(store, "range"):
             title = f"{percent_words(outside)} of the sampler's times lie outside those trained on, {trained}"
         elif is_on(store, "start"):
-            title = f"The sampler begins at t = {number_words(first, 3)}; noise is at 1, trained on up to {rounded_text(high)}"
+            title = f"The sampler begins at t = {number_words(first, 3)}; training goes up to {rounded_text(high)}"
         else:
             title = f"The sampler ends at t = {number_words(last, 3)}, before it is at the data"
         numbers = known_numbers(
@@ -110,7 +110,7 @@ def lagging_average(seen: RuleContext, limits: Limits, memory: Memory) -> list[S
     update_latch(store, "lag", seen.step, bad, raise_after=2)
     distance = seen.values.get(catalog.AVERAGE_DISTANCE, 0.0)
     if moved is not None:
-        update_latch(store, "moved", seen.step, moved == 0 and distance > 0, raise_after=2)
+        update_latch(store, "moved", seen.step, moved == 0 and distance > limits["distance"], raise_after=2)
 
     def report() -> Report:
         if is_on(store, "moved"):
@@ -148,8 +148,12 @@ def sample_spread(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
             ("distance of generated frames", seen.latest.get(_DIVERGENCE), "", None),
             ("distance of the data's frames", seen.latest.get(_OF_DATA), "", None),
             ("standard deviation of the data", seen.latest.get(catalog.frames("held_out", "std")), "", None),
-            ("sampler's velocity against the model's", seen.latest.get(catalog.SAMPLER_VELOCITY_ERROR), "",
-             _velocity_limit(seen)),
+            (
+                "sampler's velocity against the model's",
+                seen.latest.get(catalog.SAMPLER_VELOCITY_ERROR),
+                "",
+                _velocity_limit(seen),
+            ),
             ("error of the target velocity", seen.latest.get(catalog.FLOW_VELOCITY_ERROR), "", None),
             ("flow loss of the average ÷ the live weights'", seen.latest.get(catalog.AVERAGE_LOSS_RATIO), "", LAG),
         )

@@ -67,7 +67,9 @@ def softmax_twice(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
             ("positions whose outputs are none below 0 and sum to 1", share, "", limits["share"]),
             ("cross-entropy", seen.latest.get(catalog.TERM_CE), "nats", None),
         )
-        figure = seen.history.chart("Outputs that are probabilities", "share", {"share": catalog.HEAD_PROBABILITY_SHARE})
+        figure = seen.history.chart(
+            "Outputs that are probabilities", "share", {"share": catalog.HEAD_PROBABILITY_SHARE}
+        )
         why = "Return the logits: the loss and the sampler take their softmax themselves."
         title = f"The outputs are probabilities at {percent_words(share)} of the positions: softmax is taken twice"
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
@@ -111,9 +113,7 @@ def cache_mismatch(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
             ("future seen by the whole pass", seen.latest.get(catalog.CAUSALITY_LEAK), "", _LEAK),
         )
         lines = {"cached step": catalog.SAMPLER_CACHE_ERROR}
-        figure = seen.history.chart(
-            "Cached step against whole pass", "÷ spread", lines, rounding_limit(seen, limits)
-        )
+        figure = seen.history.chart("Cached step against whole pass", "÷ spread", lines, rounding_limit(seen, limits))
         why = "Compare positions, masks and what is kept in the cache with the forward pass, token by token."
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
@@ -148,7 +148,7 @@ def sampler_mismatch(seen: RuleContext, limits: Limits, memory: Memory) -> list[
         if evidence is not None or impossible is not None:
             update_latch(store, "draws", seen.step, drawn)
     if any(signal["on"] for signal in store.values()):
-        memory["seen"] = {name: value for name, value in seen.measured(catalog.member(catalog.SAMPLER, ""))}
+        memory["seen"] = dict(seen.measured(catalog.member(catalog.SAMPLER, "")))
     return signal_of(store, lambda: _mismatch_report(seen, limits, memory.get("seen", {}), store))
 
 
@@ -211,11 +211,19 @@ def prompt_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         else:
             title = "Samples of different prompts begin with the same predictions: the prompt is not read"
         numbers = known_numbers(
-            ("samples against the model with the prompt ÷ spread", seen.latest.get(catalog.SAMPLER_SCORE_ERROR), "",
-             rounding_limit(seen, limits)),
+            (
+                "samples against the model with the prompt ÷ spread",
+                seen.latest.get(catalog.SAMPLER_SCORE_ERROR),
+                "",
+                rounding_limit(seen, limits),
+            ),
             ("samples against the model without the prompt ÷ spread", memory.get("without"), "", None),
-            ("response of samples to their prompt", seen.latest.get(catalog.SAMPLER_PROMPT_RESPONSE), "",
-             AtLeast(limits["response"])),
+            (
+                "response of samples to their prompt",
+                seen.latest.get(catalog.SAMPLER_PROMPT_RESPONSE),
+                "",
+                AtLeast(limits["response"]),
+            ),
             ("response of the model to another context", context, "", AtLeast(limits["context"])),
         )
         lines = {"response": catalog.SAMPLER_PROMPT_RESPONSE}
@@ -283,7 +291,12 @@ def failed_samples(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         numbers = known_numbers(
             ("samples that failed", failed, "", limits["share"]),
             ("samples that are empty", empty, "", None),
-            ("logits of the cached step that are not finite", seen.latest.get(catalog.SAMPLER_CACHE_NONFINITE), "", 0.0),
+            (
+                "logits of the cached step that are not finite",
+                seen.latest.get(catalog.SAMPLER_CACHE_NONFINITE),
+                "",
+                0.0,
+            ),
             ("mean probability of the end, teacher-forced", seen.latest.get(catalog.TOKENS_EOS_PROBABILITY), "", None),
         )
         lines = {"failed": catalog.SAMPLER_FAILED_SHARE, "empty": catalog.SAMPLER_EMPTY_SHARE}
@@ -326,7 +339,7 @@ def leaves_prompt_out(seen: RuleContext, limit: float) -> bool:
 
 
 def _both_are_comparable(seen: RuleContext) -> bool:
-    """Whether the whole pass is known to be one that can be held against a step: repeatable, and blind to the future."""
+    """Whether the whole pass can be held against a step: it is known to repeat itself, and not to see the future."""
     leak, gap = seen.latest.get(catalog.CAUSALITY_LEAK), seen.latest.get(catalog.STRICT_GAP, 0.0)
     return leak is not None and leak <= _LEAK and abs(gap) <= _GAP and not is_random(seen)
 

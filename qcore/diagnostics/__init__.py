@@ -43,7 +43,9 @@ from qcore.diagnostics.probes import (
 from qcore.diagnostics.sampled_flow import SampledFlowCheck, sampled_flow_check, times_outside
 from qcore.diagnostics.sampler import (
     CachedStepCheck,
+    NotedToken,
     SampleScore,
+    ScoringModel,
     cached_step_check,
     call_difference,
     probability_share,
@@ -72,10 +74,12 @@ __all__ = [
     "HiddenGeometry",
     "InterferenceStatistics",
     "MovingPoint",
+    "NotedToken",
     "PhaseStatistics",
     "Portrait",
     "SampleScore",
     "SampledFlowCheck",
+    "ScoringModel",
     "ShiftCheck",
     "SignTests",
     "StrictLoss",

@@ -271,7 +271,7 @@ def _context_change(logits_TV: Tensor, base_TV: Tensor, kept_k: Tensor) -> float
 
 
 def _check_repeats(forward: Forward, rows_RT: Tensor, first_TV: Tensor) -> None:
-    """UnrepeatableError when a second call gives the first row other logits than `first_TV`: noise would pass for a leak."""
+    """Refuse a second call that gives the first row other logits than `first_TV`: noise would pass for a leak."""
     noise = float(_change(forward(rows_RT)[0], first_TV).max())
     if noise > 0:
         raise UnrepeatableError(

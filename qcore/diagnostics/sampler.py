@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -31,7 +31,7 @@ from qcore.diagnostics.positions import drop_undefined
 from qcore.probes import catalog
 
 LEAST_ERROR, UNITS = 1e-3, 32
-"""Differences relative to the spread of the logits that may be rounding: a thousandth, or 32 units of the number type."""
+"""Differences ÷ spread of the logits that may be rounding: a thousandth, or 32 units of the number type."""
 STRAY = 20
 """One token in so many may differ by a choice that rounding turned over."""
 EXPONENTS = (0.0, 0.5, 0.8, 1.25, 2.0)
@@ -39,34 +39,67 @@ NOT_FINITE = 1e9
 """Stands for a difference that has no number: series hold finite ones."""
 _SURE = 0.95
 _COLDEST = 0.05
+_LEAST = 2
+_TINY = 1e-300
+_GRID = 1.025
 
 
 class DrawSettings(Protocol):
     """How the next token is to be drawn; the value that is off: top_k 0, top_p 1, min_p 0, repetition_penalty 1."""
 
     @property
-    def temperature(self) -> float: ...
+    def temperature(self) -> float:
+        """Divides the logits; 0 takes the likeliest."""
+
     @property
-    def top_k(self) -> int: ...
+    def top_k(self) -> int:
+        """How many of the likeliest are kept."""
+
     @property
-    def top_p(self) -> float: ...
+    def top_p(self) -> float:
+        """Mass of the likeliest that are kept."""
+
     @property
-    def min_p(self) -> float: ...
+    def min_p(self) -> float:
+        """Least share of the largest probability."""
+
     @property
-    def repetition_penalty(self) -> float: ...
+    def repetition_penalty(self) -> float:
+        """Divides the logits of recent tokens that are above 0, and multiplies the others."""
+
     @property
-    def repetition_window(self) -> int: ...
+    def repetition_window(self) -> int:
+        """How many tokens are recent; 0: all."""
 
 
-class NotedToken(Protocol):
+@dataclass(frozen=True)
+class NotedToken:
     """What a sampler notes of a token: its log-probability at temperature 1, and the probability it was drawn with."""
 
-    @property
-    def id(self) -> int: ...
-    @property
-    def logprob(self) -> float: ...
-    @property
-    def chosen_probability(self) -> float: ...
+    id: int
+    logprob: float
+    chosen_probability: float
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """The trained model, as a scorer of text.
+
+    Attributes:
+        forward, step: ids [1, T] → logits [1, T, V] of the whole pass, and of one token at a time.
+        start_id: what a text without a prompt begins with.
+        forbidden: ids that are never drawn.
+        context: most tokens for which both paths agree; beyond it a window slides.
+        unit: rounding of the number type.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    step: Callable[[Tensor], Tensor]
+    start_id: int
+    eos_id: int
+    forbidden: Collection[int]
+    context: int
+    unit: float
 
 
 def rounding_unit(tensors: Iterable[Tensor]) -> float:
@@ -243,65 +276,76 @@ def _cache_stats(check: CachedStepCheck) -> dict[str, float]:
 
 
 def score_sample(
-    forward: Callable[[Tensor], Tensor],
-    step: Callable[[Tensor], Tensor],
+    model: ScoringModel,
     prompt_ids: Sequence[int],
     tokens: Sequence[NotedToken],
     settings: DrawSettings,
     *,
-    start_id: int,
-    eos_id: int,
-    forbidden: Collection[int],
-    context: int,
-    unit: float,
     is_plain: bool = True,
 ) -> SampleScore:
     """Score what was drawn after `prompt_ids` by the forward pass that is trained.
 
-    Text beyond the context is left out: there a window slides, and the two paths rightly differ. Cost: one forward of
-    one row; where the notes differ, two more and the cached step on the text.
+    Text beyond the context is left out. Cost: one forward of one row; where the notes differ, two more and the cached
+    step on the text.
 
     Args:
-        forward, step: ids [1, T] → logits [1, T, V] of the whole pass, and of one token at a time.
-        start_id: what a text without a prompt begins with.
         is_plain: whether the settings alone decide the probabilities.
     """
-    known = max(0, min(len(tokens), context - len(prompt_ids)))
-    if known < 2:
-        return SampleScore(known, unit=unit)
-    noted, ids = tokens[:known], [token.id for token in tokens[:known]]
-    text = torch.tensor([[*prompt_ids, *ids[:-1]]])
-    logits_nV = _answers(forward(text), known)
+    known = max(0, min(len(tokens), model.context - len(prompt_ids)))
+    if known < _LEAST:
+        return SampleScore(known, unit=model.unit)
+    notes = _Notes(tokens[:known])
+    text_1T = torch.tensor([[*prompt_ids, *notes.ids[:-1]]])
+    logits_nV = _answers(model.forward(text_1T), known)
     if not bool(torch.isfinite(logits_nV).any(-1).all()):
-        return SampleScore(known, unit=unit)
-    log_nV = torch.log_softmax(logits_nV, -1)
-    wanted_n = torch.tensor([token.logprob for token in noted], dtype=torch.float64)
-    difference_n = _noted_difference(log_nV, logits_nV, ids, wanted_n)
-    error, limit = _without_strays(difference_n), tolerance(unit)
+        return SampleScore(known, unit=model.unit)
+    difference_n = notes.difference(logits_nV)
+    has_end = 0 <= model.eos_id < logits_nV.shape[1]
     found = SampleScore(
         known,
-        error,
-        unit=unit,
-        agreement=float((logits_nV.argmax(-1) == torch.tensor(ids)).double().mean()),
-        end_probability=float(log_nV[:, eos_id].exp().sum()) if 0 <= eos_id < log_nV.shape[1] else math.nan,
-        ended=bool(tokens) and tokens[-1].id == eos_id,
+        _without_strays(difference_n),
+        unit=model.unit,
+        agreement=float((logits_nV.argmax(-1) == notes.id_n).double().mean()),
+        end_probability=float(logits_nV.softmax(-1)[:, model.eos_id].sum()) if has_end else math.nan,
+        ended=tokens[-1].id == model.eos_id,
     )
-    if error > limit:
-        return _explain(found, forward, step, text, ids, wanted_n, difference_n, len(prompt_ids), start_id)
-    if not is_plain or settings.temperature and settings.temperature < _COLDEST:
+    if found.error > tolerance(model.unit):
+        bad = (difference_n > tolerance(model.unit)).nonzero().flatten()
+        return replace(_explain(found, model, notes, text_1T, len(prompt_ids)), first=int(bad[0]))
+    if not is_plain or 0 < settings.temperature < _COLDEST:
         return found
-    return _judge_draws(found, logits_nV, [*prompt_ids], noted, settings, forbidden, eos_id)
+    ids = notes.ids
+    q_nV = torch.stack(
+        [intended(logits_nV[i], [*prompt_ids, *ids[:i]], settings, model.forbidden) for i in range(known)]
+    )
+    return _judge_draws(found, model, notes, logits_nV, q_nV)
+
+
+class _Notes:
+    """What was noted of the tokens, as tensors [n]."""
+
+    def __init__(self, tokens: Sequence[NotedToken]) -> None:
+        self.ids = [token.id for token in tokens]
+        self.id_n = torch.tensor(self.ids)
+        self.logprob_n = torch.tensor([token.logprob for token in tokens], dtype=torch.float64)
+        probability_n = torch.tensor([token.chosen_probability for token in tokens], dtype=torch.float64)
+        self.log_chosen_n = probability_n.clamp(min=_TINY).log()
+
+    def of_tokens(self, values_nV: Tensor) -> Tensor:
+        """The value of each token in its row."""
+        return values_nV.gather(1, self.id_n[:, None])[:, 0]
+
+    def difference(self, logits_nV: Tensor) -> Tensor:
+        """|noted log-probability − the model's| ÷ spread of its logits, of each token."""
+        finite_nV = logits_nV.masked_fill(~torch.isfinite(logits_nV), 0)
+        spread_n = finite_nV.std(-1, correction=0).clamp(min=1e-30)
+        apart_n = (self.of_tokens(torch.log_softmax(logits_nV, -1)) - self.logprob_n).abs() / spread_n
+        return torch.nan_to_num(apart_n, nan=NOT_FINITE, posinf=NOT_FINITE)
 
 
 def _answers(logits_1TV: Tensor, known: int) -> Tensor:
     """The predictions of the last `known` tokens, float64 on the CPU."""
     return logits_1TV[0, -known:].detach().double().cpu()
-
-
-def _noted_difference(log_nV: Tensor, logits_nV: Tensor, ids: Sequence[int], wanted_n: Tensor) -> Tensor:
-    spread_n = logits_nV.masked_fill(~torch.isfinite(logits_nV), 0).std(-1, correction=0).clamp(min=1e-30)
-    said_n = log_nV[torch.arange(len(ids)), torch.tensor(ids)]
-    return torch.nan_to_num((said_n - wanted_n).abs() / spread_n, nan=NOT_FINITE, posinf=NOT_FINITE)
 
 
 def _without_strays(difference_n: Tensor) -> float:
@@ -310,69 +354,40 @@ def _without_strays(difference_n: Tensor) -> float:
     return float(difference_n.sort(descending=True).values[strays])
 
 
-def _explain(
-    found: SampleScore,
-    forward: Callable[[Tensor], Tensor],
-    step: Callable[[Tensor], Tensor],
-    text_1T: Tensor,
-    ids: Sequence[int],
-    wanted_n: Tensor,
-    difference_n: Tensor,
-    prompt: int,
-    start_id: int,
-) -> SampleScore:
+def _explain(found: SampleScore, model: ScoringModel, notes: _Notes, text_1T: Tensor, prompt: int) -> SampleScore:
     """Whether a sampler that notes something else was not given the prompt, or has a cached step that differs."""
-    bad = (difference_n > tolerance(found.unit)).nonzero().flatten()
-    bare = torch.cat((torch.tensor([[start_id]]), text_1T[:, prompt:]), 1)
-    bare_nV = _answers(forward(bare), len(ids))
-    without = _without_strays(_noted_difference(torch.log_softmax(bare_nV, -1), bare_nV, ids, wanted_n))
-    return SampleScore(
-        found.positions,
-        found.error,
-        int(bad[0]),
+    bare_1T = torch.cat((torch.tensor([[model.start_id]]), text_1T[:, prompt:]), 1)
+    without = _without_strays(notes.difference(_answers(model.forward(bare_1T), len(notes.ids))))
+    return replace(
+        found,
         # a text that never had a prompt says nothing of one
-        without if prompt > 1 else math.nan,
-        cached_step_check(step(text_1T), forward(text_1T), found.unit),
-        agreement=found.agreement,
-        end_probability=found.end_probability,
-        ended=found.ended,
-        unit=found.unit,
+        without_prompt=without if prompt > 1 else math.nan,
+        cache=cached_step_check(model.step(text_1T), model.forward(text_1T), model.unit),
     )
 
 
 def _judge_draws(
-    found: SampleScore,
-    logits_nV: Tensor,
-    prompt: list[int],
-    noted: Sequence[NotedToken],
-    settings: DrawSettings,
-    forbidden: Collection[int],
-    eos_id: int,
+    found: SampleScore, model: ScoringModel, notes: _Notes, logits_nV: Tensor, q_nV: Tensor
 ) -> SampleScore:
-    ids = [token.id for token in noted]
-    q_nV = torch.stack(
-        [intended(logits_nV[i], [*prompt, *ids[:i]], settings, forbidden) for i in range(len(ids))]
-    )
-    at_n = torch.arange(len(ids))
-    drawn_n = q_nV[at_n, torch.tensor(ids)]
+    """How the tokens were drawn, against the distributions q that they were to be drawn from."""
+    drawn_n = notes.of_tokens(q_nV)
     possible_n = drawn_n > 0
-    log_drawn_n = drawn_n.clamp(min=1e-300).log()
-    said_n = torch.tensor([token.chosen_probability for token in noted], dtype=torch.float64)
+    log_drawn_n = drawn_n.clamp(min=_TINY).log()
     # a tie that rounding turns over makes one token impossible, or possible
-    difference_n = torch.where(possible_n, (said_n.clamp(min=1e-300).log() - log_drawn_n).abs(), NOT_FINITE)
-    draw_error = _without_strays(difference_n)
-    impossible = 1 - float(possible_n.double().mean())
-    entropy_n = torch.special.entr(q_nV).sum(-1)
-    values = vars(found) | {
-        "draw_error": draw_error,
-        "impossible": impossible,
-        "evidence": evidence(q_nV, ids, eos_id, ended=found.ended) if bool(possible_n.all()) else math.nan,
-        "log_probability": float(log_drawn_n[possible_n].mean()) if bool(possible_n.any()) else math.nan,
-        "expected": -float(entropy_n.mean()),
-    }
-    if draw_error > LEAST_ERROR:
-        values["temperature"] = _temperature_of(logits_nV, ids, said_n, forbidden)
-    return SampleScore(**values)
+    draw_error = _without_strays(torch.where(possible_n, (notes.log_chosen_n - log_drawn_n).abs(), NOT_FINITE))
+    anything, everything = bool(possible_n.any()), bool(possible_n.all())
+    if model.forbidden:
+        logits_nV = logits_nV.clone()
+        logits_nV[:, list(model.forbidden)] = -math.inf
+    return replace(
+        found,
+        draw_error=draw_error,
+        temperature=_temperature_of(logits_nV, notes) if draw_error > LEAST_ERROR else math.nan,
+        evidence=evidence(q_nV, notes.ids, model.eos_id, ended=found.ended) if everything else math.nan,
+        impossible=1 - float(possible_n.double().mean()),
+        log_probability=float(log_drawn_n[possible_n].mean()) if anything else math.nan,
+        expected=-float(torch.special.entr(q_nV).sum(-1).mean()),
+    )
 
 
 def intended(
@@ -416,7 +431,7 @@ def evidence(q_nV: Tensor, ids: Sequence[int], eos_id: int, *, ended: bool) -> f
     drawn_n = q_nV[torch.arange(len(ids)), torch.tensor(ids)].log()
     ratios = []
     for power in EXPONENTS:
-        powered_nV = torch.where(q_nV > 0, q_nV.clamp(min=1e-300) ** power, 0.0)
+        powered_nV = torch.where(q_nV > 0, q_nV.clamp(min=_TINY) ** power, 0.0)
         ratios.append(float(((power - 1) * drawn_n - powered_nV.sum(-1).log()).sum()))
     likeliest_n = (q_nV.argmax(-1) == torch.tensor(ids)).double()
     ratios.append(float((1 - _SURE + _SURE * likeliest_n * (-drawn_n).exp()).log().sum()))
@@ -425,29 +440,21 @@ def evidence(q_nV: Tensor, ids: Sequence[int], eos_id: int, *, ended: bool) -> f
     return max(ratios) - math.log(len(EXPONENTS) + 2)
 
 
-def _temperature_of(logits_nV: Tensor, ids: Sequence[int], said_n: Tensor, forbidden: Collection[int]) -> float:
+def _temperature_of(logits_nV: Tensor, notes: _Notes) -> float:
     """The temperature, without any filter, whose probabilities are those that were drawn with; NaN where none is."""
-    logits_nV = logits_nV.clone()
-    if forbidden:
-        logits_nV[:, list(forbidden)] = -math.inf
-    wanted_n, at = said_n.clamp(min=1e-300).log(), (torch.arange(len(ids)), torch.tensor(ids))
 
-    def difference(inverse: float) -> Tensor:
-        return torch.log_softmax(logits_nV * inverse, -1)[at] - wanted_n
+    def error(inverse: float) -> Tensor:
+        return (notes.of_tokens(torch.log_softmax(logits_nV * inverse, -1)) - notes.log_chosen_n).abs()
 
-    # 1/T from 20 to 1/20; each token alone says which, as long as its probability is not settled anyway
-    grid = torch.logspace(-1.3, 1.3, 521, dtype=torch.float64).tolist()
-    errors = [float(difference(inverse).abs().median()) for inverse in grid]
-    best = grid[min(range(len(grid)), key=errors.__getitem__)]
-    low, high = best / 1.0116, best * 1.0116
+    # 1/T from 20 to 1/20, then ever closer around the best of them
+    grid = torch.logspace(-1.3, 1.3, 261, dtype=torch.float64).tolist()
+    best = min(grid, key=lambda inverse: float(error(inverse).sum()))
+    low, high = best / _GRID, best * _GRID
     for _ in range(40):
         a, b = low + (high - low) / 3, high - (high - low) / 3
-        if float(difference(a).abs().sum()) < float(difference(b).abs().sum()):
-            high = b
-        else:
-            low = a
+        low, high = (low, b) if float(error(a).sum()) < float(error(b).sum()) else (a, high)
     inverse = (low + high) / 2
-    return 1 / inverse if _without_strays(difference(inverse).abs()) < LEAST_ERROR else math.nan
+    return 1 / inverse if _without_strays(error(inverse)) < LEAST_ERROR else math.nan
 
 
 def prompt_response(first_by_prompt: Sequence[tuple[Sequence[int], Sequence[tuple[int, float]]]]) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
-from qcore.faults import batches, gradients, leaks, phases, tokens, video
+from qcore.faults import batches, clip_sampler, gradients, leaks, phases, sampler, tokens, video
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
@@ -24,6 +24,8 @@ PLANTERS: dict[str, Callable[[Any], None]] = {
     **tokens.PLANTERS,
     **batches.PLANTERS,
     **video.PLANTERS,
+    **sampler.PLANTERS,
+    **clip_sampler.PLANTERS,
 }
 """What plants each fault, by the codes of the bank."""
 
@@ -46,7 +48,8 @@ def plant(code: str, engine: AnyEngine) -> None:
         close = difflib.get_close_matches(code.upper(), by_capitals, n=1, cutoff=0.3)
         hint = f"; did you mean {by_capitals[close[0]]!r}?" if close else ""
         raise ValueError(f"fault {code!r} is not in the bank{hint}; there are {', '.join(PLANTERS)}")
-    kinds = VIDEO_KINDS if code in video.PLANTERS else LANGUAGE_KINDS
+    of_clips = code in {**video.PLANTERS, **clip_sampler.PLANTERS}
+    kinds = VIDEO_KINDS if of_clips else LANGUAGE_KINDS
     if engine.config.kind not in kinds:
         raise wrong_family_error(engine, " or ".join(kinds))
     planter(engine)

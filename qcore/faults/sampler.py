@@ -52,7 +52,11 @@ def overflow_in_the_step(engine: Plantable) -> None:
 
 def _change_draws(engine: Plantable, change: Callable[[list[int], Any], tuple[list[int], Any]]) -> None:
     def draw_text(
-        self: Any, draw: Callable[..., Iterator[Any]], model: LanguageModel, prompt_ids: list[int], settings: Any,
+        self: Any,
+        draw: Callable[..., Iterator[Any]],
+        model: LanguageModel,
+        prompt_ids: list[int],
+        settings: Any,
         **more: Any,
     ) -> Iterator[Any]:
         prompt_ids, settings = change(prompt_ids, settings)

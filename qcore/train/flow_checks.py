@@ -67,9 +67,7 @@ class FlowTrail:
         return [z for _, z in self._trail]
 
 
-def compare_flow(
-    engine: VideoEngine, trail: FlowTrail, settings: Any, controls: Mapping[str, Any]
-) -> dict[str, float]:
+def compare_flow(engine: VideoEngine, trail: FlowTrail, settings: Any, controls: Mapping[str, Any]) -> dict[str, float]:
     """Series of how a sampler's way agrees with the trained model's velocity, and of the times it used."""
     if not trail.times:
         return {}
@@ -111,8 +109,9 @@ def compare_average(engine: VideoEngine, controls: Mapping[str, Any]) -> dict[st
             sample = bridge.sample
             output = engine.predict(model, sample.z_BFCHW, draw.t_B, bridge.anchor_BCHW, controls, draw.text)
             losses.append(float((output.velocity_BFCHW.float() - sample.velocity_BFCHW.float()).square().mean()))
-        live, average = (torch.cat([value.flatten() for value in one.parameters()]) for one in
-                         (engine.model, engine.ema.module))
+        live, average = (
+            torch.cat([value.flatten() for value in one.parameters()]) for one in (engine.model, engine.ema.module)
+        )
         distance = float((average - live).norm() / live.norm().clamp(min=1e-30))
     found = {catalog.AVERAGE_LOSS_RATIO: losses[1] / max(losses[0], 1e-30), catalog.AVERAGE_DISTANCE: distance}
     return {name: value for name, value in found.items() if math.isfinite(value)}

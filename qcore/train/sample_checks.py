@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qcore.config import SamplingConfig
 from qcore.data import Dataset, Tokenizer
-from qcore.diagnostics import SampleScore, prompt_response, round_trip_loss, rounding_unit, score_sample
+from qcore.diagnostics import (
+    NotedToken,
+    SampleScore,
+    ScoringModel,
+    prompt_response,
+    round_trip_loss,
+    rounding_unit,
+    score_sample,
+)
 from qcore.probes import catalog
 from qcore.sampling import uses_coherence
 from qcore.store import Generation
@@ -40,35 +47,24 @@ _WORST = (
 _MEAN = ("draw_log_probability", "draw_expected", "draw_agreement", "end_probability")
 
 
-@dataclass(frozen=True)
-class _Noted:
-    id: int
-    logprob: float
-    chosen_probability: float
-
-
 def score_generation(engine: Engine, sample: Generation, settings: SamplingConfig) -> SampleScore:
     """A whole sample, scored by the live model on the text as training would have it."""
     tokenizer = engine.dataset.tokenizer
     noted = [_noted(row) for row in sample.tokens]
-    return score_sample(
+    model = ScoringModel(
         engine.logits_as_generated,
         engine.stepped_logits,
-        _prompt_ids(tokenizer, sample.prompt),
-        noted,
-        settings,
-        start_id=tokenizer.bos_id,
-        eos_id=tokenizer.eos_id,
-        forbidden=(tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
-        context=engine.config.model.context,
-        unit=rounding_unit(engine.model.parameters()),
-        is_plain=not uses_coherence(settings),
+        tokenizer.bos_id,
+        tokenizer.eos_id,
+        (tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id),
+        engine.config.model.context,
+        rounding_unit(engine.model.parameters()),
     )
+    prompt_ids = _prompt_ids(tokenizer, sample.prompt)
+    return score_sample(model, prompt_ids, noted, settings, is_plain=not uses_coherence(settings))
 
 
-def compare_texts(
-    engine: Engine, samples: Sequence[Generation], scores: Mapping[str, SampleScore]
-) -> dict[str, float]:
+def compare_texts(engine: Engine, samples: Sequence[Generation], scores: Mapping[str, SampleScore]) -> dict[str, float]:
     """Series of all samples of a step: the worst of each difference, and what only several samples tell."""
     count = len(samples)
     if not count:
@@ -151,8 +147,8 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return [tokenizer.bos_id, *tokenizer.encode(prompt)]
 
 
-def _noted(row: Mapping[str, Any]) -> _Noted:
-    return _Noted(int(row["id"]), float(row["logprob"]), float(row["chosen_probability"]))
+def _noted(row: Mapping[str, Any]) -> NotedToken:
+    return NotedToken(int(row["id"]), float(row["logprob"]), float(row["chosen_probability"]))
 
 
 def _first_prediction(sample: Generation) -> list[tuple[Any, float]]:

@@ -128,7 +128,11 @@ class Engine(BaseEngine):
             return self.model(tokens_BT).logits_BTV.float()
 
     def draw_text(
-        self, draw: Callable[..., Iterator[SampledToken]], model: LanguageModel, prompt_ids: list[int], settings: Any,
+        self,
+        draw: Callable[..., Iterator[SampledToken]],
+        model: LanguageModel,
+        prompt_ids: list[int],
+        settings: Any,
         **more: Any,
     ) -> Iterator[SampledToken]:
         """Tokens after a prompt, one by one.

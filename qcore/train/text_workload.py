@@ -69,7 +69,14 @@ class TextSampler(Sampler):
     ) -> Iterator[Generation]:
         del controls
         self._check_sampling(settings)
-        return sample_text(self._model, self._tokenizer, draft, settings, stop, self._draw_text)
+        # training puts it back before its next step; done once here, it saves `generate` a walk a token
+        self._model.eval()
+        return sample_text(self._draw, self._tokenizer, draft, settings, stop)
+
+    def _draw(self, prompt_ids: list[int], settings: SamplingConfig, **more: Any) -> Iterator[SampledToken]:
+        if self._draw_text is None:
+            return generate(self._model, prompt_ids, settings, **more)
+        return self._draw_text(generate, self._model, prompt_ids, settings, **more)
 
     def settings(self, changes: Mapping[str, Any]) -> Section:
         """As of every family; also refused: a coherence-aware rule for a model without phases."""
@@ -388,19 +395,17 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
 
 
 def sample_text(
-    model: LanguageModel,
+    draw: Callable[..., Iterator[SampledToken]],
     tokenizer: Tokenizer,
     draft: Generation,
     settings: SamplingConfig,
     stop: Callable[[], bool] | None = None,
-    draw_text: DrawText | None = None,
 ) -> Iterator[Generation]:
     """Yield `draft` as it grows, at most every 0.1 s, and last with its statistics and status `done`.
 
     The prompt is preceded by the begin-of-sequence token, as every document is in training. A model that breaks
     while it speaks (NaN logits) ends with status `failed` and the reason in its statistics.
     """
-    model.eval()  # training puts it back before its next step; done once here, it saves `generate` a walk a token
     started = shown = time.monotonic()
     prompt_ids = [tokenizer.bos_id, *tokenizer.encode(draft.prompt)]
     unknown = sum(token == tokenizer.unk_id for token in prompt_ids)
@@ -415,9 +420,8 @@ def sample_text(
         return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
 
     try:
-        asked = (model, prompt_ids, settings)
         rest: dict[str, Any] = {"eos_id": tokenizer.eos_id, "forbidden": forbidden, "stop": stop}
-        for token in draw_text(generate, *asked, **rest) if draw_text else generate(*asked, **rest):
+        for token in draw(prompt_ids, settings, **rest):
             ids.append(token.id)
             sampled.append(token)
             rows.append(_token_row(token, tokenizer))

@@ -373,8 +373,8 @@ class VideoEngine(BaseEngine):
                 yield self.model.codec.decode(latents)
 
     def sampling_anchors(self, path: Path, settings: Any, controls: Mapping[str, Any], count: int) -> Tensor | None:
-        """Anchors for a model that is shown one, else None. data: of held-out clips · prior: standard normal for an anchor
-        network, whose posterior the KL term pulls there; else normal with the training anchors' mean and spread.
+        """Anchors for a model that is shown one, else None. data: of held-out clips · prior: standard normal for a
+        network of anchors, whose posterior the KL term pulls there; else normal, with the mean and spread of training.
         """
         if not self.config.model.anchor_input:
             return None

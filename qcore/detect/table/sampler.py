@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
         ("S2",),
         "Softmax is taken twice",
         "The output layer returns probabilities, and the loss takes their softmax again. "
-        "Whatever the model does, its predictions then stay nearly even, and the loss hardly falls below that of guessing.",
+        "Whatever the model does, its predictions then stay nearly even, and the loss hardly falls below guessing.",
         {"share": sampler.PROBABILITIES},
         "0 by construction: no row of logits is at every position without a negative one and sums to 1",
         (catalog.HEAD_PROBABILITY_SHARE,),
@@ -67,7 +67,7 @@ RULES: tuple[Rule, ...] = (
         ("S5", "S6", "S7"),
         "Samples are not drawn from the trained model as the settings say",
         "What the sampler notes of its tokens is not what the trained model says of the same text, or they are drawn "
-        "with other probabilities than temperature and filters make of it. Samples then say nothing about training.",
+        "with other probabilities than temperature and filters make of it. Samples then say nothing of training.",
         {**_ROUNDING, "draw": 0.01, "evidence": 14.0, "impossible": 0.05},
         f"{_EXACT}; the evidence exceeds its limit once in a million by its definition",
         (catalog.SAMPLER_SCORE_ERROR,),
@@ -92,8 +92,8 @@ RULES: tuple[Rule, ...] = (
         "round_trip",
         ("S9",),
         "Text and ids do not fit",
-        "Ids of the data, turned into text and back, are other ids. Prompts and samples pass the same two functions, so "
-        "a model that predicts well writes garbage.",
+        "Ids of the data, turned into text and back, are other ids. Prompts and samples pass the same two functions, "
+        "so a model that predicts well writes garbage.",
         {"loss": 0.005},
         "0 by construction: bytes, words and BPE come back to the last id",
         (catalog.ROUND_TRIP_LOSS,),
@@ -104,8 +104,8 @@ RULES: tuple[Rule, ...] = (
         "never_ends",
         (),
         "Samples never end",
-        "Most texts of the data end within the length of a sample, and the model gives its samples next to no chance to "
-        "end. It has not learned where a text is over, as when the end is never among the targets.",
+        "Most texts of the data end within the length of a sample, and the model gives its samples next to no chance "
+        "to end. It has not learned where a text is over, as when the end is never among the targets.",
         {"expected": 0.6, "share": 0.05, "temperature": 0.3},
         "0 of 13 healthy runs of 60 steps, where the model allowed at least .1 of the data's ends",
         (catalog.SAMPLER_END_EXPECTED,),
@@ -125,8 +125,8 @@ RULES: tuple[Rule, ...] = (
         "failed_samples",
         ("S4",),
         "Samples fail",
-        "A sample of the fixed prompts or seeds ended with an error, or every sample is empty. Training goes on without "
-        "it; what is wrong shows first where the model is asked to write.",
+        "A sample of the fixed prompts or seeds ended with an error, or every sample is empty. Training goes on "
+        "without it; what is wrong shows first where the model is asked to write.",
         {"share": 0.0, "empty": 1.0},
         "it only says what happened",
         (catalog.SAMPLER_FAILED_SHARE,),

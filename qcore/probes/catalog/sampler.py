@@ -18,7 +18,7 @@ REPEAT_DIFFERENCE = series(
     "repeat/difference",
     "difference of two equal calls in evaluation",
     _SPREAD,
-    "How far the outputs of two equal calls are apart in evaluation: exactly 0 unless dropout or other chance is left on.",
+    "How far the outputs of two equal calls in evaluation are apart: exactly 0 unless dropout or other chance is on.",
 )
 HEAD_PROBABILITY_SHARE = series(
     "head/probability_share",
@@ -62,8 +62,8 @@ SAMPLER_SCORE_ERROR = series(
     "sampler/score_error",
     "difference of samples from the trained model",
     _SPREAD,
-    "What the sampler noted of each token it drew, against the teacher-forced model on the same text: only rounding may "
-    "differ.",
+    "What the sampler noted of each token it drew, against the teacher-forced model on the same text: only rounding "
+    "may differ.",
     short="Sampler − model",
     needs="text",
 )
@@ -94,7 +94,7 @@ SAMPLER_DRAW_TEMPERATURE = series(
     "sampler/draw_temperature",
     "temperature that was really used",
     "temperature",
-    "Without any filter it gives the probabilities that were drawn with; only there where they are not those asked for.",
+    "Without any filter it gives the probabilities that were drawn with; only where they are not those asked for.",
     form=".2f",
     needs="text",
 )
