@@ -7,13 +7,15 @@ samples that is not the data's is a symptom, and is told as one.
 from __future__ import annotations
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.finding import AtLeast, Report, known_numbers, rounded_text, stop, without_fault
+from qcore.detect.finding import AtLeast, Report, known_numbers, pause, rounded_text, stop, without_fault
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
 VELOCITY, UNITS, OUTSIDE, LAG = 5e-3, 8.0, 0.05, 1.5
+LOW, HIGH = 0.4, 2.5
 """Relative difference of velocities that may be rounding, at least and in units of the number type; share of times
-outside those trained on; loss of the average ÷ the live weights' from which on it lags."""
+outside those trained on; loss of the average ÷ the live weights' from which on it lags; spread of samples ÷ the data's
+that is far from it."""
 _STD_RATIO = catalog.frames("generated", "std_ratio")
 _DIVERGENCE, _OF_DATA = catalog.frames("generated", "divergence"), catalog.frames("held_out", "divergence")
 
@@ -34,7 +36,7 @@ def sampler_velocity(seen: RuleContext, limits: Limits, memory: Memory) -> list[
             seen.latest.get(name) for name in (catalog.SAMPLER_VELOCITY_COSINE, catalog.SAMPLER_VELOCITY_MIRRORED)
         )
         if cosine is not None and cosine < -limits["opposite"]:
-            title = "The sampler goes against the model's velocity: its sign is the wrong one"
+            title = f"The sampler goes against the model's velocity (cosine {rounded_text(cosine)}): the sign is wrong"
         elif mirrored is not None and mirrored <= min(limit, error / 2):
             title = "The sampler's velocity is the model's at 1 − t: it is told the wrong end of the path"
         else:
@@ -114,7 +116,7 @@ def lagging_average(seen: RuleContext, limits: Limits, memory: Memory) -> list[S
 
     def report() -> Report:
         if is_on(store, "moved"):
-            title = "The averaged weights have not moved since the sample before: clips are not of the trained model"
+            title = "The averaged weights have moved by 0 since the sample before: clips are not of the trained model"
         else:
             title = f"Clips are drawn from an average whose loss is {rounded_text(ratio)} times the live weights'"
         numbers = known_numbers(
@@ -124,7 +126,8 @@ def lagging_average(seen: RuleContext, limits: Limits, memory: Memory) -> list[S
         )
         lines = {"ratio": catalog.AVERAGE_LOSS_RATIO}
         figure = seen.history.chart("Loss of the average ÷ live", "ratio", lines, limits["ratio"])
-        return Report(title, numbers, figure, without_fault(seen.facts))
+        why = "Draw clips from the live weights beside those of the average, and look at both."
+        return Report(title, numbers, figure, [*without_fault(seen.facts), pause(why)])
 
     return signal_of(store, report)
 
@@ -158,7 +161,8 @@ def sample_spread(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
             ("flow loss of the average ÷ the live weights'", seen.latest.get(catalog.AVERAGE_LOSS_RATIO), "", LAG),
         )
         figure = seen.history.chart("Spread of samples ÷ data's", "ratio", {"samples": _STD_RATIO}, limit)
-        return Report(title, numbers, figure, without_fault(seen.facts))
+        why = "Look at the clips, and at the numbers of what may have caused it."
+        return Report(title, numbers, figure, [*without_fault(seen.facts), pause(why)])
 
     return signal_of(store, report)
 
@@ -173,6 +177,11 @@ def is_sampled_otherwise(seen: RuleContext) -> bool:
         or latest.get(catalog.AVERAGE_LOSS_RATIO, 1.0) > LAG
         or latest.get(catalog.AVERAGE_MOVED) == 0
     )
+
+
+def spreads_otherwise(seen: RuleContext) -> bool:
+    """Whether the pixels of the newest samples spread far less or far more than the data's."""
+    return not LOW <= seen.latest.get(_STD_RATIO, 1.0) <= HIGH
 
 
 def is_sampler_known(seen: RuleContext) -> bool:

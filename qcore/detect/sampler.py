@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.finding import AtLeast, Report, known_numbers, rounded_text, stop, without_fault
+from qcore.detect.finding import AtLeast, Report, known_numbers, pause, rounded_text, stop, without_fault
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
@@ -19,6 +19,7 @@ RANDOM = 1e-4
 is exactly 0 in evaluation."""
 PROBABILITIES = 0.99
 _LEAK, _GAP = 1e-6, 0.05
+_LOOK = "Ask the model for samples by hand, and look at what it says of each token."
 _WHY_STOP = "No sample says anything about the model that is trained until both paths are one."
 
 
@@ -81,16 +82,17 @@ def cache_mismatch(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     """The step that generates gives other logits than the whole pass on the same ids, or none that are finite."""
     store = memory.setdefault("all", {})
     values = seen.values
-    # samples ask the cached step only where what they noted is not the model's
-    of_samples = catalog.SAMPLER_SCORE_ERROR in values
-    name = "samples" if of_samples else "probe"
     error, nonfinite = values.get(catalog.SAMPLER_CACHE_ERROR), values.get(catalog.SAMPLER_CACHE_NONFINITE)
-    if (error is not None or of_samples) and _both_are_comparable(seen):
-        bad = (error or 0.0) > rounding_limit(seen, limits)
-        update_latch(store, name, seen.step, bad)
+    score, limit = values.get(catalog.SAMPLER_SCORE_ERROR), rounding_limit(seen, limits)
+    if _both_are_comparable(seen):
+        bad = error is not None and error > limit
+        # samples ask the cached step only where what they noted is not the model's
+        if score is not None:
+            update_latch(store, "samples", seen.step, bad and score > limit)
+        if error is not None and (score is None or score <= limit):
+            update_latch(store, "probe", seen.step, bad)
         if bad:
-            memory["first"] = values.get(catalog.SAMPLER_CACHE_FIRST)
-            memory["error"] = error
+            memory.update(first=values.get(catalog.SAMPLER_CACHE_FIRST), error=error)
     if nonfinite is not None:
         update_latch(store, "nonfinite", seen.step, nonfinite > 0)
         if nonfinite > 0:
@@ -168,9 +170,10 @@ def _mismatch_report(seen: RuleContext, limits: Limits, found: dict[str, float],
         share = percent_words(found["draw_impossible"])
         title = f"{share} of the tokens drawn have no probability under the settings"
     elif found.get("draw_agreement", 0.0) > PROBABILITIES:
-        title = "The likeliest token is taken every time, although the settings ask for chance"
+        title = f"The likeliest token is taken at {percent_words(found['draw_agreement'])} of the draws, not by chance"
     else:
-        title = "What is drawn does not follow the probabilities that it is said to be drawn with"
+        nats = rounded_text(found.get("draw_evidence", 0.0), 0)
+        title = f"Tokens do not follow their probabilities: another way of drawing is e^{nats} times likelier"
     numbers = known_numbers(
         ("samples against the trained model ÷ spread", found.get("score_error"), "", limit),
         ("first generated token that differs, from 0", first, "", None),
@@ -209,7 +212,7 @@ def prompt_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
             apart = number_words(memory.get("without") or 0.0, 2)
             title = f"The sampler leaves the prompt out: samples are those of the model without it, to {apart}"
         else:
-            title = "Samples of different prompts begin with the same predictions: the prompt is not read"
+            title = "Samples of different prompts begin with predictions 0 apart: the prompt is not read"
         numbers = known_numbers(
             (
                 "samples against the model with the prompt ÷ spread",
@@ -265,7 +268,7 @@ def never_ends(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal
             f"No sample ends where {percent_words(expected)} of the texts have ended; the model allows "
             f"{number_words(allowed, 2)} ends a sample{cause}"
         )
-        return Report(title, numbers, figure, without_fault(seen.facts))
+        return Report(title, numbers, figure, [*without_fault(seen.facts), pause(_LOOK)])
 
     return signal_of(store, report)
 
@@ -287,7 +290,9 @@ def failed_samples(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         if is_on(store, "failed") or not is_on(store, "empty"):
             title = f"{percent_words(failed)} of the samples failed{f' (“{prompt}”)' if prompt else ''}: {shown}"
         else:
-            title = "Every sample is empty: the first token drawn is the end of the text"
+            title = (
+                f"{percent_words(empty or 1.0)} of the samples are empty: the first token drawn is the end of the text"
+            )
         numbers = known_numbers(
             ("samples that failed", failed, "", limits["share"]),
             ("samples that are empty", empty, "", None),
@@ -301,7 +306,7 @@ def failed_samples(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         )
         lines = {"failed": catalog.SAMPLER_FAILED_SHARE, "empty": catalog.SAMPLER_EMPTY_SHARE}
         figure = seen.history.chart("Samples that failed", "share", lines)
-        return Report(title, numbers, figure, without_fault(seen.facts))
+        return Report(title, numbers, figure, [*without_fault(seen.facts), pause(_LOOK)])
 
     return signal_of(store, report)
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.clip_sampler import is_sampled_otherwise, is_sampler_known
+from qcore.detect.clip_sampler import is_sampled_otherwise, is_sampler_known, spreads_otherwise
 from qcore.detect.finding import AtLeast, Report, known_numbers, pause, remedy, rounded_text, stop, without_fault
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, signal_of, update_latch
@@ -238,7 +238,7 @@ def flicker(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     clear = (coherence >= 0 or change <= (1 + limits["change"]) / 2) and change >= limits["still"]
     bad = (stays or None) if flickers else (False if clear else None)
     # the last of the names: six mistakes make clips flicker, and this one is what is left when they are ruled out
-    if bad and not is_sampler_known(seen):
+    if bad and (spreads_otherwise(seen) or not is_sampler_known(seen)):
         bad = None
     update_latch(store, "flicker", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
 

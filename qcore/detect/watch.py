@@ -129,11 +129,11 @@ class Watch:
 
     def note_event(self, step: int, kind: str, payload: Mapping[str, Any]) -> None:
         """Take note of a change of a control (kind "control", payload name, old, new), or of a sample that failed (kind
-        "sample", payload prompt, error); other events say nothing.
+        "failed_sample", payload prompt, error); other events say nothing.
 
         What the loss is made of restarts the baselines that it invalidates; the learning rate restarts none.
         """
-        if kind == "sample":
+        if kind == "failed_sample":
             failed = {"step": step, "prompt": str(payload["prompt"])[:_WORDS], "error": str(payload["error"])[:_WORDS]}
             self._memories.setdefault("failed_samples", {})["failed"] = failed
         if kind != "control" or "name" not in payload:

@@ -16,7 +16,12 @@ from qcore.diagnostics.frames import (
     position_response,
     singular_spectrum,
 )
-from qcore.diagnostics.generations import GenerationStatistics, generation_statistics
+from qcore.diagnostics.generations import (
+    GenerationStatistics,
+    generation_statistics,
+    prompt_response,
+    round_trip_loss,
+)
 from qcore.diagnostics.geometry import HiddenGeometry, hidden_geometry
 from qcore.diagnostics.gradients import TermGradients, term_gradients
 from qcore.diagnostics.interference import InterferenceStatistics, interference_statistics
@@ -49,8 +54,6 @@ from qcore.diagnostics.sampler import (
     cached_step_check,
     call_difference,
     probability_share,
-    prompt_response,
-    round_trip_loss,
     rounding_unit,
     score_sample,
 )

@@ -228,7 +228,7 @@ class SampleScore:
         temperature: which would give the probabilities that were drawn with; NaN where none does.
         evidence: ln of the largest likelihood ratio of another way of drawing against the one asked for, nats.
         impossible: share of the tokens that the settings would never draw.
-        log_probability, expected: mean ln q of what was drawn, and its mean under q itself; nats.
+        log_drawn, expected: mean ln q of what was drawn, and its mean under q itself; nats.
         agreement: share of the tokens that are the model's likeliest.
         end_probability: Σ over the tokens of the model's probability (temperature 1) of ending there.
         ended: whether its last token is the end of the text.
@@ -243,7 +243,7 @@ class SampleScore:
     temperature: float = math.nan
     evidence: float = math.nan
     impossible: float = math.nan
-    log_probability: float = math.nan
+    log_drawn: float = math.nan
     expected: float = math.nan
     agreement: float = math.nan
     end_probability: float = math.nan
@@ -260,7 +260,7 @@ class SampleScore:
             "draw_temperature": self.temperature,
             "draw_evidence": self.evidence,
             "draw_impossible": self.impossible,
-            "draw_log_probability": self.log_probability,
+            "draw_log_probability": self.log_drawn,
             "draw_expected": self.expected,
             "draw_agreement": self.agreement,
             "end_probability": self.end_probability,
@@ -385,7 +385,7 @@ def _judge_draws(
         temperature=_temperature_of(logits_nV, notes) if draw_error > LEAST_ERROR else math.nan,
         evidence=evidence(q_nV, notes.ids, model.eos_id, ended=found.ended) if everything else math.nan,
         impossible=1 - float(possible_n.double().mean()),
-        log_probability=float(log_drawn_n[possible_n].mean()) if anything else math.nan,
+        log_drawn=float(log_drawn_n[possible_n].mean()) if anything else math.nan,
         expected=-float(torch.special.entr(q_nV).sum(-1).mean()),
     )
 
@@ -455,48 +455,6 @@ def _temperature_of(logits_nV: Tensor, notes: _Notes) -> float:
         low, high = (low, b) if float(error(a).sum()) < float(error(b).sum()) else (a, high)
     inverse = (low + high) / 2
     return 1 / inverse if _without_strays(error(inverse)) < LEAST_ERROR else math.nan
-
-
-def prompt_response(first_by_prompt: Sequence[tuple[Sequence[int], Sequence[tuple[int, float]]]]) -> float:
-    """How differently samples of different prompts begin: largest difference of the probability of a token, of those
-    noted at the first generated token. Exactly 0 where the prompt is not read; NaN with fewer than two prompts.
-
-    Args:
-        first_by_prompt: ids of each prompt, and (token, probability) noted of the first prediction.
-    """
-    distinct = {tuple(prompt): dict(noted) for prompt, noted in first_by_prompt if noted}
-    if len(distinct) < 2:
-        return math.nan
-    base, *others = distinct.values()
-    return max(
-        abs(base.get(token, 0.0) - other.get(token, 0.0)) for other in others for token in base.keys() | other.keys()
-    )
-
-
-def round_trip_loss(
-    encode: Callable[[str], Sequence[int]],
-    decode: Callable[[Sequence[int]], str],
-    pieces: Iterable[Sequence[int]],
-) -> float:
-    """Share of the ids that are other ones after ids → text → ids; exactly 0 for a tokenizer that fits the data. NaN
-    without an id.
-
-    Args:
-        pieces: ids of the data without special ones, each from the beginning of a document, so that a tokenizer that
-            joins letters sees the same words. The last 16 ids of a piece are not compared: a word may have been cut.
-    """
-    lost = total = 0
-    for piece in pieces:
-        compared = len(piece) - _CUT
-        if compared < 1:
-            continue
-        again = list(encode(decode(piece)))
-        same = sum(a == b for a, b in zip(piece[:compared], again, strict=False))
-        lost, total = lost + compared - same, total + compared
-    return lost / total if total else math.nan
-
-
-_CUT = 16
 
 
 def _spread(logits_BTV: Tensor) -> float:

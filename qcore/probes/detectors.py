@@ -65,7 +65,7 @@ class Detectors:
 
     def sample_failed(self, step: int, prompt: str, error: str) -> None:
         """A sample of the timeline ended with an error."""
-        self._watch.note_event(step, "sample", {"prompt": prompt, "error": error})
+        self._watch.note_event(step, "failed_sample", {"prompt": prompt, "error": error})
 
     def resized(self) -> None:
         """The model has another size than before; what was remembered stays."""

@@ -2,7 +2,7 @@
 
 The first 16 tokens of two rows go through the step that generates, one by one, before the first update; later 6: a
 token costs as much as a small model's whole row, and what only breaks further on is found in the samples, each of which
-is scored by the trained model (`qcore.train.sample_checks`).
+is scored by the trained model (`qcore.train.sampled`).
 """
 
 from __future__ import annotations

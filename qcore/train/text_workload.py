@@ -33,7 +33,7 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
-from qcore.train.sample_checks import compare_texts, data_round_trip, score_generation
+from qcore.train.sampled.text import compare_texts, data_round_trip, score_generation
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
 from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
@@ -196,6 +196,7 @@ class TextWorkload(TextSampler, Workload):
             yield partial
 
     def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """What the samples' scores say together."""
         scores, self._scores = self._scores, {}
         return compare_texts(self.engine, samples, scores)
 
@@ -278,9 +279,11 @@ class TextStep(EngineStep):
         return self._engine.logits(tokens_BT)
 
     def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """As `TextAccess` says."""
         return self._engine.logits_as_generated(tokens_BT)
 
     def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """As `TextAccess` says."""
         return self._engine.stepped_logits(tokens_BT)
 
     def internals(self, tokens_BT: Tensor) -> Internals:

@@ -29,7 +29,7 @@ from qcore.probes.protocol import ClipInput, Keep
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
-from qcore.train.flow_checks import FlowTrail, compare_average, compare_flow, sampled_elements
+from qcore.train.sampled.clips import FlowTrail, compare_average, compare_flow, sampled_elements
 from qcore.train.video_engine import MEASURED_CLIPS, VideoEngine, VideoResult, sampling_correlation
 from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
@@ -203,6 +203,7 @@ class VideoWorkload(ClipSampler, Workload):
         return [(f"seed {sampling.sample_seed}", sampling.model_copy(update=correlation))]
 
     def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """What was found while the newest sample was drawn, and how many failed."""
         found, self._compared = self._compared, {}
         if samples:
             found[catalog.SAMPLER_FAILED_SHARE] = sum(one.status == "failed" for one in samples) / len(samples)

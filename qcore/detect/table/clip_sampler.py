@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
         "Samples spread otherwise than the data",
         "The pixels of generated clips are spread far less, or far more, than the data's, in samples that follow one "
         "another. It shows that something between noise and picture is of the wrong size, and not what.",
-        {"low": 0.4, "low_release": 0.6, "high": 2.5, "high_release": 1.8, "steps": 8},
+        {"low": clip_sampler.LOW, "low_release": 0.6, "high": clip_sampler.HIGH, "high_release": 1.8, "steps": 8},
         "0 of 5 exam-sized runs of video, all between .75 and 1.3",
         (_STD_RATIO,),
         clip_sampler.sample_spread,
