@@ -43,7 +43,7 @@ def test_every_case_is_a_valid_run_and_a_preset(code):
     case = FAULTS[code]
     config = default_run().with_values(case.preset_changes)
     assert config.fault == (code if case.planted else "")
-    assert (config.kind == "video_flow") == code[0] in "VW"
+    assert (config.kind == "video_flow") == (code[0] in "VW")
     assert RunConfig.from_yaml(config.to_yaml()) == config
     assert preset(f"fault-{code.lower()}").config == config
     assert config.optim.steps >= case.within
