@@ -8,7 +8,7 @@ by themselves.
 
 from __future__ import annotations
 
-from qcore.config import fault_cases_optimizer
+from qcore.config import fault_cases_optimizer, fault_cases_sampling
 from qcore.config.fault_bank_inputs import INPUT_CASES
 from qcore.config.fault_case import EXAM_BASE, VIDEO_EXAM_BASE, FaultCase, video_case
 
@@ -359,8 +359,12 @@ _CASES = (
     ),
 )
 
-FAULTS: dict[str, FaultCase] = {
-    case.code: case for case in (*_CASES, *(FaultCase(**case) for case in fault_cases_optimizer.CASES))
-}
+_OTHERS = (
+    *(FaultCase(**case) for case in fault_cases_optimizer.CASES),
+    *(FaultCase(**case) for case in fault_cases_sampling.TEXT_CASES),
+    *(FaultCase(**case, base=VIDEO_EXAM_BASE) for case in fault_cases_sampling.CLIP_CASES),
+)
+
+FAULTS: dict[str, FaultCase] = {case.code: case for case in (*_CASES, *_OTHERS)}
 """Every case by its code: L leaks, G gradients, O optimizer, P phases, T tokens, V video, B batches, N numbers, R rank,
-D data and targets, X what a flow is trained on, H curves."""
+D data and targets, X what a flow is trained on, H curves, S and W the sampling of text and of clips."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import AtLeast, Report, known_numbers, number, remedy, rounded_text, stop, without_fault
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, is_on, signal_of, update_latch
+from qcore.detect.sampler import is_random
 from qcore.detect.targets import broken_by, shift_remedies
 from qcore.probes import catalog
 
@@ -15,6 +16,8 @@ def future_leak(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signa
     """
     store = memory.setdefault("all", {})
     values, latest, generator = seen.values, seen.latest, seen.facts.generator
+    if is_random(seen):  # two equal calls differ: a change says nothing of what caused it
+        return signal_of(store, lambda: _leak_report(seen, limits))
     if (leak := values.get(catalog.CAUSALITY_LEAK)) is not None:
         update_latch(store, "leak", seen.step, leak > limits["leak"])
     # Rows that depend on their batch mates also change when they are scored as prefixes; that has a rule of its own.
@@ -68,7 +71,7 @@ def batch_dependence(seen: RuleContext, limits: Limits, memory: Memory) -> list[
     """A row's logits move when the other rows of its batch are replaced."""
     store = memory.setdefault("all", {})
     change = seen.values.get(catalog.BATCH_DEPENDENCE)
-    if change is None:
+    if change is None or is_random(seen):
         return []
     update_latch(store, "mates", seen.step, is_above(change, limits["change"], limits["change"] / 10))
 
@@ -145,7 +148,7 @@ def context_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[S
         seen.values.get(catalog.CAUSALITY_CONTEXT_RESPONSE),
         seen.values.get(catalog.TOKENS_ROW_VARIANCE),
     )
-    if response is not None:
+    if response is not None and not is_random(seen):
         bad = is_below(response, limits["response"], 10 * limits["response"])
         # before training a path that is not there is a fact of the model; later one odd probe is not enough
         update_latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)

@@ -26,6 +26,7 @@ from qcore.detect.finding import (
 )
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_on, signal_of, update_latch
+from qcore.detect.sampler import gives_probabilities
 from qcore.probes import catalog
 
 _END_TOKENS = ("eos", "pad")
@@ -146,6 +147,8 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     Where the context gives little (`room_of`), there is no plateau to leave.
     """
     store = memory.setdefault("all", {})
+    if gives_probabilities(seen):  # no rate and no number of steps helps outputs that stay nearly even
+        return []
     planned, spent = seen.values.get(catalog.OPTIM_PLANNED_LR_SUM), seen.latest.get(catalog.OPTIM_LR_SUM, 0.0)
     room = room_of(seen.facts)
     if (loss := seen.values.get(catalog.TERM_CE)) is not None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
+from qcore.detect.clip_sampler import is_sampled_otherwise, is_sampler_known, spreads_otherwise
 from qcore.detect.finding import AtLeast, Report, known_numbers, pause, remedy, rounded_text, stop, without_fault
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, signal_of, update_latch
@@ -243,6 +244,9 @@ def flicker(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     # Clips that stand still do not flicker, and are not well for that.
     clear = (coherence >= 0 or change <= (1 + limits["change"]) / 2) and change >= limits["still"]
     bad = (stays or None) if flickers else (False if clear else None)
+    # the last of the names: six mistakes make clips flicker, and this one is what is left when they are ruled out
+    if bad and (spreads_otherwise(seen) or not is_sampler_known(seen)):
+        bad = None
     update_latch(store, "flicker", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
 
     def report() -> Report:
@@ -375,4 +379,8 @@ def _correlations_differ(seen: RuleContext, limits: Limits) -> bool:
 
 def _is_explained(seen: RuleContext, limits: Limits) -> bool:
     """Whether another rule says why samples look as they do."""
-    return _correlations_differ(seen, limits) or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]
+    return (
+        _correlations_differ(seen, limits)
+        or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]
+        or is_sampled_otherwise(seen)
+    )

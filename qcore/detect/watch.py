@@ -37,6 +37,7 @@ not change under a person's hand, but for what the run has by now. Title, number
 _MOST_ROUTES = 4096
 _OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
 _CHANGES_KEPT = 64
+_WORDS = 200
 
 
 class Watch:
@@ -155,6 +156,9 @@ class Watch:
                 self._memories["probe_failed"]["resumed"] = True
         if kind == "restart":
             restart_curves(self._curves, step)
+        if kind == "failed_sample":
+            failed = {"step": step, "prompt": str(payload["prompt"])[:_WORDS], "error": str(payload["error"])[:_WORDS]}
+            self._memories.setdefault("failed_samples", {})["failed"] = failed
         if kind != "control" or "name" not in payload:
             return
         name, new = str(payload["name"]), payload.get("new")

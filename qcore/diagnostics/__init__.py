@@ -27,7 +27,12 @@ from qcore.diagnostics.frames import (
     position_response,
     singular_spectrum,
 )
-from qcore.diagnostics.generations import GenerationStatistics, generation_statistics
+from qcore.diagnostics.generations import (
+    GenerationStatistics,
+    generation_statistics,
+    prompt_response,
+    round_trip_loss,
+)
 from qcore.diagnostics.geometry import HiddenGeometry, hidden_geometry
 from qcore.diagnostics.gradients import TermGradients, term_gradients
 from qcore.diagnostics.interference import InterferenceStatistics, interference_statistics
@@ -58,9 +63,22 @@ from qcore.diagnostics.probes import (
     CausalityProbe,
     Forward,
     StrictLoss,
+    UnrepeatableError,
     batch_dependence,
     causality_probe,
     strict_loss,
+)
+from qcore.diagnostics.sampled_flow import SampledFlowCheck, sampled_flow_check, times_outside
+from qcore.diagnostics.sampler import (
+    CachedStepCheck,
+    NotedToken,
+    SampleScore,
+    ScoringModel,
+    cached_step_check,
+    call_difference,
+    probability_share,
+    rounding_unit,
+    score_sample,
 )
 from qcore.diagnostics.signs import COHERENCES, SignTests, sign_test, sign_tests
 from qcore.diagnostics.tokens import TokenStatistics, token_statistics
@@ -72,6 +90,7 @@ __all__ = [
     "AccumulationWeights",
     "AnchorStatistics",
     "BatchDependence",
+    "CachedStepCheck",
     "CausalityProbe",
     "CoherencePerplexity",
     "ConceptAlignment",
@@ -89,10 +108,14 @@ __all__ = [
     "LossParts",
     "Movement",
     "MovingPoint",
+    "NotedToken",
     "PhaseStatistics",
     "PixelOrder",
     "Portrait",
     "RowOrder",
+    "SampleScore",
+    "SampledFlowCheck",
+    "ScoringModel",
     "ShiftCheck",
     "SignTests",
     "StrictLoss",
@@ -102,12 +125,15 @@ __all__ = [
     "TokenStatistics",
     "TrainedRows",
     "TrainedWeights",
+    "UnrepeatableError",
     "UpdateRecord",
     "WeightStatistics",
     "accumulation_weights",
     "adamw_direction",
     "anchor_statistics",
     "batch_dependence",
+    "cached_step_check",
+    "call_difference",
     "causality_probe",
     "coherence_perplexity",
     "concept_alignment",
@@ -130,8 +156,14 @@ __all__ = [
     "phase_statistics",
     "pixel_order",
     "position_response",
+    "probability_share",
+    "prompt_response",
     "real_axis_share",
+    "round_trip_loss",
+    "rounding_unit",
     "row_order",
+    "sampled_flow_check",
+    "score_sample",
     "shift_check",
     "sign_test",
     "sign_tests",
@@ -139,6 +171,7 @@ __all__ = [
     "strict_loss",
     "target_check",
     "term_gradients",
+    "times_outside",
     "token_statistics",
     "trained_weights",
     "untrained_frames",

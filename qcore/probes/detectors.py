@@ -63,6 +63,10 @@ class Detectors:
             self.planned_lr_sum = planned_lr_sum(self._controls)
             self.observe(step, {catalog.OPTIM_PLANNED_LR_SUM: self.planned_lr_sum})
 
+    def sample_failed(self, step: int, prompt: str, error: str) -> None:
+        """A sample of the timeline ended with an error."""
+        self._watch.note_event(step, "failed_sample", {"prompt": prompt, "error": error})
+
     def resumed(self, step: int) -> None:
         """The run goes on from a checkpoint of its own, as it was."""
         self._watch.note_event(step, "resume", {})

@@ -99,6 +99,12 @@ class TextAccess(Protocol):
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of other tokens, float32, without gradient and without dropout."""
 
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """The same in the precision in which text is generated."""
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits [B, T, V] of the same tokens, fed one by one through the step that generates."""
+
     def internals(self, tokens_BT: Tensor) -> ModelMeasures:
         """What the family measures of itself on these tokens; nothing for a model that has nothing to say."""
 

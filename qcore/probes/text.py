@@ -7,6 +7,7 @@ import math
 import torch
 
 from qcore.diagnostics import (
+    UnrepeatableError,
     batch_dependence,
     causality_probe,
     coherence_perplexity,
@@ -23,7 +24,7 @@ from qcore.diagnostics import (
     term_gradients,
     token_statistics,
 )
-from qcore.probes import catalog
+from qcore.probes import catalog, sampler
 from qcore.probes.inputs import surprise, text_inputs
 from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, text_of
@@ -132,10 +133,13 @@ def _signs(seen: ProbeInput) -> dict[str, float]:
 
 def _causality(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    with seen.engine.jittered(seen.step):
-        probe = causality_probe(
-            text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
-        )
+    try:
+        with seen.engine.jittered(seen.step):
+            probe = causality_probe(
+                text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
+            )
+    except UnrepeatableError:  # the probe of repeated calls says so
+        return {}
     if arrays := probe.arrays():
         seen.keep("causality", arrays)
     return probe.scalars()
@@ -143,9 +147,12 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    probe = batch_dependence(
-        text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
-    )
+    try:
+        probe = batch_dependence(
+            text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
+        )
+    except UnrepeatableError:
+        return {}
     return probe.scalars()
 
 
@@ -187,5 +194,6 @@ PROBES = (
     Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
     Probe("targets", _TEXT, "checks_every", text_inputs),
     Probe("surprise", _TEXT, "tokens_every", surprise),
+    *sampler.PROBES,
 )
 """In the order in which they are measured."""

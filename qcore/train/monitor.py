@@ -58,6 +58,7 @@ class Monitor(Callback):
         self._copied: dict[str, float] = {}
         self._events = context.history
         self._failed_probes: set[str] = set()
+        self._samples: list[Generation] = []
 
     def before_training(self, resumed: bool) -> None:
         recording = self._recording
@@ -192,14 +193,17 @@ class Monitor(Callback):
         self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
     def heard(self, step: int, sample: Generation, *, last: bool) -> None:
-        """Take the statistics of a finished timeline sample; after the last one of a step, log their means, and the
-        most that was copied.
+        """Take a finished timeline sample; after the last one of a step, log the means of their statistics, the most
+        that was copied, and how they agree with the model that is trained.
         """
-        told = self._workload.heard(sample.stats)
-        self._heard.append({name: value for name, value in told.items() if math.isfinite(value)})
+        heard = self._workload.heard(sample.stats)
+        self._heard.append({name: value for name, value in heard.items() if math.isfinite(value)})
+        self._samples.append(sample)
         if self._recording is None or self._recording.has(catalog.GENERATION_COPIED):
             for name, value in self._workload.copied(sample).items():
                 self._copied[name] = max(value, self._copied.get(name, 0.0))
+        if sample.status == "failed":
+            self.detectors.sample_failed(step, sample.prompt, str(sample.stats.get("error", "")))
         if last:
             names = {name for sample in self._heard for name in sample}
             means = {}
@@ -207,7 +211,8 @@ class Monitor(Callback):
                 values = [sample[name] for sample in self._heard if name in sample]
                 means[name] = sum(values) / len(values)
             means |= self._copied
-            self._heard, self._copied = [], {}
+            means |= self._workload.compare_samples(self._samples)
+            self._heard, self._samples, self._copied = [], [], {}
             if means:
                 self._log(step, means)
 

@@ -8,7 +8,7 @@ see one micro-batch at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from qcore.diagnostics import AccumulationWeights, accumulation_weights
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.probes import catalog
+from qcore.sampling import SampledToken
 from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, compile_lazily, make_optimizer
 
 MEASURED_ROWS = 2
@@ -126,6 +127,38 @@ class Engine(BaseEngine):
         self.model.eval()
         with torch.no_grad(), self._autocast():
             return self.model(tokens_BT).logits_BTV.float()
+
+    def draw_text(
+        self,
+        draw: Callable[..., Iterator[SampledToken]],
+        model: LanguageModel,
+        prompt_ids: list[int],
+        settings: Any,
+        **more: Any,
+    ) -> Iterator[SampledToken]:
+        """Tokens after a prompt, one by one.
+
+        Args:
+            draw: the sampler, which is given the rest.
+        """
+        return draw(model, prompt_ids, settings, **more)
+
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """The same without autocast, as text is generated."""
+        self.model.eval()
+        with torch.no_grad():
+            return self.model(tokens_BT.to(self.device)).logits_BTV
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits [B, T, V] of the same tokens, fed one by one through the step that generates."""
+        self.model.eval()
+        tokens_BT = tokens_BT.to(self.device)
+        state, found = self.model.start(len(tokens_BT)), []
+        with torch.no_grad():
+            for tokens_B in tokens_BT.unbind(1):
+                output, state = self.model.step(tokens_B, state)
+                found.append(output.logits_BTV[:, -1])
+        return torch.stack(found, 1)
 
     def graph(self, result: TextResult, controls: Mapping[str, Any]) -> Total:
         return self._graph(result.rows, controls)

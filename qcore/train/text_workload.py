@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import AccumulationWeights, TrainedRows, generation_statistics, longest_copy
+from qcore.diagnostics import AccumulationWeights, SampleScore, TrainedRows, generation_statistics, longest_copy
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -35,8 +35,9 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
+from qcore.train.sampled.text import compare_texts, data_round_trip, score_generation
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
-from qcore.train.workload import EngineStep, Sampler, Workload
+from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
 UPDATE_SECONDS = 0.1
 SURPRISED_UPDATES = 16
@@ -53,13 +54,20 @@ _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.w
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
 
-class TextSampler(Sampler):
-    """A language model and its tokenizer."""
+DrawText = Callable[..., Iterator[SampledToken]]
+"""(the sampler, model, prompt ids, settings, …) → tokens, as `Engine.draw_text`."""
 
-    def __init__(self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer) -> None:
+
+class TextSampler(Sampler):
+    """A language model and its tokenizer, and the engine's way of drawing where there is one."""
+
+    def __init__(
+        self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer, draw_text: DrawText | None = None
+    ) -> None:
         self.config: TextRunConfig = config
         self._model = model
         self._tokenizer = tokenizer
+        self._draw_text = draw_text
 
     def sample(
         self,
@@ -70,7 +78,14 @@ class TextSampler(Sampler):
     ) -> Iterator[Generation]:
         del controls
         self._check_sampling(settings)
-        return sample_text(self._model, self._tokenizer, draft, settings, stop)
+        # training puts it back before its next step; done once here, it saves `generate` a walk a token
+        self._model.eval()
+        return sample_text(self._draw, self._tokenizer, draft, settings, stop)
+
+    def _draw(self, prompt_ids: list[int], settings: SamplingConfig, **more: Any) -> Iterator[SampledToken]:
+        if self._draw_text is None:
+            return generate(self._model, prompt_ids, settings, **more)
+        return self._draw_text(generate, self._model, prompt_ids, settings, **more)
 
     def settings(self, changes: Mapping[str, Any]) -> Section:
         """As of every family; also refused: a coherence-aware rule for a model without phases."""
@@ -94,8 +109,9 @@ class TextWorkload(TextSampler, Workload):
     def __init__(self, config: TextRunConfig, cache: Path, tokenizer: Path | None = None) -> None:
         self.engine = build_engine(config, cache, tokenizer)
         self.fingerprint = self.engine.dataset.fingerprint
-        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer)
+        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer, self.engine.draw_text)
         self._check_sampling(config.sampling)
+        self._scores: dict[str, SampleScore] = {}
 
     def section_after_growth(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         return grown_section(self.engine.config, changes)
@@ -152,7 +168,10 @@ class TextWorkload(TextSampler, Workload):
 
     def data_measurements(self, controls: Mapping[str, Any]) -> dict[str, float]:
         tokenizer = self._tokenizer
-        return target_statistics(self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id)
+        targets = target_statistics(
+            self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id
+        )
+        return targets | data_round_trip(self.engine.dataset)
 
     def describe(self, run_dir: Path) -> dict[str, Any]:
         tokenizer, dataset, optim = self._tokenizer, self.engine.dataset, self.config.optim
@@ -193,6 +212,26 @@ class TextWorkload(TextSampler, Workload):
             catalog.GENERATION_COPIED: float(longest_copy(ids, searched_N)),
             catalog.GENERATION_COPIED_HELD_OUT: float(longest_copy(held_out[: len(ids)], searched_N)),
         }
+
+    def sample(
+        self,
+        draft: Generation,
+        settings: SamplingConfig,
+        controls: Mapping[str, Any],
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Generation]:
+        """As of any sampler; a sample of the timeline is scored by the trained model."""
+        versions = weight_versions(self.engine.model)
+        for partial in super().sample(draft, settings, controls, stop):
+            # a rewind may put other weights in while a sample is drawn: it is then of neither
+            if partial.status == "done" and draft.kind == "timeline" and weight_versions(self.engine.model) == versions:
+                self._scores[partial.id] = score_generation(self.engine, partial, settings)
+            yield partial
+
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """What the samples' scores say together."""
+        scores, self._scores = self._scores, {}
+        return compare_texts(self.engine, samples, scores)
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         return {
@@ -283,6 +322,14 @@ class TextStep(EngineStep):
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         return self._engine.logits(tokens_BT)
+
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """As `TextAccess` says."""
+        return self._engine.logits_as_generated(tokens_BT)
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """As `TextAccess` says."""
+        return self._engine.stepped_logits(tokens_BT)
 
     def internals(self, tokens_BT: Tensor) -> Internals:
         self._engine.model.eval()
@@ -419,7 +466,7 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
     with checkpoint_errors(folder, "model"):
         sized = config_with_section(config, checkpoint.state.model)
     assert isinstance(sized, TextRunConfig)
-    config = sized
+    config, draw_text = sized, None
     if config.fault:
         # A planted fault belongs to the whole engine, data and optimizer included, so all of it is built.
         on_cpu = config.with_values({"device": "cpu"})
@@ -427,11 +474,11 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
         engine = build_engine(on_cpu, run_dir.parent / CACHE_FOLDER, run_dir / TOKENIZER_FILE)
         restore_model(engine.model, checkpoint)
         restore_optimizer(engine.model, engine.optimizer, checkpoint)
-        model = engine.model
+        model, draw_text = engine.model, engine.draw_text
     else:
         model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
         restore_model(model, checkpoint)
-    return TextSampler(config, model.eval(), tokenizer), checkpoint.state.controls
+    return TextSampler(config, model.eval(), tokenizer, draw_text), checkpoint.state.controls
 
 
 def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
@@ -455,7 +502,7 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
 
 
 def sample_text(
-    model: LanguageModel,
+    draw: Callable[..., Iterator[SampledToken]],
     tokenizer: Tokenizer,
     draft: Generation,
     settings: SamplingConfig,
@@ -466,7 +513,6 @@ def sample_text(
     The prompt is preceded by the begin-of-sequence token, as every document is in training. A model that breaks
     while it speaks (NaN logits) ends with status `failed` and the reason in its statistics.
     """
-    model.eval()  # training puts it back before its next step; done once here, it saves `generate` a walk a token
     started = shown = time.monotonic()
     prompt_ids = [tokenizer.bos_id, *tokenizer.encode(draft.prompt)]
     unknown = sum(token == tokenizer.unk_id for token in prompt_ids)
@@ -481,15 +527,16 @@ def sample_text(
         return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
 
     try:
-        for token in generate(model, prompt_ids, settings, eos_id=tokenizer.eos_id, forbidden=forbidden, stop=stop):
+        rest: dict[str, Any] = {"eos_id": tokenizer.eos_id, "forbidden": forbidden, "stop": stop}
+        for token in draw(prompt_ids, settings, **rest):
             ids.append(token.id)
             sampled.append(token)
             rows.append(_token_row(token, tokenizer))
             if time.monotonic() - shown >= UPDATE_SECONDS:
                 shown = time.monotonic()
                 yield partial("running", {"unknown_prompt_tokens": unknown})
-    except FloatingPointError as error:
-        status, reason = "failed", str(error)
+    except SAMPLE_ERRORS as error:
+        status, reason = "failed", str(error) or type(error).__name__
     stats: dict[str, object] = {
         name.partition("/")[2]: value
         for name, value in generation_statistics(

@@ -98,6 +98,15 @@ class EngineStep:
         return jitter_weights(self._engine.model, seed)
 
 
+SAMPLE_ERRORS = (FloatingPointError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a broken model or sampler raises: a sample that failed is shown, and found; training goes on without it."""
+
+
+def weight_versions(model: nn.Module) -> int:
+    """A number that is another one after any change of a weight in place."""
+    return sum(parameter._version for parameter in model.parameters())
+
+
 class Sampler(ABC):
     """A model that can be sampled: the live one of a run, or a checkpoint's."""
 
@@ -185,3 +194,7 @@ class Workload(Sampler):
     @abstractmethod
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         """Series, by name, that the statistics of a timeline sample give."""
+
+    @abstractmethod
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """Series, by name, of how all timeline samples of a step agree with the model that is trained."""

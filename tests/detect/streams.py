@@ -104,6 +104,13 @@ AT_START: dict[str, tuple[Values, dict[str, float], dict[str, Any]]] = {
     "neighbouring_batches": ({"batches/spread": 0.01, "batches/distinct": 200.0, "batches/possible": 200.0}, {}, {}),
     "stuck": ({"optim/planned_lr_sum": 0.015}, {}, {}),
     "rank_collapse": ({"geometry/mean_cosine": 0.7, "geometry/effective_rank": 0.1}, {}, {}),
+    "random_evaluation": ({"repeat/difference": 1.3}, {}, {}),
+    "softmax_twice": ({"head/probability_share": 1.0}, {}, {}),
+    "cache_mismatch": ({"sampler/cache_error": 0.4, "sampler/cache_first": 1.0, "causality/leak": 0.0}, {}, {}),
+    "sampler_mismatch": ({"sampler/score_error": 0.2, "causality/leak": 0.0}, {}, {}),
+    "prompt_ignored": ({"sampler/score_error": 0.2, "sampler/score_without_prompt": 3e-7}, {}, {}),
+    "round_trip": ({"round_trip/loss": 0.3}, {}, {}),
+    "failed_samples": ({"sampler/failed_share": 0.5}, {}, {}),
 }
 """Faults of the construction by the id of their finding: what is measured at step 0, term weights, other facts."""
 

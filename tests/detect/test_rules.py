@@ -33,6 +33,8 @@ def test_a_fault_that_is_mended_is_resolved_and_stays_so(key: str) -> None:
         | {f"term/{term}": VALUES.get(term, -0.3) for term in weighted}
     )
     mended |= {"data/pad_is_target": 0.0, "data/target_top1_share": 0.09, "shift/targets_are_inputs": 0.0}
+    mended |= {"repeat/difference": 0.0, "head/probability_share": 0.0, "sampler/cache_error": 1e-6}
+    mended |= {"sampler/score_error": 1e-6, "sampler/failed_share": 0.0, "round_trip/loss": 0.0}
     mended |= {"optim/planned_lr_sum": 0.6, "geometry/mean_cosine": 0.1, "accumulation/error": 1e-6} | WELL_FED
     told = run(
         Watch(facts(**known)),

@@ -70,6 +70,7 @@ def _broken(step: int, values: Values) -> Values:
             broken |= {"tokens/mutual_information": 0.0, "tokens/predicted_eos": 1.0, "tokens/top1_share": 1.0}
     if step > 0 and step % 50 == 0:
         broken |= {"generation/repetition": 0.9, "eval/ce": 3.0}
+        broken |= {"sampler/end_expected": 0.9, "sampler/end_probability": 0.001, "sampler/ended_share": 0.0}
     return broken
 
 

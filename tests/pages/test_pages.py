@@ -119,6 +119,9 @@ def test_the_timeline_shows_every_sample_of_a_prompt(finished: Lab):
     at = open_app(GENERATIONS, gen="Timeline")
     assert not at.exception
     assert at.dataframe[0].value["step"].tolist() == [8, 4]
+    [said] = [one.value for one in at.caption if "Sampler" in one.value]
+    assert said.startswith(":material/check: Sampler = model: agrees to ")
+    assert said.endswith("at step 8.")
 
 
 def test_a_checkpoint_answers_a_prompt_and_the_answer_is_kept(finished: Lab):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from qcore.detect.rule import Rule
 from qcore.detect.table import (
+    clip_sampler,
     clips,
     curves,
     inputs,
@@ -15,6 +16,7 @@ from qcore.detect.table import (
     optimizer,
     phases,
     rates,
+    sampler,
     targets,
     terms,
     tokens,
@@ -34,6 +36,8 @@ RULES: tuple[Rule, ...] = (
     *video.RULES,
     *targets.RULES,
     *clips.RULES,
+    *sampler.RULES,
+    *clip_sampler.RULES,
     # after the rules whose findings they explain
     *rates.RULES,
     *curves.RULES,
