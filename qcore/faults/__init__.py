@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
-from qcore.faults import batches, gradients, leaks, phases, tokens, video
+from qcore.faults import batches, gradients, leaks, phases, tokens, video, weakened
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
@@ -35,7 +35,7 @@ def plant(code: str, engine: AnyEngine) -> None:
         ValueError: for an unknown code, naming the nearest one, for a case that is a configuration and no mistake in
             code, and for a fault of another model family.
     """
-    planter = PLANTERS.get(code)
+    planter = PLANTERS.get(code) or weakened.PLANTERS.get(code)
     if planter is None and code in FAULTS:
         raise ValueError(
             f"fault {code!r} is a configuration, with nothing to plant: leave fault empty and start from the preset "
