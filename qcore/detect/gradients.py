@@ -222,7 +222,8 @@ def harmful_term(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sign
     for scope in _SCOPES:
         for term, ratio in seen.measured(f"{scope}/ratio/"):
             value, cosine = seen.latest.get(catalog.term(term)), seen.values.get(f"{scope}/cos/{term}")
-            if term == "ce" or not seen.weighted(term) or not seen.weighted("ce"):
+            # smoothing shares the cross-entropy's own target: at their common optimum the two cancel, by definition
+            if term in ("ce", "label_smoothing") or not seen.weighted(term) or not seen.weighted("ce"):
                 continue
             if value is not None and not seen.in_range(term, value):
                 continue  # its scale is wrong, which has a rule of its own

@@ -4,6 +4,8 @@ the imaginary channel dead; and hidden states that share one direction.
 
 from __future__ import annotations
 
+import math
+
 from qcore.base.words import percent_words
 from qcore.detect.finding import (
     PHASE_TERMS,
@@ -17,6 +19,7 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
+from qcore.detect.plateau import NO_ROOM, learnable
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_below, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
@@ -144,23 +147,29 @@ def dead_imaginary(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
 
 
 def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
-    """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
+    """Hidden states share one direction *and* span next to no other: before the first step, or, while nothing of the
+    context has been learned although the learning rates were large enough, in two measurements later.
 
-    On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
-    reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme.
+    The cosine alone accuses every model whose layers have biases larger than its embeddings, as PyTorch's defaults are:
+    they all add the same vector, and behind it the tokens stay apart (healthy starts: cosine up to 0.65 at a rank of
+    0.3 and more; without residual connections 0.87 at 0.04). A text of a few letters has few states to tell apart, so
+    the rank is held against the smaller of the width and the number of tokens in use, e^(unigram).
+
+    On its way out of the plateau a healthy model's hidden states lean to one direction too, for as long as it takes.
     """
     cosine, rank = seen.values.get(catalog.GEOMETRY_MEAN_COSINE), seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK)
     store = memory.setdefault("all", {})
     # Where most positions hold the same token, their hidden states are rightly the same.
     repeated = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["repeated"]
-    if cosine is None or (not is_on(store, "direction") and repeated):
+    if cosine is None or rank is None or (not is_on(store, "direction") and repeated):
         return []
+    tokens = math.exp(seen.facts.unigram) if seen.facts.unigram is not None else math.inf
+    narrow = rank < limits["rank"] * min(1.0, tokens / max(1, seen.facts.width))
     if seen.step == 0:
-        narrow = rank is not None and rank < limits["rank"]
-        bad = cosine > limits["cosine_alone"] or (cosine > limits["cosine"] and narrow)
+        bad = narrow and cosine > limits["cosine"]
     else:
-        bad = rank is not None and cosine > limits["cosine_later"] and rank < limits["rank_later"]
-    clear = cosine <= limits["release"]
+        bad = narrow and cosine > limits["cosine_later"] and _has_learned_nothing(seen, limits)
+    clear = cosine <= limits["release"] or not narrow
     update_latch(
         store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2
     )
@@ -181,3 +190,14 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
         return Report(f"Hidden states share one direction: mean cosine {rounded_text(cosine)}", numbers, figure, fixes)
 
     return signal_of(store, report)
+
+
+def _has_learned_nothing(seen: RuleContext, limits: Limits) -> bool:
+    """Whether the loss is still that of token frequencies after steps enough to leave them."""
+    loss, facts = seen.latest.get(catalog.TERM_CE), seen.facts
+    room = learnable(facts.unigram, facts.bigram, facts.trigram)
+    if seen.armed or seen.latest.get(catalog.OPTIM_LR_SUM, 0.0) < limits["spent"]:
+        return False
+    if room is None or facts.unigram is None or loss is None:
+        return True
+    return room >= NO_ROOM and loss > facts.unigram - room / 3

@@ -20,6 +20,7 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
+from qcore.detect.plateau import NO_ROOM, learnable, least_information
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_on, signal_of, update_latch
 from qcore.probes import catalog
@@ -112,8 +113,18 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     """All learning rates together cannot leave the plateau; or they should have, and the context is not used yet.
 
     A plan is judged only while the plateau has not been left: what a plan of now adds up to says nothing about a run
-    that an earlier one has taught, such as a fork with a schedule that ends low.
+    that an earlier one has taught, such as a fork with a schedule that ends low. A text whose neighbours tell nothing
+    has no plateau; where they tell little, little is asked of the context.
     """
+    facts = seen.facts
+    room = learnable(facts.unigram, facts.bigram, facts.trigram)
+    if room is not None and room < NO_ROOM:
+        return []
+    limits = {
+        **limits,
+        "planned": least_planned(facts.width, limits),
+        "information": least_information(room, limits["information"]),
+    }
     store = memory.setdefault("all", {})
     planned, spent = seen.values.get(catalog.OPTIM_PLANNED_LR_SUM), seen.latest.get(catalog.OPTIM_LR_SUM, 0.0)
     if planned is not None or (seen.armed and "planned" in store):
@@ -133,6 +144,15 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
         bad = idle and memory["information"] < limits["information"] and information < limits["information"]
         update_latch(store, "plateau", seen.step, bad or (False if seen.armed or not idle else None), raise_after=2)
     return signal_of(store, lambda: _stuck_report(seen, limits, is_on(store, "plateau")))
+
+
+def least_planned(width: int, limits: Limits) -> float:
+    """Σ learning rate that a run of this width needs to leave the plateau, at least.
+
+    A step of AdamW moves every weight by about the rate, and an output that sums over the width by rate × width: wider
+    models leave sooner.
+    """
+    return limits["planned"] * min(1.0, limits["width"] / max(1, width))
 
 
 def _uses_context(seen: RuleContext, limits: Limits) -> bool:

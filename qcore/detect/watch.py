@@ -16,7 +16,7 @@ from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
 from qcore.detect.finding import Facts, Report, Verdict
 from qcore.detect.history import History
-from qcore.detect.plateau import PlateauDetector
+from qcore.detect.plateau import PlateauDetector, learnable
 from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
@@ -62,7 +62,8 @@ class Watch:
         self._rules = {rule.name: rule for rule in RULES if facts.family in rule.families}
         self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
         self._history = History()
-        self._plateau_detector = PlateauDetector(facts.unigram)
+        room = learnable(facts.unigram, facts.bigram, facts.trigram)
+        self._plateau_detector = PlateauDetector(facts.unigram, room)
         self._memories: dict[str, Memory] = {}
         self._cases: dict[str, _Case] = {}
         self._latest: dict[str, float] = {}

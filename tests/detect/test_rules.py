@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qcore.config.fault_bank import FAULTS
-from qcore.detect import RULES, Watch
+from qcore.detect import RULES, Verdict, Watch
 from qcore.detect.finding import restore, set_rate, set_weight
 from qcore.detect.published_guide import guide_remedies
 from tests.detect.streams import AT_START, Values, facts, first, healthy_loss, names, run, weights
@@ -227,13 +227,29 @@ def test_alike_hidden_states_in_mid_run_are_not_called_a_rank_collapse() -> None
     assert run(Watch(facts()), range(0, 61, 20), spoil=lambda s, v: {"geometry/mean_cosine": 0.9} if s else None) == []
 
 
-def test_hidden_states_that_become_one_are_a_rank_collapse_after_two_measurements() -> None:
-    def spoil(step: int, values: Values) -> Values:
-        return {"geometry/mean_cosine": 0.99, "geometry/effective_rank": 0.02} if step >= 20 else {}
+def test_hidden_states_that_stay_one_on_the_plateau_are_a_rank_collapse_after_two_measurements() -> None:
+    def told(loss: float, spent: float, **known: float) -> list[Verdict]:
+        def spoil(step: int, values: Values) -> Values:
+            alike = {"geometry/mean_cosine": 0.99, "geometry/effective_rank": 0.02} if step >= 20 else {}
+            return {**alike, "term/ce": loss, "optim/lr_sum": spent * step}
 
-    told = run(Watch(facts()), range(0, 61, 20), spoil=spoil)
-    verdict = first(told, "rank_collapse")
+        return run(Watch(facts(**known)), range(0, 61, 20), spoil=spoil)
+
+    verdict = first(told(4.4, 0.01), "rank_collapse")
     assert (verdict.since_step, verdict.last_step) == (20, 40)
+    assert names(told(4.4, 0.001)) == set(), "every model passes through this on its way out of the plateau"
+    assert names(told(3.0, 0.01)) == set(), "states that tell tokens apart well enough for this loss"
+    assert names(told(4.4, 0.01, bigram=4.4, trigram=4.43)) == set(), "a text in which one prediction is the best"
+
+
+def test_hidden_states_around_a_common_bias_are_no_rank_collapse() -> None:
+    def told(cosine: float, rank: float, **known: float) -> set[str]:
+        alike = {"geometry/mean_cosine": cosine, "geometry/effective_rank": rank}
+        return names(run(Watch(facts(**known)), [0], spoil=lambda step, v: alike))
+
+    assert told(0.95, 0.35) == set(), "PyTorch's default biases over small embeddings"
+    assert told(0.87, 0.04) == {"rank_collapse"}
+    assert told(0.6, 0.06, unigram=1.4, bigram=1.39, trigram=1.38) == set(), "four letters span four directions"
 
 
 def test_a_term_that_pulls_against_the_loss_at_the_last_hidden_state_is_harmful() -> None:
@@ -309,6 +325,36 @@ def test_stuck_on_the_plateau_and_out_of_it() -> None:
         ("stuck", "active", 110),
         ("stuck", "resolved", 110),
     ]
+
+
+def test_a_text_without_a_plateau_is_not_said_to_keep_a_run_on_it() -> None:
+    def told(bigram: float, trigram: float) -> set[str]:
+        idle = {"term/ce": 1.39, "optim/lr_sum": 1.0, "optim/planned_lr_sum": 0.01, "tokens/mutual_information": 0.01}
+        watch = Watch(facts(unigram=1.4, bigram=bigram, trigram=trigram))
+        return names(run(watch, range(60), spoil=lambda step, v: idle))
+
+    assert told(1.41, 1.45) == set(), "random letters at their optimum"
+    assert told(1.2, 0.9) == {"stuck"}
+
+
+def test_a_small_room_asks_for_little_information() -> None:
+    def spoil(step: int, values: Values) -> Values:
+        return {"term/ce": 1.16, "optim/lr_sum": 1.0, "tokens/mutual_information": 0.17}
+
+    known = {"unigram": 1.4, "bigram": 1.2, "trigram": 1.0}
+    assert run(Watch(facts(**known)), range(60), spoil=spoil) == [], "more than a third of the .4 nats there are"
+
+
+@pytest.mark.parametrize(("width", "spoken"), [(48, True), (96, True), (512, False)])
+def test_wide_models_leave_the_plateau_at_smaller_steps(width: int, spoken: bool) -> None:
+    watch = Watch(facts(width=width))
+    assert names(run(watch, [0], spoil=lambda s, v: {"optim/planned_lr_sum": 0.02})) == ({"stuck"} if spoken else set())
+
+
+def test_label_smoothing_cancels_the_loss_at_the_optimum_of_both() -> None:
+    at_rest = {"grad/ratio/label_smoothing": 1.0, "grad/cos/label_smoothing": -0.98}
+    told = run(Watch(facts()), range(60), spoil=lambda s, v: at_rest, term_weights=weights(label_smoothing=0.3))
+    assert names(told) == set()
 
 
 def test_too_little_planned_learning_says_how_many_steps_would_do() -> None:

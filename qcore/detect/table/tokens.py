@@ -92,6 +92,7 @@ RULES: tuple[Rule, ...] = (
         "large enough without doing so. The loss will settle where the context is not used.",
         {
             "planned": 0.05,
+            "width": 96.0,
             "spent": 0.1,
             "information": 0.3,
             "share": 0.3,
