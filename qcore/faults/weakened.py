@@ -19,6 +19,8 @@ _LEAKED = 0.01
 _MATES = 0.005
 _IDLE = 0.18
 _TENFOLD = 10.0
+_NEWEST = 0.1
+_TINY = 1e-5
 
 
 def next_token(strength: float, *, training_only: bool = False) -> Planter:
@@ -50,17 +52,20 @@ def one_open_head(engine: Plantable) -> None:
 def batch_norm(engine: Plantable) -> None:
     """The first layer's output is normalised over batch and time; in evaluation by the running statistics."""
     layer = transformer_layers(engine)[0]
-    kept: dict[str, Tensor] = {}
+    width = engine.config.model.width
+    # buffers, so that a checkpoint keeps them
+    layer.register_buffer("running_mean_D", torch.zeros(width))
+    layer.register_buffer("running_std_D", torch.ones(width))
 
     def forward(self: Any, x_BTD: Tensor) -> Tensor:
         y_BTD: Tensor = type(self).forward(self, x_BTD)
-        if self.training:
-            mean_D, std_D = y_BTD.mean((0, 1)), y_BTD.std((0, 1))
-            for name, value in (("mean", mean_D), ("std", std_D)):
-                kept[name] = 0.9 * kept.get(name, value.detach()) + 0.1 * value.detach()
-        else:
-            mean_D, std_D = kept.get("mean", y_BTD.new_zeros(())), kept.get("std", y_BTD.new_ones(()))
-        return (y_BTD - mean_D) / (std_D + 1e-5)
+        if not self.training:
+            return (y_BTD - self.running_mean_D) / (self.running_std_D + _TINY)
+        mean_D, std_D = y_BTD.mean((0, 1)), y_BTD.std((0, 1))
+        with torch.no_grad():
+            self.running_mean_D.lerp_(mean_D, _NEWEST)
+            self.running_std_D.lerp_(std_D, _NEWEST)
+        return (y_BTD - mean_D) / (std_D + _TINY)
 
     override(layer, "forward", forward)
 
@@ -171,6 +176,8 @@ def half_without_optimizer(engine: Plantable) -> None:
     left_out = {id(parameter) for parameter in _lower_half(engine)}
     for group in engine.optimizer.param_groups:
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in left_out]
+    # as loops that call the model's own do: a sum of old gradients would be a second mistake
+    override(engine.optimizer, "zero_grad", lambda self, set_to_none=True: engine.model.zero_grad(set_to_none))
 
 
 def frozen_attention(engine: Plantable) -> None:
