@@ -19,7 +19,7 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
-from qcore.detect.plateau import NO_ROOM, learnable
+from qcore.detect.plateau import NO_ROOM, has_waited_long, learnable
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_below, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
@@ -84,6 +84,9 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     variance = seen.latest.get(catalog.PHASE_DIMENSION_VARIANCE)
     if order is None or variance is None:
         return []
+    room = learnable(seen.facts.unigram, seen.facts.bigram, seen.facts.trigram)
+    if room is not None and room < NO_ROOM:
+        return []  # one prediction everywhere is the best there is, and so is one phase
     store = memory.setdefault("all", {})
     bad: bool | None = order > limits["R"] and variance < limits["variance"]
     if not bad and order > limits["release"] and variance < 2 * limits["variance"]:
@@ -193,10 +196,10 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
 
 
 def _has_learned_nothing(seen: RuleContext, limits: Limits) -> bool:
-    """Whether the loss is still that of token frequencies after steps enough to leave them."""
+    """Whether the loss is still that of token frequencies after time enough to leave them."""
     loss, facts = seen.latest.get(catalog.TERM_CE), seen.facts
     room = learnable(facts.unigram, facts.bigram, facts.trigram)
-    if seen.armed or seen.latest.get(catalog.OPTIM_LR_SUM, 0.0) < limits["spent"]:
+    if seen.armed or not has_waited_long(seen, limits):
         return False
     if room is None or facts.unigram is None or loss is None:
         return True

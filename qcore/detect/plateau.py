@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qcore.detect.rule import Limits, RuleContext
 from qcore.probes import catalog
 
 SHARE = 0.3
@@ -35,6 +36,18 @@ def learnable(unigram: float | None, bigram: float | None, trigram: float | None
 def least_information(room: float | None, information: float) -> float:
     """Nats that the context must carry before it counts as used: `information`, or a third of a small room."""
     return information if room is None else min(information, room / 3)
+
+
+def has_waited_long(seen: RuleContext, limits: Limits) -> bool:
+    """Whether a run that is still on the plateau has had time to leave it: enough steps, at rates that add up to
+    enough. Where so many steps are not planned, a share of the plan.
+
+    Healthy runs of the zoo stayed there for up to 105 steps, at Σ learning rate 1, and then left within twenty.
+    """
+    planned, enough = seen.controls.get("steps"), limits["steps"]
+    if isinstance(planned, int | float):
+        enough = min(enough, limits["plan_share"] * planned)
+    return seen.step >= enough and seen.latest.get(catalog.OPTIM_LR_SUM, 0.0) > limits["spent"]
 
 
 class PlateauDetector:

@@ -20,7 +20,7 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
-from qcore.detect.plateau import NO_ROOM, learnable, least_information
+from qcore.detect.plateau import NO_ROOM, has_waited_long, learnable, least_information
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_on, signal_of, update_latch
 from qcore.probes import catalog
@@ -140,7 +140,7 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
         old = memory.get("information", information)
         # a running mean and the newest value: one batch of odd texts is neither
         memory["information"] = old + limits["share"] * (information - old)
-        idle = spent > limits["spent"] and not seen.armed
+        idle = has_waited_long(seen, limits) and not seen.armed
         bad = idle and memory["information"] < limits["information"] and information < limits["information"]
         update_latch(store, "plateau", seen.step, bad or (False if seen.armed or not idle else None), raise_after=2)
     return signal_of(store, lambda: _stuck_report(seen, limits, is_on(store, "plateau")))

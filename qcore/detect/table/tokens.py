@@ -93,7 +93,9 @@ RULES: tuple[Rule, ...] = (
         {
             "planned": 0.05,
             "width": 96.0,
-            "spent": 0.1,
+            "spent": 0.2,
+            "steps": 300.0,
+            "plan_share": 0.75,
             "information": 0.3,
             "share": 0.3,
             "enough": 0.2,
