@@ -336,9 +336,7 @@ def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         return []
     store = memory.setdefault("all", {})
     frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0
-    # what nothing reads never had a gradient: a share that was smaller once has grown by units that died since
-    least = memory["least"] = min(share, memory.get("least", share))
-    update_latch(store, "dead", seen.step, None if frozen else is_above(least, limits["share"], limits["share"] / 2))
+    update_latch(store, "dead", seen.step, None if frozen else is_above(share, limits["share"], limits["share"] / 2))
 
     def report() -> Report:
         numbers = known_numbers(

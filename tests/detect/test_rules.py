@@ -254,15 +254,6 @@ def test_hidden_states_around_a_common_bias_are_no_rank_collapse() -> None:
     assert told(0.6, 0.06, unigram=1.4, bigram=1.39, trigram=1.38) == set(), "four letters span four directions"
 
 
-def test_weights_that_once_had_a_gradient_are_read_by_something() -> None:
-    def told(first_share: float) -> set[str]:
-        shares = {0: first_share, 100: 0.4, 200: 0.4}
-        return names(run(Watch(facts()), range(201), spoil=lambda s, v: {"weights/dead_share": shares.get(s, 0.4)}))
-
-    assert told(0.4) == {"unused_weights"}
-    assert told(0.05) == set(), "units that died of a learning rate are not weights that nothing reads"
-
-
 def test_a_term_that_pulls_against_the_loss_at_the_last_hidden_state_is_harmful() -> None:
     """Measured oftener than over all parameters; each scope counts its own measurements."""
 
