@@ -1,11 +1,12 @@
-"""exam: plant every fault of the bank, train healthy runs beside them, and print what was named."""
+"""exam: plant every fault of the bank, train healthy runs beside them, and print what was named; or try remedies."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from qcore.experiments.exam import (
 )
 from qcore.experiments.exam_results import OUTCOMES, ExamResult, result_to, summarize
 from qcore.experiments.halves import HALVES
+from qcore.experiments.remedy_trials import Trial, run_trials, tally, trial_configs
 
 _HEAD = ("part", "half", "budget", "cases", "by cause", "symptom only", "wrong", "silent", "in time", "median step")
 
@@ -61,6 +63,10 @@ class ExamOptions:
     changes: Changes = None
     jobs: Annotated[int, typer.Option("--jobs", help="Processes side by side.")] = 2
     keep: Annotated[Path | None, typer.Option("--keep", help="New folder in which the runs are kept.")] = None
+    remedies: Annotated[
+        bool, typer.Option("--remedies", help="Try what findings propose: a fork for each remedy, in planted runs.")
+    ] = False
+    seeds: Annotated[int, typer.Option("--seeds", help="Planted runs of each kind, with --remedies.")] = 1
     as_json: AsJson = False
 
 
@@ -78,11 +84,10 @@ def exam(options: ExamOptions) -> int:
         )
     if options.half not in ("", *HALVES):
         raise ConfigError(f"--half {options.half!r} is refused: take {' or '.join(HALVES)}, or leave it out for both")
+    if options.remedies:
+        return _try_remedies(options.only, options.seeds, options.jobs, options.keep, options.as_json)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
-        if options.keep is not None:
-            options.keep.mkdir(parents=True, exist_ok=False)
-        folder = options.keep or Path(scratch)
+    with _folder(options.keep) as folder:
         cases = _cases(options, folder)
         results = run_exam(folder, cases, options.jobs, lambda done: print(_line(done), file=sys.stderr, flush=True))
     summary = summarize(results) | {"seconds": time.monotonic() - started}
@@ -91,6 +96,39 @@ def exam(options: ExamOptions) -> int:
     else:
         _print(results, summary)
     return 0 if all(result.passed for result in results) else 1
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """A new folder for the runs, that stays or does not."""
+    with tempfile.TemporaryDirectory(prefix="qcore-exam-") as scratch:
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=False)
+        yield keep or Path(scratch)
+
+
+def _try_remedies(only: list[str] | None, seeds: int, jobs: int, keep: Path | None, as_json: bool) -> int:
+    """Print rule, remedy, and in how many planted runs it helped: rows of `qcore.detect.remedies.MEASURED`."""
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds} is refused: at least one planted run of each kind")
+    configs = trial_configs(only, seeds)
+    with _folder(keep) as folder:
+        trials = run_trials(folder, configs, jobs, lambda one: print(_trial_line(one), file=sys.stderr, flush=True))
+    found = tally(trials)
+    if as_json:
+        rows = [{"rule": rule, "remedy": key, "helped": k, "runs": n} for (rule, key), (k, n) in found.items()]
+        print_json({"tally": rows, "trials": [{**vars(one), "helped": one.helped} for one in trials]})
+    else:
+        rows = [(rule, key, f"{k} of {n}") for (rule, key), (k, n) in found.items()]
+        print_table([("finding", "remedy", "helped"), *rows])
+    return 0
+
+
+def _trial_line(trial: Trial) -> str:
+    end = f"{'over' if trial.over else 'stands'}, without it {'over' if trial.over_without else 'stands'}"
+    loss = f"{number_words(trial.loss, places=3)} against {number_words(trial.loss_without, places=3)}"
+    word = "helped" if trial.helped else "no help"
+    return f"{word:7}  {trial.case}  {trial.rule}: {trial.label} at step {trial.step}; {end}; held out {loss}"
 
 
 def _cases(options: ExamOptions, folder: Path) -> list[ExamCase]:

@@ -262,7 +262,7 @@ _CASES = (
         "Learning-rate jump",
         "one word everywhere after a change of the learning rate",
         "gradient norm and loss leave their range before the predictions collapse",
-        ("token_collapse",),
+        ("raised_rate", "token_collapse"),
         100,
         {"schedule": ["80: learning_rate = 0.5"], "lr_policy": "constant"},
     ),

@@ -5,6 +5,7 @@ the imaginary channel dead; and hidden states that share one direction.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from qcore.base.words import percent_words
 from qcore.detect.finding import (
@@ -15,11 +16,12 @@ from qcore.detect.finding import (
     number,
     pause,
     remedy,
+    room_of,
     rounded_text,
     set_weight,
     without_fault,
 )
-from qcore.detect.plateau import NO_ROOM, has_waited_long, learnable
+from qcore.detect.plateau import has_waited_long
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_below, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
@@ -84,8 +86,8 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     variance = seen.latest.get(catalog.PHASE_DIMENSION_VARIANCE)
     if order is None or variance is None:
         return []
-    room = learnable(seen.facts.unigram, seen.facts.bigram, seen.facts.trigram)
-    if room is not None and room < NO_ROOM:
+    room = room_of(seen.facts)
+    if room is not None and room < limits["room"]:
         return []  # one prediction everywhere is the best there is, and so is one phase
     store = memory.setdefault("all", {})
     bad: bool | None = order > limits["R"] and variance < limits["variance"]
@@ -159,6 +161,8 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     the rank is held against the smaller of the width and the number of tokens in use, e^(unigram).
 
     On its way out of the plateau a healthy model's hidden states lean to one direction too, for as long as it takes.
+    Where no table of pairs or triples predicts better than frequencies they stay so, and states of a model that does
+    predict better than those are told apart, whatever their angle.
     """
     cosine, rank = seen.values.get(catalog.GEOMETRY_MEAN_COSINE), seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK)
     store = memory.setdefault("all", {})
@@ -166,13 +170,17 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     repeated = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["repeated"]
     if cosine is None or rank is None or (not is_on(store, "direction") and repeated):
         return []
+    room, loss = room_of(seen.facts), seen.latest.get(catalog.TERM_CE)
+    useless = room is not None and room < limits["room"]
+    told_apart = loss is not None and seen.facts.unigram is not None and loss < seen.facts.unigram - limits["room"]
     tokens = math.exp(seen.facts.unigram) if seen.facts.unigram is not None else math.inf
     narrow = rank < limits["rank"] * min(1.0, tokens / max(1, seen.facts.width))
     if seen.step == 0:
         bad = narrow and cosine > limits["cosine"]
     else:
-        bad = narrow and cosine > limits["cosine_later"] and _has_learned_nothing(seen, limits)
-    clear = cosine <= limits["release"] or not narrow
+        bad = narrow and cosine > limits["cosine_later"] and has_waited_long(seen, limits)
+        bad = bad and not seen.armed and not useless and not told_apart
+    clear = cosine <= limits["release"] or not narrow or (seen.step > 0 and told_apart)
     update_latch(
         store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2
     )
@@ -192,15 +200,5 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
         fixes.append(pause(why))
         return Report(f"Hidden states share one direction: mean cosine {rounded_text(cosine)}", numbers, figure, fixes)
 
-    return signal_of(store, report)
-
-
-def _has_learned_nothing(seen: RuleContext, limits: Limits) -> bool:
-    """Whether the loss is still that of token frequencies after time enough to leave them."""
-    loss, facts = seen.latest.get(catalog.TERM_CE), seen.facts
-    room = learnable(facts.unigram, facts.bigram, facts.trigram)
-    if seen.armed or not has_waited_long(seen, limits):
-        return False
-    if room is None or facts.unigram is None or loss is None:
-        return True
-    return room >= NO_ROOM and loss > facts.unigram - room / 3
+    # before anything was learned it is the design that makes them so; later something has happened to them
+    return [replace(sign, role="cause" if sign.on and sign.since == 0 else None) for sign in signal_of(store, report)]

@@ -7,7 +7,7 @@ mean of the information (share 0.3 a measurement) above 0.3 nats. Where the info
 curve alone does it: a loss that stays there for 15 steps comes from nothing but the context.
 
 How far under the frequencies a loss can come is the text's own: of random letters nothing can be learned from their
-context. `learnable` is that room, and every margin is a part of it where it is small.
+context. `finding.room_of` is that room, and every margin is a part of it where it is small.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from qcore.probes import catalog
 SHARE = 0.3
 BLOCK = 5
 """Steps whose losses are averaged: a batch of a few rows scatters by a tenth of a nat."""
-NO_ROOM = 0.15
-"""Nats between token frequencies and the better table of neighbours under which a text has no plateau to leave."""
+_NO_ROOM = 0.2
+"""Nats between token frequencies and what is known to be possible under which a text has no plateau to leave."""
+_PART = 0.25
+_MEASURED_WIDTH = 96
+"""Widest model on which it was measured how much learning leaves the plateau."""
 _BLOCKS_OF_CURVE = 3
 _BLOCKS_WITHOUT_REFERENCE = 10
 
 
-def learnable(unigram: float | None, bigram: float | None, trigram: float | None) -> float | None:
-    """Nats that a table of neighbours gains over token frequencies; None where the references are not known."""
-    better = [value for value in (bigram, trigram) if value is not None]
-    return None if unigram is None or not better else unigram - min(better)
-
-
-def least_information(room: float | None, information: float) -> float:
-    """Nats that the context must carry before it counts as used: `information`, or a third of a small room."""
-    return information if room is None else min(information, room / 3)
+def enough_for_width(width: int, total: float) -> float:
+    """Σ learning rate that is enough at a width. Measured at width 48 to 96; a step of Adam changes what a layer puts
+    out by about rate × width, so that wider ones need less.
+    """
+    return total * min(1.0, _MEASURED_WIDTH / max(1, width))
 
 
 def has_waited_long(seen: RuleContext, limits: Limits) -> bool:
@@ -44,10 +43,11 @@ def has_waited_long(seen: RuleContext, limits: Limits) -> bool:
 
     Healthy runs of the zoo stayed there for up to 105 steps, at Σ learning rate 1, and then left within twenty.
     """
+    spent = seen.latest.get(catalog.OPTIM_LR_SUM, 0.0)
     planned, enough = seen.controls.get("steps"), limits["steps"]
     if isinstance(planned, int | float):
         enough = min(enough, limits["plan_share"] * planned)
-    return seen.step >= enough and seen.latest.get(catalog.OPTIM_LR_SUM, 0.0) > limits["spent"]
+    return seen.step >= enough and spent > enough_for_width(seen.facts.width, limits["spent"])
 
 
 class PlateauDetector:
@@ -58,9 +58,9 @@ class PlateauDetector:
         self.information: float | None = None
         self.block_loss: float | None = None
         self._unigram = unigram
-        self._least_information = least_information(room, 0.3)
+        self._least_information = 0.3 if room is None else min(0.3, _PART * room)
         self._gain = 0.5 if room is None else min(0.5, room / 2)
-        self._can_leave = room is None or room >= NO_ROOM
+        self._can_leave = room is None or room >= _NO_ROOM
         self._below = 0
         self._first_loss: float | None = None
         self._losses: list[float] = []

@@ -58,12 +58,18 @@ def averaging_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> lis
     back = apart > limits["release"] * of_data
     changes = seen.values.get(_GENERATED + "lag_ratio", 1.0)
     # frames that fly apart after an average are no recovery, though the distance alone says so
-    overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"]
+    coherence, in_data = seen.latest.get(_GENERATED + "coherence", 0.0), _reference(seen, "coherence") or 0.0
+    backwards = coherence < limits["backwards"] and in_data > 0
+    overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"] or backwards
     bad = (ready or None) if collapsed else (False if back and not overshoots else None)
     # one finding for one cause: where another rule says why, this one is silent
     update_latch(store, "collapse", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
     signs = signal_of(store, lambda: _collapse_report(seen, limits))
-    return [replace(sign, moving=sign.on and back and overshoots) for sign in signs]
+    # with shared noise it is both the sight and its cause; else something must have made frames alike
+    caused = _correlation(seen) >= limits["shared"]
+    return [
+        replace(sign, retold=sign.moving and back and overshoots, role="cause" if caused else None) for sign in signs
+    ]
 
 
 def _likeness(in_data: float, limits: Limits) -> float:
@@ -85,10 +91,11 @@ def _collapse_report(seen: RuleContext, limits: Limits) -> Report:
             f"Frames averaged into one and now overshoot: {rounded_text(apart)} apart, the data's "
             f"{rounded_text(of_data)}"
         )
-    elif apart > limits["release"] * of_data and moves > limits["overshoot"]:
-        title = (
-            f"Frames averaged into one and now flicker: they change {rounded_text(moves)} times as much as the data's"
-        )
+    elif apart > limits["release"] * of_data:
+        how = f"they change {rounded_text(moves)} times as much as the data's"
+        if moves <= limits["overshoot"]:
+            how = f"their motion has coherence {rounded_text(seen.latest.get(_GENERATED + 'coherence', 0.0))}"
+        title = f"Frames averaged into one and now flicker: {how}"
     numbers = known_numbers(
         ("distance of generated frames", apart, "", AtLeast(limits["divergence"] * of_data)),
         ("distance of the data's frames", of_data, "", None),

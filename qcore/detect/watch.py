@@ -2,54 +2,39 @@
 
 A pure function of what it was told, in order: no clock, no randomness, no files. `state` holds all of it as JSON, so a
 resumed run finds what an undisturbed one finds. On an ordinary step only a few free scalars arrive, and only the rules
-that read one of them look.
+that read one of them look. What a symptom follows from is told with it (`causes`), and told again when that changes; of
+remedies only those are told that would change something (`remedies`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from qcore.base import BAD_VALUES
 from qcore.base.words import change_words, name_words
-from qcore.detect.finding import Facts, Report, Verdict
+from qcore.detect.case import Case, case_from_state, check_type, copy_plain
+from qcore.detect.causes import Grounds, StandingCase, cause_words, explain
+from qcore.detect.finding import Facts, Report, Verdict, room_of
 from qcore.detect.history import History
-from qcore.detect.plateau import PlateauDetector, learnable
+from qcore.detect.plateau import PlateauDetector
+from qcore.detect.remedies import that_change
 from qcore.detect.rule import Change, Memory, Rule, RuleContext, Signal
 from qcore.detect.table import RULES
 from qcore.detect.tokens import failure_report
 
-VERSION = 2
+VERSION = 3
+_READABLE = (2, VERSION)
+"""A state of version 2 has cases without role, grade and causes: they take those of their rules."""
 TELL_EVERY = 10
 """An active verdict is news again, with new remedies, at every tenth measurement that shows it: what is offered must
-not change under a person's hand. Title, numbers and chart of every look are in `looked`."""
+not change under a person's hand, but for what the run has by now. Title, numbers and chart of every look are in
+`refreshed_verdicts`."""
 _MOST_ROUTES = 4096
 _OBJECTIVE = frozenset({"label_smoothing", "dominance_threshold", "entropy_floor", "unlikelihood_window"})
 _CHANGES_KEPT = 64
-T = TypeVar("T")
-
-
-@dataclass
-class _Case:
-    """A verdict that was told, and how often it has been seen since."""
-
-    rule: str
-    active: bool
-    since: int
-    last: int
-    raised: int
-    looks: int
-    report: Report
-    moving: bool = False
-    ended: int = 0
-    change: dict[str, Any] | None = None
-    """Of a case that is over: the step, and the newest change of a control since it began."""
-    proposed: list[str] = field(default_factory=list)
-    """Controls that the first report's remedies would have changed."""
-    shown: int | None = None
-    """Step of the look that `report` is of, where it is not `last`."""
 
 
 class Watch:
@@ -62,10 +47,9 @@ class Watch:
         self._rules = {rule.name: rule for rule in RULES if facts.family in rule.families}
         self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
         self._history = History()
-        room = learnable(facts.unigram, facts.bigram, facts.trigram)
-        self._plateau_detector = PlateauDetector(facts.unigram, room)
+        self._plateau_detector = PlateauDetector(facts.unigram, room_of(facts))
         self._memories: dict[str, Memory] = {}
-        self._cases: dict[str, _Case] = {}
+        self._cases: dict[str, Case] = {}
         self._latest: dict[str, float] = {}
         self._weights: dict[str, float] = {}
         self._controls: dict[str, Any] = dict(facts.controls)
@@ -102,16 +86,25 @@ class Watch:
                 rules[rule.name] = rule
         self._plateau_detector.observe(found)
         told = self._withdraw_unweighted()
+        active = {key: case.since for key, case in self._cases.items() if case.active}
         if rules:
-            seen = self._seen(step, found)
+            seen = self._seen(step, found, active)
             # each rule once, however many of its series have arrived
             for rule in rules.values():
                 self.evaluations += 1
                 memory = self._memories.setdefault(rule.name, {})
                 for sign in rule.detector(seen, rule.thresholds, memory):
-                    if (verdict := self._take(rule, sign)) is not None:
-                        told.append(verdict)
-        return told
+                    if (key := self._take(rule, sign)) is None:
+                        continue
+                    told.append(key)
+                    # a rule that comes later may read it: what follows from what is judged in one call
+                    if (case := self._cases[key]).active:
+                        active[key] = case.since
+                    else:
+                        active.pop(key, None)
+        # last, when all rules have spoken: a cause may be found in the same call, after what follows from it
+        told += [key for key in self._symptoms_to_tell_again() if key not in told] if told else []
+        return [self._told(key) for key in told]
 
     def refreshed_verdicts(self) -> list[Verdict]:
         """The active verdicts that the call just made has shown again without news, as that look has them. A verdict's
@@ -121,9 +114,13 @@ class Watch:
         for key, sign in self._again.items():
             case, fresh = self._cases[key], sign.report()
             # the remedies stay: they must not change under a person's hand
-            case.report = Report(fresh.title, fresh.numbers, fresh.figure, case.report.remedies)
-            case.shown = None
-            told.append(self._verdict(key))
+            remedies, keeps = case.report.remedies, sign.moving and not sign.retold
+            title, numbers = (case.report if keeps else fresh).title, (case.report if keeps else fresh).numbers
+            case.report = Report(title, numbers, fresh.figure, remedies)
+            case.now = {"step": self._step, "numbers": fresh.numbers} if keeps else None
+            if not keeps:
+                case.shown = self._step if sign.retold else None
+            told.append(self._told(key))
         self._again.clear()
         return told
 
@@ -152,8 +149,8 @@ class Watch:
         signal = {"on": True, "bad": 1, "clear": 0, "since": step, "last": step}
         memory.update({"failed": step, "terms": named, "all": {"failure": signal}})
         report = failure_report(self._seen(self._step, {}), step, named)
-        self._cases[rule.name] = _Case(rule.name, True, step, step, step, 0, report)
-        return self._verdict(rule.name)
+        self._cases[rule.name] = Case(rule.name, True, step, step, step, 0, report, role=rule.role, grade=rule.grade)
+        return self._told(rule.name)
 
     @property
     def active(self) -> list[Verdict]:
@@ -167,7 +164,7 @@ class Watch:
             "step": self._step,
             "history": self._history.state(),
             "pulse": self._plateau_detector.state(),
-            "memories": _copy_plain(self._memories),
+            "memories": copy_plain(self._memories),
             "cases": {key: asdict(case) for key, case in self._cases.items()},
             "latest": dict(self._latest),
             "weights": dict(self._weights),
@@ -184,7 +181,7 @@ class Watch:
         """
         if not isinstance(state, Mapping):
             raise ValueError(f"the memory of the detectors is {str(state)[:60]!r}, not an object")
-        if state.get("version") != VERSION:
+        if state.get("version") not in _READABLE:
             return
         # loaded into another watch: what fails half way must not leave half of it here
         fresh = Watch(self.facts)
@@ -199,23 +196,23 @@ class Watch:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over a state that nobody has looked at. Raises any of `BAD_VALUES`, half way."""
-        self._step = _check_type(int, state["step"])
+        self._step = check_type(int, state["step"])
         self._history.restore(state["history"])
         self._plateau_detector.restore(state["pulse"])
-        memories = {
-            name: _check_type(dict, memory) for name, memory in state["memories"].items() if name in self._rules
-        }
-        self._memories = _copy_plain(memories)
+        memories = {name: check_type(dict, memory) for name, memory in state["memories"].items() if name in self._rules}
+        self._memories = copy_plain(memories)
         self._cases = {
-            key: _case_from_state(case) for key, case in state["cases"].items() if case["rule"] in self._rules
+            key: case_from_state(case, self._rules[case["rule"]])
+            for key, case in state["cases"].items()
+            if case["rule"] in self._rules
         }
         self._latest = {name: _check_number(value) for name, value in state["latest"].items()}
         self._weights = {name: _check_number(value) for name, value in state["weights"].items()}
-        self._controls = dict(_check_type(dict, state["controls"]))
+        self._controls = dict(check_type(dict, state["controls"]))
         self._changes = {name: Change(**change) for name, change in state["changes"].items()}
         for change in self._changes.values():
-            _check_type(int, change.step)
-        self._objective_step = None if state["objective_step"] is None else _check_type(int, state["objective_step"])
+            check_type(int, change.step)
+        self._objective_step = None if state["objective_step"] is None else check_type(int, state["objective_step"])
 
     def _route(self, name: str) -> tuple[bool, tuple[Rule, ...]]:
         """Whether a series is kept, and the rules that look when it arrives."""
@@ -233,8 +230,8 @@ class Watch:
             self._objective_step = step
         self._weights = dict(weights)
 
-    def _withdraw_unweighted(self) -> list[Verdict]:
-        """A verdict about a term ends with the term's weight."""
+    def _withdraw_unweighted(self) -> list[str]:
+        """A verdict about a term ends with the term's weight; the ids of those."""
         told = []
         for key, case in self._cases.items():
             _, _, term = key.partition(":")
@@ -243,10 +240,10 @@ class Watch:
                 memory = self._memories[case.rule]
                 memory.pop(term, None)
                 memory.get("log", {}).pop(term, None)
-                told.append(self._verdict(key))
+                told.append(key)
         return told
 
-    def _seen(self, step: int, values: dict[str, float]) -> RuleContext:
+    def _seen(self, step: int, values: dict[str, float], active: Mapping[str, int] | None = None) -> RuleContext:
         return RuleContext(
             facts=self.facts,
             step=step,
@@ -258,10 +255,11 @@ class Watch:
             controls=self._controls,
             changes=self._changes,
             objective_step=self._objective_step,
+            active={} if active is None else active,
         )
 
-    def _take(self, rule: Rule, sign: Signal) -> Verdict | None:
-        """Keep a rule's judgement; the verdict, when there is something to tell."""
+    def _take(self, rule: Rule, sign: Signal) -> str | None:
+        """Keep a rule's judgement; the verdict's id, when there is something to tell."""
         key = f"{rule.name}:{sign.key}" if sign.key else rule.name
         case = self._cases.get(key)
         if not sign.on:
@@ -270,12 +268,15 @@ class Watch:
             ended = case.report
             self._end(case)
             case.report = Report(ended.title, ended.numbers, sign.report().figure or ended.figure, ended.remedies)
-            return self._verdict(key)
+            return key
+        role, grade = sign.role or rule.role, sign.grade or rule.grade
         if case is not None and case.active:
             case.moving = sign.moving
-            if sign.moving:
-                case.report, case.shown = sign.report(), self._step
-                return self._verdict(key)
+            if not sign.moving:  # a case keeps what it was when it was seen last
+                case.role, case.grade = role, grade
+            else:
+                self._again[key] = sign
+                return None
             if sign.last < self._step:  # not seen this time: its numbers would show less than what was found
                 return None
             case.last = sign.last
@@ -283,14 +284,50 @@ class Watch:
             if case.looks % TELL_EVERY:
                 self._again[key] = sign
                 return None
-            case.report, case.shown = sign.report(), None
-            return self._verdict(key)
+            case.report, case.shown, case.now = sign.report(), None, None
+            return key
         report = sign.report()
         proposed = sorted({name for remedy in report.remedies for name in remedy.get("changes") or {}})
-        self._cases[key] = _Case(rule.name, True, sign.since, sign.last, self._step, 0, report, proposed=proposed)
+        self._cases[key] = Case(
+            rule.name, True, sign.since, sign.last, self._step, 0, report, proposed=proposed, role=role, grade=grade
+        )
+        return key
+
+    def _symptoms_to_tell_again(self) -> Iterator[str]:
+        """The active symptoms whose causes are others than when they were told."""
+        for key, case in self._cases.items():
+            if case.active and case.role == "symptom" and case.causes is not None:
+                known = [(one["id"], one["active"]) for one in case.causes["causes"]]
+                found = explain(self._rules[case.rule], case.since, self._standing(key), self._grounds()).causes
+                if known != [(one["id"], one["active"]) for one in found]:
+                    yield key
+
+    def _standing(self, but: str) -> list[StandingCase]:
+        """Every finding beside one."""
+        return [
+            StandingCase(key, case.rule, case.active, case.ended) for key, case in self._cases.items() if key != but
+        ]
+
+    def _grounds(self) -> Grounds:
+        return Grounds(
+            self._rules, self._memories, self._latest, self._history, self._weights, self.facts, max(self._step, 0)
+        )
+
+    def _told(self, key: str) -> Verdict:
+        """The verdict, with what is known of its causes and what can be offered now: both belong to this look."""
+        case = self._cases[key]
+        if case.active:
+            is_symptom = case.role == "symptom"
+            case.causes = (
+                asdict(explain(self._rules[case.rule], case.since, self._standing(key), self._grounds()))
+                if is_symptom
+                else None
+            )
+            remedies = that_change(case.report.remedies, self._controls, self.facts.settings)
+            case.report = Report(case.report.title, case.report.numbers, case.report.figure, remedies)
         return self._verdict(key)
 
-    def _past_title(self, key: str, case: _Case) -> str:
+    def _past_title(self, key: str, case: Case) -> str:
         """Title of a case that is over, in the past tense, with what was changed before it ended."""
         rule, (_, _, term) = self._rules[case.rule], key.partition(":")
         about = f"{name_words(term)}: " if term else ""
@@ -301,9 +338,9 @@ class Watch:
         moved = change_words(change["name"], change["old"], change["new"])
         return f"{title}; over after {moved} at step {change['step']:,}"
 
-    def _end(self, case: _Case) -> None:
+    def _end(self, case: Case) -> None:
         """Note that a case is over, since when, and after which change: one that was proposed, else the newest."""
-        case.active, case.moving, case.ended = False, False, self._step
+        case.active, case.moving, case.now, case.ended = False, False, None, self._step
         since = [(name, change) for name, change in self._changes.items() if change.step >= case.since]
         wanted = [one for one in since if one[0] in case.proposed] or since
         if wanted:
@@ -312,14 +349,20 @@ class Watch:
 
     def _verdict(self, key: str) -> Verdict:
         case = self._cases[key]
-        report = case.report
+        report, causes = case.report, case.causes or {}
         evidence: dict[str, Any] = {"numbers": report.numbers, "figure": report.figure, "raised_at": case.raised}
+        evidence |= {"role": case.role, "grade": case.grade, **copy_plain(causes)}
+        title = f"{report.title}; {cause_words(causes)}" if case.role == "symptom" else report.title
+        # what a cause needs may be the opposite of what its symptoms seem to ask for: its own card says it
+        explained = any(one["active"] for one in causes.get("causes", ()))
         if case.moving:
             evidence["moving"] = True
+        if case.now is not None:
+            evidence["now"] = case.now
         if case.shown is not None and case.shown != case.last:
             evidence["shown_at"] = case.shown
         if not case.active:
-            evidence["resolved"] = {"step": case.ended, "change": case.change, "was": report.title}
+            evidence["resolved"] = {"step": case.ended, "change": case.change, "was": title}
         return Verdict(
             id=key,
             name=case.rule,
@@ -327,9 +370,9 @@ class Watch:
             last_step=case.last,
             state="active" if case.active else "resolved",
             evidence=evidence,
-            title=report.title if case.active else self._past_title(key, case),
+            title=title if case.active else self._past_title(key, case),
             explanation=self._rules[case.rule].explanation,
-            remedies=report.remedies if case.active else [],
+            remedies=report.remedies if case.active and not explained else [],
         )
 
 
@@ -340,43 +383,8 @@ _REMEMBERED = (
 """All that a state holds."""
 
 
-def _check_type(kind: type[T], value: Any) -> T:
-    """The same value. Raises TypeError unless it is of just this type: a truth value is no number."""
-    if type(value) is not kind:
-        raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
-    return value
-
-
 def _check_number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise TypeError(f"{str(value)[:60]!r} is no finite number")
     number: float = value
     return number
-
-
-def _case_from_state(values: Mapping[str, Any]) -> _Case:
-    """A case as `asdict` and JSON have made it."""
-    report = Report(**_copy_plain(values["report"]))
-    for kind, one in ((str, report.title), (list, report.numbers), (list, report.remedies)):
-        _check_type(kind, one)
-    for part in (*report.numbers, *report.remedies, *([] if report.figure is None else [report.figure])):
-        _check_type(dict, part)
-    found = _Case(**{**values, "report": report})
-    for whole in (found.since, found.last, found.raised, found.looks, found.ended):
-        _check_type(int, whole)
-    for truth in (found.active, found.moving):
-        _check_type(bool, truth)
-    for name in _check_type(list, found.proposed):
-        _check_type(str, name)
-    if found.change is not None:
-        _check_type(dict, found.change)
-    if found.shown is not None:
-        _check_type(int, found.shown)
-    return found
-
-
-def _copy_plain(value: Any) -> Any:
-    """A deep copy of plain data, so that a restored watch shares nothing with the state it came from."""
-    if isinstance(value, Mapping):
-        return {key: _copy_plain(item) for key, item in value.items()}
-    return [_copy_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -38,6 +38,8 @@ from qcore.train.workload import EngineStep, Sampler, Workload
 
 UPDATE_SECONDS = 0.1
 FIRST_BATCHES = 4
+_PROPOSED = ("packing", "tokenizer", "accumulation", "layers")
+"""What only a new run can change, and remedies propose to."""
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
@@ -125,6 +127,7 @@ class TextWorkload(TextSampler, Workload):
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
             data=engine.dataset.report.facts(),
+            settings={name: self.config.value(name) for name in _PROPOSED if name not in controls},
         )
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:

@@ -228,7 +228,7 @@ def test_alike_hidden_states_in_mid_run_are_not_called_a_rank_collapse() -> None
 
 
 def test_hidden_states_that_stay_one_on_the_plateau_are_a_rank_collapse_after_two_measurements() -> None:
-    def told(loss: float, spent: float, **known: float) -> list[Verdict]:
+    def told(loss: float, spent: float, **known: float | None) -> list[Verdict]:
         def spoil(step: int, values: Values) -> Values:
             alike = {"geometry/mean_cosine": 0.99, "geometry/effective_rank": 0.02} if step >= 20 else {}
             return {**alike, "term/ce": loss, "optim/lr_sum": spent * step}
@@ -236,22 +236,24 @@ def test_hidden_states_that_stay_one_on_the_plateau_are_a_rank_collapse_after_tw
         return run(Watch(facts(**known)), range(0, 361, 20), spoil=spoil)
 
     verdict = first(told(4.4, 0.01), "rank_collapse")
-    assert (verdict.since_step, verdict.last_step) == (300, 320)
+    assert (verdict.since_step, verdict.last_step, verdict.evidence["role"]) == (300, 320, "symptom")
     assert "rank_collapse" not in names(told(4.4, 0.0001)), "every model passes through this on its way out"
     assert "rank_collapse" not in names(told(3.0, 0.01)), "states that tell tokens apart well enough for this loss"
-    assert "rank_collapse" not in names(told(4.4, 0.01, bigram=4.4, trigram=4.43)), (
+    assert "rank_collapse" not in names(told(4.4, 0.01, bigram=4.4, trigram=4.43, generator=None)), (
         "a text in which one prediction is the best"
     )
 
 
 def test_hidden_states_around_a_common_bias_are_no_rank_collapse() -> None:
-    def told(cosine: float, rank: float, **known: float) -> set[str]:
+    def told(cosine: float, rank: float, **known: float | None) -> set[str]:
         alike = {"geometry/mean_cosine": cosine, "geometry/effective_rank": rank}
         return names(run(Watch(facts(**known)), [0], spoil=lambda step, v: alike))
 
     assert told(0.95, 0.35) == set(), "PyTorch's default biases over small embeddings"
     assert told(0.87, 0.04) == {"rank_collapse"}
-    assert told(0.6, 0.06, unigram=1.4, bigram=1.39, trigram=1.38) == set(), "four letters span four directions"
+    assert told(0.6, 0.06, unigram=1.4, bigram=1.39, trigram=1.38, generator=None) == set(), (
+        "four letters span four directions"
+    )
 
 
 def test_a_term_that_pulls_against_the_loss_at_the_last_hidden_state_is_harmful() -> None:
@@ -335,7 +337,7 @@ def test_stuck_on_the_plateau_and_out_of_it() -> None:
 def test_a_text_without_a_plateau_is_not_said_to_keep_a_run_on_it() -> None:
     def told(bigram: float, trigram: float) -> set[str]:
         idle = {"term/ce": 1.39, "optim/lr_sum": 1.0, "optim/planned_lr_sum": 0.01, "tokens/mutual_information": 0.01}
-        watch = Watch(facts(unigram=1.4, bigram=bigram, trigram=trigram))
+        watch = Watch(facts(unigram=1.4, bigram=bigram, trigram=trigram, generator=None))
         return names(run(watch, range(360), spoil=lambda step, v: idle))
 
     assert told(1.41, 1.45) == set(), "random letters at their optimum"
@@ -346,20 +348,8 @@ def test_a_small_room_asks_for_little_information() -> None:
     def spoil(step: int, values: Values) -> Values:
         return {"term/ce": 1.16, "optim/lr_sum": 1.0, "tokens/mutual_information": 0.17}
 
-    known = {"unigram": 1.4, "bigram": 1.2, "trigram": 1.0}
+    known = {"unigram": 1.4, "bigram": 1.2, "trigram": 1.0, "generator": None}
     assert run(Watch(facts(**known)), range(360), spoil=spoil) == [], "more than a third of the .4 nats there are"
-
-
-@pytest.mark.parametrize(("width", "spoken"), [(48, True), (96, True), (512, False)])
-def test_wide_models_leave_the_plateau_at_smaller_steps(width: int, spoken: bool) -> None:
-    watch = Watch(facts(width=width))
-    assert names(run(watch, [0], spoil=lambda s, v: {"optim/planned_lr_sum": 0.02})) == ({"stuck"} if spoken else set())
-
-
-def test_label_smoothing_cancels_the_loss_at_the_optimum_of_both() -> None:
-    at_rest = {"grad/ratio/label_smoothing": 1.0, "grad/cos/label_smoothing": -0.98}
-    told = run(Watch(facts()), range(60), spoil=lambda s, v: at_rest, term_weights=weights(label_smoothing=0.3))
-    assert names(told) == set()
 
 
 def test_too_little_planned_learning_says_how_many_steps_would_do() -> None:
@@ -388,13 +378,14 @@ def test_a_low_plan_is_no_trouble_for_a_run_that_has_left_the_plateau() -> None:
 def test_a_plan_that_was_too_short_is_forgiven_once_the_plateau_is_left() -> None:
     told = run(Watch(facts()), range(301), spoil=lambda s, v: {"optim/planned_lr_sum": 0.02} if s == 0 else {})
     assert [(one.name, one.state) for one in told] == [("stuck", "active"), ("stuck", "resolved")]
-    assert told[1].title.startswith("The run could not leave the plateau, up to step")
+    assert told[1].title.startswith("The run stayed on the plateau, up to step")
 
 
 def test_the_title_of_a_low_plan_does_not_speak_of_a_plateau_that_was_left() -> None:
     low = {"optim/planned_lr_sum": 0.02, "optim/lr_sum": 0.3}
     [told] = Watch(facts()).observe(0, low, weights())
-    assert told.title == "The planned steps cannot leave the plateau: Σ learning rate is 0.02"
+    assert told.title == "The planned steps may be too few: Σ learning rate is 0.02, runs of this width needed 0.05"
+    assert (told.evidence["role"], told.evidence["grade"]) == ("cause", "note")
 
 
 def _samples(loop: float, loss: float) -> Mapping[int, Values]:

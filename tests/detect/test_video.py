@@ -129,7 +129,7 @@ def test_frames_that_overshoot_are_no_recovery_and_the_card_says_where_they_are(
     watch.note_event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
     told = []
     for step in range(325, 602, 25):
-        told += watch.observe(step, sampled(kind, step - 300), weights())
+        told += [*watch.observe(step, sampled(kind, step - 300), weights()), *watch.refreshed_verdicts()]
     collapse = [one for one in told if one.name == "averaging_collapse"]
     assert collapse
     assert {one.state for one in collapse} == {"active"}
@@ -148,7 +148,7 @@ def test_a_finding_that_is_over_speaks_of_the_past_and_of_the_change_before_its_
     watch.note_event(303, "control", {"name": "clip_norm", "old": 1.0, "new": 2.0})
     told = []
     for step in range(325, 702, 25):
-        told += watch.observe(step, sampled("healthy", step - 300), weights())
+        told += [*watch.observe(step, sampled("healthy", step - 300), weights()), *watch.refreshed_verdicts()]
         if step == 450:  # a watch that is restored says the same
             other = Watch(facts(controls=SHARED))
             other.restore(json.loads(json.dumps(watch.state())))

@@ -63,12 +63,15 @@ def _broken(step: int, values: Values) -> Values:
 def test_evidence_explanations_and_remedies_can_be_stored_and_obeyed() -> None:
     told = _every_verdict()
     assert {verdict.name for verdict in told} >= {rule.name for rule in RULES if "text" in rule.families} - {
-        "harmful_term"
+        "harmful_term",
+        "raised_rate",
     }
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)
         over = {"resolved"} if verdict.state == "resolved" else set()
-        assert set(verdict.evidence) - {"moving", "shown_at"} == {"numbers", "figure", "raised_at"} | over
+        always = {"numbers", "figure", "raised_at", "role", "grade"}
+        known = {"causes", "ruled_out", "open", "not_measured"} if verdict.evidence["role"] == "symptom" else set()
+        assert set(verdict.evidence) - {"moving", "shown_at", "now"} == always | over | known
         assert verdict.evidence["raised_at"] >= verdict.since_step
         assert verdict.evidence["numbers"]
         for number in verdict.evidence["numbers"]:
@@ -95,7 +98,9 @@ def _check_remedies(verdict: Verdict) -> None:
     if verdict.state == "resolved":
         assert verdict.remedies == []
         return
-    assert 1 <= len(verdict.remedies) <= 4
+    # what follows from a cause that stands leaves the remedies to it
+    explained = any(one["active"] for one in verdict.evidence.get("causes", ()))
+    assert (0 if explained else 1) <= len(verdict.remedies) <= 4
     for remedy in verdict.remedies:
         assert set(remedy) == {"label", "why", "kind", "changes"}
         assert remedy["kind"] in ("set", "restore", "pause", "stop", "new_run")
@@ -318,7 +323,7 @@ def test_an_ordinary_step_asks_only_the_rules_that_read_it() -> None:
     for step in range(101, 110):
         free = healthy(step, np.random.default_rng(step))
         watch.observe(step, {**free, "train/step_ms": 10.0, "cost/tokens_ms": 1.0}, weights())
-    assert watch.evaluations - before == 9 * 3  # token_collapse, unscaled_term and nonfinite
+    assert watch.evaluations - before == 9 * 4  # token_collapse, unscaled_term, nonfinite and raised_rate
     before = watch.evaluations
     watch.observe(110, {"train/step_ms": 10.0, "train/lr": 1e-3}, weights())
     assert watch.evaluations == before

@@ -7,7 +7,7 @@ takes, stands beside the detector.
 from __future__ import annotations
 
 from qcore.detect.rule import Rule
-from qcore.detect.table import inputs, leaks, optimizer, phases, terms, tokens, video
+from qcore.detect.table import inputs, leaks, optimizer, phases, rates, terms, tokens, video
 from qcore.detect.table.video import MOTIONS
 
 RULES: tuple[Rule, ...] = (
@@ -18,6 +18,8 @@ RULES: tuple[Rule, ...] = (
     *tokens.RULES,
     *inputs.RULES,
     *video.RULES,
+    # after the rules whose findings they explain
+    *rates.RULES,
 )
 """Every rule. Those of one call are told in this order."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qcore.detect import data
 from qcore.detect.finding import ANY_FAMILY
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
 from qcore.probes import catalog
 
 _COUNTED = "0 of the 12 data sets of the presets; it counts"
@@ -22,6 +22,8 @@ RULES: tuple[Rule, ...] = (
         data.skipped_files,
         families=ANY_FAMILY,
         past="Files of the data were left out",
+        grade="note",
+        clear=(Clear(fact="skipped_share", high="share"),),
     ),
     Rule(
         "repeated_documents",
@@ -34,6 +36,7 @@ RULES: tuple[Rule, ...] = (
         (catalog.OPTIM_PLANNED_LR_SUM,),
         data.repeated_documents,
         past="The same documents stood in the data many times",
+        grade="weak",
     ),
     Rule(
         "held_out_in_training",
@@ -47,6 +50,7 @@ RULES: tuple[Rule, ...] = (
         (catalog.OPTIM_PLANNED_LR_SUM,),
         data.held_out_in_training,
         past="Held-out documents stood in training, too",
+        grade="weak",
     ),
     Rule(
         "unknown_tokens",
@@ -59,5 +63,6 @@ RULES: tuple[Rule, ...] = (
         (catalog.OPTIM_PLANNED_LR_SUM,),
         data.unknown_tokens,
         past="Much of the text was unknown to the tokenizer",
+        clear=(Clear(fact="held_out_unknown_share", high="share"),),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcore.detect import leaks
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -27,6 +27,7 @@ RULES: tuple[Rule, ...] = (
             catalog.SHIFT_TARGETS_ARE_INPUTS,
         ),
         past="The future leaked into the past",
+        clear=(Clear(catalog.CAUSALITY_LEAK, high="leak"),),
     ),
     Rule(
         "context_ignored",
@@ -40,6 +41,10 @@ RULES: tuple[Rule, ...] = (
         leaks.context_ignored,
         shows=(catalog.TOKENS_MUTUAL_INFORMATION, catalog.EVAL_CE),
         past="The context was ignored",
+        clear=(
+            Clear(catalog.CAUSALITY_CONTEXT_RESPONSE, low="response"),
+            Clear(catalog.TOKENS_ROW_VARIANCE, low="row_variance"),
+        ),
     ),
     Rule(
         "batch_dependence",
@@ -53,6 +58,7 @@ RULES: tuple[Rule, ...] = (
         (catalog.BATCH_DEPENDENCE,),
         leaks.batch_dependence,
         past="Rows depended on their batch mates",
+        clear=(Clear(catalog.BATCH_DEPENDENCE, high="change"),),
     ),
     Rule(
         "unshifted_labels",
@@ -66,5 +72,6 @@ RULES: tuple[Rule, ...] = (
         leaks.unshifted_labels,
         shows=(catalog.SHIFT_CE_HERE, catalog.SHIFT_CE_NEXT, catalog.TERM_CE, catalog.DATA_TARGET_TOP1_SHARE),
         past="The labels were not shifted",
+        clear=(Clear(catalog.SHIFT_TARGETS_ARE_INPUTS, high="same"),),
     ),
 )

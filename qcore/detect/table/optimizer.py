@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qcore.detect import gradients, tokens
 from qcore.detect.finding import ANY_FAMILY
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -23,6 +24,7 @@ RULES: tuple[Rule, ...] = (
         gradients.lost_accumulation,
         families=ANY_FAMILY,
         past="Accumulated gradients were lost",
+        clear=(Clear(catalog.ACCUMULATION_ERROR, high="error"),),
     ),
     Rule(
         "frozen_blocks",
@@ -37,6 +39,7 @@ RULES: tuple[Rule, ...] = (
         shows=(catalog.WEIGHTS_BLOCKS, catalog.WEIGHTS_DEAD_SHARE),
         families=ANY_FAMILY,
         past="Blocks had no gradient",
+        clear=(Clear(catalog.WEIGHTS_FROZEN_BLOCKS, high="blocks"),),
     ),
     Rule(
         "unused_weights",
@@ -51,6 +54,9 @@ RULES: tuple[Rule, ...] = (
         shows=(catalog.WEIGHTS_FROZEN_BLOCKS, catalog.GEOMETRY_EFFECTIVE_RANK, catalog.EVAL_CE),
         families=ANY_FAMILY,
         past="Weights were read by nothing",
+        grade="weak",
+        explained_by=EXPLAINED_BY["unused_weights"],
+        clear=(Clear(catalog.WEIGHTS_DEAD_SHARE, high="share"),),
     ),
     Rule(
         "nonfinite",
