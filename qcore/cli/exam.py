@@ -119,8 +119,8 @@ def _try_remedies(only: list[str] | None, seeds: int, jobs: int, keep: Path | No
         rows = [{"rule": rule, "remedy": key, "helped": k, "runs": n} for (rule, key), (k, n) in found.items()]
         print_json({"tally": rows, "trials": [{**vars(one), "helped": one.helped} for one in trials]})
     else:
-        rows = [(rule, key, f"{k} of {n}") for (rule, key), (k, n) in found.items()]
-        print_table([("finding", "remedy", "helped"), *rows])
+        lines = [(rule, key, f"{k} of {n}") for (rule, key), (k, n) in found.items()]
+        print_table([("finding", "remedy", "helped"), *lines])
     return 0
 
 

@@ -175,7 +175,7 @@ def varied(config: RunConfig, name: str, seed: int) -> tuple[RunConfig, int]:
     draw = random.Random(f"{name} {seed}")
     shift = draw.randint(-_MOST_SHIFTED, _MOST_SHIFTED)
     changes: dict[str, Any] = {"seed": draw.randrange(1, 2**31), "data_seed": draw.randrange(2**16)}
-    changes["learning_rate"] = float(f"{config.value('learning_rate') * 2 ** draw.uniform(-0.4, 0.4):.3g}")
+    changes["learning_rate"] = round(config.value("learning_rate") * 2 ** draw.uniform(-0.4, 0.4), 6)
     if schedule := config.value("schedule"):
         changes["schedule"] = [_STEPS.sub(lambda found: _moved(found, shift), line) for line in schedule]
     else:

@@ -33,7 +33,8 @@ def _tables(draw: random.Random) -> Iterator[str]:
         for _ in range(45):
             day = f"20{draw.randint(19, 25)}-{draw.randint(1, 12):02d}-{draw.randint(1, 28):02d}"
             count = draw.randint(1, 40)
-            price = f"{count * draw.randint(80, 420) / 100:.2f}"
+            cents = count * draw.randint(80, 420)
+            price = f"{cents // 100}.{cents % 100:02d}"
             rows.append(
                 f"{day},{draw.choice(_CITIES)},{draw.choice(_NAMES)},{count},{price},{draw.choice(('ok', 'new'))}"
             )

@@ -344,6 +344,15 @@ def test_a_text_without_a_plateau_is_not_said_to_keep_a_run_on_it() -> None:
     assert told(1.2, 0.9) == {"stuck"}
 
 
+def test_units_that_a_text_without_context_does_not_need_are_no_loss() -> None:
+    def told(trigram: float) -> set[str]:
+        watch = Watch(facts(unigram=1.4, bigram=1.4, trigram=trigram, generator=None))
+        return names(run(watch, range(201), spoil=lambda step, v: {"weights/dead_share": 0.0 if step < 50 else 0.3}))
+
+    assert "unused_weights" not in told(1.41)
+    assert "unused_weights" in told(0.5)
+
+
 def test_a_small_room_asks_for_little_information() -> None:
     def spoil(step: int, values: Values) -> Values:
         return {"term/ce": 1.16, "optim/lr_sum": 1.0, "tokens/mutual_information": 0.17}
