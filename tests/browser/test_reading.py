@@ -9,11 +9,13 @@ import pytest
 from playwright.sync_api import expect
 
 from pages.session.assets import ASSETS
+from pages.session.page_list import PAGES
 from qcore import viz
 from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
-from tests.browser.actions import LONG, LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, still, wait_for_curve
+from tests.browser.actions import LONG, LOSS_CHART, press, slider, start_from_yaml, still, wait_for_curve
 from tests.browser.audit import audit
+from tests.browser.conftest import new_page
 from tests.pages.filmed import write_video_run
 from tests.pages.inside import finding, write_run
 from tests.support.configs import eventually
@@ -56,17 +58,27 @@ def wrong_on(page):
     return found
 
 
+TITLES = {Path(one.path).stem: one.title for one in PAGES}
+
+
+def visit(page, url, view, run):
+    """A page by its link, as far as the navigation lists it for the run that is shown; else by its address."""
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name=TITLES.get(view, view), exact=True)
+    if f"run={run}&" in f"{page.url}&" and link.count():
+        link.click()
+        page.locator("h1").get_by_text(TITLES[view], exact=True).wait_for()
+    else:
+        page.goto(f"{url}/{view}{'&' if '?' in view else '?'}run={run}")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_can_be_read_and_every_heading_has_its_place(browser, written, theme):
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=theme)
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
     found = {}
-    for view, run in VIEWS.items():
-        page.goto(f"{written}/{view}{'&' if '?' in view else '?'}run={run}")
-        if wrong := wrong_on(page):
-            found[view] = wrong
-    context.close()
+    with new_page(browser, color_scheme=theme) as page:
+        for view, run in VIEWS.items():
+            visit(page, written, view, run)
+            if wrong := wrong_on(page):
+                found[view] = wrong
     assert not found, found
 
 
