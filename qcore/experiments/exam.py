@@ -35,12 +35,12 @@ from qcore.config import (
     nearest_hint,
     section_types,
 )
+from qcore.config.first_weights import starting_like
 from qcore.experiments.exam_results import ExamResult, result_from, result_to
 from qcore.experiments.halves import halves
 from qcore.experiments.parallel_runs import fan_out, open_share, run_as_process, train_to_end
 from qcore.experiments.zoo import Fork, write_texts, zoo_cases
 from qcore.lab.lab import Lab
-from qcore.models.initialisation import starting_like
 from qcore.probes import catalog
 from qcore.runs.info import RunInfo
 
@@ -83,7 +83,7 @@ class ExamCase:
         fault: its code, empty for a healthy run.
         part: bank, weakened, healthy or zoo.
         half: of its part, a or b.
-        weights: first weights, "" for the family's own; see `qcore.models.initialisation`.
+        weights: first weights, "" for the family's own; see `qcore.config.first_weights`.
         fork: goes on from the run with changes.
         true: findings that are true of a healthy run's data.
         shift: steps by which a seed has moved the fault.

@@ -19,7 +19,7 @@ from qcore.experiments.halves import halves
 from qcore.experiments.zoo_texts import WRITERS, zoo_text
 
 OWN, PYTORCH, SMALL, GPT2 = "", "pytorch", "small", "gpt2"
-"""First weights: the family's own, or of `qcore.models.initialisation`."""
+"""First weights: the family's own, or those of `qcore.models.initialisation`."""
 _LANGUAGE = ("transformer", "phase_lm", "pam", "flux_lm")
 _TEXTS_FOLDER = "texts"
 

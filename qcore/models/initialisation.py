@@ -1,8 +1,8 @@
 """Other people's first weights, for the exam of the detectors alone.
 
 Every family starts from weights of its own (`blocks.linear` and the families' tables). Most loops in the world start
-from one of those below, and a detector whose limits were fitted to ours would accuse them. `starting_like` makes every
-model that is built inside it start so; outside of it the factory leaves a model as its family made it.
+from one of those below, and a detector whose limits were fitted to ours would accuse them. `config.first_weights` says
+which is in force while the exam builds a model; outside of it the factory leaves a model as its family made it.
 
 - `pytorch`: every `nn.Linear` as `nn.Linear` itself starts, weights and biases uniform within ±1/√fan_in; one that has
   no bias here gets one. Tables of tokens stay: a table of unit normals tied to the head is a mistake of its own.
@@ -14,45 +14,26 @@ model that is built inside it start so; outside of it the factory leaves a model
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-SCHEMES = ("pytorch", "small", "gpt2")
+from qcore.config.first_weights import scheme_in_force
+
 STD = 0.02
 _BRANCH_ENDS = ("out", "down")
-_current = ""
 Built = TypeVar("Built", bound=nn.Module)
-
-
-@contextlib.contextmanager
-def starting_like(scheme: str) -> Iterator[None]:
-    """Models that the factory builds in here, in any thread, start from `scheme`; "" changes nothing.
-
-    Raises:
-        ValueError: for a scheme that is not in `SCHEMES`.
-    """
-    # a module's own, since runs train in threads of their own, which a context variable would not reach
-    global _current
-    if scheme and scheme not in SCHEMES:
-        raise ValueError(f"initialisation {scheme!r} is not known; take {', '.join(SCHEMES)}")
-    before, _current = _current, scheme
-    try:
-        yield
-    finally:
-        _current = before
 
 
 def with_first_weights(model: Built) -> Built:
     """The model with the weights of the scheme in force, drawn from torch's own random state; without one as it is."""
-    if _current in ("pytorch", "small"):
+    scheme = scheme_in_force()
+    if scheme in ("pytorch", "small"):
         _as_pytorch_starts(model)
-    if _current in ("gpt2", "small"):
+    if scheme in ("gpt2", "small"):
         _small_table(model)
-    if _current == "gpt2":
+    if scheme == "gpt2":
         _as_gpt2_starts(model)
     return model
 
