@@ -171,7 +171,7 @@ def _print(results: Sequence[ExamResult], summary: dict[str, Any]) -> None:
             others = [f"{name} ({step})" for name, step in result.found.items() if name not in result.expected]
             at = "–" if result.detected_at is None else str(result.detected_at)
             collapse = "" if result.collapsed_at is None else str(result.collapsed_at)
-            late = f"LATE (within {result.within})" if named else result.outcome.upper()
+            late = f"LATE (within {result.within})" if named and not result.passed else result.outcome.upper()
             title = f"{result.fault} {(FAULTS | WEAKENED)[result.fault].title}"
             budget = f"{result.budget:g} %"
             mark = "" if result.passed and result.outcome == "cause" else late

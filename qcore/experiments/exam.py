@@ -249,7 +249,8 @@ def run_case(lab: Lab, case: ExamCase) -> ExamResult:
             # a rule may speak of several terms: the first counts
             found[finding.name] = min(raised, found.get(finding.name, raised))
             numbers = {one["label"]: one["value"] for one in finding.evidence.get("numbers", [])}
-            evidence.setdefault(finding.name, {"run": name, "title": finding.title, "numbers": numbers})
+            told = {"run": name, "title": finding.title, "numbers": numbers, "role": finding.evidence.get("role", "")}
+            evidence.setdefault(finding.name, told)
     fault = _fault_of(case)
     held_out = lab.reader(names[-1]).scalars(catalog.EVAL_CE)
     references = lab.reader(names[-1]).meta().get("references") or {}

@@ -34,7 +34,7 @@ class ExamResult:
         budget: of the diagnostics, percent of step time.
         half: of its part, a or b.
         true: findings that are true of a healthy run's data.
-        evidence: of each finding its title and numbers.
+        evidence: of each finding its title, numbers and role.
         held_out: last held-out loss; unigram: what token frequencies alone score.
     """
 
@@ -67,17 +67,22 @@ class ExamResult:
         """Findings of a healthy run that are not true of its data; none of a run with a fault."""
         return {} if self.fault else {name: step for name, step in self.found.items() if name not in self.true}
 
+    def is_symptom(self, name: str) -> bool:
+        """Whether a finding says what follows from something: by its own word, else by the table's."""
+        own = self.evidence.get(name, {}).get("role")
+        return own == "symptom" if own else name in _SYMPTOMS
+
     @property
     def others(self) -> list[str]:
         """Causes that were named beside the fault, or in its place."""
-        return [name for name in self.found if name not in self.expected and name not in _SYMPTOMS]
+        return [name for name in self.found if name not in self.expected and not self.is_symptom(name)]
 
     @property
     def outcome(self) -> str:
         """Of a fault one of `OUTCOMES`; "" of a healthy run."""
         if not self.fault:
             return ""
-        if any(name in self.expected and name not in _SYMPTOMS for name in self.found):
+        if any(name in self.expected and not self.is_symptom(name) for name in self.found):
             return "cause"
         if self.detected_at is None and self.others:
             return "wrong"

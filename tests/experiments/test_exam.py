@@ -181,6 +181,8 @@ def test_a_fault_counts_once_as_named_seen_wrong_or_silent(monkeypatch):
     assert [one.outcome for one in results] == list(by_outcome)
     assert results[2].others == ["padding_targets"]
     assert result(expected=("stuck",), found={"stuck": 1}).outcome == "symptom", "named, by what follows from it"
+    own = {"stuck": {"role": "cause"}}
+    assert result(expected=("stuck",), found={"stuck": 1}, evidence=own).outcome == "cause", "its own word counts first"
     healthy = [result(fault="", expected=(), found={"stuck": 3}, part="zoo", half=half) for half in "ab"]
     rows = summarize([*results, *healthy])["rows"]
     assert [(row["part"], row["half"], row["cases"]) for row in rows] == [
