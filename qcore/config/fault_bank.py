@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from qcore.config import fault_cases_optimizer
+
 EXAM_BASE: dict[str, Any] = {
     "width": 48,
     "layers": 2,
@@ -176,7 +178,7 @@ _CASES = (
         "Gradients cleared before the last micro-batch",
         "an effective batch of 128",
         "the accumulated gradient differs from that of the big batch",
-        ("lost_accumulation",),
+        ("accumulation_lost",),
         1,
         {**_TRANSFORMER, "accumulation": 4, "batch_size": 2},
     ),
@@ -386,5 +388,8 @@ _CASES = (
     ),
 )
 
-FAULTS: dict[str, FaultCase] = {case.code: case for case in _CASES}
-"""Every case by its code: L leaks, G gradients, P phases, T tokens, V video, B batches, N numbers, R rank."""
+FAULTS: dict[str, FaultCase] = {
+    case.code: case for case in (*_CASES, *(FaultCase(**case) for case in fault_cases_optimizer.CASES))
+}
+"""Every case by its code: L leaks, G gradients, O optimizer, P phases, T tokens, V video, B batches, N numbers, R rank.
+"""

@@ -22,6 +22,7 @@ from qcore.detect.finding import (
     stop,
     without_fault,
 )
+from qcore.detect.optimizer import has_weights
 from qcore.detect.rule import (
     Limits,
     Memory,
@@ -287,7 +288,10 @@ def lost_accumulation(seen: RuleContext, limits: Limits, memory: Memory) -> list
     store = memory.setdefault("all", {})
     mean_terms = any(seen.weighted(term) for term in _MEAN_TERMS)
     limit = limits["mean_term_error"] if mean_terms else limits["error"]
-    update_latch(store, "error", seen.step, is_above(error, limit, limit / 2))
+    bad = is_above(error, limit, limit / 2)
+    if has_weights(seen) and seen.values.get(catalog.ACCUMULATION_LARGEST, 0.0) > limits["largest"]:
+        bad = False  # it was taken apart, and what is wrong has a name of its own
+    update_latch(store, "error", seen.step, bad)
 
     def report() -> Report:
         count = seen.facts.accumulation
@@ -311,6 +315,8 @@ def frozen_blocks(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     frozen = seen.values.get(catalog.WEIGHTS_FROZEN_BLOCKS)
     if frozen is None or _is_behind_new_head(seen):
         return []
+    # blocks that are switched off for training have a rule of their own
+    frozen -= seen.values.get(catalog.WEIGHTS_UNTRAINED_BLOCKS, 0.0)
     store = memory.setdefault("all", {})
     update_latch(store, "frozen", seen.step, frozen > limits["blocks"])
 
@@ -343,8 +349,12 @@ def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     share = seen.values.get(catalog.WEIGHTS_DEAD_SHARE)
     if share is None or _is_behind_new_head(seen):
         return []
+    share -= seen.values.get(catalog.WEIGHTS_UNTRAINED_SHARE, 0.0)
     store = memory.setdefault("all", {})
-    frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0
+    # whole blocks, and a table that something else than a parameter has taken the place of, have rules of their own
+    frozen = (
+        seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0 or seen.latest.get(catalog.WEIGHTS_FIXED_SHARE, 0.0) > 0
+    )
     fewest = memory["fewest"] = min(share, memory.get("fewest", share))
     lost = fewest <= limits["share"] / 2
     room = room_of(seen.facts)

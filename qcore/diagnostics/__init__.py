@@ -3,7 +3,9 @@
 Each returns a frozen dataclass whose `scalars()` are the series of a run and whose `arrays()` are what pages draw.
 """
 
+from qcore.diagnostics.accumulation import AccumulationWeights, accumulation_weights
 from qcore.diagnostics.concepts import ConceptAlignment, concept_alignment
+from qcore.diagnostics.fixed_matrices import FixedMatrix, fixed_matrices
 from qcore.diagnostics.frames import (
     AnchorStatistics,
     FrameReference,
@@ -20,6 +22,18 @@ from qcore.diagnostics.generations import GenerationStatistics, generation_stati
 from qcore.diagnostics.geometry import HiddenGeometry, hidden_geometry
 from qcore.diagnostics.gradients import TermGradients, term_gradients
 from qcore.diagnostics.interference import InterferenceStatistics, interference_statistics
+from qcore.diagnostics.layers import LayerStatistics, LossParts, layer_statistics, loss_parts
+from qcore.diagnostics.movement import (
+    ElementSampler,
+    Movement,
+    TensorUpdate,
+    TrainedWeights,
+    UpdateRecord,
+    adamw_direction,
+    measure_movement,
+    module_names,
+    trained_weights,
+)
 from qcore.diagnostics.perplexity import (
     CoherencePerplexity,
     ContextStatistics,
@@ -45,39 +59,55 @@ from qcore.diagnostics.weights import WeightStatistics, weight_statistics
 
 __all__ = [
     "COHERENCES",
+    "AccumulationWeights",
     "AnchorStatistics",
     "BatchDependence",
     "CausalityProbe",
     "CoherencePerplexity",
     "ConceptAlignment",
     "ContextStatistics",
+    "ElementSampler",
+    "FixedMatrix",
     "Forward",
     "FrameReference",
     "FrameStatistics",
     "GenerationStatistics",
     "HiddenGeometry",
     "InterferenceStatistics",
+    "LayerStatistics",
+    "LossParts",
+    "Movement",
     "MovingPoint",
     "PhaseStatistics",
     "Portrait",
     "ShiftCheck",
     "SignTests",
     "StrictLoss",
+    "TensorUpdate",
     "TermGradients",
     "TokenStatistics",
+    "TrainedWeights",
+    "UpdateRecord",
     "WeightStatistics",
+    "accumulation_weights",
+    "adamw_direction",
     "anchor_statistics",
     "batch_dependence",
     "causality_probe",
     "coherence_perplexity",
     "concept_alignment",
     "context_statistics",
+    "fixed_matrices",
     "frame_reference",
     "frame_statistics",
     "generation_statistics",
     "hidden_geometry",
     "interference_statistics",
+    "layer_statistics",
     "local_coherence",
+    "loss_parts",
+    "measure_movement",
+    "module_names",
     "path_check",
     "phase_statistics",
     "position_response",
@@ -89,5 +119,6 @@ __all__ = [
     "strict_loss",
     "term_gradients",
     "token_statistics",
+    "trained_weights",
     "weight_statistics",
 ]

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
-from qcore.faults import batches, gradients, leaks, phases, tokens, video, weakened
+from qcore.faults import batches, gradients, leaks, optimizer, phases, tokens, video, weakened
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
     **leaks.PLANTERS,
     **gradients.PLANTERS,
+    **optimizer.PLANTERS,
     **phases.PLANTERS,
     **tokens.PLANTERS,
     **batches.PLANTERS,

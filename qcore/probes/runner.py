@@ -45,6 +45,8 @@ class Runner:
         self._writer = writer
         self.added = self._from_outside()
         self._kept: set[str] = set()
+        self._decided: dict[str, bool] = {}
+        """Whether the probes that record an update are due after the one that is about to be made."""
         writer.set_meta("term_names", list(probed.term_names))
         writer.set_meta(PROBE_NAMES, [probe.name for probe in self.probes])
         writer.set_meta("disabled_probes", {})
@@ -79,6 +81,19 @@ class Runner:
                 found |= self._run_added(probe, seen)
         return found | {BEFORE_TRAINING: (time.perf_counter() - started) * 1e3}
 
+    def before_update(self, step: int, controls: Mapping[str, Any]) -> None:
+        """Decide whether update `step`, about to be made, is recorded for a probe that is then measured."""
+        budget = float(controls["budget_percent"])
+        self._decided = {
+            probe.name: self.scheduler.due(probe.name, step, probe.cadence(controls), budget)
+            for probe in self.probes
+            if probe.records_update and probe.name not in self.disabled
+        }
+        if any(self._decided.values()):
+            started = time.perf_counter()
+            self._probed.record_update()
+            self.scheduler.charge(time.perf_counter() - started)
+
     def measure(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
         """Scalars of every built-in probe that is due at this step."""
         budget = float(controls["budget_percent"])
@@ -87,7 +102,10 @@ class Runner:
         seen: ProbeInput | None = None
         for place, probe in enumerate(self.probes):
             every = probe.cadence(controls)
-            if probe.name not in self.disabled and self.scheduler.due(probe.name, step, every, budget):
+            if probe.name in self.disabled:
+                continue
+            is_due = self._decided.pop(probe.name, None)
+            if is_due or (is_due is None and self.scheduler.due(probe.name, step, every, budget)):
                 # made for the first probe that is due: at most steps there is none, and the input costs a pass
                 seen = seen or self._input(step, result, controls)
                 found |= self._run(probe, seen)

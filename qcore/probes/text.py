@@ -24,10 +24,13 @@ from qcore.diagnostics import (
     token_statistics,
 )
 from qcore.probes import catalog
+from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import gradients, terms, weights
 
 KERNEL_TOKENS = 48
+_ACCUMULATED = 0.01
+"""Error of an accumulated gradient from which on it is taken apart; rounding leaves 1e-5 or less."""
 
 
 # on the step's own outputs
@@ -107,8 +110,11 @@ def _hidden_gradients(seen: ProbeInput) -> dict[str, float]:
 
 
 def _accumulation(seen: ProbeInput) -> dict[str, float]:
-    error = text_of(seen).engine.accumulation_error()
-    return {} if math.isnan(error) else {catalog.ACCUMULATION_ERROR: error}
+    """What the accumulated gradient is made of is only asked where it is not that of the whole batch."""
+    error, weights = text_of(seen).engine.check_accumulation()
+    if math.isnan(error):
+        return {}
+    return {catalog.ACCUMULATION_ERROR: error} | (weights().scalars() if error > _ACCUMULATED else {})
 
 
 def _signs(seen: ProbeInput) -> dict[str, float]:
@@ -169,7 +175,7 @@ PROBES = (
     Probe("internals", _TEXT, "phase_every", _internals),
     Probe("pull", _TEXT, "phase_every", _hidden_gradients),
     Probe("gradients", _TERMS, "gradients_every", gradients),
-    Probe("weights", _WEIGHTS, "gradients_every", weights),
+    Probe("weights", _WEIGHTS, "gradients_every", weights, records_update=True),
     Probe("causality", _TEXT, "checks_every", _causality),
     Probe("batch", _TEXT, "checks_every", _batch),
     Probe("strict", _TEXT, "checks_every", _strict),
@@ -177,5 +183,6 @@ PROBES = (
     Probe("accumulation", _TEXT, "checks_every", _accumulation),
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
+    Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
 )
 """In the order in which they are measured."""

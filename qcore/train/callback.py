@@ -49,6 +49,9 @@ class Callback:
         weights (only where nothing is queued, as a sample is drawn of the model as it is) and the run's state.
         """
 
+    def before_update(self) -> None:
+        """Runs right before an update that is certain to be made; may look at the weights, and changes nothing."""
+
     def after_step(self, result: StepResult, seconds: float) -> None:
         """Runs after every update, with what it measured and how long it took; may measure, log and queue work."""
 

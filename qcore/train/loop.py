@@ -169,6 +169,8 @@ class Trainer:
         return False
 
     def _train_one(self) -> None:
+        for callback in self.callbacks:
+            callback.before_update()
         started = time.perf_counter()
         result = self._engine.step(self.step + 1, self._board)
         self.step += 1

@@ -19,7 +19,7 @@ from qcore.base.run_states import RunState
 from qcore.probes import catalog
 from qcore.probes.detectors import Detectors
 from qcore.probes.scheduler import running_mean
-from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN
+from qcore.runs.replay_plan import MEASURES, MEASURES_VERSION, PLANNED_LR_SUM, PROBES_RUN
 from qcore.store import Status
 from qcore.train.callback import Callback, End, LoopContext
 from qcore.train.engine import NonFiniteError, StepResult
@@ -48,6 +48,7 @@ class Monitor(Callback):
         if self._recording is not None:
             self._runner.scheduler.follow(self._recording.probes or {}, begins=self._recording.began)
         self._evaluated = -1
+        self._is_marked = False
         self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
@@ -62,6 +63,9 @@ class Monitor(Callback):
         if recording is None or 0 in recording.evaluations:
             self.evaluate(0)
         self.begin()
+
+    def before_update(self) -> None:
+        self._runner.before_update(self._loop.step + 1, self._controls)
 
     def after_step(self, result: StepResult, seconds: float) -> None:
         step = self._loop.step
@@ -106,7 +110,7 @@ class Monitor(Callback):
         found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
         measured = self._runner.begin(result, self._controls)
         # The terms of the first batch are logged with the first update, which measures the same.
-        self._writer.log_scalars(0, found | measured)
+        self._writer.log_scalars(0, found | measured | self._version())
         self.detectors.observe(0, scalars | found | measured)
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
@@ -129,7 +133,7 @@ class Monitor(Callback):
         measured = self._runner.measure(step, result, self._controls)
         added = self._runner.measure_added(step, result, self._controls)
         with self._writer.whole:  # readers see a step with all that was said of it, or not at all
-            self._writer.log_scalars(step, scalars)
+            self._writer.log_scalars(step, scalars if self._is_marked else scalars | self._version())
             if measured:
                 measured[catalog.OPTIM_LR_SUM] = self.detectors.lr_sum
                 measured[catalog.TRAIN_MEMORY_MB] = memory_mb(self._engine.device)
@@ -140,6 +144,11 @@ class Monitor(Callback):
             self.detectors.observe(step, scalars | measured | added)
         probes = self._runner.scheduler.spent - probing
         self._runner.scheduler.charge(time.perf_counter() - started - probes)
+
+    def _version(self) -> dict[str, float]:
+        """Which measurements this worker knows, said with its first numbers."""
+        self._is_marked = True
+        return {MEASURES: float(MEASURES_VERSION)}
 
     def on_control_change(self, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from qcore.automation.learning_rate import learning_rate
 from qcore.config import TextRunConfig
 from qcore.data import Batch, Dataset, batch_for_run
+from qcore.diagnostics import AccumulationWeights, accumulation_weights
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.probes import catalog
@@ -141,14 +142,17 @@ class Engine(BaseEngine):
         """The start of the first held-out row, [1, ≤ tokens]: the same at every step."""
         return self._held_out()[0].inputs_BT[:1, :tokens]
 
-    def accumulation_error(self, step: int, controls: Mapping[str, Any]) -> float:
-        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the cross-entropy of update `step`; NaN where it cannot be compared.
+    def check_accumulation(
+        self, step: int, controls: Mapping[str, Any]
+    ) -> tuple[float, Callable[[], AccumulationWeights]]:
+        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the cross-entropy of update `step`, NaN where it cannot be compared, and
+        what the accumulated gradient is made of, measured when it is asked for.
 
         The big batch is all micro-batches at once. Other terms are left out: those of the mean prediction rightly see
         one micro-batch at a time. Leaves the gradients cleared.
         """
         if self.config.optim.accumulation == 1 or self.model.needs_randomness or self.scaler.is_enabled():
-            return math.nan
+            return math.nan, lambda: AccumulationWeights((), (), math.nan)
         plain = {name: 0.0 if name.endswith("_weight") else value for name, value in controls.items()}
         plain |= {"ce_weight": 1.0, "label_smoothing": 0.0}
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -156,12 +160,24 @@ class Engine(BaseEngine):
         accumulated = [_flat(parameter.grad, parameter) for parameter in parameters]
         batches = self._micro_batches(step, controls)
         whole = Batch(*(torch.cat(column) for column in zip(*(vars(batch).values() for batch in batches), strict=True)))
-        total = self._graph(whole, plain)
-        big = torch.autograd.grad(total.loss, parameters, allow_unused=True)
+        gradients = self._plain_gradients(whole, parameters, plain)
         self.optimizer.zero_grad(set_to_none=True)
-        gradients = [_flat(gradient, parameter) for gradient, parameter in zip(big, parameters, strict=True)]
         difference = sum(float((a - b).square().sum()) for a, b in zip(accumulated, gradients, strict=True))
-        return math.sqrt(difference / max(sum(float(b.square().sum()) for b in gradients), 1e-30))
+        error = math.sqrt(difference / max(sum(float(b.square().sum()) for b in gradients), 1e-30))
+        counts = [int(batch.mask_BT.sum()) for batch in batches]
+
+        def weights() -> AccumulationWeights:
+            micro = [self._plain_gradients(batch, parameters, plain) for batch in batches]
+            return accumulation_weights(accumulated, micro, counts)
+
+        return error, weights
+
+    def _plain_gradients(
+        self, batch: Batch, parameters: list[nn.Parameter], controls: Mapping[str, Any]
+    ) -> list[Tensor]:
+        total = self._graph(batch, controls)
+        found = torch.autograd.grad(total.loss, parameters, allow_unused=True)
+        return [_flat(gradient, parameter) for gradient, parameter in zip(found, parameters, strict=True)]
 
     def measure_terms(self, result: TextResult, controls: Mapping[str, Any]) -> dict[str, float]:
         """Every term on the first rows (at most 2) of the step's last micro-batch, without gradient, whatever its

@@ -20,7 +20,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import generation_statistics
+from qcore.diagnostics import AccumulationWeights, generation_statistics
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -198,6 +198,10 @@ class TextProbed:
     def parameter_names(self) -> Iterator[str]:
         return (name for name, _ in self._engine.model.named_parameters())
 
+    def record_update(self) -> None:
+        """Record the update that is about to be made."""
+        self._engine.updates.arm()
+
     def probe_input(self, step: int, result: TextResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         output, batch, tokenizer = result.output, result.batch, self._engine.dataset.tokenizer
         named = {"last": output.hidden_BTD, "state": output.state_BTP, "concepts": output.concepts_BTK}
@@ -284,8 +288,9 @@ class TextStep(EngineStep):
         with torch.no_grad():
             return layer.shares(every_V[None])[0]
 
-    def accumulation_error(self) -> float:
-        return self._engine.accumulation_error(self._step + 1, self._controls)
+    def check_accumulation(self) -> tuple[float, Callable[[], AccumulationWeights]]:
+        """Error of the accumulated gradient of the next update, and what it is made of."""
+        return self._engine.check_accumulation(self._step + 1, self._controls)
 
 
 def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:

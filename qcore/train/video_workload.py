@@ -206,6 +206,10 @@ class VideoProbed:
     def parameter_names(self) -> Iterator[str]:
         return (name for name, _ in self._engine.model.named_parameters())
 
+    def record_update(self) -> None:
+        """Record the update that is about to be made."""
+        self._engine.updates.arm()
+
     def probe_input(self, step: int, result: VideoResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         bridge, hidden = result.bridge, result.hidden_BND
         anchor = bridge.anchor_output

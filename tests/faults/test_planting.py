@@ -53,7 +53,7 @@ def test_every_case_is_a_valid_run_and_a_preset(code):
     assert case.findings
 
 
-@pytest.mark.parametrize(("wrong", "right"), [("l2", "L2"), ("T2B", "T2b"), ("N7", "N1")])
+@pytest.mark.parametrize(("wrong", "right"), [("l2", "L2"), ("T2B", "T2b"), ("N12", "N1")])
 def test_an_unknown_code_is_refused_with_the_nearest_one(healthy, wrong, right):
     engine, _ = healthy("T2b")
     with pytest.raises(ValueError, match=f"fault '{wrong}' is not in the bank; did you mean '{right}'"):
@@ -115,7 +115,7 @@ def test_recomputed_activations_change_nothing(planted, code):
     assert_equal(trained(*plain, steps=(1, 2)), trained(*again, steps=(1, 2)))
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", [code for code in CODES if code != "O6"])  # what it never clears is in no checkpoint
 def test_a_planted_run_resumes_bit_for_bit(planted, code):
     engine, board = planted(code)
     trained(engine, board)

@@ -7,13 +7,14 @@ takes, stands beside the detector.
 from __future__ import annotations
 
 from qcore.detect.rule import Rule
-from qcore.detect.table import inputs, leaks, optimizer, phases, rates, terms, tokens, video
+from qcore.detect.table import inputs, leaks, optimizer, phases, rates, terms, tokens, updates, video
 from qcore.detect.table.video import MOTIONS
 
 RULES: tuple[Rule, ...] = (
     *leaks.RULES,
     *terms.RULES,
     *optimizer.RULES,
+    *updates.RULES,
     *phases.RULES,
     *tokens.RULES,
     *inputs.RULES,
