@@ -16,6 +16,7 @@ from qcore.detect.finding import (
     known_numbers,
     number,
     remedy,
+    room_of,
     rounded_text,
     set_weight,
     stop,
@@ -356,7 +357,11 @@ def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     )
     fewest = memory["fewest"] = min(share, memory.get("fewest", share))
     lost = fewest <= limits["share"] / 2
-    update_latch(store, "dead", seen.step, None if frozen else is_above(share, limits["share"], limits["share"] / 2))
+    room = room_of(seen.facts)
+    # a model whose best is one prediction everywhere needs few of its units, and loses nothing with the others
+    idle = lost and room is not None and room < limits["room"]
+    bad = None if frozen else is_above(share, limits["share"], limits["share"] / 2)
+    update_latch(store, "dead", seen.step, bad and not idle)
 
     def report() -> Report:
         numbers = known_numbers(

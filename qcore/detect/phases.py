@@ -4,6 +4,7 @@ the imaginary channel dead; and hidden states that share one direction.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
+from qcore.detect.plateau import has_waited_long
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_below, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
@@ -85,6 +87,9 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     variance = seen.latest.get(catalog.PHASE_DIMENSION_VARIANCE)
     if order is None or variance is None:
         return []
+    room = room_of(seen.facts)
+    if room is not None and room < limits["room"]:
+        return []  # one prediction everywhere is the best there is, and so is one phase
     store = memory.setdefault("all", {})
     bad: bool | None = order > limits["R"] and variance < limits["variance"]
     if not bad and order > limits["release"] and variance < 2 * limits["variance"]:
@@ -161,31 +166,35 @@ def dead_imaginary(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
 
 
 def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
-    """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
+    """Hidden states share one direction *and* span next to no other: before the first step, or, while nothing of the
+    context has been learned although the learning rates were large enough, in two measurements later.
 
-    On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
-    reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme. Two things are no
-    collapse: a state that all tokens share and that tells them apart beside it (a bias does that: the cosine counts it,
-    the rank, of centred states, does not), and states that are alike because nothing can be told from the context. The
-    latter is so where no table of pairs or triples predicts better than frequencies; and states of a model that does
+    The cosine alone accuses every model whose layers have biases larger than its embeddings, as PyTorch's defaults are:
+    they all add the same vector, and behind it the tokens stay apart (healthy starts: cosine up to 0.65 at a rank of
+    0.3 and more; without residual connections 0.87 at 0.04). A text of a few letters has few states to tell apart, so
+    the rank is held against the smaller of the width and the number of tokens in use, e^(unigram).
+
+    On its way out of the plateau a healthy model's hidden states lean to one direction too, for as long as it takes.
+    Where no table of pairs or triples predicts better than frequencies they stay so, and states of a model that does
     predict better than those are told apart, whatever their angle.
     """
     cosine, rank = seen.values.get(catalog.GEOMETRY_MEAN_COSINE), seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK)
     store = memory.setdefault("all", {})
     # Where most positions hold the same token, their hidden states are rightly the same.
     repeated = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["repeated"]
-    if cosine is None or (not is_on(store, "direction") and repeated):
+    if cosine is None or rank is None or (not is_on(store, "direction") and repeated):
         return []
     room, loss = room_of(seen.facts), seen.latest.get(catalog.TERM_CE)
     useless = room is not None and room < limits["room"]
     told_apart = loss is not None and seen.facts.unigram is not None and loss < seen.facts.unigram - limits["room"]
+    tokens = math.exp(seen.facts.unigram) if seen.facts.unigram is not None else math.inf
+    narrow = rank < limits["rank"] * min(1.0, tokens / max(1, seen.facts.width))
     if seen.step == 0:
-        narrow = rank is not None and rank < limits["rank"]
         bad = narrow and cosine > limits["cosine"]
     else:
-        bad = rank is not None and cosine > limits["cosine_later"] and rank < limits["rank_later"]
-        bad = bad and not useless and not told_apart
-    clear = cosine <= limits["release"] or (seen.step > 0 and told_apart)
+        bad = narrow and cosine > limits["cosine_later"] and has_waited_long(seen, limits)
+        bad = bad and not seen.armed and not useless and not told_apart
+    clear = cosine <= limits["release"] or not narrow or (seen.step > 0 and told_apart)
     update_latch(
         store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2
     )

@@ -24,14 +24,13 @@ from qcore.detect.finding import (
     set_weight,
     without_fault,
 )
+from qcore.detect.plateau import enough_for_width, has_waited_long
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_on, signal_of, update_latch
 from qcore.detect.sampler import gives_probabilities
 from qcore.probes import catalog
 
 _END_TOKENS = ("eos", "pad")
-_MEASURED_WIDTH = 96
-"""Widest model on which it was measured how much learning leaves the plateau."""
 _MASK_IT = "Masking the padding is the best rescue that was measured; packed rows have none to mask."
 
 
@@ -157,9 +156,9 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     left = seen.armed or _uses_context(seen, limits, memory) or (room is not None and room < limits["room"])
     if planned is not None or (left and "planned" in store):
         # judged only where it was just measured: an old plan may have been changed since
-        low = planned is not None and planned < _enough(seen, limits["planned"])
+        low = planned is not None and planned < enough_for_width(seen.facts.width, limits["planned"])
         update_latch(store, "planned", seen.step, low and not left, clear_after=1)
-    elif spent >= _enough(seen, limits["planned"]) and "planned" in store:
+    elif spent >= enough_for_width(seen.facts.width, limits["planned"]) and "planned" in store:
         update_latch(store, "planned", seen.step, False, clear_after=1)
     information = seen.values.get(catalog.TOKENS_MUTUAL_INFORMATION)
     if information is not None:
@@ -167,7 +166,7 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
         # a running mean and the newest value: one batch of odd texts is neither
         memory["information"] = old + limits["share"] * (information - old)
         least = _least_information(room, limits)
-        idle = spent > _enough(seen, limits["spent"]) and not left
+        idle = has_waited_long(seen, limits) and not left
         bad = idle and memory["information"] < least and information < least
         update_latch(store, "plateau", seen.step, bad or (False if left or not idle else None), raise_after=2)
     late = is_on(store, "plateau")
@@ -175,13 +174,6 @@ def stuck(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     case: tuple[Role, Grade] = ("symptom", "weak") if late else ("cause", "note")
     found = signal_of(store, lambda: _stuck_report(seen, limits, late))
     return [replace(sign, role=case[0], grade=case[1]) for sign in found]
-
-
-def _enough(seen: RuleContext, total: float) -> float:
-    """Σ learning rate that is enough at a width. Measured at width 48 to 96; a step of Adam changes what a layer puts
-    out by about rate × width, so that wider ones need less.
-    """
-    return total * min(1.0, _MEASURED_WIDTH / max(1, seen.facts.width))
 
 
 def _least_information(room: float | None, limits: Limits) -> float:
@@ -208,7 +200,7 @@ def _stuck_report(seen: RuleContext, limits: Limits, late: bool) -> Report:
     latest, room = seen.latest, room_of(seen.facts)
     planned = latest.get(catalog.OPTIM_PLANNED_LR_SUM, seen.facts.planned_lr_sum)
     spent, information = latest.get(catalog.OPTIM_LR_SUM, 0.0), latest.get(catalog.TOKENS_MUTUAL_INFORMATION)
-    least, enough = _least_information(room, limits), _enough(seen, limits["planned"])
+    least, enough = _least_information(room, limits), enough_for_width(seen.facts.width, limits["planned"])
     if late:
         rates = f"Σ learning rate {number_words(spent, 2)}"
         title = f"Still on the plateau: the context carries {rounded_text(information or 0.0)} nats after {rates}"

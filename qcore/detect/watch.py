@@ -18,7 +18,7 @@ from qcore.base.words import change_words, name_words
 from qcore.detect.case import FindingCase, case_from_state, check_type, copy_plain
 from qcore.detect.causes import Grounds, StandingCase, cause_words, explain
 from qcore.detect.curves import SHARED, note_resume, observe_curves, restart_curves, restarts_curves
-from qcore.detect.finding import Facts, Report, Verdict
+from qcore.detect.finding import Facts, Report, Verdict, room_of
 from qcore.detect.history import History
 from qcore.detect.plateau import PlateauDetector
 from qcore.detect.remedies import that_change
@@ -51,7 +51,7 @@ class Watch:
         self._of_nonfinite = tuple(rule for rule in self._rules.values() if rule.reads_nonfinite)
         self._routes: dict[str, tuple[bool, tuple[Rule, ...]]] = {}
         self._history = History()
-        self._plateau_detector = PlateauDetector(facts.unigram)
+        self._plateau_detector = PlateauDetector(facts.unigram, room_of(facts))
         self._memories: dict[str, Memory] = {}
         self._cases: dict[str, FindingCase] = {}
         self._latest: dict[str, float] = {}

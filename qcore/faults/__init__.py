@@ -27,6 +27,7 @@ from qcore.faults import (
     sampler,
     tokens,
     video,
+    weakened,
 )
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
@@ -54,7 +55,7 @@ def plant(code: str, engine: AnyEngine) -> None:
         ValueError: for an unknown code, naming the nearest one, for a case that is a configuration and no mistake in
             code, and for a fault of another model family.
     """
-    planter = PLANTERS.get(code)
+    planter: Callable[[Any], None] | None = PLANTERS.get(code) or weakened.PLANTERS.get(code)
     if planter is None and code in FAULTS:
         raise ValueError(
             f"fault {code!r} is a configuration, with nothing to plant: leave fault empty and start from the preset "

@@ -181,7 +181,7 @@ def test_stuck_offers_no_rate_below_the_one_that_is_used() -> None:
     for rate, changes in ((0.01, []), (1e-3, [{"learning_rate": pytest.approx(3e-3)}])):
         watch = Watch(facts(controls={"learning_rate": rate, "lr_policy": "constant"}))
         stays = {"tokens/mutual_information": 0.05, "term/ce": 4.4, "optim/lr_sum": 0.5}
-        for step in range(100, 130, 10):
+        for step in range(300, 330, 10):
             watch.observe(step, stays, weights())
         found = active(watch, "stuck")
         assert [one["changes"] for one in found.remedies if one["kind"] == "set"] == changes

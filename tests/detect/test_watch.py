@@ -368,6 +368,30 @@ def test_a_pulse_needs_a_loss_under_the_unigram_and_information() -> None:
         assert unknown.armed is (loss == 3.0)
 
 
+def test_a_curve_that_stays_under_the_unigram_arms_without_any_information() -> None:
+    pulse = PlateauDetector(4.45)
+    for loss, steps, armed in ((4.4, 40, False), (3.9, 14, False), (4.4, 6, False), (3.9, 20, True)):
+        for _ in range(steps):
+            pulse.observe({"term/ce": loss})
+        assert pulse.armed is armed, loss
+    again = PlateauDetector(4.45)
+    again.restore({**pulse.state(), "armed": False})
+    again.observe({})
+    for _ in range(5):
+        again.observe({"term/ce": 3.9})
+    assert again.armed, "the blocks under it were remembered"
+    known, unknown = PlateauDetector(1.4, 0.02), PlateauDetector(None)
+    for _ in range(100):
+        known.observe({"term/ce": 0.2})
+        unknown.observe({"term/ce": 5.0})
+    assert not known.armed, "random letters: nothing can be learned from the context"
+    for _ in range(49):
+        unknown.observe({"term/ce": 2.0})
+    assert not unknown.armed
+    unknown.observe({"term/ce": 2.0})
+    assert unknown.armed, "half of the first loss, for long"
+
+
 # Replay
 
 

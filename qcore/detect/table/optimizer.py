@@ -48,7 +48,7 @@ RULES: tuple[Rule, ...] = (
         "Weights that nothing reads",
         "A large share of the parameters gets no gradient, so the output does not depend on them. "
         "The model is smaller and simpler than its size says, often no better than a table of word pairs.",
-        {"share": 0.2},
+        {"share": 0.2, "room": 0.2},
         _MEASURED,
         (catalog.WEIGHTS_DEAD_SHARE,),
         gradients.unused_weights,

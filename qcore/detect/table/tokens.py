@@ -110,7 +110,9 @@ RULES: tuple[Rule, ...] = (
         "use its context.",
         {
             "planned": 0.05,
-            "spent": 0.1,
+            "spent": 0.2,
+            "steps": 300.0,
+            "plan_share": 0.75,
             "information": 0.3,
             "part": 0.25,
             "room": 0.2,
