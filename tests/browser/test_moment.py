@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from qcore.config import Continue, Pause
-from tests.browser.actions import LOSS_CHART, press, slider, stop, wait_for_curve
+from tests.browser.actions import LOSS_CHART, choose, follow, press, settle, slider, stop, wait_for_curve
 from tests.browser.together import contradictions, seen, step_of
 from tests.support.configs import eventually, small_config, small_video
 
@@ -23,35 +23,34 @@ TEXT = small_config(
     diversity_weight=0.1,
 )
 CLIPS = small_video(**OFTEN, frames_every=10, gradients_every=25)
-TEXT_PAGES = (
-    "",
-    "?view=All+runs",
-    "phase",
-    "interference",
-    "tokens",
-    "generations?gen=Timeline",
-    "gradients",
-    "gradients?compared=last+hidden+state",
-    "findings",
-    "compare",
-    "compare?compare=Curves",
-    "automation?automation=What+was+done",
-)
-VIDEO_PAGES = (
-    "",
-    "video",
-    "video?video=Path+and+anchor",
-    "video?video=The+guide%27s+numbers",
-    "generations?gen=Timeline",
-    "gradients",
-    "findings",
-)
+TEXT_PAGES = {
+    "Control room": ("All runs", "Watch"),
+    "Phase": (),
+    "Interference": (),
+    "Tokens": (),
+    "Generations": ("Timeline",),
+    "Gradients": ("last hidden state",),
+    "Findings": (),
+    "Compare and fork": ("Curves",),
+    "Automation": ("What was done",),
+}
+VIDEO_PAGES = {
+    "Control room": (),
+    "Video frames": ("Path and anchor", "The guide's numbers"),
+    "Generations": ("Timeline",),
+    "Gradients": (),
+    "Findings": (),
+}
 FAMILIES = {
     "text": (TEXT, TEXT_PAGES),
     "video": (CLIPS, VIDEO_PAGES),
-    "flux": (small_config(**OFTEN, kind="flux_lm", phase_every=10, kernels_every=15), ("", "flux", "interference")),
-    "pam": (small_config(**OFTEN, kind="pam", phase_every=10, kernels_every=15), ("phase", "phase?show=Memory")),
+    "flux": (
+        small_config(**OFTEN, kind="flux_lm", phase_every=10, kernels_every=15),
+        dict.fromkeys(("Control room", "Flux", "Interference"), ()),
+    ),
+    "pam": (small_config(**OFTEN, kind="pam", phase_every=10, kernels_every=15), {"Phase": ("Memory",)}),
 }
+"""A run, and its pages with what is chosen there one after the other."""
 
 
 def address(app, path, run):
@@ -108,18 +107,25 @@ def test_all_that_a_page_says_is_of_one_moment(page, app, lab, started):
     broken = []
     page.on("pageerror", lambda error: broken.append(str(error)))
     refreshes = Refreshes(page)
-    for path in pages:
-        page.goto(address(app, path, run))
-        expect(page.locator("[data-state][data-run]").first).to_have_attribute("data-state", "running")
-        began = lab.info(run).step
-        found = looks(page, lambda _, began=began: lab.info(run).step > began + 20)
-        page.mouse.move(700, 600)
-        page.mouse.wheel(0, 900)
-        found += looks(page, refreshes.more(1))
-        page.mouse.wheel(0, -900)
-        found += looks(page, refreshes.more(1))
-        assert len(found) > 5
-        assert any(one["states"] for one in found)
+    page.emulate_media(reduced_motion="no-preference")  # clips play
+    page.goto(address(app, "", run))
+    for title, options in pages.items():
+        for option in ("", *options):
+            if option:
+                choose(page, option)
+            elif title != "Control room":  # which the address has opened
+                follow(page, title)
+            settle(page)
+            expect(page.locator("[data-state][data-run]").first).to_have_attribute("data-state", "running")
+            began = lab.info(run).step
+            found = looks(page, lambda _, began=began: lab.info(run).step > began + 20)
+            page.mouse.move(700, 600)
+            page.mouse.wheel(0, 900)
+            found += looks(page, refreshes.more(1))
+            page.mouse.wheel(0, -900)
+            found += looks(page, refreshes.more(1))
+            assert len(found) > 5
+            assert any(one["states"] for one in found)
     assert broken == []
 
 

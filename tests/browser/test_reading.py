@@ -115,7 +115,17 @@ def test_one_press_of_back_leads_to_the_page_before_or_to_the_run_before(page, w
     shows("Gradients", "broken")
 
 
-def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, written):
+def test_a_charts_zoom_outlives_the_page_and_its_colours_and_ends_with_a_double_click(page, written):
+    def inks():
+        """Colours of all that is written on the chart."""
+        return page.evaluate(
+            "texts => [...document.querySelectorAll(texts)].map((one) => getComputedStyle(one).fill)",
+            f"{LOSS_CHART} :is(.gtitle, .xtick text)",
+        )
+
+    def around():
+        return page.evaluate("getComputedStyle(document.querySelector('.stApp')).color")
+
     def axis():
         return page.evaluate("c => document.querySelector(c)?._fullLayout?.xaxis.range.map(Math.round)", LOSS_CHART)
 
@@ -135,6 +145,13 @@ def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, writ
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
     page.mouse.up()
     zoomed = eventually(lambda: (now := axis()) != whole and now)
+    light = inks()
+    for scheme in ("dark", "light"):  # of the system, while the page is open
+        page.emulate_media(color_scheme=scheme)
+        eventually(
+            lambda scheme=scheme: len(now := {*inks(), around()}) == 1 and (now == {*light}) == (scheme == "light")
+        )
+        assert axis() == zoomed
     go("Gradients")
     go("Control room")
     wait_for_curve(page, 5)
