@@ -42,7 +42,7 @@ from qcore.config.video import (
     VideoProbesConfig,
 )
 
-BEFORE: Defaults = {"data": {"data_version": 1}}
+BEFORE: Defaults = {"data": {"data_version": 1}, "probes": {"probe_version": 1}}
 """What a run's own file means where it leaves a key out because there was none yet, by section."""
 
 

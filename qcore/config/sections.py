@@ -70,6 +70,16 @@ def data_version() -> Any:
     )
 
 
+def probe_version() -> Any:
+    """The field that says how thoroughly a run's probes ask between its first and its last step; see `qcore.probes`."""
+    return knob(
+        2,
+        low=1,
+        high=2,
+        help="How checks between the first and the last step are made; 1: as thoroughly as those two, so more rarely.",
+    )
+
+
 class TransformerConfig(Section):
     """Strong reference transformer: RoPE, RMS norm, SwiGLU, fused causal attention."""
 
@@ -302,6 +312,7 @@ class CommonProbes(Section):
         live=True,
         help="Time budget of all diagnostics together; 0: none, 100: all of them at their cadence, whatever they cost.",
     )
+    probe_version: int = probe_version()
 
 
 class ProbesConfig(CommonProbes):

@@ -22,7 +22,7 @@ from qcore.base import QcoreError
 from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbedRun, ProbeInput
 from qcore.probes.registry import register_installed, registered
-from qcore.probes.scheduler import ProbeScheduler
+from qcore.probes.scheduler import UNLIMITED, ProbeScheduler
 from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
 from qcore.store import RunWriter
 
@@ -34,13 +34,19 @@ class UndeclaredError(QcoreError):
 class Runner:
     """All probes of one run, run when they are due and within the budget."""
 
-    def __init__(self, probed: ProbedRun, writer: RunWriter) -> None:
+    def __init__(self, probed: ProbedRun, writer: RunWriter, *, light_looks: bool = True) -> None:
+        """Args:
+        light_looks: between the first and the last look, where there is a budget, probes are told to ask less of the
+            model; a run from before there was that measures as it did.
+        """
         self.scheduler = ProbeScheduler()
+        self._light_looks = light_looks
         self.disabled: dict[str, str] = {}
         """Why each probe that threw is switched off."""
         self.probes: Sequence[Probe] = tuple(probed.probes)
         self.ran = 0
         """Which probes ran at the step measured last: bit i for the i-th."""
+        self._chosen: frozenset[str] = frozenset()
         self._probed = probed
         self._writer = writer
         self.added = self._from_outside()
@@ -69,43 +75,50 @@ class Runner:
         started = time.perf_counter()
         found: dict[str, float] = {}
         seen = self._input(0, result, controls)
+        # for their cadences to be known; whether a turn has come does not matter before the first step
+        cadences = self._cadences(controls)
+        self.scheduler.expect(cadences, float(controls["budget_percent"]), int(controls["steps"]))
         for probe in self.probes:
-            # asked for its cadence to be known; whether it is due does not matter before the first step
-            self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
             found |= self._run(probe, seen)
         for probe in self.added:
-            if self.scheduler.knows(probe.name) and self._has_cadence(probe, controls):
-                self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
+            if self.scheduler.knows(probe.name) and probe.name in cadences:
                 found |= self._run_added(probe, seen)
         return found | {BEFORE_TRAINING: (time.perf_counter() - started) * 1e3}
 
     def measure(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Scalars of every built-in probe that is due at this step."""
-        budget = float(controls["budget_percent"])
+        """Scalars of every built-in probe whose turn it is at this step; of all of them after the last update, which
+        is not part of the budget either.
+        """
+        started, budget = time.perf_counter(), float(controls["budget_percent"])
+        self._chosen = self.scheduler.choose(step, self._cadences(controls), budget, int(controls["steps"]))
         found: dict[str, float] = {}
         self.ran = 0
         seen: ProbeInput | None = None
         for place, probe in enumerate(self.probes):
-            every = probe.cadence(controls)
-            if probe.name not in self.disabled and self.scheduler.due(probe.name, step, every, budget):
+            if probe.name in self._chosen:
                 # made for the first probe that is due: at most steps there is none, and the input costs a pass
                 seen = seen or self._input(step, result, controls)
                 found |= self._run(probe, seen)
                 self.ran |= 1 << place
+        if self.scheduler.is_last and found:
+            found[catalog.COST_AFTER_TRAINING_MS] = (time.perf_counter() - started) * 1e3
         return found
 
     def measure_added(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Scalars of every probe from outside that is due at this step; asked after the built-in ones."""
-        budget = float(controls["budget_percent"])
+        """Scalars of every probe from outside whose turn it is at the step that `measure` was asked about last."""
         found: dict[str, float] = {}
         seen: ProbeInput | None = None
         for probe in self.added:
-            if not self._has_cadence(probe, controls):
-                continue
-            if self.scheduler.due(probe.name, step, probe.cadence(controls), budget):
+            if probe.name in self._chosen:
                 seen = seen or self._input(step, result, controls)
                 found |= self._run_added(probe, seen) | {catalog.cost_ran(probe.name): 1.0}
         return found
+
+    def _cadences(self, controls: Mapping[str, Any]) -> dict[str, int]:
+        """Of every probe that may run."""
+        may_run = [probe for probe in self.probes if probe.name not in self.disabled]
+        may_run += [probe for probe in self.added if self._has_cadence(probe, controls)]
+        return {probe.name: probe.cadence(controls) for probe in may_run}
 
     def _has_cadence(self, probe: Probe, controls: Mapping[str, Any]) -> bool:
         """Whether a probe from outside may be asked at all; one that names a control this run lacks is switched off."""
@@ -114,7 +127,10 @@ class Runner:
         return probe.name not in self.disabled
 
     def _input(self, step: int, result: Any, controls: Mapping[str, Any]) -> ProbeInput:
-        return self._probed.probe_input(step, result, controls, partial(self._writer.log_arrays, step))
+        # by step and controls alone, not by what the budget did: a replay must ask the same
+        in_between = 0 < step < controls["steps"] and controls["budget_percent"] < UNLIMITED
+        seen = self._probed.probe_input(step, result, controls, partial(self._writer.log_arrays, step))
+        return replace(seen, thorough=False) if in_between and self._light_looks else seen
 
     def _run_added(self, probe: Probe, seen: ProbeInput) -> dict[str, float]:
         """As of every probe; its arrays are kept as `own_…`, and what its series mean is kept, too."""

@@ -25,9 +25,12 @@ from qcore.diagnostics import (
 )
 from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbeInput, text_of
-from qcore.probes.terms import gradients, terms, weights
+from qcore.probes.terms import LIGHT_TOKENS, gradients, terms, weights
 
 KERNEL_TOKENS = 48
+BATCH_TOKENS = 32
+"""Tokens that a light look reads to see whether rows depend on each other: that does not ask for a long row."""
+LIGHT_CUTS = 3
 
 
 # on the step's own outputs
@@ -124,11 +127,20 @@ def _signs(seen: ProbeInput) -> dict[str, float]:
 
 
 def _causality(seen: ProbeInput) -> dict[str, float]:
-    text = text_of(seen)
+    text, seed = text_of(seen), seen.step
+    tokens_BT = text.inputs_BT[seen.rows]
     with seen.engine.jittered(seen.step):
-        probe = causality_probe(
-            text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
-        )
+        if seen.thorough:
+            probe = causality_probe(text.engine.logits, tokens_BT, seed=seed, vocab_size=text.vocab_size)
+        else:
+            probe = causality_probe(
+                text.engine.logits,
+                tokens_BT[:, :LIGHT_TOKENS],
+                LIGHT_CUTS,
+                seed=seed,
+                vocab_size=text.vocab_size,
+                alone=False,
+            )
     if arrays := probe.arrays():
         seen.keep("causality", arrays)
     return probe.scalars()
@@ -136,15 +148,24 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
+    tokens_BT = text.inputs_BT if seen.thorough else text.inputs_BT[:, :BATCH_TOKENS]
     probe = batch_dependence(
-        text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
+        text.engine.logits,
+        tokens_BT,
+        seed=seen.step,
+        vocab_size=text.vocab_size,
+        rows=seen.rows.stop,
+        constant=seen.thorough,
     )
     return probe.scalars()
 
 
 def _strict(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    probe = strict_loss(text.engine.logits, text.inputs_BT, seen.targets, seen.mask, 4, seed=seen.step, rows=4)
+    row, positions, rows = (text.inputs_BT, seen.targets, seen.mask), 4, 4
+    if not seen.thorough:
+        row, positions, rows = tuple(value[:, :LIGHT_TOKENS] for value in row), 1, seen.rows.stop
+    probe = strict_loss(text.engine.logits, *row, positions, seed=seen.step, rows=rows)
     return probe.scalars()
 
 

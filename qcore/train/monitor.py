@@ -111,7 +111,7 @@ class Monitor(Callback):
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
-        started, probing = time.perf_counter(), self._runner.scheduler.spent
+        started, probing = time.perf_counter(), self._runner.scheduler.probing
         self.seconds_trained += seconds
         self._runner.scheduler.observe_step(seconds)
         self._units_per_second = running_mean(self._units_per_second, result.units / seconds, SHARE)
@@ -138,8 +138,7 @@ class Monitor(Callback):
             if added:  # apart, so that a run with such a probe is a run without it in all the rest
                 self._writer.log_scalars(step, added)
             self.detectors.observe(step, scalars | measured | added)
-        probes = self._runner.scheduler.spent - probing
-        self._runner.scheduler.charge(time.perf_counter() - started - probes)
+        self._runner.scheduler.charge(time.perf_counter() - started - (self._runner.scheduler.probing - probing))
 
     def on_control_change(self, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""

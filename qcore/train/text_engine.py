@@ -127,12 +127,13 @@ class Engine(BaseEngine):
             return self.model(tokens_BT).logits_BTV.float()
 
     def graph(self, result: TextResult, controls: Mapping[str, Any]) -> Total:
-        return self._graph(result.rows, controls)
+        return self.graph_of(result.rows, controls)
 
     def gradients(self, result: TextResult, controls: Mapping[str, Any]) -> dict[str, Tensor | None]:
-        return self._gradients_of(self._graph(result.batch, controls))
+        return self._gradients_of(self.graph_of(result.batch, controls))
 
-    def _graph(self, batch: Batch, controls: Mapping[str, Any]) -> Total:
+    def graph_of(self, batch: Batch, controls: Mapping[str, Any]) -> Total:
+        """Terms of a batch with their graph, in full precision and without dropout."""
         self.model.eval()
         output = self.model(batch.inputs_BT, with_phases=True)
         return total_loss(self.term_inputs(output, batch), controls, self.terms)
@@ -156,7 +157,7 @@ class Engine(BaseEngine):
         accumulated = [_flat(parameter.grad, parameter) for parameter in parameters]
         batches = self._micro_batches(step, controls)
         whole = Batch(*(torch.cat(column) for column in zip(*(vars(batch).values() for batch in batches), strict=True)))
-        total = self._graph(whole, plain)
+        total = self.graph_of(whole, plain)
         big = torch.autograd.grad(total.loss, parameters, allow_unused=True)
         self.optimizer.zero_grad(set_to_none=True)
         gradients = [_flat(gradient, parameter) for gradient, parameter in zip(big, parameters, strict=True)]

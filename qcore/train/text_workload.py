@@ -103,7 +103,7 @@ class TextWorkload(TextSampler, Workload):
         self.config, self._model = self.engine.config, self.engine.model
 
     def runner(self, writer: RunWriter) -> Runner:
-        return Runner(TextProbed(self.engine), writer)
+        return Runner(TextProbed(self.engine), writer, light_looks=self.config.probes.probe_version > 1)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         engine, model = self.engine, self.config.model
@@ -235,6 +235,12 @@ class TextStep(EngineStep):
     def lookup_tables(self) -> dict[str, Tensor]:
         names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
         return dict.fromkeys(names, self._result.batch.inputs_BT)
+
+    def parts(self, *, tokens: int | None = None) -> dict[str, Tensor]:
+        rows = self._result.rows
+        if tokens is not None:
+            rows = Batch(*(value[:, :tokens] for value in vars(rows).values()))
+        return self._engine.graph_of(rows, self._controls).parts
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         return self._engine.logits(tokens_BT)

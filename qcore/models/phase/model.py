@@ -375,17 +375,20 @@ class PhaseLM(LanguageModel):
         check_tokens(tokens_BT)
         entry = self._embed(tokens_BT, None)
         x_BTD, phase = entry.x_BTD, entry.phase_BTP
-        found = []
+        found: list[Tensor] = []
         for layer in self.layers:
             assert isinstance(layer, PhaseLayer)
             found.append(layer.weights(x_BTD, phase))
-            x_BTD, _, phase, _ = layer(x_BTD, phase)
+            if len(found) < len(self.layers):  # nobody reads what the last one makes of it
+                x_BTD, _, phase, _ = layer(x_BTD, phase)
         return tuple(found)
 
     @torch.no_grad()
     def internals(self, tokens_BT: Tensor) -> Internals:
         """What the switches that are on do with these rows; nothing when none is."""
         check_tokens(tokens_BT)
+        if self.language is None and not (self.config.dynamic_width or self.config.experts):
+            return Internals()
         entry = self._embed(tokens_BT, None)
         x_BTD, phase, shares, routers = entry.x_BTD, entry.phase_BTP, [], []
         for layer in self.layers:

@@ -150,11 +150,13 @@ class Transformer(LanguageModel):
     def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
         """Attention weights of each layer."""
         check_tokens(tokens_BT, self.context)
-        x_BTD, found = self._embed(tokens_BT), []
+        x_BTD = self._embed(tokens_BT)
+        found: list[Tensor] = []
         for layer in self.layers:
             assert isinstance(layer, TransformerLayer)
             found.append(layer.attention.weights(layer.attention_norm(x_BTD)))
-            x_BTD = layer(x_BTD)
+            if len(found) < len(self.layers):  # nobody reads what the last one makes of it
+                x_BTD = layer(x_BTD)
         return tuple(found)
 
     def start(self, batch_size: int) -> TransformerState:
