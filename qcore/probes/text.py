@@ -162,10 +162,9 @@ def _batch(seen: ProbeInput) -> dict[str, float]:
 
 def _strict(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    row, positions, rows = (text.inputs_BT, seen.targets, seen.mask), 4, 4
-    if not seen.thorough:
-        row, positions, rows = tuple(value[:, :LIGHT_TOKENS] for value in row), 1, seen.rows.stop
-    probe = strict_loss(text.engine.logits, *row, positions, seed=seen.step, rows=rows)
+    positions, rows, tokens = (4, 4, None) if seen.thorough else (1, seen.rows.stop, LIGHT_TOKENS)
+    ids_BT, targets_BT, mask_BT = (value[:, :tokens] for value in (text.inputs_BT, seen.targets, seen.mask))
+    probe = strict_loss(text.engine.logits, ids_BT, targets_BT, mask_BT, positions, seed=seen.step, rows=rows)
     return probe.scalars()
 
 

@@ -1,4 +1,4 @@
-"""The probe budget: what runs at a step, what stretches when probes cost too much, and what every run has all the same."""
+"""The probe budget: what runs at a step, what stretches when it costs too much, and what every run has all the same."""
 
 import time
 
@@ -121,8 +121,8 @@ def test_where_five_cannot_be_paid_all_have_about_as_many(trained):
 
 
 def test_at_most_one_dear_probe_runs_at_a_step(trained):
-    ran, _ = trained({name: (10, 0.03) for name in "abc"}, 400, budget=50.0)
-    steps = sum(ran.values(), [])
+    ran, _ = trained(dict.fromkeys("abc", (10, 0.03)), 400, budget=50.0)
+    steps = [step for found in ran.values() for step in found]
     assert len([step for step in steps if step < 400]) == len({step for step in steps if step < 400})
 
 
