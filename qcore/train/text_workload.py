@@ -125,6 +125,7 @@ class TextWorkload(TextSampler, Workload):
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
             data=engine.dataset.report.facts(),
+            starts_level=getattr(model, "start", "level") == "level",  # one whose head has its own table always does
         )
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
