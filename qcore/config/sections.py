@@ -88,7 +88,7 @@ def probe_version() -> Any:
         2,
         low=1,
         high=2,
-        help="How checks between the first and the last step are made; 1: as thoroughly as those two, so more rarely.",
+        help="2: checks between the first and the last step are short, and all are made at the last; 1: neither.",
     )
 
 

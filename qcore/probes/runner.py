@@ -34,13 +34,13 @@ class UndeclaredError(QcoreError):
 class Runner:
     """All probes of one run, run when they are due and within the budget."""
 
-    def __init__(self, probed: ProbedRun, writer: RunWriter, *, light_looks: bool = True) -> None:
+    def __init__(self, probed: ProbedRun, writer: RunWriter, *, probe_version: int = 2) -> None:
         """Args:
-        light_looks: between the first and the last look, where there is a budget, probes are told to ask less of the
-            model; a run from before there was that measures as it did.
+        probe_version: 2: everything is measured after the last update, too, and where there is a budget probes are told
+            to ask less of the model before that; a run of version 1 measures as it began to.
         """
-        self.scheduler = ProbeScheduler()
-        self._light_looks = light_looks
+        self.scheduler = ProbeScheduler(last_look=probe_version > 1)
+        self._light_looks = probe_version > 1
         self.disabled: dict[str, str] = {}
         """Why each probe that threw is switched off."""
         self.probes: Sequence[Probe] = tuple(probed.probes)

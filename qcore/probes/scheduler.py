@@ -58,9 +58,13 @@ class _Turns:
 
 
 class ProbeScheduler:
-    """Decides which probes run at a step and measures them."""
+    """Decides which probes run at a step and measures them.
 
-    def __init__(self) -> None:
+    last_look: whether all of them do at the run's last one.
+    """
+
+    def __init__(self, *, last_look: bool = True) -> None:
+        self._last_look = last_look
         self._turns: dict[str, _Turns] = {}
         self._step_seconds = 0.0
         self.spent = 0.0
@@ -114,7 +118,7 @@ class ProbeScheduler:
         self.expect(cadences, budget_percent, steps)
         if budget_percent <= 0:
             return frozenset()
-        if step >= steps:
+        if step >= steps and self._last_look:
             self._is_last = True
             return frozenset(cadences)
         if budget_percent >= UNLIMITED:

@@ -103,7 +103,7 @@ class TextWorkload(TextSampler, Workload):
         self.config, self._model = self.engine.config, self.engine.model
 
     def runner(self, writer: RunWriter) -> Runner:
-        return Runner(TextProbed(self.engine), writer, light_looks=self.config.probes.probe_version > 1)
+        return Runner(TextProbed(self.engine), writer, probe_version=self.config.probes.probe_version)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         engine, model = self.engine, self.config.model

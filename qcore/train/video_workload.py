@@ -121,8 +121,8 @@ class VideoWorkload(ClipSampler, Workload):
 
     def runner(self, writer: RunWriter) -> Runner:
         self._writer = writer
-        light_looks = self.config.probes.probe_version > 1
-        return Runner(VideoProbed(self.engine, self._reference), writer, light_looks=light_looks)
+        version = self.config.probes.probe_version
+        return Runner(VideoProbed(self.engine, self._reference), writer, probe_version=version)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         model = self.config.model

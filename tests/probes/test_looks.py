@@ -9,6 +9,7 @@ from qcore.config import BEFORE, RunConfig
 from qcore.lab import Lab
 from qcore.probes import catalog
 from qcore.probes.runner import Runner
+from qcore.probes.scheduler import ProbeScheduler
 from qcore.runs.replay_plan import recording_of
 from qcore.store import RunWriter
 from qcore.train.text_workload import TextProbed
@@ -45,10 +46,12 @@ def tokens_asked(runner, engine, board, step):
 def test_between_the_first_and_the_last_look_dear_checks_ask_less(writer):
     engine, board = make(**LONG, budget_percent=2.0)
     runner = Runner(TextProbed(engine), writer)
-    thorough = Runner(TextProbed(engine), writer, light_looks=False)
+    thorough = Runner(TextProbed(engine), writer, probe_version=1)
     light, before, last = (
         tokens_asked(each, engine, board, step) for each, step in ((runner, 1), (thorough, 2), (runner, board["steps"]))
     )
+    assert ProbeScheduler().choose(13, {"a": 7}, 2.0, 13) == {"a"}
+    assert not ProbeScheduler(last_look=False).choose(13, {"a": 7}, 2.0, 13), "a run of version 1"
     assert all(light[name] < before[name] for name in CHECKS)
     assert sum(light.values()) < 0.4 * sum(before.values())
     assert last["causality"] == before["causality"], "the last look is as thorough as the first"
@@ -82,8 +85,6 @@ def test_a_run_from_before_measures_as_it_did():
     before = "\n".join(line for line in text.split("\n") if "probe_version" not in line)
     assert RunConfig.from_yaml(text).probes.probe_version == 2
     assert RunConfig.from_yaml(before, before=BEFORE).probes.probe_version == 1
-    video = small_config(kind="transformer").to_yaml().replace("probe_version: 2", "probe_version: 1")
-    assert RunConfig.from_yaml(video).probes.probe_version == 1
 
 
 def test_a_run_is_measured_whole_at_its_end_whatever_its_budget_and_so_is_its_replay(lab: Lab):
