@@ -24,9 +24,9 @@ from qcore.probes import catalog
 FEWEST = 5
 """Measurements planned of each probe between the first and the last look."""
 DEAR, SLIGHT = 0.25, 0.01
-"""A probe is dear that takes more than this part of a step: two of them would be felt as a stumble. One that takes less
+"""A probe is dear that takes this part of a step or more: two of them would be felt as a stumble. One that takes less
 than the other part delays nobody."""
-TRIAL = 0.5
+TRIAL = DEAR
 """Part of a step that is set aside for the first measurement in training of a probe that took longer before it."""
 NEVER = 1_000_000
 """The largest cadence that a control takes: who asks for that wants nothing in between."""
@@ -148,9 +148,9 @@ class ProbeScheduler:
         for _, seconds, name in sorted(waiting):
             # once one is waited for, whoever comes behind would take what it saves
             is_saving |= seconds > funds
-            if (is_saving and seconds > slight) or (has_dear and seconds > dear):
+            if (is_saving and seconds > slight) or (has_dear and seconds >= dear):
                 continue
-            has_dear |= seconds > dear
+            has_dear |= seconds >= dear
             funds -= seconds
             self._turns[name].since = 0
             yield name

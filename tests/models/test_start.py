@@ -1,4 +1,4 @@
-"""Where an untrained model stands: it prefers no token, and does not repeat what it reads; older runs start as they did."""
+"""Where an untrained model stands: it prefers no token, nor repeats what it reads; older runs start as they did."""
 
 import math
 

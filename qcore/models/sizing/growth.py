@@ -140,8 +140,7 @@ def _check_heads(old: LanguageConfig, new: LanguageConfig) -> None:
         )
     if old.start == "level" and old.width % 2 and old.width != new.width:
         raise ValueError(
-            f"width {old.width} is odd, so that its last channel, which enters alone, would get a partner; keep width = "
-            f"{old.width}"
+            f"width {old.width} is odd: its last channel enters alone and would get a partner; keep width = {old.width}"
         )
     if not isinstance(old, PhaseLMConfig) or not isinstance(new, PhaseLMConfig):
         return
