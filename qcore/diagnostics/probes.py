@@ -21,6 +21,7 @@ from qcore.probes import catalog
 
 Forward = Callable[[Tensor], Tensor]
 
+ALONE_CUTS = 4
 CONTEXT_PLACES = 4
 FAINT = 1e-3
 """A response to the context below this part of the logits' spread may be rounding and is measured again on single
@@ -98,24 +99,18 @@ class StrictLoss:
 
 
 def causality_probe(
-    forward: Forward,
-    tokens_BT: Tensor,
-    cuts: int = 8,
-    seed: int = 0,
-    vocab_size: int | None = None,
-    *,
-    alone: bool = True,
+    forward: Forward, tokens_BT: Tensor, cuts: int = 8, seed: int = 0, vocab_size: int | None = None
 ) -> CausalityProbe:
     """Replace everything after each of `cuts` random places of the first row, and everything but a few tokens.
 
     New ids differ from the old at every place and are below `vocab_size` (default: the largest id given + 1). Context:
     four spread tokens stay, all others change. A leak is found whatever it reads, one token or all: at a single place,
-    or for the last token only, some leaks show nothing. Cost: one forward of C + 2 rows and, when `alone`, two of one
-    row; C + 2 more of one row when something looks like a leak.
+    or for the last token only, some leaks show nothing. Cost: one forward of C + 2 rows and two of one row; C + 2 more
+    of one row when something looks like a leak.
 
     Args:
-        alone: ask about the earliest cut on single rows, too, even if nothing looks like a leak: rows that share a
-            statistic of their batch hide one.
+        cuts: with fewer than `ALONE_CUTS` a short look is meant: then single rows are asked only when something looks
+            like a leak. Rows that share a statistic of their batch hide one from it.
 
     Raises:
         ValueError: fewer than two possible ids, or a forward that answers differently to the same tokens (dropout).
@@ -145,7 +140,7 @@ def causality_probe(
         spread = float(base_TV.std(-1).mean()) if base_TV.shape[1] > 1 else 0.0
         # 0 in a causal model; what is not is asked again below, before it is called a leak
         suspect_C = change_CT.masked_fill(after_CT, 0).amax(1) > 0
-        alone_TV = forward(rows_RT[:1])[0].float() if alone else None
+        alone_TV = forward(rows_RT[:1])[0].float() if cuts >= ALONE_CUTS else None
         if alone_TV is not None:
             # Rows that share a statistic of their batch can't show that it holds the future: the earliest cut, alone.
             suspect_C |= bool(_change(forward(rows_RT[1:2])[0], alone_TV)[~after_CT[0]].max() > 0)
@@ -179,7 +174,6 @@ def batch_dependence(
     tokens_BT: Tensor,
     seed: int = 0,
     vocab_size: int | None = None,
-    rows: int = 4,
     *,
     constant: bool = True,
 ) -> BatchDependence:
@@ -187,13 +181,13 @@ def batch_dependence(
 
     The shape never changes, so a model that treats rows apart gives exactly 0. Two sorts of mates, because a statistic
     of the batch that only switches at a threshold (a width chosen by mean complexity) may ignore one of them. Cost: 3
-    forwards of at most `rows` rows, 2 without `constant`: then rows of one repeated token are left out.
+    forwards, 2 without `constant`: then rows of one repeated token are left out. Give it a few rows.
 
     Raises:
         ValueError: fewer than two possible ids, or a forward that is not deterministic.
     """
     _check_tokens(tokens_BT)
-    batch_BT = tokens_BT[: max(2, rows)]
+    batch_BT = tokens_BT
     if len(batch_BT) < 2:
         return BatchDependence(math.nan, "the batch has one row: it has no batch mates to depend on")
     generator = torch.Generator().manual_seed(seed)

@@ -30,7 +30,7 @@ from qcore.probes.terms import LIGHT_TOKENS, gradients, terms, weights
 KERNEL_TOKENS = 48
 BATCH_TOKENS = 32
 """Tokens that a light look reads to see whether rows depend on each other: that does not ask for a long row."""
-LIGHT_CUTS = 3
+CUTS, LIGHT_CUTS = 8, 3
 
 
 # on the step's own outputs
@@ -127,20 +127,11 @@ def _signs(seen: ProbeInput) -> dict[str, float]:
 
 
 def _causality(seen: ProbeInput) -> dict[str, float]:
-    text, seed = text_of(seen), seen.step
-    tokens_BT = text.inputs_BT[seen.rows]
+    text = text_of(seen)
+    cuts, tokens = (CUTS, None) if seen.thorough else (LIGHT_CUTS, LIGHT_TOKENS)
+    some_BT = text.inputs_BT[seen.rows, :tokens]
     with seen.engine.jittered(seen.step):
-        if seen.thorough:
-            probe = causality_probe(text.engine.logits, tokens_BT, seed=seed, vocab_size=text.vocab_size)
-        else:
-            probe = causality_probe(
-                text.engine.logits,
-                tokens_BT[:, :LIGHT_TOKENS],
-                LIGHT_CUTS,
-                seed=seed,
-                vocab_size=text.vocab_size,
-                alone=False,
-            )
+        probe = causality_probe(text.engine.logits, some_BT, cuts, seed=seen.step, vocab_size=text.vocab_size)
     if arrays := probe.arrays():
         seen.keep("causality", arrays)
     return probe.scalars()
@@ -148,14 +139,9 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    tokens_BT = text.inputs_BT if seen.thorough else text.inputs_BT[:, :BATCH_TOKENS]
+    some_BT = text.inputs_BT[: max(2, seen.rows.stop), : None if seen.thorough else BATCH_TOKENS]
     probe = batch_dependence(
-        text.engine.logits,
-        tokens_BT,
-        seed=seen.step,
-        vocab_size=text.vocab_size,
-        rows=seen.rows.stop,
-        constant=seen.thorough,
+        text.engine.logits, some_BT, seed=seen.step, vocab_size=text.vocab_size, constant=seen.thorough
     )
     return probe.scalars()
 

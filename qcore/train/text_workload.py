@@ -238,6 +238,7 @@ class TextStep(EngineStep):
         return dict.fromkeys(names, self._result.batch.inputs_BT)
 
     def parts(self, *, tokens: int | None = None) -> dict[str, Tensor]:
+        """As of every engine's step; rows are text here."""
         rows = self._result.rows
         if tokens is not None:
             rows = Batch(*(value[:, :tokens] for value in vars(rows).values()))
