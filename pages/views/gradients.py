@@ -44,6 +44,7 @@ MAX_POINTS = 600
 TERMS, HIDDEN, MODULES, SPECTRUM = KINDS = ("gradients", "hidden", "modules", "spectrum")
 PLACES = {"all weights": (TERMS, "grad"), "last hidden state": (HIDDEN, "hidden")}
 _NOTHING: tuple[None, dict[str, Any]] = (None, {"parameters": [], "dead_share": [], "update_ratio": []})
+_LOOKS = (catalog.COST_BEFORE_TRAINING_MS, catalog.COST_AFTER_TRAINING_MS)
 _SOURCES = {"grad": "", "hidden": ", at the last layer"}
 
 
@@ -382,7 +383,7 @@ def _probes(lab: Lab, run: str, reader: Any, words: Words) -> None:
     disabled: dict[str, str] = reader.meta().get("disabled_probes") or {}
     step_ms = reader.last(catalog.TRAIN_STEP_MS)
     controls = lab.controls(run)
-    found = {probe for name in latest if (probe := catalog.probe_of(name)) and name != catalog.COST_BEFORE_TRAINING_MS}
+    found = {probe for name in latest if (probe := catalog.probe_of(name)) and name not in _LOOKS}
     probes = sorted(found | {*disabled})
     st.header("What the measurements cost", anchor=False)
     if not probes:
@@ -430,6 +431,9 @@ def _total(latest: dict[str, float], controls: dict[str, Any], words: Words) -> 
     if (spent_ms := latest.get(catalog.COST_BEFORE_TRAINING_MS)) is not None:
         seconds = number_words(spent_ms / 1e3, places=1)
         parts.append(f"Everything was measured once before the first step, in {seconds} s.")
+    if (spent_ms := latest.get(catalog.COST_AFTER_TRAINING_MS)) is not None:
+        seconds = number_words(spent_ms / 1e3, places=1)
+        parts.append(f"So it was once after the last step, in {seconds} s.")
     parts.append(f"Evaluation on {words.held_data} always runs and is not part of the budget.")
     st.caption(" ".join(parts))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from qcore.config.controls import knob
-from qcore.config.sections import Section
+from qcore.config.sections import Section, Start, start_form
 
 
 class PAMConfig(Section):
@@ -27,3 +27,4 @@ class PAMConfig(Section):
     )
     chunk: int = knob(32, low=1, high=1024, unit="tokens", scale="log", help="Tokens evaluated at once in training.")
     activation_checkpointing: bool = knob(False, help="Recompute layers in the backward pass: less memory, more time.")
+    start: Start = start_form()

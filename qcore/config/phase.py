@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from qcore.config.controls import knob
-from qcore.config.sections import Section
+from qcore.config.sections import Section, Start, start_form
 
 
 class PhaseLMConfig(Section):
@@ -41,3 +41,4 @@ class PhaseLMConfig(Section):
     experts_active: int = knob(
         2, low=1, high=16, help="Experts that a token goes to; each is as narrow as to cost the same."
     )
+    start: Start = start_form()

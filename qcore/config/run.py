@@ -42,7 +42,7 @@ from qcore.config.video import (
     VideoProbesConfig,
 )
 
-BEFORE: Defaults = {"data": {"data_version": 1}}
+BEFORE: Defaults = {"data": {"data_version": 1}, "probes": {"probe_version": 1}, "model": {"start": "tied"}}
 """What a run's own file means where it leaves a key out because there was none yet, by section."""
 
 
@@ -91,7 +91,7 @@ class RunConfig(BaseModel):
         """Read a YAML document; missing keys take their defaults, or those of `before` (section → key → value). Errors
         as in `parse_yaml` and `from_dict`.
         """
-        return RunConfig.from_dict(with_defaults(parse_yaml(text, name), before))
+        return RunConfig.from_dict(_with_known_defaults(parse_yaml(text, name), before))
 
     @staticmethod
     def from_stored(text: str, name: str = "", before: Defaults | None = None) -> tuple[RunConfig, dict[str, str]]:
@@ -99,7 +99,7 @@ class RunConfig(BaseModel):
         those take their defaults, so that a run whose schedule an earlier version accepted still goes on. Errors of
         everything else as in `from_yaml`.
         """
-        values = with_defaults(parse_yaml(text, name), before)
+        values = _with_known_defaults(parse_yaml(text, name), before)
         try:
             return _build_config(values), {}
         except ConfigError:
@@ -290,6 +290,17 @@ def default_run(kind: str = KIND.default) -> RunConfig:
     if kind in VIDEO_KINDS:
         return VideoRunConfig.model_validate({"model": VIDEO_KINDS[kind](), "data": FAMILIES[kind].data()})
     return TextRunConfig.model_validate({"model": LANGUAGE_KINDS[KIND.check(kind)]()})
+
+
+def _with_known_defaults(values: Any, before: Defaults | None) -> Any:
+    """What a document holds, with the values of `before` that its model family knows where it has none."""
+    if before and (values is None or isinstance(values, dict)):
+        sections = section_types(kind_of(values or {}))
+        before = {
+            section: {key: value for key, value in keys.items() if key in sections[section].model_fields}
+            for section, keys in before.items()
+        }
+    return with_defaults(values, before)
 
 
 def _build_config(values: object) -> RunConfig:

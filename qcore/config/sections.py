@@ -70,6 +70,28 @@ def data_version() -> Any:
     )
 
 
+Start = Literal["level", "tied"]
+
+
+def start_form() -> Any:
+    """The field that says how a table that is the head's, too, enters the stream; see `qcore.models.blocks.embed`."""
+    return knob(
+        "level",
+        help="level: an untrained model prefers no token, its loss starts near ln V · tied: it repeats its input, as "
+        "models did before there was a choice.",
+    )
+
+
+def probe_version() -> Any:
+    """The field that says how thoroughly a run's probes ask between its first and its last step; see `qcore.probes`."""
+    return knob(
+        2,
+        low=1,
+        high=2,
+        help="2: checks between the first and the last step are short, and all are made at the last; 1: neither.",
+    )
+
+
 class TransformerConfig(Section):
     """Strong reference transformer: RoPE, RMS norm, SwiGLU, fused causal attention."""
 
@@ -82,6 +104,7 @@ class TransformerConfig(Section):
     ffn_width: int = knob(0, low=0, high=32768, unit="channels", help="Feed-forward width; 0 chooses 8/3 of the width.")
     dropout: float = knob(0.0, low=0, high=0.9, help="Share of residual activations set to zero in training.")
     activation_checkpointing: bool = knob(False, help="Recompute layers in the backward pass: less memory, more time.")
+    start: Start = start_form()
 
 
 class DataConfig(Section):
@@ -302,6 +325,7 @@ class CommonProbes(Section):
         live=True,
         help="Time budget of all diagnostics together; 0: none, 100: all of them at their cadence, whatever they cost.",
     )
+    probe_version: int = probe_version()
 
 
 class ProbesConfig(CommonProbes):

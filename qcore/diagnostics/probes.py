@@ -21,6 +21,7 @@ from qcore.probes import catalog
 
 Forward = Callable[[Tensor], Tensor]
 
+ALONE_CUTS = 4
 CONTEXT_PLACES = 4
 FAINT = 1e-3
 """A response to the context below this part of the logits' spread may be rounding and is measured again on single
@@ -111,6 +112,10 @@ def causality_probe(
     or for the last token only, some leaks show nothing. Cost: one forward of C + 2 rows and two of one row; C + 2 more
     of one row when something looks like a leak.
 
+    Args:
+        cuts: with fewer than `ALONE_CUTS` a short look is meant: then single rows are asked only when something looks
+            like a leak. Rows that share a statistic of their batch hide one from it.
+
     Raises:
         ValueError: fewer than two possible ids.
         UnrepeatableError: a forward that answers differently to the same tokens (dropout).
@@ -140,12 +145,14 @@ def causality_probe(
         spread = float(base_TV.std(-1).mean()) if base_TV.shape[1] > 1 else 0.0
         # 0 in a causal model; what is not is asked again below, before it is called a leak
         suspect_C = change_CT.masked_fill(after_CT, 0).amax(1) > 0
-        # Rows that share a statistic of their batch can't show that it holds the future: the earliest cut, alone.
-        alone_TV = forward(rows_RT[:1])[0].float()
-        suspect_C |= bool(_change(forward(rows_RT[1:2])[0], alone_TV)[~after_CT[0]].max() > 0)
+        alone_TV = forward(rows_RT[:1])[0].float() if cuts >= ALONE_CUTS else None
+        if alone_TV is not None:
+            # Rows that share a statistic of their batch can't show that it holds the future: the earliest cut, alone.
+            suspect_C |= bool(_change(forward(rows_RT[1:2])[0], alone_TV)[~after_CT[0]].max() > 0)
         faint = context < FAINT * spread
         # asked again row by row: in a batch, kernels may sum in another order, which is no leak
         if confirmed := bool(suspect_C.any()) or faint:
+            alone_TV = forward(rows_RT[:1])[0].float() if alone_TV is None else alone_TV
             _check_repeats(forward, rows_RT[:1], alone_TV)
             for index in suspect_C.nonzero().flatten().tolist():
                 change_CT[index] = _change(forward(rows_RT[index + 1 : index + 2])[0], alone_TV)
@@ -168,31 +175,38 @@ def causality_probe(
 
 
 def batch_dependence(
-    forward: Forward, tokens_BT: Tensor, seed: int = 0, vocab_size: int | None = None, rows: int = 4
+    forward: Forward,
+    tokens_BT: Tensor,
+    seed: int = 0,
+    vocab_size: int | None = None,
+    *,
+    constant: bool = True,
 ) -> BatchDependence:
     """Compare the first row's logits among its batch mates, among random ones, and among rows of one repeated token.
 
     The shape never changes, so a model that treats rows apart gives exactly 0. Two sorts of mates, because a statistic
     of the batch that only switches at a threshold (a width chosen by mean complexity) may ignore one of them. Cost: 3
-    forwards of at most `rows` rows.
+    forwards, 2 without `constant`: then rows of one repeated token are left out. Give it a few rows.
 
     Raises:
         ValueError: fewer than two possible ids.
         UnrepeatableError: a forward that answers differently to the same tokens.
     """
     _check_tokens(tokens_BT)
-    batch_BT = tokens_BT[: max(2, rows)]
+    batch_BT = tokens_BT
     if len(batch_BT) < 2:
         return BatchDependence(math.nan, "the batch has one row: it has no batch mates to depend on")
     generator = torch.Generator().manual_seed(seed)
     mates_BT = torch.ones(batch_BT.shape, dtype=torch.bool)
     mates_BT[0] = False
     random_BT = _replace_tokens(batch_BT, mates_BT, vocab_size or _smallest_vocabulary(tokens_BT), generator)
-    # one token everywhere: the mean of a batch then moves as far as it can
-    constant_BT = torch.where(mates_BT.to(batch_BT.device), batch_BT[0, 0], batch_BT)
+    others = [random_BT]
+    if constant:
+        # one token everywhere: the mean of a batch then moves as far as it can
+        others.append(torch.where(mates_BT.to(batch_BT.device), batch_BT[0, 0], batch_BT))
     with torch.no_grad():
         base_TV = forward(batch_BT)[0].float()
-        changes = [_change(forward(other_BT)[0], base_TV) for other_BT in (random_BT, constant_BT)]
+        changes = [_change(forward(other_BT)[0], base_TV) for other_BT in others]
         change = float(torch.stack(changes).max())
         if change > 0:
             _check_repeats(forward, batch_BT, base_TV)

@@ -176,6 +176,22 @@ def residual_linear(fan_in: int, fan_out: int, depth: int) -> nn.Linear:
     return linear(fan_in, fan_out, gain=depth**-0.5)
 
 
+def embed(table: nn.Embedding, tokens_BT: Tensor, start: str) -> Tensor:
+    """√D·E[x] of a table that is the head's, too, [B, T, D].
+
+    A stream that is still mostly its input has E[y]·h largest at y = x: the model first repeats what it reads, at 7 to
+    25 nats by width. With start = level each pair of channels (a, b) enters as (−b, a), a quarter turn R: E[x]·R E[x]
+    is 0, no token is likely, and the loss starts ½ above ln V, the variance 1 of the logits. Nothing else changes: R
+    keeps lengths and angles, and old pairs stay pairs where the width grows. The last of an odd width stays as it is.
+    """
+    x_BTD = table(tokens_BT) * table.embedding_dim**0.5
+    if start == "tied":
+        return x_BTD
+    pairs_BTD = x_BTD[..., : table.embedding_dim // 2 * 2]
+    turned_BTD = torch.stack((-pairs_BTD[..., 1::2], pairs_BTD[..., ::2]), dim=-1).flatten(-2)
+    return torch.cat((turned_BTD, x_BTD[..., -1:]), dim=-1) if table.embedding_dim % 2 else turned_BTD
+
+
 def run_layer(layer: nn.Module, *inputs: Tensor, recompute: bool) -> Any:
     """Call a layer; with `recompute` its activations are dropped and computed again in the backward pass."""
     if recompute and torch.is_grad_enabled():

@@ -56,8 +56,12 @@ class ModelAccess(Protocol):
         gradient is a dead one.
         """
 
-    def parts(self) -> Mapping[str, Tensor]:
-        """The terms in the loss, unweighted, on the measured rows, with their graph: full precision, no dropout."""
+    def parts(self, *, tokens: int | None = None) -> Mapping[str, Tensor]:
+        """The terms in the loss, unweighted, on the measured rows, with their graph: full precision, no dropout.
+
+        Args:
+            tokens: on so many of each row only, where rows are text.
+        """
 
     def gradients(self) -> Mapping[str, Tensor | None]:
         """Gradient of the weighted loss of the whole batch by parameter name; `.grad` is not touched."""
@@ -263,6 +267,8 @@ class ProbeInput:
         engine: what any engine provides.
         keep: stores arrays of this step under a name, of a probe from outside as `own_<name>`.
         text, clips: what only such runs have.
+        thorough: whether time is no matter: before the first update, after the last one, and where no budget thins the
+            probes. Otherwise a dear probe asks less of the model, so that it can ask at all.
     """
 
     step: int
@@ -278,6 +284,7 @@ class ProbeInput:
     keep: Keep
     text: TextInput | None = None
     clips: ClipInput | None = None
+    thorough: bool = True
 
 
 @dataclass(frozen=True)

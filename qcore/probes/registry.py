@@ -21,7 +21,7 @@ from qcore.probes.protocol import Probe
 
 GROUP = "qcore.probes"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_OTHER_COSTS = ("eval", "before_training", "probes")
+_OTHER_COSTS = ("eval", "before_training", "after_training", "probes")
 _registered: dict[str, Probe] = {}
 
 

@@ -22,7 +22,7 @@ from qcore.base import QcoreError
 from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbedRun, ProbeInput
 from qcore.probes.registry import register_installed, registered
-from qcore.probes.scheduler import ProbeScheduler
+from qcore.probes.scheduler import UNLIMITED, ProbeScheduler
 from qcore.runs.replay_plan import BEFORE_TRAINING, FIRST_PROBES, PROBE_NAMES
 from qcore.store import RunWriter
 
@@ -34,19 +34,25 @@ class UndeclaredError(QcoreError):
 class Runner:
     """All probes of one run, run when they are due and within the budget."""
 
-    def __init__(self, probed: ProbedRun, writer: RunWriter) -> None:
-        self.scheduler = ProbeScheduler()
+    def __init__(self, probed: ProbedRun, writer: RunWriter, *, probe_version: int = 2) -> None:
+        """Args:
+        probe_version: 2: everything is measured after the last update, too, and where there is a budget probes are told
+            to ask less of the model before that; a run of version 1 measures as it began to.
+        """
+        self.scheduler = ProbeScheduler(last_look=probe_version > 1)
+        self._light_looks = probe_version > 1
         self.disabled: dict[str, str] = {}
         """Why each probe that threw is switched off."""
         self.probes: Sequence[Probe] = tuple(probed.probes)
         self.ran = 0
         """Which probes ran at the step measured last: bit i for the i-th."""
+        self._chosen: frozenset[str] = frozenset()
+        self._chosen_for = 0
+        """The step that these were chosen for, before its update where that is recorded."""
         self._probed = probed
         self._writer = writer
         self.added = self._from_outside()
         self._kept: set[str] = set()
-        self._decided: dict[str, bool] = {}
-        """Whether the probes that record an update are due after the one that is about to be made."""
         writer.set_meta("term_names", list(probed.term_names))
         writer.set_meta(PROBE_NAMES, [probe.name for probe in self.probes])
         writer.set_meta("disabled_probes", {})
@@ -71,61 +77,67 @@ class Runner:
         started = time.perf_counter()
         found: dict[str, float] = {}
         seen = self._input(0, result, controls)
+        # for their cadences to be known; whether a turn has come does not matter before the first step
+        cadences = self._cadences(controls)
+        self.scheduler.expect(cadences, float(controls["budget_percent"]), int(controls["steps"]))
         first = [probe for probe in self.probes if self.scheduler.begins_with(probe.name)]
         self._writer.set_meta(FIRST_PROBES, [probe.name for probe in first])
         for probe in first:
-            # asked for its cadence to be known; whether it is due does not matter before the first step
-            self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
             found |= self._run(probe, seen)
         for probe in self.added:
-            if self.scheduler.knows(probe.name) and self._has_cadence(probe, controls):
-                self.scheduler.due(probe.name, 0, probe.cadence(controls), controls["budget_percent"])
+            if self.scheduler.knows(probe.name) and probe.name in cadences:
                 found |= self._run_added(probe, seen)
         return found | {BEFORE_TRAINING: (time.perf_counter() - started) * 1e3}
 
     def before_update(self, step: int, controls: Mapping[str, Any]) -> None:
-        """Decide whether update `step`, about to be made, is recorded for a probe that is then measured."""
-        budget = float(controls["budget_percent"])
-        self._decided = {
-            probe.name: self.scheduler.due(probe.name, step, probe.cadence(controls), budget)
-            for probe in self.probes
-            if probe.records_update and probe.name not in self.disabled
-        }
-        if any(self._decided.values()):
+        """Decide what is measured after update `step`, which is about to be made, and record it for who needs that."""
+        self._choose(step, controls)
+        if any(probe.records_update and probe.name in self._chosen for probe in self.probes):
             started = time.perf_counter()
             self._probed.record_update()
-            self.scheduler.charge(time.perf_counter() - started)
+            if not self.scheduler.is_last:
+                self.scheduler.charge(time.perf_counter() - started)
 
     def measure(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Scalars of every built-in probe that is due at this step."""
-        budget = float(controls["budget_percent"])
+        """Scalars of every built-in probe whose turn it is at this step; of all of them after the last update, which
+        is not part of the budget either.
+        """
+        started = time.perf_counter()
+        if self._chosen_for != step:
+            self._choose(step, controls)
         found: dict[str, float] = {}
         self.ran = 0
         seen: ProbeInput | None = None
         for place, probe in enumerate(self.probes):
-            every = probe.cadence(controls)
-            if probe.name in self.disabled:
-                continue
-            is_due = self._decided.pop(probe.name, None)
-            if is_due or (is_due is None and self.scheduler.due(probe.name, step, every, budget)):
+            if probe.name in self._chosen:
                 # made for the first probe that is due: at most steps there is none, and the input costs a pass
                 seen = seen or self._input(step, result, controls)
                 found |= self._run(probe, seen)
                 self.ran |= 1 << place
+        if self.scheduler.is_last and found:
+            found[catalog.COST_AFTER_TRAINING_MS] = (time.perf_counter() - started) * 1e3
         return found
 
-    def measure_added(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
-        """Scalars of every probe from outside that is due at this step; asked after the built-in ones."""
+    def _choose(self, step: int, controls: Mapping[str, Any]) -> None:
         budget = float(controls["budget_percent"])
+        self._chosen = self.scheduler.choose(step, self._cadences(controls), budget, int(controls["steps"]))
+        self._chosen_for = step
+
+    def measure_added(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
+        """Scalars of every probe from outside whose turn it is at the step that `measure` was asked about last."""
         found: dict[str, float] = {}
         seen: ProbeInput | None = None
         for probe in self.added:
-            if not self._has_cadence(probe, controls):
-                continue
-            if self.scheduler.due(probe.name, step, probe.cadence(controls), budget):
+            if probe.name in self._chosen:
                 seen = seen or self._input(step, result, controls)
                 found |= self._run_added(probe, seen) | {catalog.cost_ran(probe.name): 1.0}
         return found
+
+    def _cadences(self, controls: Mapping[str, Any]) -> dict[str, int]:
+        """Of every probe that may run."""
+        may_run = [probe for probe in self.probes if probe.name not in self.disabled]
+        may_run += [probe for probe in self.added if self._has_cadence(probe, controls)]
+        return {probe.name: probe.cadence(controls) for probe in may_run}
 
     def _has_cadence(self, probe: Probe, controls: Mapping[str, Any]) -> bool:
         """Whether a probe from outside may be asked at all; one that names a control this run lacks is switched off."""
@@ -134,7 +146,10 @@ class Runner:
         return probe.name not in self.disabled
 
     def _input(self, step: int, result: Any, controls: Mapping[str, Any]) -> ProbeInput:
-        return self._probed.probe_input(step, result, controls, partial(self._writer.log_arrays, step))
+        # by step and controls alone, not by what the budget did: a replay must ask the same
+        in_between = 0 < step < controls["steps"] and controls["budget_percent"] < UNLIMITED
+        seen = self._probed.probe_input(step, result, controls, partial(self._writer.log_arrays, step))
+        return replace(seen, thorough=False) if in_between and self._light_looks else seen
 
     def _run_added(self, probe: Probe, seen: ProbeInput) -> dict[str, float]:
         """As of every probe; its arrays are kept as `own_…`, and what its series mean is kept, too."""

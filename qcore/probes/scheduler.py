@@ -1,10 +1,15 @@
-"""Probe scheduler: keeps the total cost of the diagnostics within the user's budget, by cadence.
+"""Probe scheduler: which probes run at a step, so that all of them together stay within the user's budget.
 
-Each probe asks for a cadence (every n steps), and its cost is measured as a running mean. The budget is shared like
-water: a probe that needs less than an equal part keeps its cadence and leaves the rest to the others; one that needs
-more is stretched by a power of two. It also limits what has been spent: a probe that is due waits for its next turn
-when running it would spend more than the budget of the time trained so far. Nothing is thinned silently: cadence in
-force, cost of each and the share of the time actually spent are series of the run.
+A run is looked at three times over. Before its first update and after its last one everything is measured; both looks
+are outside the budget, as no cadence could pay for them in a short run. In between each probe has a period: the steps
+asked for, stretched by powers of two while it costs too much, but never so far that fewer than `FEWEST` measurements
+would fall between the two looks; those are planned first, and only what they leave pays for more. The rest is shared
+like water: a probe that needs less than an equal part keeps its cadence and leaves what it does not need to the others.
+
+What was really spent has the last word. A probe whose turn has come and that cannot be paid yet waits, and the one
+whose next turn is nearest goes first (earliest deadline first); nobody behind it takes what it waits for, so that the
+cheap ones cannot starve the dear, nor the other way round. Of the dear ones at most one runs at a step. Nothing is
+thinned silently: cadence in force, cost of each and the share of the time actually spent are series of the run.
 """
 
 from __future__ import annotations
@@ -16,28 +21,59 @@ from dataclasses import dataclass
 
 from qcore.probes import catalog
 
+FEWEST = 5
+"""Measurements planned of each probe between the first and the last look."""
+DEAR, SLIGHT = 0.25, 0.01
+"""A probe is dear that takes this part of a step or more: two of them would be felt as a stumble. One that takes less
+than the other part delays nobody."""
+TRIAL = DEAR
+"""Part of a step that is set aside for the first measurement in training of a probe that took longer before it."""
+NEVER = 1_000_000
+"""The largest cadence that a control takes: who asks for that wants nothing in between."""
 LONGEST_STRETCH = 1024
 UNLIMITED = 100
 _SHARE = 0.3
 
 
 @dataclass
-class _Cost:
+class _Turns:
+    """One probe's cost and turns.
+
+    Attributes:
+        every: steps asked for.
+        period: steps in force.
+        since: step of the turn that it waits for; 0 when it waits for none.
+    """
+
     seconds: float = 0.0
     is_known: bool = False
     every: int = 1
-    stretch: int = 1
+    period: int = 1
+    since: int = 0
+
+    @property
+    def deadline(self) -> int:
+        """Its next turn, before which it is to have run."""
+        return self.since + self.period
 
 
 class ProbeScheduler:
-    """Decides which probes run at a step and measures them."""
+    """Decides which probes run at a step and measures them.
 
-    def __init__(self) -> None:
-        self._costs: dict[str, _Cost] = {}
+    last_look: whether all of them do at the run's last one.
+    """
+
+    def __init__(self, *, last_look: bool = True) -> None:
+        self._last_look = last_look
+        self._turns: dict[str, _Turns] = {}
         self._step_seconds = 0.0
         self.spent = 0.0
-        """Seconds spent since training began."""
-        self._trained = self._budget = 0.0
+        """Seconds of the budget spent since training began."""
+        self.probing = 0.0
+        """Seconds in probes since training began, also in the look after the last update."""
+        self._charged = self._trained = self._budget = 0.0
+        self._steps = 0
+        self._is_last = False
         self._plan: Mapping[str, frozenset[int]] | None = None
         self._begins = True
         self._first: frozenset[str] | None = None
@@ -63,82 +99,143 @@ class ProbeScheduler:
         """Whether everything is measured before the first update."""
         return self._begins and (self._plan is not None or budget_percent > 0)
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the step asked about last is the run's last one, at which everything is measured."""
+        return self._is_last
+
     def observe_step(self, seconds: float) -> None:
         """Tell the time of one training step without its probes, s."""
         self._step_seconds = running_mean(self._step_seconds, seconds)
         self._trained += seconds
 
-    def due(self, name: str, step: int, every: int, budget_percent: float) -> bool:
-        """Whether the probe `name`, asked for every `every` steps, runs at `step` within the budget (% of step
-        time). A budget of 0 switches all probes off; at 100 none is thinned, so what is measured when no longer
-        depends on the machine's speed.
+    def choose(self, step: int, cadences: Mapping[str, int], budget_percent: float, steps: int) -> frozenset[str]:
+        """Which probes run at `step`, 1 or later.
+
+        A budget of 0 switches all probes off; at 100 none is thinned, so what is measured when no longer depends on
+        the machine's speed.
+
+        Args:
+            cadences: every how many steps each probe is asked for.
+            budget_percent: of step time, for all of them.
+            steps: of the whole run.
         """
+        self._is_last = False
         if self._plan is not None:
-            return step in self._plan.get(name, ())
-        cost = self._costs.setdefault(name, _Cost())
-        # a cadence or budget that a person has just moved holds from this step on
-        if (cost.every, self._budget) != (every, budget_percent):
-            cost.every, self._budget = every, budget_percent
+            return frozenset(name for name in cadences if step in self._plan.get(name, ()))
+        self.expect(cadences, budget_percent, steps)
+        if budget_percent <= 0:
+            return frozenset()
+        if step >= steps and self._last_look:
+            self._is_last = True
+            return frozenset(cadences)
+        if budget_percent >= UNLIMITED:
+            return frozenset(name for name, every in cadences.items() if step % every == 0)
+        return frozenset(self._affordable(step))
+
+    def expect(self, cadences: Mapping[str, int], budget_percent: float, steps: int) -> None:
+        """Take what is asked for, see `choose`: a cadence, budget or length that was just changed holds from now on."""
+        changed = (self._budget, self._steps) != (budget_percent, steps)
+        self._budget, self._steps = budget_percent, steps
+        for name, every in cadences.items():
+            turns = self._turns.setdefault(name, _Turns(every=0))
+            changed |= turns.every != every
+            turns.every = every
+        if changed:
             self._fit()
-        if budget_percent <= 0 or step % (every * cost.stretch):
-            return False
-        # planned cost may be too low for what really happens: what was spent has the last word
-        return budget_percent >= UNLIMITED or self.spent + cost.seconds <= budget_percent / 100 * self._trained
+
+    def _affordable(self, step: int) -> Iterator[str]:
+        """Those whose turn has come and that can be paid, the most urgent first."""
+        slight, dear = SLIGHT * self._step_seconds, DEAR * self._step_seconds
+        for turns in self._turns.values():
+            if not turns.since and turns.every < NEVER and step % turns.period == 0:
+                turns.since = step
+        waiting = [(turns.deadline, self._price(turns), name) for name, turns in self._turns.items() if turns.since]
+        funds = self._budget / 100 * self._trained - self.spent
+        has_dear, is_saving = False, funds < 0
+        for _, seconds, name in sorted(waiting):
+            # once one is waited for, whoever comes behind would take what it saves
+            is_saving |= seconds > funds
+            if (is_saving and seconds > slight) or (has_dear and seconds >= dear):
+                continue
+            has_dear |= seconds >= dear
+            funds -= seconds
+            self._turns[name].since = 0
+            yield name
 
     @contextmanager
     def measured(self, name: str) -> Iterator[None]:
-        """Measure the cost of one run of a probe, and fit all cadences to the budget anew."""
+        """Measure the cost of one run of a probe, and fit all periods to the budget anew."""
         started = time.perf_counter()
         try:
             yield
         finally:
             seconds = time.perf_counter() - started
-            cost = self._costs.setdefault(name, _Cost())
-            # A run before training warms caches up and costs a multiple; the first one in training replaces it.
-            cost.seconds = running_mean(cost.seconds, seconds) if cost.is_known else seconds
-            cost.is_known = self._trained > 0
-            self.spent += seconds if cost.is_known else 0.0
+            turns = self._turns.setdefault(name, _Turns())
+            self.probing += seconds if self._trained else 0.0
+            if not self._is_last:
+                # The look before training warms caches up and asks more; the first one in training replaces its cost.
+                turns.seconds = running_mean(turns.seconds, seconds) if turns.is_known else seconds
+                turns.is_known = self._trained > 0
+                self.spent += seconds if turns.is_known else 0.0
             self._fit()
 
     def charge(self, seconds: float) -> None:
         """What goes with every step beside the probes (logging, detectors) counts against the same budget."""
         self.spent += seconds
+        self._charged += seconds
 
     def forget(self, name: str) -> None:
         """A probe that will not run again takes no part of the budget."""
-        self._costs.pop(name, None)
+        self._turns.pop(name, None)
 
     def report(self) -> dict[str, float]:
         """Series `cost/<probe>_ms`, `cost/<probe>_every` (cadence in force, steps), `cost/total_percent` (as planned)
         and `cost/spent_percent` (time really spent since training began, % of the steps' time).
         """
         series = {}
-        for name, cost in self._costs.items():
-            series[catalog.cost_ms(name)] = cost.seconds * 1e3
-            series[catalog.cost_every(name)] = float(cost.every * cost.stretch)
-        series[catalog.COST_TOTAL_PERCENT] = 100 * sum(
-            self._share(cost) / cost.stretch for cost in self._costs.values()
-        )
+        for name, turns in self._turns.items():
+            series[catalog.cost_ms(name)] = turns.seconds * 1e3
+            series[catalog.cost_every(name)] = float(turns.period)
+        planned = sum(self._share(turns, turns.period) for turns in self._turns.values())
+        series[catalog.COST_TOTAL_PERCENT] = 100 * planned
         series[catalog.COST_SPENT_PERCENT] = 100 * self.spent / self._trained if self._trained else 0.0
         return series
 
-    def _share(self, cost: _Cost) -> float:
-        """Share of the step time that a probe takes at the cadence asked for."""
-        return cost.seconds / cost.every / self._step_seconds if self._step_seconds else 0.0
+    def _price(self, turns: _Turns) -> float:
+        """Seconds that a measurement will take. Of one that has only been made before training no more than a part of a
+        step is believed: some do a multiple there, and all would wait for what it will not take.
+        """
+        return turns.seconds if turns.is_known else min(turns.seconds, TRIAL * self._step_seconds)
+
+    def _share(self, turns: _Turns, period: int) -> float:
+        """Share of the step time that a probe takes every `period` steps."""
+        return self._price(turns) / period / self._step_seconds if self._step_seconds and turns.every < NEVER else 0.0
 
     def _fit(self) -> None:
-        left = self._budget / 100
+        # A turn is late by up to a period: with one period more than measurements the last of them is in time, too.
+        longest = max(1, self._steps // (FEWEST + 1))
+        for turns in self._turns.values():
+            turns.period = turns.every
+        if self._budget >= UNLIMITED:
+            return
+        charged = self._charged / self._trained if self._trained else 0.0
+        least = {name: self._share(turns, longest) for name, turns in self._turns.items()}
+        left = self._budget / 100 - charged - sum(least.values())
         # the cheap ones first: what they leave of their part goes to the dear
-        by_share = sorted(self._costs.values(), key=self._share)
-        for place, cost in enumerate(by_share):
-            part, share = max(0.0, left) / (len(by_share) - place), self._share(cost)
-            cost.stretch = 1
-            if self._budget >= UNLIMITED:
-                continue
-            while share / cost.stretch > part and cost.stretch < LONGEST_STRETCH:
-                # doubled, so that steps at a longer cadence are among those of the shorter one, and curves meet
-                cost.stretch *= 2
-            left -= share / cost.stretch
+        by_share = sorted(self._turns.items(), key=lambda item: self._share(item[1], item[1].every))
+        for place, (name, turns) in enumerate(by_share):
+            part = least[name] + max(0.0, left) / (len(by_share) - place)
+            # doubled, so that steps at a longer cadence are among those of the shorter one, and curves meet
+            while (
+                self._share(turns, turns.period) > part
+                and turns.period < longest
+                and turns.period < turns.every * LONGEST_STRETCH
+            ):
+                turns.period *= 2
+            if turns.every < NEVER:
+                turns.period = min(turns.period, longest)
+            left -= self._share(turns, turns.period) - least[name]
 
 
 def running_mean(old: float, new: float, share: float = _SHARE) -> float:

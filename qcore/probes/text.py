@@ -28,11 +28,14 @@ from qcore.probes import catalog, sampler
 from qcore.probes.inputs import surprise, text_inputs
 from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, text_of
-from qcore.probes.terms import gradients, terms, weights
+from qcore.probes.terms import LIGHT_TOKENS, gradients, terms, weights
 
 KERNEL_TOKENS = 48
 _ACCUMULATED = 0.01
 """Error of an accumulated gradient from which on it is taken apart; rounding leaves 1e-5 or less."""
+BATCH_TOKENS = 32
+"""Tokens that a light look reads to see whether rows depend on each other: that does not ask for a long row."""
+CUTS, LIGHT_CUTS = 8, 3
 
 
 # on the step's own outputs
@@ -133,11 +136,11 @@ def _signs(seen: ProbeInput) -> dict[str, float]:
 
 def _causality(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
+    cuts, tokens = (CUTS, None) if seen.thorough else (LIGHT_CUTS, LIGHT_TOKENS)
+    some_BT = text.inputs_BT[seen.rows, :tokens]
     try:
         with seen.engine.jittered(seen.step):
-            probe = causality_probe(
-                text.engine.logits, text.inputs_BT[seen.rows], seed=seen.step, vocab_size=text.vocab_size
-            )
+            probe = causality_probe(text.engine.logits, some_BT, cuts, seed=seen.step, vocab_size=text.vocab_size)
     except UnrepeatableError:  # the probe of repeated calls says so
         return {}
     if arrays := probe.arrays():
@@ -147,9 +150,10 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
+    some_BT = text.inputs_BT[: max(2, seen.rows.stop), : None if seen.thorough else BATCH_TOKENS]
     try:
         probe = batch_dependence(
-            text.engine.logits, text.inputs_BT, seed=seen.step, vocab_size=text.vocab_size, rows=seen.rows.stop
+            text.engine.logits, some_BT, seed=seen.step, vocab_size=text.vocab_size, constant=seen.thorough
         )
     except UnrepeatableError:
         return {}
@@ -158,7 +162,9 @@ def _batch(seen: ProbeInput) -> dict[str, float]:
 
 def _strict(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
-    probe = strict_loss(text.engine.logits, text.inputs_BT, seen.targets, seen.mask, 4, seed=seen.step, rows=4)
+    positions, rows, tokens = (4, 4, None) if seen.thorough else (1, seen.rows.stop, LIGHT_TOKENS)
+    ids_BT, targets_BT, mask_BT = (value[:, :tokens] for value in (text.inputs_BT, seen.targets, seen.mask))
+    probe = strict_loss(text.engine.logits, ids_BT, targets_BT, mask_BT, positions, seed=seen.step, rows=rows)
     return probe.scalars()
 
 

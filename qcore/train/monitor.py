@@ -131,7 +131,7 @@ class Monitor(Callback):
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
-        started, probing = time.perf_counter(), self._runner.scheduler.spent
+        started, probing = time.perf_counter(), self._runner.scheduler.probing
         self.seconds_trained += seconds
         self._runner.scheduler.observe_step(seconds)
         self._units_per_second = running_mean(self._units_per_second, result.units / seconds, SHARE)
@@ -160,8 +160,7 @@ class Monitor(Callback):
             self.detectors.observe(step, scalars | measured | added)
             if len(self._runner.disabled) > len(self._failed_probes):
                 self._tell_failed_probes(step)
-        probes = self._runner.scheduler.spent - probing
-        self._runner.scheduler.charge(time.perf_counter() - started - probes)
+        self._runner.scheduler.charge(time.perf_counter() - started - (self._runner.scheduler.probing - probing))
 
     def _version(self) -> dict[str, float]:
         """Which measurements this worker knows, said with its first numbers."""

@@ -248,7 +248,8 @@ def checkpoint_before_trouble(
             continue
         try:
             state = read_state(folder)
-            if state.model and state.model != section:
+            # a checkpoint from before a field was there says nothing of it, and is its run's all the same
+            if {**section, **state.model} != section:
                 continue
             checkpoint = load_checkpoint(folder)
             check_fits(engine.saved, engine.model, checkpoint)

@@ -161,12 +161,13 @@ class Engine(BaseEngine):
         return torch.stack(found, 1)
 
     def graph(self, result: TextResult, controls: Mapping[str, Any]) -> Total:
-        return self._graph(result.rows, controls)
+        return self.graph_of(result.rows, controls)
 
     def gradients(self, result: TextResult, controls: Mapping[str, Any]) -> dict[str, Tensor | None]:
-        return self._gradients_of(self._graph(result.batch, controls))
+        return self._gradients_of(self.graph_of(result.batch, controls))
 
-    def _graph(self, batch: Batch, controls: Mapping[str, Any]) -> Total:
+    def graph_of(self, batch: Batch, controls: Mapping[str, Any]) -> Total:
+        """Terms of a batch with their graph, in full precision and without dropout."""
         self.model.eval()
         output = self.model(batch.inputs_BT, with_phases=True)
         return total_loss(self.term_inputs(output, batch), controls, self.terms)
@@ -208,7 +209,7 @@ class Engine(BaseEngine):
     def _plain_gradients(
         self, batch: Batch, parameters: list[nn.Parameter], controls: Mapping[str, Any]
     ) -> list[Tensor]:
-        total = self._graph(batch, controls)
+        total = self.graph_of(batch, controls)
         found = torch.autograd.grad(total.loss, parameters, allow_unused=True)
         return [_flat(gradient, parameter) for gradient, parameter in zip(found, parameters, strict=True)]
 

@@ -128,7 +128,7 @@ class TextWorkload(TextSampler, Workload):
         self.config, self._model = self.engine.config, self.engine.model
 
     def runner(self, writer: RunWriter) -> Runner:
-        return Runner(TextProbed(self.engine), writer)
+        return Runner(TextProbed(self.engine), writer, probe_version=self.config.probes.probe_version)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         engine, model = self.engine, self.config.model
@@ -152,6 +152,7 @@ class TextWorkload(TextSampler, Workload):
             data=engine.dataset.report.facts(),
             settings={name: self.config.value(name) for name in _PROPOSED if name not in controls},
             steps_per_pass=self._steps_per_pass(),
+            starts_level=getattr(model, "start", "level") == "level",  # one whose head has its own table always does
         )
 
     def _steps_per_pass(self) -> float:
@@ -319,6 +320,13 @@ class TextStep(EngineStep):
     def lookup_tables(self) -> dict[str, Tensor]:
         names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
         return dict.fromkeys(names, self._result.batch.inputs_BT)
+
+    def parts(self, *, tokens: int | None = None) -> dict[str, Tensor]:
+        """As of every engine's step; rows are text here."""
+        rows = self._result.rows
+        if tokens is not None:
+            rows = Batch(*(value[:, :tokens] for value in vars(rows).values()))
+        return self._engine.graph_of(rows, self._controls).parts
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         return self._engine.logits(tokens_BT)

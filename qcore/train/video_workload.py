@@ -147,7 +147,8 @@ class VideoWorkload(ClipSampler, Workload):
 
     def runner(self, writer: RunWriter) -> Runner:
         self._writer = writer
-        return Runner(VideoProbed(self.engine, self._reference), writer)
+        version = self.config.probes.probe_version
+        return Runner(VideoProbed(self.engine, self._reference), writer, probe_version=version)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
         model, optim = self.config.model, self.config.optim

@@ -48,7 +48,8 @@ class EngineStep:
     def lookup_tables(self) -> dict[str, Tensor]:
         return {}
 
-    def parts(self) -> Mapping[str, Tensor]:
+    def parts(self, *, tokens: int | None = None) -> Mapping[str, Tensor]:
+        del tokens
         parts: Mapping[str, Tensor] = self._engine.graph(self._result, self._controls).parts
         return parts
 

@@ -22,6 +22,7 @@ from qcore.models.blocks import (
     ModelOutput,
     RMSNorm,
     check_tokens,
+    embed,
     linear,
     residual_linear,
     run_layer,
@@ -242,7 +243,7 @@ class PAMState:
 
 
 class PAM(LanguageModel):
-    """√D·E[x] → layers → RMS norm → logits by E.
+    """√D·E[x], turned (see `embed`) → layers → RMS norm → logits by E.
 
     The wave of a layer is what it reads, norm(y_t), of D/2 complex channels; the phases are those of the first layer's
     keys with their clock (what enters the first memory), then of every layer's wave. A real memory has neither.
@@ -263,7 +264,7 @@ class PAM(LanguageModel):
         self.dropout = nn.Dropout(config.dropout)
 
     def _embed(self, tokens_BT: Tensor) -> Tensor:
-        return self.dropout(self.embedding(tokens_BT) * self.config.width**0.5)
+        return self.dropout(embed(self.embedding, tokens_BT, self.config.start))
 
     def _read_out(self, x_BTD: Tensor, reads: list[Tensor], phases: tuple[Tensor, ...] | None) -> ModelOutput:
         hidden = self.norm(x_BTD)

@@ -25,6 +25,7 @@ from qcore.models.blocks import (
     RMSNorm,
     SwiGLU,
     check_tokens,
+    embed,
     linear,
     residual_linear,
     run_layer,
@@ -286,7 +287,9 @@ class _Entry:
 
 
 class PhaseLM(LanguageModel):
-    """Phase language model. √D·E[x] + W[Re z, Im z] of the encoding → layers → RMS norm → logits by E."""
+    """Phase language model. √D·E[x], turned (see `embed`), + W[Re z, Im z] of the encoding → layers → RMS norm → logits
+    by E.
+    """
 
     def __init__(self, config: PhaseLMConfig, vocab_size: int, token_counts: Tensor | None = None) -> None:
         super().__init__()
@@ -306,7 +309,7 @@ class PhaseLM(LanguageModel):
 
     def _embed(self, tokens_BT: Tensor, state: PhaseState | None) -> _Entry:
         """`state` None: a window from its first token; else one more token a row."""
-        embedded = self.embedding(tokens_BT) * self.config.width**0.5
+        embedded = embed(self.embedding, tokens_BT, self.config.start)
         after = state or PhaseState(0, ())
         if state is None:
             # a window always begins at place 0, whatever text comes before it
@@ -375,17 +378,20 @@ class PhaseLM(LanguageModel):
         check_tokens(tokens_BT)
         entry = self._embed(tokens_BT, None)
         x_BTD, phase = entry.x_BTD, entry.phase_BTP
-        found = []
+        found: list[Tensor] = []
         for layer in self.layers:
             assert isinstance(layer, PhaseLayer)
             found.append(layer.weights(x_BTD, phase))
-            x_BTD, _, phase, _ = layer(x_BTD, phase)
+            if len(found) < len(self.layers):  # nobody reads what the last one makes of it
+                x_BTD, _, phase, _ = layer(x_BTD, phase)
         return tuple(found)
 
     @torch.no_grad()
     def internals(self, tokens_BT: Tensor) -> Internals:
         """What the switches that are on do with these rows; nothing when none is."""
         check_tokens(tokens_BT)
+        if self.language is None and not (self.config.dynamic_width or self.config.experts):
+            return Internals()
         entry = self._embed(tokens_BT, None)
         x_BTD, phase, shares, routers = entry.x_BTD, entry.phase_BTP, [], []
         for layer in self.layers:

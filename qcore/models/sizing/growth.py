@@ -138,6 +138,10 @@ def _check_heads(old: LanguageConfig, new: LanguageConfig) -> None:
             f"width {new.width} over {new.heads} heads changes the width of a head from {old.width // old.heads} to "
             f"{new.width / new.heads:g}; choose heads = width ÷ {old.width // old.heads}"
         )
+    if old.start == "level" and old.width % 2 and old.width != new.width:
+        raise ValueError(
+            f"width {old.width} is odd: its last channel enters alone and would get a partner; keep width = {old.width}"
+        )
     if not isinstance(old, PhaseLMConfig) or not isinstance(new, PhaseLMConfig):
         return
     if (old.phases, old.heads) == (new.phases, new.heads):

@@ -19,6 +19,7 @@ from qcore.models.blocks import (
     RMSNorm,
     SwiGLU,
     check_tokens,
+    embed,
     linear,
     residual_linear,
     run_layer,
@@ -117,7 +118,9 @@ class TransformerState:
 
 
 class Transformer(LanguageModel):
-    """Decoder-only transformer. Tokens → √D·E[x] → layers → RMS norm → logits with the tied table E."""
+    """Decoder-only transformer. Tokens → √D·E[x], turned (see `embed`) → layers → RMS norm → logits with the
+    tied table E.
+    """
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
         super().__init__()
@@ -129,7 +132,7 @@ class Transformer(LanguageModel):
         self.dropout = nn.Dropout(config.dropout)
 
     def _embed(self, tokens_BT: Tensor) -> Tensor:
-        return self.dropout(self.embedding(tokens_BT) * self.config.width**0.5)
+        return self.dropout(embed(self.embedding, tokens_BT, self.config.start))
 
     def _read_out(self, x_BTD: Tensor) -> ModelOutput:
         hidden = self.norm(x_BTD)
@@ -150,11 +153,13 @@ class Transformer(LanguageModel):
     def mixing(self, tokens_BT: Tensor) -> tuple[Tensor, ...]:
         """Attention weights of each layer."""
         check_tokens(tokens_BT, self.context)
-        x_BTD, found = self._embed(tokens_BT), []
+        x_BTD = self._embed(tokens_BT)
+        found: list[Tensor] = []
         for layer in self.layers:
             assert isinstance(layer, TransformerLayer)
             found.append(layer.attention.weights(layer.attention_norm(x_BTD)))
-            x_BTD = layer(x_BTD)
+            if len(found) < len(self.layers):  # nobody reads what the last one makes of it
+                x_BTD = layer(x_BTD)
         return tuple(found)
 
     def start(self, batch_size: int) -> TransformerState:

@@ -152,7 +152,8 @@ COST_SPENT_PERCENT = series(
     "cost/spent_percent",
     "cost of all measurements",
     "% of training time",
-    "Time actually spent on measurements since training began, relative to the time of the steps.",
+    "Time actually spent on measurements since training began, relative to the time of the steps; the looks before the "
+    "first update and after the last one, at which everything is measured once, have series of their own.",
 )
 COST_EVAL_MS = series("cost/eval_ms", "cost of the evaluation", MS, "Time of the last evaluation on held-out data.")
 COST_PROBES_RUN = series(
@@ -172,6 +173,12 @@ COST_BEFORE_TRAINING_MS = series(
     "cost of the checks before training",
     MS,
     "Time that measuring everything once before the first update took.",
+)
+COST_AFTER_TRAINING_MS = series(
+    "cost/after_training_ms",
+    "cost of the last look",
+    MS,
+    "Time that measuring everything once after the last update took.",
 )
 
 _TERMS = {
