@@ -156,6 +156,7 @@ class Watch:
                 self._memories["probe_failed"]["resumed"] = True
         if kind == "restart":
             restart_curves(self._curves, step)
+            self._objective_step = step
         if kind == "failed_sample":
             failed = {"step": step, "prompt": str(payload["prompt"])[:_WORDS], "error": str(payload["error"])[:_WORDS]}
             self._memories.setdefault("failed_samples", {})["failed"] = failed
@@ -173,6 +174,7 @@ class Watch:
             self._objective_step = step
         if restarts_curves(name):
             restart_curves(self._curves, step)
+            self._objective_step = step
 
     def probe_failed(self, step: int, name: str, why: str) -> Verdict:
         """The probe `name` has thrown and is switched off."""
@@ -276,6 +278,7 @@ class Watch:
         if self._weights:
             self._objective_step = step
             restart_curves(self._curves, step)
+            self._objective_step = step
         self._weights = dict(weights)
 
     def _withdraw_unweighted(self) -> list[str]:

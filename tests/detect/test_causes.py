@@ -112,7 +112,7 @@ def test_a_raise_that_does_no_harm_and_a_collapse_without_a_raise_are_no_raised_
     run(late, range(301))
     late.note_event(200, "control", {"name": "learning_rate", "old": 1e-3, "new": 9e-3})
     told = [one for step in range(301, 320) for one in late.observe(step, {"term/ce": 9.0}, weights())]
-    assert {one.id for one in told} == {"token_collapse"}
+    assert {one.id for one in told} == {"token_collapse", "loss_spike"}
 
 
 def test_weights_that_died_are_a_symptom_and_weights_that_nothing_reads_a_cause() -> None:

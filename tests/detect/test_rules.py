@@ -409,7 +409,9 @@ def test_loops_count_only_when_word_pairs_beat_the_loss() -> None:
     def told(loop: float, loss: float, **known: Any) -> list[tuple[str, int]]:
         samples = _samples(loop, loss)
         verdicts = run(Watch(facts(**known)), range(201), spoil=lambda step, v: samples.get(step))
-        return [(verdict.name, verdict.since_step) for verdict in verdicts if verdict.name == "repetition"]
+        # told again when what may explain it changes
+        found = [(verdict.name, verdict.since_step) for verdict in verdicts if verdict.name == "repetition"]
+        return list(dict.fromkeys(found))
 
     assert told(0.9, 2.4) == [("repetition", 100)]
     assert told(0.9, 1.9) == []

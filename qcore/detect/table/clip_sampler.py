@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcore.detect import clip_sampler
 from qcore.detect.finding import CLIP_FAMILY
 from qcore.detect.rule import Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _TIMES = (catalog.SAMPLER_TIME_FIRST, catalog.SAMPLER_TIME_LAST, catalog.SAMPLER_TIME_LOW, catalog.SAMPLER_TIME_HIGH)
@@ -85,14 +86,6 @@ RULES: tuple[Rule, ...] = (
         families=CLIP_FAMILY,
         past="Samples spread otherwise than the data",
         role="symptom",
-        explained_by=(
-            "sampler_velocity",
-            "sampler_times",
-            "latent_spread",
-            "noise_mismatch",
-            "wrong_velocity",
-            "input_ignored",
-            "lagging_average",
-        ),
+        explained_by=EXPLAINED_BY["sample_spread"],
     ),
 )

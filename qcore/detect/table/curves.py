@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcore.detect import held_out, rates, spikes, unmeasured
 from qcore.detect.finding import ANY_FAMILY
 from qcore.detect.rule import Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _HEALTHY = "0 of the healthy streams of its tests"
@@ -42,14 +43,7 @@ RULES: tuple[Rule, ...] = (
         families=ANY_FAMILY,
         past="Training was far below held-out data from the start",
         role="symptom",
-        explained_by=(
-            "below_entropy",
-            "repeated_batches",
-            "label_lag",
-            "unshifted_labels",
-            "random_evaluation",
-            "batch_dependence",
-        ),
+        explained_by=EXPLAINED_BY["gap_at_once"],
     ),
     Rule(
         "loss_scale",
@@ -109,17 +103,7 @@ RULES: tuple[Rule, ...] = (
         shows=_LOSS,
         past="Held-out data were predicted worse than by guessing",
         role="symptom",
-        explained_by=(
-            "overfit",
-            "label_lag",
-            "unshifted_labels",
-            "divergence",
-            "random_evaluation",
-            "repeated_batches",
-            "below_entropy",
-            "future_leak",
-            "first_loss",
-        ),
+        explained_by=EXPLAINED_BY["worse_than_uniform"],
     ),
     Rule(
         "worse_than_unigram",
@@ -135,16 +119,7 @@ RULES: tuple[Rule, ...] = (
         past="The loss lay still at token frequencies",
         role="symptom",
         grade="weak",
-        explained_by=(
-            "context_ignored",
-            "rank_collapse",
-            "weights_without_optimizer",
-            "still_weights",
-            "lost_to_rounding",
-            "rate_zero_early",
-            "softmax_twice",
-            "stuck",
-        ),
+        explained_by=EXPLAINED_BY["worse_than_unigram"],
     ),
     Rule(
         "loss_spike",
@@ -162,6 +137,7 @@ RULES: tuple[Rule, ...] = (
         past="The loss left its range for some steps",
         role="symptom",
         grade="note",
+        explained_by=EXPLAINED_BY["loss_spike"],
     ),
     Rule(
         "divergence",
@@ -185,7 +161,7 @@ RULES: tuple[Rule, ...] = (
         families=ANY_FAMILY,
         past="The loss rose and stayed up",
         role="symptom",
-        explained_by=("harmful_term", "unscaled_term", "accumulation_undivided", "stale_gradient"),
+        explained_by=EXPLAINED_BY["divergence"],
     ),
     Rule(
         "resume_jump",

@@ -1,8 +1,7 @@
 """Which causes explain which symptoms: names of rules, the likeliest cause first.
 
 One place, because it is a table: a new cause is written into the rows of the symptoms that it makes. A name without a
-rule (of another family, or of a detector that this version does not have) is passed over where the table is read. A
-rule of its own file may bring its own row in `Rule.explained_by`.
+rule (of another family, or of a detector that this version does not have) is passed over where the table is read.
 """
 
 from __future__ import annotations
@@ -54,10 +53,47 @@ EXPLAINED_BY: Mapping[str, tuple[str, ...]] = {
     "averaging_collapse": (*_CLIPS, *_UPDATE, *_TERMS),
     "flicker": (*_CLIPS, "averaging_collapse", *_UPDATE, *_TERMS),
     "sample_spread": (*_CLIPS, *_UPDATE, *_TERMS, "raised_rate", "missing_warmup", "divergence"),
-    "worse_than_unigram": (*_TARGETS, "context_ignored", *_UPDATE, "softmax_twice", *_TERMS, *_RATE, "overfit"),
-    "worse_than_uniform": (*_TARGETS, *_UPDATE, "softmax_twice", "first_loss", *_TERMS, *_RATE),
+    "worse_than_unigram": (
+        *_TARGETS,
+        "context_ignored",
+        *_UPDATE,
+        "softmax_twice",
+        *_TERMS,
+        *_RATE,
+        "overfit",
+        "rank_collapse",
+        "rate_zero_early",
+        "stuck",
+    ),
+    "worse_than_uniform": (
+        *_TARGETS,
+        *_UPDATE,
+        "softmax_twice",
+        "first_loss",
+        *_TERMS,
+        *_RATE,
+        "overfit",
+        "random_evaluation",
+        "repeated_batches",
+        "below_entropy",
+        "future_leak",
+    ),
     "never_ends": ("end_never_target", "few_targets", *_SAMPLER, "label_lag", "unknown_tokens", *_UPDATE),
-    "prompt_ignored": ("context_ignored", *_SAMPLER, "unused_weights", *_UPDATE, *_TARGETS),
-    "failed_samples": (*_SAMPLER, "nonfinite", "nonfinite_series", "raised_rate"),
+    "failed_samples": (*_SAMPLER, "nonfinite", "nonfinite_series", "raised_rate", "eos_collapse"),
+    "loss_spike": ("raised_rate", "missing_warmup", "resume_jump", *_TERMS, "stale_gradient", "accumulation_undivided"),
+    "gap_at_once": (
+        "below_entropy",
+        "repeated_batches",
+        "label_lag",
+        "unshifted_labels",
+        "random_evaluation",
+        "batch_dependence",
+    ),
+    "divergence": (
+        "harmful_term",
+        "unscaled_term",
+        "accumulation_undivided",
+        "stale_gradient",
+    ),
 }
 """Symptom → causes. Rows of rules that only some versions have do no harm."""

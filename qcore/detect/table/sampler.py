@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcore.detect import sampler
 from qcore.detect.finding import ANY_FAMILY
 from qcore.detect.rule import Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _EXACT = "0 by construction: measured at most 2e-6 where the limit is a thousandth, in every language family"
@@ -119,7 +120,7 @@ RULES: tuple[Rule, ...] = (
         past="Samples never ended",
         role="symptom",
         grade="weak",
-        explained_by=("end_never_target", "sampler_mismatch"),
+        explained_by=EXPLAINED_BY["never_ends"],
     ),
     Rule(
         "failed_samples",
@@ -135,6 +136,6 @@ RULES: tuple[Rule, ...] = (
         families=ANY_FAMILY,
         past="Samples failed",
         role="symptom",
-        explained_by=("cache_mismatch", "nonfinite", "eos_collapse"),
+        explained_by=EXPLAINED_BY["failed_samples"],
     ),
 )
