@@ -22,6 +22,7 @@ import { remember } from "./pace.js";
  * @property {number} lost
  * @property {string} [address] of the channel that is followed
  * @property {AbortController} [line] ends the following
+ * @property {number} mounts calls of the component that have not been taken back
  */
 
 /** @type {WeakMap<HTMLElement, Panel>} */
@@ -32,7 +33,7 @@ const panels = new WeakMap();
  * @returns {Panel}
  */
 const panelOf = (root) => {
-  const found = panels.get(root) ?? { hosts: new Map(), words: new Map(), spent: [], lost: 0 };
+  const found = panels.get(root) ?? { hosts: new Map(), words: new Map(), spent: [], lost: 0, mounts: 0 };
   panels.set(root, found);
   return found;
 };
@@ -73,6 +74,7 @@ const show = (root, blocks) => {
 export default ({ data, parentElement, setTriggerValue }) => {
   const root = /** @type {HTMLElement} */ (parentElement.querySelector(".lab-panel")), panel = panelOf(root);
   const now = JSON.parse(new TextDecoder().decode(data));
+  panel.mounts += 1;
   if (panel.address !== now.address || panel.line?.signal.aborted) {
     panel.address = now.address;
     panel.line?.abort();
@@ -83,5 +85,9 @@ export default ({ data, parentElement, setTriggerValue }) => {
       if (now.seconds && !signal.aborted) follow(root, panel, now, signal, (blocks) => show(root, blocks), rerun);
     });
   }
-  return () => panel.line?.abort();
+  // Where a script is run again before it has ended, an earlier call may be taken back after a later one was made.
+  return () => {
+    panel.mounts -= 1;
+    if (!panel.mounts) panel.line?.abort();
+  };
 };
