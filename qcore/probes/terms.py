@@ -6,7 +6,7 @@ from qcore.diagnostics import term_gradients, weight_statistics
 from qcore.probes import catalog
 from qcore.probes.protocol import ProbeInput
 
-LIGHT_TOKENS = 64
+LIGHT_TOKENS = 48
 """Tokens of a row that a light look reads: leaks from farther ahead are left to the thorough ones."""
 
 
