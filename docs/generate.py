@@ -22,7 +22,7 @@ from qcore.base.words import number_words
 from qcore.cli.base import app
 from qcore.config import LANGUAGE_KINDS, MODEL_KINDS, PRESETS, VIDEO_KINDS, Control, all_controls
 from qcore.config.fault_bank import FAULTS
-from qcore.detect import RULES, healthy_range
+from qcore.detect import RULES, Clear, Rule, clears_of, healthy_range, measured_remedies
 from qcore.probes import catalog
 from qcore.server.app import ENDPOINTS
 from qcore.server.endpoint import Endpoint
@@ -193,11 +193,19 @@ def _findings() -> list[str]:
         "([how](../measured.md)). The page *Findings* of the app shows the same: [Findings](../pages/findings.md).",
         "",
     ]
-    head = ("finding", "fault", "what it means", "thresholds", "false alarms")
-    rows = []
+    found += [
+        "A *cause* names what is wrong; a *symptom* follows from something, and its card says from what, or that the "
+        "cause was not found, with what was ruled out. Grades: *broken* (what is trained, measured or generated is not "
+        "what it is taken for), *weak* (it works, and less well than it could), *note* (worth knowing). The autopilot "
+        "acts on causes only, and with remedies only that helped where the fault was planted.",
+        "",
+    ]
+    head = ("finding", "grade", "fault", "what it means", "thresholds", "false alarms")
+    rows, known = [], {rule.name for rule in RULES}
     for rule in RULES:
         link, limits = f"[`{rule.name}`](#{rule.name})", _limits(rule.thresholds)
-        rows.append((link, " ".join(rule.faults), rule.title, limits, rule.false_alarms))
+        grade = f"{rule.grade} {rule.role}"
+        rows.append((link, grade, " ".join(rule.faults), rule.title, limits, rule.false_alarms))
     found += _table(head, rows)
     for rule in RULES:
         found += ["", f"## {rule.name}", "", f"**{rule.title}.** {rule.explanation}", ""]
@@ -207,10 +215,23 @@ def _findings() -> list[str]:
             found.append(f"- Also uses: {', '.join(f'`{name}`' for name in rule.shows)}")
         found.append(f"- Thresholds: {_limits(rule.thresholds)}")
         found.append(f"- Runs: {' and '.join(rule.families)}{'; one finding a term' if rule.per_term else ''}")
+        if clears := clears_of(rule):
+            found.append(f"- Ruled out as a cause by: {'; '.join(_clear(rule, one) for one in clears)}")
+        if causes := [name for name in rule.explained_by if name in known]:
+            found.append(f"- May follow from: {', '.join(f'[`{name}`](#{name})' for name in causes)}")
+        if tried := measured_remedies(rule.name):
+            found.append(f"- Remedies tried: {', '.join(f'{_code(key)} {result.words}' for key, result in tried)}")
         if rule.faults:
             codes = ", ".join(f"[{code}](faults.md#{code.lower()})" for code in rule.faults)
             found.append(f"- Must name: {codes}")
     return found
+
+
+def _clear(rule: Rule, clear: Clear) -> str:
+    """`causality/leak` at most 1e-06."""
+    low, high = (f"{rule.thresholds[name]:g}" if name else "" for name in (clear.low, clear.high))
+    sides = " and ".join(one for one in (low and f"at least {low}", high and f"at most {high}") if one)
+    return f"`{clear.series}` {sides}" if clear.series else f"{clear.fact.replace('_', ' ')} of the data {sides}"
 
 
 def _limits(thresholds: Any) -> str:

@@ -1,6 +1,7 @@
 """What has one home, held by the sources themselves: judgements, numbers in words, JSON, `key=value`, class names."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -15,9 +16,14 @@ def sources(*folders: str) -> dict[str, ast.Module]:
     """Syntax trees by path, of the product's files in these folders."""
     places = [ROOT / folder for folder in folders]
     files = sorted(path for place in places for path in ([place] if place.is_file() else place.rglob("*.py")))
-    found = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in files}
+    found = {path.relative_to(ROOT).as_posix(): _tree(path) for path in files}
     assert found
     return found
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 # Detectors judge; pages and charts show their judgement
@@ -221,6 +227,11 @@ def test_no_function_of_the_product_is_used_by_tests_only():
 # A block of statements stands once
 
 
+@functools.cache
+def _text(statement: ast.stmt) -> str:
+    return ast.unparse(statement)
+
+
 def repeated_blocks(trees: dict[str, ast.Module], least: int = 6) -> dict[str, list[str]]:
     """Places by the text of a run of `least` statements, those inside them counted, that stands there to the letter."""
     places: dict[str, list[str]] = {}
@@ -230,13 +241,14 @@ def repeated_blocks(trees: dict[str, ast.Module], least: int = 6) -> dict[str, l
                 continue
             for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
                 if isinstance(block, list):
+                    counts = [sum(isinstance(inner, ast.stmt) for inner in ast.walk(one)) for one in block]
                     for start, first in enumerate(block):
                         count, end = 0, start
                         while end < len(block) and count < least:
-                            count += sum(isinstance(one, ast.stmt) for one in ast.walk(block[end]))
+                            count += counts[end]
                             end += 1
                         if count >= least:
-                            text = "\n".join(ast.unparse(one) for one in block[start:end])
+                            text = "\n".join(map(_text, block[start:end]))
                             places.setdefault(text, []).append(f"{path}:{first.lineno}")
     return {text: found for text, found in places.items() if len(found) > 1}
 

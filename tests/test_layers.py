@@ -43,7 +43,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "train": (_TRAIN | {"probes", "sampling", "faults"}, {"torch", "numpy", "safetensors"}),
     "faults": ({"config", "models", "data", "objectives", "flow"}, {"torch"}),
     "lab": ({"config", "store", "detect", "runs", "automation", "data", "train"}, set()),
-    "experiments": ({"config", "store", "runs", "data", "models", "train", "lab"}, {"torch", "scipy"}),
+    "experiments": ({"config", "store", "runs", "data", "models", "train", "lab", "detect"}, {"torch", "scipy"}),
     "server": ({"config", "runs", "lab"}, {"starlette", "uvicorn", "mcp"}),
     "cli": (_FACE | {"server"}, {"typer"}),
     "pages": (_FACE | {"server"}, {"streamlit"}),

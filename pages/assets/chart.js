@@ -6,7 +6,7 @@
 
 import { fitLegend, fitNumbers } from "./chart_fit.js";
 import { reachOf, wordsBehind } from "./chart_reach.js";
-import { themed } from "./chart_theme.js";
+import { onThemeChange, themeOf } from "./chart_theme.js";
 import { givenRanges, Views } from "./chart_views.js";
 import { offer } from "./hub.js";
 import { load, loaded } from "./plotly.js";
@@ -38,6 +38,7 @@ const views = new Views();
  * @property {Figure} [drawn]
  * @property {number} [reached] the last step of what is drawn
  * @property {string} [title] of what is drawn
+ * @property {string} [theme] of the page when it was drawn
  * @property {Record<string, import("./chart_views.js").Range>} given ranges that the drawn figure asks for
  * @property {boolean} isHeld a person drags in it
  * @property {boolean} isSeen it is in the window
@@ -84,6 +85,7 @@ const watched = (host, figure) => {
     chart.redraw();
   }, { rootMargin: NEAR }).observe(host);
   document.addEventListener("visibilitychange", () => chart.redraw());
+  onThemeChange(host, () => chart.redraw());
   host.addEventListener("pointerdown", () => {
     chart.isHeld = true;
   }, true);
@@ -117,7 +119,9 @@ const draw = (Plotly, host, chart, name) => {
   }
   fitNumbers(figure, host.clientWidth);
   fitLegend(figure, host.clientWidth);
-  Plotly.react(host, figure.data, themed(layout, host), CONFIG);
+  const theme = themeOf(host);
+  chart.theme = JSON.stringify(theme);
+  Plotly.react(host, figure.data, Object.assign(layout, theme), CONFIG);
   // Its tools are for the mouse: whoever tabs through a page would meet four stops a chart before the next control.
   for (const tool of host.querySelectorAll(".modebar-btn")) /** @type {HTMLElement} */ (tool).tabIndex = -1;
   if (isFirst) {
@@ -128,6 +132,19 @@ const draw = (Plotly, host, chart, name) => {
     if (Object.keys(changes).length) Plotly.relayout(host, changes);
   }
   tell(host, chart);
+};
+
+/**
+ * Bring what is drawn to the page's colours of now, and leave the person's view of it.
+ * @param {any} Plotly
+ * @param {HTMLElement} host
+ * @param {Chart} chart
+ */
+const repaint = (Plotly, host, chart) => {
+  const theme = themeOf(host), now = JSON.stringify(theme);
+  if (now === chart.theme) return;
+  chart.theme = now;
+  Plotly.relayout(host, theme);
 };
 
 /**
@@ -147,8 +164,9 @@ export const drawChart = (host, { figure, alt, url }, key) => {
   const drawLatest = (Plotly) => {
     // A figure is handed over once: Plotly writes a person's view into it. While a person drags, or cannot see the
     // chart, the newest one waits.
-    if (chart.latest !== figure || chart.drawn === figure || chart.isHeld || !host.isConnected) return;
-    if (chart.isSeen && !document.hidden) draw(Plotly, host, chart, name);
+    if (chart.latest !== figure || chart.isHeld || !host.isConnected || !chart.isSeen || document.hidden) return;
+    if (chart.drawn !== figure) draw(Plotly, host, chart, name);
+    else repaint(Plotly, host, chart);
   };
   chart.redraw = () => {
     // At once where the library is there: a chart changes in the same task as the words around it.

@@ -1,15 +1,14 @@
 /** Charts in the colours of the page, whose theme a person may change at any time. */
 
 /**
- * The layout with colours and fonts of the page around the chart.
- * @param {any} layout changed in place: a figure is drawn once
+ * Colours and fonts of the page around a chart, as a layout takes them.
  * @param {Element} host
  */
-export const themed = (layout, host) => {
+export const themeOf = (host) => {
   const style = getComputedStyle(host);
   /** @param {string} name */
   const color = (name) => style.getPropertyValue(name).trim();
-  const text = color("--st-text-color") || style.color;
+  const text = color("--st-text-color") || style.color, back = color("--st-background-color");
   const grid = color("--st-border-color") || "rgba(128,136,144,.3)";
   const panel = color("--st-secondary-background-color");
   const axis = {
@@ -22,8 +21,7 @@ export const themed = (layout, host) => {
     spikedash: "solid",
     title: { font: { size: 13 } },
   };
-  layout.paper_bgcolor = layout.plot_bgcolor = color("--st-background-color") || layout.plot_bgcolor;
-  layout.template = {
+  const template = {
     layout: {
       font: { family: style.fontFamily, color: text },
       xaxis: { ...axis, showgrid: false },
@@ -33,5 +31,17 @@ export const themed = (layout, host) => {
       modebar: { bgcolor: "rgba(0,0,0,0)", color: grid, activecolor: text },
     },
   };
-  return layout;
+  return { ...(back && { paper_bgcolor: back, plot_bgcolor: back }), template };
+};
+
+/**
+ * Act when the page around an element has changed its colours, whoever did it: a transition tells.
+ * @param {HTMLElement} host
+ * @param {() => void} act
+ */
+export const onThemeChange = (host, act) => {
+  host.style.transition = "color 1ms";
+  host.addEventListener("transitionend", (event) => {
+    if (event.target === host && event.propertyName === "color") act();
+  });
 };

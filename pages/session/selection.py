@@ -59,7 +59,7 @@ def shared_state(lab: Lab, run: str) -> Hashable:
     return (
         info.state,
         info.alive,
-        tuple((one.id, one.since_step, one.needs_attention) for one in active_findings(lab, run)),
+        tuple((one.id, one.since_step, one.needs_attention, one.grade) for one in active_findings(lab, run)),
     )
 
 

@@ -19,10 +19,10 @@ from pages.widgets.chart import chart
 from pages.widgets.live_fragment import rerun_when_changed
 from qcore.automation.planned_rates import RATE, dry_run_rates, planned_courses
 from qcore.config import CURRICULA, ConfigError, SetControl, find_control
-from qcore.lab import DryChange, Lab, LabError, RunInfo, dry_run
+from qcore.lab import DryChange, HeldBack, Lab, LabError, RunInfo, dry_run, held_back_findings
 from qcore.probes import catalog
 from qcore.runs.control_changes import changes_that_hold
-from qcore.viz import Line, Mark, change_words, curves, event_words, name_words
+from qcore.viz import Line, Mark, change_words, curves, event_words, name_words, spell_out_numbers
 
 VIEWS = ("Texts", "Dry run", "What was done")
 TEXTS = {
@@ -46,12 +46,14 @@ class DryRunResult:
     Attributes:
         changes: the texts that were tried.
         step: up to which the run was recorded then.
+        held_back: findings that the autopilot would have left alone, where it was on.
         error: why it could not be tried, empty when it could.
     """
 
     changes: dict[str, Any]
     step: int
     found: tuple[DryChange, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
     error: str = ""
 
 
@@ -108,8 +110,8 @@ def _autopilot(lab: Lab, info: RunInfo, values: dict[str, Any]) -> None:
     )
     if values["autopilot"]:
         st.caption(
-            f"It applies a finding's remedies one after the other and gives each {values['autopilot_patience']} steps. "
-            "Muted findings are ignored."
+            f"It applies a finding's remedies one after the other and gives each {values['autopilot_patience']} steps: "
+            "of causes only, and only remedies that helped where the fault was planted. Muted findings are ignored."
         )
 
 
@@ -220,8 +222,11 @@ def _dry_run_form(lab: Lab, info: RunInfo) -> None:
 
 
 def _try_texts(lab: Lab, info: RunInfo, changes: dict[str, Any]) -> DryRunResult:
+    config, reader = lab.config(info.name), lab.reader(info.name)
     try:
-        return DryRunResult(changes, info.step, tuple(dry_run(lab.config(info.name), lab.reader(info.name), changes)))
+        found = tuple(dry_run(config, reader, changes))
+        left_alone = tuple(held_back_findings(config, reader)) if changes["autopilot"] else ()
+        return DryRunResult(changes, info.step, found, left_alone)
     except (ConfigError, LabError) as error:
         return DryRunResult(changes, info.step, error=str(error))
 
@@ -241,6 +246,12 @@ def _answer(lab: Lab, info: RunInfo, tried: DryRunResult, same: bool) -> None:
         + ("" if same else " The texts above have been changed since.")
     )
     _rates(lab, info, tried)
+    if tried.held_back:
+        lines = [
+            f"- {escape_markdown(spell_out_numbers(one.title))} (step {one.step:,}): {escape_markdown(one.reason)}"
+            for one in tried.held_back
+        ]
+        st.caption("\n".join(["The autopilot would have left alone:", "", *lines]))
     found = tried.found
     if not found:
         st.info("Nothing would have been done: no step was reached, and no condition held long enough.")

@@ -8,10 +8,11 @@ import streamlit as st
 
 from pages.session import advice, phrases, read_cache
 from pages.session.markdown_escape import escape_markdown
-from pages.widgets import clip_player
+from pages.widgets import clip_player, sampler_line
 from pages.widgets.chart import chart
 from pages.widgets.frame_measures import MEASURES, MOTION, PICTURES
 from qcore.lab import Lab, RunInfo
+from qcore.probes import catalog
 from qcore.viz import ClipRow, Line, Reference, curves, number_words
 
 ROWS = 6
@@ -57,6 +58,7 @@ def draw(lab: Lab, info: RunInfo, chosen: str | None) -> None:
             f"{escape_markdown(samples[-1].prompt)}: a column is the same noise at every step. {len(steps)} of "
             f"{len(by_step)} steps are shown, evenly spread."
         )
+        sampler_line.draw(lab, info, catalog.SAMPLER_VELOCITY_ERROR)
     with right:
         data: dict[str, float] = reader.meta().get("data_frames") or {}
         marks = phrases.marks(reader.events())

@@ -17,11 +17,24 @@ from pages.session import advice, family_words, looks, messages, roles, selectio
 from pages.session.markdown_escape import escape_markdown
 from pages.widgets import boxes
 from pages.widgets.chart import chart
+from pages.widgets.finding_words import (
+    ACTIVE,
+    KINDS,
+    RESOLVED,
+    badges_html,
+    causes_html,
+    count_words,
+    kind_of,
+    now_html,
+    numbers_html,
+    urgency,
+    when_words,
+)
 from pages.widgets.live_fragment import rerun_when_changed
 from qcore.base.run_states import ACTIVE as TRAINING_STATES
 from qcore.base.run_states import RunState
 from qcore.config import ConfigError, Pause, Restore, SetControl, Stop
-from qcore.lab import ControlState, FindingInfo, Lab, LabError, RunInfo, rule_infos
+from qcore.lab import ControlState, FindingInfo, Lab, LabError, RuleInfo, RunInfo, rule_infos, tried_words
 from qcore.viz import (
     Figure,
     Line,
@@ -30,40 +43,20 @@ from qcore.viz import (
     change_words,
     changes_words,
     curves,
-    limit_words,
     name_words,
     number_words,
     spell_out_numbers,
 )
 
 FIGURES = 6
-ACTIVE, RESOLVED, MUTED = KINDS = ("active", "resolved", "muted")
-_BADGES: dict[str, tuple[selection.Color, str, str]] = {
-    "active": ("red", "active", "Wrong now."),
-    "moving": (
-        "orange",
-        "in transition",
-        "Wrong in another way: the measurements no longer show the old problem, but have overshot their healthy range.",
-    ),
-    "seen": ("gray", "acknowledged", "Wrong now; a user has acknowledged it."),
-    RESOLVED: ("green", "resolved", "Was wrong; the measurements are back in their range."),
-    MUTED: ("gray", "muted", "Muted by a user: it raises no alert."),
-}
 _ICONS = {"set": "tune", "restore": "history", "pause": "pause", "stop": "stop", "new_run": "add_circle"}
 
 
-def kind_of(finding: FindingInfo) -> str:
-    """`active`, `resolved` or `muted`."""
-    return MUTED if finding.muted else RESOLVED if finding.state == RESOLVED else ACTIVE
-
-
 def worst_finding(findings: Iterable[FindingInfo]) -> str | None:
-    """The open finding that matters most, in words: one that nobody has acknowledged, and then the earliest, as what
-    comes later may follow from it; None where none is open.
+    """The open finding that matters most, in words: one that nobody has acknowledged, the worst grade, a cause before
+    what follows from it, and then the earliest; None where none is open.
     """
-    found = sorted(
-        (one for one in findings if kind_of(one) == ACTIVE), key=lambda one: (not one.needs_attention, one.since_step)
-    )
+    found = sorted((one for one in findings if kind_of(one) == ACTIVE), key=urgency)
     more = f" · and {len(found) - 1} more" if len(found) > 1 else ""
     return f"{spell_out_numbers(found[0].title)}{more}" if found else None
 
@@ -72,11 +65,14 @@ def run_findings(lab: Lab, info: RunInfo) -> None:
     """The run's findings, the ones that need attention first."""
     findings = lab.findings(info.name)
     kinds = _filter() if findings or family_words.has_trainer(info) else []
-    shown = sorted((one for one in findings if kind_of(one) in kinds), key=_urgency)
+    shown = sorted((one for one in findings if kind_of(one) in kinds), key=urgency)
     if not findings:
         _nothing_found(lab, info)
     elif not shown:
         st.info(f"None of the {len(findings)} findings of this run is {' or '.join(kinds) or 'chosen'} above.")
+    standing = [one for one in findings if kind_of(one) == ACTIVE]
+    if standing:
+        boxes.caption("count", f"Active: {count_words(standing)}")
     controls = lab.controls(info.name) if shown else {}
     for index, finding in enumerate(shown):
         _card(lab, info, finding, controls, with_figure=index < FIGURES)
@@ -99,24 +95,21 @@ def rules() -> None:
         f"These {len(found)} rules watch every run that this lab trains, some of them before its first step. A rule's "
         "code is that of the fault which it must catch; start a run from a *Fault* preset to see one at work."
     )
-    st.html(
-        looks.wrapped_table(
-            "Rules",
-            ("rule", "catches", "what it finds", "why it matters", "limits", "false alarms, as measured"),
-            [
-                (
-                    name_words(rule.name),
-                    ", ".join(rule.faults),
-                    rule.title,
-                    rule.explanation,
-                    ", ".join(
-                        f"{name_words(name)} {number_words(value, 3)}" for name, value in rule.thresholds.items()
-                    ),
-                    rule.false_alarms,
-                )
-                for rule in found
-            ],
-        )
+    head = ("rule", "grade", "catches", "what it finds", "why it matters", "limits", "remedies tried", "false alarms")
+    st.html(looks.wrapped_table("Rules", head, [_rule_row(rule) for rule in found]))
+
+
+def _rule_row(rule: RuleInfo) -> tuple[str, ...]:
+    explained = f" It may follow from {', '.join(map(name_words, rule.explained_by))}." if rule.explained_by else ""
+    return (
+        name_words(rule.name),
+        f"{rule.grade} ({rule.role})",
+        ", ".join(rule.faults),
+        rule.title,
+        rule.explanation + explained,
+        ", ".join(f"{name_words(name)} {number_words(value, 3)}" for name, value in rule.thresholds.items()),
+        ", ".join(f"{name_words(one.remedy)}: {one.helped} of {one.runs}" for one in rule.remedies) or "none",
+        rule.false_alarms,
     )
 
 
@@ -130,10 +123,6 @@ def _filter() -> list[str]:
         bind="query-params",
         label_visibility="collapsed",
     )
-
-
-def _urgency(finding: FindingInfo) -> tuple[int, bool, int]:
-    return KINDS.index(kind_of(finding)), finding.acknowledged, -finding.since_step
 
 
 def _nothing_found(lab: Lab, info: RunInfo) -> None:
@@ -165,9 +154,8 @@ def _nothing_found(lab: Lab, info: RunInfo) -> None:
 def _card(
     lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[str, ControlState], *, with_figure: bool
 ) -> None:
-    kind = kind_of(finding)
     with st.container(border=True, key=f"finding:{finding.id}"):
-        boxes.html_element(f"head:{finding.id}", _head(finding, kind))
+        boxes.html_element(f"head:{finding.id}", _head(finding))
         evidence = finding.evidence or {}
         if was := (evidence.get("resolved") or {}).get("was"):
             at = evidence.get("shown_at", finding.last_step)
@@ -175,7 +163,7 @@ def _card(
         figure = _figure(info.name, finding, evidence.get("figure"))
         place, side = st.columns([3, 2], gap="large") if figure and with_figure else (st.container(), None)
         with place:
-            numbers = _numbers(evidence.get("numbers") or [])
+            numbers = numbers_html(evidence.get("numbers") or []) + now_html(finding) + causes_html(finding)
             boxes.html_element(
                 f"body:{finding.id}", f"<p>{html.escape(spell_out_numbers(finding.explanation))}</p>{numbers}"
             )
@@ -188,49 +176,13 @@ def _card(
                 chart(figure, f"chart:{finding.id}", f"Evidence: {spell_out_numbers(finding.title)}", info.step)
 
 
-def _head(finding: FindingInfo, kind: str) -> str:
-    """Badge, when it was found and seen last, and the title; what is over says until when it was so."""
-    evidence = finding.evidence or {}
-    moving = kind == ACTIVE and bool(evidence.get("moving"))
-    state = "moving" if moving else "seen" if kind == ACTIVE and finding.acknowledged else kind
-    colour, word, about = _BADGES[state]
+def _head(finding: FindingInfo) -> str:
+    """Badges, when it was found and seen last, and the title; what is over says until when it was so."""
     title = spell_out_numbers(finding.title)
-    if finding.state == RESOLVED and "resolved" not in evidence:  # of a version that kept the title as it was
+    if finding.state == RESOLVED and "resolved" not in (finding.evidence or {}):  # of a version that kept the title
         title = f"Until step {finding.last_step:,}: {title}"
-    badge = boxes.badge_html(word, colour, about, finding=finding.id, last=evidence.get("shown_at", finding.last_step))
-    when = f'<span class="lab-small">{html.escape(_when(finding))}</span>'
-    return f'<div class="finding-head">{badge}{when}</div><h2>{html.escape(title)}</h2>'
-
-
-def _when(finding: FindingInfo) -> str:
-    """When it was found, when a measurement showed it last, of which look its numbers are, and when it was over."""
-    over = finding.state == RESOLVED
-    evidence = finding.evidence or {}
-    since = f"step {finding.since_step:,}" if finding.since_step else "before the first step"
-    first = f"{'found at' if over else 'since'} {since}" if finding.since_step else f"{'found ' if over else ''}{since}"
-    until = f", last seen at step {finding.last_step:,}" if finding.last_step > finding.since_step else ""
-    at = evidence.get("shown_at")
-    look = "" if over or at is None else f", here as of step {at:,}"
-    ended = (evidence.get("resolved") or {}).get("step")
-    end = f", resolved at step {ended:,}" if over and isinstance(ended, int) else ""
-    return f"{first}{until}{look}{end} · {name_words(finding.name)}"
-
-
-def _numbers(numbers: list[dict[str, Any]]) -> str:
-    """Measured values, each beside the limit that it is held against; of the look that is named as the last one."""
-    rows = []
-    for number in numbers:
-        unit, limit = html.escape(str(number.get("unit") or "")), number.get("limit")
-        against = html.escape(_limit_sentence(limit, number.get("side")))
-        label, value = html.escape(name_words(str(number["label"]))), number_words(number["value"])
-        rows.append(f"<tr><td>{label}</td><td><b>{value}</b> {unit}</td><td>{against}</td></tr>")
-    return f'<table class="evidence">{"".join(rows)}</table>' if rows else ""
-
-
-def _limit_sentence(limit: float | None, side: str | None) -> str:
-    """What a number is held against: `should be at most 0.336`."""
-    words = limit_words(limit, side)
-    return f"should be {words}" if words and side else words
+    when = f'<span class="lab-small">{html.escape(when_words(finding))}</span>'
+    return f'<div class="finding-head">{badges_html(finding)}{when}</div><h2>{html.escape(title)}</h2>'
 
 
 def _figure(run: str, finding: FindingInfo, figure: dict[str, Any] | None) -> Figure | None:
@@ -286,7 +238,8 @@ def _remedies(lab: Lab, info: RunInfo, finding: FindingInfo, controls: Mapping[s
             else:
                 about = escape_markdown(reason or _changes(remedy, controls)) or None
                 roles.button(label, help=about, **shown, **press)
-            why = escape_markdown(spell_out_numbers(str(remedy.get("why") or "")))
+            said = " · ".join(one for one in (str(remedy.get("why") or ""), tried_words(remedy)) if one)
+            why = escape_markdown(spell_out_numbers(said))
             st.caption(f"{why} *{escape_markdown(reason)}*" if reason and reason != dead else why, width="stretch")
     if dead and any(remedy["kind"] != "new_run" for remedy in finding.remedies):
         st.caption(f"*{dead}*")
@@ -424,7 +377,7 @@ def _table(lab: Lab, kinds: list[str]) -> None:
     rows = [
         (states[name], chosen, findings)
         for name, findings in found.items()
-        if name in states and (chosen := sorted((one for one in findings if kind_of(one) in kinds), key=_urgency))
+        if name in states and (chosen := sorted((one for one in findings if kind_of(one) in kinds), key=urgency))
     ]
     rows.sort(key=lambda row: (-row[0].created, row[0].name))
     if not rows:

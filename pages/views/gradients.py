@@ -15,7 +15,7 @@ import streamlit as st
 
 from pages.session import family_words, looks, phrases
 from pages.session.family_words import Words
-from pages.views import own_probes
+from pages.views import layers, own_probes
 from pages.widgets import boxes, step_slider
 from pages.widgets.chart import chart
 from pages.widgets.live_fragment import rerun_when_changed
@@ -109,6 +109,7 @@ def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words:
     reader = lab.reader(run)
     meta = reader.meta()
     found = {kind: reader.arrays(kind, step) for kind in KINDS}
+    moved = reader.arrays(layers.MOVEMENT, step)
     kind, prefix = PLACES[place]
     terms, modules = found[kind], found[MODULES]
     # Over all weights every term is seen; at the last hidden state one that acts elsewhere is not.
@@ -130,14 +131,18 @@ def _pictures(lab: Lab, run: str, step: int, is_newest: bool, place: str, words:
         _terms(reader, run, terms, step, prefix, list(meta.get("term_names") or []), words, left, right)
     at, arrays = modules or _NOTHING
     names, when = _module_names(meta, arrays), phrases.step_words(at, step)
+    # what was measured on the weights; runs from before that have what their optimizer's moments gave
+    ratio = arrays["update_ratio"] if moved is None else moved[1]["update_ratio"]
+    moved_when = when if moved is None else phrases.step_words(moved[0], step)
+    moved_names = names if moved is None else _module_names(meta, {"parameters": ratio})
     if all_learn:
-        _updates(run, names, arrays, when)
+        _updates(run, moved_names, ratio, moved_when)
         return
     left, right = st.columns(2, gap="large")
     with left:
         _without_gradient(run, names, arrays, when)
     with right:
-        _updates(run, names, arrays, when)
+        _updates(run, moved_names, ratio, moved_when)
 
 
 def _is_main_alone(found: tuple[int, dict[str, Any]] | None, meta: dict[str, Any], words: Words) -> bool:
@@ -242,9 +247,9 @@ def _without_gradient(run: str, names: list[str], arrays: dict[str, Any], when: 
     )
 
 
-def _updates(run: str, names: list[str], arrays: dict[str, Any], when: str) -> None:
+def _updates(run: str, names: list[str], ratio: Any, when: str) -> None:
     chart(
-        update_bars(names, arrays["update_ratio"], uirevision=run, title=f"Size of a step, {when}"),
+        update_bars(names, ratio, uirevision=run, title=f"Size of a step, {when}"),
         "chart:updates",
         f"Length of one update relative to the weights for each module, {when}",
     )
@@ -326,6 +331,7 @@ def _draw_curves(lab: Lab, info: RunInfo, step: int | None, shown: int, log_x: b
             "Of the hidden states. A line that drops steeply after a few directions is a model that uses few "
             "dimensions."
         )
+    layers.draw(info, reader, shown)
     own_probes.draw(info, reader, step, shared)
     if family_words.has_trainer(info):
         _probes(lab, run, reader, words)

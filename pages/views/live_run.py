@@ -13,7 +13,7 @@ from pages.session.ancestors import ancestor_series
 from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import FINDINGS
 from pages.views import live_run_charts, new_run
-from pages.widgets import control_panel, live_fragment, metric_row, run_heading, share_dialog
+from pages.widgets import control_panel, finding_words, live_fragment, metric_row, run_heading, share_dialog
 from pages.widgets.boxes import message_html
 from pages.widgets.chart import with_last_step
 from pages.widgets.live_panel import PanelBlock, blocks_json, panel, progress_html, table_html
@@ -247,16 +247,19 @@ def _body(
 
 def _open_findings(findings: list[FindingInfo]) -> list[PanelBlock]:
     """What calls for attention, above all else: a line a finding."""
-    calling = [finding for finding in findings if finding.needs_attention]
+    calling = sorted((finding for finding in findings if finding.needs_attention), key=finding_words.urgency)
     if not calling:
         return []
     lines = [
-        f"**Step {finding.since_step:,}** · {escape_markdown(spell_out_numbers(finding.title))}"
+        f"**Step {finding.since_step:,}, {finding.grade}** · {escape_markdown(spell_out_numbers(finding.title))}"
         for finding in calling[:SHOWN_FINDINGS]
     ]
+    if len(calling) > 1:
+        lines.insert(0, finding_words.count_words(calling))
     more = len(calling) - SHOWN_FINDINGS
     lines += [f"and {more} more"] if more > 0 else []
-    return [PanelBlock("calling", message_html("error", "  \n".join(lines)))]
+    kind = finding_words.BOX[finding_words.worst_grade(calling)]
+    return [PanelBlock("calling", message_html(kind, "  \n".join(lines)))]
 
 
 def _progress(info: RunInfo, waits: str, last: dict[str, tuple[int, float]]) -> list[PanelBlock]:

@@ -7,6 +7,7 @@ import math
 import streamlit as st
 
 from pages.session import advice, looks, phrases, read_cache
+from pages.widgets import sampler_line
 from pages.widgets.chart import chart
 from pages.widgets.live_panel import html_element
 from pages.widgets.token_text import generation_html
@@ -58,6 +59,7 @@ def draw(lab: Lab, info: RunInfo, prompt: str | None, step: int | None) -> None:
     with left:
         shown = generation_html(prompt, whole.tokens if whole else [])
         html_element("sample", f"<b>Step {chosen.step:,}</b>{shown}")
+        sampler_line.draw(lab, info, catalog.SAMPLER_SCORE_ERROR)
         looks.table(
             {
                 "step": [sample.step for sample in samples[: -ROWS - 1 : -1]],

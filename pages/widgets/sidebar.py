@@ -7,7 +7,7 @@ import streamlit as st
 from pages.session import looks, phrases, roles, selection
 from pages.session.markdown_escape import escape_markdown
 from pages.session.page_list import FINDINGS
-from pages.widgets import boxes
+from pages.widgets import boxes, finding_words
 from pages.widgets.live_panel import html_element
 from qcore.lab import Lab, RunInfo
 from qcore.viz import name_words
@@ -55,16 +55,20 @@ def sidebar(lab: Lab) -> None:
 
 
 def _alarm(lab: Lab, run: str) -> None:
-    """Link to the findings of a run: red when one calls for attention, grey when all of the active ones are
-    acknowledged, nothing without any. It names rules and no numbers, which would be those of an earlier look.
+    """Link to the findings of a run, in the colour of the worst grade that calls for attention, grey when all of the
+    active ones are acknowledged, nothing without any. It counts grades and names rules, and has no numbers, which
+    would be those of an earlier look.
     """
     found = selection.active_findings(lab, run)
     if found:
-        calls = sum(one.needs_attention for one in found)
-        count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
+        calls = [one for one in found if one.needs_attention]
+        colour = finding_words.colour_of(finding_words.worst_grade(calls)) if calls else "gray"
+        count = finding_words.count_words(found)
+        if " · " not in count:  # room for the word
+            count += f" finding{'s' if len(found) > 1 else ''}"
         st.page_link(
             FINDINGS.path,
-            label=f":{'red' if calls else 'gray'}-badge[:material/{'error' if calls else 'visibility'}: {count}]",
+            label=f":{colour}-badge[:material/{'error' if calls else 'visibility'}: {count}]",
             help=" · ".join(name_words(one.name) for one in found[:3]) + (" · …" if len(found) > 3 else ""),
         )
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcore.automation.planned_rates import reached_value
-from qcore.automation.policy import Automation
+from qcore.automation.policy import Automation, held_back
 from qcore.config import ConfigError, RunConfig, ScheduledChange, check_schedule, find_control, normal_name, short_repr
-from qcore.detect import Verdict
+from qcore.detect import Verdict, role_of
 from qcore.runs.control_changes import changes_that_hold
 from qcore.store import RunReader
 
@@ -37,6 +37,21 @@ class DryChange:
     name: str
     old: Any
     new: Any
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A finding that the autopilot would have left alone, and why.
+
+    Attributes:
+        step: at which it was raised.
+        finding: its id.
+    """
+
+    step: int
+    finding: str
+    title: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,19 @@ def dry_run(config: RunConfig, reader: RunReader, changes: Mapping[str, Any]) ->
             by_hand, values = recorded.by_hand.get(step, ()), recorded.values.get(step, {})
             rehearsal.step(step, by_hand, values, recorded.active(step))
     return rehearsal.found
+
+
+def held_back_findings(config: RunConfig, reader: RunReader) -> list[HeldBack]:
+    """The findings of a run about which the autopilot would have done nothing, by step, each with the reason."""
+    found = []
+    for row in reader.findings():
+        raised, verdict = _verdict(config, vars(row))
+        reason = held_back(verdict)
+        if verdict.state != "active" and role_of(verdict.name, verdict.evidence) == "cause":
+            reason = "it is resolved, and has no remedies any more"
+        if reason:
+            found.append(HeldBack(raised, verdict.id, verdict.title, reason))
+    return sorted(found, key=lambda one: (one.step, one.finding))
 
 
 def _verdict(config: RunConfig, row: Mapping[str, Any]) -> tuple[int, Verdict]:

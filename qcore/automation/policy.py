@@ -1,5 +1,9 @@
 """What rules and the autopilot would do at a step: a pure function of what they were shown, in order.
 
+The autopilot acts on causes only, and with remedies only that helped where the fault was planted
+(`qcore.detect.remedies`): a symptom may have another cause than the one that its remedy is for, and what nobody has
+tried is a guess. `held_back` says of a finding why nothing is done about it. A person's own rules may name anything.
+
 No torch, no files, no clock: the trainer carries the proposals out, and a dry run over a finished run's series only
 lists them. Bounds, largest change and cool-down hold for every control that anything but a person changes.
 """
@@ -25,7 +29,7 @@ from qcore.config import (
     finding_names,
     live_controls,
 )
-from qcore.detect import Verdict
+from qcore.detect import Verdict, helps, role_of
 
 AUTOPILOT, RULE = "autopilot", "rule"
 _CONFIRMED = 5
@@ -81,7 +85,11 @@ class Automation:
         if controls["autopilot"]:
             patience, left_alone = int(controls["autopilot_patience"]), set(muted)
             for verdict in active:
-                if verdict.id not in left_alone and (remedy := self._next_remedy(verdict, step, controls, patience)):
+                if (
+                    verdict.id not in left_alone
+                    and not held_back(verdict)
+                    and (remedy := self._next_remedy(verdict, step, controls, patience))
+                ):
                     found.append(remedy)
         return found
 
@@ -184,7 +192,7 @@ class Automation:
         if waiting or step - memory["first"] < min(_CONFIRMED, step):
             return None
         for remedy in verdict.remedies:
-            if remedy["kind"] not in ("set", RESTORE) or remedy["label"] in memory["tried"]:
+            if not _may_act(verdict, remedy) or remedy["label"] in memory["tried"]:
                 continue
             try:
                 changes = {
@@ -205,6 +213,28 @@ class Automation:
             memory["last"] = step
             return Proposal(AUTOPILOT, f"{verdict.title}: {remedy['label']}", changes, verbs, verdict.since_step)
         return None
+
+
+def held_back(verdict: Verdict) -> str:
+    """Why the autopilot does nothing about a finding; empty when it may.
+
+    >>> seen = Verdict("stuck", "stuck", 3, 9, "active", {"role": "symptom", "causes": []}, "Stuck", "", [])
+    >>> held_back(seen)
+    'it is a symptom, and its cause was not found'
+    """
+    if role_of(verdict.name, verdict.evidence) == "symptom":
+        causes = [one["title"] for one in verdict.evidence.get("causes") or () if one.get("active")]
+        return f"it follows from “{causes[0]}”" if causes else "it is a symptom, and its cause was not found"
+    acting = [remedy for remedy in verdict.remedies if remedy["kind"] in ("set", RESTORE)]
+    if not acting:
+        return "no remedy of it changes the run"
+    if not any(_may_act(verdict, remedy) for remedy in acting):
+        return "none of its remedies was seen to help where the fault was planted"
+    return ""
+
+
+def _may_act(verdict: Verdict, remedy: Mapping[str, Any]) -> bool:
+    return remedy["kind"] in ("set", RESTORE) and helps(verdict.name, remedy)
 
 
 def _checked_memory(found: Mapping[str, Any]) -> dict[str, Any]:

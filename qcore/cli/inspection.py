@@ -13,10 +13,10 @@ from qcore.base.words import number_words
 from qcore.cli.base import RUNS, AsJson, Name, Runs, app, markdown_table, open_lab, print_json, print_table
 from qcore.cli.training import ending_line
 from qcore.config import KIND, MODEL_KINDS, PRESETS, Control, ExternalConfig, all_controls
-from qcore.lab import ControlState, RuleInfo, RunInfo, rule_infos
+from qcore.lab import ControlState, FindingInfo, RuleInfo, RunInfo, rule_infos, tried_words
 from qcore.runs.external import NO_TRAINER
 from qcore.runs.waiting import waiting_words
-from qcore.viz import author_words, change_words, spell_out_numbers, value_words
+from qcore.viz import author_words, change_words, limit_words, spell_out_numbers, value_words
 
 
 @app.command("list")
@@ -73,10 +73,7 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
     if waits:
         print(f"waits        {waits}")
     for finding in findings:
-        said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state
-        print(
-            f"finding      {finding.name} since step {finding.since_step} ({said}): {spell_out_numbers(finding.title)}"
-        )
+        _print_finding(finding)
     if isinstance(config, ExternalConfig):
         _print_external(info, config, controls, latest)
     else:
@@ -86,6 +83,26 @@ def show(name: Name, runs: Runs = RUNS, as_json: AsJson = False) -> None:
         print(f"changed      {change} (step {state.step}, {author_words(state.author)})")
     for line in log:
         print(f"log          step {line.step} {line.level}: {(line.message.strip().splitlines() or [''])[-1]}")
+
+
+def _print_finding(finding: FindingInfo) -> None:
+    """Grade, role and state of a finding; of a symptom, what was ruled out and by which number; what can be done."""
+    said = "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.condition
+    about = f"{finding.grade} {finding.role}, {said}"
+    print(f"finding      {finding.name} since step {finding.since_step} ({about}): {spell_out_numbers(finding.title)}")
+    if finding.state != "active":
+        return
+    evidence = finding.evidence or {}
+    for one in evidence.get("ruled_out") or ():
+        limit = limit_words(one.get("limit"), one.get("side"))
+        held = f" ({limit})" if limit else ""
+        number = f"{one['label']} {number_words(one['value'])}{held}"
+        print(f"  ruled out  {one['title']}: {number}, step {one['step']}")
+    if missing := [str(one["title"]) for one in evidence.get("not_measured") or ()]:
+        print(f"  unmeasured {'; '.join(missing)}")
+    for remedy in finding.remedies:
+        tried = tried_words(remedy)
+        print(f"  remedy     {spell_out_numbers(remedy['label'])}{f' ({tried})' if tried else ''}")
 
 
 def _print_model(info: RunInfo, meta: dict[str, Any], saved: list[str]) -> None:
@@ -156,7 +173,7 @@ def rules(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what the detectors look for: rules, the faults they name, thresholds, measured false alarms."""
+    """List what the detectors look for: rules, the faults they name, thresholds, what remedies did, false alarms."""
     known = rule_infos()
     if as_json:
         print_json(known)
@@ -166,7 +183,9 @@ def rules(
         print_table([_RULES_HEAD, *map(_rule_row, known)])
 
 
-_RULES_HEAD = ("finding", "fault", "what it means", "thresholds", "false alarms")
+_RULES_HEAD = (
+    "finding", "grade", "fault", "what it means", "may follow from", "thresholds", "remedies tried", "false alarms",
+)  # fmt: skip
 
 
 def rules_markdown() -> str:
@@ -177,7 +196,10 @@ def rules_markdown() -> str:
 
 def _rule_row(rule: RuleInfo) -> tuple[str, ...]:
     limits = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in rule.thresholds.items())
-    return (rule.name, " ".join(rule.faults), rule.title, limits, rule.false_alarms)
+    tried = ", ".join(f"{one.remedy.replace('_', ' ')} {one.helped} of {one.runs}" for one in rule.remedies)
+    grade = f"{rule.grade} {rule.role}"
+    causes = ", ".join(rule.explained_by)
+    return (rule.name, grade, " ".join(rule.faults), rule.title, causes, limits, tried or "none", rule.false_alarms)
 
 
 _HEAD = ("name", "default", "accepts", "live", "what it does")

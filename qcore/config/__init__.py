@@ -94,6 +94,7 @@ from qcore.config.video import (
     VideoObjectiveConfig,
     VideoProbesConfig,
 )
+from qcore.config.weakened_faults import WEAKENED
 
 __all__ = [
     "BASELINE",
@@ -120,6 +121,7 @@ __all__ = [
     "SEED",
     "VIDEO_EXAM_BASE",
     "VIDEO_KINDS",
+    "WEAKENED",
     "Acknowledge",
     "Action",
     "Capability",

@@ -7,6 +7,8 @@ tags but the plain ones. Whatever is wrong with it is a `ConfigError` that names
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ Defaults = Mapping[str, Mapping[str, Any]]
 LARGEST = 256 * 1024
 """Bytes of a configuration file, and of a document: fifty times the longest configuration we write."""
 MOST_NODES, DEEPEST, LONGEST_NUMBER = 20_000, 20, 100
+_KEPT, _LONGEST_KEPT = 32, 8 * 1024
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _BROKEN = (  # what PyYAML raises for a text that is no YAML, its declared errors and the others
@@ -121,16 +124,28 @@ def parse_yaml(text: str, name: str = "") -> Any:
     where = f"{name}: " if name else ""
     if (size := len(text.encode("utf-8", "replace"))) > LARGEST:
         raise ConfigError(f"{where}this YAML has {size} bytes: at most {LARGEST} are read, write less")
+    # The file of a run is read three times when it starts, and a page reads it again: parsing takes milliseconds.
+    try:
+        return copy.deepcopy(_kept_data(text)) if size <= _LONGEST_KEPT else _data(text)
+    except ConfigError as error:
+        raise ConfigError(f"{where}this is not YAML that can be read, and is refused: {error}") from None
+
+
+def _data(text: str) -> Any:
+    """What a document says. Raises `ConfigError` with the line and the mistake alone."""
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
         return loader.get_single_data()
     except _BROKEN as error:
         line, problem = _place(error, loader, text)
-        raise ConfigError(f"{where}this is not YAML that can be read, and is refused: line {line}: {problem}") from None
+        raise ConfigError(f"line {line}: {problem}") from None
     finally:
         if loader is not None:
             loader.dispose()
+
+
+_kept_data = functools.lru_cache(_KEPT)(_data)
 
 
 def _place(error: Exception, loader: _Loader | None, text: str) -> tuple[int, str]:

@@ -8,86 +8,12 @@ by themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from qcore.config import fault_cases_optimizer, fault_cases_sampling
+from qcore.config.fault_bank_inputs import INPUT_CASES
+from qcore.config.fault_case import EXAM_BASE, VIDEO_EXAM_BASE, FaultCase, video_case
 
-EXAM_BASE: dict[str, Any] = {
-    "width": 48,
-    "layers": 2,
-    "heads": 4,
-    "phases": 16,
-    "context": 64,
-    "batch_size": 8,
-    "documents": 1500,
-    "steps": 150,
-    "learning_rate": 1e-2,
-    "warmup_steps": 20,
-    "eval_every": 25,
-    "eval_batches": 2,
-    "sample_every": 50,
-    "sample_length": 40,
-    "checkpoint_every": 1000,
-    "tokens_every": 5,
-    "phase_every": 10,
-    "gradients_every": 10,
-    "checks_every": 50,
-    "budget_percent": 100.0,
-}
-"""The small runs of the exam: models of both kinds pass the trigram within 150 steps of 10–25 ms on one
-thread, and every probe runs often enough to speak in that time."""
-
-VIDEO_EXAM_BASE: dict[str, Any] = {
-    "kind": "video_flow",
-    "clips": 1024,
-    "steps": 300,
-    "warmup_steps": 20,
-    "eval_every": 50,
-    "eval_batches": 1,
-    "sample_every": 25,
-    "checkpoint_every": 1000,
-    "frames_every": 10,
-    "gradients_every": 25,
-    "checks_every": 50,
-    "budget_percent": 100.0,
-}
-"""The same for video, on the default model: samples of a healthy run move within 150 steps of 25–30 ms."""
-
+__all__ = ["EXAM_BASE", "FAULTS", "VIDEO_EXAM_BASE", "FaultCase"]
 _TRANSFORMER = {"kind": "transformer"}
-
-
-@dataclass(frozen=True)
-class FaultCase:
-    """One fault.
-
-    Attributes:
-        findings: names of which at least one must be raised.
-        within: steps in which it must be found (0: before the first optimizer step).
-        changes: configuration beside `base`.
-        planted: a mistake in code that `qcore.faults` plants; False: the configuration alone does it.
-    """
-
-    code: str
-    title: str
-    seen: str
-    tell: str
-    findings: tuple[str, ...]
-    within: int
-    changes: dict[str, Any] = field(default_factory=dict)
-    base: dict[str, Any] = field(default_factory=lambda: EXAM_BASE)
-    planted: bool = True
-
-    @property
-    def preset_changes(self) -> dict[str, Any]:
-        """All changes to the default configuration that make the run of this case."""
-        changes = {**self.base, **self.changes}
-        if changes.get("kind", "phase_lm") != "phase_lm":
-            changes.pop("phases", None)
-        return {**changes, "fault": self.code} if self.planted else changes
-
-
-def _video(code: str, *story: str, findings: tuple[str, ...], within: int, planted: bool, **changes: Any) -> FaultCase:
-    title, seen, tell = story
-    return FaultCase(code, title, seen, tell, findings, within, changes, VIDEO_EXAM_BASE, planted)
 
 
 _CASES = (
@@ -176,7 +102,7 @@ _CASES = (
         "Gradients cleared before the last micro-batch",
         "an effective batch of 128",
         "the accumulated gradient differs from that of the big batch",
-        ("lost_accumulation",),
+        ("accumulation_lost",),
         1,
         {**_TRANSFORMER, "accumulation": 4, "batch_size": 2},
     ),
@@ -262,7 +188,7 @@ _CASES = (
         "Learning-rate jump",
         "one word everywhere after a change of the learning rate",
         "gradient norm and loss leave their range before the predictions collapse",
-        ("token_collapse",),
+        ("raised_rate", "token_collapse"),
         100,
         {"schedule": ["80: learning_rate = 0.5"], "lr_policy": "constant"},
     ),
@@ -284,7 +210,7 @@ _CASES = (
         100,
         {"tokenizer": "byte", "temperature": 0.0, **_TRANSFORMER},
     ),
-    _video(
+    video_case(
         "V1",
         "Averaging collapse: noise shared across frames",
         "ghosting",
@@ -296,7 +222,7 @@ _CASES = (
         noise_correlation=1.0,
         orthogonality_weight=0.1,
     ),
-    _video(
+    video_case(
         "V2",
         "Divergence and energy are computed on the data",
         "divergence fine",
@@ -306,7 +232,7 @@ _CASES = (
         planted=True,
         noise_correlation=1.0,
     ),
-    _video(
+    video_case(
         "V3",
         "The velocity is not the derivative of the path",
         "divergence above 2, energy healthy",
@@ -316,7 +242,7 @@ _CASES = (
         planted=True,
         flow_path="quantum",
     ),
-    _video(
+    video_case(
         "V4",
         "Frames are pushed apart beyond the data",
         "orthogonality goes up",
@@ -328,7 +254,7 @@ _CASES = (
         orthogonality_weight=1.0,
         orthogonality_warmup=50,
     ),
-    _video(
+    video_case(
         "V5",
         "No frame embedding",
         "identical frames",
@@ -337,7 +263,7 @@ _CASES = (
         within=0,
         planted=True,
     ),
-    _video(
+    video_case(
         "V6",
         "Trained on one noise, sampled with another",
         "explosion or freeze",
@@ -384,7 +310,61 @@ _CASES = (
         # A single row: at the start each row has a direction of its own, shared by all its tokens.
         {**_TRANSFORMER, "layers": 6, "batch_size": 1, "context": 128},
     ),
+    *INPUT_CASES,
+    FaultCase(
+        "H1",
+        "A handful of documents, many times",
+        "a training loss near 0, and samples that are the training text",
+        "the held-out loss rises from its lowest while the training loss falls",
+        ("overfit",),
+        300,
+        {**_TRANSFORMER, "documents": 24, "steps": 400},
+        planted=False,
+    ),
+    FaultCase(
+        "H2",
+        "Batches of junk in the data",
+        "spikes in the loss; the learning rate was lowered for them",
+        "the loss of a batch is above a uniform guess and back at the next one; held-out data have not moved",
+        ("loss_spike",),
+        100,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "H3",
+        "A schedule that counts twice as fast",
+        "a loss that stops falling half-way",
+        "the learning rate is 0 with half of the run ahead",
+        ("rate_zero_early",),
+        110,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "H4",
+        "The evaluation is NaN",
+        "no curve of the held-out loss",
+        "a measured series is not finite",
+        ("nonfinite_series",),
+        0,
+        _TRANSFORMER,
+    ),
+    FaultCase(
+        "H6",
+        "The answer is given in training alone",
+        "a perfect training loss",
+        "a training loss under that of the text's own generator, far below the held-out loss within the first pass",
+        ("below_entropy", "gap_at_once"),
+        100,
+        _TRANSFORMER,
+    ),
 )
 
-FAULTS: dict[str, FaultCase] = {case.code: case for case in _CASES}
-"""Every case by its code: L leaks, G gradients, P phases, T tokens, V video, B batches, N numbers, R rank."""
+_OTHERS = (
+    *(FaultCase(**case) for case in fault_cases_optimizer.CASES),
+    *(FaultCase(**case) for case in fault_cases_sampling.TEXT_CASES),
+    *(FaultCase(**case, base=VIDEO_EXAM_BASE) for case in fault_cases_sampling.CLIP_CASES),
+)
+
+FAULTS: dict[str, FaultCase] = {case.code: case for case in (*_CASES, *_OTHERS)}
+"""Every case by its code: L leaks, G gradients, O optimizer, P phases, T tokens, V video, B batches, N numbers, R rank,
+D data and targets, X what a flow is trained on, H curves, S and W the sampling of text and of clips."""

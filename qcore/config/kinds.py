@@ -23,6 +23,7 @@ from qcore.config.video import (
     VideoObjectiveConfig,
     VideoProbesConfig,
 )
+from qcore.config.weakened_faults import WEAKENED
 
 KIND = Control("kind", "model", "choice", next(iter(FAMILIES)), "Model family.", choices=tuple(MODEL_KINDS))
 SEED = Control(
@@ -38,7 +39,12 @@ ORDER_SEED = Control(
     high=2**31 - 1,
 )
 FAULT = Control(
-    "fault", "run", "choice", "", "Mistake of the fault bank to plant in this run; empty: none.", choices=("", *FAULTS)
+    "fault",
+    "run",
+    "choice",
+    "",
+    "Mistake of the fault bank to plant in this run; empty: none.",
+    choices=("", *FAULTS, *WEAKENED),
 )
 TOP = {control.name: control for control in (SEED, ORDER_SEED, FAULT)}
 """Values of a run that belong to no section."""

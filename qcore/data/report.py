@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from qcore.data.text.overlap import Overlap
 _NAMED = 3
 _MOST_KEPT = 100
 """Files that were not used are named in a run's description up to this many; how many there are is always said."""
-_NOTABLE, _UNKNOWN = 0.05, 0.3
+_NOTABLE, _UNKNOWN, _CONTAINED = 0.05, 0.3, 0.2
 """Shares from which on something is worth a warning in the run's log."""
 
 
@@ -27,6 +27,10 @@ class TextReport:
         size: bytes of the files that were read, 0 where there are none.
         unknown_share, held_out_unknown_share: share of the tokens of each side that are <unk>.
         characters_per_token: of the held-out text.
+        spaceless_share: share of its letters that are of scripts without spaces between words.
+        packed: rows are cut out of the running text.
+        by_words: the vocabulary is one of whole words.
+        wrappings: shares of the text that are tags, JSON around a text, base64 or no text; empty for written corpora.
         notes: further sentences.
     """
 
@@ -42,6 +46,10 @@ class TextReport:
     size: int = 0
     skipped: tuple[SkippedFile, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    spaceless_share: float = 0.0
+    packed: bool = False
+    by_words: bool = False
+    wrappings: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def documents(self) -> int:
@@ -66,6 +74,13 @@ class TextReport:
             "unknown_share": self.unknown_share,
             "held_out_unknown_share": self.held_out_unknown_share,
             "characters_per_token": self.characters_per_token,
+            "long_runs": float(self.overlap.long_runs),
+            "contained_share": self.overlap.contained,
+            "boilerplate_share": self.overlap.boilerplate,
+            "spaceless_share": self.spaceless_share,
+            "packed": float(self.packed),
+            "by_words": float(self.by_words),
+            **{f"{kind}_share": share for kind, share in self.wrappings.items()},
         }
 
     def sentences(self) -> list[str]:
@@ -97,6 +112,10 @@ class TextReport:
                 f"{found.exact + found.near:,} of {found.looked_at:,} held-out documents that were compared stand in "
                 f"training ({found.exact:,} whole, {found.near:,} nearly)"
             )
+        if found.contained > max(least, _CONTAINED):
+            said.append(f"{percent_words(found.contained)} of the held-out text stands in training, piece by piece")
+        if found.boilerplate > max(least, _CONTAINED):
+            said.append(f"{percent_words(found.boilerplate)} of the held-out text stands in many training documents")
         if self.truncated and not least:  # which is what padded packing does, and no fault
             cut = percent_words(self.truncated / self.documents)
             said.append(f"{self.truncated:,} of {self.documents:,} documents ({cut}) are cut at the context")

@@ -59,6 +59,7 @@ def token_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         for name in ("ce", "norm", "cosine", "information"):
             memory.pop(name, None)
         memory["since"], memory["wait"] = changed, changed + int(limits["wait"])
+    _note_restart(seen, limits, memory)
     waiting = seen.step < memory.get("wait", 0)
     _judge_loss(seen, limits, memory, store, waiting)
     _judge_gradient(seen, limits, memory, store, waiting)
@@ -66,6 +67,19 @@ def token_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     _judge_likeness(seen, limits, memory, store, waiting)
     _judge_share(seen, limits, memory, store)
     return signal_of(store, lambda: _report(seen, limits, memory))
+
+
+def _note_restart(seen: RuleContext, limits: Limits, memory: Memory) -> None:
+    """A schedule that starts its rate anew lifts the loss for a while, as it is meant to. A rate that the run has not
+    had before is no restart.
+    """
+    rate = seen.latest.get(catalog.TRAIN_LR)
+    if rate is None:
+        return
+    before, highest = memory.get("rate", rate), memory.get("highest_rate", 0.0)
+    if _JUMP * before < rate <= highest:
+        memory["wait"] = max(memory.get("wait", 0), seen.step + int(limits["wait"]))
+    memory["rate"], memory["highest_rate"] = rate, max(rate, highest)
 
 
 def _judge_loss(seen: RuleContext, limits: Limits, memory: Memory, store: Store, waiting: bool) -> None:

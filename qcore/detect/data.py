@@ -71,7 +71,6 @@ def held_out_in_training(seen: RuleContext, limits: Limits, memory: Memory) -> l
     equal, near = _data_fact(seen, "held_out_equal"), _data_fact(seen, "held_out_near")
     compared, count = _data_fact(seen, "held_out_compared"), equal + near
     share = count / max(1.0, compared)
-    many = share > limits["share"] and count >= limits["documents"]
 
     def report() -> Report:
         numbers = known_numbers(
@@ -85,7 +84,89 @@ def held_out_in_training(seen: RuleContext, limits: Limits, memory: Memory) -> l
         why = "The held-out loss then measures memorisation; remove the copies, or hold out other text, in a new run."
         return Report(title, numbers, None, [pause(why)])
 
-    return _report_once(seen, memory, many or (share > limits["nearly_all"] and count > 1), report)
+    return _report_once(seen, memory, _documents_in_training(seen, limits), report)
+
+
+def _documents_in_training(seen: RuleContext, limits: Limits) -> bool:
+    """Whether many held-out documents, or nearly all of a few, stand in training."""
+    count = _data_fact(seen, "held_out_equal") + _data_fact(seen, "held_out_near")
+    share = count / max(1.0, _data_fact(seen, "held_out_compared"))
+    many = share > limits["share"] and count >= limits["documents"]
+    return many or (share > limits["nearly_all"] and count > 1)
+
+
+def held_out_contained(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
+    """Held-out text stands in training piece by piece, in no single document by much."""
+    share, runs = _data_fact(seen, "contained_share"), _data_fact(seen, "long_runs")
+    contained = share > limits["contained"] and runs >= limits["runs"]
+
+    def report() -> Report:
+        numbers = known_numbers(
+            ("held-out text that stands in training", share, "", limits["contained"]),
+            ("long runs looked for", runs, "runs", None),
+            ("held-out text that stands in many documents", _data_fact(seen, "boilerplate_share"), "", None),
+        )
+        title = f"{percent_words(share)} of the held-out text stands in training, word for word, piece by piece"
+        why = (
+            "The held-out loss then measures memorisation; cut documents that do not overlap, or hold out other text, "
+            "in a new run."
+        )
+        return Report(title, numbers, None, [pause(why)])
+
+    return _report_once(seen, memory, contained and not _documents_in_training(seen, limits), report)
+
+
+def _is_spaceless(seen: RuleContext, limits: Limits) -> bool:
+    """Whether a vocabulary of words meets a script that has no spaces, and fails."""
+    fails = _data_fact(seen, "held_out_unknown_share") > limits["unknown"]
+    return bool(_data_fact(seen, "by_words")) and fails and _data_fact(seen, "spaceless_share") > limits["spaceless"]
+
+
+def language_without_spaces(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
+    """Whole sentences are taken for words, since no spaces stand between words."""
+    spaceless, share = _data_fact(seen, "spaceless_share"), _data_fact(seen, "held_out_unknown_share")
+
+    def report() -> Report:
+        numbers = known_numbers(
+            ("characters of scripts without spaces", spaceless, "", limits["spaceless"]),
+            ("share of <unk> in held-out text", share, "", limits["unknown"]),
+            ("characters per token", seen.facts.data.get("characters_per_token"), "characters", None),
+        )
+        title = (
+            f"{percent_words(spaceless)} of the text is written without spaces between words: {percent_words(share)} "
+            "of the tokens are <unk>"
+        )
+        why = "Byte-level pieces represent any text and need no spaces."
+        fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]
+        return Report(title, numbers, None, fixes)
+
+    return _report_once(seen, memory, _is_spaceless(seen, limits), report)
+
+
+_WRAPPINGS = {
+    "tags": "are tags in angle brackets",
+    "json": "are JSON objects around one text",
+    "base64": "are base64, not text",
+    "binary": "are control characters or bytes that could not be read, not text",
+}
+
+
+def not_prose(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
+    """Much of the text is what a text was wrapped in."""
+    shares = {kind: _data_fact(seen, f"{kind}_share") for kind in _WRAPPINGS}
+    over = {kind: share / limits[kind] for kind, share in shares.items()}
+    most = max(over, key=lambda kind: over[kind])
+
+    def report() -> Report:
+        labels = {"tags": "tags", "json": "JSON around one text", "base64": "base64", "binary": "no text"}
+        numbers = [number(f"share that is {labels[kind]}", shares[kind], "", limits[kind]) for kind in _WRAPPINGS]
+        title = f"{percent_words(shares[most])} of the characters looked at {_WRAPPINGS[most]}"
+        why = (
+            "The model learns what it is given: if the text alone was meant, take it out of there and start a new run."
+        )
+        return Report(title, numbers, None, [pause(why)])
+
+    return _report_once(seen, memory, over[most] > 1, report)
 
 
 def unknown_tokens(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
@@ -104,4 +185,4 @@ def unknown_tokens(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         fixes = [remedy("Start the same run with byte-level BPE", why, _NEW, {"tokenizer": "bpe"})]
         return Report(title, numbers, None, fixes)
 
-    return _report_once(seen, memory, share > limits["share"], report)
+    return _report_once(seen, memory, share > limits["share"] and not _is_spaceless(seen, limits), report)

@@ -38,8 +38,11 @@ class Facts:
         data: what opening a text has counted: documents, duplicates, skipped_share (of the bytes), held_out_compared,
             held_out_equal, held_out_near, unknown_share, held_out_unknown_share, characters_per_token.
         family: what the model makes, by which the rules are chosen.
+        settings: values that only a new run can change, as far as known: a remedy that would change nothing is not
+            offered.
         starts_level: the model is made so that untrained it prefers no token: its first loss is about ½ above ln V. One
             of the other form first repeats what it reads, at 7 to 25 nats by width.
+        steps_per_pass: updates in which all training data come once; 0 when unknown.
     """
 
     kind: str
@@ -59,16 +62,20 @@ class Facts:
     skipped: tuple[tuple[str, str], ...] = ()
     data: Mapping[str, float] = field(default_factory=dict)
     family: Family = "text"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     starts_level: bool = False
+    steps_per_pass: float = 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One finding: `id` is the rule's name, with the term behind a colon where a rule judges terms.
 
-    A resolved verdict keeps its title and numbers and has no remedies.
+    A resolved verdict keeps its title and numbers and has no remedies, nor has a symptom whose cause is active.
 
     Attributes:
+        evidence: numbers, figure, raised_at, role, grade; of a symptom causes, ruled_out, open, not_measured
+            (`qcore.detect.causes`); moving, shown_at, resolved where they are so.
         last_step: the newest measurement that showed it.
     """
 
@@ -95,6 +102,14 @@ class Report:
 
 class AtLeast(float):
     """A limit that healthy values lie above. Any other limit is one that they lie below."""
+
+
+def room_of(facts: Facts) -> float | None:
+    """Nats that the context can give at least: from token frequencies down to the best that is known to be possible, a
+    table of pairs or of triples, or the text's own generator; None where that is not known.
+    """
+    best = [one for one in (facts.bigram, facts.trigram, facts.generator) if one is not None]
+    return None if facts.unigram is None or not best else max(0.0, facts.unigram - min(best))
 
 
 def side_of(limit: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from qcore.base.words import name_words, number_words, percent_words
@@ -15,11 +16,13 @@ from qcore.detect.finding import (
     known_numbers,
     number,
     remedy,
+    room_of,
     rounded_text,
     set_weight,
     stop,
     without_fault,
 )
+from qcore.detect.optimizer import has_weights
 from qcore.detect.rule import (
     Limits,
     Memory,
@@ -37,6 +40,9 @@ from qcore.probes import catalog
 _SCOPES = ("grad", "hidden")
 """Where gradients of terms are compared: over all parameters, and, oftener, at the last hidden state."""
 _HOW = ("against", "drowns", "turns")
+_OPPOSED = ("label_smoothing",)
+"""Terms whose gradient is the negative of the cross-entropy's wherever the sum of the two is at rest. They keep the
+order of the predictions at any weight that they may have, so a cosine of −1 says that training is done and no more."""
 _MEAN_TERMS = ("diversity", "dominance")
 """Terms of the mean prediction: a micro-batch has another mean than the big batch, so their gradients may differ."""
 
@@ -227,7 +233,8 @@ def harmful_term(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sign
             if value is not None and not seen.in_range(term, value):
                 continue  # its scale is wrong, which has a rule of its own
             store = memory.setdefault(term, {})
-            if cosine is not None:
+            # smoothed labels pull against the cross-entropy at the common minimum of both, by their definition
+            if cosine is not None and term not in _OPPOSED:
                 against: bool | None = cosine < limits["cosine"] and ratio > limits["against_ratio"]
                 calm = cosine > limits["cosine"] / 2 or ratio < limits["against_ratio"] / 2
                 update_latch(
@@ -281,7 +288,10 @@ def lost_accumulation(seen: RuleContext, limits: Limits, memory: Memory) -> list
     store = memory.setdefault("all", {})
     mean_terms = any(seen.weighted(term) for term in _MEAN_TERMS)
     limit = limits["mean_term_error"] if mean_terms else limits["error"]
-    update_latch(store, "error", seen.step, is_above(error, limit, limit / 2))
+    bad = is_above(error, limit, limit / 2)
+    if has_weights(seen) and seen.values.get(catalog.ACCUMULATION_LARGEST, 0.0) > limits["largest"]:
+        bad = False  # it was taken apart, and what is wrong has a name of its own
+    update_latch(store, "error", seen.step, bad)
 
     def report() -> Report:
         count = seen.facts.accumulation
@@ -305,6 +315,8 @@ def frozen_blocks(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
     frozen = seen.values.get(catalog.WEIGHTS_FROZEN_BLOCKS)
     if frozen is None or _is_behind_new_head(seen):
         return []
+    # blocks that are switched off for training have a rule of their own
+    frozen -= seen.values.get(catalog.WEIGHTS_UNTRAINED_BLOCKS, 0.0)
     store = memory.setdefault("all", {})
     update_latch(store, "frozen", seen.step, frozen > limits["blocks"])
 
@@ -329,17 +341,32 @@ def _is_behind_new_head(seen: RuleContext) -> bool:
 
 
 def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
-    """A large share of the parameters gets no gradient, although no whole block is frozen."""
+    """A large share of the parameters gets no gradient, although no whole block is frozen.
+
+    Weights that had a gradient and lost it are no mistake of the design: something has killed them (a learning rate
+    that blew up leaves units that are never positive again), so that case is a symptom.
+    """
     share = seen.values.get(catalog.WEIGHTS_DEAD_SHARE)
     if share is None or _is_behind_new_head(seen):
         return []
+    share -= seen.values.get(catalog.WEIGHTS_UNTRAINED_SHARE, 0.0)
     store = memory.setdefault("all", {})
-    frozen = seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0
-    update_latch(store, "dead", seen.step, None if frozen else is_above(share, limits["share"], limits["share"] / 2))
+    # whole blocks, and a table that something else than a parameter has taken the place of, have rules of their own
+    frozen = (
+        seen.latest.get(catalog.WEIGHTS_FROZEN_BLOCKS, 0.0) > 0 or seen.latest.get(catalog.WEIGHTS_FIXED_SHARE, 0.0) > 0
+    )
+    fewest = memory["fewest"] = min(share, memory.get("fewest", share))
+    lost = fewest <= limits["share"] / 2
+    room = room_of(seen.facts)
+    # a model whose best is one prediction everywhere needs few of its units, and loses nothing with the others
+    idle = lost and room is not None and room < limits["room"]
+    bad = None if frozen else is_above(share, limits["share"], limits["share"] / 2)
+    update_latch(store, "dead", seen.step, bad and not idle)
 
     def report() -> Report:
         numbers = known_numbers(
             ("parameters without gradient", share, "", limits["share"]),
+            ("fewest so far", fewest, "", None),
             ("effective rank of the hidden states", seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK), "", None),
             ("held-out cross-entropy", seen.latest.get(catalog.EVAL_CE), "nats", seen.facts.bigram),
             ("loss of a table of token pairs", seen.facts.bigram, "nats", None),
@@ -348,6 +375,9 @@ def unused_weights(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         figure = seen.history.chart("Parameters without gradient", "share", lines, limits["share"])
         why = "The unused weights cost time and memory; connect them to the output or take them out."
         title = f"{percent_words(share)} of the parameters get no gradient"
+        if lost:
+            title = f"{percent_words(share)} of the parameters have lost their gradient; it was {percent_words(fewest)}"
+            why = "They have died in training: look at what came before, such as a learning rate that was too high."
         return Report(title, numbers, figure, [*without_fault(seen.facts), stop(why)])
 
-    return signal_of(store, report)
+    return [replace(sign, role="symptom" if lost else "cause") for sign in signal_of(store, report)]

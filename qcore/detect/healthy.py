@@ -37,6 +37,11 @@ def threshold(rule: str, name: str) -> float:
     return _THRESHOLDS[rule][name]
 
 
+def limits_of(rule: str) -> list[tuple[str, str, str]]:
+    """The series that one rule judges in every run: name, lower and upper threshold, "" for an open end."""
+    return [(series, low, high) for series, (name, low, high) in _LIMITS.items() if name == rule]
+
+
 def healthy_range(series: str) -> Range | None:
     """Lowest and highest value of a healthy run, None for an open end; None for a series without such limits.
 

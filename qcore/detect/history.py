@@ -47,6 +47,11 @@ class Track:
         self._count += 1
         self._recent.append((step, value))
 
+    @property
+    def newest(self) -> tuple[int, float] | None:
+        """Step and value of the newest measurement."""
+        return self._recent[-1] if self._recent else None
+
     def line(self) -> list[tuple[int, float]]:
         """At most 60 points in order of step: all there are, or the older ones thinned to 30 and the newest 30."""
         if self._count <= _RECENT:
@@ -87,6 +92,10 @@ class History:
         if track is None:
             track = self._tracks[name] = Track()
         track.add(step, value)
+
+    def newest(self, name: str) -> tuple[int, float] | None:
+        """Step and value of the newest measurement of a series; None when there is none."""
+        return self._tracks[name].newest if name in self._tracks else None
 
     def before(self, name: str, step: int) -> float | None:
         """The newest value of a series from before `step`; None when there is none."""

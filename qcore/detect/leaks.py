@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import AtLeast, Report, known_numbers, number, remedy, rounded_text, stop, without_fault
-from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, signal_of, update_latch
+from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, is_on, signal_of, update_latch
+from qcore.detect.sampler import is_random
+from qcore.detect.targets import broken_by, shift_remedies
 from qcore.probes import catalog
 
 
@@ -14,6 +16,8 @@ def future_leak(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signa
     """
     store = memory.setdefault("all", {})
     values, latest, generator = seen.values, seen.latest, seen.facts.generator
+    if is_random(seen):  # two equal calls differ: a change says nothing of what caused it
+        return signal_of(store, lambda: _leak_report(seen, limits))
     if (leak := values.get(catalog.CAUSALITY_LEAK)) is not None:
         update_latch(store, "leak", seen.step, leak > limits["leak"])
     # Rows that depend on their batch mates also change when they are scored as prefixes; that has a rule of its own.
@@ -23,6 +27,7 @@ def future_leak(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signa
     # Padding and copies are easier than the text: where they are targets, its generator is no floor.
     easier = latest.get(catalog.DATA_PAD_IS_TARGET, 0.0) > limits["easier"]
     easier = easier or latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS, 0.0) > limits["copies"]
+    easier = easier or latest.get(catalog.LABELS_WRONG, 0.0) > limits["wrong"]
     if (held_out := values.get(catalog.EVAL_CE)) is not None and generator is not None and not easier:
         floor = generator * (1 - limits["undercut"])
         update_latch(store, "undercut", seen.step, is_below(held_out, floor, generator), raise_after=2)
@@ -66,7 +71,7 @@ def batch_dependence(seen: RuleContext, limits: Limits, memory: Memory) -> list[
     """A row's logits move when the other rows of its batch are replaced."""
     store = memory.setdefault("all", {})
     change = seen.values.get(catalog.BATCH_DEPENDENCE)
-    if change is None:
+    if change is None or is_random(seen):
         return []
     update_latch(store, "mates", seen.step, is_above(change, limits["change"], limits["change"] / 10))
 
@@ -105,19 +110,25 @@ def unshifted_labels(seen: RuleContext, limits: Limits, memory: Memory) -> list[
     )
     if copied is not None and here is not None and after is not None and trained is not None and not padded:
         # what is trained falls with the loss of copying and not with that of the next token
-        follows = after - here > limits["gap"] and trained - here < limits["follows"] * (after - here)
+        follows = after - here > limits["gap"] and abs(trained - here) < limits["follows"] * (after - here)
         update_latch(store, "model", seen.step, copied > limits["copied"] and follows, raise_after=2)
+    if catalog.LABELS_WRONG in values:
+        some = broken_by(seen, limits) == "lag" and latest.get(catalog.LABELS_LAG) == 0
+        update_latch(store, "some", seen.step, some, clear_after=1)
 
     def report() -> Report:
-        share = latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS)
+        share, wrong = latest.get(catalog.SHIFT_TARGETS_ARE_INPUTS), latest.get(catalog.LABELS_WRONG)
         copied_share = percent_words(latest.get(catalog.SHIFT_COPY_RATE, 1.0))
         title = (
             f"{percent_words(share)} of the targets are the input at their own position"
             if share is not None and share > limits["same"]
+            else f"{percent_words(wrong)} of the targets are the input at their own position, not the next token"
+            if wrong is not None and is_on(store, "some")
             else f"The model copies its input at {copied_share} of the positions"
         )
         numbers = known_numbers(
             ("targets equal to their own input", share, "", limits["same"]),
+            ("targets that are not the next token", wrong, "", limits["wrong"]),
             ("predictions equal to their own input", latest.get(catalog.SHIFT_COPY_RATE), "", limits["copied"]),
             ("loss against the input itself", here, "nats", None),
             ("loss against the true next token", after, "nats", None),
@@ -125,10 +136,7 @@ def unshifted_labels(seen: RuleContext, limits: Limits, memory: Memory) -> list[
         lines = {"the input itself": catalog.SHIFT_CE_HERE, "the true next token": catalog.SHIFT_CE_NEXT}
         figure = seen.history.chart("Cross-entropy against", "nats per token", lines)
         why = "The labels must be the inputs shifted by one position; until they are, training teaches copying."
-        fixes = without_fault(seen.facts)
-        if seen.controls.get("label_shift", 1) != 1:
-            fixes = [remedy("Set label_shift to 1", why, "set", {"label_shift": 1}), *fixes]
-        return Report(title, numbers, figure, [*fixes, stop(why)])
+        return Report(title, numbers, figure, shift_remedies(seen, why))
 
     return signal_of(store, report)
 
@@ -140,7 +148,7 @@ def context_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[S
         seen.values.get(catalog.CAUSALITY_CONTEXT_RESPONSE),
         seen.values.get(catalog.TOKENS_ROW_VARIANCE),
     )
-    if response is not None:
+    if response is not None and not is_random(seen):
         bad = is_below(response, limits["response"], 10 * limits["response"])
         # before training a path that is not there is a fact of the model; later one odd probe is not enough
         update_latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)

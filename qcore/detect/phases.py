@@ -4,7 +4,11 @@ the imaginary channel dead; and hidden states that share one direction.
 
 from __future__ import annotations
 
-from qcore.base.words import percent_words
+import math
+from dataclasses import replace
+from typing import Any
+
+from qcore.base.words import number_words, percent_words
 from qcore.detect.finding import (
     PHASE_TERMS,
     AtLeast,
@@ -13,10 +17,12 @@ from qcore.detect.finding import (
     number,
     pause,
     remedy,
+    room_of,
     rounded_text,
     set_weight,
     without_fault,
 )
+from qcore.detect.plateau import has_waited_long
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_below, is_on, signal_of, update_latch
 from qcore.probes import catalog
 
@@ -81,6 +87,9 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
     variance = seen.latest.get(catalog.PHASE_DIMENSION_VARIANCE)
     if order is None or variance is None:
         return []
+    room = room_of(seen.facts)
+    if room is not None and room < limits["room"]:
+        return []  # one prediction everywhere is the best there is, and so is one phase
     store = memory.setdefault("all", {})
     bad: bool | None = order > limits["R"] and variance < limits["variance"]
     if not bad and order > limits["release"] and variance < 2 * limits["variance"]:
@@ -100,7 +109,7 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         )
         figure = seen.history.chart("Order parameter of the phases", "R", {"R": catalog.PHASE_R}, limits["R"])
         why = "The terms that reward alignment outweigh the loss; at a twentieth they shape phases and leave them free."
-        fixes = [*without_fault(seen.facts), *(set_weight(term, seen.weights[term] / 20, why) for term in terms[:2])]
+        fixes = [*without_fault(seen.facts), *_lowered(seen, terms, why)]
         fixes = fixes or [pause("No phase term has a weight; look at what makes the phases stand still.")]
         return Report(
             f"All phases are aligned: R = {rounded_text(order, 3)}, variance {rounded_text(variance, 3)}",
@@ -110,6 +119,19 @@ def aligned_phases(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
         )
 
     return signal_of(store, report)
+
+
+def _lowered(seen: RuleContext, terms: list[str], why: str) -> list[dict[str, Any]]:
+    """A twentieth of the weight of all terms together: as long as one of them is high, phases stay aligned."""
+    changes = {
+        name: value
+        for term in terms
+        for name, value in set_weight(term, seen.weights[term] / 20, why)["changes"].items()
+    }
+    if not changes:
+        return []
+    values = " and ".join(f"{name} to {number_words(value)}" for name, value in changes.items())
+    return [remedy(f"Set {values}", why, "set", changes)]
 
 
 def dead_imaginary(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
@@ -144,23 +166,35 @@ def dead_imaginary(seen: RuleContext, limits: Limits, memory: Memory) -> list[Si
 
 
 def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
-    """Hidden states share one direction: before the first step, or beyond doubt in two measurements later.
+    """Hidden states share one direction *and* span next to no other: before the first step, or, while nothing of the
+    context has been learned although the learning rates were large enough, in two measurements later.
 
-    On the way out of the plateau healthy hidden states lean to one direction too (in 24 healthy exam runs the cosine
-    reached 0.86 at step 10, the rank fell to 0.18 at step 20), so later both numbers must be extreme.
+    The cosine alone accuses every model whose layers have biases larger than its embeddings, as PyTorch's defaults are:
+    they all add the same vector, and behind it the tokens stay apart (healthy starts: cosine up to 0.65 at a rank of
+    0.3 and more; without residual connections 0.87 at 0.04). A text of a few letters has few states to tell apart, so
+    the rank is held against the smaller of the width and the number of tokens in use, e^(unigram).
+
+    On its way out of the plateau a healthy model's hidden states lean to one direction too, for as long as it takes.
+    Where no table of pairs or triples predicts better than frequencies they stay so, and states of a model that does
+    predict better than those are told apart, whatever their angle.
     """
     cosine, rank = seen.values.get(catalog.GEOMETRY_MEAN_COSINE), seen.latest.get(catalog.GEOMETRY_EFFECTIVE_RANK)
     store = memory.setdefault("all", {})
     # Where most positions hold the same token, their hidden states are rightly the same.
     repeated = seen.latest.get(catalog.DATA_TARGET_TOP1_SHARE, 0.0) > limits["repeated"]
-    if cosine is None or (not is_on(store, "direction") and repeated):
+    if cosine is None or rank is None or (not is_on(store, "direction") and repeated):
         return []
+    room, loss = room_of(seen.facts), seen.latest.get(catalog.TERM_CE)
+    useless = room is not None and room < limits["room"]
+    told_apart = loss is not None and seen.facts.unigram is not None and loss < seen.facts.unigram - limits["room"]
+    tokens = math.exp(seen.facts.unigram) if seen.facts.unigram is not None else math.inf
+    narrow = rank < limits["rank"] * min(1.0, tokens / max(1, seen.facts.width))
     if seen.step == 0:
-        narrow = rank is not None and rank < limits["rank"]
-        bad = cosine > limits["cosine_alone"] or (cosine > limits["cosine"] and narrow)
+        bad = narrow and cosine > limits["cosine"]
     else:
-        bad = rank is not None and cosine > limits["cosine_later"] and rank < limits["rank_later"]
-    clear = cosine <= limits["release"]
+        bad = narrow and cosine > limits["cosine_later"] and has_waited_long(seen, limits)
+        bad = bad and not seen.armed and not useless and not told_apart
+    clear = cosine <= limits["release"] or not narrow or (seen.step > 0 and told_apart)
     update_latch(
         store, "direction", seen.step, bad or (False if clear else None), raise_after=1 if seen.step == 0 else 2
     )
@@ -180,4 +214,5 @@ def rank_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
         fixes.append(pause(why))
         return Report(f"Hidden states share one direction: mean cosine {rounded_text(cosine)}", numbers, figure, fixes)
 
-    return signal_of(store, report)
+    # before anything was learned it is the design that makes them so; later something has happened to them
+    return [replace(sign, role="cause" if sign.on and sign.since == 0 else None) for sign in signal_of(store, report)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qcore.detect.finding import Facts, Family, Grade, Report, Role
@@ -40,6 +40,9 @@ class RuleContext:
             learned wait for it.
         controls, changes: as known from the facts and from events.
         objective_step: step of the newest change of what the loss is made of.
+        active: id of each finding that is active now → the step since which it is.
+        curves: what `qcore.detect.curves` keeps of losses, norms and rates; rules only read it.
+        broken: values of this call that are not finite.
     """
 
     facts: Facts
@@ -52,6 +55,9 @@ class RuleContext:
     controls: Mapping[str, Any]
     changes: Mapping[str, Change]
     objective_step: int | None
+    active: Mapping[str, int] = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
+    broken: Mapping[str, float] = field(default_factory=dict)
 
     def measured(self, prefix: str) -> Iterator[tuple[str, float]]:
         """(rest of the name, value) of the values under `prefix` in this call."""
@@ -77,8 +83,11 @@ class Signal:
         since, last: first and newest measurement that showed it, while it is on.
         key: the term, where a rule judges terms.
         report: made only when asked.
-        moving: still on, although this measurement is on the other side of what is healthy: neither wrong in the old
-            way nor well.
+        moving: in transition: still on, although the newest measurement no longer shows it. The value lies between the
+            two limits, or on the other side of what is healthy, or is well and has not been so long enough.
+        retold: the report's title speaks of the transition; otherwise the title stays that of what was found.
+        role, grade: of this case, where they are not the rule's: the same sight may be a mistake of the design before
+            the first step, and a consequence later.
     """
 
     on: bool
@@ -87,6 +96,25 @@ class Signal:
     report: Callable[[], Report]
     key: str = ""
     moving: bool = False
+    retold: bool = False
+    role: Role | None = None
+    grade: Grade | None = None
+
+
+@dataclass(frozen=True)
+class Clear:
+    """A number that speaks against a cause: within its limit, the cause is not there.
+
+    Attributes:
+        series: what is measured; with a trailing `*`, of the terms that have a weight the one nearest to the limit.
+        low, high: names of the rule's thresholds that a healthy value is at least, or at most.
+        fact: a fact of the data in place of a series.
+    """
+
+    series: str = ""
+    low: str = ""
+    high: str = ""
+    fact: str = ""
 
 
 Detector = Callable[[RuleContext, Limits, Memory], Iterable[Signal]]
@@ -108,7 +136,11 @@ class Rule:
         families: of models that it is about; it is silent on others.
         role: whether it names what is wrong, or what follows from something that is.
         grade: how bad it is: the run is broken, weaker than it could be, or this is only worth knowing.
-        explained_by: names of the causes that a symptom may come from, the likeliest first.
+        explained_by: names of the causes that a symptom may come from, the likeliest first. A name that is in no table
+            is passed over.
+        clear: the numbers that rule it out, the one that must have been measured first; without any, those of
+            `healthy`, or else its own latches (see `causes`).
+        reads_nonfinite: it also looks when a value that arrives is not finite, and when one of such a series is again.
     """
 
     name: str
@@ -126,6 +158,8 @@ class Rule:
     role: Role = "cause"
     grade: Grade = "broken"
     explained_by: tuple[str, ...] = ()
+    clear: tuple[Clear, ...] = ()
+    reads_nonfinite: bool = False
 
     def reads_series(self, series: str) -> bool:
         """Whether a measurement of `series` makes this rule look."""
@@ -133,7 +167,7 @@ class Rule:
 
     def keeps_series(self, series: str) -> bool:
         """Whether this rule wants `series` to be kept."""
-        return _matches(series, self.reads) or _matches(series, self.shows)
+        return _matches(series, (*self.reads, *self.shows, *(one.series for one in self.clear)))
 
 
 def _matches(series: str, patterns: tuple[str, ...]) -> bool:
@@ -179,11 +213,13 @@ def is_on(store: Store, name: str) -> bool:
 
 
 def signal_of(store: Store, report: Callable[[], Report], key: str = "") -> list[Signal]:
-    """The common sign of all latches in a store: on while any is; nothing before the first measurement."""
+    """The common sign of all latches in a store: on while any is, in transition once the newest measurement of none of
+    those has shown it; nothing before the first measurement.
+    """
     if not store:
         return []
     on = [signal for signal in store.values() if signal["on"]]
     if not on:
         return [Signal(False, 0, 0, report, key)]
     since, last = min(signal["since"] for signal in on), max(signal["last"] for signal in on)
-    return [Signal(True, since, last, report, key)]
+    return [Signal(True, since, last, report, key, moving=all(signal["bad"] == 0 for signal in on))]

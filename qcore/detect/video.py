@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from qcore.base.words import number_words, percent_words
+from qcore.detect.clip_sampler import is_sampled_otherwise, is_sampler_known, spreads_otherwise
 from qcore.detect.finding import AtLeast, Report, known_numbers, pause, remedy, rounded_text, stop, without_fault
 from qcore.detect.published_guide import guide_remedies
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, signal_of, update_latch
@@ -58,12 +59,18 @@ def averaging_collapse(seen: RuleContext, limits: Limits, memory: Memory) -> lis
     back = apart > limits["release"] * of_data
     changes = seen.values.get(_GENERATED + "lag_ratio", 1.0)
     # frames that fly apart after an average are no recovery, though the distance alone says so
-    overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"]
+    coherence, in_data = seen.latest.get(_GENERATED + "coherence", 0.0), _reference(seen, "coherence") or 0.0
+    backwards = coherence < limits["backwards"] and in_data > 0
+    overshoots = apart > limits["overshoot"] * of_data or changes > limits["overshoot"] or backwards
     bad = (ready or None) if collapsed else (False if back and not overshoots else None)
     # one finding for one cause: where another rule says why, this one is silent
     update_latch(store, "collapse", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
     signs = signal_of(store, lambda: _collapse_report(seen, limits))
-    return [replace(sign, moving=sign.on and back and overshoots) for sign in signs]
+    # with shared noise it is both the sight and its cause; else something must have made frames alike
+    caused = _correlation(seen) >= limits["shared"]
+    return [
+        replace(sign, retold=sign.moving and back and overshoots, role="cause" if caused else None) for sign in signs
+    ]
 
 
 def _likeness(in_data: float, limits: Limits) -> float:
@@ -85,10 +92,11 @@ def _collapse_report(seen: RuleContext, limits: Limits) -> Report:
             f"Frames averaged into one and now overshoot: {rounded_text(apart)} apart, the data's "
             f"{rounded_text(of_data)}"
         )
-    elif apart > limits["release"] * of_data and moves > limits["overshoot"]:
-        title = (
-            f"Frames averaged into one and now flicker: they change {rounded_text(moves)} times as much as the data's"
-        )
+    elif apart > limits["release"] * of_data:
+        how = f"they change {rounded_text(moves)} times as much as the data's"
+        if moves <= limits["overshoot"]:
+            how = f"their motion has coherence {rounded_text(seen.latest.get(_GENERATED + 'coherence', 0.0))}"
+        title = f"Frames averaged into one and now flicker: {how}"
     numbers = known_numbers(
         ("distance of generated frames", apart, "", AtLeast(limits["divergence"] * of_data)),
         ("distance of the data's frames", of_data, "", None),
@@ -236,6 +244,9 @@ def flicker(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
     # Clips that stand still do not flicker, and are not well for that.
     clear = (coherence >= 0 or change <= (1 + limits["change"]) / 2) and change >= limits["still"]
     bad = (stays or None) if flickers else (False if clear else None)
+    # the last of the names: six mistakes make clips flicker, and this one is what is left when they are ruled out
+    if bad and (spreads_otherwise(seen) or not is_sampler_known(seen)):
+        bad = None
     update_latch(store, "flicker", seen.step, None if bad and _is_explained(seen, limits) else bad, raise_after=2)
 
     def report() -> Report:
@@ -368,4 +379,8 @@ def _correlations_differ(seen: RuleContext, limits: Limits) -> bool:
 
 def _is_explained(seen: RuleContext, limits: Limits) -> bool:
     """Whether another rule says why samples look as they do."""
-    return _correlations_differ(seen, limits) or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]
+    return (
+        _correlations_differ(seen, limits)
+        or seen.latest.get(catalog.FLOW_VELOCITY_ERROR, 0.0) > limits["error"]
+        or is_sampled_otherwise(seen)
+    )

@@ -4,7 +4,8 @@ Never mixed with teacher-forced numbers: perplexity fell from 25.7 to 12.3 while
 statistic that has no data (an n-gram of a shorter text) is NaN and left out of `scalars`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from qcore.probes import catalog
 
 REPEAT_LENGTH = 4
+_CUT = 16
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,42 @@ def _longest_loop(ids_N: np.ndarray) -> tuple[int, int]:
         if run >= period and run + period > best:
             best, best_period = run + period, period
     return best, best_period
+
+
+def prompt_response(first_by_prompt: Sequence[tuple[Sequence[int], Sequence[tuple[int, float]]]]) -> float:
+    """How differently samples of different prompts begin: largest difference of the probability of a token, of those
+    noted at the first generated token. Exactly 0 where the prompt is not read; NaN with fewer than two prompts.
+
+    Args:
+        first_by_prompt: ids of each prompt, and (token, probability) noted of the first prediction.
+    """
+    distinct = {tuple(prompt): dict(noted) for prompt, noted in first_by_prompt if noted}
+    if len(distinct) < 2:
+        return math.nan
+    base, *others = distinct.values()
+    return max(
+        abs(base.get(token, 0.0) - other.get(token, 0.0)) for other in others for token in base.keys() | other.keys()
+    )
+
+
+def round_trip_loss(
+    encode: Callable[[str], Sequence[int]],
+    decode: Callable[[Sequence[int]], str],
+    pieces: Iterable[Sequence[int]],
+) -> float:
+    """Share of the ids that are other ones after ids → text → ids; exactly 0 for a tokenizer that fits the data. NaN
+    without an id.
+
+    Args:
+        pieces: ids of the data without special ones, each from the beginning of a document, so that a tokenizer that
+            joins letters sees the same words. The last 16 ids of a piece are not compared: a word may have been cut.
+    """
+    lost = total = 0
+    for piece in pieces:
+        compared = len(piece) - _CUT
+        if compared < 1:
+            continue
+        again = list(encode(decode(piece)))
+        same = sum(a == b for a, b in zip(piece[:compared], again, strict=False))
+        lost, total = lost + compared - same, total + compared
+    return lost / total if total else math.nan

@@ -28,6 +28,10 @@ FAINT = 1e-3
 rows."""
 
 
+class UnrepeatableError(ValueError):
+    """A forward that answers differently to the same tokens, so that no change has a cause."""
+
+
 @dataclass(frozen=True)
 class CausalityProbe:
     """What the first row's logits did when other tokens changed; NaN for a row of one token."""
@@ -113,7 +117,8 @@ def causality_probe(
             like a leak. Rows that share a statistic of their batch hide one from it.
 
     Raises:
-        ValueError: fewer than two possible ids, or a forward that answers differently to the same tokens (dropout).
+        ValueError: fewer than two possible ids.
+        UnrepeatableError: a forward that answers differently to the same tokens (dropout).
     """
     _check_tokens(tokens_BT)
     tokens_T, tokens = tokens_BT[0], tokens_BT.shape[1]
@@ -184,7 +189,8 @@ def batch_dependence(
     forwards, 2 without `constant`: then rows of one repeated token are left out. Give it a few rows.
 
     Raises:
-        ValueError: fewer than two possible ids, or a forward that is not deterministic.
+        ValueError: fewer than two possible ids.
+        UnrepeatableError: a forward that answers differently to the same tokens.
     """
     _check_tokens(tokens_BT)
     batch_BT = tokens_BT
@@ -279,10 +285,10 @@ def _context_change(logits_TV: Tensor, base_TV: Tensor, kept_k: Tensor) -> float
 
 
 def _check_repeats(forward: Forward, rows_RT: Tensor, first_TV: Tensor) -> None:
-    """ValueError when a second call gives the first row other logits than `first_TV`: noise would pass for a leak."""
+    """Refuse a second call that gives the first row other logits than `first_TV`: noise would pass for a leak."""
     noise = float(_change(forward(rows_RT)[0], first_TV).max())
     if noise > 0:
-        raise ValueError(
+        raise UnrepeatableError(
             f"forward gave logits {noise:.3g} apart for the same tokens; switch dropout off, for example with "
             "model.eval()"
         )

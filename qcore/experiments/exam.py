@@ -1,42 +1,54 @@
-"""The exam: every fault of the bank, planted, and healthy runs beside them; what was named, when, and the false alarms.
+"""The exam: every fault of the bank, planted, weakened faults, and healthy runs beside them; what was named, when, and
+the false alarms.
 
 Each case is an ordinary run through the façade, in a folder of its own; what is judged are the findings in its store.
-Cases are spread over a few processes, since a small model keeps one core busy and no more.
+Cases are spread over a few processes, since a small model keeps one core busy and no more. Faults are tried at the
+default budget of diagnostics, where a probe waits for its turn, and at 100 %, where none does. A seed varies every case
+a little, so that the exam can be sat with cases that nobody has fitted.
 """
 
 from __future__ import annotations
 
 import json
+import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qcore.base import read_json
-from qcore.base.run_states import RunState
 from qcore.config import (
     EXAM_BASE,
     FAMILIES,
     FAULTS,
     LANGUAGE_KINDS,
     VIDEO_EXAM_BASE,
+    WEAKENED,
     ConfigError,
+    FaultCase,
     RunConfig,
     default_run,
     kinds_with,
     nearest_hint,
     section_types,
 )
+from qcore.config.first_weights import starting_like
+from qcore.experiments.exam_results import ExamResult, result_from, result_to
+from qcore.experiments.halves import halves
 from qcore.experiments.parallel_runs import fan_out, open_share, run_as_process, train_to_end
+from qcore.experiments.zoo import Fork, write_texts, zoo_cases
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
+from qcore.runs.info import RunInfo
 
 MODULE = "qcore.experiments.exam"
 COLLAPSED = 0.5
-CASE_SECONDS = 300.0
-FAULTS_FILE = "faults.json"
+CASE_SECONDS = 900.0
+CASES_FILE = "cases.json"
+FULL_BUDGET = 100.0
 HEALTHY_KINDS = (*LANGUAGE_KINDS, kinds_with("clips")[0])
 _REAL = 1
 """Every fourth healthy memory is a real one."""
@@ -69,74 +81,134 @@ class ExamCase:
 
     Attributes:
         fault: its code, empty for a healthy run.
+        part: bank, weakened, healthy or zoo.
+        half: of its part, a or b.
+        weights: first weights, "" for the family's own; see `qcore.config.first_weights`.
+        fork: goes on from the run with changes.
+        true: findings that are true of a healthy run's data.
+        shift: steps by which a seed has moved the fault.
     """
 
     name: str
     fault: str
     config: RunConfig
+    part: str = "bank"
+    half: str = ""
+    weights: str = ""
+    fork: Fork | None = None
+    true: tuple[str, ...] = ()
+    shift: int = 0
 
 
-@dataclass(frozen=True)
-class ExamResult:
-    """What came of a case.
-
-    Attributes:
-        expected: findings that name the fault.
-        found: name → step at which it was raised, of all that were.
-        detected_at: first step of an expected one.
-        collapsed_at: step from which on one token took more than half of the predictions, to the end.
-        seconds: wall time.
-    """
-
-    name: str
-    fault: str
-    kind: str
-    state: str
-    steps: int
-    expected: tuple[str, ...]
-    within: int
-    found: dict[str, int]
-    collapsed_at: int | None
-    seconds: float
-
-    @property
-    def detected_at(self) -> int | None:
-        """Step of the first finding that names the fault."""
-        steps = [step for name, step in self.found.items() if name in self.expected]
-        return min(steps, default=None)
-
-    @property
-    def passed(self) -> bool:
-        """A fault is named in time; a healthy run finishes and is silent."""
-        if not self.fault:
-            return not self.found and self.state == RunState.FINISHED
-        return self.detected_at is not None and self.detected_at <= self.within
+def default_budget() -> float:
+    """Percent of step time that a run's diagnostics get when nobody says otherwise."""
+    return float(default_run().value("budget_percent"))
 
 
-def exam_cases(
+def fault_cases(
     codes: Sequence[str] | None = None,
-    healthy: int = 10,
     changes: Mapping[str, Any] | None = None,
-    kinds: Sequence[str] = HEALTHY_KINDS,
+    *,
+    budgets: Sequence[float] = (FULL_BUDGET,),
+    part: str = "bank",
+    seed: int = 0,
 ) -> list[ExamCase]:
-    """The faults asked for (all by default), then `healthy` runs of each of `kinds`: other seeds, and in turn packed,
-    padded, with more terms, accumulated, with energies (smoothed, where there are no phases) and scheduled; clips with
-    other noise, paths, terms, latents and solvers.
+    """The faults asked for (all by default) of the bank, or of the weakened ones, at each budget.
+
+    Args:
+        changes: to every configuration.
+        seed: 0: as they are written; another varies sizes, rates, data and the place of the fault.
+
+    Raises:
+        ConfigError: for an unknown code.
+    """
+    table = FAULTS if part == "bank" else WEAKENED
+    half_of = halves({code: code[0] for code in table})
+    cases = []
+    for code in table if codes is None else codes:
+        if code not in table:
+            raise ConfigError(f"unknown fault {code!r}{nearest_hint(code, table)}; there are {', '.join(table)}")
+        for budget in budgets:
+            name = f"fault-{code}" if budget == FULL_BUDGET else f"fault-{code}-at-{budget:g}"
+            values = {**table[code].preset_changes, "budget_percent": budget, **(changes or {})}
+            config, shift = varied(default_run().with_values(values), f"fault-{code}", seed)
+            cases.append(ExamCase(name, code, config, part, half_of[code], shift=shift))
+    return cases
+
+
+def healthy_zoo(
+    half: str = "",
+    changes: Mapping[str, Any] | None = None,
+    *,
+    kinds: Sequence[str] | None = None,
+    seed: int = 0,
+    folder: Path,
+) -> list[ExamCase]:
+    """The healthy runs of the zoo (`qcore.experiments.zoo`), whose texts are written below `folder`."""
+    animals = zoo_cases(half, changes, kinds)
+    configs = write_texts(folder, animals, seed)
+    return [
+        ExamCase(
+            one.name,
+            "",
+            varied(configs[one.name], one.name, seed)[0],
+            "zoo",
+            one.half,
+            one.weights,
+            one.fork,
+            one.true,
+        )
+        for one in animals
+    ]
+
+
+_STEPS = re.compile(r"^ *(\d+)( *\.\. *(\d+))?(?=:)")
+_MOST_SHIFTED = 10
+
+
+def varied(config: RunConfig, name: str, seed: int) -> tuple[RunConfig, int]:
+    """A configuration with another seed, other data, a little wider or narrower, faster or slower, its schedule moved;
+    and by how many steps. The same for equal names and seeds; seed 0 changes nothing.
+    """
+    if seed == 0:
+        return config, 0
+    draw = random.Random(f"{name} {seed}")
+    shift = draw.randint(-_MOST_SHIFTED, _MOST_SHIFTED)
+    changes: dict[str, Any] = {"seed": draw.randrange(1, 2**31), "data_seed": draw.randrange(2**16)}
+    changes["learning_rate"] = round(config.value("learning_rate") * 2 ** draw.uniform(-0.4, 0.4), 6)
+    if schedule := config.value("schedule"):
+        changes["schedule"] = [_STEPS.sub(lambda found: _moved(found, shift), line) for line in schedule]
+    else:
+        shift = 0
+    # two channels a head more or fewer: rotary positions turn pairs
+    unit = 2 * config.value("heads") if "heads" in section_types(config.kind)["model"].model_fields else 0
+    if unit:
+        changes["width"] = config.value("width") + unit * draw.choice((-1, 0, 1, 2))
+    return config.with_values(changes), shift
+
+
+def _moved(found: re.Match[str], shift: int) -> str:
+    first, last = int(found[1]), found[3]
+    # what stands at the beginning stays there
+    moved = max(1, first + shift) if first else 0
+    return f"{moved} .. {max(moved + 1, int(last) + shift)}" if last else str(moved)
+
+
+def healthy_cases(
+    healthy: int, changes: Mapping[str, Any] | None = None, kinds: Sequence[str] = HEALTHY_KINDS
+) -> list[ExamCase]:
+    """`healthy` runs of each of `kinds`: other seeds, and in turn packed, padded, with more terms, accumulated, with
+    energies (smoothed, where there are no phases) and scheduled; clips with other noise, paths, terms, latents and
+    solvers.
 
     Args:
         changes: to every configuration, such as another budget.
 
     Raises:
-        ConfigError: for an unknown code or kind.
+        ConfigError: for an unknown kind.
     """
     more = dict(changes or {})
     cases = []
-    for code in FAULTS if codes is None else codes:
-        if code not in FAULTS:
-            raise ConfigError(f"unknown fault {code!r}{nearest_hint(code, FAULTS)}; there are {', '.join(FAULTS)}")
-        cases.append(
-            ExamCase(f"fault-{code}", code, default_run().with_values({**FAULTS[code].preset_changes, **more}))
-        )
     for kind in kinds:
         if kind not in HEALTHY_KINDS:
             raise ConfigError(f"the exam has no healthy runs of {kind!r}; there are {', '.join(HEALTHY_KINDS)}")
@@ -156,20 +228,32 @@ def exam_cases(
                 variant, varied = f"{variant}-real", {**varied, "complex_state": False}
             # another seed for the data as well: a false alarm may come from an odd text
             config = default_run().with_values({**base, **varied, "seed": seed, "data_seed": seed, **more})
-            cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config))
+            cases.append(ExamCase(f"healthy-{kind}-{seed}-{variant}", "", config, "healthy"))
     return cases
 
 
 def run_case(lab: Lab, case: ExamCase) -> ExamResult:
-    """Train one case to its end and read what was found."""
+    """Train one case to its end, and its fork, and read what was found."""
     started = time.monotonic()
-    info = train_to_end(lab, case.name, case.config, "exam", CASE_SECONDS)
+    with starting_like(case.weights):
+        info = train_to_end(lab, case.name, case.config, "exam", CASE_SECONDS)
+        names = [case.name]
+        if case.fork is not None:
+            info = _fork_to_end(lab, case.name, case.fork)
+            names.append(info.name)
     found: dict[str, int] = {}
-    for finding in lab.findings(case.name):
-        raised = int(finding.evidence["raised_at"])
-        # a rule may speak of several terms: the first counts
-        found[finding.name] = min(raised, found.get(finding.name, raised))
-    fault = FAULTS.get(case.fault)
+    evidence: dict[str, Any] = {}
+    for name in names:
+        for finding in lab.findings(name):
+            raised = int(finding.evidence["raised_at"])
+            # a rule may speak of several terms: the first counts
+            found[finding.name] = min(raised, found.get(finding.name, raised))
+            numbers = {one["label"]: one["value"] for one in finding.evidence.get("numbers", [])}
+            told = {"run": name, "title": finding.title, "numbers": numbers, "role": finding.evidence.get("role", "")}
+            evidence.setdefault(finding.name, told)
+    fault = _fault_of(case)
+    held_out = lab.reader(names[-1]).scalars(catalog.EVAL_CE)
+    references = lab.reader(names[-1]).meta().get("references") or {}
     return ExamResult(
         name=case.name,
         fault=case.fault,
@@ -177,11 +261,34 @@ def run_case(lab: Lab, case: ExamCase) -> ExamResult:
         state=info.state,
         steps=info.step,
         expected=fault.findings if fault else (),
-        within=fault.within if fault else 0,
+        within=fault.within + case.shift if fault else 0,
         found=dict(sorted(found.items(), key=lambda item: item[1])),
         collapsed_at=_collapse(lab, case.name),
         seconds=time.monotonic() - started,
+        part=case.part,
+        budget=case.config.value("budget_percent"),
+        half=case.half,
+        true=case.true,
+        evidence=evidence,
+        held_out=float(held_out.values[-1]) if len(held_out) else None,
+        unigram=references.get("unigram"),
     )
+
+
+def _fault_of(case: ExamCase) -> FaultCase | None:
+    return (FAULTS if case.part == "bank" else WEAKENED).get(case.fault)
+
+
+def _fork_to_end(lab: Lab, name: str, fork: Fork) -> RunInfo:
+    child = lab.fork(
+        name,
+        step=fork.step,
+        changes=dict(fork.changes),
+        config_changes=dict(fork.config_changes),
+        new_name=f"{name}-fork",
+        author="exam",
+    )
+    return lab.wait(child, CASE_SECONDS)
 
 
 def run_exam(
@@ -200,28 +307,19 @@ def run_exam(
         results[result.name] = result
         report(result)
 
-    faults = {name: case.fault for name, case in known.items()}
-    (folder / FAULTS_FILE).write_text(json.dumps(faults), encoding="utf-8")
+    written = {name: asdict(replace(case, config=None)) for name, case in known.items()}  # type: ignore[arg-type]
+    (folder / CASES_FILE).write_text(json.dumps(written), encoding="utf-8")
     fan_out(folder, {name: case.config for name, case in known.items()}, jobs, MODULE, keep)
     return [results[name] for name in known]
 
 
 def work(folder: Path, names: Sequence[str]) -> Iterator[ExamResult]:
     """One process's share of the exam: the cases whose configurations lie in `folder`."""
-    faults = read_json(folder / FAULTS_FILE)
+    written = read_json(folder / CASES_FILE)
     for lab, name, config in open_share(folder, names):
-        yield run_case(lab, ExamCase(name, faults[name], config))
-
-
-def result_to(result: ExamResult) -> dict[str, Any]:
-    """A result as JSON-able values, with what follows from them."""
-    return {**asdict(result), "detected_at": result.detected_at, "passed": result.passed}
-
-
-def result_from(values: dict[str, Any]) -> ExamResult:
-    """The result that `result_to` wrote."""
-    kept = {key: value for key, value in values.items() if key not in ("detected_at", "passed")}
-    return ExamResult(**{**kept, "expected": tuple(kept["expected"])})
+        values = written[name]
+        fork = Fork(**values["fork"]) if values["fork"] else None
+        yield run_case(lab, ExamCase(**{**values, "config": config, "fork": fork, "true": tuple(values["true"])}))
 
 
 def _collapse(lab: Lab, name: str) -> int | None:

@@ -14,16 +14,36 @@ from collections.abc import Callable
 from typing import Any
 
 from qcore.config import FAULTS, LANGUAGE_KINDS, VIDEO_KINDS
-from qcore.faults import batches, gradients, leaks, phases, tokens, video
+from qcore.faults import (
+    batches,
+    clip_sampler,
+    curves,
+    data,
+    flow_data,
+    gradients,
+    leaks,
+    optimizer,
+    phases,
+    sampler,
+    tokens,
+    video,
+    weakened,
+)
 from qcore.faults.patching import AnyEngine, Plantable, VideoPlantable, wrong_family_error
 
 PLANTERS: dict[str, Callable[[Any], None]] = {
     **leaks.PLANTERS,
     **gradients.PLANTERS,
+    **optimizer.PLANTERS,
     **phases.PLANTERS,
     **tokens.PLANTERS,
     **batches.PLANTERS,
+    **curves.PLANTERS,
     **video.PLANTERS,
+    **data.PLANTERS,
+    **flow_data.PLANTERS,
+    **sampler.PLANTERS,
+    **clip_sampler.PLANTERS,
 }
 """What plants each fault, by the codes of the bank."""
 
@@ -35,7 +55,7 @@ def plant(code: str, engine: AnyEngine) -> None:
         ValueError: for an unknown code, naming the nearest one, for a case that is a configuration and no mistake in
             code, and for a fault of another model family.
     """
-    planter = PLANTERS.get(code)
+    planter: Callable[[Any], None] | None = PLANTERS.get(code) or weakened.PLANTERS.get(code)
     if planter is None and code in FAULTS:
         raise ValueError(
             f"fault {code!r} is a configuration, with nothing to plant: leave fault empty and start from the preset "
@@ -46,7 +66,8 @@ def plant(code: str, engine: AnyEngine) -> None:
         close = difflib.get_close_matches(code.upper(), by_capitals, n=1, cutoff=0.3)
         hint = f"; did you mean {by_capitals[close[0]]!r}?" if close else ""
         raise ValueError(f"fault {code!r} is not in the bank{hint}; there are {', '.join(PLANTERS)}")
-    kinds = VIDEO_KINDS if code in video.PLANTERS else LANGUAGE_KINDS
+    of_clips = code in {**video.PLANTERS, **flow_data.PLANTERS, **clip_sampler.PLANTERS}
+    kinds = VIDEO_KINDS if of_clips else LANGUAGE_KINDS
     if engine.config.kind not in kinds:
         raise wrong_family_error(engine, " or ".join(kinds))
     planter(engine)

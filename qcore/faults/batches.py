@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -58,7 +58,12 @@ def nan_term(engine: Plantable) -> None:
 
 def no_residuals(engine: Plantable) -> None:
     """R1: x ← f(x) instead of x ← x + f(x) in every layer."""
-    for layer in transformer_layers(engine):
+    leave_residuals_out(transformer_layers(engine))
+
+
+def leave_residuals_out(layers: Iterable[TransformerLayer]) -> None:
+    """x ← f(x) instead of x ← x + f(x) in these layers."""
+    for layer in layers:
         override(layer, "forward", _forward_without_residuals)
         override(layer, "step", _step_without_residuals)
 

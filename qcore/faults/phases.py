@@ -57,13 +57,13 @@ def _table_encoding(
     return functional.softplus(self.amplitude(embedded_BTD).float()), _TABLE_GAIN * self.semantic(tokens_BT)
 
 
-def dying_imaginary(engine: Plantable) -> None:
-    """P3: the imaginary channel fades, z = Re + iκ·Im with κ falling from 1 to 0.01 over the first 60 updates: waves
-    of a phase model, or what a complex memory reads.
+def dying_imaginary(engine: Plantable, faintest: float = _FAINTEST) -> None:
+    """P3: the imaginary channel fades, z = Re + iκ·Im with κ falling from 1 to `faintest` over the first 60 updates:
+    waves of a phase model, or what a complex memory reads.
     """
 
     def kept_share() -> float:
-        return 1 - (1 - _FAINTEST) * min(1.0, count_updates(engine) / _FADE_STEPS)
+        return 1 - (1 - faintest) * min(1.0, count_updates(engine) / _FADE_STEPS)
 
     if isinstance(engine.model, PAM) and engine.model.config.complex_state:
         _fade_reads(engine.model, kept_share)

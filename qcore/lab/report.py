@@ -12,6 +12,7 @@ from typing import Any
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
 from qcore.runs.external import LOSSES
+from qcore.runs.findings import tried_words
 from qcore.runs.info import RunInfo
 
 MAX_POINTS = 1000
@@ -45,17 +46,24 @@ def report_parts(lab: Lab, name: str) -> dict[str, Any]:
             {
                 "name": finding.name,
                 "title": finding.title,
-                "state": "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.state,
+                "state": "muted" if finding.muted else "acknowledged" if finding.acknowledged else finding.condition,
+                "grade": finding.grade,
+                "role": finding.role,
                 "since_step": finding.since_step,
                 "last_step": finding.last_step,
                 "explanation": finding.explanation,
                 "evidence": finding.evidence or {},
-                "remedies": [(str(one["label"]), str(one.get("why") or "")) for one in finding.remedies],
+                "remedies": [(str(one["label"]), _why(one)) for one in finding.remedies],
             }
             for finding in lab.findings(name)
         ],
         "samples": _samples(lab, name),
     }
+
+
+def _why(remedy: dict[str, Any]) -> str:
+    """Why a remedy is offered, and what came of it where it was tried."""
+    return " · ".join(one for one in (str(remedy.get("why") or ""), tried_words(remedy)) if one)
 
 
 def _losses(info: RunInfo, names: list[str]) -> tuple[str, ...]:

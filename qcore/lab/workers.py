@@ -304,7 +304,7 @@ class Workers(RunReaderSet):
 
     @with_run_errors
     def _submit_about_finding(self, name: str, command: Acknowledge | Mute, author: str) -> int:
-        known = [finding.id for finding in self.reader(name).findings()]
+        known = [finding.id for finding in self.findings(name)]
         if command.finding not in known:
             raise LabError(f"run {name!r} has no finding {command.finding!r}{nearest_hint(command.finding, known)}")
         return self.command(name, command, author=author)

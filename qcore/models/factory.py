@@ -8,6 +8,7 @@ from torch import Tensor
 from qcore.config import LanguageConfig, LTXVideoConfig, VideoFlowConfig
 from qcore.models.blocks import LanguageModel
 from qcore.models.families import FAMILIES
+from qcore.models.initialisation import with_first_weights
 from qcore.models.video.backbone import VideoFlow
 from qcore.models.video.ltx import LTXVideo, build_ltx
 
@@ -27,7 +28,7 @@ def build_model(
         raise ValueError(f"vocabulary of {vocab_size} tokens; it must hold at least one")
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        return FAMILIES[config.kind].build(config, vocab_size, token_counts)
+        return with_first_weights(FAMILIES[config.kind].build(config, vocab_size, token_counts))
 
 
 def build_video_model(
@@ -43,4 +44,4 @@ def build_video_model(
         return build_ltx(config, data_shape, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
-        return VideoFlow(config, *data_shape)
+        return with_first_weights(VideoFlow(config, *data_shape))

@@ -63,8 +63,26 @@ class Detectors:
             self.planned_lr_sum = planned_lr_sum(self._controls)
             self.observe(step, {catalog.OPTIM_PLANNED_LR_SUM: self.planned_lr_sum})
 
-    def resized(self) -> None:
-        """The model has another size than before; what was remembered stays."""
+    def sample_failed(self, step: int, prompt: str, error: str) -> None:
+        """A sample of the timeline ended with an error."""
+        self._watch.note_event(step, "failed_sample", {"prompt": prompt, "error": error})
+
+    def resumed(self, step: int) -> None:
+        """The run goes on from a checkpoint of its own, as it was."""
+        self._watch.note_event(step, "resume", {})
+
+    def restarted(self, step: int) -> None:
+        """Weights, or all of a run that another comes from, are others than at the step before."""
+        self._watch.note_event(step, "restart", {})
+
+    def probe_failed(self, step: int, name: str, why: str) -> None:
+        """A probe has thrown and is switched off."""
+        self._keep([self._watch.probe_failed(step, name, why)])
+
+    def resized(self, step: int) -> None:
+        """The model has another size than before; what was remembered of its losses does not hold any more."""
+        if step > 0:  # else a worker takes up a run that has grown before, with what was remembered since
+            self.restarted(step)
         self._watch.facts = self._judged.facts(self._controls, self.planned_lr_sum)
 
     def failed(self, step: int, terms: Iterable[str], message: str) -> None:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from qcore.diagnostics import FrameReference, MovingPoint
+    from qcore.diagnostics import (
+        AccumulationWeights,
+        FixedMatrix,
+        FrameReference,
+        MovingPoint,
+        TrainedRows,
+        TrainedWeights,
+        UpdateRecord,
+    )
 
 Keep: TypeAlias = "Callable[[str, Mapping[str, np.ndarray]], None]"
 """Stores arrays of a step under a name."""
@@ -37,6 +45,11 @@ class ModelAccess(Protocol):
 
     def parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
         """Every parameter that learns, by name."""
+
+    def counted_parameters(self) -> Sequence[tuple[str, nn.Parameter]]:
+        """Every parameter by name, also one that is switched off for training; those that the family freezes by design
+        are left out.
+        """
 
     def lookup_tables(self) -> Mapping[str, Tensor]:
         """Parameters that are lookup tables, with the ids that the step looked up; of any other, a row without
@@ -53,8 +66,20 @@ class ModelAccess(Protocol):
     def gradients(self) -> Mapping[str, Tensor | None]:
         """Gradient of the weighted loss of the whole batch by parameter name; `.grad` is not touched."""
 
-    def before_update(self) -> Mapping[str, Tensor]:
-        """Parameters as they were before the last update."""
+    def before_update(self) -> Mapping[str, Tensor] | None:
+        """Parameters before the last update, from the optimizer's moments; None where those do not say it."""
+
+    def update(self) -> UpdateRecord | None:
+        """What the optimizer did in the last update; None where it was not recorded."""
+
+    def trained_weights(self) -> TrainedWeights:
+        """Which parameters learn, and which of those the optimizer knows."""
+
+    def block_outputs(self, call: Callable[[], Any]) -> Sequence[Tensor]:
+        """What each of the model's blocks gives while `call` asks the model, in their order; empty without blocks."""
+
+    def fixed_matrices(self, call: Callable[[], Any], inputs: Sequence[Tensor]) -> Sequence[FixedMatrix]:
+        """Matrices that `call`, a forward pass of the model on `inputs`, multiplies by and that nothing can train."""
 
     def measured_terms(self) -> Mapping[str, float]:
         """Every term on the measured rows, whatever its weight, without gradient."""
@@ -77,6 +102,12 @@ class TextAccess(Protocol):
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of other tokens, float32, without gradient and without dropout."""
+
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """The same in the precision in which text is generated."""
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits [B, T, V] of the same tokens, fed one by one through the step that generates."""
 
     def internals(self, tokens_BT: Tensor) -> ModelMeasures:
         """What the family measures of itself on these tokens; nothing for a model that has nothing to say."""
@@ -105,8 +136,18 @@ class TextAccess(Protocol):
     def concept_shares(self) -> Tensor | None:
         """Share of each concept in each word of the vocabulary, [V, K]; None for a model without concepts."""
 
-    def accumulation_error(self) -> float:
-        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the next update; NaN where nothing is accumulated."""
+    def check_accumulation(self) -> tuple[float, Callable[[], AccumulationWeights]]:
+        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the next update, NaN where nothing is accumulated; and what the
+        accumulated gradient is made of, which costs a backward pass for each micro-batch.
+        """
+
+    def surprises(self) -> Mapping[int, float]:
+        """Mean −ln of how frequent the targets of an update are in training, by its number, for the newest ones; before
+        the first update, for those to come.
+        """
+
+    def trained_rows(self) -> TrainedRows:
+        """Rows of several updates as they are trained on: of those behind the step, before the first of those ahead."""
 
 
 class WeightsAtTimes(Protocol):
@@ -143,6 +184,14 @@ class ClipAccess(Protocol):
 
     def velocity(self, z_BFCHW: Tensor, t_B: Tensor, anchor_BCHW: Tensor) -> Tensor:
         """What the live model predicts, float32, in evaluation mode."""
+
+    def times(self) -> Tensor:
+        """Times t [K] of several updates, as they are drawn for training."""
+
+    def velocity_gradient(self) -> Tensor | None:
+        """Gradient of the weighted loss at the step's predicted velocity, [B, F, C, H, W]; None where the loss does not
+        depend on it.
+        """
 
 
 @dataclass(frozen=True)
@@ -246,6 +295,7 @@ class Probe:
         name: of its cost series.
         needs: capabilities without which it is not run.
         every: the control that asks for its cadence, or a number of steps.
+        records_update: the update before its measurement is recorded; whether it is due is decided before that one.
         measure: scalars by the names of declared series.
 
     Raises:
@@ -256,6 +306,7 @@ class Probe:
     needs: Set[str]
     every: str | int
     measure: Callable[[ProbeInput], Mapping[str, float]]
+    records_update: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", frozenset(self.needs))
@@ -288,6 +339,9 @@ class ProbedRun(Protocol):
 
     def parameter_names(self) -> Iterable[str]:
         """Every parameter, in order."""
+
+    def record_update(self) -> None:
+        """Record what the update that is about to be made does to the weights."""
 
     def probe_input(
         self,

@@ -23,7 +23,7 @@ from qcore.probes import catalog
 from qcore.probes.protocol import Probe, ProbedRun, ProbeInput
 from qcore.probes.registry import register_installed, registered
 from qcore.probes.scheduler import UNLIMITED, ProbeScheduler
-from qcore.runs.replay_plan import BEFORE_TRAINING, PROBE_NAMES
+from qcore.runs.replay_plan import BEFORE_TRAINING, FIRST_PROBES, PROBE_NAMES
 from qcore.store import RunWriter
 
 
@@ -47,6 +47,8 @@ class Runner:
         self.ran = 0
         """Which probes ran at the step measured last: bit i for the i-th."""
         self._chosen: frozenset[str] = frozenset()
+        self._chosen_for = 0
+        """The step that these were chosen for, before its update where that is recorded."""
         self._probed = probed
         self._writer = writer
         self.added = self._from_outside()
@@ -78,19 +80,31 @@ class Runner:
         # for their cadences to be known; whether a turn has come does not matter before the first step
         cadences = self._cadences(controls)
         self.scheduler.expect(cadences, float(controls["budget_percent"]), int(controls["steps"]))
-        for probe in self.probes:
+        first = [probe for probe in self.probes if self.scheduler.begins_with(probe.name)]
+        self._writer.set_meta(FIRST_PROBES, [probe.name for probe in first])
+        for probe in first:
             found |= self._run(probe, seen)
         for probe in self.added:
             if self.scheduler.knows(probe.name) and probe.name in cadences:
                 found |= self._run_added(probe, seen)
         return found | {BEFORE_TRAINING: (time.perf_counter() - started) * 1e3}
 
+    def before_update(self, step: int, controls: Mapping[str, Any]) -> None:
+        """Decide what is measured after update `step`, which is about to be made, and record it for who needs that."""
+        self._choose(step, controls)
+        if any(probe.records_update and probe.name in self._chosen for probe in self.probes):
+            started = time.perf_counter()
+            self._probed.record_update()
+            if not self.scheduler.is_last:
+                self.scheduler.charge(time.perf_counter() - started)
+
     def measure(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
         """Scalars of every built-in probe whose turn it is at this step; of all of them after the last update, which
         is not part of the budget either.
         """
-        started, budget = time.perf_counter(), float(controls["budget_percent"])
-        self._chosen = self.scheduler.choose(step, self._cadences(controls), budget, int(controls["steps"]))
+        started = time.perf_counter()
+        if self._chosen_for != step:
+            self._choose(step, controls)
         found: dict[str, float] = {}
         self.ran = 0
         seen: ProbeInput | None = None
@@ -103,6 +117,11 @@ class Runner:
         if self.scheduler.is_last and found:
             found[catalog.COST_AFTER_TRAINING_MS] = (time.perf_counter() - started) * 1e3
         return found
+
+    def _choose(self, step: int, controls: Mapping[str, Any]) -> None:
+        budget = float(controls["budget_percent"])
+        self._chosen = self.scheduler.choose(step, self._cadences(controls), budget, int(controls["steps"]))
+        self._chosen_for = step
 
     def measure_added(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
         """Scalars of every probe from outside whose turn it is at the step that `measure` was asked about last."""

@@ -91,12 +91,20 @@ class ProbeScheduler:
         self._is_last = False
         self._plan: Mapping[str, frozenset[int]] | None = None
         self._begins = True
+        self._first: frozenset[str] | None = None
 
-    def follow(self, plan: Mapping[str, frozenset[int]], *, begins: bool) -> None:
+    def follow(self, plan: Mapping[str, frozenset[int]], *, begins: bool, first: frozenset[str] | None = None) -> None:
         """Run each probe at exactly these steps, whatever it costs, and before training or not: a replay measures when
         the run that it repeats did, which depended on the speed of the machine.
+
+        Args:
+            first: built-in probes that the run measured before training; None for all.
         """
-        self._plan, self._begins = plan, begins
+        self._plan, self._begins, self._first = plan, begins, first
+
+    def begins_with(self, name: str) -> bool:
+        """Whether a built-in probe measures before the first update: in a replay, if the run had it then."""
+        return self._first is None or name in self._first
 
     def knows(self, name: str) -> bool:
         """Whether the probe may run at all: a replay leaves out what the run that it repeats did not have."""

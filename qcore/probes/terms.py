@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcore.diagnostics import term_gradients, weight_statistics
 from qcore.probes import catalog
 from qcore.probes.protocol import ProbeInput
+from qcore.probes.updates import update_measurements
 
 LIGHT_TOKENS = 48
 """Tokens of a row that a light look reads: leaks from farther ahead are left to the thorough ones."""
@@ -26,11 +27,13 @@ def gradients(seen: ProbeInput) -> dict[str, float]:
 
 
 def weights(seen: ProbeInput) -> dict[str, float]:
-    """From the gradients that the step left behind; before the first update, from a backward pass of its own."""
-    named, tables = seen.engine.parameters(), seen.engine.lookup_tables()
+    """From the gradients that the step left behind; before the first update, from a backward pass of its own. What
+    the update did to the weights is measured beside it.
+    """
+    named, tables = seen.engine.counted_parameters(), seen.engine.lookup_tables()
     if seen.step == 0:
         statistics = weight_statistics(named, gradients=seen.engine.gradients(), tables=tables)
     else:
         statistics = weight_statistics(named, seen.engine.before_update(), tables=tables)
     seen.keep("modules", statistics.arrays())
-    return statistics.scalars()
+    return statistics.scalars() | update_measurements(seen)

@@ -7,6 +7,7 @@ import math
 import torch
 
 from qcore.diagnostics import (
+    UnrepeatableError,
     batch_dependence,
     causality_probe,
     coherence_perplexity,
@@ -23,11 +24,15 @@ from qcore.diagnostics import (
     term_gradients,
     token_statistics,
 )
-from qcore.probes import catalog
+from qcore.probes import catalog, sampler
+from qcore.probes.inputs import surprise, text_inputs
+from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, text_of
 from qcore.probes.terms import LIGHT_TOKENS, gradients, terms, weights
 
 KERNEL_TOKENS = 48
+_ACCUMULATED = 0.01
+"""Error of an accumulated gradient from which on it is taken apart; rounding leaves 1e-5 or less."""
 BATCH_TOKENS = 32
 """Tokens that a light look reads to see whether rows depend on each other: that does not ask for a long row."""
 CUTS, LIGHT_CUTS = 8, 3
@@ -110,8 +115,11 @@ def _hidden_gradients(seen: ProbeInput) -> dict[str, float]:
 
 
 def _accumulation(seen: ProbeInput) -> dict[str, float]:
-    error = text_of(seen).engine.accumulation_error()
-    return {} if math.isnan(error) else {catalog.ACCUMULATION_ERROR: error}
+    """What the accumulated gradient is made of is only asked where it is not that of the whole batch."""
+    error, weights = text_of(seen).engine.check_accumulation()
+    if math.isnan(error):
+        return {}
+    return {catalog.ACCUMULATION_ERROR: error} | (weights().scalars() if error > _ACCUMULATED else {})
 
 
 def _signs(seen: ProbeInput) -> dict[str, float]:
@@ -130,8 +138,11 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
     cuts, tokens = (CUTS, None) if seen.thorough else (LIGHT_CUTS, LIGHT_TOKENS)
     some_BT = text.inputs_BT[seen.rows, :tokens]
-    with seen.engine.jittered(seen.step):
-        probe = causality_probe(text.engine.logits, some_BT, cuts, seed=seen.step, vocab_size=text.vocab_size)
+    try:
+        with seen.engine.jittered(seen.step):
+            probe = causality_probe(text.engine.logits, some_BT, cuts, seed=seen.step, vocab_size=text.vocab_size)
+    except UnrepeatableError:  # the probe of repeated calls says so
+        return {}
     if arrays := probe.arrays():
         seen.keep("causality", arrays)
     return probe.scalars()
@@ -140,9 +151,12 @@ def _causality(seen: ProbeInput) -> dict[str, float]:
 def _batch(seen: ProbeInput) -> dict[str, float]:
     text = text_of(seen)
     some_BT = text.inputs_BT[: max(2, seen.rows.stop), : None if seen.thorough else BATCH_TOKENS]
-    probe = batch_dependence(
-        text.engine.logits, some_BT, seed=seen.step, vocab_size=text.vocab_size, constant=seen.thorough
-    )
+    try:
+        probe = batch_dependence(
+            text.engine.logits, some_BT, seed=seen.step, vocab_size=text.vocab_size, constant=seen.thorough
+        )
+    except UnrepeatableError:
+        return {}
     return probe.scalars()
 
 
@@ -175,7 +189,7 @@ PROBES = (
     Probe("internals", _TEXT, "phase_every", _internals),
     Probe("pull", _TEXT, "phase_every", _hidden_gradients),
     Probe("gradients", _TERMS, "gradients_every", gradients),
-    Probe("weights", _WEIGHTS, "gradients_every", weights),
+    Probe("weights", _WEIGHTS, "gradients_every", weights, records_update=True),
     Probe("causality", _TEXT, "checks_every", _causality),
     Probe("batch", _TEXT, "checks_every", _batch),
     Probe("strict", _TEXT, "checks_every", _strict),
@@ -183,5 +197,9 @@ PROBES = (
     Probe("accumulation", _TEXT, "checks_every", _accumulation),
     Probe("concepts", _TEXT, "checks_every", _concepts),
     Probe("kernels", _TEXT, "kernels_every", _kernels),
+    Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
+    Probe("targets", _TEXT, "checks_every", text_inputs),
+    Probe("surprise", _TEXT, "tokens_every", surprise),
+    *sampler.PROBES,
 )
 """In the order in which they are measured."""

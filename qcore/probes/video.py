@@ -10,6 +10,8 @@ from torch import Tensor
 
 from qcore.diagnostics import anchor_statistics, frame_statistics, hidden_geometry, path_check, position_response
 from qcore.probes import catalog
+from qcore.probes.inputs import clip_inputs
+from qcore.probes.layers import layers
 from qcore.probes.protocol import Probe, ProbeInput, clips_of
 from qcore.probes.terms import gradients, terms, weights
 
@@ -110,8 +112,10 @@ PROBES = (
     Probe("path", _FRAMES, "frames_every", _path),
     Probe("hidden", frozenset({"hidden"}), "frames_every", _hidden),
     Probe("gradients", _TERMS, "gradients_every", gradients),
-    Probe("weights", frozenset({"weights"}), "gradients_every", weights),
+    Probe("weights", frozenset({"weights"}), "gradients_every", weights, records_update=True),
     Probe("velocity", _FRAMES, "checks_every", _velocity),
     Probe("positions", _FRAMES, "checks_every", _positions),
+    Probe("layers", frozenset({"hidden"}), "gradients_every", layers),
+    Probe("clips", _FRAMES, "checks_every", clip_inputs),
 )
 """In the order in which they are measured."""

@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qcore.config import Acknowledge, Mute
-from qcore.detect import RULES
+from qcore.detect import (
+    RULES,
+    Clear,
+    Rule,
+    clears_of,
+    grade_of,
+    measured_remedies,
+    offered,
+    remedy_key,
+    role_of,
+    tried_words,
+)
 from qcore.store import Command as CommandRow
 from qcore.store import Finding
 
@@ -22,7 +33,7 @@ class FindingInfo(Finding):
 
     Attributes:
         evidence: {"numbers": […], "figure": …}.
-        remedies: {"label", "why", "kind", "changes"} each.
+        remedies: {"label", "why", "kind", "changes", "tried"} each; none that was tried and found to be of no use.
         acknowledged, muted: said by a person.
     """
 
@@ -34,6 +45,45 @@ class FindingInfo(Finding):
         """Whether it calls for attention: active, not muted, and nobody has acknowledged it."""
         return self.state == "active" and not self.acknowledged and not self.muted
 
+    @property
+    def role(self) -> str:
+        """`cause` or `symptom`."""
+        return role_of(self.name, self.evidence)
+
+    @property
+    def grade(self) -> str:
+        """`broken`, `weak` or `note`."""
+        return grade_of(self.name, self.evidence)
+
+    @property
+    def condition(self) -> str:
+        """`active`, `in transition` (it no longer shows, and is not well yet) or `resolved`."""
+        moving = self.state == "active" and bool((self.evidence or {}).get("moving"))
+        return "in transition" if moving else self.state
+
+
+@dataclass(frozen=True)
+class RuleLimit:
+    """A number within which a cause is ruled out.
+
+    Attributes:
+        measure: a series, or a fact of the data.
+        low, high: what a healthy value is at least, and at most.
+    """
+
+    measure: str
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class TriedRemedy:
+    """What came of a remedy: `helped` of `runs` planted runs."""
+
+    remedy: str
+    helped: int
+    runs: int
+
 
 @dataclass(frozen=True)
 class RuleInfo:
@@ -44,6 +94,10 @@ class RuleInfo:
         thresholds: every number it compares with.
         false_alarms: how often it spoke in healthy runs, as measured.
         reads: series that make it look.
+        role, grade: as a finding's.
+        explained_by: of a symptom, names of the causes that it may come from, those that are in the table.
+        limits: which numbers rule it out as a cause.
+        remedies: what was tried where its fault was planted.
     """
 
     name: str
@@ -53,10 +107,16 @@ class RuleInfo:
     thresholds: dict[str, float]
     false_alarms: str
     reads: tuple[str, ...]
+    role: str
+    grade: str
+    explained_by: tuple[str, ...]
+    limits: tuple[RuleLimit, ...]
+    remedies: tuple[TriedRemedy, ...]
 
 
 def rule_infos() -> list[RuleInfo]:
     """The table of rules, in the order of the fault bank."""
+    known = {rule.name for rule in RULES}
     return [
         RuleInfo(
             name=rule.name,
@@ -66,9 +126,19 @@ def rule_infos() -> list[RuleInfo]:
             thresholds=dict(rule.thresholds),
             false_alarms=rule.false_alarms,
             reads=rule.reads,
+            role=rule.role,
+            grade=rule.grade,
+            explained_by=tuple(name for name in rule.explained_by if name in known),
+            limits=tuple(_limit(rule, clear) for clear in clears_of(rule)),
+            remedies=tuple(TriedRemedy(key, *tried) for key, tried in measured_remedies(rule.name)),
         )
         for rule in RULES
     ]
+
+
+def _limit(rule: Rule, clear: Clear) -> RuleLimit:
+    low, high = (rule.thresholds[name] if name else None for name in (clear.low, clear.high))
+    return RuleLimit(clear.series or f"{clear.fact} of the data", low, high)
 
 
 def finding_infos(findings: Iterable[Finding], commands: Iterable[CommandRow]) -> list[FindingInfo]:
@@ -84,7 +154,7 @@ def finding_infos(findings: Iterable[Finding], commands: Iterable[CommandRow]) -
             (muted.add if row.payload["muted"] else muted.discard)(row.payload["finding"])
     infos = [
         FindingInfo(
-            **vars(finding),
+            **{**vars(finding), "remedies": offered(finding.name, finding.remedies or [])},
             # One that was raised anew since then calls again.
             acknowledged=finding.since_step <= acknowledged.get(finding.id, -1),
             muted=finding.id in muted,
@@ -92,3 +162,8 @@ def finding_infos(findings: Iterable[Finding], commands: Iterable[CommandRow]) -
         for finding in findings
     ]
     return sorted(infos, key=lambda info: (info.state != "active", info.since_step, info.id))
+
+
+__all__ = [
+    "FindingInfo", "RuleInfo", "RuleLimit", "TriedRemedy", "finding_infos", "remedy_key", "rule_infos", "tried_words",
+]  # fmt: skip

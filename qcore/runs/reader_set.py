@@ -22,6 +22,7 @@ from qcore.runs.building import is_run_folder
 from qcore.runs.checkpoint_folders import CheckpointError, checkpoint_folders, read_state
 from qcore.runs.errors import LabError, sentence
 from qcore.runs.external import NO_TRAINER, external_controls, external_info
+from qcore.runs.external_findings import judged_findings
 from qcore.runs.findings import FindingInfo, finding_infos
 from qcore.runs.info import CheckpointInfo, ControlState, Hold, RunInfo, control_states, run_info, stranded_steps
 from qcore.runs.last_words import Failure
@@ -323,6 +324,9 @@ class RunReaderSet:
 
     def findings(self, name: str) -> list[FindingInfo]:
         """What the detectors found in a run, with what was said about it; active ones first."""
+        if isinstance(self._described(name), ExternalConfig):
+            found: list[FindingInfo] = self._cached_fact(name, "findings", lambda: self._findings_of(name))
+            return found
         return _findings(self.reader(name))
 
     def all_findings(self) -> dict[str, list[FindingInfo]]:
@@ -337,7 +341,8 @@ class RunReaderSet:
 
     def _findings_of(self, name: str) -> list[FindingInfo]:
         with self._borrowed(name) as reader:
-            return _findings(reader)
+            described = self._described(name, reader)
+            return _findings(reader, described if isinstance(described, ExternalConfig) else None)
 
     # branches
 
@@ -378,7 +383,12 @@ class _DamagedConfigError(StoreFormatError):
     """The configuration's file does not hold what a run's does."""
 
 
-def _findings(reader: RunReader) -> list[FindingInfo]:
+def _findings(reader: RunReader, external: ExternalConfig | None = None) -> list[FindingInfo]:
+    """Args:
+    external: of a run that another program wrote, whose curves are judged where it has no findings of its own.
+    """
     with reader.moment():
         found = reader.findings()
+        if not found and external is not None:
+            found = judged_findings(reader, external)
         return finding_infos(found, reader.commands()) if found else []

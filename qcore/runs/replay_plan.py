@@ -8,6 +8,7 @@ of the comparison, and named in its result.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,17 @@ WALL_CLOCK_STATS = ("seconds",)
 PROBES_RUN = catalog.COST_PROBES_RUN
 """Series: which probes ran at a step, bit i for the i-th of the meta value `PROBE_NAMES`; they fit a double exactly."""
 PROBE_NAMES = "probe_names"
+MEASURES, MEASURES_VERSION = catalog.COST_MEASURES, 2
+"""Series of the first step of each worker: which measurements it knew. What only a replay has is no difference at steps
+that an earlier version trained, which did not measure it yet. Add one whenever a built-in measurement is added.
+"""
+FIRST_PROBES = "first_probes"
+"""Meta value: the built-in probes that measured before the first update."""
+_EARLIEST_PROBES = frozenset(
+    {"tokens", "terms", "phase", "internals", "pull", "gradients", "weights", "causality", "batch", "strict", "signs"}
+    | {"accumulation", "concepts", "kernels", "frames", "path", "hidden", "velocity", "positions"}
+)
+"""What runs that do not say it measured before the first update; a newer program that resumes one knows more probes."""
 BEFORE_TRAINING, PLANNED_LR_SUM = catalog.COST_BEFORE_TRAINING_MS, catalog.OPTIM_PLANNED_LR_SUM
 """Series of step 0: with the probes, and always."""
 CHANGES = ("control", "grow", "restore")
@@ -44,7 +56,9 @@ class Recording:
     Attributes:
         probes: steps by name of the probe; None for a run from before they were recorded.
         opened, began: whether the data, and everything else, was measured before the first update.
+        first: names of the built-in probes that were measured then.
         evaluations, samples: steps.
+        series: names of all that was measured; None where nobody asked.
     """
 
     probes: Mapping[str, frozenset[int]] | None
@@ -52,6 +66,12 @@ class Recording:
     began: bool
     evaluations: frozenset[int]
     samples: frozenset[int]
+    first: frozenset[str]
+    series: frozenset[str] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether a replay should measure a series: an earlier version may not have known it."""
+        return self.series is None or name in self.series
 
 
 @dataclass(frozen=True)
@@ -111,7 +131,7 @@ class ReplayResult:
 
 def recording_of(reader: RunReader, until: int) -> Recording:
     """When the run measured what, up to step `until`."""
-    names = reader.meta().get(PROBE_NAMES)
+    names, begun = reader.meta().get(PROBE_NAMES), reader.meta().get(FIRST_PROBES)
     evaluations = {
         int(step)
         for series in reader.scalars_of(
@@ -127,6 +147,8 @@ def recording_of(reader: RunReader, until: int) -> Recording:
         began=bool(len(first[BEFORE_TRAINING])),
         evaluations=frozenset(evaluations),
         samples=frozenset(samples),
+        first=_EARLIEST_PROBES if begun is None else frozenset(begun),
+        series=frozenset(reader.names()),
     )
 
 
@@ -151,6 +173,7 @@ def compare(original: RunReader, replayed: RunReader, after: int, until: int) ->
     values = 0
     compared = sorted((mine | again) - left_out - {name for name in again if is_wall_clock(name)})
     start, stop = after + 1 if after else 0, until + 1
+    known_since = _measured_since(original)
     ours = original.scalars_of(compared, start=start, stop=stop)
     theirs = replayed.scalars_of(compared, start=start, stop=stop)
     series = 0
@@ -162,7 +185,7 @@ def compare(original: RunReader, replayed: RunReader, after: int, until: int) ->
             continue
         series += 1
         values += len(ours[name])
-        found += _differences(name, ours[name], theirs[name], until)
+        found += _differences(name, ours[name], theirs[name], range(known_since, until))
     samples = [sample for sample in _samples(original, until) if sample.step > after or not after]
     found += _sample_differences(samples, _samples(replayed, until))
     found.sort(key=lambda difference: (difference.step, difference.series))
@@ -198,7 +221,19 @@ def _every_step(ours: Series, theirs: Series) -> bool:
     return np.array_equal(ours.steps, theirs.steps)
 
 
-def _differences(name: str, ours: Series, theirs: Series, until: int) -> Iterator[Difference]:
+def _measured_since(reader: RunReader) -> int:
+    """The first step at which a run's worker knew all of today's measurements; beyond every step when none did."""
+    versions = reader.scalars(MEASURES)
+    known = versions.steps[versions.values >= MEASURES_VERSION]
+    return int(known[0]) if len(known) else sys.maxsize
+
+
+def _differences(name: str, ours: Series, theirs: Series, told: range) -> Iterator[Difference]:
+    """Where two series differ.
+
+    Args:
+        told: steps at which what only the replay has is a difference.
+    """
     there = dict(zip(theirs.steps.tolist(), theirs.values, strict=True))
     for step, value in zip(ours.steps.tolist(), ours.values, strict=True):
         other = there.pop(step, None)
@@ -206,7 +241,7 @@ def _differences(name: str, ours: Series, theirs: Series, until: int) -> Iterato
         if other is None or value.tobytes() != other.tobytes():
             yield Difference(step, name, float(value), None if other is None else float(other))
     for step, value in there.items():
-        if step < until:
+        if step in told:
             yield Difference(step, name, None, float(value))
 
 

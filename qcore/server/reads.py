@@ -57,8 +57,9 @@ def state_json(state: ControlState) -> dict[str, Any]:
 
 
 def finding_json(finding: FindingInfo) -> dict[str, Any]:
-    """A finding with its evidence, remedies, and what was said of it."""
-    return {**vars(finding), "calls": finding.needs_attention}
+    """A finding with its grade and role, its evidence, remedies, and what was said of it."""
+    said = {"role": finding.role, "grade": finding.grade, "condition": finding.condition}
+    return {**vars(finding), **said, "calls": finding.needs_attention}
 
 
 def _runs(call: Call) -> Answer:

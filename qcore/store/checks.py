@@ -96,6 +96,10 @@ ARRAYS: dict[str, dict[str, str]] = {
     "gradients": _TERMS,
     "hidden": _TERMS,
     "modules": dict.fromkeys(("dead_share", "update_ratio", "grad_norm", "parameters"), "M"),
+    "movement": dict.fromkeys(
+        ("update_ratio", "update_rms", "weight_rms", "gradient_rms", "still_share", "lost_share"), "M"
+    ),
+    "layers": dict.fromkeys(("rms", "largest", "kurtosis"), "L"),
     "phase": {"resultant": "LP", "heads": "LH", "histogram": "LN", "spectrum": "LF", "windows": "LW"},
     "interference": {"kernels": "LHNN", "tokens": "N"},
     "causality": {"cuts": "C", "change": "CT"},

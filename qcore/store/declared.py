@@ -84,10 +84,12 @@ _OVER = record(
         "change": optional(record({"name": text, "old": setting, "new": setting, "step": integer})),
     },
 )
+_NUMBERS = many(record({"label": text, "value": optional(number)}, _HELD))
+_AGAINST = optional(many(record({"title": text, "label": text, "value": optional(number), "step": integer}, _HELD)))
 _EVIDENCE = record(
     None,
     {
-        "numbers": optional(many(record({"label": text, "value": optional(number)}, _HELD))),
+        "numbers": optional(_NUMBERS),
         "figure": optional(
             record(
                 None,
@@ -104,6 +106,13 @@ _EVIDENCE = record(
         "shown_at": integer,
         "moving": truth,
         "resolved": optional(_OVER),
+        "role": optional(text),
+        "grade": optional(text),
+        "causes": optional(many(record({"id": text, "title": text, "active": truth}))),
+        "ruled_out": _AGAINST,
+        "open": _AGAINST,
+        "not_measured": optional(many(record({"title": text, "label": text, "series": text}))),
+        "now": optional(record({"step": integer, "numbers": _NUMBERS})),
     },
 )
 _REMEDY = record({"label": text, "kind": text}, {"why": optional(text), "changes": optional(_CHANGES)})

@@ -49,6 +49,9 @@ class Callback:
         weights (only where nothing is queued, as a sample is drawn of the model as it is) and the run's state.
         """
 
+    def before_update(self) -> None:
+        """Runs right before an update that is certain to be made; may look at the weights, and changes nothing."""
+
     def after_step(self, result: StepResult, seconds: float) -> None:
         """Runs after every update, with what it measured and how long it took; may measure, log and queue work."""
 
@@ -62,6 +65,9 @@ class Callback:
 
     def on_resize(self) -> None:
         """Runs after the model has got another size; may look at it anew."""
+
+    def on_restore(self) -> None:
+        """Runs after weights and moments of an earlier step have been put back, also when that is made again."""
 
     def at_end(self, end: End) -> None:
         """Runs once at a step at which the run is to end, before its state says so; may measure, and queues what the
@@ -133,6 +139,9 @@ class LoopActions(TrainerActions, Protocol):
 
     def tell_resize(self) -> None:
         """Call every callback's `on_resize`."""
+
+    def tell_restore(self) -> None:
+        """Call every callback's `on_restore`."""
 
     def state_dicts(self) -> dict[str, dict[str, Any]]:
         """State of every callback that has one, by name."""

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from qcore.automation.learning_rate import learning_rate
 from qcore.config import RunConfig
 from qcore.objectives import Term, Total, nonfinite_parts
+from qcore.probes.update_recorder import UpdateRecorder
 
 _COMPILERS = ("g++", "clang++", "c++")
 RANDOM_LOCK = threading.Lock()
@@ -70,6 +71,7 @@ class BaseEngine(ABC):
         eval_name: series of the held-out loss.
         speed_name: series of how many it sees in a second.
         compiles: whether the family knows `compile`.
+        updates: what is recorded of the updates that are measured.
     """
 
     model: nn.Module
@@ -83,6 +85,7 @@ class BaseEngine(ABC):
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+        self.updates = UpdateRecorder(self)
         self.device = resolve_device(config.optim.device)
         wanted = config.optim.precision
         # float16 has no use without a GPU: the CPU's own is slower than float32 and overflows as early.
@@ -119,11 +122,16 @@ class BaseEngine(ABC):
     def gradients(self, result: Any, controls: Mapping[str, Any]) -> dict[str, Tensor | None]:
         """Gradient of the weighted loss of a step's batch by parameter name; `.grad` is not touched."""
 
-    def before_update(self, rate: float) -> dict[str, Tensor]:
-        """The parameters before the last update, from the optimizer's moments.
+    def before_update(self, rate: float) -> dict[str, Tensor] | None:
+        """The parameters before the last update, from the optimizer's moments; None where they do not say it: another
+        optimizer, or another rate than its groups have. What really moved is recorded by `updates`.
 
         AdamW: w' = w·(1 − lr·decay) − lr·m̂/(√v̂ + ε), m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ); exact up to rounding.
         """
+        if not isinstance(self.optimizer, torch.optim.AdamW):
+            return None
+        if any(group["lr"] != rate for group in self.optimizer.param_groups):
+            return None
         before = {}
         owners = {id(parameter): group for group in self.optimizer.param_groups for parameter in group["params"]}
         with torch.no_grad():
@@ -151,6 +159,7 @@ class BaseEngine(ABC):
 
     def _prepare(self, step: int, controls: Mapping[str, Any]) -> float:
         """Set the optimizer as the controls ask; the learning rate."""
+        self.updates.begin_step()
         rate = learning_rate(step, controls)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -174,6 +183,7 @@ class BaseEngine(ABC):
         if not torch.isfinite(total.loss.detach()):
             raise NonFiniteError(step, nonfinite_parts(total), "the loss")
         whole = share == 1.0
+        self.updates.before_backward()
         self.scaler.scale(total.loss if whole else total.loss * share).backward()
         for name, part in (*total.parts.items(), ("loss", total.loss)):
             value = part.detach() if whole else part.detach() * share
@@ -185,6 +195,7 @@ class BaseEngine(ABC):
             self.optimizer.zero_grad(set_to_none=True)
             shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
             raise NonFiniteError(step, shown or ["the global norm overflowed"], "the gradient")
+        self.updates.before_optimizer()
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()

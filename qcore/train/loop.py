@@ -169,6 +169,8 @@ class Trainer:
         return False
 
     def _train_one(self) -> None:
+        for callback in self.callbacks:
+            callback.before_update()
         started = time.perf_counter()
         result = self._engine.step(self.step + 1, self._board)
         self.step += 1
@@ -292,6 +294,7 @@ class Trainer:
         from_step = state.state.step
         payload = {"from_step": from_step, **({"reason": reason} if reason else {})}
         self.add_event("restore", payload, author, command)
+        self.tell_restore()
         return f"weights of step {from_step} at step {self.step}"
 
     def pause(self, author: str, reason: str) -> None:
@@ -320,6 +323,11 @@ class Trainer:
         """Call every callback's `on_resize`."""
         for callback in self.callbacks:
             callback.on_resize()
+
+    def tell_restore(self) -> None:
+        """Call every callback's `on_restore`."""
+        for callback in self.callbacks:
+            callback.on_restore()
 
     def state_dicts(self) -> dict[str, dict[str, Any]]:
         """State of every callback that has one, by name."""

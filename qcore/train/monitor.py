@@ -19,8 +19,8 @@ from qcore.base.run_states import RunState
 from qcore.probes import catalog
 from qcore.probes.detectors import Detectors
 from qcore.probes.scheduler import running_mean
-from qcore.runs.replay_plan import PLANNED_LR_SUM, PROBES_RUN
-from qcore.store import Status
+from qcore.runs.replay_plan import MEASURES, MEASURES_VERSION, PLANNED_LR_SUM, PROBES_RUN
+from qcore.store import Generation, Status
 from qcore.train.callback import Callback, End, LoopContext
 from qcore.train.engine import NonFiniteError, StepResult
 
@@ -46,22 +46,41 @@ class Monitor(Callback):
         self._catching_up = context.orders.catching_up
         self._runner = context.workload.runner(context.writer)
         if self._recording is not None:
-            self._runner.scheduler.follow(self._recording.probes or {}, begins=self._recording.began)
+            plan, first = self._recording.probes or {}, self._recording.first
+            self._runner.scheduler.follow(plan, begins=self._recording.began, first=first)
         self._evaluated = -1
+        self._is_marked = False
         self._units_per_second = 0.0
         self._step_seconds = 0.0
         self._last: dict[str, float] = {}
         self._published = (0.0, "")
         self._heard: list[dict[str, float]] = []
+        self._copied: dict[str, float] = {}
+        self._events = context.history
+        self._failed_probes: set[str] = set()
+        self._samples: list[Generation] = []
 
     def before_training(self, resumed: bool) -> None:
         recording = self._recording
+        if resumed and recording is None and not self._catching_up:
+            self._note_resume()
         if resumed or (recording is not None and not recording.opened):
             return
         # The held-out loss comes first: what detectors hear at step 0 they must hear in the same order in a replay.
         if recording is None or 0 in recording.evaluations:
             self.evaluate(0)
         self.begin()
+
+    def before_update(self) -> None:
+        self._runner.before_update(self._loop.step + 1, self._controls)
+
+    def _note_resume(self) -> None:
+        """A run that is taken up again should go on as it was; a fork may differ from where it comes from."""
+        begun = self._events.newest_event("start", "resume")
+        if begun is not None and begun.kind == "resume":
+            self.detectors.resumed(self._loop.step)
+        else:
+            self.detectors.restarted(self._loop.step)
 
     def after_step(self, result: StepResult, seconds: float) -> None:
         step = self._loop.step
@@ -106,8 +125,9 @@ class Monitor(Callback):
         found[PLANNED_LR_SUM] = self.detectors.planned_lr_sum
         measured = self._runner.begin(result, self._controls)
         # The terms of the first batch are logged with the first update, which measures the same.
-        self._writer.log_scalars(0, found | measured)
+        self._writer.log_scalars(0, found | measured | self._version())
         self.detectors.observe(0, scalars | found | measured)
+        self._tell_failed_probes(0)
 
     def record(self, step: int, result: StepResult, seconds: float) -> None:
         """Log one update and run the probes that are due."""
@@ -129,7 +149,7 @@ class Monitor(Callback):
         measured = self._runner.measure(step, result, self._controls)
         added = self._runner.measure_added(step, result, self._controls)
         with self._writer.whole:  # readers see a step with all that was said of it, or not at all
-            self._writer.log_scalars(step, scalars)
+            self._writer.log_scalars(step, scalars if self._is_marked else scalars | self._version())
             if measured:
                 measured[catalog.OPTIM_LR_SUM] = self.detectors.lr_sum
                 measured[catalog.TRAIN_MEMORY_MB] = memory_mb(self._engine.device)
@@ -140,7 +160,20 @@ class Monitor(Callback):
             if added:  # apart, so that a run with such a probe is a run without it in all the rest
                 self._writer.log_scalars(step, added)
             self.detectors.observe(step, scalars | measured | added)
+            if len(self._runner.disabled) > len(self._failed_probes):
+                self._tell_failed_probes(step)
         self._runner.scheduler.charge(time.perf_counter() - started - (self._runner.scheduler.probing - probing))
+
+    def _version(self) -> dict[str, float]:
+        """Which measurements this worker knows, said with its first numbers."""
+        self._is_marked = True
+        return {MEASURES: float(MEASURES_VERSION)}
+
+    def _tell_failed_probes(self, step: int) -> None:
+        for name, why in self._runner.disabled.items():
+            if name not in self._failed_probes:
+                self._failed_probes.add(name)
+                self.detectors.probe_failed(step, name, why)
 
     def on_control_change(self, payload: Mapping[str, Any]) -> None:
         """Take note of a change; what is trained on is measured again when it is about the data."""
@@ -160,16 +193,27 @@ class Monitor(Callback):
         self._log(step, {name: value, catalog.COST_EVAL_MS: seconds * 1e3})
         self._last |= {name.replace("/", "_"): value, "eval_step": step}
 
-    def heard(self, step: int, stats: Mapping[str, Any], *, last: bool) -> None:
-        """Take the statistics of a finished timeline sample; after the last one of a step, log their means."""
-        self._heard.append({name: value for name, value in self._workload.heard(stats).items() if math.isfinite(value)})
+    def heard(self, step: int, sample: Generation, *, last: bool) -> None:
+        """Take a finished timeline sample; after the last one of a step, log the means of their statistics, the most
+        that was copied, and how they agree with the model that is trained.
+        """
+        heard = self._workload.heard(sample.stats)
+        self._heard.append({name: value for name, value in heard.items() if math.isfinite(value)})
+        self._samples.append(sample)
+        if self._recording is None or self._recording.has(catalog.GENERATION_COPIED):
+            for name, value in self._workload.copied(sample).items():
+                self._copied[name] = max(value, self._copied.get(name, 0.0))
+        if sample.status == "failed":
+            self.detectors.sample_failed(step, sample.prompt, str(sample.stats.get("error", "")))
         if last:
             names = {name for sample in self._heard for name in sample}
             means = {}
             for name in sorted(names):
                 values = [sample[name] for sample in self._heard if name in sample]
                 means[name] = sum(values) / len(values)
-            self._heard = []
+            means |= self._copied
+            means |= self._workload.compare_samples(self._samples)
+            self._heard, self._samples, self._copied = [], [], {}
             if means:
                 self._log(step, means)
 
@@ -177,7 +221,11 @@ class Monitor(Callback):
         """Take note of another model size: its modules, its parameters, and what the detectors know of it."""
         self._runner.name_modules()
         self._writer.set_meta("parameters", sum(value.numel() for value in self._engine.model.parameters()))
-        self.detectors.resized()
+        self.detectors.resized(self._loop.step)
+
+    def on_restore(self) -> None:
+        """Take note that the weights are those of an earlier step."""
+        self.detectors.restarted(self._loop.step)
 
     def publish(
         self, state: RunState, step: int, total_steps: int, message: str = "", *, force: bool = False, cause: str = ""

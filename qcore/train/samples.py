@@ -73,7 +73,7 @@ class Samples(Callback):
         """Pass a sample on, and tell the monitor when it is done; one that was cut short says nothing of the model."""
         for grown in speaking:
             if grown.status != "running" and grown.stats.get("error") != CUT:
-                self._monitor.heard(step, grown.stats, last=last)
+                self._monitor.heard(step, grown, last=last)
             yield
 
     def _draw(

@@ -58,6 +58,7 @@ class RepeatedChanges(Callback):
             step, engine = event.payload["from_step"], context.workload.engine
             weights = self._passed.get(step) or load_checkpoint(context.run_dir / folder_name(step))
             put_back(engine.saved, engine.model, engine.optimizer, weights)
+            loop.tell_restore()
         elif (wanted := context.history.redo_change(loop.step, event, context.board)) is not None:
             loop.tell_control_change({**event.payload, "name": wanted.name})
 

@@ -8,7 +8,7 @@ see one micro-batch at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from qcore.automation.learning_rate import learning_rate
 from qcore.config import TextRunConfig
 from qcore.data import Batch, Dataset, batch_for_run
+from qcore.diagnostics import AccumulationWeights, accumulation_weights
 from qcore.models import LanguageModel, ModelOutput, build_model
 from qcore.objectives import TERMS, TermInputs, Total, measure_terms, total_loss
 from qcore.probes import catalog
+from qcore.sampling import SampledToken
 from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, compile_lazily, make_optimizer
 
 MEASURED_ROWS = 2
@@ -126,6 +128,38 @@ class Engine(BaseEngine):
         with torch.no_grad(), self._autocast():
             return self.model(tokens_BT).logits_BTV.float()
 
+    def draw_text(
+        self,
+        draw: Callable[..., Iterator[SampledToken]],
+        model: LanguageModel,
+        prompt_ids: list[int],
+        settings: Any,
+        **more: Any,
+    ) -> Iterator[SampledToken]:
+        """Tokens after a prompt, one by one.
+
+        Args:
+            draw: the sampler, which is given the rest.
+        """
+        return draw(model, prompt_ids, settings, **more)
+
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """The same without autocast, as text is generated."""
+        self.model.eval()
+        with torch.no_grad():
+            return self.model(tokens_BT.to(self.device)).logits_BTV
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits [B, T, V] of the same tokens, fed one by one through the step that generates."""
+        self.model.eval()
+        tokens_BT = tokens_BT.to(self.device)
+        state, found = self.model.start(len(tokens_BT)), []
+        with torch.no_grad():
+            for tokens_B in tokens_BT.unbind(1):
+                output, state = self.model.step(tokens_B, state)
+                found.append(output.logits_BTV[:, -1])
+        return torch.stack(found, 1)
+
     def graph(self, result: TextResult, controls: Mapping[str, Any]) -> Total:
         return self.graph_of(result.rows, controls)
 
@@ -142,14 +176,17 @@ class Engine(BaseEngine):
         """The start of the first held-out row, [1, ≤ tokens]: the same at every step."""
         return self._held_out()[0].inputs_BT[:1, :tokens]
 
-    def accumulation_error(self, step: int, controls: Mapping[str, Any]) -> float:
-        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the cross-entropy of update `step`; NaN where it cannot be compared.
+    def check_accumulation(
+        self, step: int, controls: Mapping[str, Any]
+    ) -> tuple[float, Callable[[], AccumulationWeights]]:
+        """‖g_accumulated − g_big‖ ÷ ‖g_big‖ of the cross-entropy of update `step`, NaN where it cannot be compared, and
+        what the accumulated gradient is made of, measured when it is asked for.
 
         The big batch is all micro-batches at once. Other terms are left out: those of the mean prediction rightly see
         one micro-batch at a time. Leaves the gradients cleared.
         """
         if self.config.optim.accumulation == 1 or self.model.needs_randomness or self.scaler.is_enabled():
-            return math.nan
+            return math.nan, lambda: AccumulationWeights((), (), math.nan)
         plain = {name: 0.0 if name.endswith("_weight") else value for name, value in controls.items()}
         plain |= {"ce_weight": 1.0, "label_smoothing": 0.0}
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -157,12 +194,24 @@ class Engine(BaseEngine):
         accumulated = [_flat(parameter.grad, parameter) for parameter in parameters]
         batches = self._micro_batches(step, controls)
         whole = Batch(*(torch.cat(column) for column in zip(*(vars(batch).values() for batch in batches), strict=True)))
-        total = self.graph_of(whole, plain)
-        big = torch.autograd.grad(total.loss, parameters, allow_unused=True)
+        gradients = self._plain_gradients(whole, parameters, plain)
         self.optimizer.zero_grad(set_to_none=True)
-        gradients = [_flat(gradient, parameter) for gradient, parameter in zip(big, parameters, strict=True)]
         difference = sum(float((a - b).square().sum()) for a, b in zip(accumulated, gradients, strict=True))
-        return math.sqrt(difference / max(sum(float(b.square().sum()) for b in gradients), 1e-30))
+        error = math.sqrt(difference / max(sum(float(b.square().sum()) for b in gradients), 1e-30))
+        counts = [int(batch.mask_BT.sum()) for batch in batches]
+
+        def weights() -> AccumulationWeights:
+            micro = [self._plain_gradients(batch, parameters, plain) for batch in batches]
+            return accumulation_weights(accumulated, micro, counts)
+
+        return error, weights
+
+    def _plain_gradients(
+        self, batch: Batch, parameters: list[nn.Parameter], controls: Mapping[str, Any]
+    ) -> list[Tensor]:
+        total = self.graph_of(batch, controls)
+        found = torch.autograd.grad(total.loss, parameters, allow_unused=True)
+        return [_flat(gradient, parameter) for gradient, parameter in zip(found, parameters, strict=True)]
 
     def measure_terms(self, result: TextResult, controls: Mapping[str, Any]) -> dict[str, float]:
         """Every term on the first rows (at most 2) of the step's last micro-batch, without gradient, whatever its

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from qcore.base import plain_file
 from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import generation_statistics
+from qcore.diagnostics import AccumulationWeights, SampleScore, TrainedRows, generation_statistics, longest_copy
 from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
@@ -33,24 +35,39 @@ from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
+from qcore.train.sampled.text import compare_texts, data_round_trip, score_generation
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
-from qcore.train.workload import EngineStep, Sampler, Workload
+from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
 UPDATE_SECONDS = 0.1
+SURPRISED_UPDATES = 16
+LOOKED_AT_TOKENS, LOOKED_AT_ROWS, LOOKED_AT_RANGE = 32_768, 64, 512
+"""Of what updates are trained on: tokens, rows of a micro-batch, and how many updates back or ahead."""
 FIRST_BATCHES = 4
+_PROPOSED = ("packing", "tokenizer", "accumulation", "layers")
+"""What only a new run can change, and remedies propose to."""
 _HEARD = ("repetition", "distinct_2")
 _LONGEST = 10_000
+_SEARCHED, _MOST_COMPARED = 1 << 16, 128
+"""Tokens of the training text, and of a sample, that are compared: about a hundredth of what drawing it takes."""
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
 
 
-class TextSampler(Sampler):
-    """A language model and its tokenizer."""
+DrawText = Callable[..., Iterator[SampledToken]]
+"""(the sampler, model, prompt ids, settings, …) → tokens, as `Engine.draw_text`."""
 
-    def __init__(self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer) -> None:
+
+class TextSampler(Sampler):
+    """A language model and its tokenizer, and the engine's way of drawing where there is one."""
+
+    def __init__(
+        self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer, draw_text: DrawText | None = None
+    ) -> None:
         self.config: TextRunConfig = config
         self._model = model
         self._tokenizer = tokenizer
+        self._draw_text = draw_text
 
     def sample(
         self,
@@ -61,7 +78,14 @@ class TextSampler(Sampler):
     ) -> Iterator[Generation]:
         del controls
         self._check_sampling(settings)
-        return sample_text(self._model, self._tokenizer, draft, settings, stop)
+        # training puts it back before its next step; done once here, it saves `generate` a walk a token
+        self._model.eval()
+        return sample_text(self._draw, self._tokenizer, draft, settings, stop)
+
+    def _draw(self, prompt_ids: list[int], settings: SamplingConfig, **more: Any) -> Iterator[SampledToken]:
+        if self._draw_text is None:
+            return generate(self._model, prompt_ids, settings, **more)
+        return self._draw_text(generate, self._model, prompt_ids, settings, **more)
 
     def settings(self, changes: Mapping[str, Any]) -> Section:
         """As of every family; also refused: a coherence-aware rule for a model without phases."""
@@ -85,8 +109,9 @@ class TextWorkload(TextSampler, Workload):
     def __init__(self, config: TextRunConfig, cache: Path, tokenizer: Path | None = None) -> None:
         self.engine = build_engine(config, cache, tokenizer)
         self.fingerprint = self.engine.dataset.fingerprint
-        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer)
+        super().__init__(config, self.engine.model, self.engine.dataset.tokenizer, self.engine.draw_text)
         self._check_sampling(config.sampling)
+        self._scores: dict[str, SampleScore] = {}
 
     def section_after_growth(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         return grown_section(self.engine.config, changes)
@@ -125,8 +150,18 @@ class TextWorkload(TextSampler, Workload):
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in engine.dataset.report.skipped),
             data=engine.dataset.report.facts(),
+            settings={name: self.config.value(name) for name in _PROPOSED if name not in controls},
+            steps_per_pass=self._steps_per_pass(),
             starts_level=getattr(model, "start", "level") == "level",  # one whose head has its own table always does
         )
+
+    def _steps_per_pass(self) -> float:
+        """Updates in which as many targets come as the training text has."""
+        optim, dataset = self.config.optim, self.engine.dataset
+        rows = optim.batch_size * optim.accumulation
+        if self.config.data.packing == "padded":  # a document a row, whatever its length
+            return dataset.report.train_documents / rows
+        return float(dataset.token_counts.sum()) / (rows * self.config.model.context)
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
         del step
@@ -134,7 +169,10 @@ class TextWorkload(TextSampler, Workload):
 
     def data_measurements(self, controls: Mapping[str, Any]) -> dict[str, float]:
         tokenizer = self._tokenizer
-        return target_statistics(self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id)
+        targets = target_statistics(
+            self.engine.first_batches(FIRST_BATCHES, controls), tokenizer.pad_id, tokenizer.eos_id
+        )
+        return targets | data_round_trip(self.engine.dataset)
 
     def describe(self, run_dir: Path) -> dict[str, Any]:
         tokenizer, dataset, optim = self._tokenizer, self.engine.dataset, self.config.optim
@@ -161,6 +199,40 @@ class TextWorkload(TextSampler, Workload):
         length = min(int(controls["sample_length"]), _LONGEST)
         settings = self.config.sampling.model_copy(update={"max_tokens": length})
         return [(prompt, settings) for prompt in self.config.probes.prompts]
+
+    def copied(self, sample: Generation) -> dict[str, float]:
+        """Longest stretch of the sample, and of as much held-out text, that stands in the first 65,536 tokens of the
+        training text.
+        """
+        ids = np.array([row["id"] for row in sample.tokens][:_MOST_COMPARED], dtype=np.int64)
+        if not len(ids):
+            return {}
+        train, held_out = self.engine.dataset.train.tokens_N, self.engine.dataset.validation.tokens_N
+        searched_N = train[:_SEARCHED]
+        return {
+            catalog.GENERATION_COPIED: float(longest_copy(ids, searched_N)),
+            catalog.GENERATION_COPIED_HELD_OUT: float(longest_copy(held_out[: len(ids)], searched_N)),
+        }
+
+    def sample(
+        self,
+        draft: Generation,
+        settings: SamplingConfig,
+        controls: Mapping[str, Any],
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Generation]:
+        """As of any sampler; a sample of the timeline is scored by the trained model."""
+        versions = weight_versions(self.engine.model)
+        for partial in super().sample(draft, settings, controls, stop):
+            # a rewind may put other weights in while a sample is drawn: it is then of neither
+            if partial.status == "done" and draft.kind == "timeline" and weight_versions(self.engine.model) == versions:
+                self._scores[partial.id] = score_generation(self.engine, partial, settings)
+            yield partial
+
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """What the samples' scores say together."""
+        scores, self._scores = self._scores, {}
+        return compare_texts(self.engine, samples, scores)
 
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         return {
@@ -195,6 +267,10 @@ class TextProbed:
 
     def parameter_names(self) -> Iterator[str]:
         return (name for name, _ in self._engine.model.named_parameters())
+
+    def record_update(self) -> None:
+        """Record the update that is about to be made."""
+        self._engine.updates.arm()
 
     def probe_input(self, step: int, result: TextResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         output, batch, tokenizer = result.output, result.batch, self._engine.dataset.tokenizer
@@ -233,6 +309,14 @@ class TextStep(EngineStep):
     _engine: Engine
     _result: TextResult
 
+    @cached_property
+    def _surprise_V(self) -> Tensor:
+        """−ln of each token's share of the training targets; half a count for every one: a target that the training
+        text lacks is rare, not impossible.
+        """
+        counts_V = torch.as_tensor(self._engine.dataset.token_counts).float() + 0.5
+        return (counts_V.sum() / counts_V).log()
+
     def lookup_tables(self) -> dict[str, Tensor]:
         names = [name for name, _ in self._engine.model.named_parameters() if name in _TABLES]
         return dict.fromkeys(names, self._result.batch.inputs_BT)
@@ -246,6 +330,14 @@ class TextStep(EngineStep):
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
         return self._engine.logits(tokens_BT)
+
+    def logits_as_generated(self, tokens_BT: Tensor) -> Tensor:
+        """As `TextAccess` says."""
+        return self._engine.logits_as_generated(tokens_BT)
+
+    def stepped_logits(self, tokens_BT: Tensor) -> Tensor:
+        """As `TextAccess` says."""
+        return self._engine.stepped_logits(tokens_BT)
 
     def internals(self, tokens_BT: Tensor) -> Internals:
         self._engine.model.eval()
@@ -289,8 +381,67 @@ class TextStep(EngineStep):
         with torch.no_grad():
             return layer.shares(every_V[None])[0]
 
-    def accumulation_error(self) -> float:
-        return self._engine.accumulation_error(self._step + 1, self._controls)
+    def check_accumulation(self) -> tuple[float, Callable[[], AccumulationWeights]]:
+        """Error of the accumulated gradient of the next update, and what it is made of."""
+        return self._engine.check_accumulation(self._step + 1, self._controls)
+
+    def surprises(self) -> dict[int, float]:
+        """By update, of the newest (before the first: of those to come), from their own targets."""
+        first = max(1, self._step - SURPRISED_UPDATES + 1)
+        found = {}
+        for update in range(first, max(self._step, SURPRISED_UPDATES if self._step == 0 else 1) + 1):
+            batches = self._engine._micro_batches(update, self._controls)
+            nats_N = torch.cat([self._surprise_V[batch.targets_BT.cpu()][batch.mask_BT.cpu()] for batch in batches])
+            if len(nats_N):
+                found[update] = float(nats_N.mean())
+        return found
+
+    def trained_rows(self) -> TrainedRows:
+        """Rows as the engine draws them, a function of the number of the update."""
+        optim, stream = self._engine.config.optim, self._engine.dataset.train
+        per_update = optim.batch_size * optim.accumulation * self._engine.config.model.context
+        # thoroughly once; in training a quarter of it, since the budget is the run's
+        tokens = LOOKED_AT_TOKENS if self._step == 0 else LOOKED_AT_TOKENS // 4
+        updates = looked_at_updates(self._step, int(self._controls["steps"]), tokens // per_update)
+        found: list[Batch] = []
+        numbers: list[int] = []
+        for update in updates:
+            for batch in self._engine._micro_batches(update, self._controls):
+                found.append(Batch(*(value[:LOOKED_AT_ROWS].cpu() for value in vars(batch).values())))
+                numbers += [update] * len(found[-1].mask_BT)
+        columns = zip(*(vars(batch).values() for batch in found), strict=True)
+        inputs, targets, mask = (torch.cat(column).numpy() for column in columns)
+        windows = np.arange(min(len(inputs), stream.fixed_windows))
+        text = stream.fixed_batch(windows * stream.fixed_windows // len(windows)).inputs_BT
+        context = self._engine.config.model.context
+        packed = self._engine.config.data.packing == "packed"
+        epoch = len(stream.tokens_N) // context if packed else stream.fixed_windows
+        return TrainedRows(
+            inputs_RT=inputs,
+            targets_RT=targets,
+            mask_RT=mask,
+            update_R=np.array(numbers),
+            text_WT=text.numpy(),
+            windows=max(1, epoch),
+            tokens_N=stream.tokens_N,
+        )
+
+
+def looked_at_updates(step: int, steps: int, count: int) -> list[int]:
+    """Updates whose rows are compared: some in a row up to `step` (before the first: from it on), others evenly spread
+    over the 512 before (after), 4 to 64 in all.
+    """
+    count = min(64, max(4, count))
+    near = min(8, count // 2)
+    if step > 0:
+        first = max(1, step - LOOKED_AT_RANGE + 1)
+        row, rest = range(max(first, step - near + 1), step + 1), range(first, max(first, step - near + 1))
+    else:
+        # a run of a few steps has the same loader as a long one
+        last = min(max(64, steps), LOOKED_AT_RANGE)
+        row, rest = range(1, min(near, last) + 1), range(near + 1, last + 1)
+    wanted = min(count - len(row), len(rest))
+    return sorted({*row, *(rest[at * len(rest) // wanted] for at in range(wanted))})
 
 
 def build_engine(config: TextRunConfig, cache: Path | None, tokenizer: Path | None = None) -> Engine:
@@ -323,7 +474,7 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
     with checkpoint_errors(folder, "model"):
         sized = config_with_section(config, checkpoint.state.model)
     assert isinstance(sized, TextRunConfig)
-    config = sized
+    config, draw_text = sized, None
     if config.fault:
         # A planted fault belongs to the whole engine, data and optimizer included, so all of it is built.
         on_cpu = config.with_values({"device": "cpu"})
@@ -331,11 +482,11 @@ def load_text(config: TextRunConfig, run_dir: Path, folder: Path) -> tuple[Sampl
         engine = build_engine(on_cpu, run_dir.parent / CACHE_FOLDER, run_dir / TOKENIZER_FILE)
         restore_model(engine.model, checkpoint)
         restore_optimizer(engine.model, engine.optimizer, checkpoint)
-        model = engine.model
+        model, draw_text = engine.model, engine.draw_text
     else:
         model = build_model(config.model, tokenizer.vocab_size, None, seed=config.seed)
         restore_model(model, checkpoint)
-    return TextSampler(config, model.eval(), tokenizer), checkpoint.state.controls
+    return TextSampler(config, model.eval(), tokenizer, draw_text), checkpoint.state.controls
 
 
 def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dict[str, float]:
@@ -359,7 +510,7 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
 
 
 def sample_text(
-    model: LanguageModel,
+    draw: Callable[..., Iterator[SampledToken]],
     tokenizer: Tokenizer,
     draft: Generation,
     settings: SamplingConfig,
@@ -370,7 +521,6 @@ def sample_text(
     The prompt is preceded by the begin-of-sequence token, as every document is in training. A model that breaks
     while it speaks (NaN logits) ends with status `failed` and the reason in its statistics.
     """
-    model.eval()  # training puts it back before its next step; done once here, it saves `generate` a walk a token
     started = shown = time.monotonic()
     prompt_ids = [tokenizer.bos_id, *tokenizer.encode(draft.prompt)]
     unknown = sum(token == tokenizer.unk_id for token in prompt_ids)
@@ -385,15 +535,16 @@ def sample_text(
         return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
 
     try:
-        for token in generate(model, prompt_ids, settings, eos_id=tokenizer.eos_id, forbidden=forbidden, stop=stop):
+        rest: dict[str, Any] = {"eos_id": tokenizer.eos_id, "forbidden": forbidden, "stop": stop}
+        for token in draw(prompt_ids, settings, **rest):
             ids.append(token.id)
             sampled.append(token)
             rows.append(_token_row(token, tokenizer))
             if time.monotonic() - shown >= UPDATE_SECONDS:
                 shown = time.monotonic()
                 yield partial("running", {"unknown_prompt_tokens": unknown})
-    except FloatingPointError as error:
-        status, reason = "failed", str(error)
+    except SAMPLE_ERRORS as error:
+        status, reason = "failed", str(error) or type(error).__name__
     stats: dict[str, object] = {
         name.partition("/")[2]: value
         for name, value in generation_statistics(

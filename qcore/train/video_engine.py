@@ -33,9 +33,9 @@ from qcore.train.engine import RANDOM_LOCK, BaseEngine, StepResult, make_optimiz
 MEASURED_CLIPS = 8
 ANCHOR_CLIPS = 256
 CODEC_STEPS = 300
-_HELD_OUT = 1 << 31
+HELD_OUT = 1 << 31
 """Positions from here on are draws of the held-out batches; updates never come so far."""
-_ANCHOR_DRAW = _HELD_OUT - 1
+_ANCHOR_DRAW = HELD_OUT - 1
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class VideoEngine(BaseEngine):
         self.model.eval()
         summed, count = 0.0, 0
         with torch.no_grad():
-            for number, clips in enumerate(self._held_out()):
-                seen = self._forward(1, clips, self.draw(_HELD_OUT + number, clips, controls), controls)
+            for number, clips in enumerate(self.held_out()):
+                seen = self._forward(1, clips, self.draw(HELD_OUT + number, clips, controls), controls)
                 difference = seen.inputs.velocity_BFCHW.float() - seen.inputs.target_BFCHW.float()
                 summed += float(difference.square().mean()) * len(clips)
                 count += len(clips)
@@ -207,10 +207,10 @@ class VideoEngine(BaseEngine):
     def _text(self, position: int) -> TextStates | None:
         """Prompts of the clips of a batch; of a held-out one beyond the positions of training."""
         size = self.config.optim.batch_size
-        if position < _HELD_OUT:
+        if position < HELD_OUT:
             return self.dataset.train_text(self.config.drawn_seed, position, size)
         text = self.dataset.validation_text(size * self.config.probes.eval_batches)
-        at = (position - _HELD_OUT) * size
+        at = (position - HELD_OUT) * size
         return text and TextStates(text.states_BLE[at : at + size], text.mask_BL[at : at + size])
 
     def path(self, controls: Mapping[str, Any]) -> Path:
@@ -337,6 +337,10 @@ class VideoEngine(BaseEngine):
         """Standardised pixels of generated clips, to be measured."""
         return samples_NFCHW
 
+    def sampled_model(self, settings: Any) -> nn.Module:
+        """The averaged model that clips are drawn from, or the live one."""
+        return self.ema if settings.averaged_weights and self.ema is not None else self.model
+
     def sample(
         self,
         settings: Any,
@@ -351,15 +355,13 @@ class VideoEngine(BaseEngine):
         Args:
             settings: `ClipSamplingConfig`.
         """
-        model = self.ema if settings.averaged_weights and self.ema is not None else self.model
+        model = self.sampled_model(settings)
         model.eval()
         path = self.path(controls)
         seeds = clip_seeds(settings.sample_seed, count)
         noise = clip_noise(self.model.latent_shape, sampling_correlation(settings, controls), seeds).to(self.device)
         with torch.no_grad():
-            anchors = (
-                self._sampling_anchors(path, settings, controls, count) if self.config.model.anchor_input else None
-            )
+            anchors = self.sampling_anchors(path, settings, controls, count)
 
         def velocity(piece: slice) -> Callable[[Tensor, Tensor], Tensor]:
             anchor = None if anchors is None else anchors[piece]
@@ -370,10 +372,12 @@ class VideoEngine(BaseEngine):
             with torch.no_grad():
                 yield self.model.codec.decode(latents)
 
-    def _sampling_anchors(self, path: Path, settings: Any, controls: Mapping[str, Any], count: int) -> Tensor:
-        """Anchors for a model that is shown one. data: of held-out clips · prior: standard normal for an anchor
-        network, whose posterior the KL term pulls there; else normal with the training anchors' mean and spread.
+    def sampling_anchors(self, path: Path, settings: Any, controls: Mapping[str, Any], count: int) -> Tensor | None:
+        """Anchors for a model that is shown one, else None. data: of held-out clips · prior: standard normal for a
+        network of anchors, whose posterior the KL term pulls there; else normal, with the mean and spread of training.
         """
+        if not self.config.model.anchor_input:
+            return None
         from_data = settings.anchor_source == "data"
         if not from_data and self.model.anchor_network is not None:
             return self._frame_noise(settings, count)
@@ -400,7 +404,8 @@ class VideoEngine(BaseEngine):
         batch = self.dataset.train_batch(self.config.drawn_seed, position, self.config.optim.batch_size)
         return batch.to(self.device, non_blocking=True)
 
-    def _held_out(self) -> list[Tensor]:
+    def held_out(self) -> list[Tensor]:
+        """The fixed batches of evaluation."""
         if self._validation is None:
             batches = self.dataset.validation_batches(self.config.optim.batch_size, self.config.probes.eval_batches)
             self._validation = [batch.to(self.device) for batch in batches]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,21 @@ from qcore.detect import Facts
 from qcore.diagnostics import FrameReference, FrameStatistics, frame_reference, frame_statistics, singular_spectrum
 from qcore.flow import PathSample, PathWeights
 from qcore.models import parameter_count
-from qcore.objectives import term_weights
+from qcore.objectives import term_weights, total_loss
 from qcore.probes import ProbeInput, catalog
 from qcore.probes import video as video_probes
 from qcore.probes.protocol import ClipInput, Keep
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
+from qcore.train.sampled.clips import FlowTrail, compare_average, compare_flow, sampled_elements
 from qcore.train.video_engine import MEASURED_CLIPS, VideoEngine, VideoResult, sampling_correlation
-from qcore.train.workload import EngineStep, Sampler, Workload
+from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
 REFERENCE_CLIPS = 256
 KEPT_CLIPS = 8
+TIMED_CLIPS, TIMED_DRAWS = 256, 32
+"""Times that are held against the distribution asked for: as many clips as this, of no more draws."""
 _SERIES = catalog.frames("generated", "")
 
 
@@ -44,6 +47,10 @@ class ClipSampler(Sampler):
         self.config: VideoRunConfig = config
         self.engine = engine
         self._writer: RunWriter | None = None
+        self._compared: dict[str, float] = {}
+        """How the newest sample of the timeline agrees with the trained model."""
+        self._elements: Tensor | None = None
+        """Of the averaged weights, at the sample before."""
         clips = engine.dataset.validation_clips(REFERENCE_CLIPS)
         self._reference: FrameReference = frame_reference(clips)
         self._of_data = frame_statistics(clips, reference=self._reference).scalars()
@@ -60,23 +67,31 @@ class ClipSampler(Sampler):
         timeline = draft.kind == "timeline"
         count = max(settings.sampled_clips, self.config.probes.measured_clips) if timeline else settings.sampled_clips
         path_of_z: dict[float, list[Tensor]] = {}
+        trail = FlowTrail()
 
         def remember(start: int, t: float, z_BFCHW: Tensor) -> None:
             if timeline and start == 0:
                 path_of_z.setdefault(t, []).append(z_BFCHW)
+                trail.remember(start, t, z_BFCHW)
 
         pieces: list[Tensor] = []
         rows: list[dict[str, object]] = []
         status = "done"
         stats: dict[str, Any] = {}
+        model = self.engine.sampled_model(settings)
+        versions = weight_versions(model)
         try:
-            for piece in self.engine.sample(settings, controls, count, on_step=remember, stop=stop):
-                pieces.append(piece.float().cpu())
-                wanted = settings.sampled_clips - len(rows)
-                rows += [_clip_row(clip) for clip in self.engine.shown(pieces[-1][: max(0, wanted)])]
-                yield replace(draft, tokens=list(rows), status="running")
-        except FloatingPointError as error:
-            status, stats["error"] = "failed", str(error)
+            with trail.hear(model, on=timeline):
+                for piece in self.engine.sample(settings, controls, count, on_step=remember, stop=stop):
+                    pieces.append(piece.float().cpu())
+                    wanted = settings.sampled_clips - len(rows)
+                    rows += [_clip_row(clip) for clip in self.engine.shown(pieces[-1][: max(0, wanted)])]
+                    yield replace(draft, tokens=list(rows), status="running")
+        except SAMPLE_ERRORS as error:
+            status, stats["error"] = "failed", str(error) or type(error).__name__
+        # a rewind may put other weights in while clips are drawn: they are then of neither
+        if timeline and status == "done" and weight_versions(model) == versions:
+            self._compared = compare_flow(self.engine, trail, settings, controls) | self._average(settings, controls)
         if pieces:
             clips = torch.cat(pieces)
             found = frame_statistics(self.engine.measured_samples(clips), reference=self._reference)
@@ -90,6 +105,17 @@ class ClipSampler(Sampler):
             "seconds": time.monotonic() - started,
         }
         yield replace(draft, tokens=rows, stats=stats, status=status)
+
+    def _average(self, settings: ClipSamplingConfig, controls: Mapping[str, Any]) -> dict[str, float]:
+        """How the averaged weights are doing, where clips are drawn from them."""
+        if self.engine.ema is None or not settings.averaged_weights:
+            return {}
+        before, self._elements = self._elements, sampled_elements(self.engine.ema.module)
+        found = compare_average(self.engine, controls)
+        if before is not None:
+            size = float(self._elements.norm())
+            found[catalog.AVERAGE_MOVED] = float((self._elements - before).norm()) / max(size, 1e-30)
+        return found
 
     def _arrays(
         self,
@@ -125,7 +151,7 @@ class VideoWorkload(ClipSampler, Workload):
         return Runner(VideoProbed(self.engine, self._reference), writer, probe_version=version)
 
     def facts(self, controls: Mapping[str, Any], planned_lr_sum: float) -> Facts:
-        model = self.config.model
+        model, optim = self.config.model, self.config.optim
         return Facts(
             kind=model.kind,
             family="video",
@@ -134,10 +160,11 @@ class VideoWorkload(ClipSampler, Workload):
             planned_lr_sum=planned_lr_sum,
             term_ranges={term.name: (term.low, term.high) for term in self.engine.terms},
             hinges=frozenset(term.name for term in self.engine.terms if term.hinge),
-            accumulation=self.config.optim.accumulation,
+            accumulation=optim.accumulation,
             fault=self.config.fault,
             controls=dict(controls),
             skipped=tuple((skipped.path, skipped.reason) for skipped in self.engine.dataset.skipped),
+            steps_per_pass=len(self.engine.dataset.train_NFCHW) / (optim.batch_size * optim.accumulation),
         )
 
     def term_weights(self, step: int, controls: Mapping[str, Any]) -> Mapping[str, float]:
@@ -179,6 +206,13 @@ class VideoWorkload(ClipSampler, Workload):
         correlation = {"sample_noise_correlation": controls["sample_noise_correlation"]}
         return [(f"seed {sampling.sample_seed}", sampling.model_copy(update=correlation))]
 
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """What was found while the newest sample was drawn, and how many failed."""
+        found, self._compared = self._compared, {}
+        if samples:
+            found[catalog.SAMPLER_FAILED_SHARE] = sum(one.status == "failed" for one in samples) / len(samples)
+        return found
+
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         found = {f"{_SERIES}{name}": float(stats[name]) for name in self._of_data if name in stats}
         if found:
@@ -206,6 +240,10 @@ class VideoProbed:
 
     def parameter_names(self) -> Iterator[str]:
         return (name for name, _ in self._engine.model.named_parameters())
+
+    def record_update(self) -> None:
+        """Record the update that is about to be made."""
+        self._engine.updates.arm()
 
     def probe_input(self, step: int, result: VideoResult, controls: Mapping[str, Any], keep: Keep) -> ProbeInput:
         bridge, hidden = result.bridge, result.hidden_BND
@@ -274,6 +312,27 @@ class VideoStep(EngineStep):
         self._engine.model.eval()
         output = self._engine.predict(self._engine.model, z_BFCHW, t_B, anchor_BCHW, self._controls)
         return output.velocity_BFCHW.float()
+
+    def times(self) -> Tensor:
+        """From the draws of the newest updates, or of the first ones."""
+        clips = self._result.clips_BFCHW
+        updates = max(1, min(TIMED_DRAWS, -(-TIMED_CLIPS // len(clips))))
+        last = self._step * self._engine.config.optim.accumulation
+        first = max(0, last - updates)
+        draws = (self._engine.draw(position, clips, self._controls) for position in range(first, first + updates))
+        return torch.cat([draw.t_B for draw in draws])
+
+    def velocity_gradient(self) -> Tensor | None:
+        """Without the model: its velocity is where the gradient begins."""
+        result, bridge = self._result, self._result.bridge
+        velocity = result.velocity_BFCHW.clone().requires_grad_()
+        denoised, defined_B = bridge.path.denoised(bridge.sample.z_BFCHW, velocity, bridge.anchor_BCHW, bridge.draw.t_B)
+        seen = self._engine._inputs(result.step, velocity, denoised, defined_B, result.latents_BFCHW, bridge)
+        total = total_loss(seen, self._controls, self._engine.terms)
+        if not total.loss.requires_grad:
+            return None
+        gradient: Tensor | None = torch.autograd.grad(total.loss, velocity, allow_unused=True)[0]
+        return gradient
 
 
 def build_video_engine(config: VideoRunConfig) -> VideoEngine:

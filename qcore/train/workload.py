@@ -7,7 +7,7 @@ itself in the run's folder, and speaks: text that grows token by token, or clips
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from qcore.config import ConfigError, RunConfig, Section, nearest_hint
 from qcore.detect import Facts
+from qcore.diagnostics import FixedMatrix, TrainedWeights, UpdateRecord, fixed_matrices, trained_weights
 from qcore.probes.jitter import jitter_weights
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
@@ -34,6 +35,16 @@ class EngineStep:
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, value) for name, value in self._engine.model.named_parameters() if value.requires_grad]
 
+    def counted_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Every parameter but those that the family freezes by design."""
+        model = self._engine.model
+        by_design = tuple(getattr(model, "frozen_by_design", ()))
+        return [
+            (name, value)
+            for name, value in model.named_parameters()
+            if value.requires_grad or not name.startswith(by_design)
+        ]
+
     def lookup_tables(self) -> dict[str, Tensor]:
         return {}
 
@@ -46,9 +57,39 @@ class EngineStep:
         gradients: Mapping[str, Tensor | None] = self._engine.gradients(self._result, self._controls)
         return gradients
 
-    def before_update(self) -> Mapping[str, Tensor]:
-        before: Mapping[str, Tensor] = self._engine.before_update(self._result.learning_rate)
+    def before_update(self) -> Mapping[str, Tensor] | None:
+        before: Mapping[str, Tensor] | None = self._engine.before_update(self._result.learning_rate)
         return before
+
+    def update(self) -> UpdateRecord | None:
+        """What the last update did, if it was recorded."""
+        record: UpdateRecord | None = self._engine.updates.record(skipped=self._result.skipped)
+        return record
+
+    def trained_weights(self) -> TrainedWeights:
+        """Which parameters learn, and which of those the optimizer knows."""
+        return trained_weights(self.counted_parameters(), self._engine.optimizer.param_groups)
+
+    def block_outputs(self, call: Callable[[], Any]) -> Sequence[Tensor]:
+        """What each block gives while `call` asks the model."""
+        states: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: Any) -> None:
+            # a block may give more beside its states, such as those of a memory
+            states.append(output if isinstance(output, Tensor) else output[0])
+
+        hooks = [layer.register_forward_hook(keep) for layer in getattr(self._engine.model, "layers", ())]
+        try:
+            call()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return states
+
+    def fixed_matrices(self, call: Callable[[], Any], inputs: Sequence[Tensor]) -> Sequence[FixedMatrix]:
+        """Matrices of the forward pass `call` that nothing can train."""
+        model = self._engine.model
+        return fixed_matrices(call, model.parameters(), inputs, model.buffers())
 
     def measured_terms(self) -> Mapping[str, float]:
         terms: Mapping[str, float] = self._engine.measure_terms(self._result, self._controls)
@@ -56,6 +97,15 @@ class EngineStep:
 
     def jittered(self, seed: int) -> AbstractContextManager[None]:
         return jitter_weights(self._engine.model, seed)
+
+
+SAMPLE_ERRORS = (FloatingPointError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a broken model or sampler raises: a sample that failed is shown, and found; training goes on without it."""
+
+
+def weight_versions(model: nn.Module) -> int:
+    """A number that is another one after any change of a weight in place."""
+    return sum(parameter._version for parameter in model.parameters())
 
 
 class Sampler(ABC):
@@ -135,6 +185,17 @@ class Workload(Sampler):
     def timeline(self, controls: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Prompts and settings of the samples that are taken at a cadence."""
 
+    def copied(self, sample: Generation) -> dict[str, float]:
+        """Series, by name, of what a timeline sample has in common with the training data; the largest of a step's
+        samples counts.
+        """
+        del sample
+        return {}
+
     @abstractmethod
     def heard(self, stats: Mapping[str, Any]) -> dict[str, float]:
         """Series, by name, that the statistics of a timeline sample give."""
+
+    @abstractmethod
+    def compare_samples(self, samples: Sequence[Generation]) -> dict[str, float]:
+        """Series, by name, of how all timeline samples of a step agree with the model that is trained."""

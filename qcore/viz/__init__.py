@@ -22,6 +22,7 @@ from qcore.viz.figure import Figure, script_file
 from qcore.viz.gradients import cosine_matrix, eigenvalues, module_tree, term_bars, term_style, update_bars
 from qcore.viz.heat import Axis, Scale, heat, with_cursor
 from qcore.viz.kernels import all_heads, causality_map, kernel, kernel_difference
+from qcore.viz.layers import LayerValues, layer_map, layer_values
 from qcore.viz.phases import coherence_map, layer_name, layer_style, portrait, rose, spectrum, spread_layers
 from qcore.viz.theme import LINE_COLORS, empty_figure, label, line_style
 from qcore.viz.tokens import histogram, leading_tokens, race, shares
@@ -53,6 +54,7 @@ __all__ = [
     "ClipRow",
     "Extremes",
     "Figure",
+    "LayerValues",
     "Line",
     "Mark",
     "Reference",
@@ -88,8 +90,10 @@ __all__ = [
     "kernel_difference",
     "label",
     "lag_changes",
+    "layer_map",
     "layer_name",
     "layer_style",
+    "layer_values",
     "leading_tokens",
     "limit_words",
     "line_style",

@@ -219,10 +219,12 @@ def _findings(figures: list[Figure], findings: Sequence[Mapping[str, Any]], judg
         )
         at = evidence.get("shown_at")
         look = "" if at is None else f", here as of step {int(at):,}"
-        quiet = "" if finding["state"] == "active" else " quiet"
+        quiet = "" if finding["state"] in ("active", "in transition") else " quiet"
+        graded = f"{finding['grade']} {finding['role']}, " if "grade" in finding else ""
         parts.append(
             f'<div class="finding{quiet}"><h3>{html.escape(spell_out_numbers(str(finding["title"])))}</h3>'
-            f'<p class="hint">{html.escape(name_words(str(finding["name"])))}, {html.escape(str(finding["state"]))}, '
+            f'<p class="hint">{html.escape(name_words(str(finding["name"])))}, {html.escape(graded)}'
+            f"{html.escape(str(finding['state']))}, "
             f"since step {int(finding['since_step']):,}, last seen at step {int(finding['last_step']):,}{look}</p>"
             f"<p>{html.escape(spell_out_numbers(str(finding['explanation'])))}</p>"
             f"{_table([('measured', 'value', 'should be'), *numbers]) if numbers else ''}{plot}"

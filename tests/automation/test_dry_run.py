@@ -3,7 +3,7 @@
 import pytest
 
 from qcore.config import ConfigError, SetControl
-from qcore.lab import DryChange, Lab, dry_run
+from qcore.lab import DryChange, Lab, dry_run, held_back_findings
 from qcore.store import Finding, RunWriter
 from tests.attacks.cpu import bounded
 from tests.support.configs import small_config
@@ -18,6 +18,7 @@ def recorded(lab: Lab) -> Lab:
     with RunWriter(lab.runs_dir / name / "run.sqlite") as writer:
         for step in range(1, 61):
             writer.log_scalars(step, {"made/up": float(step)})
+        # as of a version without roles and grades: those of its rule
         remedy = {"kind": "set", "label": "Off", "why": "", "changes": {"z_loss_weight": 0.0}}
         evidence = {"raised_at": 30}
         writer.put_finding(Finding("harmful_term:z", "harmful_term", 28, 60, "active", evidence, "Bad", "", [remedy]))
@@ -77,3 +78,16 @@ def test_only_automatic_controls_vary(recorded: Lab) -> None:
         run(recorded, learning_rate=1e-3)
     with pytest.raises(ConfigError, match="write when CONDITION"):
         run(recorded, rules=["nonsense"])
+
+
+def test_what_the_autopilot_would_have_left_alone_and_why(recorded: Lab) -> None:
+    rate = {"kind": "set", "label": "Rate", "why": "", "changes": {"learning_rate": 0.002}}
+    with RunWriter(recorded.runs_dir / "run" / "run.sqlite") as writer:
+        writer.put_finding(Finding("stuck", "stuck", 5, 60, "active", {"raised_at": 9}, "Stuck", "", [rate]))
+        writer.put_finding(Finding("nonfinite", "nonfinite", 7, 60, "active", {}, "NaN", "", [rate]))
+    found = held_back_findings(recorded.config("run"), recorded.reader("run"))
+    assert [(one.step, one.finding, one.reason) for one in found] == [
+        (7, "nonfinite", "none of its remedies was seen to help where the fault was planted"),
+        (9, "stuck", "it is a symptom, and its cause was not found"),
+    ]
+    assert {one.reason for one in run(recorded, autopilot=True)} == {"Bad: Off"}

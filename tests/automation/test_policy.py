@@ -1,18 +1,28 @@
 """Rules and autopilot as a pure function: when they propose what, and what holds them back."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from qcore.automation.policy import Automation, Proposal
+from qcore.automation.policy import Automation, Proposal, held_back
 from qcore.config import default_run
-from qcore.detect import Verdict
+from qcore.detect import Tried, Verdict, remedies
 
 RATE = {"kind": "set", "label": "Set learning_rate to 0.001", "why": "", "changes": {"learning_rate": 1e-3}}
 OFF = {"kind": "set", "label": "Switch dominance off", "why": "", "changes": {"dominance_weight": 0.0}}
 PAUSE = {"kind": "pause", "label": "Pause the run", "why": "", "changes": {}}
 BACK = {"kind": "restore", "label": "Go back", "why": "", "changes": {"learning_rate": 1e-3}}
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests take for measured: remedies of `harmful_term` and of `raised_rate` helped."""
+    keys = [("harmful_term", "set weight off"), ("harmful_term", "set learning_rate"), ("wrong_sign", "set clip_norm")]
+    keys += [("raised_rate", "set learning_rate"), ("raised_rate", "restore learning_rate")]
+    of_no_use = {("wrong_sign", "set weight off"): Tried(0, 3)}
+    monkeypatch.setattr(remedies, "MEASURED", {**dict.fromkeys(keys, Tried(2, 3)), **of_no_use})
 
 
 def verdict(name: str = "harmful_term", key: str = "", since: int = 7, *remedies: dict[str, Any]) -> Verdict:
@@ -131,14 +141,14 @@ def test_a_remedy_that_a_limit_cuts_short_is_tried_again_until_it_is_reached() -
     run = Run(
         autopilot=True, autopilot_patience=5, learning_rate=0.5, limits=["learning_rate: change x10, every 5 steps"]
     )
-    bad = verdict("token_collapse", "", 7, RATE)
+    bad = verdict("raised_rate", "", 7, RATE)
     rates = [run.turn(step, bad) and run.board["learning_rate"] for step in range(10, 60)]
     assert [rate for rate in rates if rate] == [pytest.approx(0.05), pytest.approx(5e-3), pytest.approx(1e-3)]
 
 
 def test_restoring_is_a_remedy_too() -> None:
     run = Run(autopilot=True, learning_rate=0.5)
-    proposals = [run.turn(step, verdict("token_collapse", "", 90, BACK)) for step in range(100, 110)]
+    proposals = [run.turn(step, verdict("raised_rate", "", 90, BACK)) for step in range(100, 110)]
     (found,) = [proposal for turn in proposals for proposal in turn]
     assert (found.verbs, found.before, found.changes) == (("restore",), 90, {"learning_rate": pytest.approx(5e-3)})
 
@@ -156,3 +166,17 @@ def test_a_resumed_run_proposes_what_an_undisturbed_one_proposes() -> None:
     second.board = first.board
     assert begun + [second.turn(step, bad, train__grad_norm=9.0) for step in range(33, 100)] == expected
     assert sum(map(bool, expected)) > 3
+
+
+def test_the_autopilot_acts_on_causes_only_and_with_what_was_seen_to_help() -> None:
+    run = Run(autopilot=True, dominance_weight=1.0, learning_rate=5e-3)
+    symptom, untried = verdict("token_collapse", "", 7, RATE), verdict("padding_targets", "", 7, RATE)
+    useless, paused = verdict("wrong_sign", "local_energy", 7, OFF), verdict("harmful_term", "", 7, PAUSE)
+    assert not any(run.turn(step, symptom, untried, useless, paused) for step in range(10, 60))
+    assert held_back(symptom) == "it is a symptom, and its cause was not found"
+    explained = {"role": "symptom", "causes": [{"id": "raised_rate", "title": "Raised", "active": True}]}
+    assert held_back(replace(symptom, evidence=explained)) == "it follows from “Raised”"
+    assert "seen to help" in held_back(untried)
+    assert "seen to help" in held_back(useless)
+    assert held_back(paused) == "no remedy of it changes the run"
+    assert held_back(verdict("harmful_term", "", 7, OFF)) == ""

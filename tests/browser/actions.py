@@ -79,6 +79,19 @@ def press(page: Page, label: str) -> None:
     button.click()
 
 
+def follow(page: Page, title: str) -> None:
+    """Press the navigation's link to a page and wait until its title stands there."""
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+    expect(page.locator("h1").first).to_have_text(title, timeout=PATIENCE_MS)
+
+
+def choose(page: Page, option: str) -> None:
+    """Press one of several options that stand side by side and wait until it is the chosen one."""
+    button = page.get_by_test_id("stMain").get_by_role("radio", name=option, exact=True).first
+    button.click()
+    expect(button).to_be_checked(timeout=PATIENCE_MS)
+
+
 def settle(page: Page) -> None:
     """Wait until the script rests."""
     page.wait_for_timeout(250)

@@ -61,13 +61,13 @@ def test_a_slider_reaches_the_trainer_and_marks_the_curves(page, lab, run):
     assert {step + 1, step + 2, step + 3} <= set(terms("term/diversity").steps.tolist())
 
 
-def test_who_has_turned_a_knob_need_not_wait_for_the_next_refresh(page, app, lab, run):
+def test_who_has_turned_a_knob_need_not_wait_for_the_next_refresh(own_page, app, trained):
     """With a clock in which the two seconds of the next refresh never pass."""
-    wait_for_curve(page)
+    page = own_page
     page.add_init_script(
         "const real = setTimeout; window.setTimeout = (done, ms, ...more) => ms === 2000 ? 0 : real(done, ms, ...more)"
     )
-    page.goto(f"{app.url}/?run={run}")
+    page.goto(f"{app.url}/?run={trained}")
     wait_for_curve(page)
     before = event_points(page)
     knob = slider(page, "Diversity weight")

@@ -9,11 +9,13 @@ import pytest
 from playwright.sync_api import expect
 
 from pages.session.assets import ASSETS
+from pages.session.page_list import PAGES
 from qcore import viz
 from qcore.config import Stop
 from qcore.store import DATABASE_NAME, RunWriter
-from tests.browser.actions import LONG, LOSS_CHART, PATIENCE_MS, press, slider, start_from_yaml, still, wait_for_curve
+from tests.browser.actions import LONG, LOSS_CHART, press, slider, start_from_yaml, still, wait_for_curve
 from tests.browser.audit import audit
+from tests.browser.conftest import new_page
 from tests.pages.filmed import write_video_run
 from tests.pages.inside import finding, write_run
 from tests.support.configs import eventually
@@ -56,17 +58,27 @@ def wrong_on(page):
     return found
 
 
+TITLES = {Path(one.path).stem: one.title for one in PAGES}
+
+
+def visit(page, url, view, run):
+    """A page by its link, as far as the navigation lists it for the run that is shown; else by its address."""
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name=TITLES.get(view, view), exact=True)
+    if f"run={run}&" in f"{page.url}&" and link.count():
+        link.click()
+        page.locator("h1").get_by_text(TITLES[view], exact=True).wait_for()
+    else:
+        page.goto(f"{url}/{view}{'&' if '?' in view else '?'}run={run}")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_can_be_read_and_every_heading_has_its_place(browser, written, theme):
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=theme)
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
     found = {}
-    for view, run in VIEWS.items():
-        page.goto(f"{written}/{view}{'&' if '?' in view else '?'}run={run}")
-        if wrong := wrong_on(page):
-            found[view] = wrong
-    context.close()
+    with new_page(browser, color_scheme=theme) as page:
+        for view, run in VIEWS.items():
+            visit(page, written, view, run)
+            if wrong := wrong_on(page):
+                found[view] = wrong
     assert not found, found
 
 
@@ -103,7 +115,17 @@ def test_one_press_of_back_leads_to_the_page_before_or_to_the_run_before(page, w
     shows("Gradients", "broken")
 
 
-def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, written):
+def test_a_charts_zoom_outlives_the_page_and_its_colours_and_ends_with_a_double_click(page, written):
+    def inks():
+        """Colours of all that is written on the chart."""
+        return page.evaluate(
+            "texts => [...document.querySelectorAll(texts)].map((one) => getComputedStyle(one).fill)",
+            f"{LOSS_CHART} :is(.gtitle, .xtick text)",
+        )
+
+    def around():
+        return page.evaluate("getComputedStyle(document.querySelector('.stApp')).color")
+
     def axis():
         return page.evaluate("c => document.querySelector(c)?._fullLayout?.xaxis.range.map(Math.round)", LOSS_CHART)
 
@@ -123,6 +145,13 @@ def test_a_charts_zoom_outlives_the_page_and_ends_with_a_double_click(page, writ
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
     page.mouse.up()
     zoomed = eventually(lambda: (now := axis()) != whole and now)
+    light = inks()
+    for scheme in ("dark", "light"):  # of the system, while the page is open
+        page.emulate_media(color_scheme=scheme)
+        eventually(
+            lambda scheme=scheme: len(now := {*inks(), around()}) == 1 and (now == {*light}) == (scheme == "light")
+        )
+        assert axis() == zoomed
     go("Gradients")
     go("Control room")
     wait_for_curve(page, 5)

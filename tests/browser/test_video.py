@@ -39,6 +39,7 @@ def clips(start, lab):
 def test_clips_play_while_the_model_trains(page, app, lab, clips):
     broken = []
     page.on("pageerror", lambda error: broken.append(str(error)))
+    page.emulate_media(reduced_motion="no-preference")
     page.goto(f"{app.url}/video?run={clips}")
     expect(page.locator(PLAYERS).first).to_be_visible()
     eventually(lambda: painted(page))

@@ -8,7 +8,7 @@ import pytest
 from qcore.config import BEFORE, DataConfig, RunConfig, default_run
 from qcore.data import load_corpus, open_dataset
 from qcore.data.text.batches import split_documents
-from qcore.data.text.overlap import overlap, sampled_runs
+from qcore.data.text.overlap import overlap
 from qcore.runs.layout import read_config
 
 WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "ei", "o", "un", "ir", "esk")]
@@ -119,8 +119,28 @@ def test_spaces_and_case_make_no_difference_and_neither_do_languages_without_spa
 
 def test_short_and_repetitive_documents_are_not_accused():
     assert overlap(["yes", "no", "word " * 400], ["maybe", "word " * 399]).near == 0
-    assert sampled_runs(["", "short"])[0].size == 0
+    assert overlap(["", "short"], ["", "other"]).long_runs == 0
     assert overlap(["a"], ["b"]).share == 0
+
+
+def test_held_out_text_that_stands_in_training_piece_by_piece_is_found():
+    book = prose(1, 60_000)
+    windows = [book[at : at + 1400] for at in range(0, 58_000, 700)]
+    held_out = windows[5::10]
+    train = [window for number, window in enumerate(windows) if number % 10 != 5]
+    found = overlap(train, held_out)
+    assert found.share < 0.5, "no document is in another by much"
+    assert found.contained > 0.7
+    assert overlap(train, [prose(500 + seed, 1400) for seed in range(8)]).contained < 0.02
+
+
+def test_boilerplate_is_counted_apart():
+    licence = prose(2, 700)
+    train = [licence + prose(10 + seed, 700) for seed in range(60)]
+    found = overlap(train, [licence + prose(900 + seed, 700) for seed in range(8)])
+    assert (found.exact, found.near) == (0, 0)
+    assert 0.4 < found.boilerplate < 0.6
+    assert found.contained < 0.02, "what every document has is no sign of a copy"
 
 
 @pytest.mark.parametrize("source", ["stories", "bilingual"])
@@ -142,9 +162,9 @@ def test_the_cost_is_bounded_and_a_sample_is_spread(monkeypatch):
     monkeypatch.setattr(module, "_HELD_OUT", 10)
     train = [prose(seed, 1000) for seed in range(120)]
     asked = []
-    runs = module.sampled_runs
+    hashes = module._hashes
     monkeypatch.setattr(
-        module, "sampled_runs", lambda documents: asked.append(sum(map(len, documents))) or runs(documents)
+        module, "_hashes", lambda documents: asked.append(sum(map(len, documents))) or hashes(documents)
     )
     found = module.overlap(train, [prose(5000 + seed, 900) for seed in range(100)] + train[:1])
     assert found.looked_at == 10

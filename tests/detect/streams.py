@@ -22,6 +22,30 @@ RANGES = {
 UNIGRAM, BIGRAM, GENERATOR = 4.45, 2.2, 0.6
 Values = dict[str, float]
 
+
+def micro_batches(error: float, smallest: float, largest: float, unevenness: float) -> Values:
+    """An accumulated gradient that was taken apart."""
+    weights_of_them = {"smallest": smallest, "largest": largest, "unevenness": unevenness, "residual": 1e-4}
+    return {"accumulation/error": error} | {f"accumulation/{name}": value for name, value in weights_of_them.items()}
+
+
+WELL_FED: Values = {
+    "labels/wrong": 0.0,
+    "labels/trained": 1.0,
+    "labels/covered": 1.0,
+    "labels/without_gradient": 0.0,
+    "labels/padding": 0.0,
+    "labels/ends": 300.0,
+    "labels/end_targets": 299.0,
+    "batches/rows": 512.0,
+    "batches/distinct": 512.0,
+    "batches/possible": 512.0,
+    "batches/distinct_in_update": 1.0,
+    "batches/spread": 0.97,
+    "batches/continued": -0.01,
+}
+"""Targets and rows of a healthy run."""
+
 AT_START: dict[str, tuple[Values, dict[str, float], dict[str, Any]]] = {
     "future_leak": ({"causality/leak": 0.4}, {}, {}),
     "constant_term:diversity": ({"term/diversity": 3.7123, "grad/norm/diversity": 0.0}, {"diversity": 0.5}, {}),
@@ -42,6 +66,20 @@ AT_START: dict[str, tuple[Values, dict[str, float], dict[str, Any]]] = {
         {},
     ),
     "lost_accumulation": ({"accumulation/error": 0.8}, {}, {"accumulation": 4}),
+    "accumulation_lost": (micro_batches(0.8, 0.0, 1.0, 1.0), {}, {"accumulation": 4}),
+    "accumulation_undivided": (micro_batches(3.0, 4.0, 4.0, 0.0), {}, {"accumulation": 4}),
+    "accumulation_uneven": (micro_batches(0.3, 0.6, 2.0, 0.0), {}, {"accumulation": 4}),
+    "weights_without_optimizer": ({"weights/without_optimizer": 0.9}, {}, {}),
+    "frozen_weights": (
+        {"weights/untrained_share": 0.5, "weights/untrained_blocks": 2.0, "weights/frozen_blocks": 2.0},
+        {},
+        {},
+    ),
+    "still_weights": ({"update/still_modules": 3.0, "update/still_share": 0.4}, {}, {}),
+    "lost_to_rounding": ({"update/lost_share": 0.6, "update/coarse_share": 1.0, "update/still_share": 0.6}, {}, {}),
+    "stale_gradient": ({"update/leftover": 0.9}, {}, {}),
+    "gradient_below_eps": ({"update/eps_ratio": 0.03}, {}, {}),
+    "wrong_rate": ({"train/lr": 3e-3, "update/rate_used": 1e-7, "update/rate_moved": 1e-7}, {}, {}),
     "frozen_blocks": ({"weights/frozen_blocks": 2.0, "weights/dead_share": 0.6}, {}, {}),
     "unused_weights": ({"weights/dead_share": 0.4}, {}, {}),
     "half_circle": ({"phase/coverage": 0.5}, {}, {}),
@@ -49,8 +87,30 @@ AT_START: dict[str, tuple[Values, dict[str, float], dict[str, Any]]] = {
     "context_ignored": ({"causality/context_response": 0.0}, {}, {}),
     "batch_dependence": ({"batch/dependence": 0.2}, {}, {}),
     "unshifted_labels": ({"shift/targets_are_inputs": 1.0}, {}, {}),
+    "label_lag": ({"labels/wrong": 1.0, "labels/lag": 2.0, "labels/lag_share": 1.0}, {}, {}),
+    "answers_in_inputs": (
+        {"labels/wrong": 0.05, "labels/lag": 0.0, "labels/lag_share": 0.1, "labels/shown": 1.0},
+        {},
+        {},
+    ),
+    "foreign_targets": (
+        {"labels/wrong": 1.0, "labels/lag": 3.0, "labels/lag_share": 0.1, "labels/other_row": 1.0},
+        {},
+        {},
+    ),
+    "few_targets": ({"labels/wrong": 0.0, "labels/trained": 0.02, "labels/covered": 0.02}, {}, {}),
+    "end_never_target": ({"labels/wrong": 0.0, "labels/ends": 300.0, "labels/end_targets": 0.0}, {}, {}),
+    "repeated_batches": ({"batches/rows": 204.0, "batches/distinct": 12.0, "batches/possible": 204.0}, {}, {}),
+    "neighbouring_batches": ({"batches/spread": 0.01, "batches/distinct": 200.0, "batches/possible": 200.0}, {}, {}),
     "stuck": ({"optim/planned_lr_sum": 0.015}, {}, {}),
     "rank_collapse": ({"geometry/mean_cosine": 0.7, "geometry/effective_rank": 0.1}, {}, {}),
+    "random_evaluation": ({"repeat/difference": 1.3}, {}, {}),
+    "softmax_twice": ({"head/probability_share": 1.0}, {}, {}),
+    "cache_mismatch": ({"sampler/cache_error": 0.4, "sampler/cache_first": 1.0, "causality/leak": 0.0}, {}, {}),
+    "sampler_mismatch": ({"sampler/score_error": 0.2, "causality/leak": 0.0}, {}, {}),
+    "prompt_ignored": ({"sampler/score_error": 0.2, "sampler/score_without_prompt": 3e-7}, {}, {}),
+    "round_trip": ({"round_trip/loss": 0.3}, {}, {}),
+    "failed_samples": ({"sampler/failed_share": 0.5}, {}, {}),
 }
 """Faults of the construction by the id of their finding: what is measured at step 0, term weights, other facts."""
 
@@ -134,6 +194,19 @@ def healthy(step: int, rng: np.random.Generator, *, noise: float = 0.08) -> Valu
             "weights/dead_share": 0.01,
             "weights/frozen_blocks": 0.0,
             "weights/blocks": 3.0,
+            "weights/without_optimizer": 0.0,
+            "weights/fixed_share": 0.0,
+            "weights/untrained_share": 0.0,
+            "weights/untrained_blocks": 0.0,
+            "update/still_modules": 0.0,
+            "update/still_share": 1e-4,
+            "update/lost_share": 1e-4,
+            "update/coarse_share": 0.0,
+            "update/leftover": 0.0,
+            "update/eps_ratio": 1e5,
+            "update/rate_used": found["train/lr"],
+            "update/rate_lowest": found["train/lr"],
+            "update/rate_moved": found["train/lr"] * (1 + 1e-4),
             "eval/ce": healthy_loss(step) + 0.02 * rng.standard_normal(),
         }
     if step % 100 == 0:

@@ -20,7 +20,11 @@ HEALTHY = {
     "characters_per_token": 4.1,
 }
 README = (("README.md", "is about the folder"),)
-RULES = {"skipped_files", "repeated_documents", "held_out_in_training", "unknown_tokens"}
+RULES = {"skipped_files", "repeated_documents", "held_out_in_training", "unknown_tokens"} | {
+    "held_out_contained",
+    "language_without_spaces",
+    "not_prose",
+}
 
 
 def told(step: int = 0, skipped: tuple[tuple[str, str], ...] = README, **changes: Any) -> list[tuple[str, str]]:
@@ -87,3 +91,38 @@ def test_the_remedy_of_unknown_tokens_changes_the_tokenizer() -> None:
     watch = Watch(facts(data={**HEALTHY, "held_out_unknown_share": 0.5}))
     [found] = [one for one in watch.observe(0, AT_START, {}) if one.name == "unknown_tokens"]
     assert [(one["kind"], one["changes"]) for one in found.remedies] == [("new_run", {"tokenizer": "bpe"})]
+
+
+def test_a_language_without_spaces_is_named_instead_of_its_unknown_words() -> None:
+    japanese = {"held_out_unknown_share": 0.6, "unknown_share": 0.5, "spaceless_share": 0.95}
+    assert [name for name, _ in told(**japanese, by_words=1.0)] == ["language_without_spaces"]
+    assert [name for name, _ in told(**{**japanese, "held_out_unknown_share": 0.0}, by_words=0.0)] == []
+    assert [name for name, _ in told(**{**japanese, "spaceless_share": 0.01}, by_words=1.0)] == ["unknown_tokens"]
+
+
+def test_text_in_pieces_is_named_where_whole_documents_are_not() -> None:
+    pieces = {"contained_share": 0.8, "long_runs": 4000.0}
+    [(name, title)] = told(**pieces)
+    assert (name, title.split(" of")[0]) == ("held_out_contained", "80 %")
+    assert [name for name, _ in told(**pieces, held_out_near=200.0)] == ["held_out_in_training"]
+    assert told(contained_share=0.8, long_runs=20.0) == []
+
+
+def test_a_wrapping_is_noted_by_what_was_measured() -> None:
+    assert told(tags_share=0.31) == [("not_prose", "31 % of the characters looked at are tags in angle brackets")]
+    assert told(tags_share=0.1, json_share=0.3, base64_share=0.1, binary_share=0.01) == []
+
+
+def test_the_unknown_token_as_commonest_target_is_no_padding() -> None:
+    top = {**AT_START, "data/target_top1_share": 0.6, "data/pad_is_target": 0.0}
+
+    def names(**data: float) -> set[str]:
+        return {one.name for one in Watch(facts(data={**HEALTHY, **data})).observe(0, top, {})}
+
+    assert "padding_targets" in names()
+    assert "padding_targets" not in names(unknown_share=0.6)
+    assert "padding_targets" not in names(packed=1.0), "packed rows have no filling"
+    ends = {**top, "tokens/target_eos": 0.6}
+    [found] = Watch(facts(data={**HEALTHY, "packed": 1.0})).observe(0, ends, {})
+    assert found.name == "padding_targets"
+    assert "Start with packed rows" not in {one["label"] for one in found.remedies}

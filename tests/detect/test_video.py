@@ -16,7 +16,7 @@ from qcore.detect.history import History
 from qcore.detect.video import _OF_THE_FLOW
 from tests.detect import streams
 from tests.detect.streams import first, names
-from tests.detect.video_streams import OF_DATA, Values, facts, measured, run, sampled, weights
+from tests.detect.video_streams import AS_TRAINED, OF_DATA, Values, facts, measured, run, sampled, weights
 
 SHARED = {"noise_correlation": 1.0}
 
@@ -32,8 +32,12 @@ def test_rules_of_one_family_are_silent_on_the_other() -> None:
     """What makes every language rule speak says nothing on a video run, and the other way round."""
     at_start: Values = {}
     weighted = dict.fromkeys((*streams.TERMS, *streams.PHASE_TERMS), 1.0)
-    for values, _, _ in streams.AT_START.values():
-        at_start |= {name: value for name, value in values.items() if not name.startswith(("grad/", "weights/"))}
+    for key, (values, _, _) in streams.AT_START.items():
+        if key == "failed_samples":  # of any family
+            continue
+        at_start |= {
+            name: value for name, value in values.items() if not name.startswith(("grad/", "weights/", "update/"))
+        }
     at_start.pop("accumulation/error")
     clips = Watch(facts())
     text = Watch(streams.facts())
@@ -129,7 +133,7 @@ def test_frames_that_overshoot_are_no_recovery_and_the_card_says_where_they_are(
     watch.note_event(301, "control", {"name": "noise_correlation", "old": 1.0, "new": 0.0})
     told = []
     for step in range(325, 602, 25):
-        told += watch.observe(step, sampled(kind, step - 300), weights())
+        told += [*watch.observe(step, sampled(kind, step - 300), weights()), *watch.refreshed_verdicts()]
     collapse = [one for one in told if one.name == "averaging_collapse"]
     assert collapse
     assert {one.state for one in collapse} == {"active"}
@@ -148,7 +152,7 @@ def test_a_finding_that_is_over_speaks_of_the_past_and_of_the_change_before_its_
     watch.note_event(303, "control", {"name": "clip_norm", "old": 1.0, "new": 2.0})
     told = []
     for step in range(325, 702, 25):
-        told += watch.observe(step, sampled("healthy", step - 300), weights())
+        told += [*watch.observe(step, sampled("healthy", step - 300), weights()), *watch.refreshed_verdicts()]
         if step == 450:  # a watch that is restored says the same
             other = Watch(facts(controls=SHARED))
             other.restore(json.loads(json.dumps(watch.state())))
@@ -371,7 +375,7 @@ def test_a_restored_watch_finds_what_an_undisturbed_one_finds(at: int) -> None:
 
 
 def test_every_video_fault_of_the_bank_has_a_rule_that_names_it() -> None:
-    for code in ("V1", "V2", "V3", "V4", "V5", "V6"):
+    for code in ("V1", "V2", "V3", "V4", "V5", "V6", "W1", "W2", "W3", "W4", "W5"):
         rules = {rule.name for rule in RULES if code in rule.faults and "video" in rule.families}
         assert rules & set(FAULTS[code].findings), code
 
@@ -419,6 +423,57 @@ def test_the_guide_promises_its_best_band_of_each_measure() -> None:
     }
 
 
+SAMPLED_OTHERWISE = {
+    "sampler_velocity": {"sampler/velocity_error": 0.02, "sampler/velocity_mirrored": 1e-6},
+    "sampler_times": {"sampler/time_outside": 1.0, "sampler/velocity_error": 0.4},
+    "lagging_average": {"average/loss_ratio": 2.2},
+    "sample_spread": {"frames/generated/std_ratio": 7.3},
+}
+"""What samples measure that are drawn by something else than the model; by the finding that says so."""
+
+
+@pytest.mark.parametrize("name", SAMPLED_OTHERWISE)
+@pytest.mark.parametrize("samples", ["healthy", "pushed"])
+def test_samples_that_are_drawn_otherwise_are_named_so_and_never_flicker(name: str, samples: str) -> None:
+    told = run(Watch(facts()), range(301), samples=samples, spoil=lambda step, values: SAMPLED_OTHERWISE[name])
+    found = {one.name: one for one in reversed(told)}
+    assert set(found) == {name}
+    assert found[name].evidence["raised_at"] <= (50 if name == "sample_spread" else 25)
+    assert found[name].state == "active"
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        ({"sampler/velocity_error": 2.0, "sampler/velocity_cosine": -1.0}, "the sign is wrong"),
+        ({"sampler/velocity_error": 0.02, "sampler/velocity_mirrored": 1e-6}, "at 1 − t"),
+        ({"sampler/velocity_error": 0.8}, "80 % away"),
+        ({"sampler/time_first": 0.5}, "begins at t = 0.5"),
+        ({"sampler/time_last": 0.4}, "ends at t = 0.4"),
+        ({"average/moved": 0.0}, "have moved by 0"),
+    ],
+)
+def test_a_finding_on_the_sampler_says_in_what_it_differs(measured: Values, words: str) -> None:
+    told = run(Watch(facts()), range(101), spoil=lambda step, values: measured)
+    assert [one.title for one in told if words in one.title]
+    assert len(names(told)) == 1
+
+
+def test_a_few_steps_of_a_solver_may_lead_to_the_mean() -> None:
+    few = {"frames/generated/std_ratio": 0.1, "sampler/steps": 2.0}
+    assert run(Watch(facts()), range(101), spoil=lambda step, values: few) == []
+
+
+def test_clips_flicker_only_where_their_sampler_is_known() -> None:
+    def unknown(step: int, values: Values) -> Values:
+        for name in AS_TRAINED:
+            values.pop(name, None)
+        return {}
+
+    assert "flicker" in names(run(Watch(facts()), range(301), samples="pushed"))
+    assert "flicker" not in names(run(Watch(facts()), range(301), samples="pushed", spoil=unknown))
+
+
 def test_findings_can_be_stored_and_their_remedies_obeyed() -> None:
     told = run(Watch(facts(controls=SHARED, fault="V2")), range(301), samples="shared", correlation=1.0)
     told += run(Watch(facts(fault="V2")), range(401), samples="pushed")
@@ -426,9 +481,14 @@ def test_findings_can_be_stored_and_their_remedies_obeyed() -> None:
     told += run(Watch(facts(controls=SHARED)), range(100), samples="less common")
     broken = {"flow/velocity_error": 1.0, "flow/position_response": 0.001}
     told += Watch(facts()).observe(0, broken, weights())
+    starved = {"clips/std": 56.0, "clips/mean": 34.0, "clips/time_distance": 0.5, "clips/time_limit": 0.19}
+    starved |= {"clips/untrained_frames": 0.9, "clips/time_response": 0.0, "clips/input_response": 0.0}
+    told += Watch(facts()).observe(0, starved | {"clips/roughness": 2.0}, weights())
     frozen = Watch(facts())
     for step in range(0, 101, 25):
         told += frozen.observe(step, {f"frames/generated/{name}": value for name, value in OF_DATA.items()}, weights())
+    for spoiled in SAMPLED_OTHERWISE.values():
+        told += run(Watch(facts()), range(101), spoil=lambda step, values: spoiled)  # noqa: B023
     assert names(told) == {rule.name for rule in RULES if rule.families == ("video",)} | {"skipped_files"}
     for verdict in told:
         assert json.loads(json.dumps(asdict(verdict), allow_nan=False)) == asdict(verdict)

@@ -83,6 +83,21 @@ SAMPLES = {  # step: divergence, cosine, coherence, lag_ratio, motion_ratio, std
         300: (0.08, 1.00, 0.09, 0.12, 0.00, 1.09),
     },
 }
+AS_TRAINED = {
+    "sampler/velocity_error": 4e-7,
+    "sampler/velocity_cosine": 1.0,
+    "sampler/velocity_mirrored": 0.3,
+    "sampler/steps": 20.0,
+    "sampler/time_first": 1.0,
+    "sampler/time_last": 0.0,
+    "sampler/time_outside": 0.0,
+    "sampler/time_low": 0.004,
+    "sampler/time_high": 0.99,
+    "average/loss_ratio": 0.97,
+    "average/distance": 0.05,
+    "average/moved": 0.03,
+}
+"""What a sample of the trained model, from an average that keeps up, measures beside its clips."""
 MEASURES = ("divergence", "cosine", "coherence", "lag_ratio", "motion_ratio", "std_ratio")
 
 
@@ -113,7 +128,7 @@ def sampled(kind: str, step: int, correlation: float = 0.0) -> Values:
     }
     found["frames/generated/lag_change"] = 0.51 * found["frames/generated/lag_ratio"]
     found["flow/sample_noise_correlation"] = correlation
-    return found
+    return found | AS_TRAINED
 
 
 def measured(step: int, rng: np.random.Generator) -> Values:

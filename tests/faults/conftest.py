@@ -5,8 +5,7 @@ from functools import cache
 import pytest
 
 from qcore.automation.control_board import ControlBoard
-from qcore.config import RunConfig, default_run
-from qcore.config.fault_bank import FAULTS
+from qcore.config import FAULTS, WEAKENED, RunConfig, default_run
 from qcore.data import open_clips, open_dataset
 from qcore.faults import plant
 from qcore.train.text_engine import Engine
@@ -31,7 +30,7 @@ def _engine(config):
 
 def _config(code, changes):
     """A case at the size of a unit test: its kind, terms and data, but a tiny model, and as `changes` say."""
-    case = FAULTS[code]
+    case = (FAULTS | WEAKENED)[code]
     own = {name: value for name, value in case.changes.items() if name not in case.base}
     make = small_video if case.base.get("kind") == "video_flow" else small_config
     return make(**{**own, **changes})

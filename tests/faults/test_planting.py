@@ -12,8 +12,8 @@ from qcore.faults import PLANTERS, plant
 from qcore.sampling import generate
 
 CODES = [code for code, case in FAULTS.items() if case.planted]
-VIDEO = ["V2", "V3", "V5"]
-CONFIGURATIONS = ["V1", "V4", "V6"]
+VIDEO = ["V2", "V3", "V5", "X1", "X2", "X3", "X4", "X5", "X6", "W1", "W2", "W3", "W4", "W5"]
+CONFIGURATIONS = ["V1", "V4", "V6", "H1"]
 PHASE_ONLY = ["L1", "P1", "P2", "P3"]
 TRANSFORMER_ONLY = ["L2", "L3", "G8", "T3", "T4", "R1"]
 
@@ -43,7 +43,7 @@ def test_every_case_is_a_valid_run_and_a_preset(code):
     case = FAULTS[code]
     config = default_run().with_values(case.preset_changes)
     assert config.fault == (code if case.planted else "")
-    assert (config.kind == "video_flow") == code.startswith("V")
+    assert (config.kind == "video_flow") == (code[0] in "VXW")
     assert RunConfig.from_yaml(config.to_yaml()) == config
     assert preset(f"fault-{code.lower()}").config == config
     assert config.optim.steps >= case.within
@@ -53,7 +53,7 @@ def test_every_case_is_a_valid_run_and_a_preset(code):
     assert case.findings
 
 
-@pytest.mark.parametrize(("wrong", "right"), [("l2", "L2"), ("T2B", "T2b"), ("N7", "N1")])
+@pytest.mark.parametrize(("wrong", "right"), [("l2", "L2"), ("T2B", "T2b"), ("N12", "N1")])
 def test_an_unknown_code_is_refused_with_the_nearest_one(healthy, wrong, right):
     engine, _ = healthy("T2b")
     with pytest.raises(ValueError, match=f"fault '{wrong}' is not in the bank; did you mean '{right}'"):
@@ -95,12 +95,12 @@ def test_a_fault_of_the_other_family_is_refused(healthy, code):
         plant(code, engine)
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", [code for code in CODES if code != "S4"])  # which cannot speak
 def test_a_planted_engine_trains_evaluates_and_speaks(planted, code):
     engine, board = planted(code)
     losses = [engine.step(step, board).loss for step in range(1, 5)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert math.isfinite(engine.evaluate(board))
+    assert math.isfinite(engine.evaluate(board)) is (code != "H4")
     if code in VIDEO:
         assert torch.cat(list(engine.sample(engine.config.sampling, board, 2))).isfinite().all()
         return
@@ -115,7 +115,8 @@ def test_recomputed_activations_change_nothing(planted, code):
     assert_equal(trained(*plain, steps=(1, 2)), trained(*again, steps=(1, 2)))
 
 
-@pytest.mark.parametrize("code", CODES)
+# what O6 never clears is in no checkpoint; the evaluation of S1 is random
+@pytest.mark.parametrize("code", [code for code in CODES if code not in ("O6", "S1")])
 def test_a_planted_run_resumes_bit_for_bit(planted, code):
     engine, board = planted(code)
     trained(engine, board)
@@ -124,7 +125,7 @@ def test_a_planted_run_resumes_bit_for_bit(planted, code):
     for old, new in zip(engine.model.parameters(), resumed.model.parameters(), strict=True):
         if moments := engine.optimizer.state.get(old):
             resumed.optimizer.state[new] = {name: value.clone() for name, value in moments.items()}
-    assert resumed.evaluate(board) == engine.evaluate(board)
+    assert resumed.evaluate(board) == pytest.approx(engine.evaluate(board), abs=0, rel=0, nan_ok=True)
     assert_equal(trained(engine, board, [4]), trained(resumed, board, [4]))
 
 

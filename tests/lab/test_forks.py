@@ -13,12 +13,11 @@ from qcore.store import DATABASE_NAME, RunWriter
 from qcore.train import session
 from tests.support.configs import eventually, small_config, small_video
 from tests.support.steered import applied, first_difference, points, running, steered
+from tests.support.trained import finished_run
 
 
 def finished(lab, config, name="parent"):
-    lab.start(config, name=name)
-    assert lab.wait(name, 60).state == "finished"
-    return name
+    return finished_run(lab, config, name)
 
 
 def trained(lab, name):

@@ -22,6 +22,7 @@ from qcore.runs.layout import CONFIG_FILE, is_held, lock_state
 from qcore.store import RunWriter, schema
 from qcore.train import text_engine
 from tests.support.configs import eventually, small_config
+from tests.support.trained import finished_run
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,7 @@ def locked(lab, name):
 
 
 def finished(lab, name="base", **changes):
-    lab.start(small_config(**changes), name=name)
-    assert lab.wait(name, 60).state == "finished"
-    return name
+    return finished_run(lab, small_config(**changes), name)
 
 
 def losses(lab, name):
@@ -56,6 +55,12 @@ def losses(lab, name):
 def is_free(lab, name):
     """Whether nothing holds the run, in this process or any."""
     return not lab.info(name).alive and not is_held(lab.runs_dir / name) and not lab._slots.waiting("?")[0]
+
+
+def let_go(lab, name):
+    """Wait for the run's worker, if it came to one."""
+    if name in lab._workers:
+        lab._workers[name].join(30)
 
 
 def test_a_refused_resume_of_a_locked_run_holds_and_changes_nothing(lab):
@@ -121,7 +126,7 @@ def test_a_damaged_run_ends_no_other(lab):
     ):
         with contextlib.suppress(LabError):
             act()
-        lab._workers["base"].join(30)
+        let_go(lab, "base")
     assert not is_held(lab.runs_dir / "base")
     before = lab.info(other).step
     eventually(lambda: lab.info(other).step > before)
@@ -184,7 +189,7 @@ def test_a_resume_that_fails_gives_the_run_back(lab, fault):
         patch.setattr(target, attribute, broken)
         with contextlib.suppress(LabError):
             lab.resume(name, steps=30, changes={"learning_rate": 0.002})
-        lab._workers[name].join(30)
+        let_go(lab, name)
     assert is_free(lab, name)
     lab.resume(name, steps=20)
     assert lab.wait(name, 60).step == 20

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pages.views import exact_flow
-from qcore.config import Pause
+from qcore.config import Continue, Pause
 from qcore.lab import Lab, shared_lab
 from tests.pages.drive import ENDLESS, TINY
 from tests.pages.filmed import exact_flow as drawn_flow
@@ -42,14 +42,48 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     lab.close()
 
 
+def pause(lab: Lab) -> None:
+    lab.command("alive", Pause())
+    eventually(lambda: lab.info("alive").state == "paused")
+
+
+def start_paused(lab: Lab) -> Lab:
+    """A run `alive` in it, which has made a few steps and is paused."""
+    lab.start(ENDLESS, name="alive")
+    eventually(lambda: lab.info("alive").step >= 4)
+    pause(lab)
+    return lab
+
+
 @pytest.fixture
 def paused(empty: Lab) -> Lab:
-    """A lab whose run `alive` has made a few steps and is paused."""
-    empty.start(ENDLESS, name="alive")
-    eventually(lambda: empty.info("alive").step >= 4)
-    empty.command("alive", Pause())
-    eventually(lambda: empty.info("alive").state == "paused")
-    return empty
+    """A lab whose run `alive` has made a few steps and is paused; for tests that change it."""
+    return start_paused(empty)
+
+
+@pytest.fixture(scope="module")
+def standing_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A runs folder whose run `alive` is paused."""
+    folder = tmp_path_factory.mktemp("standing")
+    lab = start_paused(shared_lab(folder))
+    yield folder
+    lab.close()
+
+
+@pytest.fixture
+def standing(standing_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """As `paused`, one for all tests of a file that leave it as it is."""
+    monkeypatch.setenv("QCORE_RUNS", str(standing_dir))
+    return shared_lab(standing_dir)
+
+
+@pytest.fixture
+def running(standing: Lab) -> Iterator[Lab]:
+    """As `standing`, with a run that trains until the test ends."""
+    standing.command("alive", Continue())
+    eventually(lambda: standing.info("alive").state == "running")
+    yield standing
+    pause(standing)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,20 @@
 """The app under Streamlit's AppTest, and reading what it shows."""
 
+import functools
 import html
 import re
 from pathlib import Path
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from tests.pages.sent import PANEL, blocks_of
 from tests.support.configs import small_config
+
+# Every AppTest reads the metadata of all installed packages for components, which takes longer than most pages; what is
+# installed does not change meanwhile.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 CONTROL_ROOM, PHASE, INTERFERENCE, VIDEO, TOKENS, GENERATIONS, GRADIENTS, FINDINGS, COMPARE, AUTOMATION = PAGES = tuple(
@@ -30,12 +37,17 @@ ENDLESS = TINY.with_values({"steps": 1_000_000})
 
 
 def open_app(page: str = CONTROL_ROOM, **query: str) -> AppTest:
-    """The app, opened with a query in the URL, at one page."""
+    """The app, opened with a query in the URL, at one page, as its address opens it."""
     at = AppTest.from_file(str(APP), default_timeout=60)
     for key, value in query.items():
         at.query_params[key] = value
-    at.run()  # the pages are registered in the first run
-    return at if page == CONTROL_ROOM else at.switch_page(page).run()
+    if page != CONTROL_ROOM:
+        # `switch_page` knows the pages only after a run, which would draw the control room for nothing.
+        at._page_hash = calc_hash(Path(page).stem)
+    at.run()
+    if page != CONTROL_ROOM:
+        assert at._finished_page_script_hash == at._page_hash, f"{page} was not opened"
+    return at
 
 
 def texts(at: AppTest) -> str:
@@ -43,7 +55,8 @@ def texts(at: AppTest) -> str:
     kinds = ("title", "markdown", "caption", "info", "warning", "error", "text")
     shown = [element.value for kind in kinds for element in at.get(kind)]
     panels = [block.get("html", "") for block in blocks_of(at).values()]
-    return "\n".join([*shown, *panels, *(element.proto.body for element in at.get("html"))])
+    found = "\n".join([*shown, *panels, *(element.proto.body for element in at.get("html"))])
+    return re.sub(r"<style>.*?</style>", "", found, flags=re.DOTALL)
 
 
 def press(at: AppTest, label: str) -> AppTest:

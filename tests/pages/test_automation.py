@@ -22,12 +22,12 @@ def test_a_text_is_applied_to_a_paused_run_and_its_course_is_drawn(paused: Lab):
     assert charts(at) == 2  # the rate as it is used, and what the schedule moves
 
 
-def test_a_text_that_cannot_be_read_is_refused_with_words(paused: Lab):
+def test_a_text_that_cannot_be_read_is_refused_with_words(standing: Lab):
     at = open_app(AUTOMATION, run="alive")
     at.text_area[1].set_value("when something: clip_norm = 1").run()
     next(button for button in at.button if button.key == "apply:rules").click().run()
     assert "is not a condition" in at.error[0].value
-    assert paused.controls("alive")["rules"].value == []
+    assert standing.controls("alive")["rules"].value == []
 
 
 def test_the_autopilot_is_a_switch_of_the_run(paused: Lab):

@@ -151,11 +151,11 @@ def test_a_new_run_that_cannot_be_is_refused_with_the_reason(empty: Lab, tmp_pat
 
 def test_acknowledged_and_muted_findings_leave_the_badge(ill: Lab):
     at = open_app(FINDINGS, run="run")
-    assert alarm("run") == ":red-badge[:material/error: 1 finding]"
+    assert alarm("run") == ":red-badge[:material/error: 1 broken finding]"
     at.button(key="acknowledge:harmful_term:diversity").click().run()
     assert not at.exception
     assert ill.findings("run")[0].acknowledged
-    assert alarm("run") == ":gray-badge[:material/visibility: 1 finding]"
+    assert alarm("run") == ":gray-badge[:material/visibility: 1 broken finding]"
     assert not [button for button in at.button if button.label == "Acknowledge"]
     press(at, "Mute")
     assert ill.findings("run")[0].muted
@@ -201,7 +201,70 @@ def test_the_rules_name_what_they_catch_and_their_limits(inside: Lab):
     at = open_app(FINDINGS, of="Rules")
     assert not at.exception
     cells = re.findall("<td>(.*?)</td>", texts(at))
-    rows = [cells[start : start + 6] for start in range(0, len(cells), 6)]
+    rows = [cells[start : start + 8] for start in range(0, len(cells), 8)]
     assert len(rows) == len(rule_infos())
-    assert all(row[4] for row in rows)
-    assert {"L1", "G1", "P1", "T1", "B1", "N1"} <= {code for row in rows for code in row[1].split(", ")}
+    assert all(row[5] for row in rows)
+    assert {"L1", "G1", "P1", "T1", "B1", "N1"} <= {code for row in rows for code in row[2].split(", ")}
+    assert {row[1] for row in rows} >= {"broken (cause)", "broken (symptom)", "weak (symptom)", "note (cause)"}
+    assert "set label shift: " in next(row[6] for row in rows if row[0] == "unshifted labels")
+
+
+def _symptom(**more: Any) -> Any:
+    measured = {"label": "largest share of one token", "value": 0.09, "unit": "", "limit": 0.4, "side": "at most"}
+    evidence = {
+        "role": "symptom",
+        "grade": "weak",
+        "causes": [],
+        "ruled_out": [{"name": "padding_targets", "title": "Padding counts as a target", **measured, "step": 40}],
+        "open": [],
+        "not_measured": [{"name": "x", "title": "The context is ignored", "series": "a/b", "label": "response"}],
+    }
+    return finding(id="stuck", name="stuck", title="Still there; cause not found", evidence=evidence | more)
+
+
+def test_a_symptom_lists_what_was_ruled_out_and_by_which_number(empty: Lab, tmp_path: Path):
+    told = finding(name="unshifted_labels", title="Copied", remedies=[_SHIFT, _RATE])
+    write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(_symptom(), told))
+    at = open_app(FINDINGS, run="run")
+    assert not at.exception
+    shown = texts(at)
+    assert "Active: 1 broken · 1 weak" in shown
+    assert shown.index("Copied") < shown.index("Still there"), "broken before weak, a cause before a symptom"
+    assert (
+        "Padding counts as a target: largest share of one token <b>0.09</b> (should be at most 0.4), step 40" in shown
+    )
+    assert "The context is ignored: needs response" in shown
+    assert 'data-grade="weak"' in shown
+    assert 'data-role="symptom"' in shown
+    assert alarm("run") == ":red-badge[:material/error: 1 broken · 1 weak]"
+
+
+_SHIFT = {"kind": "set", "label": "Set label_shift to 1", "why": "Shift them.", "changes": {"label_shift": 1}}
+_RATE = {"kind": "set", "label": "Set learning_rate to 1", "why": "", "changes": {"learning_rate": 1.0}}
+
+
+def test_a_remedy_says_what_came_of_it_and_one_of_no_use_is_not_offered(empty: Lab, tmp_path: Path):
+    useless = {"kind": "set", "label": "The guide: set t_star", "why": "", "changes": {"t_star": 0.15}}
+    told = finding(id="b", name="unshifted_labels", remedies=[_SHIFT, _RATE])
+    frames = finding(id="a", name="averaging_collapse", remedies=[useless, _RATE])
+    write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(told, frames))
+    at = open_app(FINDINGS, run="run")
+    labels = [button.label for button in at.button]
+    assert "The guide: set t star" not in labels
+    assert "Set label shift to 1" in labels
+    assert re.search(r"Shift them\. · helped in \d of \d planted runs?", texts(at))
+    assert "not tried" in texts(at)
+
+
+@pytest.mark.parametrize(("grade", "colour"), [("broken", "red"), ("weak", "orange"), ("note", "blue")])
+def test_a_grade_has_its_colour_and_what_is_in_transition_has_none(grade: str, colour: str, empty: Lab, tmp_path: Path):
+    evidence = finding().evidence | {"grade": grade, "role": "cause"}
+    now = {"step": 600, "numbers": [{"label": "share", "value": 0.04, "unit": "", "limit": 0.05, "side": "at most"}]}
+    moving = finding(id="moving", evidence=evidence | {"moving": True, "now": now}, last_step=390)
+    write_run(tmp_path, "run", last=20, every=20, tokens=4, findings=(finding(evidence=evidence), moving))
+    shown = texts(open_app(FINDINGS, run="run"))
+    assert alarm("run").startswith(f":{colour}-badge[")
+    badges = re.findall(r'data-grade="(\w+)"[^>]*?--st-(\w+)-background', shown)
+    assert sorted(badges) == sorted([(grade, colour), (grade, "gray")])
+    assert "in transition" in shown
+    assert "Now, at step 600:" in shown

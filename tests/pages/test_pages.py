@@ -119,6 +119,9 @@ def test_the_timeline_shows_every_sample_of_a_prompt(finished: Lab):
     at = open_app(GENERATIONS, gen="Timeline")
     assert not at.exception
     assert at.dataframe[0].value["step"].tolist() == [8, 4]
+    [said] = [one.value for one in at.caption if "Sampler" in one.value]
+    assert said.startswith(":material/check: Sampler = model: agrees to ")
+    assert said.endswith("at step 8.")
 
 
 def test_a_checkpoint_answers_a_prompt_and_the_answer_is_kept(finished: Lab):
@@ -268,8 +271,7 @@ def test_the_buttons_of_a_paused_run_step_continue_and_stop_it(paused: Lab):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_draws_a_living_run(page: str, paused: Lab):
-    paused.command("alive", Continue())
+def test_every_page_draws_a_living_run(page: str, running: Lab):
     at = open_app(page, run="alive")
     assert not at.exception
     assert at.query_params["run"] == "alive"
@@ -302,18 +304,18 @@ def test_a_failed_run_says_why_and_what_to_do(page: str, finished_dir: Path, emp
     assert "<i>Resume</i>" in texts(at)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_queued_run_is_shown_before_its_first_step(page: str, paused: Lab):
+def test_a_queued_run_is_shown_on_every_page_before_its_first_step(paused: Lab):
     paused.command("alive", Continue())
     eventually(lambda: paused.info("alive").state == "running")
     paused.start(ENDLESS, name="waits")
     eventually(lambda: paused.info("waits").waits_for == ("alive",))
-    at = open_app(page, run="waits", **({"gen": "Timeline"} if page == GENERATIONS else {}))
-    assert not at.exception
-    assert at.session_state["run"] == "waits"
-    if page in (CONTROL_ROOM, FINDINGS, GENERATIONS):  # the others show what was measured before the first step
-        assert "queued: waits for alive" in texts(at).replace("\\", "")
-    assert "Nothing wrong" not in texts(at)
+    for page in PAGES:
+        at = open_app(page, run="waits", **({"gen": "Timeline"} if page == GENERATIONS else {}))
+        assert not at.exception, page
+        assert at.session_state["run"] == "waits"
+        if page in (CONTROL_ROOM, FINDINGS, GENERATIONS):  # the others show what was measured before the first step
+            assert "queued: waits for alive" in texts(at).replace("\\", ""), page
+        assert "Nothing wrong" not in texts(at), page
 
 
 @pytest.mark.parametrize(

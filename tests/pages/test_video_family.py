@@ -40,7 +40,7 @@ def test_the_video_page_sends_a_language_run_to_its_pages(films: Lab):
     at = open_app(VIDEO, run="language")
     assert not at.exception
     assert "trains on text" in at.info[0].value
-    assert {"tokens", "control_room"} <= links(at)
+    assert {"tokens", ""} <= links(at)  # the address of the control room is the app's own
     assert not films_of(at)
 
 

@@ -106,12 +106,12 @@ def test_the_weights_before_an_update_are_found_from_the_moments():
 
 def test_accumulated_gradients_equal_those_of_the_big_batch():
     engine, board = make(accumulation=4)
-    assert engine.accumulation_error(1, board) < 1e-5
+    assert engine.check_accumulation(1, board)[0] < 1e-5
     engine.model.register_forward_pre_hook(
         lambda module, inputs: engine.optimizer.zero_grad() if module.training else None
     )
-    assert engine.accumulation_error(1, board) > 0.1
-    assert math.isnan(make(accumulation=1)[0].accumulation_error(1, board))
+    assert engine.check_accumulation(1, board)[0] > 0.1
+    assert math.isnan(make(accumulation=1)[0].check_accumulation(1, board)[0])
 
 
 @pytest.mark.parametrize("kind", ["phase_lm", "transformer"])

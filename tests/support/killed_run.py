@@ -24,10 +24,10 @@ from tests.support.configs import small_config
 import qcore.train.worker  # isort: skip  # imported before the fork, so that no child pays for it
 
 CONFIG = small_config(
-    steps=900,
-    checkpoint_every=20,
-    eval_every=50,
-    sample_every=200,
+    steps=450,
+    checkpoint_every=10,
+    eval_every=25,
+    sample_every=100,
     dropout=0.1,
     keep_checkpoints=3,
     budget_percent=5,
@@ -74,7 +74,7 @@ def main() -> None:
         if number < kills:
             if number % 4:
                 wait_for_progress(runs)
-            time.sleep(draw.uniform(0.0, 0.3))
+            time.sleep(draw.uniform(0.0, 0.15))
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         path = runs / "run" / "run.sqlite"

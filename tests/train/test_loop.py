@@ -182,7 +182,7 @@ def test_the_callbacks_are_called_in_the_declared_order_and_each_keeps_its_state
     name = lab.start(small_config(schedule=["3: clip_norm = 0.5"]))
     assert lab.wait(name, 60).state == RunState.FINISHED
     for hook in HOOKS:
-        if hook not in ("on_failure", "on_resize", "state_dict", "load_state_dict"):
+        if hook not in ("on_failure", "on_resize", "on_restore", "state_dict", "load_state_dict"):
             kinds = [kind for which, kind in called if which == hook]
             assert kinds
             assert kinds == list(loop.ORDER) * (len(kinds) // len(loop.ORDER)), hook

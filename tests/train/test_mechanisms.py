@@ -65,4 +65,4 @@ def test_gradients_of_micro_batches_equal_the_big_one_where_terms_are_of_tokens(
     """No expert has a capacity, so a token's way does not depend on how the batch was cut."""
     config = small_config(**SWITCHES | {"accumulation": 2, "batch_size": 4})
     engine = Engine(config, open_dataset(config.data, config.model.context, None))
-    assert engine.accumulation_error(1, ControlBoard(config)) < 1e-4
+    assert engine.check_accumulation(1, ControlBoard(config))[0] < 1e-4

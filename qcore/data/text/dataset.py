@@ -20,6 +20,8 @@ from qcore.data.text.batches import Batch, PackedStream, PaddedStream, Split, St
 from qcore.data.text.corpora import Corpus, load_corpus, load_held_out, make_splittable
 from qcore.data.text.overlap import overlap
 from qcore.data.text.references import References, generator_nats, load_or_compute, ngram_nats
+from qcore.data.text.scripts import spaceless_share
+from qcore.data.text.syntax import wrapping_shares
 from qcore.data.text.tokenizers import UNK, Tokenizer, build_tokenizer
 
 
@@ -124,6 +126,10 @@ def open_dataset(
         size=corpus.size,
         skipped=corpus.skipped,
         notes=corpus.notes,
+        spaceless_share=spaceless_share(held_out),
+        packed=config.packing == "packed",
+        by_words=tokenizer.name == "word",
+        wrappings=wrapping_shares(texts) if corpus.nats is None else {},
     )
     room = context if config.packing == "padded" else None
     return Dataset(

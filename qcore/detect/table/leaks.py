@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qcore.detect import leaks
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
+from qcore.detect.targets import IDENTITY
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -15,7 +16,7 @@ RULES: tuple[Rule, ...] = (
         "The future leaks into the past",
         "Outputs depend on tokens that come after them, so the model is asked for a token that it can see. "
         "Its loss then says nothing about prediction, and generation, which has no future to look at, breaks down.",
-        {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5},
+        {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5, "wrong": 0.002},
         _MEASURED,
         (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE),
         leaks.future_leak,
@@ -25,8 +26,10 @@ RULES: tuple[Rule, ...] = (
             catalog.BATCH_DEPENDENCE,
             catalog.DATA_PAD_IS_TARGET,
             catalog.SHIFT_TARGETS_ARE_INPUTS,
+            catalog.LABELS_WRONG,
         ),
         past="The future leaked into the past",
+        clear=(Clear(catalog.CAUSALITY_LEAK, high="leak"),),
     ),
     Rule(
         "context_ignored",
@@ -40,6 +43,10 @@ RULES: tuple[Rule, ...] = (
         leaks.context_ignored,
         shows=(catalog.TOKENS_MUTUAL_INFORMATION, catalog.EVAL_CE),
         past="The context was ignored",
+        clear=(
+            Clear(catalog.CAUSALITY_CONTEXT_RESPONSE, low="response"),
+            Clear(catalog.TOKENS_ROW_VARIANCE, low="row_variance"),
+        ),
     ),
     Rule(
         "batch_dependence",
@@ -53,6 +60,7 @@ RULES: tuple[Rule, ...] = (
         (catalog.BATCH_DEPENDENCE,),
         leaks.batch_dependence,
         past="Rows depended on their batch mates",
+        clear=(Clear(catalog.BATCH_DEPENDENCE, high="change"),),
     ),
     Rule(
         "unshifted_labels",
@@ -60,11 +68,20 @@ RULES: tuple[Rule, ...] = (
         "The labels are not shifted",
         "The model is asked for the token that it has just been given. "
         "A perfect loss is reached by copying, and nothing about language is learned.",
-        {"same": 0.9, "copied": 0.9, "gap": 1.0, "follows": 0.25, "padding": 0.4},
+        {"same": 0.9, "copied": 0.9, "gap": 1.0, "follows": 0.25, "padding": 0.4, **IDENTITY},
         _MEASURED,
-        (catalog.SHIFT_TARGETS_ARE_INPUTS, catalog.SHIFT_COPY_RATE),
+        (catalog.SHIFT_TARGETS_ARE_INPUTS, catalog.SHIFT_COPY_RATE, catalog.LABELS_WRONG),
         leaks.unshifted_labels,
-        shows=(catalog.SHIFT_CE_HERE, catalog.SHIFT_CE_NEXT, catalog.TERM_CE, catalog.DATA_TARGET_TOP1_SHARE),
+        shows=(
+            catalog.SHIFT_CE_HERE,
+            catalog.SHIFT_CE_NEXT,
+            catalog.TERM_CE,
+            catalog.DATA_TARGET_TOP1_SHARE,
+            catalog.LABELS_LAG,
+            catalog.LABELS_LAG_SHARE,
+            catalog.LABELS_SHOWN,
+        ),
         past="The labels were not shifted",
+        clear=(Clear(catalog.SHIFT_TARGETS_ARE_INPUTS, high="same"),),
     ),
 )

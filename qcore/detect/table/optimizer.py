@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qcore.detect import gradients, tokens
 from qcore.detect.finding import ANY_FAMILY
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -13,16 +14,18 @@ _ACCUMULATED = "0 of 10 healthy exam runs that accumulate"
 RULES: tuple[Rule, ...] = (
     Rule(
         "lost_accumulation",
-        ("G6",),
-        "Accumulated gradients are lost",
+        (),
+        "Accumulated gradients are not those of one batch",
         "The gradient that the micro-batches leave behind is not that of the same rows as one batch. "
-        "The batch is smaller than it is said to be, and most of the data of each step is wasted.",
-        {"error": 0.05, "mean_term_error": 0.5},
+        "No weighting of the micro-batches by their targets explains it.",
+        {"error": 0.05, "mean_term_error": 0.5, "largest": 0.75},
         _ACCUMULATED,
         (catalog.ACCUMULATION_ERROR,),
         gradients.lost_accumulation,
+        shows=(catalog.ACCUMULATION_RESIDUAL, catalog.ACCUMULATION_LARGEST),
         families=ANY_FAMILY,
-        past="Accumulated gradients were lost",
+        past="Accumulated gradients were not those of one batch",
+        clear=(Clear(catalog.ACCUMULATION_ERROR, high="error"),),
     ),
     Rule(
         "frozen_blocks",
@@ -34,9 +37,10 @@ RULES: tuple[Rule, ...] = (
         _MEASURED,
         (catalog.WEIGHTS_FROZEN_BLOCKS,),
         gradients.frozen_blocks,
-        shows=(catalog.WEIGHTS_BLOCKS, catalog.WEIGHTS_DEAD_SHARE),
+        shows=(catalog.WEIGHTS_BLOCKS, catalog.WEIGHTS_DEAD_SHARE, catalog.WEIGHTS_UNTRAINED_BLOCKS),
         families=ANY_FAMILY,
         past="Blocks had no gradient",
+        clear=(Clear(catalog.WEIGHTS_FROZEN_BLOCKS, high="blocks"),),
     ),
     Rule(
         "unused_weights",
@@ -44,13 +48,22 @@ RULES: tuple[Rule, ...] = (
         "Weights that nothing reads",
         "A large share of the parameters gets no gradient, so the output does not depend on them. "
         "The model is smaller and simpler than its size says, often no better than a table of word pairs.",
-        {"share": 0.2},
+        {"share": 0.2, "room": 0.2},
         _MEASURED,
         (catalog.WEIGHTS_DEAD_SHARE,),
         gradients.unused_weights,
-        shows=(catalog.WEIGHTS_FROZEN_BLOCKS, catalog.GEOMETRY_EFFECTIVE_RANK, catalog.EVAL_CE),
+        shows=(
+            catalog.WEIGHTS_FROZEN_BLOCKS,
+            catalog.WEIGHTS_UNTRAINED_SHARE,
+            catalog.WEIGHTS_FIXED_SHARE,
+            catalog.GEOMETRY_EFFECTIVE_RANK,
+            catalog.EVAL_CE,
+        ),
         families=ANY_FAMILY,
         past="Weights were read by nothing",
+        grade="weak",
+        explained_by=EXPLAINED_BY["unused_weights"],
+        clear=(Clear(catalog.WEIGHTS_DEAD_SHARE, high="share"),),
     ),
     Rule(
         "nonfinite",

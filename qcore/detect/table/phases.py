@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qcore.detect import phases
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -22,6 +23,8 @@ RULES: tuple[Rule, ...] = (
         phases.half_circle,
         shows=(catalog.PHASE_IM_RE_RATIO, catalog.PHASE_R),
         past="Half of the phase circle was empty",
+        grade="weak",
+        clear=(Clear(catalog.PHASE_COVERAGE, low="coverage"),),
     ),
     Rule(
         "aligned_phases",
@@ -29,12 +32,14 @@ RULES: tuple[Rule, ...] = (
         "All phases are aligned",
         "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
         "Equal phases tell no token from another, so coherence costs all the information that the phases could carry.",
-        {"R": 0.95, "variance": 0.05, "release": 0.9},
+        {"R": 0.95, "variance": 0.05, "release": 0.9, "room": 0.2},
         _WITH_PHASES,
         (catalog.PHASE_R,),
         phases.aligned_phases,
         shows=(catalog.PHASE_DIMENSION_VARIANCE, catalog.TERM_CE),
         past="All phases were aligned",
+        grade="weak",
+        clear=(Clear(catalog.PHASE_R, high="R"),),
     ),
     Rule(
         "dead_imaginary",
@@ -47,6 +52,8 @@ RULES: tuple[Rule, ...] = (
         (catalog.PHASE_IM_RE_RATIO,),
         phases.dead_imaginary,
         past="The imaginary channel was dead",
+        grade="weak",
+        clear=(Clear(catalog.PHASE_IM_RE_RATIO, low="ratio"),),
     ),
     Rule(
         "rank_collapse",
@@ -56,17 +63,26 @@ RULES: tuple[Rule, ...] = (
         "The output cannot tell tokens apart, and the gradient that could change that is tiny.",
         {
             "cosine": 0.5,
-            "cosine_alone": 0.8,
-            "rank": 0.3,
+            "rank": 0.12,
             "cosine_later": 0.9,
-            "rank_later": 0.1,
             "release": 0.4,
             "repeated": 0.4,
+            "spent": 0.2,
+            "steps": 300.0,
+            "plan_share": 0.75,
+            "room": 0.2,
         },
         _MEASURED,
         (catalog.GEOMETRY_MEAN_COSINE,),
         phases.rank_collapse,
-        shows=(catalog.GEOMETRY_EFFECTIVE_RANK, catalog.DATA_TARGET_TOP1_SHARE),
+        shows=(
+            catalog.GEOMETRY_EFFECTIVE_RANK,
+            catalog.DATA_TARGET_TOP1_SHARE,
+            catalog.TERM_CE,
+            catalog.OPTIM_LR_SUM,
+        ),
         past="Hidden states shared one direction",
+        role="symptom",
+        explained_by=EXPLAINED_BY["rank_collapse"],
     ),
 )

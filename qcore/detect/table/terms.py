@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qcore.detect import gradients, phases
 from qcore.detect.finding import ANY_FAMILY
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -26,6 +26,7 @@ RULES: tuple[Rule, ...] = (
         per_term=True,
         families=ANY_FAMILY,
         past="A loss term had no gradient",
+        grade="weak",
     ),
     Rule(
         "saturated_term",
@@ -41,6 +42,7 @@ RULES: tuple[Rule, ...] = (
         per_term=True,
         families=ANY_FAMILY,
         past="A loss term was stuck at its bound",
+        grade="weak",
     ),
     Rule(
         "real_phases",
@@ -54,6 +56,8 @@ RULES: tuple[Rule, ...] = (
         phases.real_phases,
         shows=(catalog.grad("norm", "*"),),
         past="The phases were real",
+        grade="weak",
+        clear=(Clear(catalog.PHASE_REAL_AXIS_SHARE, high="real_axis"),),
     ),
     Rule(
         "wrong_sign",
@@ -68,6 +72,7 @@ RULES: tuple[Rule, ...] = (
         shows=(catalog.term("*"),),
         per_term=True,
         past="A loss term had the wrong sign",
+        clear=(Clear(catalog.energy_sign("*"), low="sign"),),
     ),
     Rule(
         "unscaled_term",
@@ -81,6 +86,7 @@ RULES: tuple[Rule, ...] = (
         gradients.unscaled_term,
         per_term=True,
         past="A loss term had the wrong size",
+        clear=(Clear(catalog.grad("ratio", "*"), high="ratio"),),
     ),
     Rule(
         "harmful_term",
@@ -104,5 +110,9 @@ RULES: tuple[Rule, ...] = (
         shows=(catalog.grad("cos", "*"), catalog.hidden("cos", "*"), catalog.term("*")),
         per_term=True,
         past="A loss term worked against the loss",
+        clear=(
+            Clear(catalog.grad("ratio", "*"), high="ratio"),
+            Clear(catalog.grad("cos", "*"), low="cosine"),
+        ),
     ),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qcore.detect import collapse, leaks, tokens
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _MEASURED = "0 of 60 healthy exam runs"
@@ -15,12 +16,21 @@ RULES: tuple[Rule, ...] = (
         "Padding counts as a target",
         "Most of what the model is asked to predict is padding or one single token. "
         "The easiest solution is that token everywhere, and a falling loss will reward nothing else.",
-        {"top1": 0.4, "padding": 0.05},
+        {"top1": 0.4, "padding": 0.05, "filling": 0.002, "wrong": 0.002},
         _MEASURED,
-        (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET),
+        (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET, catalog.LABELS_PADDING),
         tokens.padding_targets,
-        shows=(catalog.predicted_share("eos"), catalog.target_share("eos")),
+        shows=(
+            catalog.LABELS_WRONG,
+            catalog.target_share("pad"),
+            catalog.predicted_share("eos"),
+            catalog.target_share("eos"),
+        ),
         past="Padding counted as a target",
+        clear=(
+            Clear(catalog.DATA_TARGET_TOP1_SHARE, high="top1"),
+            Clear(catalog.DATA_PAD_IS_TARGET, high="padding"),
+        ),
     ),
     Rule(
         "eos_collapse",
@@ -39,6 +49,8 @@ RULES: tuple[Rule, ...] = (
             catalog.DATA_PAD_IS_TARGET,
         ),
         past="Predictions collapsed onto the end of the text",
+        role="symptom",
+        explained_by=EXPLAINED_BY["eos_collapse"],
     ),
     Rule(
         "token_collapse",
@@ -70,6 +82,8 @@ RULES: tuple[Rule, ...] = (
         collapse.token_collapse,
         shows=(catalog.TOKENS_TARGET_TOP1_SHARE, catalog.TOKENS_COVERAGE, catalog.TRAIN_LR, catalog.grad("cos", "*")),
         past="The model lost what it had learned",
+        role="symptom",
+        explained_by=EXPLAINED_BY["token_collapse"],
     ),
     Rule(
         "repetition",
@@ -83,17 +97,25 @@ RULES: tuple[Rule, ...] = (
         leaks.repetition,
         shows=(catalog.GENERATION_DISTINCT_2, catalog.OPTIM_LR_SUM),
         past="Samples repeated themselves while the loss fell",
+        role="symptom",
+        grade="weak",
+        explained_by=EXPLAINED_BY["repetition"],
     ),
     Rule(
         "stuck",
         (),
-        "The run cannot leave the plateau",
-        "The learning rates of all steps together are too small to get beyond the frequencies of tokens, or have been "
-        "large enough without doing so. The loss will settle where the context is not used.",
+        "The run stays on the plateau",
+        "The learning rates of all steps together are less than what other runs needed to get beyond the frequencies "
+        "of tokens, or have been enough without doing so. A loss that settles there is that of a model that does not "
+        "use its context.",
         {
             "planned": 0.05,
-            "spent": 0.1,
+            "spent": 0.2,
+            "steps": 300.0,
+            "plan_share": 0.75,
             "information": 0.3,
+            "part": 0.25,
+            "room": 0.2,
             "share": 0.3,
             "enough": 0.2,
             "good_rate": 3e-3,
@@ -102,6 +124,9 @@ RULES: tuple[Rule, ...] = (
         (catalog.OPTIM_PLANNED_LR_SUM, catalog.TOKENS_MUTUAL_INFORMATION),
         tokens.stuck,
         shows=(catalog.OPTIM_LR_SUM, catalog.TERM_CE, catalog.TRAIN_LR),
-        past="The run could not leave the plateau",
+        past="The run stayed on the plateau",
+        role="symptom",
+        grade="weak",
+        explained_by=EXPLAINED_BY["stuck"],
     ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qcore.detect import video
 from qcore.detect.finding import CLIP_FAMILY
-from qcore.detect.rule import Rule
+from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.explanations import EXPLAINED_BY
 from qcore.probes import catalog
 
 _VIDEO = "0 of 10 healthy exam runs of video"
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
             "divergence": 0.5,
             "release": 0.65,
             "overshoot": 1.5,
+            "backwards": -0.1,
             "likeness": 0.5,
             "motion": 0.5,
             "shared": _SHARED,
@@ -49,6 +51,8 @@ RULES: tuple[Rule, ...] = (
         ),
         families=CLIP_FAMILY,
         past="Frames averaged into one",
+        role="symptom",
+        explained_by=EXPLAINED_BY["averaging_collapse"],
     ),
     Rule(
         "data_not_model",
@@ -77,6 +81,7 @@ RULES: tuple[Rule, ...] = (
         shows=(catalog.frames("generated", "std_ratio"), catalog.EVAL_FLOW),
         families=CLIP_FAMILY,
         past="The velocity was not that of the path",
+        clear=(Clear(catalog.FLOW_VELOCITY_ERROR, high="error"),),
     ),
     Rule(
         "flicker",
@@ -109,6 +114,9 @@ RULES: tuple[Rule, ...] = (
         ),
         families=CLIP_FAMILY,
         past="Clips flickered instead of moving",
+        role="symptom",
+        grade="weak",
+        explained_by=EXPLAINED_BY["flicker"],
     ),
     Rule(
         "frames_unordered",
@@ -123,6 +131,7 @@ RULES: tuple[Rule, ...] = (
         shows=(catalog.frames("generated", "coherence"),),
         families=CLIP_FAMILY,
         past="The model did not know the order of frames",
+        clear=(Clear(catalog.FLOW_POSITION_RESPONSE, low="response"),),
     ),
     Rule(
         "noise_mismatch",

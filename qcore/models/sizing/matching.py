@@ -61,6 +61,10 @@ _UNITS = {"parameters": "parameters", "compute": "operations per window"}
 
 def size_of(config: LanguageConfig, vocab_size: int, by: By) -> float:
     """Parameters, or operations of the matrix products of one window."""
+    if config.layers > 2:
+        # Each layer is like the next, so both grow in a straight line; a deep model takes long to build at every width.
+        one, two = (size_of(config.model_copy(update={"layers": n}), vocab_size, by) for n in (1, 2))
+        return one + (config.layers - 1) * (two - one)
     if by == "parameters":
         with torch.device("meta"):
             return parameter_count(build_model(config, vocab_size))

@@ -109,7 +109,10 @@ class VideoFlow(nn.Module):
         codec: between clips and latents.
         anchor_network: for model.anchor = network, else None.
         t_star: learned shift of the collapse time, else None; see `t_star_value`.
+        frozen_by_design: how the names begin of parameters that are rightly not trained with the model.
     """
+
+    frozen_by_design = ("codec.",)
 
     def __init__(self, config: VideoFlowConfig, frames: int, channels: int, height: int, width: int) -> None:
         super().__init__()

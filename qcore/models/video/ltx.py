@@ -47,10 +47,13 @@ class LTXVideo(nn.Module):
     Attributes:
         transformer: diffusers' LTXVideoTransformer3DModel with LoRA, update x·A·B·alpha/r, B starting at 0: at first
             the velocity is the frozen model's.
+        frozen_by_design: how the names begin of parameters that are rightly not trained.
 
     Raises:
         ValueError: for a missing extra, weights that cannot be loaded, or sizes that do not fit.
     """
+
+    frozen_by_design = ("transformer.", "codec.")
 
     def __init__(self, config: LTXVideoConfig, data_shape: tuple[int, int, int, int]) -> None:
         super().__init__()

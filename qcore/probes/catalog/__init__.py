@@ -6,7 +6,11 @@ and format; `declare` adds a series of one's own. Importable by every room: noth
 """
 
 from qcore.probes.catalog.declare import *  # noqa: F403
+from qcore.probes.catalog.inputs import *  # noqa: F403
+from qcore.probes.catalog.layers import *  # noqa: F403
 from qcore.probes.catalog.mechanisms import *  # noqa: F403
+from qcore.probes.catalog.optimizer import *  # noqa: F403
+from qcore.probes.catalog.sampler import *  # noqa: F403
 from qcore.probes.catalog.text import *  # noqa: F403
 from qcore.probes.catalog.training import *  # noqa: F403
 from qcore.probes.catalog.units import *  # noqa: F403

@@ -346,3 +346,21 @@ pattern(
     _special,
     *(f"tokens/{side}_{token}" for side in ("predicted", "target") for token in _TOKENS),
 )
+GENERATION_COPIED = series(
+    "generation/copied",
+    "longest stretch copied from training",
+    "tokens",
+    "Most tokens in a row of a sample that stand just so in the training text, of a part of it that is searched.",
+    short="Copied",
+    form=",.0f",
+    needs="text",
+)
+GENERATION_COPIED_HELD_OUT = series(
+    "generation/copied_held_out",
+    "the same of held-out text",
+    "tokens",
+    "Most tokens in a row of held-out text, as much of it as a sample has, that stand just so in the training text.",
+    short="Copied, held out",
+    form=",.0f",
+    needs="text",
+)

@@ -162,6 +162,12 @@ COST_PROBES_RUN = series(
     "count",
     "Which probes ran at a step, one bit for each in the order of the run's list; a replay takes the same ones.",
 )
+COST_MEASURES = series(
+    "cost/measures",
+    "version of the measurements",
+    "number",
+    "Which measurements the program knew that trained the run from this step on; a replay does not miss later ones.",
+)
 COST_BEFORE_TRAINING_MS = series(
     "cost/before_training_ms",
     "cost of the checks before training",

@@ -123,6 +123,15 @@ def test_compute_is_matched_and_switches_are_kept(to: str) -> None:
     assert found.model_dump()["heads"] == 2
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_deep_model_is_as_large_as_if_it_were_built(name: str) -> None:
+    deep = FAMILIES[name].model_copy(update={"layers": 5})
+    with torch.device("meta"):
+        assert size_of(deep, 50, "parameters") == parameter_count(build_model(deep, 50))
+    cost = count_cost(deep, 50)
+    assert size_of(deep, 50, "compute") == pytest.approx(cost.flops + cost.elementwise, rel=1e-9)
+
+
 def test_what_cannot_be_matched_is_refused() -> None:
     large = TransformerConfig(width=16, layers=1, heads=2, context=16, ffn_width=1)
     with pytest.raises(ValueError, match="no transformer of 48 layers"):

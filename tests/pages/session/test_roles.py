@@ -60,7 +60,7 @@ def test_an_open_app_without_a_login_shows_all_and_says_what_to_do(page: str, fi
     assert "done" in texts(at)
 
 
-def test_an_open_app_without_a_login_locks_what_changes_a_run(paused: Lab, opened: None):
+def test_an_open_app_without_a_login_locks_what_changes_a_run(standing: Lab, opened: None):
     at = open_app()
     assert "[auth]" in at.info[0].value
     for key in ("do:Continue", "do:Save checkpoint", "do:Stop"):
@@ -74,7 +74,7 @@ def test_an_open_app_without_a_login_locks_what_changes_a_run(paused: Lab, opene
 
 
 def test_what_a_viewer_writes_as_a_path_is_not_looked_for(
-    paused: Lab, opened: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    standing: Lab, opened: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Their browser can put anything into the session; for an operator the form says what lies there."""
     secret = tmp_path / "diary.txt"
@@ -97,9 +97,9 @@ def test_what_a_viewer_writes_as_a_path_is_not_looked_for(
     assert "diary.txt" in shown()
 
 
-def test_a_viewer_whose_widget_was_not_locked_is_refused(paused: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
+def test_a_viewer_whose_widget_was_not_locked_is_refused(standing: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(roles, "can_operate", lambda: True)  # a page that forgot to ask; the lab asks for itself
-    before = len(paused.reader("alive").commands())
+    before = len(standing.reader("alive").commands())
     at = open_app()
     at.button(key="do:Continue").click().run()
     assert "viewer" in at.error[0].value
@@ -108,8 +108,8 @@ def test_a_viewer_whose_widget_was_not_locked_is_refused(paused: Lab, opened: No
     at = open_app(view="New run")
     next(button for button in at.button if button.label == "Start").click().run()
     assert not at.exception
-    assert len(paused.reader("alive").commands()) == before
-    assert [info.name for info in paused.runs()] == ["alive"]
+    assert len(standing.reader("alive").commands()) == before
+    assert [info.name for info in standing.runs()] == ["alive"]
 
 
 def test_generations_and_findings_are_closed_to_a_viewer(inside: Lab, opened: None):
@@ -155,19 +155,19 @@ def test_a_listed_person_operates_under_the_e_mail(paused: Lab, monkeypatch: pyt
         {"is_logged_in": True, "email_verified": True, "email": ""},
     ],
 )
-def test_others_who_are_logged_in_are_viewers(paused: Lab, monkeypatch: pytest.MonkeyPatch, user: dict[str, Any]):
+def test_others_who_are_logged_in_are_viewers(standing: Lab, monkeypatch: pytest.MonkeyPatch, user: dict[str, Any]):
     monkeypatch.setenv(roles.OPERATORS, "alice@example.org")
     at = as_user(user)
     assert "· viewer" in texts(at)
     assert at.button(key="do:Save checkpoint").disabled
 
 
-def test_a_star_lets_everyone_operate(paused: Lab, monkeypatch: pytest.MonkeyPatch, opened: None):
+def test_a_star_lets_everyone_operate(standing: Lab, monkeypatch: pytest.MonkeyPatch, opened: None):
     monkeypatch.setenv(roles.OPERATORS, "*")
     assert not open_app().button(key="do:Save checkpoint").disabled
 
 
-def test_operators_may_be_listed_in_the_secrets(paused: Lab):
+def test_operators_may_be_listed_in_the_secrets(standing: Lab):
     at = AppTest.from_file(str(APP), default_timeout=60)
     at.user = dict(ALICE)
     at.secrets["roles"] = {"operators": ["alice@example.org"]}
@@ -215,14 +215,14 @@ def test_a_peer_of_another_machine_is_not_local(monkeypatch: pytest.MonkeyPatch,
     assert roles.is_local() is local
 
 
-def test_whoever_has_hung_up_while_the_script_runs_is_not_local(paused: Lab, monkeypatch: pytest.MonkeyPatch):
+def test_whoever_has_hung_up_while_the_script_runs_is_not_local(standing: Lab, monkeypatch: pytest.MonkeyPatch):
     """In a server, a session without a request is one that has gone; in AppTest, nobody is there at all."""
     assert not open_app().button(key="do:Save checkpoint").disabled
     monkeypatch.setattr(doors, "_entry", Entry(Hosts.of([])))
     assert open_app().button(key="do:Save checkpoint").disabled
 
 
-def test_who_has_the_token_operates(paused: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
+def test_who_has_the_token_operates(standing: Lab, opened: None, monkeypatch: pytest.MonkeyPatch):
     assert open_app().button(key="do:Save checkpoint").disabled
     monkeypatch.setattr(doors, "_entry", Entry(Hosts.of([]), Passes(Token("a-secret-of-more-than-twenty-letters"))))
     at = open_app()
@@ -251,7 +251,7 @@ ILL_SECRETS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("ill", ILL_SECRETS, ids=str)
-def test_a_setting_of_roles_that_is_wrong_closes_the_lab_and_says_why(paused: Lab, ill: dict[str, Any]):
+def test_a_setting_of_roles_that_is_wrong_closes_the_lab_and_says_why(standing: Lab, ill: dict[str, Any]):
     for user in ({}, ALICE):
         at = AppTest.from_file(str(APP), default_timeout=60)
         at.user = dict(user)
@@ -266,13 +266,13 @@ def test_a_setting_of_roles_that_is_wrong_closes_the_lab_and_says_why(paused: La
 
 
 @pytest.mark.parametrize("listed", ["*@example.org", "alice", "alice@example.org;eve@example.org", "@"])
-def test_a_pattern_in_the_environment_names_nobody(paused: Lab, monkeypatch: pytest.MonkeyPatch, listed: str):
+def test_a_pattern_in_the_environment_names_nobody(standing: Lab, monkeypatch: pytest.MonkeyPatch, listed: str):
     monkeypatch.setenv(roles.OPERATORS, listed)
     for user in ({}, ALICE):
         assert "refused as an operator" in as_user(user).error[0].value
 
 
-def test_secrets_that_cannot_be_read_close_the_lab(paused: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_secrets_that_cannot_be_read_close_the_lab(standing: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What they say about a login is not known: an app that is open meanwhile would be open to everyone."""
     from streamlit import config
     from streamlit.runtime.secrets import secrets_singleton

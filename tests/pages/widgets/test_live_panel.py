@@ -54,7 +54,7 @@ def test_numbers_of_a_table_stand_at_the_right_and_rows_keep_their_order():
     assert table_html("Events", ("step",), [], "nothing yet") == '<p class="none">nothing yet</p>'
 
 
-def test_the_control_room_follows_a_run_that_lives_and_no_other(paused: Lab):
+def test_the_control_room_follows_a_run_that_lives_and_no_other(standing: Lab):
     at = open_app(run="alive")
     [channel] = followed(at)
     assert channel["seconds"] == 2.0

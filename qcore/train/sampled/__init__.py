@@ -1,0 +1,1 @@
+"""Samples of the timeline, held against the model that is trained: text and clips."""
