@@ -42,19 +42,34 @@ class _Turns:
     Attributes:
         every: steps asked for.
         period: steps in force.
-        since: step of the turn that it waits for; 0 when it waits for none.
+        turn: step of its newest turn, in force or used; −1 before it is asked for at a step.
+        waits: whether it has not run yet since that turn.
+        ran: step at which it ran last.
     """
 
     seconds: float = 0.0
     is_known: bool = False
     every: int = 1
     period: int = 1
-    since: int = 0
+    turn: int = -1
+    waits: bool = False
+    ran: int = 0
 
     @property
     def deadline(self) -> int:
         """Its next turn, before which it is to have run."""
-        return self.since + self.period
+        return self.turn + self.period
+
+    def take_turn(self, step: int) -> None:
+        """Take the turn of a step, if there is one: at multiples of the period, and where one has been passed by while
+        the probe waited or its period was another; then half a period after it ran, so that two are not neighbours.
+        """
+        if self.turn < 0:  # a run that goes on somewhere has missed nothing
+            self.turn, self.ran = step - 1, -self.period
+        has_passed = step // self.period > self.turn // self.period and step - self.ran >= self.period / 2
+        if has_passed and not self.waits and self.every < NEVER:
+            # not the step itself: one that was passed by is made up for, and the next one comes at its own time
+            self.turn, self.waits = step // self.period * self.period, True
 
 
 class ProbeScheduler:
@@ -148,9 +163,8 @@ class ProbeScheduler:
         """Those whose turn has come and that can be paid, the most urgent first."""
         slight, dear = SLIGHT * self._step_seconds, DEAR * self._step_seconds
         for turns in self._turns.values():
-            if not turns.since and turns.every < NEVER and step % turns.period == 0:
-                turns.since = step
-        waiting = [(turns.deadline, self._price(turns), name) for name, turns in self._turns.items() if turns.since]
+            turns.take_turn(step)
+        waiting = [(turns.deadline, self._price(turns), name) for name, turns in self._turns.items() if turns.waits]
         funds = self._budget / 100 * self._trained - self.spent
         has_dear, is_saving = False, funds < 0
         for _, seconds, name in sorted(waiting):
@@ -160,7 +174,7 @@ class ProbeScheduler:
                 continue
             has_dear |= seconds >= dear
             funds -= seconds
-            self._turns[name].since = 0
+            self._turns[name].waits, self._turns[name].ran = False, step
             yield name
 
     @contextmanager

@@ -7,7 +7,7 @@ from qcore.probes import catalog
 from qcore.probes.protocol import ProbeInput
 from qcore.probes.updates import update_measurements
 
-LIGHT_TOKENS = 64
+LIGHT_TOKENS = 48
 """Tokens of a row that a light look reads: leaks from farther ahead are left to the thorough ones."""
 
 

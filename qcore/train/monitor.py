@@ -155,6 +155,8 @@ class Monitor(Callback):
                 measured[catalog.TRAIN_MEMORY_MB] = memory_mb(self._engine.device)
                 measured_when = {PROBES_RUN: float(self._runner.ran)}
                 self._writer.log_scalars(step, measured | measured_when | self._runner.scheduler.report())
+            elif self._runner.ran:  # probes that found nothing of theirs in this model
+                self._writer.log_scalars(step, {PROBES_RUN: float(self._runner.ran)})
             if added:  # apart, so that a run with such a probe is a run without it in all the rest
                 self._writer.log_scalars(step, added)
             self.detectors.observe(step, scalars | measured | added)
