@@ -37,6 +37,7 @@ from qcore.config.families import (
     kinds_with,
 )
 from qcore.config.fault_bank import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, FaultCase
+from qcore.config.fault_case import EXAM_KIND_CHANGES, EXAM_KINDS, PLAIN_EXAM_BASE
 from qcore.config.flux import FluxConfig
 from qcore.config.kinds import FAULT, KIND, ORDER_SEED, SEED, section_types
 from qcore.config.ltx import LatentsConfig, LTXVideoConfig
@@ -105,6 +106,8 @@ __all__ = [
     "CURRICULA",
     "DATA_ROOT",
     "EXAM_BASE",
+    "EXAM_KINDS",
+    "EXAM_KIND_CHANGES",
     "EXTERNAL",
     "FAMILIES",
     "FAULT",
@@ -116,6 +119,7 @@ __all__ = [
     "MODEL_KINDS",
     "ORDER_SEED",
     "PAUSE",
+    "PLAIN_EXAM_BASE",
     "PRESETS",
     "RESTORE",
     "SEED",

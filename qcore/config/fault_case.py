@@ -46,6 +46,16 @@ VIDEO_EXAM_BASE: dict[str, Any] = {
 }
 """The same for video, on the default model: samples of a healthy run move within 150 steps of 25–30 ms."""
 
+EXAM_KINDS = ("transformer", "phase_lm", "pam", "flux_lm", "video_flow")
+"""The families of the healthy zoo, that of clips last."""
+EXAM_KIND_CHANGES: dict[str, dict[str, Any]] = {"flux_lm": {"heads": 2}}
+"""What a family needs beside `EXAM_BASE`: the planes of Quantum Flux are divided among its heads."""
+PLAIN_EXAM_BASE: dict[str, Any] = {
+    **{name: value for name, value in EXAM_BASE.items() if name != "phases"},
+    "kind": "transformer",
+}
+"""`EXAM_BASE` for the plainest model."""
+
 
 @dataclass(frozen=True)
 class FaultCase:

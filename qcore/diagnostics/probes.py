@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qcore.base import QcoreError
 from qcore.diagnostics.perplexity import perplexity
 from qcore.diagnostics.positions import check_mask, check_shape, drop_undefined
 from qcore.probes import catalog
@@ -28,7 +29,7 @@ FAINT = 1e-3
 rows."""
 
 
-class UnrepeatableError(ValueError):
+class UnrepeatableError(QcoreError, ValueError):
     """A forward that answers differently to the same tokens, so that no change has a cause."""
 
 

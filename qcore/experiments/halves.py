@@ -16,7 +16,7 @@ def halves(groups: Mapping[str, str]) -> dict[str, str]:
     """Half of every name, from name → group.
 
     >>> sorted(halves({"x": "one", "y": "one", "z": "two"}).items())
-    [('x', 'b'), ('y', 'a'), ('z', 'a')]
+    [('x', 'a'), ('y', 'b'), ('z', 'a')]
     """
     found: dict[str, str] = {}
     for group in sorted(set(groups.values())):

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from qcore.base.run_states import RunState
-from qcore.config import EXAM_BASE, FAULTS, VIDEO_EXAM_BASE, ConfigError, RunConfig, default_run, nearest_hint
+from qcore.config import (
+    FAULTS,
+    PLAIN_EXAM_BASE,
+    VIDEO_EXAM_BASE,
+    ConfigError,
+    RunConfig,
+    default_run,
+    nearest_hint,
+)
 from qcore.experiments.parallel_runs import fan_out, open_share, run_as_process, train_to_end
 from qcore.lab.lab import Lab
 from qcore.probes import catalog
@@ -33,11 +41,10 @@ _WAIT = 5
 """Steps after which a finding has been told in which its remedy is given, as the autopilot does."""
 _KINDS = ("set", "restore")
 _OFTEN = {"checks_every": 20}
-_TRANSFORMER = {**{name: value for name, value in EXAM_BASE.items() if name != "phases"}, "kind": "transformer"}
 _OWN: Mapping[str, dict[str, Any]] = {
-    "unmasked": {**_TRANSFORMER, **FAULTS["T1"].changes, "mask_padding": False},
-    "label-shift": {**_TRANSFORMER, "label_shift": 0},
-    "few-steps": {**_TRANSFORMER, "learning_rate": 2e-4, "steps": 200},
+    "unmasked": {**PLAIN_EXAM_BASE, **FAULTS["T1"].changes, "mask_padding": False},
+    "label-shift": {**PLAIN_EXAM_BASE, "label_shift": 0},
+    "few-steps": {**PLAIN_EXAM_BASE, "learning_rate": 2e-4, "steps": 200},
     "weak-frames": {**VIDEO_EXAM_BASE, "frame_amplification": 0.001},
 }
 """Configurations that go wrong without a mistake in the code, beside the fault bank's."""

@@ -14,13 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qcore.config import CURRICULA, EXAM_BASE, FAMILIES, VIDEO_EXAM_BASE, RunConfig, default_run, section_types
+from qcore.config import (
+    CURRICULA,
+    EXAM_BASE,
+    EXAM_KIND_CHANGES,
+    EXAM_KINDS,
+    FAMILIES,
+    VIDEO_EXAM_BASE,
+    RunConfig,
+    default_run,
+    section_types,
+)
 from qcore.experiments.halves import halves
 from qcore.experiments.zoo_texts import WRITERS, zoo_text
 
 OWN, PYTORCH, SMALL, GPT2 = "", "pytorch", "small", "gpt2"
 """First weights: the family's own, or those of `qcore.models.initialisation`."""
-_LANGUAGE = ("transformer", "phase_lm", "pam", "flux_lm")
 _TEXTS_FOLDER = "texts"
 
 _BASE = {name: value for name, value in EXAM_BASE.items() if name != "phases"}
@@ -84,7 +93,8 @@ def _all(kinds: Sequence[str], *weights: str) -> tuple[tuple[str, str], ...]:
     return tuple((kind, start) for kind in kinds for start in weights)
 
 
-_T, _P, _M, _F, _V = (*_LANGUAGE, "video_flow")
+_T, _P, _M, _F, _V = EXAM_KINDS
+_LANGUAGE = EXAM_KINDS[:-1]
 
 ROWS: tuple[ZooRow, ...] = (
     ZooRow("stories", _all(_LANGUAGE, OWN, PYTORCH, SMALL, GPT2)),
@@ -215,10 +225,7 @@ def _values(row: ZooRow, kind: str) -> dict[str, Any]:
     if row.fork is not None:
         # a fork goes on from a checkpoint
         base["checkpoint_every"] = row.fork.step
-    if kind == "flux_lm":
-        # its planes are divided among its groups
-        base["heads"] = 2
-    return {**base, **row.changes}
+    return {**base, **EXAM_KIND_CHANGES.get(kind, {}), **row.changes}
 
 
 def write_texts(folder: Path, cases: Sequence[ZooCase], seed: int = 0) -> dict[str, RunConfig]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qcore.faults.patching import VideoPlantable, override, wrong_family_error
+from qcore.faults.patching import VideoPlantable, no_clips_error, override
 from qcore.models import VideoFlow, VideoOutput
 
 _TIME_UNIT = 1000.0
@@ -71,7 +71,7 @@ def transposed_patches(engine: VideoPlantable) -> None:
     """
     average = _average_of(engine).module
     if not isinstance(average, VideoFlow):
-        raise wrong_family_error(engine, "video_flow")
+        raise no_clips_error(engine)
 
     def frames(self: VideoFlow, patches_BFSV: Tensor) -> Tensor:
         rows = self.latent_shape[2] // self.config.patch

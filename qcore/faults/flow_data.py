@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qcore.faults.patching import VideoPlantable, override, wrong_family_error
+from qcore.faults.patching import VideoPlantable, no_clips_error, override
 from qcore.models import VideoFlow, VideoOutput
 
 _SOME_TIME = 0.5
@@ -79,7 +79,7 @@ def _override_models(engine: VideoPlantable, name: str, method: Any) -> None:
         ValueError: for a model of another family.
     """
     if not isinstance(engine.model, VideoFlow):
-        raise wrong_family_error(engine, "video_flow")
+        raise no_clips_error(engine)
     for module in [*engine.model.modules(), *(engine.ema.modules() if engine.ema is not None else ())]:
         if isinstance(module, VideoFlow):
             override(module, name, method)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from qcore.config import RunConfig, TextRunConfig, VideoRunConfig
+from qcore.config import RunConfig, TextRunConfig, VideoRunConfig, kinds_with
 from qcore.data import Batch, ClipDataset, Dataset
 from qcore.flow import Path, PathSample
 from qcore.models import LanguageModel, ModelOutput, PhaseLM, Transformer
@@ -99,6 +99,11 @@ def wrong_family_error(engine: AnyEngine | Plantable | VideoPlantable, needed: s
         f"this fault is a mistake of a {needed} and cannot be planted in a {engine.config.kind}: set kind to "
         f"{needed}, or choose another fault"
     )
+
+
+def no_clips_error(engine: AnyEngine | Plantable | VideoPlantable) -> ValueError:
+    """What to say of a mistake of a model of clips that this model cannot have."""
+    return wrong_family_error(engine, kinds_with("clips")[0])
 
 
 def count_updates(engine: Plantable) -> int:

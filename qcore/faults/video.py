@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from qcore.faults.patching import VideoPlantable, override, wrong_family_error
+from qcore.faults.patching import VideoPlantable, no_clips_error, override
 from qcore.flow import Path, PathSample
 from qcore.models import VideoFlow, VideoOutput
 
@@ -63,7 +63,7 @@ def no_frame_embedding(engine: VideoPlantable) -> None:
         ValueError: for a model that has none.
     """
     if not isinstance(engine.model, VideoFlow):
-        raise wrong_family_error(engine, "video_flow")
+        raise no_clips_error(engine)
     for module in [*engine.model.modules(), *(engine.ema.modules() if engine.ema is not None else ())]:
         if isinstance(module, VideoFlow):
             override(module, "forward", _forward_without_order)

@@ -7,7 +7,6 @@ The same function serves the live model between two steps, a paused one, and a c
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor
 
 from qcore.base import plain_file
-from qcore.config import ConfigError, SamplingConfig, Section, TextRunConfig
+from qcore.config import SamplingConfig, TextRunConfig
 from qcore.data import Batch, Tokenizer, open_dataset, skipped_facts, tokenizer_from_json, translation_pairs
 from qcore.detect import Facts
-from qcore.diagnostics import AccumulationWeights, SampleScore, TrainedRows, generation_statistics, longest_copy
-from qcore.models import Internals, LanguageModel, ModelOutput, build_model, parameter_count
+from qcore.diagnostics import AccumulationWeights, SampleScore, TrainedRows, longest_copy
+from qcore.models import Internals, ModelOutput, build_model, parameter_count
 from qcore.models.phase.concepts import ConceptLayer
 from qcore.objectives import Derived, Term, term_weights
 from qcore.probes import ProbeInput, catalog
@@ -31,15 +30,14 @@ from qcore.probes import text as text_probes
 from qcore.probes.protocol import Keep, TextInput
 from qcore.probes.runner import Runner
 from qcore.runs.layout import CACHE_FOLDER, LABELS_FILE, TOKENIZER_FILE, write_text
-from qcore.sampling import SampledToken, check_phases, generate
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import checkpoint_errors, load_checkpoint, restore_model, restore_optimizer
 from qcore.train.growth import config_with_section, grow, grown_section, resize
 from qcore.train.sampled.text import compare_texts, data_round_trip, score_generation
+from qcore.train.sampled.text_sampler import TextSampler
 from qcore.train.text_engine import MEASURED_ROWS, Engine, TextResult
-from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
+from qcore.train.workload import EngineStep, Sampler, Workload, weight_versions
 
-UPDATE_SECONDS = 0.1
 SURPRISED_UPDATES = 16
 LOOKED_AT_TOKENS, LOOKED_AT_ROWS, LOOKED_AT_RANGE = 32_768, 64, 512
 """Of what updates are trained on: tokens, rows of a micro-batch, and how many updates back or ahead."""
@@ -52,53 +50,6 @@ _SEARCHED, _MOST_COMPARED = 1 << 16, 128
 """Tokens of the training text, and of a sample, that are compared: about a hundredth of what drawing it takes."""
 _TABLES = {"encoding.semantic.weight", "token.weight", "angle.weight", "radius.weight"}
 """Tables of which a batch uses the rows of its own tokens only; a tied embedding is used whole by the head."""
-
-
-DrawText = Callable[..., Iterator[SampledToken]]
-"""(the sampler, model, prompt ids, settings, …) → tokens, as `Engine.draw_text`."""
-
-
-class TextSampler(Sampler):
-    """A language model and its tokenizer, and the engine's way of drawing where there is one."""
-
-    def __init__(
-        self, config: TextRunConfig, model: LanguageModel, tokenizer: Tokenizer, draw_text: DrawText | None = None
-    ) -> None:
-        self.config: TextRunConfig = config
-        self._model = model
-        self._tokenizer = tokenizer
-        self._draw_text = draw_text
-
-    def sample(
-        self,
-        draft: Generation,
-        settings: SamplingConfig,
-        controls: Mapping[str, Any],
-        stop: Callable[[], bool] | None = None,
-    ) -> Iterator[Generation]:
-        del controls
-        self._check_sampling(settings)
-        # training puts it back before its next step; done once here, it saves `generate` a walk a token
-        self._model.eval()
-        return sample_text(self._draw, self._tokenizer, draft, settings, stop)
-
-    def _draw(self, prompt_ids: list[int], settings: SamplingConfig, **more: Any) -> Iterator[SampledToken]:
-        if self._draw_text is None:
-            return generate(self._model, prompt_ids, settings, **more)
-        return self._draw_text(generate, self._model, prompt_ids, settings, **more)
-
-    def settings(self, changes: Mapping[str, Any]) -> Section:
-        """As of every family; also refused: a coherence-aware rule for a model without phases."""
-        settings = super().settings(changes)
-        assert isinstance(settings, SamplingConfig)
-        self._check_sampling(settings)
-        return settings
-
-    def _check_sampling(self, settings: SamplingConfig) -> None:
-        try:
-            check_phases(self._model, settings)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
 
 
 class TextWorkload(TextSampler, Workload):
@@ -506,66 +457,4 @@ def target_statistics(batches: Iterable[Batch], pad_id: int, eos_id: int) -> dic
     return {
         catalog.DATA_TARGET_TOP1_SHARE: float(every_N.bincount().max()) / len(every_N),
         catalog.DATA_PAD_IS_TARGET: padding / len(every_N),
-    }
-
-
-def sample_text(
-    draw: Callable[..., Iterator[SampledToken]],
-    tokenizer: Tokenizer,
-    draft: Generation,
-    settings: SamplingConfig,
-    stop: Callable[[], bool] | None = None,
-) -> Iterator[Generation]:
-    """Yield `draft` as it grows, at most every 0.1 s, and last with its statistics and status `done`.
-
-    The prompt is preceded by the begin-of-sequence token, as every document is in training. A model that breaks
-    while it speaks (NaN logits) ends with status `failed` and the reason in its statistics.
-    """
-    started = shown = time.monotonic()
-    prompt_ids = [tokenizer.bos_id, *tokenizer.encode(draft.prompt)]
-    unknown = sum(token == tokenizer.unk_id for token in prompt_ids)
-    ids: list[int] = []
-    sampled: list[SampledToken] = []
-    rows: list[dict[str, object]] = []
-    forbidden = (tokenizer.pad_id, tokenizer.bos_id, tokenizer.unk_id)
-    status, reason = "done", None
-
-    def partial(status: str, stats: dict[str, object]) -> Generation:
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        return replace(draft, text=text, tokens=list(rows), stats=stats, status=status)
-
-    try:
-        rest: dict[str, Any] = {"eos_id": tokenizer.eos_id, "forbidden": forbidden, "stop": stop}
-        for token in draw(prompt_ids, settings, **rest):
-            ids.append(token.id)
-            sampled.append(token)
-            rows.append(_token_row(token, tokenizer))
-            if time.monotonic() - shown >= UPDATE_SECONDS:
-                shown = time.monotonic()
-                yield partial("running", {"unknown_prompt_tokens": unknown})
-    except SAMPLE_ERRORS as error:
-        status, reason = "failed", str(error) or type(error).__name__
-    stats: dict[str, object] = {
-        name.partition("/")[2]: value
-        for name, value in generation_statistics(
-            ids, logprobs=[token.logprob for token in sampled], entropies=[token.entropy for token in sampled]
-        )
-        .scalars()
-        .items()
-    }
-    stats |= {"unknown_prompt_tokens": unknown, "seconds": time.monotonic() - started}
-    yield partial(status, stats | ({"error": reason} if reason else {}))
-
-
-def _token_row(token: SampledToken, tokenizer: Tokenizer) -> dict[str, object]:
-    top = zip(token.top_ids, token.top_probabilities, strict=True)
-    return {
-        "label": tokenizer.token_text(token.id),
-        "id": token.id,
-        "logprob": token.logprob,
-        "probability": token.probability,
-        "rank": token.rank,
-        "entropy": token.entropy,
-        "chosen_probability": token.chosen_probability,
-        "top": [[tokenizer.token_text(other), probability] for other, probability in top],
     }

@@ -479,9 +479,14 @@ def test_findings_can_be_stored_and_their_remedies_obeyed() -> None:
     told += run(Watch(facts(fault="V2")), range(401), samples="pushed")
     told += Watch(facts(skipped=(("a", "b"),))).observe(0, {"optim/planned_lr_sum": 1.0}, weights())
     told += run(Watch(facts(controls=SHARED)), range(100), samples="less common")
-    broken = {"flow/velocity_error": 1.0, "flow/position_response": 0.001}
-    told += Watch(facts()).observe(0, broken, weights())
-    starved = {"clips/std": 56.0, "clips/mean": 34.0, "clips/time_distance": 0.5, "clips/time_limit": 0.19}
+    starved = {
+        "flow/velocity_error": 1.0,
+        "flow/position_response": 0.001,
+        "clips/std": 56.0,
+        "clips/mean": 34.0,
+        "clips/time_distance": 0.5,
+        "clips/time_limit": 0.19,
+    }
     starved |= {"clips/untrained_frames": 0.9, "clips/time_response": 0.0, "clips/input_response": 0.0}
     told += Watch(facts()).observe(0, starved | {"clips/roughness": 2.0}, weights())
     frozen = Watch(facts())

@@ -146,8 +146,8 @@ def declare(
     The run keeps the declaration, so every page and every program that opens it knows the series. Declaring the same
     again is allowed, as a notebook does.
 
-    >>> declare("head/largest", "largest logit", "logit", meaning="The largest logit of the batch.")
-    'head/largest'
+    >>> declare("mine/largest", "largest logit", "logit", meaning="The largest logit of the batch.")
+    'mine/largest'
 
     Raises:
         ValueError: for a name that is not `group/name`, a group of the lab's own, an unknown capability, a missing

@@ -1,1 +1,1 @@
-"""Samples of the timeline, held against the model that is trained: text and clips."""
+"""Samples: how text is drawn as records, and the timeline's text and clips held against the model that is trained."""
