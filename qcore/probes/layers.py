@@ -8,14 +8,14 @@ from torch import Tensor
 from qcore.diagnostics import layer_statistics, loss_parts
 from qcore.probes.protocol import ProbeInput
 
-_ROWS = 2
+_ROWS, _SHORT = 2, 48
 
 
 def layers(seen: ProbeInput) -> dict[str, float]:
     """Sizes behind each layer on at most two rows; of a run on tokens, where the loss of the step lies."""
     found: dict[str, float] = {}
     if seen.text is not None:
-        text, tokens_BT = seen.text, seen.text.inputs_BT[:_ROWS]
+        text, tokens_BT = seen.text, seen.text.inputs_BT[:_ROWS, : None if seen.thorough else _SHORT]
         states = seen.engine.block_outputs(lambda: text.engine.logits(tokens_BT))
         found = loss_parts(seen.outputs, seen.targets, seen.mask, text.token_counts).scalars()
     elif seen.clips is not None:

@@ -88,6 +88,7 @@ class ProbeScheduler:
         """Seconds in probes since training began, also in the look after the last update."""
         self._charged = self._trained = self._budget = 0.0
         self._steps = 0
+        self._asked: dict[str, int] = {}
         self._is_last = False
         self._plan: Mapping[str, frozenset[int]] | None = None
         self._begins = True
@@ -151,7 +152,9 @@ class ProbeScheduler:
     def expect(self, cadences: Mapping[str, int], budget_percent: float, steps: int) -> None:
         """Take what is asked for, see `choose`: a cadence, budget or length that was just changed holds from now on."""
         changed = (self._budget, self._steps) != (budget_percent, steps)
-        self._budget, self._steps = budget_percent, steps
+        if not changed and cadences == self._asked:  # at nearly every step
+            return
+        self._budget, self._steps, self._asked = budget_percent, steps, dict(cadences)
         for name, every in cadences.items():
             turns = self._turns.setdefault(name, _Turns(every=0))
             changed |= turns.every != every
