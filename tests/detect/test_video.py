@@ -16,7 +16,17 @@ from qcore.detect.history import History
 from qcore.detect.video import _OF_THE_FLOW
 from tests.detect import streams
 from tests.detect.streams import first, names
-from tests.detect.video_streams import AS_TRAINED, OF_DATA, Values, facts, measured, run, sampled, weights
+from tests.detect.video_streams import (
+    AS_TRAINED,
+    OF_DATA,
+    SAMPLED_OTHERWISE,
+    Values,
+    facts,
+    measured,
+    run,
+    sampled,
+    weights,
+)
 
 SHARED = {"noise_correlation": 1.0}
 
@@ -423,12 +433,6 @@ def test_the_guide_promises_its_best_band_of_each_measure() -> None:
     }
 
 
-SAMPLED_OTHERWISE = {
-    "sampler_velocity": {"sampler/velocity_error": 0.02, "sampler/velocity_mirrored": 1e-6},
-    "sampler_times": {"sampler/time_outside": 1.0, "sampler/velocity_error": 0.4},
-    "lagging_average": {"average/loss_ratio": 2.2},
-    "sample_spread": {"frames/generated/std_ratio": 7.3},
-}
 """What samples measure that are drawn by something else than the model; by the finding that says so."""
 
 
@@ -479,14 +483,9 @@ def test_findings_can_be_stored_and_their_remedies_obeyed() -> None:
     told += run(Watch(facts(fault="V2")), range(401), samples="pushed")
     told += Watch(facts(skipped=(("a", "b"),))).observe(0, {"optim/planned_lr_sum": 1.0}, weights())
     told += run(Watch(facts(controls=SHARED)), range(100), samples="less common")
-    starved = {
-        "flow/velocity_error": 1.0,
-        "flow/position_response": 0.001,
-        "clips/std": 56.0,
-        "clips/mean": 34.0,
-        "clips/time_distance": 0.5,
-        "clips/time_limit": 0.19,
-    }
+    broken = {"flow/velocity_error": 1.0, "flow/position_response": 0.001}
+    told += Watch(facts()).observe(0, broken, weights())
+    starved = {"clips/std": 56.0, "clips/mean": 34.0, "clips/time_distance": 0.5, "clips/time_limit": 0.19}
     starved |= {"clips/untrained_frames": 0.9, "clips/time_response": 0.0, "clips/input_response": 0.0}
     told += Watch(facts()).observe(0, starved | {"clips/roughness": 2.0}, weights())
     frozen = Watch(facts())

@@ -178,3 +178,12 @@ def run(
                 found |= {name: value for name, value in (spoil(step, found) or {}).items() if name in found}
             told += watch.observe(step, found, weighted)
     return told
+
+
+SAMPLED_OTHERWISE = {
+    "sampler_velocity": {"sampler/velocity_error": 0.02, "sampler/velocity_mirrored": 1e-6},
+    "sampler_times": {"sampler/time_outside": 1.0, "sampler/velocity_error": 0.4},
+    "lagging_average": {"average/loss_ratio": 2.2},
+    "sample_spread": {"frames/generated/std_ratio": 7.3},
+}
+"""What a sampler that is not the trained model measures, by rule."""

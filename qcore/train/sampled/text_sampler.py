@@ -42,6 +42,7 @@ class TextSampler(Sampler):
         controls: Mapping[str, Any],
         stop: Callable[[], bool] | None = None,
     ) -> Iterator[Generation]:
+        """As of any sampler."""
         del controls
         self._check_sampling(settings)
         # training puts it back before its next step; done once here, it saves `generate` a walk a token
