@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # violations that the entries of pyproject.toml let pass; after mending one, write the new number
-LEFT = {"C901": 21, "D102": 134, "PLC0415": 71, "PLR0913": 89}
+LEFT = {"C901": 21, "D102": 133, "PLC0415": 71, "PLR0913": 89}
 
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
 # entries for one file are what is left; those with a * are for good, and say why
