@@ -132,7 +132,8 @@ def made_small(words: list[str]) -> list[str]:
     if what == "ablate":
         return ["--only", "z_loss", "--steps", "4", "--seeds", "2", *sets(TEXT, words)]
     if what == "exam":
-        return ["--only", "L2", "--healthy", "0", *sets({"steps": 5, "documents": 300}, words)]
+        few = ["few-steps", "--seeds", "1"] if "--remedies" in words else ["L2", "--healthy", "0"]
+        return ["--only", *few, *sets({"steps": 5, "documents": 300}, words)]
     if what == "verdicts":
         sizes = {key: CLIPS[key] for key in ("width", "layers")}
         return ["--noise", "0", *sets({"steps": 3, **sizes}, words)]

@@ -103,26 +103,19 @@ def sampler_times(seen: RuleContext, limits: Limits, memory: Memory) -> list[Sig
 
 
 def lagging_average(seen: RuleContext, limits: Limits, memory: Memory) -> list[Signal]:
-    """Clips are drawn from an average that is worse than the weights in training, or that never moves."""
-    ratio, moved = seen.values.get(catalog.AVERAGE_LOSS_RATIO), seen.values.get(catalog.AVERAGE_MOVED)
+    """Clips are drawn from an average that is worse than the weights in training: one that lags, or is not updated."""
+    ratio = seen.values.get(catalog.AVERAGE_LOSS_RATIO)
     if ratio is None or seen.step == 0:
         return []
     store = memory.setdefault("all", {})
     bad = True if ratio > limits["ratio"] else (False if ratio <= (1 + limits["ratio"]) / 2 else None)
     update_latch(store, "lag", seen.step, bad, raise_after=2)
-    distance = seen.values.get(catalog.AVERAGE_DISTANCE, 0.0)
-    if moved is not None:
-        update_latch(store, "moved", seen.step, moved == 0 and distance > limits["distance"], raise_after=2)
 
     def report() -> Report:
-        if is_on(store, "moved"):
-            title = "The averaged weights have moved by 0 since the sample before: clips are not of the trained model"
-        else:
-            title = f"Clips are drawn from an average whose loss is {rounded_text(ratio)} times the live weights'"
+        title = f"Clips are drawn from an average whose loss is {rounded_text(ratio)} times the live weights'"
         numbers = known_numbers(
             ("flow loss of the average ÷ the live weights'", ratio, "", limits["ratio"]),
             ("distance of the average from the live weights", seen.latest.get(catalog.AVERAGE_DISTANCE), "", None),
-            ("movement of the average since the last sample", moved, "", AtLeast(0.0)),
         )
         lines = {"ratio": catalog.AVERAGE_LOSS_RATIO}
         figure = seen.history.chart("Loss of the average ÷ live", "ratio", lines, limits["ratio"])
@@ -175,7 +168,6 @@ def is_sampled_otherwise(seen: RuleContext) -> bool:
         or latest.get(catalog.SAMPLER_TIME_OUTSIDE, 0.0) > OUTSIDE
         or latest.get(catalog.SAMPLER_TIME_LAST, 0.0) > OUTSIDE
         or latest.get(catalog.AVERAGE_LOSS_RATIO, 1.0) > LAG
-        or latest.get(catalog.AVERAGE_MOVED) == 0
     )
 
 

@@ -29,7 +29,7 @@ from qcore.probes.protocol import ClipInput, Keep
 from qcore.probes.runner import Runner
 from qcore.store import Generation, RunWriter
 from qcore.train.checkpoint import load_checkpoint, restore_model, restore_optimizer
-from qcore.train.sampled.clips import FlowTrail, compare_average, compare_flow, sampled_elements
+from qcore.train.sampled.clips import FlowTrail, compare_average, compare_flow
 from qcore.train.video_engine import MEASURED_CLIPS, VideoEngine, VideoResult, sampling_correlation
 from qcore.train.workload import SAMPLE_ERRORS, EngineStep, Sampler, Workload, weight_versions
 
@@ -49,7 +49,6 @@ class ClipSampler(Sampler):
         self._writer: RunWriter | None = None
         self._compared: dict[str, float] = {}
         """How the newest sample of the timeline agrees with the trained model."""
-        self._elements: Tensor | None = None
         """Of the averaged weights, at the sample before."""
         clips = engine.dataset.validation_clips(REFERENCE_CLIPS)
         self._reference: FrameReference = frame_reference(clips)
@@ -110,12 +109,7 @@ class ClipSampler(Sampler):
         """How the averaged weights are doing, where clips are drawn from them."""
         if self.engine.ema is None or not settings.averaged_weights:
             return {}
-        before, self._elements = self._elements, sampled_elements(self.engine.ema.module)
-        found = compare_average(self.engine, controls)
-        if before is not None:
-            size = float(self._elements.norm())
-            found[catalog.AVERAGE_MOVED] = float((self._elements - before).norm()) / max(size, 1e-30)
-        return found
+        return compare_average(self.engine, controls)
 
     def _arrays(
         self,

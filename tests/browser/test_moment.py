@@ -248,6 +248,16 @@ def test_a_change_is_drawn_with_the_words_that_come_with_it(own_page, app, lab, 
 
 
 @pytest.mark.parametrize("started", ["text"], indirect=True)
+def test_a_page_that_is_pressed_while_it_opens_follows_its_run(own_page, app, started):
+    """Its first script run is cut off, and what that had mounted is taken back after the next has mounted its own."""
+    for _ in range(3):
+        own_page.goto(address(app, "", started[0]), wait_until="commit")
+        own_page.get_by_test_id("stSidebarNav").get_by_role("link", name="Control room", exact=True).click()
+        settle(own_page)
+        own_page.wait_for_event("response", lambda answer: "/live/" in answer.url)
+
+
+@pytest.mark.parametrize("started", ["text"], indirect=True)
 def test_a_page_that_has_lost_its_channel_opens_another_and_goes_on(own_page, app, lab, started):
     page = own_page
     run, _ = started

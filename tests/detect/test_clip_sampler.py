@@ -27,7 +27,7 @@ def test_samples_that_are_drawn_otherwise_are_named_so_and_never_flicker(name: s
         ({"sampler/velocity_error": 0.8}, "80 % away"),
         ({"sampler/time_first": 0.5}, "begins at t = 0.5"),
         ({"sampler/time_last": 0.4}, "ends at t = 0.4"),
-        ({"average/moved": 0.0}, "have moved by 0"),
+        ({"average/loss_ratio": 2.2}, "2.20 times the live weights"),
     ],
 )
 def test_a_finding_on_the_sampler_says_in_what_it_differs(measured: Values, words: str) -> None:

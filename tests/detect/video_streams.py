@@ -95,7 +95,6 @@ AS_TRAINED = {
     "sampler/time_high": 0.99,
     "average/loss_ratio": 0.97,
     "average/distance": 0.05,
-    "average/moved": 0.03,
 }
 """What a sample of the trained model, from an average that keeps up, measures beside its clips."""
 MEASURES = ("divergence", "cosine", "coherence", "lag_ratio", "motion_ratio", "std_ratio")

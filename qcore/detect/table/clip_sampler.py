@@ -57,11 +57,11 @@ RULES: tuple[Rule, ...] = (
         "Clips are drawn from an average that lags",
         "Samples come from averaged weights, and those are worse than the weights in training: the average remembers "
         "too much for the steps made so far, or is not updated. Clips show what the model was, not what it is.",
-        {"ratio": clip_sampler.LAG, "distance": 0.01},
+        {"ratio": clip_sampler.LAG},
         "0 of 5 healthy exam-sized runs of video, at most 1.02",
         (catalog.AVERAGE_LOSS_RATIO,),
         clip_sampler.lagging_average,
-        shows=(catalog.AVERAGE_DISTANCE, catalog.AVERAGE_MOVED),
+        shows=(catalog.AVERAGE_DISTANCE,),
         families=CLIP_FAMILY,
         past="Clips were drawn from an average that lagged",
         grade="weak",

@@ -282,10 +282,3 @@ AVERAGE_DISTANCE = series(
     form=".3f",
     needs="frames",
 )
-AVERAGE_MOVED = series(
-    "average/moved",
-    "movement of the averaged weights since the last sample",
-    "relative",
-    "‖average now − then‖ ÷ ‖average‖ over a sample of the weights: exactly 0 for an average that is not updated.",
-    needs="frames",
-)

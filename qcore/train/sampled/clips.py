@@ -24,7 +24,6 @@ CLIPS = 4
 _TIMES = 128
 _SLACK = 0.25
 """So far beyond the times drawn a sampler may ask: of 128 logit-normal ones, the largest is below .75 once in 10⁸."""
-_KEPT = 64
 
 
 class FlowTrail:
@@ -115,12 +114,6 @@ def compare_average(engine: VideoEngine, controls: Mapping[str, Any]) -> dict[st
         distance = float((average - live).norm() / live.norm().clamp(min=1e-30))
     found = {catalog.AVERAGE_LOSS_RATIO: losses[1] / max(losses[0], 1e-30), catalog.AVERAGE_DISTANCE: distance}
     return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
-def sampled_elements(model: nn.Module) -> Tensor:
-    """A few elements of every weight, to see whether they move."""
-    with torch.no_grad():
-        return torch.cat([value.detach().flatten()[:_KEPT].float().cpu() for value in model.parameters()])
 
 
 class _WithWeights(nn.Module):
