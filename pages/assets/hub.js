@@ -15,6 +15,11 @@ const moments = new Moments(isRunning, () => {
   if (!isPressed) markShownSteps(); // a slider in a person's hand is ahead of what was asked for
 });
 
+// Streamlit may put a slider in place, or in the place of another, a little after its script has ended.
+setInterval(() => {
+  if (!isPressed && !isRunning()) markShownSteps(true);
+}, 500);
+
 const observer = new MutationObserver(() => moments.look());
 /** @type {HTMLElement | null | undefined} */
 let observed;

@@ -15,9 +15,13 @@ const mark = (slider) => {
   slider.toggleAttribute("data-shown", wordsOf(slider) === agreed.get(slider));
 };
 
-/** The pictures of the steps that the sliders stand at are on the page now. */
-export const markShownSteps = () => {
+/**
+ * The pictures of the steps that the sliders stand at are on the page now.
+ * @param {boolean} [onlyNew] leave those alone that have been marked before: a person may have moved them since
+ */
+export const markShownSteps = (onlyNew = false) => {
   for (const slider of document.querySelectorAll(SLIDER)) {
+    if (onlyNew && agreed.has(slider)) continue;
     if (!agreed.has(slider)) {
       new MutationObserver(() => mark(slider)).observe(slider, { subtree: true, childList: true, characterData: true });
     }
