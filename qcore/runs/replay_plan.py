@@ -58,7 +58,6 @@ class Recording:
         opened, began: whether the data, and everything else, was measured before the first update.
         first: names of the built-in probes that were measured then.
         evaluations, samples: steps.
-        series: names of all that was measured; None where nobody asked.
     """
 
     probes: Mapping[str, frozenset[int]] | None
@@ -67,11 +66,6 @@ class Recording:
     evaluations: frozenset[int]
     samples: frozenset[int]
     first: frozenset[str]
-    series: frozenset[str] | None = None
-
-    def has(self, name: str) -> bool:
-        """Whether a replay should measure a series: an earlier version may not have known it."""
-        return self.series is None or name in self.series
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,6 @@ def recording_of(reader: RunReader, until: int) -> Recording:
         evaluations=frozenset(evaluations),
         samples=frozenset(samples),
         first=_EARLIEST_PROBES if begun is None else frozenset(begun),
-        series=frozenset(reader.names()),
     )
 
 

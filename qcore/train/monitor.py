@@ -200,9 +200,8 @@ class Monitor(Callback):
         heard = self._workload.heard(sample.stats)
         self._heard.append({name: value for name, value in heard.items() if math.isfinite(value)})
         self._samples.append(sample)
-        if self._recording is None or self._recording.has(catalog.GENERATION_COPIED):
-            for name, value in self._workload.copied(sample).items():
-                self._copied[name] = max(value, self._copied.get(name, 0.0))
+        for name, value in self._workload.copied(sample).items():
+            self._copied[name] = max(value, self._copied.get(name, 0.0))
         if sample.status == "failed":
             self.detectors.sample_failed(step, sample.prompt, str(sample.stats.get("error", "")))
         if last:

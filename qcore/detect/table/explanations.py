@@ -82,6 +82,8 @@ EXPLAINED_BY: Mapping[str, tuple[str, ...]] = {
     "failed_samples": (*_SAMPLER, "nonfinite", "nonfinite_series", "raised_rate", "eos_collapse"),
     "loss_spike": ("raised_rate", "missing_warmup", "resume_jump", *_TERMS, "stale_gradient", "accumulation_undivided"),
     "gap_at_once": (
+        "repeated_documents",
+        "neighbouring_batches",
         "below_entropy",
         "repeated_batches",
         "label_lag",
