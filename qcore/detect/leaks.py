@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from qcore.base.words import number_words, percent_words
-from qcore.detect.finding import AtLeast, Report, known_numbers, number, remedy, rounded_text, stop, without_fault
+from qcore.detect.finding import (
+    AtLeast,
+    Report,
+    known_numbers,
+    number,
+    remedy,
+    room_of,
+    rounded_text,
+    stop,
+    without_fault,
+)
 from qcore.detect.rule import Limits, Memory, RuleContext, Signal, is_above, is_below, is_on, signal_of, update_latch
 from qcore.detect.sampler import is_random
 from qcore.detect.targets import broken_by, shift_remedies
@@ -152,7 +162,9 @@ def context_ignored(seen: RuleContext, limits: Limits, memory: Memory) -> list[S
         bad = is_below(response, limits["response"], 10 * limits["response"])
         # before training a path that is not there is a fact of the model; later one odd probe is not enough
         update_latch(store, "response", seen.step, bad, raise_after=1 if seen.step == 0 else 2)
-    if variance is not None:
+    room = room_of(seen.facts)
+    # where the context has nothing to give, the best prediction is the same at every position
+    if variance is not None and (room is None or room >= limits["room"]):
         bad = is_below(variance, limits["row_variance"], 10 * limits["row_variance"])
         update_latch(store, "variance", seen.step, bad, raise_after=2)
 

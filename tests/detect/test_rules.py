@@ -399,6 +399,17 @@ def test_the_title_of_a_low_plan_does_not_speak_of_a_plateau_that_was_left() -> 
     assert (told.evidence["role"], told.evidence["grade"]) == ("cause", "note")
 
 
+def test_one_prediction_everywhere_is_the_best_of_a_text_whose_context_gives_nothing() -> None:
+    """Random letters at their optimum, against a text of stories."""
+
+    def is_told(**known: Any) -> bool:
+        verdicts = run(Watch(facts(**known)), range(101), spoil=lambda step, v: {"tokens/row_variance": 1e-12})
+        return "context_ignored" in names(verdicts)
+
+    assert not is_told(unigram=1.386, bigram=1.386, trigram=1.385, generator=None)
+    assert is_told()
+
+
 def _samples(loop: float, loss: float) -> Mapping[int, Values]:
     spoken = {step: {"generation/repetition": loop, "generation/distinct_2": 0.1} for step in (50, 100, 150, 200)}
     losses = {step: {"eval/ce": healthy_loss(step) if step < 100 else loss} for step in (0, 50, 100, 150, 200)}

@@ -37,7 +37,7 @@ RULES: tuple[Rule, ...] = (
         "The context is ignored",
         "What came before a token has no influence on what is predicted after it. "
         "Such a model can learn token frequencies at best, and no amount of training brings it below them.",
-        {"response": 1e-5, "row_variance": 1e-9},
+        {"response": 1e-5, "row_variance": 1e-9, "room": 0.2},
         _MEASURED,
         (catalog.CAUSALITY_CONTEXT_RESPONSE, catalog.TOKENS_ROW_VARIANCE),
         leaks.context_ignored,
