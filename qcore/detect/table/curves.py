@@ -6,9 +6,9 @@ from qcore.detect import held_out, rates, spikes, unmeasured
 from qcore.detect.finding import ANY_FAMILY
 from qcore.detect.rule import Rule
 from qcore.detect.table.explanations import EXPLAINED_BY
+from qcore.detect.table.measured import ZOO
 from qcore.probes import catalog
 
-_HEALTHY = "0 of the healthy streams of its tests"
 _LOSS = (catalog.TRAIN_LOSS, catalog.TERM_CE, catalog.TERM_FLOW)
 _HELD_OUT = (catalog.EVAL_CE, catalog.EVAL_FLOW)
 _STEPS = (catalog.TRAIN_LOSS, catalog.TRAIN_GRAD_NORM, catalog.TRAIN_LR)
@@ -22,7 +22,7 @@ RULES: tuple[Rule, ...] = (
         "have been memorised. The target is among the inputs, in training at least, whatever a probe of the model in "
         "evaluation says.",
         {"first_pass": 0.8, "later": 0.5, "passes": 3.0, "errors": 4.0},
-        _HEALTHY,
+        ZOO,
         (catalog.EVAL_CE,),
         held_out.below_entropy,
         shows=(*_LOSS, catalog.SHIFT_TARGETS_ARE_INPUTS, catalog.DATA_PAD_IS_TARGET),
@@ -36,7 +36,7 @@ RULES: tuple[Rule, ...] = (
         "loss does, so the two must agree. Where they do not, batches come again, the answer is among the inputs of "
         "training, or held-out data are scored otherwise.",
         {"gap": 1.0, "share": 0.4, "errors": 8.0, "passes": 1.0, "moved": 0.85},
-        _HEALTHY,
+        ZOO,
         _HELD_OUT,
         held_out.gap_at_once,
         shows=(*_LOSS, catalog.SHIFT_TARGETS_ARE_INPUTS, catalog.DATA_PAD_IS_TARGET),
@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         "The loss of the first step is a multiple of the loss before it, by just the number of micro-batches that are "
         "accumulated. It is summed where it should be averaged, or divided twice, and so may be the gradient.",
         {"off": 0.15},
-        _HEALTHY,
+        ZOO,
         _HELD_OUT,
         held_out.loss_scale,
         shows=_LOSS,
@@ -67,7 +67,7 @@ RULES: tuple[Rule, ...] = (
         "Before its first update a model knows nothing, and should score near ln V. Outputs that start too large are "
         "sure of what is wrong, and the first part of training only unlearns that.",
         {"times": 1.5, "more": 1.0},
-        _HEALTHY,
+        ZOO,
         (catalog.EVAL_CE, catalog.OPTIM_PLANNED_LR_SUM),
         held_out.first_loss,
         shows=_LOSS,
@@ -81,7 +81,7 @@ RULES: tuple[Rule, ...] = (
         "The held-out loss rises from its lowest while the training loss goes on falling. From that step on the model "
         "learns the training data by heart, and new text ever worse.",
         {"rise": 0.05, "rise_share": 0.02, "noise": 4.0, "fall_share": 0.02, "passes": 1.5},
-        _HEALTHY,
+        ZOO,
         _HELD_OUT,
         held_out.overfit,
         shows=(*_LOSS, catalog.GENERATION_COPIED, catalog.GENERATION_COPIED_HELD_OUT),
@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
         "probability. It is sure of what is wrong: it memorises, is trained on other targets, or is evaluated "
         "otherwise than it is trained.",
         {"margin": 0.03, "falls": 0.02, "steps": 50},
-        _HEALTHY,
+        ZOO,
         (catalog.EVAL_CE,),
         held_out.worse_than_uniform,
         shows=_LOSS,
@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
         "The held-out loss has stopped at what the frequencies of tokens alone score, although the text has more to "
         "give. Nothing of the context reaches the prediction.",
         {"room": 0.3, "near": 0.05, "falls": 0.01, "steps": 150, "share": 0.3, "rates": 0.1},
-        _HEALTHY,
+        ZOO,
         (catalog.EVAL_CE,),
         held_out.worse_than_unigram,
         shows=(*_LOSS, catalog.OPTIM_LR_SUM),
@@ -129,7 +129,7 @@ RULES: tuple[Rule, ...] = (
         "abruptly as it began; a spike of the model fades, and what had left its range before it says where it came "
         "from.",
         {"deviations": 10.0, "least": 0.5, "share": 0.25, "clear": 50, "longest": 60},
-        _HEALTHY,
+        ZOO,
         _LOSS,
         spikes.loss_spike,
         shows=(*_HELD_OUT, catalog.TRAIN_GRAD_NORM, catalog.TRAIN_LR),
@@ -154,7 +154,7 @@ RULES: tuple[Rule, ...] = (
             "patience": 100,
             "follows": 0.3,
         },
-        _HEALTHY,
+        ZOO,
         _LOSS,
         spikes.divergence,
         shows=(*_HELD_OUT, catalog.TRAIN_GRAD_NORM, catalog.TRAIN_LR),
@@ -170,7 +170,7 @@ RULES: tuple[Rule, ...] = (
         "The first losses after a resume lie far above the last ones before it, with the same weights. The state of "
         "the optimizer, the schedule or the place in the data was not taken along.",
         {"deviations": 6.0, "least": 0.3, "share": 0.15},
-        _HEALTHY,
+        ZOO,
         _LOSS,
         spikes.resume_jump,
         shows=(catalog.TRAIN_LR,),
@@ -185,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         "The rate has fallen to nothing with much of the planned run ahead, as when a schedule is counted in other "
         "steps than the run is. The remaining steps cost time and change nothing.",
         {"steps": 20, "share": 0.05, "share_alone": 0.2, "left": 0.1},
-        _HEALTHY,
+        ZOO,
         (catalog.TRAIN_LR,),
         rates.rate_zero_early,
         families=ANY_FAMILY,
@@ -199,7 +199,7 @@ RULES: tuple[Rule, ...] = (
         "The loss rose far above where it began, within the first steps and at a rate that was full from the first. A "
         "warm-up avoids that.",
         {"steps": 40, "rise": 1.5, "share": 0.25, "full": 0.9},
-        _HEALTHY,
+        ZOO,
         _LOSS,
         rates.missing_warmup,
         shows=(catalog.TRAIN_LR,),
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
         "A number that is measured is NaN or infinite, or has stopped coming while others go on. No other rule can "
         "judge it, and a chart only has a gap there.",
         {"norms": 5, "others": 2, "silent": 20, "times": 5},
-        _HEALTHY,
+        ZOO,
         (catalog.TRAIN_LR, catalog.TRAIN_GRAD_NORM),
         unmeasured.nonfinite_series,
         shows=(*_STEPS, *_HELD_OUT, catalog.term("*"), catalog.grad("norm", "*")),
@@ -229,7 +229,7 @@ RULES: tuple[Rule, ...] = (
         "A probe threw an error and was switched off, so what it measures is not known any more. Training is not "
         "affected, but rules that read its series are silent.",
         {"failures": 0},
-        _HEALTHY,
+        ZOO,
         (catalog.OPTIM_LR_SUM,),
         unmeasured.probe_failed,
         families=ANY_FAMILY,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from qcore.detect import leaks
 from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.measured import ZOO
 from qcore.detect.targets import IDENTITY
 from qcore.probes import catalog
-
-_MEASURED = "0 of 60 healthy exam runs"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -17,7 +16,7 @@ RULES: tuple[Rule, ...] = (
         "Outputs depend on tokens that come after them, so the model is asked for a token that it can see. "
         "Its loss then says nothing about prediction, and generation, which has no future to look at, breaks down.",
         {"leak": 1e-6, "gap": 0.05, "undercut": 0.3, "mates": 1e-4, "easier": 0.05, "copies": 0.5, "wrong": 0.002},
-        _MEASURED,
+        ZOO,
         (catalog.CAUSALITY_LEAK, catalog.STRICT_GAP, catalog.EVAL_CE),
         leaks.future_leak,
         shows=(
@@ -38,7 +37,7 @@ RULES: tuple[Rule, ...] = (
         "What came before a token has no influence on what is predicted after it. "
         "Such a model can learn token frequencies at best, and no amount of training brings it below them.",
         {"response": 1e-5, "row_variance": 1e-9, "room": 0.2},
-        _MEASURED,
+        "1 of 120 healthy runs of the zoo: random letters at their optimum, which it is silent on since",
         (catalog.CAUSALITY_CONTEXT_RESPONSE, catalog.TOKENS_ROW_VARIANCE),
         leaks.context_ignored,
         shows=(catalog.TOKENS_MUTUAL_INFORMATION, catalog.EVAL_CE),
@@ -56,7 +55,7 @@ RULES: tuple[Rule, ...] = (
         "Evaluation then depends on which rows share a batch, and generation, one row alone, meets a model never "
         "trained.",
         {"change": 1e-4},
-        _MEASURED,
+        ZOO,
         (catalog.BATCH_DEPENDENCE,),
         leaks.batch_dependence,
         past="Rows depended on their batch mates",
@@ -69,7 +68,7 @@ RULES: tuple[Rule, ...] = (
         "The model is asked for the token that it has just been given. "
         "A perfect loss is reached by copying, and nothing about language is learned.",
         {"same": 0.9, "copied": 0.9, "gap": 1.0, "follows": 0.25, "padding": 0.4, **IDENTITY},
-        _MEASURED,
+        ZOO,
         (catalog.SHIFT_TARGETS_ARE_INPUTS, catalog.SHIFT_COPY_RATE, catalog.LABELS_WRONG),
         leaks.unshifted_labels,
         shows=(

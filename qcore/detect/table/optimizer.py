@@ -6,9 +6,9 @@ from qcore.detect import gradients, tokens
 from qcore.detect.finding import ANY_FAMILY
 from qcore.detect.rule import Clear, Rule
 from qcore.detect.table.explanations import EXPLAINED_BY
+from qcore.detect.table.measured import ZOO
 from qcore.probes import catalog
 
-_MEASURED = "0 of 60 healthy exam runs"
 _ACCUMULATED = "0 of 10 healthy exam runs that accumulate"
 
 RULES: tuple[Rule, ...] = (
@@ -34,7 +34,7 @@ RULES: tuple[Rule, ...] = (
         "No parameter of these blocks gets a gradient, as when a detach stands between the blocks. "
         "They keep their random weights forever, and the run is only fast because most of the model does not learn.",
         {"blocks": 0.5},
-        _MEASURED,
+        ZOO,
         (catalog.WEIGHTS_FROZEN_BLOCKS,),
         gradients.frozen_blocks,
         shows=(catalog.WEIGHTS_BLOCKS, catalog.WEIGHTS_DEAD_SHARE, catalog.WEIGHTS_UNTRAINED_BLOCKS),
@@ -49,7 +49,7 @@ RULES: tuple[Rule, ...] = (
         "A large share of the parameters gets no gradient, so the output does not depend on them. "
         "The model is smaller and simpler than its size says, often no better than a table of word pairs.",
         {"share": 0.2, "room": 0.2},
-        _MEASURED,
+        ZOO,
         (catalog.WEIGHTS_DEAD_SHARE,),
         gradients.unused_weights,
         shows=(
@@ -72,7 +72,7 @@ RULES: tuple[Rule, ...] = (
         "A term of the loss or a gradient became NaN or infinite, and the run stopped before the optimizer stepped. "
         "One such step would have made every weight NaN, so the weights are still the last good ones.",
         {"steps": 10},
-        _MEASURED,
+        ZOO,
         (catalog.TRAIN_LOSS,),
         tokens.nonfinite,
         shows=(catalog.TRAIN_GRAD_NORM, catalog.TRAIN_LR),

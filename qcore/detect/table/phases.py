@@ -5,10 +5,8 @@ from __future__ import annotations
 from qcore.detect import phases
 from qcore.detect.rule import Clear, Rule
 from qcore.detect.table.explanations import EXPLAINED_BY
+from qcore.detect.table.measured import ZOO
 from qcore.probes import catalog
-
-_MEASURED = "0 of 60 healthy exam runs"
-_WITH_PHASES = "0 of 30 healthy exam runs with phases"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -18,7 +16,7 @@ RULES: tuple[Rule, ...] = (
         "The wave uses only half of the circle, as when amplitude and phase come from one projection. "
         "Opposite phases never meet, so waves can hardly cancel and interference loses half of its meaning.",
         {"coverage": 0.55, "release": 0.65, "aligned": 0.95, "dead": 0.2},
-        _WITH_PHASES,
+        ZOO,
         (catalog.PHASE_COVERAGE,),
         phases.half_circle,
         shows=(catalog.PHASE_IM_RE_RATIO, catalog.PHASE_R),
@@ -33,7 +31,7 @@ RULES: tuple[Rule, ...] = (
         "Every phase has come to stand still over the whole sequence, which is the trivial way to be coherent. "
         "Equal phases tell no token from another, so coherence costs all the information that the phases could carry.",
         {"R": 0.95, "variance": 0.05, "release": 0.9, "room": 0.2},
-        _WITH_PHASES,
+        ZOO,
         (catalog.PHASE_R,),
         phases.aligned_phases,
         shows=(catalog.PHASE_DIMENSION_VARIANCE, catalog.TERM_CE),
@@ -48,7 +46,7 @@ RULES: tuple[Rule, ...] = (
         "Almost none of the wave's variance is left in its imaginary part. "
         "The wave is effectively a real number, and only signs are left of the phases.",
         {"ratio": 0.05, "release": 0.1},
-        _WITH_PHASES,
+        ZOO,
         (catalog.PHASE_IM_RE_RATIO,),
         phases.dead_imaginary,
         past="The imaginary channel was dead",
@@ -72,7 +70,7 @@ RULES: tuple[Rule, ...] = (
             "plan_share": 0.75,
             "room": 0.2,
         },
-        _MEASURED,
+        ZOO,
         (catalog.GEOMETRY_MEAN_COSINE,),
         phases.rank_collapse,
         shows=(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from qcore.detect import gradients, phases
 from qcore.detect.finding import ANY_FAMILY
 from qcore.detect.rule import Clear, Rule
+from qcore.detect.table.measured import ZOO
 from qcore.probes import catalog
 
-_MEASURED = "0 of 60 healthy exam runs"
 _WITH_ENERGIES = "0 of 5 healthy exam runs with energies"
 
 RULES: tuple[Rule, ...] = (
@@ -19,7 +19,7 @@ RULES: tuple[Rule, ...] = (
         "values. It changes the reported loss but not a single weight of the model, so what it should prevent "
         "continues.",
         {"real_axis": 0.999},
-        _MEASURED,
+        ZOO,
         (catalog.grad("norm", "*"),),
         gradients.constant_term,
         shows=(catalog.term("*"), catalog.grad("value", "*"), catalog.PHASE_REAL_AXIS_SHARE),
@@ -35,7 +35,7 @@ RULES: tuple[Rule, ...] = (
         "This term sits at a bound where its gradient is exactly zero. "
         "It stays silent for as long as the model is far from what the term was meant to prevent or reach.",
         {"real_axis": 0.999},
-        _MEASURED,
+        ZOO,
         (catalog.grad("norm", "*"),),
         gradients.saturated_term,
         shows=(catalog.term("*"), catalog.grad("value", "*"), catalog.PHASE_REAL_AXIS_SHARE),
@@ -81,7 +81,7 @@ RULES: tuple[Rule, ...] = (
         "This term is larger than its definition allows, as when it is summed over the width instead of averaged. "
         "It grows with the model and pulls harder than the cross-entropy, which is then hardly learned.",
         {"tolerance": 1e-3, "ratio": 2.0, "healthy_ratio": 0.1},
-        _MEASURED,
+        ZOO,
         (catalog.term("*"), catalog.grad("ratio", "*")),
         gradients.unscaled_term,
         per_term=True,
@@ -104,7 +104,7 @@ RULES: tuple[Rule, ...] = (
             "turned_ratio": 0.25,
             "turned_growth": 2.0,
         },
-        _MEASURED,
+        ZOO,
         (catalog.grad("ratio", "*"), catalog.hidden("ratio", "*")),
         gradients.harmful_term,
         shows=(catalog.grad("cos", "*"), catalog.hidden("cos", "*"), catalog.term("*")),

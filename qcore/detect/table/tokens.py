@@ -5,9 +5,8 @@ from __future__ import annotations
 from qcore.detect import collapse, leaks, tokens
 from qcore.detect.rule import Clear, Rule
 from qcore.detect.table.explanations import EXPLAINED_BY
+from qcore.detect.table.measured import ZOO
 from qcore.probes import catalog
-
-_MEASURED = "0 of 60 healthy exam runs"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -17,7 +16,7 @@ RULES: tuple[Rule, ...] = (
         "Most of what the model is asked to predict is padding or one single token. "
         "The easiest solution is that token everywhere, and a falling loss will reward nothing else.",
         {"top1": 0.4, "padding": 0.05, "filling": 0.002, "wrong": 0.002},
-        _MEASURED,
+        ZOO,
         (catalog.DATA_TARGET_TOP1_SHARE, catalog.DATA_PAD_IS_TARGET, catalog.LABELS_PADDING),
         tokens.padding_targets,
         shows=(
@@ -39,7 +38,7 @@ RULES: tuple[Rule, ...] = (
         "The end of the sequence is predicted far more often than it comes. "
         "The model is learning to stop instead of to write, and its samples will be empty.",
         {"share": 0.3, "ratio": 3.0, "padding_share": 0.4, "headroom": 0.5},
-        _MEASURED,
+        ZOO,
         (catalog.predicted_share("eos"), catalog.predicted_share("pad")),
         tokens.eos_collapse,
         shows=(
@@ -71,7 +70,7 @@ RULES: tuple[Rule, ...] = (
             "top1_calm": 0.15,
             "wait": 30,
         },
-        _MEASURED,
+        ZOO,
         (
             catalog.TERM_CE,
             catalog.TRAIN_GRAD_NORM,
@@ -92,7 +91,7 @@ RULES: tuple[Rule, ...] = (
         "Free-running samples loop although the teacher-forced loss keeps improving, and that loss is still worse than "
         "a table of token pairs. The model has learned which tokens are common, not how they follow one another.",
         {"repetition": 0.5, "margin": 0.02, "improved": 0.2, "lr_sum": 0.15},
-        _MEASURED,
+        ZOO,
         (catalog.GENERATION_REPETITION, catalog.EVAL_CE),
         leaks.repetition,
         shows=(catalog.GENERATION_DISTINCT_2, catalog.OPTIM_LR_SUM),
@@ -120,7 +119,7 @@ RULES: tuple[Rule, ...] = (
             "enough": 0.2,
             "good_rate": 3e-3,
         },
-        _MEASURED,
+        ZOO,
         (catalog.OPTIM_PLANNED_LR_SUM, catalog.TOKENS_MUTUAL_INFORMATION),
         tokens.stuck,
         shows=(catalog.OPTIM_LR_SUM, catalog.TERM_CE, catalog.TRAIN_LR),

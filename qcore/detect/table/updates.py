@@ -5,9 +5,9 @@ from __future__ import annotations
 from qcore.detect import optimizer
 from qcore.detect.finding import ANY_FAMILY
 from qcore.detect.rule import Rule
+from qcore.detect.table.measured import ZOO
 from qcore.probes import catalog
 
-_MEASURED = "0 of 30 healthy exam runs of 80 steps"
 _ACCUMULATED = (
     catalog.ACCUMULATION_ERROR,
     catalog.ACCUMULATION_SMALLEST,
@@ -24,7 +24,7 @@ RULES: tuple[Rule, ...] = (
         "The output depends on weights that are in no parameter group, or on a matrix that is no parameter at all. "
         "They stay as they were made, however long the run trains, and the rest learns around them.",
         {"share": 0.0, "fixed": 0.01},
-        _MEASURED,
+        ZOO,
         (catalog.WEIGHTS_WITHOUT_OPTIMIZER, catalog.WEIGHTS_FIXED_SHARE),
         optimizer.weights_without_optimizer,
         shows=(catalog.UPDATE_STILL_MODULES,),
@@ -38,7 +38,7 @@ RULES: tuple[Rule, ...] = (
         "These parameters need no gradient, so they keep the values that they started with. "
         "That is right where pretrained weights are adapted, and wrong where they are random.",
         {"share": 0.1, "blocks": 0.5},
-        _MEASURED,
+        ZOO,
         (catalog.WEIGHTS_UNTRAINED_SHARE, catalog.WEIGHTS_UNTRAINED_BLOCKS),
         optimizer.frozen_weights,
         shows=(catalog.WEIGHTS_BLOCKS,),
@@ -53,7 +53,7 @@ RULES: tuple[Rule, ...] = (
         "A gradient reaches these modules, the optimizer has a rate for them, and after its step they are the same to "
         "the last bit. Something puts them back, or what is moved is a copy of them.",
         {"modules": 0.5},
-        _MEASURED,
+        ZOO,
         (catalog.UPDATE_STILL_MODULES,),
         optimizer.still_weights,
         shows=(catalog.UPDATE_STILL_SHARE, catalog.UPDATE_LOST_SHARE, catalog.UPDATE_RATE_USED),
@@ -67,7 +67,7 @@ RULES: tuple[Rule, ...] = (
         "The weights are kept in so few digits that most updates are smaller than half of the last one. "
         "Such a weight stays where it is at every step, and the run stops learning early.",
         {"lost": 0.2, "coarse": 0.5},
-        _MEASURED,
+        ZOO,
         (catalog.UPDATE_LOST_SHARE, catalog.UPDATE_COARSE_SHARE),
         optimizer.lost_to_rounding,
         shows=(catalog.UPDATE_RATE_MOVED,),
@@ -82,7 +82,7 @@ RULES: tuple[Rule, ...] = (
         "When the first backward pass of a step begins, the gradient of an earlier step is still there. "
         "Each update is then made with a sum over many steps, most of it from weights that no longer exist.",
         {"share": 0.0},
-        _MEASURED,
+        ZOO,
         (catalog.UPDATE_LEFTOVER,),
         optimizer.stale_gradient,
         shows=(catalog.TRAIN_GRAD_NORM,),
@@ -96,7 +96,7 @@ RULES: tuple[Rule, ...] = (
         "Adam divides by the size of the gradient plus epsilon, and here epsilon is the larger one. "
         "An update is then no longer of the size of the learning rate, and shrinks with the gradient.",
         {"ratio": 1.0},
-        _MEASURED,
+        ZOO,
         (catalog.UPDATE_EPS_RATIO,),
         optimizer.gradient_below_eps,
         shows=(catalog.TRAIN_GRAD_NORM, catalog.UPDATE_RATIO),
@@ -111,7 +111,7 @@ RULES: tuple[Rule, ...] = (
         "The rate in the optimizer's groups, or the one that the weights really followed, is not the rate that the "
         "schedule gives and the charts show. The run learns as fast as the former.",
         {"factor": 2.0, "lost": 0.05},
-        _MEASURED,
+        ZOO,
         (catalog.UPDATE_RATE_USED, catalog.UPDATE_RATE_LOWEST, catalog.UPDATE_RATE_MOVED),
         optimizer.wrong_rate,
         shows=(catalog.TRAIN_LR, catalog.UPDATE_LOST_SHARE, catalog.UPDATE_STILL_MODULES),
@@ -125,7 +125,7 @@ RULES: tuple[Rule, ...] = (
         "The accumulated gradient holds nothing of at least one micro-batch. "
         "The batch is smaller than it is said to be, and the data of that micro-batch are wasted.",
         {"error": 0.05, "smallest": 0.2, "largest": 0.5},
-        _MEASURED,
+        ZOO,
         _ACCUMULATED,
         optimizer.accumulation_lost,
         past="Micro-batches were lost",
@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
         "Every micro-batch is in the accumulated gradient with more than its share, as when their losses are summed. "
         "The gradient is larger than that of the same rows as one batch, and clipping or the rate no longer fit.",
         {"error": 0.05, "smallest": 1.5},
-        _MEASURED,
+        ZOO,
         _ACCUMULATED,
         optimizer.accumulation_undivided,
         past="Micro-batches were added up and not divided",
@@ -149,7 +149,7 @@ RULES: tuple[Rule, ...] = (
         "Each micro-batch counts the same, however many targets it holds, so a token of a short one counts more. "
         "The gradient is not that of the same rows as one batch.",
         {"error": 0.05, "unevenness": 0.05, "spread": 1.1},
-        _MEASURED,
+        ZOO,
         _ACCUMULATED,
         optimizer.accumulation_uneven,
         past="Micro-batches of unlike size weighed alike",

@@ -6,10 +6,10 @@ from qcore.detect import video
 from qcore.detect.finding import CLIP_FAMILY
 from qcore.detect.rule import Clear, Rule
 from qcore.detect.table.explanations import EXPLAINED_BY
+from qcore.detect.table.measured import ZOO_CLIPS
 from qcore.probes import catalog
 
-_VIDEO = "0 of 10 healthy exam runs of video"
-_FLICKER = f"{_VIDEO}; not counted: half of the noise in common, where clips flicker for 500 steps and then move"
+_FLICKER = f"{ZOO_CLIPS}; not counted: half of the noise in common, where clips flicker for 500 steps and then move"
 _SHARED, _NOISE, _MISMATCH, _VELOCITY = 0.99, 0.2, 0.05, 0.02
 """Common noise from which on frames have nothing of their own; how near to noise clips are noise; a difference of
 common noise that counts; an error of the velocity that does."""
@@ -36,7 +36,7 @@ RULES: tuple[Rule, ...] = (
             "mismatch": _MISMATCH,
             "error": _VELOCITY,
         },
-        _VIDEO,
+        ZOO_CLIPS,
         (catalog.frames("generated", "divergence"),),
         video.averaging_collapse,
         shows=(
@@ -61,7 +61,7 @@ RULES: tuple[Rule, ...] = (
         "What is said of the model's clips is bit for bit what the data measure, or never changes. "
         "A curve that no training can move looks perfect from the first step, and says nothing about the model.",
         {"measures": 3},
-        _VIDEO,
+        ZOO_CLIPS,
         (catalog.frames("denoised", "divergence"), catalog.frames("generated", "divergence")),
         video.data_not_model,
         shows=(catalog.frames("denoised", "*"), catalog.frames("data", "*"), catalog.frames("generated", "*")),
@@ -75,7 +75,7 @@ RULES: tuple[Rule, ...] = (
         "The model is trained on a velocity that is not the derivative of its path, as when weights are normalised and "
         "their derivatives are not. Samples then miss the data, with an amplitude that looks like diversity.",
         {"error": _VELOCITY},
-        _VIDEO,
+        ZOO_CLIPS,
         (catalog.FLOW_VELOCITY_ERROR,),
         video.wrong_velocity,
         shows=(catalog.frames("generated", "std_ratio"), catalog.EVAL_FLOW),
@@ -125,7 +125,7 @@ RULES: tuple[Rule, ...] = (
         "Shuffling the frames of a clip shuffles the velocity and changes nothing else, or next to nothing. "
         "Without an embedding of their place frames cannot follow one another; with shared noise they are identical.",
         {"response": 0.003},
-        _VIDEO,
+        ZOO_CLIPS,
         (catalog.FLOW_POSITION_RESPONSE,),
         video.frames_unordered,
         shows=(catalog.frames("generated", "coherence"),),
@@ -140,7 +140,7 @@ RULES: tuple[Rule, ...] = (
         "Frames share another part of their noise when clips are drawn than when the model is trained. "
         "The model meets noise that it has never seen: with less in common clips blow up, with more they freeze.",
         {"mismatch": _MISMATCH},
-        _VIDEO,
+        ZOO_CLIPS,
         (catalog.FLOW_SAMPLE_NOISE_CORRELATION,),
         video.noise_mismatch,
         shows=(
