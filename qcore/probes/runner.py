@@ -44,6 +44,7 @@ class Runner:
         self.disabled: dict[str, str] = {}
         """Why each probe that threw is switched off."""
         self.probes: Sequence[Probe] = tuple(probed.probes)
+        self._of_updates = frozenset(probe.name for probe in self.probes if probe.records_update)
         self.ran = 0
         """Which probes ran at the step measured last: bit i for the i-th."""
         self._chosen: frozenset[str] = frozenset()
@@ -92,10 +93,10 @@ class Runner:
     def before_update(self, step: int, controls: Mapping[str, Any]) -> None:
         """Decide what is measured after update `step`, which is about to be made, and record it for who needs that."""
         self._choose(step, controls)
-        if any(probe.records_update and probe.name in self._chosen for probe in self.probes):
+        if self._chosen & self._of_updates:
             started = time.perf_counter()
             self._probed.record_update()
-            if not self.scheduler.is_last:
+            if not self.scheduler.is_outside:
                 self.scheduler.charge(time.perf_counter() - started)
 
     def measure(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:
@@ -120,7 +121,9 @@ class Runner:
 
     def _choose(self, step: int, controls: Mapping[str, Any]) -> None:
         budget = float(controls["budget_percent"])
-        self._chosen = self.scheduler.choose(step, self._cadences(controls), budget, int(controls["steps"]))
+        cadences = self._cadences(controls)
+        of_updates = self._of_updates & cadences.keys()
+        self._chosen = self.scheduler.choose(step, cadences, budget, int(controls["steps"]), of_updates)
         self._chosen_for = step
 
     def measure_added(self, step: int, result: Any, controls: Mapping[str, Any]) -> dict[str, float]:

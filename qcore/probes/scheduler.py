@@ -1,10 +1,12 @@
 """Probe scheduler: which probes run at a step, so that all of them together stay within the user's budget.
 
 A run is looked at three times over. Before its first update and after its last one everything is measured; both looks
-are outside the budget, as no cadence could pay for them in a short run. In between each probe has a period: the steps
-asked for, stretched by powers of two while it costs too much, but never so far that fewer than `FEWEST` measurements
-would fall between the two looks; those are planned first, and only what they leave pays for more. The rest is shared
-like water: a probe that needs less than an equal part keeps its cadence and leaves what it does not need to the others.
+are outside the budget, as no cadence could pay for them in a short run. What an update does cannot be seen before there
+is one: that belongs to the first look, too, and is measured at the second, before which there was another. In between
+each probe has a period: the steps asked for, stretched by powers of two while it costs too much, but never so far that
+fewer than `FEWEST` measurements would fall between the two looks; those are planned first, and only what they leave
+pays for more. The rest is shared like water: a probe that needs less than an equal part keeps its cadence and leaves
+what it does not need to the others.
 
 What was really spent has the last word. A probe whose turn has come and that cannot be paid yet waits, and the one
 whose next turn is nearest goes first (earliest deadline first); nobody behind it takes what it waits for, so that the
@@ -31,6 +33,8 @@ TRIAL = DEAR
 NEVER = 1_000_000
 """The largest cadence that a control takes: who asks for that wants nothing in between."""
 LONGEST_STRETCH = 1024
+FIRST_UPDATE = 2
+"""Step at which updates are first looked at: what an earlier step has left behind is seen from the second on."""
 UNLIMITED = 100
 _SHARE = 0.3
 
@@ -89,7 +93,7 @@ class ProbeScheduler:
         self._charged = self._trained = self._budget = 0.0
         self._steps = 0
         self._asked: dict[str, int] = {}
-        self._is_last = False
+        self._is_last = self._is_outside = False
         self._plan: Mapping[str, frozenset[int]] | None = None
         self._begins = True
         self._first: frozenset[str] | None = None
@@ -125,7 +129,19 @@ class ProbeScheduler:
         self._step_seconds = running_mean(self._step_seconds, seconds)
         self._trained += seconds
 
-    def choose(self, step: int, cadences: Mapping[str, int], budget_percent: float, steps: int) -> frozenset[str]:
+    @property
+    def is_outside(self) -> bool:
+        """Whether what is measured at the step asked about last is no part of the budget."""
+        return self._is_outside
+
+    def choose(
+        self,
+        step: int,
+        cadences: Mapping[str, int],
+        budget_percent: float,
+        steps: int,
+        of_updates: frozenset[str] = frozenset(),
+    ) -> frozenset[str]:
         """Which probes run at `step`, 1 or later.
 
         A budget of 0 switches all probes off; at 100 none is thinned, so what is measured when no longer depends on
@@ -135,18 +151,22 @@ class ProbeScheduler:
             cadences: every how many steps each probe is asked for.
             budget_percent: of step time, for all of them.
             steps: of the whole run.
+            of_updates: those of the probes that look at an update.
         """
-        self._is_last = False
+        self._is_last = self._is_outside = False
         if self._plan is not None:
             return frozenset(name for name in cadences if step in self._plan.get(name, ()))
         self.expect(cadences, budget_percent, steps)
         if budget_percent <= 0:
             return frozenset()
         if step >= steps and self._last_look:
-            self._is_last = True
+            self._is_last = self._is_outside = True
             return frozenset(cadences)
         if budget_percent >= UNLIMITED:
             return frozenset(name for name, every in cadences.items() if step % every == 0)
+        if step == FIRST_UPDATE and self._last_look and of_updates:
+            self._is_outside = True
+            return frozenset(name for name in of_updates if cadences[name] < NEVER)
         return frozenset(self._affordable(step))
 
     def expect(self, cadences: Mapping[str, int], budget_percent: float, steps: int) -> None:
@@ -190,7 +210,7 @@ class ProbeScheduler:
             seconds = time.perf_counter() - started
             turns = self._turns.setdefault(name, _Turns())
             self.probing += seconds if self._trained else 0.0
-            if not self._is_last:
+            if not self._is_outside:
                 # The look before training warms caches up and asks more; the first one in training replaces its cost.
                 turns.seconds = running_mean(turns.seconds, seconds) if turns.is_known else seconds
                 turns.is_known = self._trained > 0

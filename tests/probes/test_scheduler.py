@@ -234,3 +234,17 @@ def test_a_plan_takes_the_place_of_cadence_and_cost():
     assert not scheduler.begins(100.0)
     assert ProbeScheduler().begins(3.0)
     assert not ProbeScheduler().begins(0.0)
+
+
+def test_what_looks_at_updates_does_so_at_the_second_one_outside_the_budget() -> None:
+    scheduler, cadences = ProbeScheduler(), {"weights": 50, "tokens": 50, "off": NEVER}
+    of_updates = frozenset({"weights", "off"})
+    seen = {step: scheduler.choose(step, cadences, 2.0, 400, of_updates) for step in (1, 2, 3)}
+    assert seen == {1: set(), 2: {"weights"}, 3: set()}
+    scheduler.choose(2, cadences, 2.0, 400, of_updates)
+    scheduler.observe_step(1e-3)
+    with scheduler.measured("weights"):
+        pass
+    assert (scheduler.is_outside, scheduler.spent) == (True, 0.0)
+    assert ProbeScheduler(last_look=False).choose(2, cadences, 2.0, 400, of_updates) == set(), "an older run"
+    assert ProbeScheduler().choose(2, cadences, 100.0, 400, of_updates) == set(), "nothing is thinned there"
