@@ -11,9 +11,12 @@ import { markShownSteps } from "./step_mark.js";
 const app = () => document.querySelector('[data-testid="stApp"]');
 const isRunning = () => app()?.dataset.testScriptState === "running";
 let isPressed = false;
-const moments = new Moments(isRunning, () => {
+const onShown = () => {
   if (!isPressed) markShownSteps(); // a slider in a person's hand is ahead of what was asked for
-});
+};
+/** @param {Element} root Streamlit itself marks what an earlier run of the script has left. */
+const isStale = (root) => root.closest('[data-stale="true"]') !== null;
+const moments = new Moments(isRunning, onShown, isStale);
 
 // Streamlit may put a slider in place, or in the place of another, a little after its script has ended.
 setInterval(() => {

@@ -29,16 +29,19 @@ export class Moments {
   #limit;
   #isRunning;
   #onShown;
+  #isStale;
   #timers;
 
   /**
    * @param {() => boolean} isRunning whether the page's script runs
    * @param {() => void} onShown called in the task that shows parts, after all of them
+   * @param {(root: any) => boolean} isStale whether a part is left from a run of the script before the present one
    * @param {Timers} timers
    */
-  constructor(isRunning, onShown = () => {}, timers = globalThis) {
+  constructor(isRunning, onShown = () => {}, isStale = () => false, timers = globalThis) {
     this.#isRunning = isRunning;
     this.#onShown = onShown;
+    this.#isStale = isStale;
     this.#timers = timers;
   }
 
@@ -61,6 +64,8 @@ export class Moments {
    * @param {() => void} show
    */
   offer(root, show) {
+    // A script that is run again before it has ended does not always rest in between: who is sent twice tells it.
+    if (this.#isRunning() && this.#shown.get(root) === this.#run) this.#run += 1;
     this.#waiting.set(root, show);
     const isFirst = !this.#isElsewhere(root) && !this.#shown.has(root);
     if (!this.#isRunning() || isFirst) this.#flush();
@@ -94,6 +99,8 @@ export class Moments {
    * @param {Root} root
    */
   #isElsewhere(root) {
-    return [...this.#shown].some(([other, run]) => other !== root && other.isConnected && run !== this.#run);
+    return [...this.#shown].some(([other, run]) =>
+      other !== root && other.isConnected && (run !== this.#run || this.#isStale(other))
+    );
   }
 }

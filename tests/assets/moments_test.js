@@ -10,7 +10,9 @@ const page = () => {
   /** @type {string[]} */
   const shown = [];
   const script = { isRunning: true };
-  const moments = new Moments(() => script.isRunning, () => shown.push("|"), time);
+  /** @type {Set<unknown>} */
+  const stale = new Set();
+  const moments = new Moments(() => script.isRunning, () => shown.push("|"), (root) => stale.has(root), time);
   /** @param {boolean} isRunning */
   const run = (isRunning) => {
     script.isRunning = isRunning;
@@ -22,7 +24,7 @@ const page = () => {
     return { root, offer: (/** @type {number} */ step) => moments.offer(root, () => shown.push(`${name}${step}`)) };
   };
   moments.look();
-  return { time, shown, run, part, moments };
+  return { time, shown, run, part, moments, stale };
 };
 
 Deno.test("parts of an empty page are shown at once", () => {
@@ -64,6 +66,36 @@ Deno.test("a part that is sent twice shows the last of it alone", () => {
   run(false);
   time.pass(LATE);
   assert.deepEqual(shown, ["a1", "|", "a3", "|"]);
+});
+
+Deno.test("a script that starts anew before it has ended shows no new part beside one that waits", () => {
+  const { time, shown, run, part } = page();
+  const a = part("a"), b = part("b"), c = part("c");
+  a.offer(1);
+  c.offer(1);
+  shown.length = 0;
+  a.offer(2); // of the next run: the page has not rested in between
+  b.offer(2);
+  c.offer(2);
+  assert.deepEqual(shown, []);
+  run(false);
+  time.pass(LATE);
+  assert.deepEqual(shown, ["a2", "b2", "c2", "|"]);
+});
+
+Deno.test("a part that is new in a run waits while the page shows what Streamlit calls stale", () => {
+  const { time, shown, run, part, stale } = page();
+  const a = part("a");
+  a.offer(1);
+  shown.length = 0;
+  stale.add(a.root);
+  part("new").offer(2); // comes first in a run that began without a rest
+  assert.deepEqual(shown, []);
+  stale.delete(a.root);
+  a.offer(2);
+  run(false);
+  time.pass(LATE);
+  assert.deepEqual(shown, ["new2", "a2", "|"]);
 });
 
 Deno.test("nothing waits longer than the limit for a script that takes its time", () => {
